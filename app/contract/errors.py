@@ -1,0 +1,174 @@
+"""Every error a caller can be told about, in one tree.
+
+    LLMAPIError
+    ├── RequestError                  the caller's request is at fault
+    │   ├── MalformedRequest          400  not JSON, or no JSON object
+    │   ├── Unauthorized              401
+    │   ├── JobNotFound               404
+    │   ├── Conflict                  409
+    │   ├── JobCanceled               409
+    │   ├── BodyTooLarge              413
+    │   └── InvalidRequest            422  field errors
+    │       ├── PromptTooLong         422
+    │       ├── InvalidGrammar        422
+    │       └── UnsupportedParameter  422
+    ├── ServiceError                  the service cannot answer now
+    │   ├── QueueFull                 503
+    │   ├── NoWorker                  503
+    │   ├── TooManyWaiters            503
+    │   ├── StoreUnavailable          503
+    │   ├── ShuttingDown              503
+    │   ├── WaitTimeout               504
+    │   ├── JobTimeout                504
+    │   ├── JobExpired                504
+    │   ├── EngineFailed              500
+    │   └── WorkerLost                500
+    └── StartupError                  a process cannot start; its message is the one line the operator sees
+        ├── ConfigError
+        └── ModelUnavailable
+
+`code` is the stable machine-readable name: it stands in problem documents and in the job record, and
+`error_from_code` rebuilds the error on the other side of Redis.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+FieldErrors = Mapping[str, Sequence[str]]
+
+
+class LLMAPIError(Exception):
+    """Base of the tree.
+
+    Args:
+        detail: one sentence for the caller that names the cure; never a secret, never a prompt.
+        errors: messages per field, keyed by the dotted path of the field (`params.temperature`).
+        retry_after_seconds: what `Retry-After` shall say, if it shall be said.
+    """
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self, detail: str, *, errors: FieldErrors | None = None, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors: FieldErrors = errors or {}
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RequestError(LLMAPIError):
+    code, status, title = "bad_request", 400, "Bad request"
+
+
+class MalformedRequest(RequestError):
+    code, status, title = "malformed_request", 400, "Malformed request"
+
+
+class Unauthorized(RequestError):
+    code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class JobNotFound(RequestError):
+    code, status, title = "job_not_found", 404, "Job not found"
+
+
+class Conflict(RequestError):
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class JobCanceled(RequestError):
+    code, status, title = "job_canceled", 409, "Job canceled"
+
+
+class BodyTooLarge(RequestError):
+    code, status, title = "body_too_large", 413, "Body too large"
+
+
+class InvalidRequest(RequestError):
+    code, status, title = "invalid_request", 422, "Invalid request"
+
+
+class PromptTooLong(InvalidRequest):
+    code, title = "prompt_too_long", "Prompt too long"
+
+
+class InvalidGrammar(InvalidRequest):
+    code, title = "invalid_grammar", "Invalid grammar"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code, title = "unsupported_parameter", "Unsupported parameter"
+
+
+class ServiceError(LLMAPIError):
+    code, status, title = "service_error", 503, "Service unavailable"
+
+
+class QueueFull(ServiceError):
+    code, title = "queue_full", "Queue full"
+
+
+class NoWorker(ServiceError):
+    code, title = "no_worker", "No worker"
+
+
+class TooManyWaiters(ServiceError):
+    code, title = "too_many_waiters", "Too many waiting requests"
+
+
+class StoreUnavailable(ServiceError):
+    code, title = "store_unavailable", "Redis unavailable"
+
+
+class ShuttingDown(ServiceError):
+    code, title = "shutting_down", "Shutting down"
+
+
+class WaitTimeout(ServiceError):
+    code, status, title = "wait_timeout", 504, "Still running"
+
+
+class JobTimeout(ServiceError):
+    code, status, title = "timeout", 504, "Job timed out"
+
+
+class JobExpired(ServiceError):
+    code, status, title = "expired", 504, "Job expired"
+
+
+class EngineFailed(ServiceError):
+    code, status, title = "engine_error", 500, "Engine error"
+
+
+class WorkerLost(ServiceError):
+    code, status, title = "worker_lost", 500, "Worker lost"
+
+
+class StartupError(LLMAPIError):
+    code, title = "startup_error", "Cannot start"
+
+
+class ConfigError(StartupError):
+    code, title = "config_error", "Configuration error"
+
+
+class ModelUnavailable(StartupError):
+    code, title = "model_unavailable", "Model unavailable"
+
+
+def _tree(root: type[LLMAPIError]) -> dict[str, type[LLMAPIError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_BY_CODE = _tree(LLMAPIError)
+
+
+def error_from_code(code: str, detail: str, errors: FieldErrors | None = None) -> LLMAPIError:
+    """The error that `code` names, or an `LLMAPIError` (500) where the code is unknown (a newer worker, say)."""
+    return _BY_CODE.get(code, LLMAPIError)(detail, errors=errors)

@@ -1,0 +1,139 @@
+"""What a job is: its request, its states and its outcome, as plain dataclasses that cross process borders as JSON."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (Status.QUEUED, Status.PROCESSING)
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def step(self) -> int:
+        """Number of the broker's list for this priority: lower runs first (see `queues.PRIORITY_STEPS`)."""
+        return list(Priority).index(self)
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # end-of-generation token, or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    CANCELED = "canceled"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+class OnDisconnect(StrEnum):
+    CANCEL = "cancel"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a client asked for, after validation.
+
+    `prompt` belongs to `Kind.GENERATE`, `texts` to `Kind.EMBED`. `params` holds only what the client set, under the
+    canonical names of `app.contract.sampling`; the engine adds its family's defaults.
+    """
+
+    kind: Kind
+    prompt: str = ""
+    texts: tuple[str, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
+    timeout_seconds: float = 600.0
+    stream: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "JobRequest":
+        data = dict(data)
+        data["kind"], data["priority"] = Kind(data["kind"]), Priority(data["priority"])
+        data["texts"] = tuple(data["texts"])
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """Natural-log probability of one generated (or echoed) token and of its likeliest rivals.
+
+    `logprob` is None for the first token of an echoed prompt, which nothing predicts.
+    """
+
+    token: str
+    logprob: float | None
+    top: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Outcome of a job: `text` for `Kind.GENERATE`, `embeddings` (one L2-normalised row per text) for `Kind.EMBED`."""
+
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprob] | None = None
+    embeddings: list[list[float]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    queue_seconds: float | None = None
+    time_to_first_token_seconds: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job failed: `code` is that of an `app.contract.errors` class, `errors` its messages per field."""
+
+    code: str
+    message: str
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job as the record in Redis tells it. Times are Unix seconds."""
+
+    id: str
+    kind: Kind
+    model: str
+    status: Status
+    priority: Priority
+    owner: str
+    created_at: float
+    attempt: int = 0
+    started_at: float | None = None
+    completed_at: float | None = None
+    output: Output | None = None
+    usage: Usage | None = None
+    metrics: Metrics | None = None
+    error: JobError | None = None

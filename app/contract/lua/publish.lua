@@ -1,0 +1,21 @@
+-- Write what a sequence has produced; refused when another worker has claimed the job since (fencing).
+-- KEYS: job, events, running
+-- ARGV: id, fencing token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta,
+--       end JSON ('' = not the end), ttl, then the end's field/value pairs
+-- Returns 1, or 0 when fenced. A delta that is already there (the call was sent once more) is not written again.
+local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'published')
+if record[1] ~= ARGV[2] or record[2] ~= 'processing' then return 0 end
+if ARGV[3] ~= '' and tonumber(record[3] or '0') <= tonumber(ARGV[5]) then
+  redis.call('XADD', KEYS[2], '*', 'type', 'delta', 'data', ARGV[3], 'tokens', ARGV[4])
+  redis.call('HSET', KEYS[1], 'published', ARGV[6])
+end
+if ARGV[7] ~= '' then
+  local time = redis.call('TIME')
+  redis.call('XADD', KEYS[2], '*', 'type', 'end', 'data', ARGV[7])
+  redis.call('HSET', KEYS[1], 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(ARGV, 9))
+  redis.call('HDEL', KEYS[1], 'lease_until')
+  redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[8])
+  redis.call('EXPIRE', KEYS[2], ARGV[8])
+end
+return 1
