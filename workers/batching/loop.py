@@ -1,0 +1,135 @@
+"""The batch loop: one thread that lets sequences join and leave between any two steps of the engine."""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from workers.batching.scheduler import Scheduler
+from workers.batching.sequence import Sequence, Update
+from workers.engines.base import Engine
+
+Publish = Callable[[list[Update]], None]
+Command = Callable[[], None]
+
+logger = logging.getLogger(__name__)
+
+
+class BatchLoop:
+    """Runs an engine. `publish` hears, from the loop's thread, what each step brought; it must not block.
+
+    Every submitted sequence gets exactly one update with an outcome, unless it is dropped.
+    """
+
+    def __init__(self, engine: Engine, publish: Publish) -> None:
+        self._engine = engine
+        self._publish = publish
+        self._scheduler = Scheduler(engine.limits, moves_slots=engine.moves_slots)
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="batch-loop", daemon=True)
+
+    @property
+    def running_count(self) -> int:
+        return len(self._scheduler.running)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the current step; sequences still running get no outcome."""
+
+        def stop() -> None:
+            self._stopping = True
+
+        self._commands.put(stop)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, sequence: Sequence) -> None:
+        self._commands.put(lambda: self._scheduler.add(sequence))
+
+    def cancel(self, sequence_id: str) -> None:
+        """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
+
+        def cancel() -> None:
+            sequence = self._scheduler.find(sequence_id)
+            if sequence is not None:
+                sequence.cancel_requested = True
+
+        self._commands.put(cancel)
+
+    def _run(self) -> None:
+        while self._obey():
+            updates: list[Update] = []
+            try:
+                self._end_interrupted(updates)
+                self._start_waiting()
+                self._close_hole()
+                self._step(updates)
+            except Exception as error:
+                running = len(self._scheduler.running)
+                logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
+                self._fail_batch(error, updates)
+            if updates:
+                self._publish(updates)
+
+    def _obey(self) -> bool:
+        """Take all commands; with nothing to run, wait for one. False: stop."""
+        if not self._scheduler.has_work:
+            self._commands.get()()
+        while not self._commands.empty():
+            self._commands.get()()
+        return not self._stopping
+
+    def _end_interrupted(self, updates: list[Update]) -> None:
+        for sequence in self._scheduler.interrupted_before_start():
+            updates.append(self._ended(sequence))
+        for sequence in list(self._scheduler.running):
+            update = sequence.interrupted()
+            if update is not None:
+                updates.append(update)
+                self._leave(sequence)
+
+    def _start_waiting(self) -> None:
+        for sequence in self._scheduler.admit():
+            assert sequence.slot is not None
+            self._engine.start(sequence.slot, sequence.prompt)
+
+    def _close_hole(self) -> None:
+        hole = self._scheduler.hole_to_close()
+        if hole is not None:
+            sequence, target = hole
+            assert sequence.slot is not None
+            self._engine.move(sequence.slot, target)
+            self._scheduler.moved(sequence, target)
+
+    def _step(self, updates: list[Update]) -> None:
+        planned = self._scheduler.plan()
+        if not planned:
+            return
+        results = iter(self._engine.step([chunk for _, chunk in planned]))
+        for sequence, chunk in planned:
+            sequence.position += len(chunk.tokens)
+            if chunk.samples:
+                update = sequence.advance(next(results), self._engine.limits.context_tokens)
+                updates.append(update)
+                if update.outcome is not None:
+                    self._leave(sequence)
+
+    def _fail_batch(self, error: Exception, updates: list[Update]) -> None:
+        for sequence in list(self._scheduler.running):
+            updates.append(sequence.fail(error))
+            self._scheduler.remove(sequence)
+            with contextlib.suppress(Exception):  # the failure is told already; freeing is tried for each
+                self._engine.release(sequence.slot, sequence.prompt)
+        self._engine.reset()
+
+    def _leave(self, sequence: Sequence) -> None:
+        self._engine.release(sequence.slot, sequence.prompt)
+        self._scheduler.remove(sequence)
+
+    def _ended(self, sequence: Sequence) -> Update:
+        self._engine.release(None, sequence.prompt)
+        return Update(sequence=sequence, outcome=sequence.outcome)

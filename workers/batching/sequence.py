@@ -1,0 +1,147 @@
+"""One request inside the batch: its tokens, its text, its place in the cache, and how it ended."""
+
+import time
+from dataclasses import dataclass, field
+
+from app.contract.errors import EngineFailed, JobTimeout, LLMAPIError
+from app.contract.jobs import FinishReason, JobError, Status, TokenLogprob, Usage
+from workers.batching.text_stream import TextStream
+from workers.engines.base import Chunk, Prompt, Sampled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    status: Status
+    finish_reason: FinishReason
+    error: JobError | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Update:
+    """What one step brought to one sequence: text and logprobs to publish, the tokens behind them, and the end."""
+
+    sequence: "Sequence"
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    outcome: Outcome | None = None
+
+
+class Sequence:
+    """A prompt and what it has grown into. Moved only by the batch loop.
+
+    `position` counts the tokens whose keys and values are in the cache.
+    """
+
+    def __init__(self, sequence_id: str, prompt: Prompt, *, timeout_seconds: float = 600.0) -> None:
+        self.id = sequence_id
+        self.prompt = prompt
+        self.slot: int | None = None
+        self.position = 0
+        self.generated: list[int] = []
+        self.cached_tokens = 0
+        self.cancel_requested = False
+        self.outcome: Outcome | None = None
+        self.submitted_at = time.monotonic()
+        self.first_token_at: float | None = None
+        self.ended_at: float | None = None
+        self._deadline = self.submitted_at + timeout_seconds
+        self._max_tokens = prompt.sampling.max_tokens
+        if prompt.sampling.max_length is not None:
+            self._max_tokens = min(self._max_tokens, prompt.sampling.max_length - len(prompt.tokens))
+        self._text = TextStream(prompt.sampling.stop)
+        self._token_starts: list[int] = []  # where each generated token's text begins
+        self._echoed = False
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.position < len(self.prompt.tokens)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=len(self.prompt.tokens),
+            completion_tokens=len(self.generated),
+            cached_tokens=self.cached_tokens,
+        )
+
+    def next_chunk(self, budget: int) -> Chunk:
+        """The tokens of this sequence's next step: one to decode, or up to `budget` of its prompt."""
+        assert self.slot is not None
+        prefill = self.prompt.tokens[self.position : self.position + budget]
+        tokens = prefill or self.generated[-1:]
+        return Chunk(
+            slot=self.slot,
+            tokens=tokens,
+            position=self.position,
+            samples=self.position + len(tokens) >= len(self.prompt.tokens),
+            prompt=self.prompt,
+            generated=self.generated,
+        )
+
+    def advance(self, sampled: Sampled, context_tokens: int) -> Update:
+        """Take the token that a step has chosen."""
+        if sampled.error is not None:
+            return self.fail(sampled.error)
+        update = Update(sequence=self, logprobs=list(sampled.prompt_logprobs))
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+        if not self._echoed:
+            self._echoed = True
+            update.text = self.prompt.echo_text
+        if sampled.ends:
+            update.text += self._text.finish()
+            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))
+        self._take(sampled, update)
+        if self._text.stopped:
+            self._drop_stopped_logprobs(update)
+            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))
+        full = len(self.prompt.tokens) + len(self.generated) >= context_tokens
+        if full or len(self.generated) >= self._max_tokens:
+            update.text += self._text.finish()
+            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH))
+        return update
+
+    def interrupted(self) -> Update | None:
+        """The end of a sequence that was canceled or has run out of time; None while it may go on."""
+        if self.cancel_requested:
+            outcome = Outcome(status=Status.CANCELED, finish_reason=FinishReason.CANCELED)
+        elif time.monotonic() > self._deadline:
+            error = JobTimeout("the job ran longer than its timeout; ask for fewer tokens or raise `timeout`")
+            outcome = Outcome(status=Status.FAILED, finish_reason=FinishReason.TIMEOUT, error=job_error(error))
+        else:
+            return None
+        return self._end(Update(sequence=self, text=self._text.finish()), outcome)
+
+    def fail(self, error: Exception) -> Update:
+        outcome = Outcome(status=Status.FAILED, finish_reason=FinishReason.ERROR, error=job_error(error))
+        return self._end(Update(sequence=self, text=self._text.finish()), outcome)
+
+    def _take(self, sampled: Sampled, update: Update) -> None:
+        self.generated.append(sampled.token)
+        self._token_starts.append(self._text.length)
+        update.tokens.append(sampled.token)
+        if sampled.logprobs is not None:
+            update.logprobs.append(sampled.logprobs)
+        update.text += self._text.feed(sampled.piece)
+
+    def _drop_stopped_logprobs(self, update: Update) -> None:
+        """The last token's logprobs go when none of its text is left; earlier ones were published with their step."""
+        if update.logprobs and self._token_starts[-1] >= self._text.length:
+            update.logprobs.pop()
+
+    def _end(self, update: Update, outcome: Outcome) -> Update:
+        self.outcome = update.outcome = outcome
+        self.ended_at = time.monotonic()
+        return update
+
+
+def job_error(error: Exception) -> JobError:
+    """What the job record says of an error; one of ours keeps its code, anything else is the engine's."""
+    if not isinstance(error, LLMAPIError):
+        error = EngineFailed(f"the engine failed on this request ({type(error).__name__}); the worker's log says more")
+    return JobError(
+        code=error.code,
+        message=error.detail,
+        errors={name: list(messages) for name, messages in error.errors.items()},
+    )

@@ -1,0 +1,139 @@
+"""What an engine promises to the batch loop: prepare a request, run one step of a batch, embed texts.
+
+An engine owns a loaded model and a cache of `slots` x `context_tokens` cells. The batch loop owns the decisions: which
+sequence sits in which slot, which tokens run in a step. One thread, the loop's, calls everything but `prepare`, which
+runs in the thread of the job and must not touch the cache.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from app.contract.config import Config
+from app.contract.jobs import JobRequest, TokenLogprob
+from app.contract.sampling import SamplingParams
+
+ReportProgress = Callable[[str, float | None], None]
+"""Called while a model is fetched and loaded: what is going on, in words, and how far it is (0-1, None: unknown)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a loaded model allows.
+
+    slots: sequences in one batch. context_tokens: cells of one slot, prompt and completion together.
+    max_batched_tokens: rows of one step, decode and prefill together.
+    """
+
+    slots: int
+    context_tokens: int
+    max_batched_tokens: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Prompt:
+    """A request made ready by `Engine.prepare`.
+
+    tokens: ids to prefill, never empty. echo_text: text to put before the completion (`echo`), else empty.
+    state: whatever the engine keeps per sequence (a sampler chain); it goes back to the engine with every chunk and
+    ends in `Engine.release`.
+    """
+
+    tokens: list[int]
+    sampling: SamplingParams
+    echo_text: str = ""
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one sequence contributes to one step: `tokens` at positions `position`, `position + 1`, ... of `slot`.
+
+    samples: the last token's logits choose the next token (decode, or the end of the prompt).
+    generated: ids generated so far, for penalties and `min_length`.
+    """
+
+    slot: int
+    tokens: Sequence[int]
+    position: int
+    samples: bool
+    prompt: Prompt
+    generated: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """The next token of one sequence, in the order of the chunks with `samples`.
+
+    piece: the token's bytes, which may be a part of a UTF-8 character; empty for control tokens.
+    ends: an end-of-generation token (and `ignore_eos` is off): the sequence is over, `piece` is not output.
+    logprobs: of this token, when asked for; prompt_logprobs: of the prompt's tokens, once, with `echo`.
+    error: the sampler of this row failed; this sequence fails, the others go on.
+    """
+
+    token: int
+    piece: bytes
+    ends: bool = False
+    logprobs: TokenLogprob | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class Engine(ABC):
+    """A loaded model. Constructing one loads it: slow; raises `ModelUnavailable` with one line that names the cure."""
+
+    embeds_only: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, config: Config, report: ReportProgress) -> None: ...
+
+    @property
+    @abstractmethod
+    def limits(self) -> Limits: ...
+
+    @abstractmethod
+    def prepare(self, request: JobRequest) -> Prompt:
+        """Tokenize and check a request, in the job's own thread.
+
+        Raises:
+            PromptTooLong: the prompt leaves no room for one token in `context_tokens`; says both lengths.
+            InvalidGrammar, UnsupportedParameter: names the field.
+        """
+
+    def start(self, slot: int, prompt: Prompt) -> None:  # noqa: B027 - optional hook
+        """A sequence takes `slot`: forget what the cache holds there."""
+
+    @abstractmethod
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        """Run the chunks (ascending by slot, at most `max_batched_tokens` tokens) and sample where asked.
+
+        Raises anything: the loop then fails the whole batch, calls `reset` and goes on.
+        """
+
+    def move(self, source: int, target: int) -> None:
+        """Move a sequence's cache to a free, lower slot (closes holes). Engines without need for order ignore it."""
+        raise NotImplementedError  # pragma: no cover - only called where moves_slots is set
+
+    moves_slots: ClassVar[bool] = False
+
+    def release(self, slot: int | None, prompt: Prompt) -> None:  # noqa: B027 - optional hook
+        """The sequence has ended (slot None: it never started): free the slot's cells and `prompt.state`."""
+
+    def reset(self) -> None:  # noqa: B027 - optional hook
+        """After a failed step: forget every slot."""
+
+    def used_cells(self) -> int:
+        """Cache cells held by sequences, summed over slots; 0 when nothing runs."""
+        return 0
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+        """For each text its L2-normalised vector and the number of its tokens. Raises `PromptTooLong`.
+
+        Called from one thread, but not the loop's: it must not touch what `step` uses."""
+        from app.contract.errors import UnsupportedParameter
+
+        raise UnsupportedParameter("this model has no embeddings")
+
+    def close(self) -> None:  # noqa: B027 - optional hook
+        """Free the model."""
