@@ -1,0 +1,210 @@
+"""Everybody in this process who waits for a job: one thread hears the hints and reads the news for all of them.
+
+A hint (pub/sub) only says that there is news; the news itself is the job record and the event stream. Hints can be
+lost, so everything waited for is read again after a reconnect and every `REREAD_SECONDS`.
+"""
+
+import contextlib
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+
+import redis
+
+from app.client_sockets import ClientSockets
+from app.contract import event_stream, keys
+from app.contract.errors import JobNotFound, TooManyWaiters
+from app.contract.event_stream import FROM_START, Event, EventType
+from app.contract.job_store import JobStore
+from app.contract.jobs import Job
+from app.contract.redis_client import RedisClient, RedisPubSub, connect
+
+REREAD_SECONDS = 3.0
+HINT_POLL_SECONDS = 1.0  # below the client's own socket time-out, so that a silent connection raises nothing
+RECONNECT_SECONDS = 0.5
+HEARING_SECONDS = 2.0  # how long the first waiter of a process waits for the subscription to stand
+READ_AT_ONCE = 256  # waiters per round trip when all are read again
+
+logger = logging.getLogger(__name__)
+
+
+class ClientGone(Exception):
+    """The client closed its connection while it waited."""
+
+
+class Waiter:
+    """One waiting request. The reader thread puts what it reads into `news`."""
+
+    __slots__ = ("_sockets", "job_id", "news", "position")
+
+    def __init__(self, job_id: str, position: str | None, sockets: ClientSockets) -> None:
+        self.job_id = job_id
+        self.position = position  # id of the last event read; None: waits for the record's end, not for events
+        self.news: queue.SimpleQueue[Job | Event | Exception] = queue.SimpleQueue()
+        self._sockets = sockets
+
+    def end(self, timeout_seconds: float, client_socket: socket.socket | None = None) -> Job | None:
+        """The final job, or None when the time is over. Raises ClientGone, JobNotFound."""
+        with self._sockets.watching(client_socket, lambda: self.news.put(ClientGone())):
+            found = self._next(timeout_seconds)
+        assert not isinstance(found, Event)
+        return found
+
+    def events(self, heartbeat_seconds: float) -> Iterator[Event | None]:
+        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound."""
+        while True:
+            found = self._next(heartbeat_seconds)
+            assert not isinstance(found, Job)
+            yield found
+            if found is not None and found.type is EventType.END:
+                return
+
+    def _next(self, timeout_seconds: float) -> Job | Event | None:
+        try:
+            found = self.news.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Waiters:
+    """Waits for jobs on behalf of this process's requests. Its thread starts with the first waiter, after any fork."""
+
+    def __init__(self, redis_url: str, store: JobStore, max_waiters: int) -> None:
+        self._url = redis_url
+        self._store = store
+        self._max_waiters = max_waiters
+        self._waiting: dict[str, set[Waiter]] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()  # a follower's position moves under it
+        self._started = False
+        self._hearing = threading.Event()
+        self._sockets = ClientSockets()
+        self._redis = connect(redis_url)
+
+    @contextlib.contextmanager
+    def expect(self, job_id: str, position: str | None = None) -> Iterator[Waiter]:
+        """A waiter for a job that is about to be admitted: nothing that happens to it from now on is missed.
+
+        Raises TooManyWaiters.
+        """
+        self._start()
+        waiter = Waiter(job_id, position, self._sockets)
+        with self._lock:
+            if self._count >= self._max_waiters:
+                raise TooManyWaiters(
+                    f"{self._count} requests wait here already; use /agenerate and poll, or try again",
+                    retry_after_seconds=5,
+                )
+            self._count += 1
+            self._waiting.setdefault(job_id, set()).add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._leave(waiter)
+
+    def wait(self, job_id: str, timeout_seconds: float, *, client_socket: socket.socket | None = None) -> Job | None:
+        """The job once it is final, or None when `timeout_seconds` have passed.
+
+        Raises JobNotFound, ClientGone (the peer of `client_socket` has left), TooManyWaiters.
+        """
+        with self.expect(job_id) as waiter:
+            job = self._store.read(job_id)
+            return job if job.status.is_final else waiter.end(timeout_seconds, client_socket)
+
+    def follow(
+        self, job_id: str, after: str = FROM_START, *, heartbeat_seconds: float = 10.0
+    ) -> Iterator[Event | None]:
+        """The job's events after the event `after`; see `Waiter.events`. Raises JobNotFound, TooManyWaiters."""
+        with self.expect(job_id, after) as waiter:
+            self._read([waiter], self._redis)
+            yield from waiter.events(heartbeat_seconds)
+
+    def _leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._count -= 1
+            others = self._waiting[waiter.job_id]
+            others.discard(waiter)
+            if not others:
+                del self._waiting[waiter.job_id]
+
+    def _start(self) -> None:
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    self._started = True
+                    threading.Thread(target=self._run, name="hints", daemon=True).start()
+        self._hearing.wait(HEARING_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._hear(connect(self._url))
+            except redis.RedisError as error:
+                logger.warning("lost the connection to Redis (%s); trying again", type(error).__name__)
+            self._hearing.clear()
+            time.sleep(RECONNECT_SECONDS)
+
+    def _hear(self, client: RedisClient) -> None:
+        hints = client.pubsub()
+        try:
+            hints.subscribe(keys.HINTS_CHANNEL)
+            hints.get_message(timeout=HINT_POLL_SECONDS)
+            self._hearing.set()
+            read_all_at = 0.0  # at once: what came before the subscription was not heard
+            while True:
+                hinted = _hinted_jobs(hints)
+                if time.monotonic() >= read_all_at:
+                    self._read_all(client)
+                    read_all_at = time.monotonic() + REREAD_SECONDS
+                elif hinted:
+                    self._read(self._waiters_of(hinted), client)
+        finally:
+            hints.close()
+
+    def _waiters_of(self, job_ids: Iterable[str]) -> list[Waiter]:
+        with self._lock:
+            return [waiter for job_id in job_ids for waiter in self._waiting.get(job_id, ())]
+
+    def _read_all(self, client: RedisClient) -> None:
+        with self._lock:
+            everybody = [waiter for waiters in self._waiting.values() for waiter in waiters]
+        for start in range(0, len(everybody), READ_AT_ONCE):
+            self._read(everybody[start : start + READ_AT_ONCE], client)
+
+    def _read(self, waiters: Collection[Waiter], client: RedisClient) -> None:
+        """Read the news of some waiters, in one round trip per kind, and hand them out."""
+        ending = [waiter for waiter in waiters if waiter.position is None]
+        if ending:
+            for waiter, job in zip(ending, self._store.read_many((w.job_id for w in ending), client), strict=True):
+                if job is None:
+                    waiter.news.put(JobNotFound("the job was deleted while it was waited for"))
+                elif job.status.is_final:
+                    waiter.news.put(job)
+        if len(ending) < len(waiters):
+            self._read_events([waiter for waiter in waiters if waiter.position is not None], client)
+
+    def _read_events(self, followers: list[Waiter], client: RedisClient) -> None:
+        with self._reading:
+            positions = [(waiter.job_id, waiter.position or FROM_START) for waiter in followers]
+            for waiter, events in zip(followers, event_stream.read_many(client, positions), strict=True):
+                for event in events:
+                    waiter.position = event.id
+                    waiter.news.put(event)
+
+
+def _hinted_jobs(hints: RedisPubSub) -> set[str]:
+    """Wait for a hint, then take what else has come meanwhile."""
+    job_ids: set[str] = set()
+    timeout = HINT_POLL_SECONDS
+    while (message := hints.get_message(timeout=timeout)) is not None:
+        if message["type"] == "message":
+            job_ids.update(message["data"].split(","))
+        timeout = 0.0
+    return job_ids

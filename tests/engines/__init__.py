@@ -1,0 +1,1 @@
+"""Small faulty engines, run through the real worker and named by their fault."""

@@ -1,0 +1,28 @@
+"""An engine that answers at once: every prompt is one token long, and so is every answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.contract.config import Config
+from app.contract.jobs import JobRequest
+from app.contract.sampling import SamplingParams
+from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+
+
+class Instant(Engine):
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        self._slots = config.worker.slots or 32
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(slots=self._slots, context_tokens=1024, max_batched_tokens=512)
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        defaults: dict[str, Any] = {"max_tokens": 1}
+        return Prompt(tokens=[1], sampling=SamplingParams.build(defaults, request.params))
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        return [Sampled(token=2, piece=b" done") for chunk in chunks if chunk.samples]
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+        return [([1.0, 0.0], 1) for _ in texts]

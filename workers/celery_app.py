@@ -1,0 +1,95 @@
+"""Entry point of a worker process: `python -m workers.celery_app`.
+
+Loads the configuration, announces itself, loads the model, then lets Celery consume the model's queue with one thread
+per slot. Exit code 78 (EX_CONFIG) says that a restart cannot help: the reason is on stderr, in one line, and
+in `/readyz`.
+"""
+
+import logging
+import os
+import sys
+
+from celery import Celery, signals
+
+from app.contract.config_loader import load_config
+from app.contract.errors import ConfigError, StartupError
+from app.contract.job_store import JobStore
+from app.contract.queues import Queues, make_celery
+from app.contract.redis_client import connect
+from workers.engines.registry import load_engine_class
+from workers.tasks import register_tasks
+from workers.waking_pool import WakeConsumer
+from workers.worker import Worker, new_worker_id
+
+EX_CONFIG = 78
+SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; measured in docs/decisions/0002
+
+logger = logging.getLogger("workers")
+
+
+def main() -> int:
+    """Run a worker until it is told to stop; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = load_config()
+        if config.redis_url is None:
+            raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, or use `make run`, which starts a Valkey")
+    except StartupError as error:
+        return _refuse(error)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    celery = make_celery(config.redis_url, config.model_name)
+    client = connect(config.redis_url)
+    store = JobStore(
+        client,
+        model=config.model_name,
+        queues=Queues(celery),
+        ttl_seconds=config.jobs.ttl,
+        max_queued=config.jobs.max_queued,
+    )
+    worker = Worker(config, client, store, new_worker_id())
+    worker.announce_from_now()
+    try:
+        worker.serve(load_engine_class(config.model_family)(config, worker.report))
+    except StartupError as error:
+        worker.give_up(error.detail)
+        return _refuse(error)
+    try:
+        return _consume(celery, worker)
+    finally:
+        worker.close()
+
+
+def _consume(celery: Celery, worker: Worker) -> int:
+    register_tasks(celery, worker)
+    celery.steps["consumer"].add(WakeConsumer)
+    signals.setup_logging.connect(_keep_logging)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("kombu").setLevel(logging.WARNING)
+    logger.info("ready: %s, %d slots of %d tokens", worker.info.model, worker.info.slots, worker.info.context_tokens)
+    consumer = celery.Worker(
+        hostname=f"worker@{worker.info.id}",
+        pool="workers.waking_pool:WakingPool",
+        concurrency=worker.info.slots,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    consumer.start()
+    return int(consumer.exitcode or 0)
+
+
+def _keep_logging(**_: object) -> None:
+    """Connected, it tells Celery that logging is set up already."""
+
+
+def _refuse(error: StartupError) -> int:
+    sys.stderr.write(f"worker: {error.detail}\n")
+    return EX_CONFIG
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # model threads of a native library must not delay or break the exit

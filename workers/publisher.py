@@ -1,0 +1,259 @@
+"""Carries what the batch loop produces to Redis: deltas to event streams, outcomes to job records, hints to the API.
+
+One thread, one pipeline per round for all sequences. A job whose stream somebody follows is written at every step; the
+others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. While Redis is gone
+everything is kept and sent again: `lua/publish.lua` writes each delta once however often it is sent.
+"""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+
+import redis
+
+from app.contract import keys
+from app.contract.job_store import Claim, outcome_fields
+from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
+from app.contract.redis_client import LoadedScript, RedisClient
+from workers.batching.sequence import Outcome, Sequence, Update
+
+UNFOLLOWED_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delta:
+    """One entry of the event stream, frozen once composed: it is sent again unchanged until Redis has confirmed it."""
+
+    text: str
+    tokens: list[int]
+    logprobs: list[TokenLogprob]
+    tokens_before: int
+
+
+@dataclass(slots=True, eq=False)
+class _Page:
+    """What is known, and not yet written, of one running job."""
+
+    claim: Claim
+    followed: bool
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    composed_tokens: int = 0
+    unsent: list[_Delta] = field(default_factory=list)
+    written: list[_Delta] = field(default_factory=list)
+    written_at: float = 0.0
+    end: "_End | None" = None
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def compose(self) -> None:
+        """Freeze what has come since the last round."""
+        if self.text or self.tokens:
+            self.unsent.append(_Delta(self.text, self.tokens, self.logprobs, self.composed_tokens))
+            self.composed_tokens += len(self.tokens)
+            self.text, self.tokens, self.logprobs = "", [], []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    status: Status
+    finish_reason: FinishReason | None
+    usage: Usage
+    metrics: Metrics
+    error: JobError | None = None
+    embeddings: list[list[float]] | None = None
+
+
+class Publisher:
+    """on_fenced: called with the id of a job that another worker has claimed since; its sequence should stop."""
+
+    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, on_fenced: Callable[[str], None]) -> None:
+        self._redis = client
+        self._script = LoadedScript(client, "publish")
+        self._model = model
+        self._ttl_seconds = ttl_seconds
+        self._on_fenced = on_fenced
+        self._pages: dict[str, _Page] = {}
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="publisher", daemon=True).start()
+
+    def open(self, claim: Claim) -> threading.Event:
+        """Begin a job; the event is set when its outcome is written, or another worker's to write."""
+        page = _Page(claim, claim.followed, written_at=time.monotonic())
+        self._pages[claim.job_id] = page
+        return page.closed
+
+    def follow(self, job_id: str) -> None:
+        """Write this job's deltas as they come from now on."""
+        page = self._pages.get(job_id)
+        if page is not None:
+            page.followed = True
+
+    def publish(self, updates: list[Update]) -> None:
+        """Take what a step brought. Returns at once."""
+        self._inbox.put(lambda: self._take(updates))
+
+    def finish(
+        self,
+        job_id: str,
+        *,
+        error: JobError | None = None,
+        embeddings: list[list[float]] | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        """End a job that never was a sequence: it failed before, or it was an embedding."""
+        failed = error is not None
+        end = _End(
+            status=Status.FAILED if failed else Status.SUCCEEDED,
+            finish_reason=FinishReason.ERROR if failed else None,
+            usage=usage or Usage(),
+            metrics=Metrics(queue_seconds=self._pages[job_id].claim.queue_seconds),
+            error=error,
+            embeddings=embeddings,
+        )
+
+        def set_end() -> None:
+            self._pages[job_id].end = end
+
+        self._inbox.put(set_end)
+
+    def _run(self) -> None:
+        while True:
+            self._inbox.get()()
+            while not self._inbox.empty():
+                self._inbox.get()()
+            while not self._write_due():
+                time.sleep(RETRY_SECONDS)
+
+    def _take(self, updates: list[Update]) -> None:
+        for update in updates:
+            page = self._pages.get(update.sequence.id)
+            if page is None or page.end is not None:
+                continue
+            page.text += update.text
+            page.tokens += update.tokens
+            page.logprobs += update.logprobs
+            if update.outcome is not None:
+                page.end = _end(page.claim, update.sequence, update.outcome)
+
+    def _write_due(self) -> bool:
+        """Write every page that is due. False: Redis did not take it, try again."""
+        now = time.monotonic()
+        due = [page for page in list(self._pages.values()) if _is_due(page, now)]
+        for page in due:
+            page.compose()
+        due = [page for page in due if page.unsent or page.end]
+        if not due:
+            return True
+        try:
+            self._write(due)
+        except redis.RedisError as error:
+            logger.warning("Redis does not take results (%s); kept, trying again", type(error).__name__)
+            return False
+        return True
+
+    def _write(self, pages: Iterable[_Page]) -> None:
+        sent: list[_Page] = []
+        with self._redis.pipeline(transaction=False) as pipe:
+            for page in pages:
+                for arguments in self._calls(page):
+                    self._script.call(pipe, keys=self._keys(page), args=arguments)
+                    sent.append(page)
+            pipe.publish(keys.HINTS_CHANNEL, ",".join(dict.fromkeys(page.claim.job_id for page in sent)))
+            *verdicts, _ = self._script.execute(pipe)
+        fenced = {page.claim.job_id for page, verdict in zip(sent, verdicts, strict=True) if not verdict}
+        for page in dict.fromkeys(sent):
+            page.written += page.unsent
+            page.unsent = []
+            page.written_at = time.monotonic()
+            if page.end is not None or page.claim.job_id in fenced:
+                self._close(page, is_fenced=page.claim.job_id in fenced)
+
+    def _close(self, page: _Page, *, is_fenced: bool) -> None:
+        self._pages.pop(page.claim.job_id, None)
+        page.closed.set()
+        if is_fenced:
+            logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
+            self._on_fenced(page.claim.job_id)
+
+    def _keys(self, page: _Page) -> list[str]:
+        return [keys.job(page.claim.job_id), keys.events(page.claim.job_id), keys.running(self._model)]
+
+    def _calls(self, page: _Page) -> list[list[str | int]]:
+        """The arguments of `publish.lua`, one list per unsent delta; the last one carries the end."""
+        head: list[str | int] = [page.claim.job_id, page.claim.token]
+        deltas: list[list[str | int]] = [_delta_arguments(delta) for delta in page.unsent]
+        if page.end is None:
+            return [[*head, *delta, "", 0] for delta in deltas]
+        last = deltas.pop() if deltas else ["", "[]", page.composed_tokens, page.composed_tokens]
+        end = [_end_event(page.end), self._ttl_seconds, *_end_fields(page)]
+        return [*([*head, *delta, "", 0] for delta in deltas), [*head, *last, *end]]
+
+
+def _is_due(page: _Page, now: float) -> bool:
+    return page.followed or page.end is not None or now - page.written_at >= UNFOLLOWED_SECONDS
+
+
+def _delta_arguments(delta: _Delta) -> list[str | int]:
+    data: dict[str, object] = {"text": delta.text}
+    if delta.logprobs:
+        data["logprobs"] = [asdict(entry) for entry in delta.logprobs]
+    after = delta.tokens_before + len(delta.tokens)
+    return [_json(data), _json(delta.tokens), delta.tokens_before, after]
+
+
+def _end_event(end: _End) -> str:
+    data: dict[str, object] = {
+        "status": end.status,
+        "finish_reason": end.finish_reason,
+        "usage": asdict(end.usage),
+        "error": None if end.error is None else asdict(end.error),
+    }
+    return _json({name: value for name, value in data.items() if value is not None})
+
+
+def _end_fields(page: _Page) -> list[str]:
+    """The outcome as field, value, field, value, ... of the job record."""
+    end = page.end
+    assert end is not None
+    deltas = page.written + page.unsent
+    logprobs = [entry for delta in deltas for entry in delta.logprobs]
+    output = Output(
+        text="".join(delta.text for delta in deltas),
+        finish_reason=end.finish_reason,
+        logprobs=logprobs or None,
+        embeddings=end.embeddings,
+    )
+    fields = outcome_fields(end.status, output=output, usage=end.usage, metrics=end.metrics, error=end.error)
+    return [part for pair in fields.items() for part in pair]
+
+
+def _end(claim: Claim, sequence: Sequence, outcome: Outcome) -> _End:
+    ended_at, first_at = sequence.ended_at or time.monotonic(), sequence.first_token_at
+    decoded = len(sequence.generated) - 1
+    decoding_seconds = ended_at - first_at if first_at else 0.0
+    metrics = Metrics(
+        queue_seconds=round(claim.queue_seconds, 6),
+        time_to_first_token_seconds=(
+            round(claim.queue_seconds + first_at - sequence.submitted_at, 6) if first_at else None
+        ),
+        tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,
+    )
+    return _End(
+        status=outcome.status,
+        finish_reason=outcome.finish_reason,
+        usage=sequence.usage,
+        metrics=metrics,
+        error=outcome.error,
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

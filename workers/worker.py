@@ -1,0 +1,150 @@
+"""One worker: a loaded engine, its batch loop, and the jobs it has claimed."""
+
+import logging
+import os
+import socket
+import time
+import uuid
+from dataclasses import replace
+
+import redis
+
+from app.contract.config import Config
+from app.contract.job_store import Claim, JobStore
+from app.contract.jobs import Kind, Usage
+from app.contract.redis_client import RedisClient
+from app.contract.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
+from workers.batching.embedding import EmbeddingLoop
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import Sequence, job_error
+from workers.engines.base import Engine
+from workers.leases import Leases
+from workers.publisher import Publisher
+
+CLAIM_RETRY_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+def new_worker_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+class Worker:
+    """Runs the jobs that Celery hands over; `run` is called in one Celery thread per job."""
+
+    def __init__(self, config: Config, client: RedisClient, store: JobStore, worker_id: str) -> None:
+        self._store = store
+        self._redis = client
+        self.info = WorkerInfo(
+            id=worker_id, model=config.model_name, family=config.model_family, state=WorkerState.LOADING
+        )
+        self._publisher = Publisher(
+            client, model=config.model_name, ttl_seconds=config.jobs.ttl, on_fenced=lambda job_id: self.cancel(job_id)
+        )
+        self._leases = Leases(client, model=config.model_name, control=self, describe=self._describe)
+        self._engine: Engine | None = None
+        self._loop: BatchLoop | None = None
+        self._embeddings: EmbeddingLoop | None = None
+
+    def announce_from_now(self) -> None:
+        """Tell the registry that this worker exists, and keep telling it."""
+        self._leases.start()
+
+    def report(self, detail: str, progress: float | None) -> None:
+        """How far the loading of the model is (`workers.engines.base.ReportProgress`)."""
+        self.info = replace(self.info, detail=detail, progress=progress)
+        self._announce()
+
+    def serve(self, engine: Engine) -> None:
+        """The model is loaded: jobs may come."""
+        self._engine = engine
+        self._loop = BatchLoop(engine, self._publisher.publish)
+        self._loop.start()
+        self._embeddings = EmbeddingLoop(engine)
+        self._embeddings.start()
+        limits = engine.limits
+        self.info = replace(
+            self.info,
+            state=WorkerState.READY,
+            detail="",
+            progress=None,
+            slots=limits.slots,
+            context_tokens=limits.context_tokens,
+        )
+        self._announce()
+        forget_failures(self._redis, self.info.model)
+
+    def give_up(self, reason: str) -> None:
+        """The model cannot be loaded; the registry keeps the reason for a day."""
+        self.info = replace(self.info, state=WorkerState.FAILED, detail=reason, progress=None)
+        self._announce()
+
+    def close(self) -> None:
+        """Stop the loop and free the model. Call it when no job runs any more."""
+        if self._loop is not None:
+            self._loop.stop()
+        if self._engine is not None:
+            self._engine.close()
+        retire(self._redis, self.info.id)
+
+    def run(self, job_id: str) -> None:
+        """Claim a job and see it through; returns once its outcome is written."""
+        claim = self._claim(job_id)
+        if claim is None:
+            return
+        self._leases.add(claim)
+        try:
+            closed = self._publisher.open(claim)
+            self._begin(claim)
+            closed.wait()
+        finally:
+            self._leases.remove(job_id)
+
+    def cancel(self, job_id: str) -> None:
+        if self._loop is not None:
+            self._loop.cancel(job_id)
+
+    def follow(self, job_id: str) -> None:
+        self._publisher.follow(job_id)
+
+    def _claim(self, job_id: str) -> Claim | None:
+        while True:
+            try:
+                return self._store.claim(job_id, self.info.id)
+            except redis.RedisError as error:
+                logger.warning("job %s not claimed: no answer from Redis (%s)", job_id, type(error).__name__)
+                time.sleep(CLAIM_RETRY_SECONDS)
+
+    def _begin(self, claim: Claim) -> None:
+        assert self._engine is not None and self._loop is not None and self._embeddings is not None
+        try:
+            if claim.request.kind is Kind.EMBED:
+                self._embeddings.submit(claim.request.texts, lambda *done: self._embedded(claim.job_id, *done))
+                return
+            prompt = self._engine.prepare(claim.request)
+        except Exception as error:
+            self._fail(claim.job_id, error)
+            return
+        self._loop.submit(Sequence(claim.job_id, prompt, timeout_seconds=claim.request.timeout_seconds))
+
+    def _embedded(self, job_id: str, vectors: list[list[float]], tokens: int, error: Exception | None) -> None:
+        if error is not None:
+            self._fail(job_id, error)
+        else:
+            self._publisher.finish(job_id, embeddings=vectors, usage=Usage(prompt_tokens=tokens))
+
+    def _fail(self, job_id: str, error: Exception) -> None:
+        failure = job_error(error)
+        if failure.code == "engine_error":
+            logger.error("job %s failed", job_id, exc_info=error)
+        self._publisher.finish(job_id, error=failure)
+
+    def _describe(self) -> WorkerInfo:
+        return replace(self.info, running=self._loop.running_count if self._loop else 0)
+
+    def _announce(self) -> None:
+        try:
+            announce(self._redis, self._describe())
+        except redis.RedisError as error:
+            logger.warning("state not announced: no answer from Redis (%s)", type(error).__name__)
