@@ -38,23 +38,32 @@ class ClientGone(Exception):
 class Waiter:
     """One waiting request. The reader thread puts what it reads into `news`."""
 
-    __slots__ = ("_sockets", "job_id", "news", "position")
+    __slots__ = ("_sockets", "is_admitted", "job_id", "news", "position")
 
     def __init__(self, job_id: str, position: str | None, sockets: ClientSockets) -> None:
         self.job_id = job_id
+        self.is_admitted = False  # before that, it is no news that there is no record
         self.position = position  # id of the last event read; None: waits for the record's end, not for events
         self.news: queue.SimpleQueue[Job | Event | Exception] = queue.SimpleQueue()
         self._sockets = sockets
 
     def end(self, timeout_seconds: float, client_socket: socket.socket | None = None) -> Job | None:
-        """The final job, or None when the time is over. Raises ClientGone, JobNotFound."""
+        """The final job, or None when the time is over. Call it once the job is admitted.
+
+        Raises ClientGone, JobNotFound.
+        """
+        self.is_admitted = True
         with self._sockets.watching(client_socket, lambda: self.news.put(ClientGone())):
             found = self._next(timeout_seconds)
         assert not isinstance(found, Event)
         return found
 
     def events(self, heartbeat_seconds: float) -> Iterator[Event | None]:
-        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound."""
+        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound.
+
+        Call it once the job is admitted.
+        """
+        self.is_admitted = True
         while True:
             found = self._next(heartbeat_seconds)
             assert not isinstance(found, Job)
@@ -176,19 +185,31 @@ class Waiters:
         with self._lock:
             everybody = [waiter for waiters in self._waiting.values() for waiter in waiters]
         for start in range(0, len(everybody), READ_AT_ONCE):
-            self._read(everybody[start : start + READ_AT_ONCE], client)
+            some = everybody[start : start + READ_AT_ONCE]
+            self._read(some, client)
+            self._tell_deleted([waiter for waiter in some if waiter.position is not None], client)
 
     def _read(self, waiters: Collection[Waiter], client: RedisClient) -> None:
         """Read the news of some waiters, in one round trip per kind, and hand them out."""
-        ending = [waiter for waiter in waiters if waiter.position is None]
+        ending = [(waiter, waiter.is_admitted) for waiter in waiters if waiter.position is None]
         if ending:
-            for waiter, job in zip(ending, self._store.read_many((w.job_id for w in ending), client), strict=True):
+            jobs = self._store.read_many((waiter.job_id for waiter, _ in ending), client)
+            for (waiter, was_admitted), job in zip(ending, jobs, strict=True):
                 if job is None:
-                    waiter.news.put(JobNotFound("the job was deleted while it was waited for"))
+                    if was_admitted:
+                        waiter.news.put(JobNotFound("the job was deleted while it was waited for"))
                 elif job.status.is_final:
                     waiter.news.put(job)
         if len(ending) < len(waiters):
             self._read_events([waiter for waiter in waiters if waiter.position is not None], client)
+
+    def _tell_deleted(self, followers: list[Waiter], client: RedisClient) -> None:
+        """A deleted job's stream is silent for ever; only its missing record tells."""
+        admitted = [waiter for waiter in followers if waiter.is_admitted]
+        jobs = self._store.read_many((waiter.job_id for waiter in admitted), client) if admitted else []
+        for waiter, job in zip(admitted, jobs, strict=True):
+            if job is None:
+                waiter.news.put(JobNotFound("the job was deleted while it was followed"))
 
     def _read_events(self, followers: list[Waiter], client: RedisClient) -> None:
         with self._reading:

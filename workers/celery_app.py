@@ -18,7 +18,7 @@ from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect
 from workers.engines.registry import load_engine_class
 from workers.tasks import register_tasks
-from workers.waking_pool import WakeConsumer
+from workers.celery_pool import LeanConsumer
 from workers.worker import Worker, new_worker_id
 
 EX_CONFIG = 78
@@ -53,6 +53,9 @@ def main() -> int:
     except StartupError as error:
         worker.give_up(error.detail)
         return _refuse(error)
+    except Exception as error:
+        worker.give_up(f"the engine failed while loading ({type(error).__name__}); the worker's log says more")
+        raise
     try:
         return _consume(celery, worker)
     finally:
@@ -61,14 +64,14 @@ def main() -> int:
 
 def _consume(celery: Celery, worker: Worker) -> int:
     register_tasks(celery, worker)
-    celery.steps["consumer"].add(WakeConsumer)
+    celery.steps["consumer"].add(LeanConsumer)
     signals.setup_logging.connect(_keep_logging)
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("kombu").setLevel(logging.WARNING)
     logger.info("ready: %s, %d slots of %d tokens", worker.info.model, worker.info.slots, worker.info.context_tokens)
     consumer = celery.Worker(
         hostname=f"worker@{worker.info.id}",
-        pool="workers.waking_pool:WakingPool",
+        pool="workers.celery_pool:WakingPool",
         concurrency=worker.info.slots,
         without_gossip=True,
         without_mingle=True,

@@ -1,7 +1,10 @@
-"""Celery's thread pool, with one addition: a finished job wakes the consumer, which then fetches the next.
+"""What this worker needs of Celery beyond its settings: a free thread wakes the consumer, and nothing is acknowledged.
 
 With `worker_disable_prefetch` the consumer looks for a free thread only when its event loop turns. Celery's own task
 events turn it, at three published messages per job; a byte through a pipe turns it for microseconds.
+
+Queues are consumed with `no_ack` (the lease knows who has a job, not the broker), but Kombu 5.7 still asks Redis to forget
+an acknowledgement that was never owed: a round trip per job in the consumer's thread, a fifth of its time.
 """
 
 import contextlib
@@ -36,10 +39,15 @@ class WakingPool(TaskPool):
                 pass
 
 
-class WakeConsumer(bootsteps.StartStopStep):
-    """Puts the pool's pipe into the consumer's event loop; runs again after every reconnect."""
+class LeanConsumer(bootsteps.StartStopStep):
+    """Puts the pool's pipe into the consumer's event loop and drops acknowledgements; runs again at every reconnect."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
         consumer.hub.add_reader(consumer.pool.woken, consumer.pool.drain)
+        consumer.task_consumer.channel.qos.ack = _nothing_to_acknowledge
+
+
+def _nothing_to_acknowledge(delivery_tag: str) -> None:
+    pass

@@ -11,9 +11,9 @@ if limit >= 0 and length >= limit then return {'full', length} end
 
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
-local milliseconds = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local microseconds = tonumber(time[1]) * 1e6 + tonumber(time[2])
 redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', unpack(ARGV, 6))
-redis.call('ZADD', KEYS[2], tonumber(ARGV[4]) * 1e14 + milliseconds, ARGV[1])
+redis.call('ZADD', KEYS[2], string.format('%.0f', tonumber(ARGV[4]) * 3e15 + microseconds), ARGV[1]) -- exact below 2^53
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', tonumber(now) - tonumber(ARGV[3]))
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('LPUSH', KEYS[5], ARGV[5])

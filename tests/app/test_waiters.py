@@ -1,0 +1,189 @@
+"""Waiting for jobs, against a real Valkey and with the worker's own scripts."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+import redis
+
+from app import waiters as waiters_module
+from app.contract import keys
+from app.contract.errors import JobNotFound, TooManyWaiters
+from app.contract.job_store import Claim, JobStore, new_job_id
+from app.contract.jobs import FinishReason, JobRequest, Kind, Status
+from app.contract.redis_client import RedisClient
+from app.waiters import ClientGone, Waiters
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.sequence import Outcome, Sequence, Update
+from workers.publisher import Publisher
+
+DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
+
+
+@pytest.fixture
+def waiters(redis_url: str, store: JobStore) -> Waiters:
+    return Waiters(redis_url, store, max_waiters=4)
+
+
+@pytest.fixture
+def publisher(redis_client: RedisClient) -> Publisher:
+    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None)
+
+
+def admit(store: JobStore, job_id: str | None = None) -> str:
+    return store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=True), "me", job_id).id
+
+
+def claim(store: JobStore, job_id: str) -> Claim:
+    claimed = store.claim(job_id, "worker-1")
+    assert claimed is not None
+    return claimed
+
+
+def finish(store: JobStore, publisher: Publisher, job_id: str, text: str = "done") -> None:
+    publisher.open(claim(store, job_id))
+    sequence = Sequence(job_id, prompt("text"))
+    publisher.publish([Update(sequence=sequence, text=text, tokens=[1], outcome=DONE)])
+
+
+def test_a_waiter_gets_the_final_job(waiters: Waiters, store: JobStore, publisher: Publisher) -> None:
+    job_id = new_job_id()
+    with waiters.expect(job_id) as waiter:
+        admit(store, job_id)
+        finish(store, publisher, job_id)
+        job = waiter.end(5)
+    assert job is not None and job.output is not None
+    assert (job.id, job.status, job.output.text) == (job_id, Status.SUCCEEDED, "done")
+
+
+def test_waiting_for_a_job_that_is_final_already_returns_at_once(waiters: Waiters, store: JobStore) -> None:
+    job_id = admit(store)
+    store.cancel(job_id)
+    job = waiters.wait(job_id, 5)
+    assert job is not None and job.status is Status.CANCELED
+
+
+def test_when_the_time_is_over_there_is_no_job(waiters: Waiters, store: JobStore) -> None:
+    assert waiters.wait(admit(store), 0.05) is None
+
+
+def test_a_record_that_is_not_there_yet_is_no_news(waiters: Waiters, store: JobStore, publisher: Publisher) -> None:
+    job_id = new_job_id()
+    with waiters.expect(job_id) as waiter:
+        waiters._read_all(waiters._redis)
+        admit(store, job_id)
+        finish(store, publisher, job_id)
+        assert waiter.end(5) is not None
+
+
+def test_a_lost_hint_costs_a_delay_not_the_answer(
+    waiters: Waiters, store: JobStore, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiters_module, "REREAD_SECONDS", 0.1)
+    job_id = admit(store)
+    timer = threading.Timer(0.2, lambda: _end_without_a_hint(redis_url, job_id))
+    timer.start()
+    job = waiters.wait(job_id, 10)
+    timer.join()
+    assert job is not None and job.status is Status.CANCELED
+
+
+def _end_without_a_hint(redis_url: str, job_id: str) -> None:
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.hset(keys.job(job_id), "status", "canceled")
+
+
+def test_the_subscription_is_made_again_after_its_connection_was_killed(
+    waiters: Waiters, store: JobStore, publisher: Publisher, redis_url: str
+) -> None:
+    job_id = admit(store)
+    assert waiters.wait(job_id, 0.05) is None
+    with redis.Redis.from_url(redis_url) as raw:
+        assert raw.client_kill_filter(_type="pubsub") >= 1
+    finish(store, publisher, job_id)
+    assert waiters.wait(job_id, 10) is not None
+
+
+def test_a_deleted_job_is_told_to_those_who_wait_and_follow(
+    waiters: Waiters, store: JobStore, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiters_module, "REREAD_SECONDS", 0.05)
+    job_id = admit(store)
+    timer = threading.Timer(0.1, lambda: redis_client.delete(keys.job(job_id), keys.events(job_id)))
+    timer.start()
+    with pytest.raises(JobNotFound):
+        waiters.wait(job_id, 10)
+    timer.join()
+    with pytest.raises(JobNotFound):
+        list(waiters.follow(job_id))
+
+
+def test_a_client_that_hangs_up_is_noticed_while_it_waits(waiters: Waiters, store: JobStore) -> None:
+    ours, theirs = socket.socketpair()
+    timer = threading.Timer(0.1, theirs.close)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(ClientGone):
+        waiters.wait(admit(store), 10, client_socket=ours)
+    assert time.monotonic() - started < 5
+    timer.join()
+    ours.close()
+
+
+def test_a_client_that_sends_its_next_request_early_has_not_left(waiters: Waiters, store: JobStore) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"GET / HTTP/1.1")
+        assert waiters.wait(admit(store), 0.2, client_socket=ours) is None
+        assert ours.recv(3) == b"GET", "its bytes are left for the server to read"
+
+
+def test_more_waiters_than_places_are_refused(waiters: Waiters) -> None:
+    with contextlib.ExitStack() as places:
+        for name in "1234":
+            places.enter_context(waiters.expect(name))
+        with pytest.raises(TooManyWaiters):
+            places.enter_context(waiters.expect("5"))
+    with waiters.expect("6"):
+        pass
+
+
+def test_a_follower_gets_every_event_in_order_to_the_end(
+    waiters: Waiters, store: JobStore, publisher: Publisher
+) -> None:
+    job_id = admit(store)
+    publisher.open(claim(store, job_id))
+    sequence = Sequence(job_id, prompt("text"))
+
+    def speak() -> None:
+        for number in range(50):
+            publisher.publish([Update(sequence=sequence, text=f"{number} ", tokens=[number])])
+            time.sleep(0.002)
+        publisher.publish([Update(sequence=sequence, outcome=DONE)])
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    events = [event for event in waiters.follow(job_id) if event is not None]
+    speaker.join()
+    assert "".join(event.data["text"] for event in events if event.type == "delta") == "".join(
+        f"{number} " for number in range(50)
+    )
+    assert [event.type for event in (events[0], events[-1])] == ["started", "end"]
+
+
+def test_following_resumes_after_any_event(waiters: Waiters, store: JobStore, publisher: Publisher) -> None:
+    job_id = admit(store)
+    finish(store, publisher, job_id)
+    events = [event for event in waiters.follow(job_id) if event is not None]
+    again = [event for event in waiters.follow(job_id, events[0].id) if event is not None]
+    assert again == events[1:]
+
+
+def test_a_silent_job_gives_heartbeats(waiters: Waiters, store: JobStore) -> None:
+    job_id = admit(store)
+    following = waiters.follow(job_id, heartbeat_seconds=0.02)
+    assert [next(following), next(following)] == [None, None]
+    following.close()  # type: ignore[attr-defined]
+    assert waiters._count == 0

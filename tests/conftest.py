@@ -1,0 +1,41 @@
+"""Fixtures shared by all tests: one Valkey for the run, and a clean database for each test that asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from app.contract import keys
+from app.contract.job_store import JobStore
+from app.contract.queues import Queues, make_celery
+from app.contract.redis_client import RedisClient, connect
+from tests.valkey import Valkey, running_valkey
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """The URL of an empty database."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[RedisClient]:
+    client = connect(redis_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(redis_url: str, redis_client: RedisClient) -> JobStore:
+    """A job store for the model "m", of which a worker lives; at most 3 jobs may wait."""
+    redis_client.set(keys.alive("m"), "somebody")
+    queues = Queues(make_celery(redis_url, "m"))
+    return JobStore(redis_client, model="m", queues=queues, ttl_seconds=60, max_queued=3)

@@ -1,0 +1,39 @@
+"""Engines that fail, each at one place: while it loads, while it prepares a request, in a step, in one row."""
+
+from collections.abc import Sequence
+
+from app.contract.config import Config
+from app.contract.errors import ModelUnavailable
+from app.contract.jobs import JobRequest
+from tests.engines.instant import Instant
+from workers.engines.base import Chunk, Prompt, ReportProgress, Sampled
+
+
+class NeverLoads(Instant):
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        raise ModelUnavailable("the model file is not there; put it there")
+
+
+class CrashesWhileLoading(Instant):
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        raise RuntimeError("a defect of the engine")
+
+
+class FailsOnDemand(Instant):
+    """The prompt says where to fail: "prepare", "step" or "row"; anything else succeeds."""
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        if request.prompt == "prepare":
+            raise RuntimeError("a defect while preparing")
+        prompt = super().prepare(request)
+        prompt.state = request.prompt
+        return prompt
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        if any(chunk.prompt.state == "step" for chunk in chunks):
+            raise RuntimeError("a defect in a step")
+        return [self._sample(chunk) for chunk in chunks if chunk.samples]
+
+    def _sample(self, chunk: Chunk) -> Sampled:
+        error = RuntimeError("a defect in a row") if chunk.prompt.state == "row" else None
+        return Sampled(token=2, piece=b" done", error=error)

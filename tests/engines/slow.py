@@ -1,0 +1,28 @@
+"""An engine that takes its time: every step sleeps, every sequence says "tick " until its max_tokens."""
+
+import time
+from collections.abc import Sequence
+
+from app.contract.config import Config
+from app.contract.jobs import JobRequest
+from app.contract.sampling import SamplingParams
+from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+
+
+class Slow(Engine):
+    """model_params.step_seconds: how long a step takes."""
+
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        self._step_seconds = float(config.model_params.get("step_seconds", 0.05))
+        self._slots = config.worker.slots or 4
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(slots=self._slots, context_tokens=100_000, max_batched_tokens=512)
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        return Prompt(tokens=[1], sampling=SamplingParams.build({"max_tokens": 20}, request.params))
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        time.sleep(self._step_seconds)
+        return [Sampled(token=2, piece=b"tick ") for chunk in chunks if chunk.samples]

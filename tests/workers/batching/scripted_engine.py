@@ -1,0 +1,77 @@
+"""An engine without a model: each prompt's completion is the bytes of a text, one byte a token."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from app.contract.jobs import JobRequest
+from app.contract.sampling import SamplingParams
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
+
+END = 0
+
+
+def prompt(completion: str, *, length: int = 3, **sampling: Any) -> Prompt:
+    """A prompt of `length` tokens that the scripted engine answers with `completion`."""
+    return Prompt(tokens=[1] * length, sampling=SamplingParams(**sampling), state=completion.encode())
+
+
+class ScriptedEngine(Engine):
+    """Keeps the law of the cache: a token's position is the number of cells its slot holds."""
+
+    moves_slots: ClassVar[bool] = True
+
+    def __init__(self, *, slots: int = 4, context_tokens: int = 64, max_batched_tokens: int = 16) -> None:
+        self._limits = Limits(slots=slots, context_tokens=context_tokens, max_batched_tokens=max_batched_tokens)
+        self.cells: dict[int, int] = {}
+        self.steps: list[list[tuple[int, int]]] = []  # (slot, tokens) of every step
+        self.moves: list[tuple[int, int]] = []
+        self.fail_next_step: Exception | None = None
+        self.resets = 0
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        return prompt(request.prompt)
+
+    def start(self, slot: int, prompt: Prompt) -> None:
+        assert slot not in self.cells, "the slot is taken"
+        self.cells[slot] = 0
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        assert sum(len(chunk.tokens) for chunk in chunks) <= self._limits.max_batched_tokens
+        assert [chunk.slot for chunk in chunks] == sorted({chunk.slot for chunk in chunks})
+        self.steps.append([(chunk.slot, len(chunk.tokens)) for chunk in chunks])
+        if self.fail_next_step is not None:
+            error, self.fail_next_step = self.fail_next_step, None
+            raise error
+        for chunk in chunks:
+            assert chunk.position == self.cells[chunk.slot], "a gap or an overlap in the cache"
+            self.cells[chunk.slot] += len(chunk.tokens)
+        return [self._sample(chunk) for chunk in chunks if chunk.samples]
+
+    def _sample(self, chunk: Chunk) -> Sampled:
+        at = len(chunk.generated)
+        completion: bytes = chunk.prompt.state
+        if at >= len(completion):
+            return Sampled(token=END, piece=b"", ends=True)
+        if completion[at : at + 1] == b"!":
+            return Sampled(token=END, piece=b"", error=ValueError("this row fails"))
+        return Sampled(token=completion[at], piece=completion[at : at + 1])
+
+    def move(self, source: int, target: int) -> None:
+        assert target not in self.cells
+        self.cells[target] = self.cells.pop(source)
+        self.moves.append((source, target))
+
+    def release(self, slot: int | None, prompt: Prompt) -> None:
+        if slot is not None:
+            del self.cells[slot]
+
+    def reset(self) -> None:
+        self.cells.clear()
+        self.resets += 1
+
+    def used_cells(self) -> int:
+        return sum(self.cells.values())

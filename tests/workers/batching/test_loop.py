@@ -1,0 +1,185 @@
+"""The batch loop with an engine that checks the law of the cache at every step."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from app.contract.errors import PromptTooLong
+from app.contract.jobs import FinishReason, Status
+from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import Outcome, Sequence, Update
+
+
+class Collected:
+    """What the loop publishes, by sequence."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = defaultdict(str)
+        self.outcomes: dict[str, list[Outcome]] = defaultdict(list)
+        self._changed = threading.Condition()
+
+    def publish(self, updates: list[Update]) -> None:
+        with self._changed:
+            for update in updates:
+                self.texts[update.sequence.id] += update.text
+                if update.outcome is not None:
+                    self.outcomes[update.sequence.id].append(update.outcome)
+            self._changed.notify_all()
+
+    def wait_for(self, *sequence_ids: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: all(i in self.outcomes for i in sequence_ids), timeout=10)
+
+
+@pytest.fixture
+def collected() -> Collected:
+    return Collected()
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture
+def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
+    loop = BatchLoop(engine, collected.publish)
+    yield loop
+    loop.stop()
+
+
+def test_more_sequences_than_slots_all_get_their_text_and_leave_no_cell(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    ids = [f"s{number}" for number in range(20)]
+    for number, sequence_id in enumerate(ids):
+        loop.submit(Sequence(sequence_id, prompt(f"text {number}", length=1 + number)))
+    loop.start()
+    collected.wait_for(*ids)
+    assert [collected.texts[i] for i in ids] == [f"text {number}" for number in range(20)]
+    assert all(outcomes[0].status is Status.SUCCEEDED for outcomes in collected.outcomes.values())
+    loop.stop()
+    assert engine.used_cells() == 0
+
+
+def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.submit(Sequence("short", prompt("abcdefgh", length=1)))
+    loop.submit(Sequence("long", prompt("xyz", length=40)))
+    loop.start()
+    collected.wait_for("short", "long")
+    assert engine.steps[0] == [(0, 1), (1, 15)]
+    assert engine.steps[1] == [(0, 1), (1, 15)], "the decoding row comes first, the chunk takes what is left"
+    assert collected.texts == {"short": "abcdefgh", "long": "xyz"}
+
+
+def test_a_newcomer_joins_a_running_batch(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
+    loop.start()
+    loop.submit(Sequence("first", prompt("a" * 60, length=1, max_tokens=60)))
+    while not collected.texts["first"]:
+        time.sleep(0.001)
+    loop.submit(Sequence("second", prompt("b", length=1)))
+    collected.wait_for("first", "second")
+    assert collected.texts["second"] == "b"
+
+
+def test_a_canceled_sequence_keeps_what_it_has_and_frees_its_slot(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.submit(Sequence("s", prompt("a" * 63, length=1, max_tokens=63)))
+    loop.cancel("s")
+    loop.start()
+    collected.wait_for("s")
+    assert collected.outcomes["s"] == [Outcome(status=Status.CANCELED, finish_reason=FinishReason.CANCELED)]
+    loop.stop()
+    assert engine.cells == {}
+
+
+def test_a_sequence_that_waits_for_a_slot_can_be_canceled(collected: Collected) -> None:
+    engine = ScriptedEngine(slots=1)
+    loop = BatchLoop(engine, collected.publish)
+    loop.submit(Sequence("running", prompt("a" * 50, max_tokens=50)))
+    loop.submit(Sequence("waiting", prompt("b")))
+    loop.cancel("waiting")
+    loop.start()
+    collected.wait_for("running", "waiting")
+    assert collected.outcomes["waiting"][0].status is Status.CANCELED
+    assert collected.texts["running"] == "a" * 50
+    loop.stop()
+
+
+def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    engine.fail_next_step = RuntimeError("the device is gone")
+    for name in ("one", "two"):
+        loop.submit(Sequence(name, prompt("text")))
+    loop.start()
+    collected.wait_for("one", "two")
+    error = collected.outcomes["one"][0].error
+    assert error is not None and error.code == "engine_error" and "device" not in error.message
+    loop.submit(Sequence("three", prompt("text")))
+    collected.wait_for("three")
+    assert collected.texts["three"] == "text"
+    assert (engine.resets, {name: len(found) for name, found in collected.outcomes.items()}) == (
+        1,
+        {"one": 1, "two": 1, "three": 1},
+    )
+
+
+def test_a_row_whose_sampler_fails_fails_alone(loop: BatchLoop, collected: Collected) -> None:
+    loop.submit(Sequence("bad", prompt("ab!cd")))
+    loop.submit(Sequence("good", prompt("abcd")))
+    loop.start()
+    collected.wait_for("bad", "good")
+    assert collected.outcomes["bad"][0].status is Status.FAILED
+    assert collected.texts == {"bad": "ab", "good": "abcd"}
+
+
+def test_a_sequence_that_runs_out_of_time_fails_with_its_partial_text(loop: BatchLoop, collected: Collected) -> None:
+    loop.submit(Sequence("late", prompt("abc"), timeout_seconds=-1.0))
+    loop.start()
+    collected.wait_for("late")
+    outcome = collected.outcomes["late"][0]
+    assert (outcome.status, outcome.finish_reason) == (Status.FAILED, FinishReason.TIMEOUT)
+    assert outcome.error is not None and outcome.error.code == "timeout"
+
+
+def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLoop, collected: Collected) -> None:
+    loop.submit(Sequence("stop", prompt("one two three", stop=(" tw",))))
+    loop.submit(Sequence("length", prompt("one two three", max_tokens=5)))
+    loop.submit(Sequence("bound", prompt("one two three", length=3, max_length=7)))
+    loop.submit(Sequence("full", prompt("x" * 100, length=60, max_tokens=100)))
+    loop.start()
+    collected.wait_for("stop", "length", "bound", "full")
+    assert collected.texts == {"stop": "one", "length": "one t", "bound": "one ", "full": "xxxx"}
+    reasons = {name: found[0].finish_reason for name, found in collected.outcomes.items()}
+    assert reasons == {
+        "stop": FinishReason.STOP,
+        "length": FinishReason.LENGTH,
+        "bound": FinishReason.LENGTH,
+        "full": FinishReason.LENGTH,
+    }
+
+
+def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.submit(Sequence("short", prompt("a", length=1)))
+    loop.submit(Sequence("long", prompt("b" * 40, length=1, max_tokens=40)))
+    loop.start()
+    collected.wait_for("short", "long")
+    assert engine.moves == [(1, 0)]
+    assert collected.texts["long"] == "b" * 40
+
+
+def test_an_error_of_ours_keeps_its_code_and_fields() -> None:
+    sequence = Sequence("s", prompt("text"))
+    update = sequence.fail(PromptTooLong("too long", errors={"prompt": ["too long"]}))
+    assert update.outcome is not None and update.outcome.error is not None
+    assert (update.outcome.error.code, update.outcome.error.errors) == ("prompt_too_long", {"prompt": ["too long"]})

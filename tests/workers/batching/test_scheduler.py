@@ -1,0 +1,85 @@
+"""Who runs in a step, and where."""
+
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.scheduler import HOLE_STEPS, Scheduler
+from workers.batching.sequence import Sequence
+from workers.engines.base import Limits
+
+
+def make(slots: int = 4, budget: int = 16, *, moves: bool = True) -> Scheduler:
+    return Scheduler(Limits(slots=slots, context_tokens=64, max_batched_tokens=budget), moves_slots=moves)
+
+
+def start(scheduler: Scheduler, *names: str, length: int = 1) -> list[Sequence]:
+    sequences = [Sequence(name, prompt("text", length=length)) for name in names]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    scheduler.admit()
+    return sequences
+
+
+def decode(sequence: Sequence) -> None:
+    sequence.position = len(sequence.prompt.tokens)
+    sequence.generated.append(7)
+
+
+def test_a_newcomer_takes_the_lowest_free_slot() -> None:
+    scheduler = make()
+    a, b, c = start(scheduler, "a", "b", "c")
+    assert [s.slot for s in (a, b, c)] == [0, 1, 2]
+    scheduler.remove(a)
+    scheduler.remove(b)
+    (d,) = start(scheduler, "d")
+    assert d.slot == 0
+    assert [s.id for s in scheduler.running] == ["d", "c"]
+
+
+def test_sequences_beyond_the_slots_wait_in_order() -> None:
+    scheduler = make(slots=2)
+    a, b, c, d = start(scheduler, "a", "b", "c", "d")
+    assert (c.slot, d.slot) == (None, None)
+    scheduler.remove(b)
+    assert scheduler.admit() == [c]
+    assert (a.slot, c.slot) == (0, 1)
+
+
+def test_the_token_budget_goes_to_decoding_rows_first_then_to_prompts_in_order_of_arrival() -> None:
+    scheduler = make(budget=10)
+    (a,) = start(scheduler, "a")
+    decode(a)
+    start(scheduler, "b", "c", length=6)
+    assert [(s.id, len(chunk.tokens), chunk.samples) for s, chunk in scheduler.plan()] == [
+        ("a", 1, True),
+        ("b", 6, True),
+        ("c", 3, False),
+    ]
+
+
+def test_a_plan_is_ordered_by_slot_whatever_the_order_of_arrival() -> None:
+    scheduler = make()
+    a, b, _ = start(scheduler, "a", "b", "c")
+    decode(b)
+    scheduler.remove(a)
+    start(scheduler, "late", length=3)
+    assert [chunk.slot for _, chunk in scheduler.plan()] == [0, 1, 2]
+
+
+def test_only_a_hole_that_lasts_is_closed() -> None:
+    scheduler = make()
+    a, b = start(scheduler, "a", "b")
+    scheduler.remove(a)
+    for _ in range(HOLE_STEPS):
+        assert scheduler.hole_to_close() is None
+    assert scheduler.hole_to_close() == (b, 0)
+    scheduler.moved(b, 0)
+    assert b.slot == 0
+    assert scheduler.hole_to_close() is None
+    (c,) = start(scheduler, "c")
+    assert c.slot == 1
+
+
+def test_an_engine_that_cannot_move_keeps_its_holes() -> None:
+    scheduler = make(moves=False)
+    a, _ = start(scheduler, "a", "b")
+    scheduler.remove(a)
+    assert all(scheduler.hole_to_close() is None for _ in range(3 * HOLE_STEPS))

@@ -1,0 +1,182 @@
+"""The publisher against a real Valkey: what it writes, when, and what it must not write."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from app.contract import event_stream, keys
+from app.contract.errors import EngineFailed
+from app.contract.job_store import Claim, JobStore
+from app.contract.jobs import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
+from app.contract.redis_client import RedisClient
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.sequence import Outcome, Sequence, Update, job_error
+from workers.publisher import Publisher
+
+DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH)
+
+
+class Bench:
+    """A publisher, and jobs to publish for."""
+
+    def __init__(self, client: RedisClient, store: JobStore) -> None:
+        self.fenced: list[str] = []
+        self.client, self.store = client, store
+        self.publisher = Publisher(client, model="m", ttl_seconds=60, on_fenced=self.fenced.append)
+
+    def begin(self, *, followed: bool = False) -> tuple[Claim, Sequence, threading.Event]:
+        job = self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), "me")
+        claim = self.store.claim(job.id, "worker-1")
+        assert claim is not None
+        return claim, Sequence(job.id, prompt("text")), self.publisher.open(claim)
+
+    def say(self, sequence: Sequence, text: str, *, end: bool = False) -> None:
+        """One step that brought one token."""
+        sequence.generated.append(len(sequence.generated))
+        tokens = sequence.generated[-1:]
+        self.publisher.publish([Update(sequence=sequence, text=text, tokens=tokens, outcome=DONE if end else None)])
+
+    def events(self, job_id: str) -> list[event_stream.Event]:
+        return event_stream.read_many(self.client, [(job_id, event_stream.FROM_START)])[0]
+
+    def texts(self, job_id: str) -> list[str]:
+        return [event.data["text"] for event in self.events(job_id) if event.type == "delta"]
+
+
+@pytest.fixture
+def bench(redis_client: RedisClient, store: JobStore) -> Bench:
+    return Bench(redis_client, store)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_followed_job_is_written_at_every_step(bench: Bench) -> None:
+    claim, sequence, closed = bench.begin(followed=True)
+    for count, word in enumerate(["one ", "two ", "three"], start=1):
+        bench.say(sequence, word)
+        eventually(lambda count=count: len(bench.texts(claim.job_id)) == count)  # type: ignore[misc]
+    bench.say(sequence, "!", end=True)
+    assert closed.wait(5)
+    assert bench.texts(claim.job_id) == ["one ", "two ", "three", "!"]
+    assert bench.events(claim.job_id)[-1].data["status"] == "succeeded"
+
+
+def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:
+    claim, sequence, closed = bench.begin()
+    for word in ["one ", "two "]:
+        bench.say(sequence, word)
+    bench.say(sequence, "three", end=True)
+    assert closed.wait(5)
+    assert "".join(bench.texts(claim.job_id)) == "one two three"
+    job = bench.store.read(claim.job_id)
+    assert job.output is not None and job.output.text == "one two three"
+    assert job.usage == Usage(prompt_tokens=3, completion_tokens=3)
+    assert event_stream.published_tokens(bench.client, claim.job_id) == ([0, 1, 2], "one two three")
+
+
+def test_a_follower_who_comes_later_gets_each_step_from_then_on(bench: Bench) -> None:
+    claim, sequence, _ = bench.begin()
+    bench.publisher.follow(claim.job_id)
+    bench.say(sequence, "one ")
+    eventually(lambda: bench.texts(claim.job_id) == ["one "])
+
+
+def test_the_record_holds_outcome_metrics_and_expiry(bench: Bench, redis_url: str) -> None:
+    claim, sequence, closed = bench.begin()
+    sequence.first_token_at = sequence.submitted_at + 0.25
+    sequence.ended_at = sequence.first_token_at + 0.5
+    entry = TokenLogprob(token="x", logprob=-0.5, top={"x": -0.5, "y": -1.0})
+    sequence.generated += [1, 2]
+    bench.publisher.publish([Update(sequence=sequence, text="xy", tokens=[1, 2], logprobs=[entry], outcome=DONE)])
+    assert closed.wait(5)
+    job = bench.store.read(claim.job_id)
+    assert (job.status, job.completed_at is not None) == (Status.SUCCEEDED, True)
+    assert job.output is not None and job.output.logprobs == [entry]
+    assert job.metrics is not None
+    assert job.metrics.time_to_first_token_seconds == pytest.approx(claim.queue_seconds + 0.25, abs=1e-3)
+    assert job.metrics.tokens_per_second == pytest.approx(2.0)
+    with redis.Redis.from_url(redis_url) as raw:
+        assert 0 < raw.ttl(keys.job(claim.job_id)) <= 60
+        assert raw.zcard(keys.running("m")) == 0
+
+
+def test_a_worker_that_lost_its_lease_cannot_write_one_byte_more(bench: Bench, redis_url: str) -> None:
+    claim, sequence, closed = bench.begin(followed=True)
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.hset(keys.job(claim.job_id), "lease_until", "0")
+    second = bench.store.claim(claim.job_id, "worker-2")
+    assert second is not None
+    bench.say(sequence, "late", end=True)
+    assert closed.wait(5)
+    assert bench.fenced == [claim.job_id]
+    assert bench.texts(claim.job_id) == []
+    assert bench.store.read(claim.job_id).status is Status.PROCESSING
+
+
+def test_a_failure_keeps_its_code_and_the_partial_text(bench: Bench) -> None:
+    claim, sequence, closed = bench.begin()
+    bench.say(sequence, "half")
+    bench.publisher.publish([sequence.fail(EngineFailed("the engine failed"))])
+    assert closed.wait(5)
+    job = bench.store.read(claim.job_id)
+    assert job.status is Status.FAILED and job.error is not None and job.error.code == "engine_error"
+    assert job.output is not None and job.output.text == "half"
+
+
+def test_jobs_that_never_were_sequences_end_too(bench: Bench) -> None:
+    embedded, _, embedded_closed = bench.begin()
+    failed, _, failed_closed = bench.begin()
+    bench.publisher.finish(embedded.job_id, embeddings=[[0.6, 0.8]], usage=Usage(prompt_tokens=2))
+    bench.publisher.finish(failed.job_id, error=job_error(ValueError("a defect")))
+    assert embedded_closed.wait(5) and failed_closed.wait(5)
+    job = bench.store.read(embedded.job_id)
+    assert job.output is not None and job.output.embeddings == [[0.6, 0.8]]
+    assert bench.store.read(failed.job_id).status is Status.FAILED
+
+
+def test_a_restarted_redis_that_forgot_the_script_is_told_again(bench: Bench, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.script_flush()
+    claim, sequence, closed = bench.begin()
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.script_flush()
+    bench.say(sequence, "text", end=True)
+    assert closed.wait(5)
+    assert bench.texts(claim.job_id) == ["text"]
+
+
+def test_connections_cut_again_and_again_lose_and_repeat_nothing(bench: Bench, redis_url: str) -> None:
+    claim, sequence, closed = bench.begin(followed=True)
+    with redis.Redis.from_url(redis_url) as raw:
+        for number in range(200):
+            bench.say(sequence, f"{number} ")
+            if number % 20 == 0:
+                raw.client_kill_filter(_type="normal", skipme=True)
+            time.sleep(0.001)
+    bench.say(sequence, "end", end=True)
+    assert closed.wait(20)
+    expected = "".join(f"{number} " for number in range(200)) + "end"
+    assert "".join(bench.texts(claim.job_id)) == expected
+    assert bench.store.read(claim.job_id).output.text == expected  # type: ignore[union-attr]
+
+
+def test_news_are_hinted_once_per_step_for_all_jobs(bench: Bench, redis_url: str) -> None:
+    first, one, _ = bench.begin(followed=True)
+    second, two, _ = bench.begin(followed=True)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        hints = raw.pubsub(ignore_subscribe_messages=True)
+        hints.subscribe(keys.HINTS_CHANNEL)
+        hints.get_message(timeout=1)
+        updates = [Update(sequence=sequence, text="x", tokens=[1]) for sequence in (one, two)]
+        bench.publisher.publish(updates)
+        message = hints.get_message(timeout=5)
+        hints.close()
+    assert message is not None and message["data"] == f"{first.job_id},{second.job_id}"
