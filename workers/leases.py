@@ -6,7 +6,6 @@ control channel, so that a cancellation takes effect at the next step. What the 
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,7 +17,7 @@ from app.contract.redis_client import LoadedScript, RedisClient
 from app.contract.worker_registry import WorkerInfo, announce
 
 RENEW_SECONDS = LEASE_SECONDS / 3
-CONTROL_POLL_SECONDS = 1.0
+CONTROL_POLL_SECONDS = 0.5
 RECONNECT_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
@@ -43,10 +42,20 @@ class Leases:
         self._describe = describe
         self._renew = LoadedScript(client, "renew")
         self._claims: dict[str, Claim] = {}
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         for target, name in ((self._renew_forever, "leases"), (self._listen_forever, "control")):
-            threading.Thread(target=target, name=name, daemon=True).start()
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """Renew and announce no more."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
 
     def add(self, claim: Claim) -> None:
         self._claims[claim.job_id] = claim
@@ -72,26 +81,26 @@ class Leases:
                 self._control.follow(claim.job_id)
 
     def _renew_forever(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 self.renew_all()
             except redis.RedisError as error:
                 logger.warning("leases not renewed: no answer from Redis (%s)", type(error).__name__)
-            time.sleep(RENEW_SECONDS)
+            self._stopping.wait(RENEW_SECONDS)
 
     def _listen_forever(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 self._listen()
             except redis.RedisError as error:
                 logger.warning("control channel lost (%s); subscribing again", type(error).__name__)
-                time.sleep(RECONNECT_SECONDS)
+                self._stopping.wait(RECONNECT_SECONDS)
 
     def _listen(self) -> None:
         channel = self._redis.pubsub()
         try:
             channel.subscribe(keys.CONTROL_CHANNEL)
-            while True:
+            while not self._stopping.is_set():
                 message = channel.get_message(ignore_subscribe_messages=True, timeout=CONTROL_POLL_SECONDS)
                 if message is not None:
                     self._obey(message["data"])

@@ -86,6 +86,7 @@ class Worker:
             self._loop.stop()
         if self._engine is not None:
             self._engine.close()
+        self._leases.stop()
         retire(self._redis, self.info.id)
 
     def run(self, job_id: str) -> None:
@@ -141,7 +142,9 @@ class Worker:
         self._publisher.finish(job_id, error=failure)
 
     def _describe(self) -> WorkerInfo:
-        return replace(self.info, running=self._loop.running_count if self._loop else 0)
+        if self._loop is None:
+            return self.info
+        return replace(self.info, running=self._loop.running_count, used_cells=self._loop.used_cells)
 
     def _announce(self) -> None:
         try:

@@ -20,7 +20,10 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """progress: 0-1 while a model is fetched, None when unknown. slots, running: sequences at most, and now."""
+    """progress: 0-1 while a model is fetched, None when unknown. slots, running: sequences at most, and now.
+
+    used_cells: cache cells held; 0 when nothing runs, or cells have leaked.
+    """
 
     id: str
     model: str
@@ -30,6 +33,7 @@ class WorkerInfo:
     progress: float | None = None
     slots: int = 0
     running: int = 0
+    used_cells: int = 0
     context_tokens: int = 0
 
 

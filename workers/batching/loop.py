@@ -28,11 +28,18 @@ class BatchLoop:
         self._scheduler = Scheduler(engine.limits, moves_slots=engine.moves_slots)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stopping = False
+        self._cells_when_idle = 0
         self._thread = threading.Thread(target=self._run, name="batch-loop", daemon=True)
 
     @property
     def running_count(self) -> int:
         return len(self._scheduler.running)
+
+    @property
+    def used_cells(self) -> int:
+        """Cache cells held by sequences; with none running, what the engine itself counts: anything but 0 is a leak."""
+        running = self.running_count and list(self._scheduler.running)
+        return sum(sequence.position for sequence in running) if running else self._cells_when_idle
 
     def start(self) -> None:
         self._thread.start()
@@ -78,6 +85,7 @@ class BatchLoop:
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
         if not self._scheduler.has_work:
+            self._cells_when_idle = self._engine.used_cells()
             self._commands.get()()
         while not self._commands.empty():
             self._commands.get()()
@@ -113,7 +121,10 @@ class BatchLoop:
         for sequence, chunk in planned:
             sequence.position += len(chunk.tokens)
             if chunk.samples:
-                update = sequence.advance(next(results), self._engine.limits.context_tokens)
+                result = next(results)
+                if result.error is not None:
+                    logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
+                update = sequence.advance(result, self._engine.limits.context_tokens)
                 updates.append(update)
                 if update.outcome is not None:
                     self._leave(sequence)

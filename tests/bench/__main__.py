@@ -1,0 +1,66 @@
+"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|hop|start]`."""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.bench import hop, throughput
+from tests.stack import SMOLLM2, Stack, engine_config, running_stack
+from tests.valkey import running_valkey
+
+PARTS = ("start", "throughput", "hop")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--url", help="a running service on SmolLM2; without it the bench starts its own")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=PARTS, help="one part instead of all")
+    options = parser.parse_args()
+    wanted = {options.only} if options.only else set(PARTS)
+    if options.url:
+        throughput.measure(options.url, options.rounds)
+        return
+    if wanted & {"start", "throughput"}:
+        with service("smollm2", SMOLLM2) as stack:
+            print_memory(stack)
+            if "throughput" in wanted:
+                throughput.measure(stack.url, options.rounds)
+                print_memory(stack)
+    if "hop" in wanted:
+        with service("instant", engine_config("instant:Instant", jobs={"ttl": 60})) as stack:
+            hop.measure(stack.url, options.rounds)
+            print_memory(stack)
+        one_process = {"server": {"processes": 1, "threads": 1100}, "jobs": {"max_queued": 2000}}
+        slow = {"worker": {"slots": 32}, "model_params": {"step_seconds": 0.02}}
+        with service("slow", engine_config("slow:Slow", **one_process, **slow)) as stack:
+            hop.measure_waiters(stack.url)
+            print_memory(stack)
+
+
+@contextmanager
+def service(name: str, config: dict[str, Any]) -> Iterator[Stack]:
+    """A service of the bench's own, and how long it took to start."""
+    with tempfile.TemporaryDirectory() as folder, running_valkey(Path(folder) / "valkey") as server:
+        started = time.perf_counter()
+        with running_stack(Path(folder), server.url, config) as stack:
+            print(f"\n{name}: API and worker ready {time.perf_counter() - started:.2f} s after their start")
+            yield stack
+
+
+def print_memory(stack: Stack) -> None:
+    """Resident memory of each process, MB."""
+    for name, process in stack.processes.items():
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        sizes = ", ".join(f"{member.memory_info().rss / 1e6:.0f}" for member in family)
+        print(f" memory of {name}: {sizes} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the way there and back costs: HTTP, Redis, Celery, Redis, HTTP, with an engine that answers at once."""
+
+import asyncio
+import statistics
+import time
+
+import aiohttp
+
+from tests.bench.load import percentile, run_load
+
+WAITERS = 1000
+
+
+def measure(url: str, rounds: int) -> None:
+    """Print latency at one client and the rate at 32."""
+    bodies = [{"prompt": "hello"}]
+    run_load(url, bodies * 200, 8)  # warm
+    print(f"\nhop cost, engine that answers at once, median of {rounds} rounds [min-max]")
+    single, rates = [], []
+    for _ in range(rounds):
+        single.append(run_load(url, bodies * 300, 1))
+        rates.append(run_load(url, bodies * 2000, 32))
+    p50 = [percentile(result.latencies, 0.5) * 1e3 for result in single]
+    p99 = [percentile(result.latencies, 0.99) * 1e3 for result in single]
+    per_second = [result.requests_per_second for result in rates]
+    errors = [error for result in (*single, *rates) for error in result.errors]
+    print(f"  1 client: p50 {statistics.median(p50):.2f} ms [{min(p50):.2f}-{max(p50):.2f}], p99 {max(p99):.1f} ms")
+    print(f" 32 clients: {statistics.median(per_second):.0f} requests/s [{min(per_second):.0f}-{max(per_second):.0f}]")
+    print(f" errors: {len(errors)} {errors[:1]}")
+
+
+def measure_waiters(url: str) -> None:
+    """1,000 requests wait in one API process while /healthz is asked all the time."""
+    result, health = asyncio.run(_waiters(url))
+    print(f"\n{WAITERS} concurrent /generate in one API process: {len(result) - result.count(200)} errors")
+    print(
+        f" /healthz meanwhile: p50 {percentile(health, 0.5) * 1e3:.1f} ms, p99 {percentile(health, 0.99) * 1e3:.1f} ms,"
+        f" max {max(health) * 1e3:.1f} ms ({len(health)} asked)"
+    )
+
+
+async def _waiters(url: str) -> tuple[list[int], list[float]]:
+    health: list[float] = []
+    timeout = aiohttp.ClientTimeout(total=120)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session,
+        aiohttp.ClientSession() as probe,
+    ):
+
+        async def wait() -> int:
+            async with session.post(f"{url}/generate", json={"prompt": "hello"}) as response:
+                await response.read()
+                return response.status
+
+        async def ask() -> None:
+            while True:
+                started = time.perf_counter()
+                async with probe.get(f"{url}/healthz") as response:
+                    await response.read()
+                health.append(time.perf_counter() - started)
+                await asyncio.sleep(0.01)
+
+        asking = asyncio.create_task(ask())
+        statuses = await asyncio.gather(*(wait() for _ in range(WAITERS)))
+        asking.cancel()
+    return list(statuses), health

@@ -1,0 +1,93 @@
+"""The worker as a process: engines that fail at each possible place, models that cannot be loaded, priorities."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.stack import SMOLLM2, SMOLLM2_FILE, Stack, engine_config, running_stack
+from tests.valkey import running_valkey
+
+
+def generate(stack: Stack, prompt: str) -> httpx.Response:
+    return httpx.post(f"{stack.url}/generate", json={"prompt": prompt}, timeout=20)
+
+
+@pytest.mark.parametrize("place", ["prepare", "row", "step"])
+def test_an_engine_that_fails_costs_that_job_and_nothing_else(faulty: Stack, place: str) -> None:
+    answer = generate(faulty, place)
+    assert (answer.status_code, answer.json()["code"]) == (500, "engine_error")
+    assert "defect" not in answer.text, "the engine's own words stay in the log"
+    assert f"a defect {'while preparing' if place == 'prepare' else f'in a {place}'}" in faulty.log("worker")
+    assert generate(faulty, "fine").json() == " done"
+
+
+def failing_start(folder: Path, config: dict[str, Any]) -> tuple[str, int, str]:
+    """The worker's log, its exit code and what /readyz says, for a config no worker can serve."""
+    with running_valkey(folder / "valkey") as server:
+        stack = Stack(folder, server.url, config)
+        try:
+            code = stack.start_worker().wait(30)
+            stack.start_api()
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    ready = httpx.get(f"{stack.url}/readyz", timeout=5)
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < deadline, stack.log("api")
+                    time.sleep(0.1)
+            assert ready.status_code == 503
+            return stack.log("worker"), code, ready.json()["detail"]
+        finally:
+            stack.stop("api")
+
+
+def smollm2_with(path: Path) -> dict[str, Any]:
+    return {**SMOLLM2, "setup_params": {"path": str(path)}, "model_name": "broken"}
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated", "not a GGUF"])
+def test_a_model_file_that_cannot_be_loaded_is_said_in_one_line_and_not_tried_again(tmp_path: Path, fault: str) -> None:
+    model = tmp_path / "model.gguf"
+    if fault == "truncated":
+        with SMOLLM2_FILE.open("rb") as source:
+            model.write_bytes(source.read(5_000_000))
+    elif fault == "not a GGUF":
+        model.write_bytes(b"PK\x03\x04 this is a zip file" * 100)
+    log, code, detail = failing_start(tmp_path, smollm2_with(model))
+    assert code == 78
+    (line,) = [line for line in log.splitlines() if line.startswith("worker:")]
+    assert "model.gguf" in line
+    assert "Traceback" not in log
+    assert line.removeprefix("worker: ") in detail
+
+
+def test_an_engine_that_cannot_load_says_why_in_readyz(tmp_path: Path) -> None:
+    log, code, detail = failing_start(tmp_path, engine_config("faulty:NeverLoads"))
+    assert (code, log) == (78, "worker: the model file is not there; put it there\n")
+    assert "the model file is not there" in detail
+
+
+def test_a_defect_while_loading_is_worth_a_restart(tmp_path: Path) -> None:
+    log, code, detail = failing_start(tmp_path, engine_config("faulty:CrashesWhileLoading"))
+    assert code == 1
+    assert "RuntimeError: a defect of the engine" in log
+    assert "RuntimeError" in detail and "defect" not in detail
+
+
+def test_jobs_of_high_priority_start_first(tmp_path: Path) -> None:
+    config = engine_config("slow:Slow", worker={"slots": 1}, model_params={"step_seconds": 0.02})
+    with running_valkey(tmp_path / "valkey") as server, running_stack(tmp_path, server.url, config) as stack:
+        jobs = {}
+        with stack.client() as http:
+            http.post("/agenerate", json={"prompt": "first, so that the others wait", "params": {"max_tokens": 40}})
+            for priority in ("low", "normal", "high"):
+                body = {"prompt": priority, "priority": priority, "params": {"max_tokens": 2}}
+                jobs[priority] = http.post("/agenerate", json=body).json()["id"]
+            positions = {name: http.get(f"/jobs/{job}").json()["queue_position"] for name, job in jobs.items()}
+            done = {name: http.get(f"/jobs/{job}", params={"wait": 30}).json() for name, job in jobs.items()}
+    assert positions == {"high": 1, "normal": 2, "low": 3}
+    assert sorted(jobs, key=lambda name: done[name]["started_at"]) == ["high", "normal", "low"]
