@@ -16,7 +16,7 @@ from app.contract import keys
 from app.contract.redis_client import RedisClient
 
 FROM_START = "0-0"
-_ID = re.compile(r"\d{1,20}-\d{1,20}\Z")
+_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}\Z")  # two unsigned 64-bit numbers, as Redis has it
 
 
 class EventType(StrEnum):

@@ -6,7 +6,7 @@ Everything raised by Redis itself passes through as `redis.RedisError`.
 import json
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,6 +79,7 @@ class JobStore:
         self._claim = script(client, "claim")
         self._cancel = script(client, "cancel")
         self._forget = script(client, "forget")
+        self._follow = script(client, "follow")
 
     def admit(self, request: JobRequest, owner: str, job_id: str | None = None) -> Job:
         """Accept a job: its record, its place in the queue and its Celery message appear in one atomic step.
@@ -146,10 +147,18 @@ class JobStore:
 
     def queue_position(self, job: Job) -> int | None:
         """Jobs of the same model that start before this one, plus one; None once it has started."""
-        if job.status is not Status.QUEUED:
-            return None
-        rank = self._redis.zrank(keys.queued(job.model), job.id)
-        return None if rank is None else rank + 1
+        return self.queue_positions([job])[0]
+
+    def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
+        """As `queue_position`, for each job; one round trip, none where no job is queued."""
+        queued = [job for job in jobs if job.status is Status.QUEUED]
+        if not queued:
+            return [None] * len(jobs)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job in queued:
+                pipe.zrank(keys.queued(job.model), job.id)
+            ranks = dict(zip((job.id for job in queued), pipe.execute(), strict=True))
+        return [None if (rank := ranks.get(job.id)) is None else rank + 1 for job in jobs]
 
     def claim(self, job_id: str, worker_id: str) -> Claim | None:
         """Take a job for `LEASE_SECONDS`, or None when it is final, gone, or leased by a living worker."""
@@ -188,10 +197,7 @@ class JobStore:
 
     def follow(self, job_id: str) -> None:
         """Ask the worker to write this job's deltas as they come: somebody reads its stream now."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(keys.job(job_id), "followed", "1")
-            pipe.publish(keys.CONTROL_CHANNEL, f"follow:{job_id}")
-            pipe.execute()
+        self._follow(keys=[keys.job(job_id)], args=[job_id, keys.CONTROL_CHANNEL])
 
     def forget(self, job: Job) -> bool:
         """Delete a final job, record and stream. False while it is not final."""

@@ -1,8 +1,8 @@
 """One vocabulary of sampling parameters for every model family.
 
 `params` of a request holds these names after `app.schemas.sampling` has resolved each library's own spelling
-(`n_predict`, `repetition_penalty`, `temp`, ...). An engine lays a request's `params` over its family's defaults and gets
-a `SamplingParams`.
+(`n_predict`, `repetition_penalty`, `temp`, ...). An engine lays a request's `params` over its family's defaults and
+gets a `SamplingParams`.
 """
 
 from dataclasses import dataclass, field, fields

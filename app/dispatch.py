@@ -1,0 +1,113 @@
+"""Admits jobs for whoever asks, and turns their outcome into an answer or an error."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from flask import abort, request
+
+from app.auth import current_owner
+from app.contract.errors import (
+    EngineFailed,
+    JobCanceled,
+    JobExpired,
+    JobNotFound,
+    LLMAPIError,
+    WaitTimeout,
+    error_from_code,
+)
+from app.contract.job_store import new_job_id
+from app.contract.jobs import Job, JobRequest, OnDisconnect, Status
+from app.error_handlers import error_answer
+from app.request_parser import invalid_request
+from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
+from app.schemas.job_options import JobOptions
+from app.services import services
+from app.waiters import ClientGone
+
+WAIT_GRACE_SECONDS = 30.0  # beyond the job's own time: its turn in the queue, and its last words
+_JOB_SCHEMA = JobSchema()
+
+
+def timeout_seconds(options: JobOptions) -> float:
+    """What the client asked for, never more than `jobs.timeout`."""
+    longest = float(services().config.jobs.timeout)
+    return longest if options.timeout is None else min(options.timeout, longest)
+
+
+def admit(job_request: JobRequest, job_id: str | None = None) -> Job:
+    """Raises QueueFull, NoWorker."""
+    return services().store.admit(job_request, current_owner(), job_id)
+
+
+def run(job_request: JobRequest, on_disconnect: OnDisconnect) -> Job:
+    """Admit a job and wait for its success.
+
+    Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone. A job that outlasts the
+    wait goes on; the caller hears 504 and where to read it.
+    """
+    with services().waiters.expect(job_id := new_job_id()) as waiter:
+        admit(job_request, job_id)
+        try:
+            job = waiter.end(job_request.timeout_seconds + WAIT_GRACE_SECONDS, _client_socket(on_disconnect))
+        except ClientGone:
+            services().store.cancel(job_id)
+            raise
+    if job is None:
+        _still_running(job_id)
+    raise_unless_succeeded(job)
+    return job
+
+
+def raise_unless_succeeded(job: Job) -> None:
+    """Raises what a final job that did not succeed means to whoever waited for it."""
+    error = error_of(job)
+    if error is not None:
+        raise error
+
+
+def error_of(job: Job) -> LLMAPIError | None:
+    if job.status is Status.SUCCEEDED:
+        return None
+    if job.error is not None:
+        return error_from_code(job.error.code, job.error.message, job.error.errors)
+    if job.status is Status.CANCELED:
+        return JobCanceled("the job was canceled before its end")
+    if job.status is Status.EXPIRED:
+        return JobExpired("the job waited too long for its turn; try again, or ask for a higher priority")
+    return EngineFailed("the job failed, and its worker did not say why")
+
+
+def existing_job(job_id: str) -> Job:
+    """A job the caller may see. Raises InvalidRequest for what cannot be an id, JobNotFound."""
+    if not JOB_ID.fullmatch(job_id):
+        raise invalid_request({"job_id": ["Must be a job id: a UUID such as POST /agenerate answers with."]})
+    job = services().store.read(job_id.lower())
+    if job.owner != current_owner():
+        raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+    return job
+
+
+def document(job: Job) -> Mapping[str, Any]:
+    """The job object of the HTTP API."""
+    return documents([job])[0]
+
+
+def documents(jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
+    """The job objects of several jobs; their places in line cost one round trip."""
+    positions = services().store.queue_positions(jobs)
+    return [_JOB_SCHEMA.dump(JobView(job, position)) for job, position in zip(jobs, positions, strict=True)]
+
+
+def _still_running(job_id: str) -> NoReturn:
+    path = job_path(job_id)
+    error = WaitTimeout(f"the job has not ended yet and goes on; read it at {path}")
+    abort(error_answer(error, {"Location": path}))
+
+
+def _client_socket(on_disconnect: OnDisconnect) -> socket.socket | None:
+    """The socket to watch, under a server that shows it (gunicorn)."""
+    if on_disconnect is OnDisconnect.CONTINUE:
+        return None
+    client = request.environ.get("gunicorn.socket")
+    return client if isinstance(client, socket.socket) else None

@@ -1,0 +1,50 @@
+"""Makes the application: services, routes, errors. It loads no model library and talks to nobody yet."""
+
+import time
+
+from flask import Flask
+
+from app import auth, error_handlers, openapi
+from app.contract.config import Config, ServerConfig
+from app.contract.errors import ConfigError
+from app.contract.job_store import JobStore
+from app.contract.queues import Queues, make_celery
+from app.contract.redis_client import connect
+from app.routes import BLUEPRINTS, docs
+from app.services import Services, provide
+from app.waiters import Waiters
+
+RESERVED_THREADS = 32  # of each process: for what does not wait, /healthz above all
+
+
+def create_app(config: Config) -> Flask:
+    """The WSGI application. Raises ConfigError."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
+    provide(app, _services(config))
+    auth.register(app, config.auth.api_keys)
+    error_handlers.register(app)
+    openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))
+    app.register_blueprint(docs.pages)
+    return app
+
+
+def max_waiters(server: ServerConfig) -> int:
+    """Requests of one process that may wait at once, each in a thread of its own."""
+    return max(1, server.threads - min(RESERVED_THREADS, server.threads // 4))
+
+
+def _services(config: Config) -> Services:
+    url = config.redis_url
+    if url is None:
+        raise ConfigError("redis_url is not set: set it (LLM_API_REDIS_URL), or use `make run`, which starts a Valkey")
+    client = connect(url)
+    store = JobStore(
+        client,
+        model=config.model_name,
+        queues=Queues(make_celery(url, config.model_name)),
+        ttl_seconds=config.jobs.ttl,
+        max_queued=config.jobs.max_queued,
+    )
+    waiters = Waiters(url, store, max_waiters(config.server))
+    return Services(config=config, redis=client, store=store, waiters=waiters, started_at=time.time())

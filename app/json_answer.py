@@ -1,0 +1,23 @@
+"""How a value becomes an HTTP answer."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+EVENT_STREAM = "text/event-stream"
+PLAIN_TEXT = "text/plain"
+
+
+def json_answer(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON
+) -> Response:
+    """`value` as JSON in UTF-8, without a line end: `langchain-llm-api` hands the body on as it is."""
+    return Response(write_json(value), status, headers, content_type=media_type)
+
+
+def write_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,44 @@
+"""`/v1/models`: what is served here, in OpenAI's shape, and how its loading goes."""
+
+from flask import Response
+
+from app.contract.worker_registry import WorkerInfo, WorkerState, read_workers
+from app.json_answer import json_answer
+from app.openapi import Blueprint, answer
+from app.schemas.models import ABSENT, ModelListSchema
+from app.services import services
+
+blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
+
+_PREFERENCE = [WorkerState.READY, WorkerState.LOADING, WorkerState.DRAINING, WorkerState.FAILED]
+_SCHEMA = ModelListSchema()
+
+
+@blueprint.endpoint(
+    "GET", "/v1/models", answers={200: answer("The model of this service.", ModelListSchema)}, problems=(503,)
+)
+def list_models() -> Response:
+    """The model served here; `state`, `detail` and `progress` tell how far its workers are."""
+    config = services().config
+    best = best_worker(workers_of(config.model_name))
+    model = {
+        "id": config.model_name,
+        "object": "model",
+        "created": int(services().started_at),
+        "owned_by": "llm-api",
+        "family": config.model_family,
+        "state": best.state.value if best else ABSENT,
+        "detail": best.detail if best else "no worker has been heard of",
+        "progress": best.progress if best else None,
+        "context_tokens": (best.context_tokens or None) if best else None,
+    }
+    return json_answer(_SCHEMA.dump({"object": "list", "data": [model]}))
+
+
+def workers_of(model: str) -> list[WorkerInfo]:
+    return [info for info in read_workers(services().redis) if info.model == model]
+
+
+def best_worker(workers: list[WorkerInfo]) -> WorkerInfo | None:
+    """The one that tells most about whether the model can be used."""
+    return min(workers, key=lambda info: (_PREFERENCE.index(info.state), -(info.progress or 0)), default=None)

@@ -1,0 +1,49 @@
+"""Fields beside the prompt that say how a job is run; every endpoint that makes a job has them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from app.contract.jobs import OnDisconnect, Priority
+from app.schemas.json_fields import RealNumber, Text
+
+MIN_TIMEOUT_SECONDS = 1
+MAX_TIMEOUT_SECONDS = 86_400 * 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """on_disconnect None: the endpoint's own habit. timeout None: the server's `jobs.timeout`."""
+
+    priority: Priority = Priority.NORMAL
+    timeout: float | None = None
+    on_disconnect: OnDisconnect | None = None
+
+
+class JobOptionsSchema(Schema):
+    priority = fields.Enum(
+        Priority,
+        by_value=Text,
+        allow_none=True,
+        metadata={"description": "Among waiting jobs, high ones start first. Default: normal."},
+    )
+    timeout = RealNumber(
+        allow_none=True,
+        validate=validate.Range(MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS),
+        metadata={"description": "Seconds the job may run; never more than the server's jobs.timeout."},
+    )
+    on_disconnect = fields.Enum(
+        OnDisconnect,
+        by_value=Text,
+        allow_none=True,
+        metadata={
+            "description": "What happens to the job when the client leaves. "
+            "Default: cancel for whoever waits or streams, else continue."
+        },
+    )
+
+
+def given(data: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null: null means "not given"."""
+    return {name: value for name, value in data.items() if value is not None}

@@ -1,0 +1,33 @@
+"""What every route needs, made once per process by the factory."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Flask, current_app
+
+from app.contract.config import Config
+from app.contract.job_store import JobStore
+from app.contract.redis_client import RedisClient
+from app.waiters import Waiters
+
+_EXTENSION = "llm_api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """started_at: Unix seconds."""
+
+    config: Config
+    redis: RedisClient
+    store: JobStore
+    waiters: Waiters
+    started_at: float
+
+
+def provide(app: Flask, made: Services) -> None:
+    app.extensions[_EXTENSION] = made
+
+
+def services() -> Services:
+    """The services of the application that answers the current request."""
+    return cast(Services, current_app.extensions[_EXTENSION])

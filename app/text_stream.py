@@ -1,0 +1,88 @@
+"""The stream of `/agenerate`: a job is admitted, and its text goes out as it comes."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import redis
+from flask import Response
+
+from app import dispatch, sse
+from app.contract.errors import JobNotFound, LLMAPIError
+from app.contract.event_stream import FROM_START, Event, EventType
+from app.contract.job_store import JobStore, new_job_id
+from app.contract.jobs import JobRequest, OnDisconnect
+from app.error_handlers import store_unavailable
+from app.json_answer import EVENT_STREAM
+from app.services import services
+
+logger = logging.getLogger(__name__)
+
+
+class TextStream:
+    """The text of one job, as the body of a response. `ended`: the job's end has been seen."""
+
+    def __init__(self, events: Iterator[Event | None], store: JobStore, job_id: str) -> None:
+        self.ended = False
+        self._events = events
+        self._store = store
+        self._job_id = job_id
+        self._held: bytes = b""
+
+    def hold(self) -> None:
+        """Wait for the first piece of text, the end, or a heartbeat: until then an error can still be a status.
+
+        Raises what the job failed with.
+        """
+        for event in self._events:
+            self._held = self._chunk(event)
+            if self._held or self.ended:
+                return
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            if self._held:
+                yield self._held
+            while not self.ended:
+                if chunk := self._chunk(next(self._events)):
+                    yield chunk
+        except LLMAPIError as error:
+            yield sse.error_event(error)
+        except redis.RedisError as error:
+            yield sse.error_event(store_unavailable(error))
+
+    def _chunk(self, event: Event | None) -> bytes:
+        """What an event puts into the response. Raises what the job failed with."""
+        if event is None:
+            return sse.COMMENT
+        if event.type is EventType.END:
+            self.ended = True
+            dispatch.raise_unless_succeeded(self._store.read(self._job_id))
+        return sse.text_event(event) if event.type is EventType.DELTA and event.data["text"] else b""
+
+
+def respond(job_request: JobRequest, on_disconnect: OnDisconnect) -> Response:
+    """Admit a job and stream its text. Raises what `dispatch.run` raises, as long as nothing has been sent."""
+    store, job_id = services().store, new_job_id()
+    with contextlib.ExitStack() as resources:
+        waiter = resources.enter_context(services().waiters.expect(job_id, FROM_START))
+        dispatch.admit(job_request, job_id)
+        stream = TextStream(waiter.events(sse.HEARTBEAT_SECONDS), store, job_id)
+        if on_disconnect is OnDisconnect.CANCEL:
+            resources.callback(_cancel_unless_ended, stream, store, job_id)
+        stream.hold()
+        response = Response(stream, content_type=EVENT_STREAM, headers=sse.HEADERS)
+        response.call_on_close(resources.pop_all().close)
+    return response
+
+
+def _cancel_unless_ended(stream: TextStream, store: JobStore, job_id: str) -> None:
+    """The response is over; where the job is not, its client has left."""
+    if stream.ended:
+        return
+    try:
+        store.cancel(job_id)
+    except JobNotFound:
+        pass
+    except redis.RedisError as error:
+        logger.warning("job %s goes on although its client has left: %s", job_id, type(error).__name__)

@@ -1,0 +1,15 @@
+"""What a WSGI server loads: `app.wsgi:app`."""
+
+import sys
+
+from app.contract.config_loader import load_config
+from app.contract.errors import StartupError
+from app.factory import create_app
+
+_APP_LOAD_ERROR = 4  # gunicorn gives up on this exit status, where it would start the process again and again
+
+try:
+    app = create_app(load_config())
+except StartupError as error:
+    sys.stderr.write(f"{error.detail}\n")
+    sys.exit(_APP_LOAD_ERROR)

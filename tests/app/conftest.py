@@ -1,0 +1,48 @@
+"""The application over a real Valkey, and a scripted worker."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.contract.config import AuthConfig, Config, JobsConfig, ServerConfig
+from app.factory import create_app
+from tests.app.scripted_worker import ScriptedWorker, working
+from tests.valkey import Valkey
+
+MODEL = "scripted"
+KEYS = ("first-key", "second-key")
+
+
+@pytest.fixture(scope="session")
+def config(valkey: Valkey) -> Config:
+    return Config(
+        model_name=MODEL,
+        redis_url=valkey.url,
+        jobs=JobsConfig(timeout=20, max_queued=50),
+        server=ServerConfig(max_body_bytes=100_000),
+    )
+
+
+@pytest.fixture(scope="session")
+def app(config: Config) -> Flask:
+    return create_app(config)
+
+
+@pytest.fixture
+def client(app: Flask, redis_url: str) -> FlaskClient:
+    """Over an empty database, in which no worker lives."""
+    return app.test_client()
+
+
+@pytest.fixture
+def worker(redis_url: str) -> Iterator[ScriptedWorker]:
+    with working(redis_url, MODEL) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="session")
+def locked_app(valkey: Valkey) -> Flask:
+    """The application with API keys."""
+    return create_app(Config(model_name=MODEL, redis_url=valkey.url, auth=AuthConfig(api_keys=KEYS)))

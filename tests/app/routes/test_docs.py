@@ -1,0 +1,79 @@
+import re
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+from app.schemas.sampling import SamplingSchema
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").get_json()
+    return found
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    validate(document, cls=OpenAPIV31SpecValidator)
+
+
+def test_every_route_is_documented(client: FlaskClient, document: dict[str, Any]) -> None:
+    routes = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in client.application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
+        if not rule.rule.startswith(("/static", "/docs"))
+    }
+    documented = {
+        (path, method) for path, item in document["paths"].items() for method in item if method != "parameters"
+    }
+    assert documented == routes
+
+
+def test_every_parameter_of_a_prompt_is_documented(document: dict[str, Any]) -> None:
+    documented = document["components"]["schemas"]["Sampling"]
+    assert set(documented["properties"]) == set(SamplingSchema().fields)
+    assert documented["additionalProperties"] is False
+    assert documented["properties"]["temperature"]["type"] == ["number", "null"]
+
+
+def test_errors_are_documented_as_problem_documents(document: dict[str, Any]) -> None:
+    responses = document["components"]["responses"]
+    for path, item in document["paths"].items():
+        for operation in (item[method] for method in item if method != "parameters"):
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    name = response["$ref"].rpartition("/")[2]
+                    (media_type,) = responses[name]["content"]
+                    assert media_type == ("application/json" if path.startswith("/v1/") else "application/problem+json")
+
+
+def test_streams_are_documented_as_event_streams(document: dict[str, Any]) -> None:
+    for path, method in (("/agenerate", "post"), ("/jobs/{job_id}/events", "get")):
+        assert list(document["paths"][path][method]["responses"]["200"]["content"]) == ["text/event-stream"]
+
+
+def test_the_reference_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    assert page.mimetype == "text/html"
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(assets) == 4
+    for asset in assets:
+        assert ":" not in asset and not asset.startswith("//")
+        response = client.get(f"/{asset}")
+        assert response.status_code == 200
+        response.close()
+
+
+def test_the_references_script_reads_this_document(client: FlaskClient) -> None:
+    response = client.get("/static/docs.js")
+    assert '"openapi.json"' in response.text and "http" not in response.text
+    response.close()
+
+
+@pytest.mark.parametrize("name", ["swagger-editor.js", "..%2f__init__.py", "nothing"])
+def test_no_other_file_of_the_package_is_served(client: FlaskClient, name: str) -> None:
+    assert client.get(f"/docs/{name}").status_code == 404
