@@ -1,0 +1,54 @@
+"""Embeddings of one text and of many."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.contract.errors import PromptTooLong
+from tests.workers.engines.llama.driver import GREEDY, complete
+from workers.engines.llama.engine import LlamaEngine
+from workers.engines.llama.vocabulary import Vocabulary
+
+TEXTS = ["The cat sat on the mat.", "A kitten lay on the rug.", "Interest rates rose by one percent this quarter."]
+
+
+def vectors(engine: LlamaEngine, texts: list[str]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    return np.array([vector for vector, _ in engine.embed(texts)])
+
+
+def test_vectors_are_normalised_and_counted_in_tokens(engine: LlamaEngine, vocabulary: Vocabulary) -> None:
+    found = engine.embed(TEXTS)
+    assert [tokens for _, tokens in found] == [len(vocabulary.tokenize(text)) for text in TEXTS]
+    assert all(np.linalg.norm(vector) == pytest.approx(1, abs=1e-5) and len(vector) == 576 for vector, _ in found)
+
+
+def test_a_text_has_the_same_vector_alone_and_among_many(engine: LlamaEngine) -> None:
+    many = [*(f"{text} Number {number}." for number in range(15) for text in TEXTS), *TEXTS]
+    together = vectors(engine, many)[-3:]
+    alone = np.concatenate([vectors(engine, [text]) for text in TEXTS])
+    assert (np.sum(together * alone, axis=1) > 0.999).all()
+
+
+def test_texts_of_like_meaning_are_closer(engine: LlamaEngine) -> None:
+    cat, kitten, rates = vectors(engine, TEXTS)
+    assert cat @ kitten > cat @ rates
+
+
+def test_a_long_text_may_fill_the_context_and_no_more(engine: LlamaEngine) -> None:
+    assert engine.embed([" a" * 512])[0][1] == 512
+    with pytest.raises(PromptTooLong, match=r"text\.1 .* 513 tokens and the context 512") as caught:
+        engine.embed(["short", " a" * 513])
+    assert list(caught.value.errors) == ["text.1"]
+
+
+def test_embedding_beside_a_running_decode_changes_neither(engine: LlamaEngine) -> None:
+    expected_text = complete(engine, "Once upon a time", max_tokens=24, **GREEDY).text
+    expected = vectors(engine, TEXTS)
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(vectors(engine, TEXTS) for _ in range(4)))
+    thread.start()
+    assert complete(engine, "Once upon a time", max_tokens=24, **GREEDY).text == expected_text
+    thread.join()
+    assert all(np.allclose(each, expected, atol=1e-4) for each in found)

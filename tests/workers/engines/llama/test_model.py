@@ -1,0 +1,143 @@
+"""Files that load and files that do not; LoRA adapters."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.contract.config import Config, WorkerConfig
+from app.contract.errors import ModelUnavailable
+from tests.workers.engines.llama.driver import GREEDY, MODEL, THREADS, complete, make_engine
+from workers.engines.llama.engine import LlamaEngine
+from workers.engines.llama.model import Model
+from workers.engines.llama.model_params import ModelParams
+from workers.model_source import _package_folder
+
+HIDDEN = 576  # of SmolLM2-135M
+_UINT32, _FLOAT32, _STRING = 4, 6, 8  # value types of GGUF metadata
+
+
+def load(path: Path, **model_params: object) -> LlamaEngine:
+    config = Config(
+        model_name="m",
+        setup_params={"path": str(path)},
+        model_params={"n_ctx": 256, "n_threads": THREADS, **model_params},
+        worker=WorkerConfig(slots=1),
+    )
+    return LlamaEngine(config, lambda *_: None)
+
+
+def model_file() -> Path:
+    folder = _package_folder(MODEL["package"])
+    assert folder is not None
+    return folder / MODEL["filename"]
+
+
+def gguf_string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def write_adapter(path: Path, scale: float, architecture: str = "llama") -> Path:
+    """A rank-1 adapter of one attention matrix in the GGUF format, version 3."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        "blk.29.attn_output.weight.lora_a": rng.normal(0, 1, (1, HIDDEN)).astype("<f4"),
+        "blk.29.attn_output.weight.lora_b": scale * rng.normal(0, 1, (HIDDEN, 1)).astype("<f4"),
+    }
+    metadata = [
+        gguf_string("general.type") + struct.pack("<I", _STRING) + gguf_string("adapter"),
+        gguf_string("general.architecture") + struct.pack("<I", _STRING) + gguf_string(architecture),
+        gguf_string("adapter.type") + struct.pack("<I", _STRING) + gguf_string("lora"),
+        gguf_string("adapter.lora.alpha") + struct.pack("<If", _FLOAT32, 1.0),
+        gguf_string("general.alignment") + struct.pack("<II", _UINT32, 32),
+    ]
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(metadata)
+    body = b""
+    for name, tensor in tensors.items():
+        rows, columns = tensor.shape
+        head += gguf_string(name) + struct.pack("<IQQIQ", 2, columns, rows, 0, len(body))
+        body += tensor.astype("<f4").tobytes()
+        body += b"\0" * (-len(body) % 32)
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is no GGUF file"),
+        (b"PK\x03\x04 a zip file", "is no GGUF file"),
+        (b"GGUF" + b"\0" * 100, "could not be loaded"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelUnavailable, match=reason) as caught:
+        load(path)
+    assert "\n" not in caught.value.detail and str(path) in caught.value.detail
+
+
+@pytest.mark.parametrize("size", [5_000, 50_000_000])
+def test_a_truncated_file_is_refused_with_llama_cpps_reason(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "model.gguf"
+    with model_file().open("rb") as whole:
+        path.write_bytes(whole.read(size))
+    with pytest.raises(ModelUnavailable, match=r"could not be loaded \(.*(failed to read|corrupted or incomplete)"):
+        load(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="there is no"):
+        load(tmp_path / "nothing.gguf")
+
+
+def test_of_a_folder_its_only_gguf_file_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"holds no \.gguf file"):
+        load(tmp_path)
+    (tmp_path / "one.gguf").symlink_to(model_file())
+    load(tmp_path).close()
+    (tmp_path / "two.gguf").symlink_to(model_file())
+    with pytest.raises(ModelUnavailable, match="holds several"):
+        load(tmp_path)
+
+
+def test_a_model_loads_without_mmap_and_with_mlock() -> None:
+    for params in ({"use_mmap": False}, {"use_mlock": True}, {"use_mmap": False, "use_mlock": True}):
+        load(model_file(), **params).close()
+
+
+def test_the_cache_of_a_cell_is_what_the_architecture_says() -> None:
+    model = Model(model_file(), ModelParams(), lambda *_: None)
+    assert model.cache_bytes_per_cell == 30 * 3 * (64 + 64) * 2  # layers, KV heads, keys and values, f16
+    assert model.is_causal and model.trained_tokens == 8192
+    model.close()
+
+
+def first_logprobs(**model_params: object) -> tuple[str, dict[str, float]]:
+    engine = make_engine(slots=1, **model_params)
+    run = complete(engine, "The capital of France is", max_tokens=4, logprobs=20, **GREEDY)
+    vector = engine.embed(["France"])[0][0]
+    engine.close()
+    return run.text, {**run.logprobs[0].top, "embedding": vector[0]}
+
+
+def test_a_lora_adapter_changes_what_the_model_says_and_a_zero_one_does_not(tmp_path: Path) -> None:
+    plain = first_logprobs()
+    zero = first_logprobs(lora_path=str(write_adapter(tmp_path / "zero.gguf", 0)))
+    real = first_logprobs(lora_path=str(write_adapter(tmp_path / "real.gguf", 5)))
+    assert zero[0] == plain[0] and zero[1] == pytest.approx(plain[1], abs=1e-3)
+    assert real != plain
+
+
+@pytest.mark.parametrize("kind", ["missing", "no GGUF", "other architecture"])
+def test_a_bad_adapter_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "adapter.gguf"
+    if kind == "no GGUF":
+        path.write_bytes(b"pickle")
+    elif kind == "other architecture":
+        write_adapter(path, 1, architecture="gemma")
+    with pytest.raises(ModelUnavailable, match=r"lora_path") as caught:
+        load(model_file(), lora_path=str(path))
+    assert "\n" not in caught.value.detail

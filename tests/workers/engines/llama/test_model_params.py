@@ -1,0 +1,60 @@
+"""`model_params`: what is accepted, warned about, refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.contract.errors import ConfigError
+from workers.engines.llama.model_params import ModelParams
+
+
+def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    params = ModelParams.read(
+        {
+            "n_ctx": 512,
+            "n_parts": -1,
+            "n_gpu_layers": 0,
+            "seed": -1,
+            "use_mmap": True,
+            "use_mlock": False,
+            "n_threads": 4,
+            "n_batch": 512,
+            "last_n_tokens_size": 64,
+            "lora_base": None,
+            "lora_path": "/adapter.gguf",
+            "low_vram": False,
+            "tensor_split": [1, 2.5],
+            "rope_freq_base": 10000.0,
+            "rope_freq_scale": 1,
+            "verbose": True,
+        }
+    )
+    assert params.lora_path == Path("/adapter.gguf") and params.tensor_split == (1.0, 2.5)
+    assert [record.args[0] for record in caplog.records if record.args] == ["n_parts", "lora_base", "low_vram"]  # type: ignore[index]
+
+
+def test_null_is_the_default() -> None:
+    assert ModelParams.read({"n_ctx": None, "lora_path": None, "n_threads": None}) == ModelParams()
+
+
+@pytest.mark.parametrize(
+    ("raw", "hint"),
+    [
+        ({"n_ctxx": 1}, "did you mean n_ctx?"),
+        ({"qqqq": 1}, "known are n_ctx"),
+        ({"n_ctx": "512"}, "n_ctx must be an integer"),
+        ({"n_ctx": True}, "n_ctx must be an integer"),
+        ({"n_ctx": -1}, "at least 0"),
+        ({"n_ctx": 2**40}, "32 bits"),
+        ({"n_batch": 0}, "at least 1"),
+        ({"use_mmap": 1}, "true or false"),
+        ({"rope_freq_base": float("nan")}, "a number"),
+        ({"tensor_split": 0.5}, "a list of numbers"),
+        ({"lora_path": ""}, "the path of a file"),
+    ],
+)
+def test_a_wrong_value_names_the_key_and_what_was_expected(raw: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ModelParams.read(raw)
+    assert hint in caught.value.detail and "model_params." in caught.value.detail

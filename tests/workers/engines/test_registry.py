@@ -1,0 +1,40 @@
+"""Families by name, and what a wrong name gets."""
+
+import subprocess
+import sys
+
+import pytest
+
+from app.contract.errors import ConfigError
+from workers.engines.llama.engine import LlamaEngine
+from workers.engines.registry import load_engine_class
+
+
+def test_the_llama_family_is_found_by_name() -> None:
+    assert load_engine_class("llama") is LlamaEngine
+
+
+def test_a_dotted_path_is_a_family_too() -> None:
+    assert load_engine_class("workers.engines.llama.engine:LlamaEngine") is LlamaEngine
+
+
+def test_importing_the_registry_imports_no_model_library() -> None:
+    program = "import sys, workers.engines.registry; sys.exit('llama_cpp' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "hint"),
+    [
+        ("lama", "did you mean llama?"),
+        ("zzz", "known are"),
+        ("no_such_package.engine:Engine", "install the package no_such_package"),
+        ("workers.engines.base:Nothing", "has no 'Nothing'"),
+        ("workers.engines.base:Limits", "derive your class"),
+        (":Engine", "package.module:Engine"),
+    ],
+)
+def test_an_unknown_family_is_a_config_error_that_names_the_cure(family: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match="model_family") as caught:
+        load_engine_class(family)
+    assert hint in caught.value.detail

@@ -1,0 +1,4 @@
+"""Engines: model families behind one promise (`base`), found by name through `registry`.
+
+An engine knows nothing of Redis, Celery or Flask, and imports from `app` only `app.contract`.
+"""

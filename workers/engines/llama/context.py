@@ -1,0 +1,100 @@
+"""The generation context: one KV stream per slot, and the decode of one batch over all of them."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from app.contract.errors import EngineFailed, ModelUnavailable
+from workers.engines.llama.batch import Batch
+from workers.engines.llama.library import library_log
+from workers.engines.llama.machine import usable_cpus
+from workers.engines.llama.model import Model
+from workers.engines.llama.model_params import ModelParams
+
+logger = logging.getLogger(__name__)
+
+Logits = npt.NDArray[np.float32]
+
+_WHOLE = -1  # from the first and to the last position
+
+
+class Context:
+    """`slots` KV streams of `cells_per_slot` cells. One thread at a time.
+
+    Raises:
+        ModelUnavailable: there is no memory for it; names the keys to make smaller.
+    """
+
+    def __init__(self, model: Model, params: ModelParams, *, slots: int, cells_per_slot: int, max_rows: int) -> None:
+        self.slots = slots
+        self._vocabulary_size = model.vocabulary.size
+        self._batch = Batch(max_rows)
+        settings = context_settings(params, cells=slots * cells_per_slot, sequences=slots, rows=max_rows)
+        settings.kv_unified = False
+        self.pointer: Any = model.new_context(settings)
+        if self.pointer is None:
+            raise ModelUnavailable(
+                f"llama.cpp cannot make {slots} slots of {cells_per_slot} cells ({library_log().last_errors()}): "
+                "set a smaller model_params.n_ctx or worker.slots"
+            )
+        self._memory = llama_cpp.llama_get_memory(self.pointer)
+
+    def decode(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        slots: Sequence[int],
+        wants_logits: Sequence[bool],
+    ) -> Logits:
+        """Run the rows; returns `[rows that want logits, vocabulary]`, in llama.cpp's own memory until the next call.
+
+        Raises:
+            EngineFailed: llama.cpp refused the batch.
+        """
+        library_log().clear()
+        status = llama_cpp.llama_decode(self.pointer, self._batch.fill(tokens, positions, slots, wants_logits))
+        if status != 0:
+            raise EngineFailed(f"llama_decode failed with status {status} ({library_log().last_errors()})")
+        outputs = sum(wants_logits)
+        if not outputs:
+            return np.empty((0, self._vocabulary_size), dtype=np.float32)
+        logits = llama_cpp.llama_get_logits(self.pointer)  # waits for the computation, so it gives up the GIL
+        return np.ctypeslib.as_array(logits, shape=(outputs, self._vocabulary_size))
+
+    def move(self, source: int, target: int) -> None:
+        """Whole sequences only: streams cannot share a part."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
+        self.forget(source)
+
+    def forget(self, slot: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, _WHOLE, _WHOLE)
+
+    def forget_all(self) -> None:
+        llama_cpp.llama_memory_clear(self._memory, False)
+
+    def used_cells(self) -> int:
+        return sum(self._cells_of(slot) for slot in range(self.slots))
+
+    def close(self) -> None:
+        if self.pointer is not None:
+            llama_cpp.llama_free(self.pointer)
+            self.pointer = None
+
+    def _cells_of(self, slot: int) -> int:
+        last: int = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
+        return 0 if last < 0 else last - int(llama_cpp.llama_memory_seq_pos_min(self._memory, slot)) + 1
+
+
+def context_settings(params: ModelParams, *, cells: int, sequences: int, rows: int) -> Any:
+    """What every context of a model shares; `n_batch == n_ubatch`, so that a batch of ours is one of llama.cpp's."""
+    settings = llama_cpp.llama_context_default_params()
+    settings.n_ctx, settings.n_seq_max = cells, sequences
+    settings.n_batch = settings.n_ubatch = rows
+    settings.n_threads = settings.n_threads_batch = params.n_threads or usable_cpus()
+    settings.rope_freq_base, settings.rope_freq_scale = params.rope_freq_base, params.rope_freq_scale
+    settings.no_perf = True
+    return settings

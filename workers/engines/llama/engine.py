@@ -1,0 +1,181 @@
+"""The llama family's engine: many sequences in one `llama_decode`."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from app.contract.config import Config
+from app.contract.errors import ModelUnavailable, UnsupportedParameter
+from app.contract.jobs import JobRequest, TokenLogprob
+from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+from workers.engines.llama.cache_size import cells_per_slot, choose_slots
+from workers.engines.llama.context import Context, Logits
+from workers.engines.llama.embeddings import Embedder
+from workers.engines.llama.logprobs import Row, token_logprob
+from workers.engines.llama.model import Model
+from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.prompts import DEFAULTS, PromptMaker, SequenceState
+from workers.model_source import locate_model
+
+logger = logging.getLogger(__name__)
+
+
+class LlamaEngine(Engine):
+    """A GGUF model behind llama.cpp. `Prompt.state` is a `SequenceState`."""
+
+    moves_slots: ClassVar[bool] = True
+
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        params = ModelParams.read(config.model_params)
+        path = _gguf_file(locate_model(config, report, single_file=True))
+        report("loading the model", None)
+        self._params = params
+        self._model = Model(path, params, report)
+        self._embedder: Embedder | None = None
+        try:
+            self._limits = _choose_limits(self._model, params, config.worker.slots)
+            self._context = self._make_context() if self._model.is_causal else None
+        except BaseException:
+            self._model.close()
+            raise
+        self._prompts = PromptMaker(self._model.vocabulary, _defaults(params), self._limits.context_tokens)
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        if self._context is None:
+            raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
+        return self._prompts.prepare(request)
+
+    def start(self, slot: int, prompt: Prompt) -> None:
+        self._generation.forget(slot)
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        wants_logits: list[bool] = []
+        for chunk in chunks:
+            count = len(chunk.tokens)
+            tokens.extend(chunk.tokens)
+            positions.extend(range(chunk.position, chunk.position + count))
+            slots.extend([chunk.slot] * count)
+            wants_logits.extend([True] * count if _explains_prompt(chunk) else [False] * (count - 1) + [chunk.samples])
+        return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits))
+
+    def move(self, source: int, target: int) -> None:
+        self._generation.move(source, target)
+
+    def release(self, slot: int | None, prompt: Prompt) -> None:
+        if slot is not None:
+            self._generation.forget(slot)
+        if isinstance(prompt.state, SequenceState):
+            prompt.state.sampler.close()
+
+    def reset(self) -> None:
+        self._generation.forget_all()
+
+    def used_cells(self) -> int:
+        return 0 if self._context is None else self._context.used_cells()
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+        if self._embedder is None:
+            self._embedder = Embedder(self._model, self._params, self._limits.context_tokens)
+        return self._embedder.embed(texts)
+
+    def close(self) -> None:
+        for part in (self._embedder, self._context, self._model):
+            if part is not None:
+                part.close()
+
+    @property
+    def _generation(self) -> Context:
+        assert self._context is not None
+        return self._context
+
+    def _make_context(self) -> Context:
+        return Context(
+            self._model,
+            self._params,
+            slots=self._limits.slots,
+            cells_per_slot=self._limits.context_tokens,
+            max_rows=self._limits.max_batched_tokens,
+        )
+
+    def _sample(self, chunks: Sequence[Chunk], logits: Logits) -> list[Sampled]:
+        sampled = []
+        batch_row = output_row = 0
+        for chunk in chunks:
+            batch_row += len(chunk.tokens)
+            if _explains_prompt(chunk):
+                rows = logits[output_row : output_row + len(chunk.tokens)]
+                self._explain_prompt(chunk, rows)
+                output_row += len(chunk.tokens) - (0 if not chunk.samples else 1)
+            if chunk.samples:
+                sampled.append(self._next_token(chunk, batch_row - 1, logits[output_row]))
+                output_row += 1
+        return sampled
+
+    def _next_token(self, chunk: Chunk, batch_row: int, row: Row) -> Sampled:
+        state: SequenceState = chunk.prompt.state
+        rivals = chunk.prompt.sampling.logprobs
+        # Choosing edits the row, and log-probabilities are of the model's own logits.
+        untouched = None if rivals is None else row.copy()
+        try:
+            token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, chunk.generated)
+        except Exception as error:  # this row's grammar; the others go on
+            return Sampled(token=0, piece=b"", error=error)
+        vocabulary = self._model.vocabulary
+        logprobs = None
+        if untouched is not None and rivals is not None:
+            logprobs = token_logprob(untouched, token, rivals, vocabulary)
+        return Sampled(
+            token=token,
+            piece=vocabulary.piece(token),
+            ends=state.sampler.ends(token),
+            logprobs=logprobs,
+            prompt_logprobs=[] if chunk.generated else state.prompt_logprobs,
+        )
+
+    def _explain_prompt(self, chunk: Chunk, rows: Logits) -> None:
+        """A row of the prompt predicts the token after it; nothing predicts the first."""
+        found, vocabulary = chunk.prompt.state.prompt_logprobs, self._model.vocabulary
+        if chunk.position == 0:
+            found.append(TokenLogprob(token=vocabulary.text(chunk.tokens[0]), logprob=None))
+        following = chunk.prompt.tokens[chunk.position + 1 : chunk.position + 1 + len(chunk.tokens)]
+        rivals = chunk.prompt.sampling.logprobs or 0
+        found.extend(token_logprob(row, token, rivals, vocabulary) for row, token in zip(rows, following, strict=False))
+
+
+def _choose_limits(model: Model, params: ModelParams, wanted_slots: int | None) -> Limits:
+    cells = cells_per_slot(model, params.n_ctx)
+    slots = choose_slots(cells, model.cache_bytes_per_cell, wanted_slots) if model.is_causal else 1
+    rows = max(params.n_batch, slots)  # every running sequence decodes in each step
+    return Limits(slots=slots, context_tokens=cells, max_batched_tokens=rows)
+
+
+def _explains_prompt(chunk: Chunk) -> bool:
+    sampling = chunk.prompt.sampling
+    return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
+
+
+def _defaults(params: ModelParams) -> dict[str, object]:
+    return {**DEFAULTS, "repeat_last_n": params.last_n_tokens_size, "seed": params.seed}
+
+
+def _gguf_file(path: Path) -> Path:
+    """The file itself; of a folder, its only GGUF file (the first part of a split one)."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    first_parts = [file for file in files if "-00001-of-" in file.name]
+    match first_parts or files:
+        case [only]:
+            return only
+        case []:
+            raise ModelUnavailable(f"{path} holds no .gguf file: name one in setup_params")
+        case _:
+            raise ModelUnavailable(f"{path} holds several .gguf files: name one in setup_params")

@@ -1,0 +1,141 @@
+"""A loaded GGUF file, with its LoRA adapter where one is configured."""
+
+import ctypes
+import logging
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from app.contract.errors import ModelUnavailable
+from workers.engines.base import ReportProgress
+from workers.engines.llama.library import library_log
+from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"GGUF"
+_F16_BYTES = 2
+_METADATA_BYTES = 256  # of one value; longer ones (chat templates) are not read here
+
+
+class Model:
+    """Raises `ModelUnavailable` where the file is missing, no GGUF, cut short, or of a kind that cannot run here."""
+
+    def __init__(self, path: Path, params: ModelParams, report: ReportProgress) -> None:
+        _check_file(path)
+        self.path = path
+        self._library_log = library_log()
+        self._library_log.verbose = params.verbose
+        self.pointer = self._load(params, report)
+        self.vocabulary = Vocabulary(self.pointer)
+        self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
+        self.architecture = self.metadata("general.architecture") or ""
+        self._adapter = self._load_adapter(params.lora_path) if params.lora_path else None
+        self._refuse_encoder_decoder()
+
+    def metadata(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(_METADATA_BYTES)
+        length = llama_cpp.llama_model_meta_val_str(self.pointer, key.encode(), buffer, _METADATA_BYTES)
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    @property
+    def is_causal(self) -> bool:
+        """False for models of the BERT kind, which read a text as a whole and generate nothing."""
+        return self.metadata(f"{self.architecture}.attention.causal") != "false"
+
+    @property
+    def cache_bytes_per_cell(self) -> int:
+        """Keys and values of one token in all layers (f16)."""
+        layers = llama_cpp.llama_model_n_layer(self.pointer)
+        key_value_heads = llama_cpp.llama_model_n_head_kv(self.pointer)
+        return int(layers * key_value_heads * (self._head_size("key") + self._head_size("value")) * _F16_BYTES)
+
+    def new_context(self, context_params: Any) -> int | None:
+        """A llama.cpp context with the adapter applied; None where it could not be made (`library_log` says why)."""
+        self._library_log.clear()
+        context: int | None = llama_cpp.llama_init_from_model(self.pointer, context_params)
+        if context is not None and self._adapter is not None:
+            adapters = (ctypes.c_void_p * 1)(ctypes.cast(self._adapter, ctypes.c_void_p).value)
+            array = ctypes.cast(adapters, ctypes.POINTER(llama_cpp.llama_adapter_lora_p_ctypes))
+            llama_cpp.llama_set_adapters_lora(context, array, 1, (ctypes.c_float * 1)(1.0))
+        return context
+
+    def close(self) -> None:
+        """Free the model and, with it, its adapters."""
+        if self.pointer is not None:
+            llama_cpp.llama_model_free(self.pointer)
+            self.pointer = None
+
+    def _load(self, params: ModelParams, report: ReportProgress) -> Any:
+        settings = _settings(params)
+
+        def tell(done: float, _user_data: Any) -> bool:
+            report("loading the model", done)
+            return True  # go on
+
+        settings.progress_callback = llama_cpp.llama_progress_callback(tell)  # kept alive by `settings`
+        self._library_log.clear()
+        pointer = llama_cpp.llama_model_load_from_file(str(self.path).encode(), settings)
+        if pointer is None:
+            reason = self._library_log.last_errors()
+            raise ModelUnavailable(f"{self.path} could not be loaded ({reason}): download it again or check its format")
+        return pointer
+
+    def _load_adapter(self, path: Path) -> Any:
+        _check_file(path, "model_params.lora_path: ")
+        self._library_log.clear()
+        adapter = llama_cpp.llama_adapter_lora_init(self.pointer, str(path).encode())
+        if not adapter:
+            reason = self._library_log.last_errors()
+            self.close()
+            raise ModelUnavailable(
+                f"model_params.lora_path: {path} could not be applied ({reason}): give an adapter of this model"
+            )
+        return adapter
+
+    def _head_size(self, kind: str) -> int:
+        size = self.metadata(f"{self.architecture}.attention.{kind}_length")
+        heads = llama_cpp.llama_model_n_head(self.pointer)
+        return int(size) if size else int(llama_cpp.llama_model_n_embd(self.pointer) // max(1, heads))
+
+    def _refuse_encoder_decoder(self) -> None:
+        encodes = llama_cpp.llama_model_has_encoder(self.pointer)
+        if encodes and llama_cpp.llama_model_has_decoder(self.pointer):
+            self.close()
+            raise ModelUnavailable(
+                f"{self.path} is an encoder-decoder model, which this family cannot run: use another"
+            )
+
+
+def _check_file(path: Path, where: str = "") -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise ModelUnavailable(f"{where}{path} cannot be read: {error.strerror or error}") from error
+    if magic != _MAGIC:
+        raise ModelUnavailable(f"{where}{path} is no GGUF file: give a .gguf file (convert older formats first)")
+
+
+def _settings(params: ModelParams) -> Any:
+    settings = llama_cpp.llama_model_default_params()
+    settings.load_mode = _load_mode(params)
+    if params.n_gpu_layers is not None:
+        settings.n_gpu_layers = params.n_gpu_layers
+    if params.tensor_split:
+        devices = llama_cpp.llama_max_devices()
+        # The structure keeps the array alive until the model is loaded; missing shares are 0.
+        settings.tensor_split = (ctypes.c_float * devices)(*params.tensor_split[:devices])
+    return settings
+
+
+def _load_mode(params: ModelParams) -> int:
+    modes = {
+        (False, False): llama_cpp.LLAMA_LOAD_MODE_NONE,
+        (True, False): llama_cpp.LLAMA_LOAD_MODE_MMAP,
+        (False, True): llama_cpp.LLAMA_LOAD_MODE_MLOCK,
+        (True, True): llama_cpp.LLAMA_LOAD_MODE_MMAP_MLOCK,
+    }
+    return int(modes[params.use_mmap, params.use_mlock])

@@ -1,0 +1,127 @@
+"""`model_params` of the llama family: how a GGUF file is loaded and run."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from app.contract.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+GONE = {
+    "n_parts": "GGUF files say themselves how many parts they have",
+    "low_vram": "use n_gpu_layers to bound the memory taken on the GPU",
+    "lora_base": "an adapter applies to a quantized model directly",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelParams:
+    """Defaults apply where a key is missing or null.
+
+    n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
+    training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
+    last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = as the model says.
+    """
+
+    n_ctx: int | None = None
+    n_gpu_layers: int | None = None
+    seed: int | None = None
+    use_mmap: bool = True
+    use_mlock: bool = False
+    n_threads: int | None = None
+    n_batch: int = 512
+    last_n_tokens_size: int = 64
+    lora_path: Path | None = None
+    tensor_split: tuple[float, ...] = ()
+    rope_freq_base: float = 0.0
+    rope_freq_scale: float = 0.0
+    verbose: bool = False
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "ModelParams":
+        """Check and convert; one warning for each key that llama.cpp no longer has.
+
+        Raises:
+            ConfigError: an unknown key or a wrong value; names the key and what was expected.
+        """
+        known = [f.name for f in fields(cls)]
+        values: dict[str, Any] = {}
+        for key, value in raw.items():
+            if key in GONE:
+                logger.warning("model_params.%s is ignored, llama.cpp no longer has it: %s", key, GONE[key])
+            elif key not in known:
+                raise ConfigError(f"model_params.{key} is unknown: {_nearest(key, [*known, *GONE])}")
+            elif value is not None:
+                values[key] = _READERS[key](f"model_params.{key}", value)
+        return cls(**values)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    nearest = get_close_matches(key, known, n=1)
+    return f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+
+
+def _wrong(key: str, expected: str, value: Any) -> ConfigError:
+    return ConfigError(f"{key} must be {expected}, not {value!r}")
+
+
+def _integer(key: str, value: Any, minimum: int | None = None) -> int:
+    expected = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    if not isinstance(value, int) or isinstance(value, bool) or (minimum is not None and value < minimum):
+        raise _wrong(key, expected, value)
+    if abs(value) >= 2**31 and key != "model_params.seed":
+        raise _wrong(key, "an integer of 32 bits", value)
+    return value
+
+
+def _natural(key: str, value: Any) -> int:
+    return _integer(key, value, minimum=0)
+
+
+def _positive(key: str, value: Any) -> int:
+    return _integer(key, value, minimum=1)
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(key, "true or false", value)
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise _wrong(key, "a number of at least 0", value)
+    return float(value)
+
+
+def _numbers(key: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(key, "a list of numbers", value)
+    return tuple(_number(key, number) for number in value)
+
+
+def _path(key: str, value: Any) -> Path:
+    if not isinstance(value, str) or not value:
+        raise _wrong(key, "the path of a file", value)
+    return Path(value).expanduser()
+
+
+_READERS = {
+    "n_ctx": _natural,
+    "n_gpu_layers": _integer,
+    "seed": _integer,
+    "use_mmap": _flag,
+    "use_mlock": _flag,
+    "n_threads": _positive,
+    "n_batch": _positive,
+    "last_n_tokens_size": lambda key, value: _integer(key, value, minimum=-1),
+    "lora_path": _path,
+    "tensor_split": _numbers,
+    "rope_freq_base": _number,
+    "rope_freq_scale": _number,
+    "verbose": _flag,
+}

@@ -1,0 +1,121 @@
+"""From a request to a prompt that can run: checks, tokens, sampler. Called from many threads at once."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.contract.jobs import JobRequest, TokenLogprob
+from app.contract.sampling import SamplingParams
+from workers.engines.base import Prompt
+from workers.engines.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
+from workers.engines.llama.samplers import Sampler
+from workers.engines.llama.vocabulary import Vocabulary
+
+DEFAULTS = {"max_tokens": 128, "temperature": 0.8, "top_p": 0.95, "top_k": 40, "repeat_penalty": 1.1}
+"""Of generate, as the original service had them."""
+
+
+@dataclass(slots=True)
+class SequenceState:
+    """What the engine keeps per sequence; `prompt_logprobs` fills up chunk by chunk."""
+
+    sampler: Sampler
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+class PromptMaker:
+    """Args: defaults: laid under each request's `params`. context_tokens: cells of one slot."""
+
+    def __init__(self, vocabulary: Vocabulary, defaults: Mapping[str, Any], context_tokens: int) -> None:
+        self._vocabulary = vocabulary
+        self._defaults = dict(defaults)
+        self._context_tokens = context_tokens
+        self._compiler: ConstraintCompiler | None = None
+        self._making_compiler = threading.Lock()
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        """As `Engine.prepare` promises."""
+        sampling = SamplingParams.build(self._defaults, request.params)
+        _refuse_extra(sampling)
+        self._check_bias(sampling)
+        tokens = self._tokens(request.prompt, sampling.suffix)
+        most = _max_tokens(sampling, len(tokens), self._context_tokens, chosen="max_tokens" in request.params)
+        sampling = replace(sampling, max_tokens=most)
+        sampler = Sampler(sampling, self._vocabulary, self._constraint(sampling))
+        echo_text = request.prompt if sampling.echo else ""
+        return Prompt(tokens=tokens, sampling=sampling, echo_text=echo_text, state=SequenceState(sampler))
+
+    def _tokens(self, text: str, suffix: str | None) -> list[int]:
+        tokens = self._vocabulary.tokenize(text) if suffix is None else infill_tokens(self._vocabulary, text, suffix)
+        if not tokens:
+            tokens = [self._first_token()]
+        if len(tokens) >= self._context_tokens:
+            detail = (
+                f"the prompt has {len(tokens)} tokens and the context {self._context_tokens}, completion included: "
+                "shorten the prompt or raise model_params.n_ctx"
+            )
+            raise PromptTooLong(detail, errors={"prompt": [detail]})
+        return tokens
+
+    def _first_token(self) -> int:
+        token = self._vocabulary.bos if self._vocabulary.bos is not None else self._vocabulary.eos
+        if token is None:
+            raise InvalidRequest("the prompt has no tokens", errors={"prompt": ["write something this model can read"]})
+        return token
+
+    def _check_bias(self, sampling: SamplingParams) -> None:
+        unknown = sorted(token for token in sampling.logit_bias if not 0 <= token < self._vocabulary.size)
+        if unknown:
+            reason = f"there is no token {unknown[0]}: ids go from 0 to {self._vocabulary.size - 1}"
+            raise InvalidRequest("logit_bias names an unknown token", errors={"params.logit_bias": [reason]})
+
+    def _constraint(self, sampling: SamplingParams) -> Constraint | None:
+        if sampling.grammar is None and sampling.json_schema is None:
+            return None
+        with self._making_compiler:
+            if self._compiler is None:  # 0.2 s of a large vocabulary, which services without grammars never pay
+                self._compiler = _compiler_of(self._vocabulary)
+        return self._compiler.compile(sampling)
+
+
+def _compiler_of(vocabulary: Vocabulary) -> ConstraintCompiler:
+    pieces = [vocabulary.piece(token) for token in range(vocabulary.size)]
+    control_tokens = [token for token, piece in enumerate(pieces) if not piece]
+    return ConstraintCompiler(
+        tokenizer_of_pieces(pieces, control_tokens=control_tokens, end_tokens=vocabulary.end_tokens)
+    )
+
+
+def infill_tokens(vocabulary: Vocabulary, text: str, suffix: str) -> list[int]:
+    """Prefix, suffix, then the place to fill (the order llama.cpp's server uses)."""
+    if vocabulary.infill is None:
+        raise UnsupportedParameter(
+            "this model cannot fill in between a prompt and a suffix: leave suffix out or use a model trained for it",
+            errors={"params.suffix": ["this model has no infill tokens"]},
+        )
+    prefix_token, suffix_token, middle_token = vocabulary.infill
+    before = vocabulary.tokenize(text, add_special=False)
+    after = vocabulary.tokenize(suffix, add_special=False)
+    start = vocabulary.tokenize("")  # BOS, where the model wants one
+    return [*start, prefix_token, *before, suffix_token, *after, middle_token]
+
+
+def _refuse_extra(sampling: SamplingParams) -> None:
+    if sampling.extra:
+        errors = {f"params.{name}": ["the llama family has no such parameter"] for name in sampling.extra}
+        raise UnsupportedParameter(f"the llama family has no {', '.join(sampling.extra)}", errors=errors)
+
+
+def _max_tokens(sampling: SamplingParams, prompt_tokens: int, context_tokens: int, *, chosen: bool) -> int:
+    """`max_length` bounds prompt and completion together; alone it replaces the default of `max_tokens`."""
+    bounds = [context_tokens - prompt_tokens]
+    if sampling.max_length is not None:
+        bounds.append(sampling.max_length - prompt_tokens)
+        if bounds[-1] <= 0:
+            reason = f"the prompt alone has {prompt_tokens} tokens: raise max_length or give max_tokens"
+            raise InvalidRequest("max_length leaves no room", errors={"params.max_length": [reason]})
+    if sampling.max_length is None or chosen:
+        bounds.append(sampling.max_tokens)
+    return min(bounds)
