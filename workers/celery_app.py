@@ -16,9 +16,9 @@ from app.contract.errors import ConfigError, StartupError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect
+from workers.celery_pool import LeanConsumer
 from workers.engines.registry import load_engine_class
 from workers.tasks import register_tasks
-from workers.celery_pool import LeanConsumer
 from workers.worker import Worker, new_worker_id
 
 EX_CONFIG = 78

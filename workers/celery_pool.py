@@ -3,8 +3,8 @@
 With `worker_disable_prefetch` the consumer looks for a free thread only when its event loop turns. Celery's own task
 events turn it, at three published messages per job; a byte through a pipe turns it for microseconds.
 
-Queues are consumed with `no_ack` (the lease knows who has a job, not the broker), but Kombu 5.7 still asks Redis to forget
-an acknowledgement that was never owed: a round trip per job in the consumer's thread, a fifth of its time.
+Queues are consumed with `no_ack` (the lease knows who has a job, not the broker), but Kombu 5.7 still asks Redis to
+forget an acknowledgement that was never owed: a round trip per job in the consumer's thread, a fifth of its time.
 """
 
 import contextlib
