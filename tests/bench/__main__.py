@@ -28,7 +28,7 @@ def main() -> None:
         throughput.measure(options.url, options.rounds)
         return
     if wanted & {"start", "throughput"}:
-        with service("smollm2", SMOLLM2) as stack:
+        with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
             print_memory(stack)
             if "throughput" in wanted:
                 throughput.measure(stack.url, options.rounds)
