@@ -178,10 +178,10 @@ class Publisher:
 
     def _close(self, page: _Page, *, is_fenced: bool) -> None:
         self._pages.pop(page.claim.job_id, None)
-        page.closed.set()
         if is_fenced:
             logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
             self._on_fenced(page.claim.job_id)
+        page.closed.set()
 
     def _keys(self, page: _Page) -> list[str]:
         return [keys.job(page.claim.job_id), keys.events(page.claim.job_id), keys.running(self._model)]

@@ -83,8 +83,6 @@ class Sampled:
 class Engine(ABC):
     """A loaded model. Constructing one loads it: slow; raises `ModelUnavailable` with one line that names the cure."""
 
-    embeds_only: ClassVar[bool] = False
-
     @abstractmethod
     def __init__(self, config: Config, report: ReportProgress) -> None: ...
 
