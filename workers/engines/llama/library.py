@@ -6,8 +6,10 @@ it says why a file did not load.
 
 import ctypes
 import logging
+import os
 from collections import deque
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -49,8 +51,19 @@ class LibraryLog:
 def library_log() -> LibraryLog:
     """Starts the library, once per process: its log callback is global."""
     log = LibraryLog()
+    _load_backend_modules()
     llama_cpp.llama_backend_init()
     return log
+
+
+def _load_backend_modules() -> None:
+    """ggml's code for the CPU and the GPUs at hand, where it was built as modules: in the images, which hold one module
+    for each generation of CPU. `llama_backend_init` would seek them beside the python program. A library built for one
+    machine (`make run`) has none and needs none: the call finds nothing to do."""
+    library = llama_cpp.llama_cpp._lib
+    load = library.ggml_backend_load_all_from_path
+    load.argtypes, load.restype = [ctypes.c_char_p], None
+    load(os.fsencode(Path(library._name).parent))
 
 
 def _short_call(name: str, argument_types: list[Any], result_type: Any) -> Any:
