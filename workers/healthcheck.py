@@ -1,0 +1,55 @@
+"""Is the worker of this host well? `python -m workers.healthcheck`, the HEALTHCHECK of the worker's image.
+
+Well is a worker that keeps announcing itself in Redis and has not given up. One that still fetches or loads its model
+is well: whoever stopped it for that would never see it ready; `/readyz` says whether prompts are served. The host's
+name tells the worker, so two containers that share a host's name (`network_mode: host`) answer for each other.
+"""
+
+import socket
+import sys
+from collections.abc import Iterable
+
+import redis
+
+from app.contract.config_loader import load_config
+from app.contract.errors import ConfigError, StartupError
+from app.contract.redis_client import connect
+from app.contract.worker_registry import WorkerInfo, WorkerState, read_workers
+
+ANSWER_SECONDS = 3.0  # below the time-out of the HEALTHCHECK
+
+
+def main() -> int:
+    """One line about the worker; returns 0 when it is well, else 1."""
+    try:
+        workers = list(of_host(_registered(), socket.gethostname()))
+    except StartupError as error:
+        return _unwell(error.detail)
+    except redis.RedisError as error:
+        return _unwell(f"no answer from Redis ({type(error).__name__})")
+    for worker in workers:
+        if worker.state is not WorkerState.FAILED:
+            sys.stdout.write(f"{worker.id} is {worker.state}, {worker.running} of {worker.slots} slots taken\n")
+            return 0
+    return _unwell(workers[-1].detail if workers else "no worker of this host announces itself")
+
+
+def of_host(workers: Iterable[WorkerInfo], host: str) -> Iterable[WorkerInfo]:
+    """Those whose id, `<host>-<pid>-<random>` as `workers.worker.new_worker_id` makes it, names `host`."""
+    return (worker for worker in workers if worker.id.rsplit("-", 2)[0] == host)
+
+
+def _registered() -> list[WorkerInfo]:
+    url = load_config().redis_url
+    if url is None:
+        raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL")
+    return read_workers(connect(url, answer_seconds=ANSWER_SECONDS, retries=0))
+
+
+def _unwell(reason: str) -> int:
+    sys.stderr.write(f"unwell: {reason}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
