@@ -18,9 +18,9 @@ from app.client_sockets import ClientSockets
 from app.contract import event_stream, keys
 from app.contract.errors import JobNotFound, TooManyWaiters
 from app.contract.event_stream import FROM_START, Event, EventType
-from app.contract.job_store import JobStore
+from app.contract.job_store import JobStore, hinted_jobs, job_from_hint
 from app.contract.jobs import Job
-from app.contract.redis_client import RedisClient, RedisPubSub, connect
+from app.contract.redis_client import RedisClient, connect
 
 REREAD_SECONDS = 3.0
 HINT_POLL_SECONDS = 1.0  # below the client's own socket time-out, so that a silent connection raises nothing
@@ -94,8 +94,13 @@ class Waiters:
         self._reading = threading.Lock()  # a follower's position moves under it
         self._started = False
         self._hearing = threading.Event()
+        self._closing = threading.Event()
         self._sockets = ClientSockets()
         self._redis = connect(redis_url)
+
+    def close(self) -> None:
+        """Hear no more hints. Whoever still waits hears of nothing."""
+        self._closing.set()
 
     @contextlib.contextmanager
     def expect(self, job_id: str, position: str | None = None) -> Iterator[Waiter]:
@@ -152,13 +157,15 @@ class Waiters:
         self._hearing.wait(HEARING_SECONDS)
 
     def _run(self) -> None:
-        while True:
+        while not self._closing.is_set():
+            client = connect(self._url)
             try:
-                self._hear(connect(self._url))
+                self._hear(client)
             except redis.RedisError as error:
                 logger.warning("lost the connection to Redis (%s); trying again", type(error).__name__)
             self._hearing.clear()
-            time.sleep(RECONNECT_SECONDS)
+            client.close()
+            self._closing.wait(RECONNECT_SECONDS)
 
     def _hear(self, client: RedisClient) -> None:
         hints = client.pubsub()
@@ -167,15 +174,29 @@ class Waiters:
             hints.get_message(timeout=HINT_POLL_SECONDS)
             self._hearing.set()
             read_all_at = 0.0  # at once: what came before the subscription was not heard
-            while True:
-                hinted = _hinted_jobs(hints)
+            while not self._closing.is_set():
+                message = hints.get_message(ignore_subscribe_messages=True, timeout=HINT_POLL_SECONDS)
+                if message is not None:
+                    self._take(message["data"], client)
                 if time.monotonic() >= read_all_at:
                     self._read_all(client)
                     read_all_at = time.monotonic() + REREAD_SECONDS
-                elif hinted:
-                    self._read(self._waiters_of(hinted), client)
         finally:
             hints.close()
+
+    def _take(self, hint: str, client: RedisClient) -> None:
+        """A hint names jobs with news, or is the record of one that has ended: those who wait for it have it now."""
+        waiters = self._waiters_of(hinted_jobs(hint))
+        if not waiters:
+            return  # most hints are for other processes
+        job = job_from_hint(hint)
+        if job is not None:
+            for waiter in waiters:
+                if waiter.position is None:
+                    waiter.news.put(job)
+            waiters = [waiter for waiter in waiters if waiter.position is not None]
+        if waiters:
+            self._read(waiters, client)
 
     def _waiters_of(self, job_ids: Iterable[str]) -> list[Waiter]:
         with self._lock:
@@ -218,14 +239,3 @@ class Waiters:
                 for event in events:
                     waiter.position = event.id
                     waiter.news.put(event)
-
-
-def _hinted_jobs(hints: RedisPubSub) -> set[str]:
-    """Wait for a hint, then take what else has come meanwhile."""
-    job_ids: set[str] = set()
-    timeout = HINT_POLL_SECONDS
-    while (message := hints.get_message(timeout=timeout)) is not None:
-        if message["type"] == "message":
-            job_ids.update(message["data"].split(","))
-        timeout = 0.0
-    return job_ids

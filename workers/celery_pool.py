@@ -9,6 +9,7 @@ forget an acknowledgement that was never owed: a round trip per job in the consu
 
 import contextlib
 import os
+import threading
 from typing import Any
 
 from celery import bootsteps
@@ -16,18 +17,29 @@ from celery.concurrency.thread import TaskPool
 
 
 class WakingPool(TaskPool):
-    """A thread pool that writes one byte to `wake` whenever a thread becomes free."""
+    """A thread pool that writes one byte to `wake` when all its threads were busy and one becomes free."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.woken, self.wake = os.pipe()
         os.set_blocking(self.woken, False)
         os.set_blocking(self.wake, False)
+        self._busy = 0
+        self._counting = threading.Lock()
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
+        with self._counting:
+            self._busy += 1
         result = super().on_apply(*args, **kwargs)
-        result.f.add_done_callback(lambda _: self._wake())
+        result.f.add_done_callback(lambda _: self._free())
         return result
+
+    def _free(self) -> None:
+        with self._counting:
+            was_full = self._busy >= self.limit
+            self._busy -= 1
+        if was_full:
+            self._wake()
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well

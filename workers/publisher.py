@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 import redis
 
 from app.contract import keys
-from app.contract.job_store import Claim, outcome_fields
+from app.contract.job_store import RECORD_FIELDS, Claim, outcome_fields
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
 from app.contract.redis_client import LoadedScript, RedisClient
 from workers.batching.sequence import Outcome, Sequence, Update
@@ -166,8 +166,10 @@ class Publisher:
                 for arguments in self._calls(page):
                     self._script.call(pipe, keys=self._keys(page), args=arguments)
                     sent.append(page)
-            pipe.publish(keys.HINTS_CHANNEL, ",".join(dict.fromkeys(page.claim.job_id for page in sent)))
-            *verdicts, _ = self._script.execute(pipe)
+            going_on = dict.fromkeys(page.claim.job_id for page in sent if page.end is None)
+            if going_on:  # the end of a job is hinted by the script
+                pipe.publish(keys.HINTS_CHANNEL, ",".join(going_on))
+            verdicts = self._script.execute(pipe)[: len(sent)]
         fenced = {page.claim.job_id for page, verdict in zip(sent, verdicts, strict=True) if not verdict}
         for page in dict.fromkeys(sent):
             page.written += page.unsent
@@ -191,10 +193,11 @@ class Publisher:
         head: list[str | int] = [page.claim.job_id, page.claim.token]
         deltas: list[list[str | int]] = [_delta_arguments(delta) for delta in page.unsent]
         if page.end is None:
-            return [[*head, *delta, "", 0] for delta in deltas]
+            return [[*head, *delta, ""] for delta in deltas]
         last = deltas.pop() if deltas else ["", "[]", page.composed_tokens, page.composed_tokens]
-        end = [_end_event(page.end), self._ttl_seconds, *_end_fields(page)]
-        return [*([*head, *delta, "", 0] for delta in deltas), [*head, *last, *end]]
+        hint = [keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
+        end = [_end_event(page.end), self._ttl_seconds, *hint, *_end_fields(page)]
+        return [*([*head, *delta, ""] for delta in deltas), [*head, *last, *end]]
 
 
 def _is_due(page: _Page, now: float) -> bool:

@@ -43,7 +43,7 @@ _PLAIN_FIELDS = [
     "completed_at",
 ]
 _JSON_FIELDS = ["output", "usage", "metrics", "error"]
-_FIELDS = _PLAIN_FIELDS + _JSON_FIELDS
+RECORD_FIELDS = _PLAIN_FIELDS + _JSON_FIELDS
 
 
 def new_job_id() -> str:
@@ -133,7 +133,7 @@ class JobStore:
 
     def read(self, job_id: str) -> Job:
         """Raises JobNotFound."""
-        job = job_from_record(self._redis.hmget(keys.job(job_id), _FIELDS))
+        job = job_from_record(self._redis.hmget(keys.job(job_id), RECORD_FIELDS))
         if job is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
         return job
@@ -142,7 +142,7 @@ class JobStore:
         """The records in the order of the ids, None where there is none; one round trip (of `client`, if given)."""
         with (client or self._redis).pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hmget(keys.job(job_id), _FIELDS)
+                pipe.hmget(keys.job(job_id), RECORD_FIELDS)
             return [job_from_record(values) for values in pipe.execute()]
 
     def queue_position(self, job: Job) -> int | None:
@@ -225,10 +225,10 @@ class JobStore:
 
 
 def job_from_record(values: list[str | None]) -> Job | None:
-    """A job from the fields of its hash, in the order of `_FIELDS`; None where there is no such record."""
+    """A job from the fields of its hash, in the order of `RECORD_FIELDS`; None where there is no such record."""
     if values[0] is None:
         return None
-    record = {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+    record = {name: value for name, value in zip(RECORD_FIELDS, values, strict=True) if value is not None}
     output, usage, metrics, error = (json.loads(record.get(name, "null")) for name in _JSON_FIELDS)
     return Job(
         id=record["id"],
@@ -246,6 +246,18 @@ def job_from_record(values: list[str | None]) -> Job | None:
         metrics=None if metrics is None else Metrics(**metrics),
         error=None if error is None else JobError(**error),
     )
+
+
+def hinted_jobs(hint: str) -> list[str]:
+    """The ids of the jobs that a hint is about; of a record, its first value, without reading the rest."""
+    return [hint[2 : hint.index('"', 2)]] if hint.startswith("[") else hint.split(",")
+
+
+def job_from_hint(message: str) -> Job | None:
+    """The job that a hint carries whole (`lua/publish.lua`); None for a hint that only names jobs."""
+    if not message.startswith("["):
+        return None
+    return job_from_record([value or None for value in json.loads(message)])  # Lua has no null: false stands for it
 
 
 def outcome_fields(

@@ -1,6 +1,6 @@
 """What a job is: its request, its states and its outcome, as plain dataclasses that cross process borders as JSON."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -64,7 +64,7 @@ class JobRequest:
     stream: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "JobRequest":

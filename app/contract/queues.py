@@ -18,6 +18,7 @@ from app.contract.keys import PREFIX
 TASK_NAME = "llm_api.run_job"
 PRIORITY_STEPS = [priority.step for priority in Priority]
 SEPARATOR = ":"
+_NEVER_READ = {"argsrepr", "kwargsrepr", "origin", "timelimit"}  # shown by monitors, or not set by us
 _PLACEHOLDER = "00000000-0000-4000-8000-000000000000"
 
 TRANSPORT_OPTIONS: dict[str, Any] = {
@@ -96,4 +97,7 @@ def _template(celery: Celery, queue: str, priority: Priority) -> tuple[str, str]
     body = base64.b64decode(envelope["body"]).decode()
     envelope["body"] = "@body"
     envelope["properties"]["delivery_tag"] = _PLACEHOLDER
+    headers = envelope["headers"]
+    # The worker reads every message through a Python hook per object: what says nothing is left out.
+    envelope["headers"] = {name: value for name, value in headers.items() if value and name not in _NEVER_READ}
     return json.dumps(envelope), body

@@ -16,6 +16,7 @@ from redis.retry import Retry
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0  # a script of ours takes microseconds; longer means that Redis is stopped or unreachable
 RETRIES = 1  # a stale pooled connection is replaced at once; a Redis that is gone is reported, not waited for
+CONNECTIONS = 32  # per client; a thousand threads take turns (redis-py's own pool refuses the 101st)
 _LUA = Path(__file__).parent / "lua"
 
 StreamEntry = tuple[str, dict[str, str]]
@@ -51,7 +52,7 @@ class RedisClient(Protocol):
     def close(self) -> object: ...
     def pipeline(self, transaction: bool = True) -> RedisPipeline: ...
     def pubsub(self) -> RedisPubSub: ...
-    def register_script(self, script: str) -> Script: ...
+    def execute_command(self, *args: str | int) -> Any: ...
     def script_load(self, script: str) -> str: ...
     def publish(self, channel: str, message: str) -> int: ...
     def exists(self, *names: str) -> int: ...
@@ -74,26 +75,25 @@ class RedisClient(Protocol):
 
 def connect(url: str, *, answer_seconds: float = ANSWER_SECONDS, retries: int = RETRIES) -> RedisClient:
     """A pooled client that answers `str`. Connects on first use."""
-    client = redis.Redis.from_url(
+    pool = redis.BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
+        max_connections=CONNECTIONS,
+        timeout=answer_seconds,
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=answer_seconds,
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), retries),
     )
-    return cast(RedisClient, client)
+    return cast(RedisClient, redis.Redis.from_pool(pool))
 
 
 def script(client: RedisClient, name: str) -> Script:
-    """The Lua script `lua/<name>.lua`, sent by its digest and loaded when Redis does not know it.
-
-    Called as `script(keys=[...], args=[...], client=pipeline_or_client)`.
-    """
-    return client.register_script((_LUA / f"{name}.lua").read_text())
+    """The Lua script `lua/<name>.lua`: `script(keys=[...], args=[...])` answers what it returns."""
+    return LoadedScript(client, name).run
 
 
 class LoadedScript:
-    """A script for pipelines, one that may run twice.
+    """A Lua script that Redis knows by its digest. It may run twice: once more when an answer was lost.
 
     redis-py's own asks Redis before every pipeline whether it still knows the script; this one loads it when Redis says
     that it does not (it was restarted), and runs the pipeline again.
@@ -103,6 +103,15 @@ class LoadedScript:
         self._redis = client
         self._source = (_LUA / f"{name}.lua").read_text()
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()  # Redis' name for a script
+
+    def run(self, *, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run it by itself."""
+        command = ("EVALSHA", self._sha, len(keys), *keys, *args)
+        try:
+            return self._redis.execute_command(*command)
+        except redis.exceptions.NoScriptError:
+            self._redis.script_load(self._source)
+            return self._redis.execute_command(*command)
 
     def call(self, pipe: RedisPipeline, *, keys: Sequence[str], args: Sequence[str | int]) -> None:
         pipe.evalsha(self._sha, len(keys), *keys, *args)

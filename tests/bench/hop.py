@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections import Counter
 
 import aiohttp
 
@@ -32,14 +33,16 @@ def measure(url: str, rounds: int) -> None:
 def measure_waiters(url: str) -> None:
     """1,000 requests wait in one API process while /healthz is asked all the time."""
     result, health = asyncio.run(_waiters(url))
-    print(f"\n{WAITERS} concurrent /generate in one API process: {len(result) - result.count(200)} errors")
+    print(f"\n{WAITERS} concurrent /generate in one API process: {len(result) - result.count('')} errors")
+    for error, count in Counter(filter(None, result)).most_common(3):
+        print(f"  {count} x {error}")
     print(
         f" /healthz meanwhile: p50 {percentile(health, 0.5) * 1e3:.1f} ms, p99 {percentile(health, 0.99) * 1e3:.1f} ms,"
         f" max {max(health) * 1e3:.1f} ms ({len(health)} asked)"
     )
 
 
-async def _waiters(url: str) -> tuple[list[int], list[float]]:
+async def _waiters(url: str) -> tuple[list[str], list[float]]:
     health: list[float] = []
     timeout = aiohttp.ClientTimeout(total=120)
     async with (
@@ -47,10 +50,13 @@ async def _waiters(url: str) -> tuple[list[int], list[float]]:
         aiohttp.ClientSession() as probe,
     ):
 
-        async def wait() -> int:
-            async with session.post(f"{url}/generate", json={"prompt": "hello"}) as response:
-                await response.read()
-                return response.status
+        async def wait() -> str:
+            try:
+                async with session.post(f"{url}/generate", json={"prompt": "hello"}) as response:
+                    text = await response.text()
+            except aiohttp.ClientError as error:
+                return repr(error)
+            return "" if response.status == 200 else f"{response.status} {text[:200]}"
 
         async def ask() -> None:
             while True:

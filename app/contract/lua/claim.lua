@@ -2,8 +2,8 @@
 -- KEYS: job, queued, running, events
 -- ARGV: id, worker id, lease_seconds, nonce of this call
 -- Returns nil, or {request, token, attempt, created_at, now, followed}
-local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until', 'request', 'created_at', 'followed', 'started_at', 'claim', 'token',
-  'attempt')
+local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until', 'request', 'created_at', 'followed', 'started_at',
+  'claim', 'token', 'attempt')
 local status = record[1]
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
@@ -17,10 +17,10 @@ end
 if status == 'processing' and record[2] and tonumber(record[2]) > tonumber(now) then return nil end
 
 local lease_until = tonumber(now) + tonumber(ARGV[3])
-local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-redis.call('HSET', KEYS[1], 'status', 'processing', 'worker', ARGV[2], 'claim', ARGV[4], 'lease_until', lease_until,
-  'started_at', record[6] or now)
+local token = tonumber(record[8] or 0) + 1
+local attempt = tonumber(record[9] or 0) + 1
+redis.call('HSET', KEYS[1], 'token', token, 'attempt', attempt, 'status', 'processing', 'worker', ARGV[2],
+  'claim', ARGV[4], 'lease_until', lease_until, 'started_at', record[6] or now)
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], lease_until, ARGV[1])
 redis.call('XADD', KEYS[4], '*', 'type', 'started', 'data', '{"attempt":' .. attempt .. '}')
