@@ -77,6 +77,7 @@ class Worker:
 
     def give_up(self, reason: str) -> None:
         """The model cannot be loaded; the registry keeps the reason for a day."""
+        self._leases.stop()  # or its last "loading" might come after this
         self.info = replace(self.info, state=WorkerState.FAILED, detail=reason, progress=None)
         self._announce()
 

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from app.contract import keys
-from app.contract.job_store import Claim, JobStore, outcome_fields
+from app.contract.job_store import RECORD_FIELDS, Claim, JobStore, outcome_fields
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Priority, Status, Usage
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect, script
@@ -65,11 +65,13 @@ class Turn:
 
     def _publish(self, delta: str, tokens: str, before: int, after: int, end: str, fields: list[str]) -> None:
         job_id = self.claim.job_id
+        hint = [keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
         self.worker.publish_script(
             keys=[keys.job(job_id), keys.events(job_id), keys.running(self.worker.model)],
-            args=[job_id, self.claim.token, delta, tokens, before, after, end, TTL_SECONDS, *fields],
+            args=[job_id, self.claim.token, delta, tokens, before, after, end, TTL_SECONDS, *hint, *fields],
         )
-        self.worker.redis.publish(keys.HINTS_CHANNEL, job_id)
+        if not end:
+            self.worker.redis.publish(keys.HINTS_CHANNEL, job_id)
 
 
 Play = Callable[[Turn], None]
