@@ -8,9 +8,12 @@ in `/readyz`.
 import gc
 import logging
 import os
+import signal
 import sys
+import warnings
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from app.contract.config_loader import load_config
 from app.contract.errors import ConfigError, StartupError
@@ -33,6 +36,8 @@ logger = logging.getLogger("workers")
 def main() -> int:
     """Run a worker until it is told to stop; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
+    warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
     try:
         config = load_config()
         if config.redis_url is None:

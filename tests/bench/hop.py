@@ -5,9 +5,7 @@ import statistics
 import time
 from collections import Counter
 
-import aiohttp
-
-from tests.bench.load import percentile, run_load
+from tests.bench.load import Connection, percentile, run_load
 
 WAITERS = 1000
 
@@ -44,29 +42,26 @@ def measure_waiters(url: str) -> None:
 
 async def _waiters(url: str) -> tuple[list[str], list[float]]:
     health: list[float] = []
-    timeout = aiohttp.ClientTimeout(total=120)
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session,
-        aiohttp.ClientSession() as probe,
-    ):
+    probe = await Connection.open(url)
 
-        async def wait() -> str:
-            try:
-                async with session.post(f"{url}/generate", json={"prompt": "hello"}) as response:
-                    text = await response.text()
-            except aiohttp.ClientError as error:
-                return repr(error)
-            return "" if response.status == 200 else f"{response.status} {text[:200]}"
+    async def wait() -> str:
+        try:
+            connection = await Connection.open(url)
+            status, text = await connection.request("POST", "/generate", {"prompt": "hello"})
+            connection.close()
+        except (OSError, EOFError) as error:
+            return repr(error)
+        return "" if status == 200 else f"{status} {text[:200]!r}"
 
-        async def ask() -> None:
-            while True:
-                started = time.perf_counter()
-                async with probe.get(f"{url}/healthz") as response:
-                    await response.read()
-                health.append(time.perf_counter() - started)
-                await asyncio.sleep(0.01)
+    async def ask() -> None:
+        while True:
+            started = time.perf_counter()
+            await probe.request("GET", "/healthz")
+            health.append(time.perf_counter() - started)
+            await asyncio.sleep(0.01)
 
-        asking = asyncio.create_task(ask())
-        statuses = await asyncio.gather(*(wait() for _ in range(WAITERS)))
-        asking.cancel()
-    return list(statuses), health
+    asking = asyncio.create_task(ask())
+    answers = await asyncio.gather(*(wait() for _ in range(WAITERS)))
+    asking.cancel()
+    probe.close()
+    return list(answers), health

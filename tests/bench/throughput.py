@@ -24,7 +24,7 @@ def prompts(count: int, rng: random.Random) -> list[str]:
 
 def body(prompt: str) -> Body:
     params = {"max_tokens": NEW_TOKENS, "temperature": 0, "repeat_penalty": 1.0, "ignore_eos": True}
-    return {"prompt": prompt, "params": params}
+    return {"prompt": prompt, "params": params, "details": True}
 
 
 @dataclass(slots=True)
