@@ -20,7 +20,7 @@ from app.contract.errors import ConfigError, StartupError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect
-from workers.celery_pool import LeanConsumer
+from workers.celery_pool import LeanConsumer, read_plain_json
 from workers.engines.registry import load_engine_class
 from workers.tasks import register_tasks
 from workers.worker import Worker, new_worker_id
@@ -75,6 +75,7 @@ def main() -> int:
 def _consume(celery: Celery, worker: Worker) -> int:
     register_tasks(celery, worker)
     celery.steps["consumer"].add(LeanConsumer)
+    read_plain_json()
     signals.setup_logging.connect(_keep_logging)
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("kombu").setLevel(logging.WARNING)

@@ -1,29 +1,28 @@
-"""What this worker needs of Celery beyond its settings: a free thread wakes the consumer, and nothing is acknowledged.
+"""What this worker needs of Celery beyond its settings. Figures: docs/decisions/0002.
 
-With `worker_disable_prefetch` the consumer looks for a free thread only when its event loop turns. Celery's own task
-events turn it, at three published messages per job; a byte through a pipe turns it for microseconds.
-
-Queues are consumed with `no_ack` (the lease knows who has a job, not the broker), but Kombu 5.7 still asks Redis to
-forget an acknowledgement that was never owed: a round trip per job in the consumer's thread, a fifth of its time.
+- With `worker_disable_prefetch` the consumer looks for a free thread only when its event loop turns: a thread that
+  becomes free after all were busy turns it. (Celery's task events do so too, at three published messages per job.)
+- Queues are consumed with `no_ack` (the lease knows who has a job, not the broker), but Kombu 5.7 still asks Redis to
+  forget an acknowledgement that was never owed: a round trip per job in the consumer's thread.
+- Messages are ours and plain JSON: Kombu's reader calls a Python hook for each object in them, for types we never send.
 """
 
-import contextlib
-import os
+import json
 import threading
 from typing import Any
 
+import kombu.transport.redis
 from celery import bootsteps
 from celery.concurrency.thread import TaskPool
+from kombu import serialization
+from kombu.asynchronous import get_event_loop
 
 
 class WakingPool(TaskPool):
-    """A thread pool that writes one byte to `wake` when all its threads were busy and one becomes free."""
+    """A thread pool that turns the consumer's event loop when all its threads were busy and one becomes free."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.woken, self.wake = os.pipe()
-        os.set_blocking(self.woken, False)
-        os.set_blocking(self.wake, False)
         self._busy = 0
         self._counting = threading.Lock()
 
@@ -38,28 +37,25 @@ class WakingPool(TaskPool):
         with self._counting:
             was_full = self._busy >= self.limit
             self._busy -= 1
-        if was_full:
-            self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well
-            os.write(self.wake, b"\0")
-
-    def drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self.woken, 4096):
-                pass
+        hub = get_event_loop() if was_full else None
+        if hub is not None:
+            hub.call_soon(_nothing)
 
 
 class LeanConsumer(bootsteps.StartStopStep):
-    """Puts the pool's pipe into the consumer's event loop and drops acknowledgements; runs again at every reconnect."""
+    """Drops acknowledgements; runs again at every reconnect, which makes a new channel."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        consumer.hub.add_reader(consumer.pool.woken, consumer.pool.drain)
-        consumer.task_consumer.channel.qos.ack = _nothing_to_acknowledge
+        consumer.task_consumer.channel.qos.ack = _nothing
 
 
-def _nothing_to_acknowledge(delivery_tag: str) -> None:
+def read_plain_json() -> None:
+    """Read messages with the standard library's reader, in this process."""
+    kombu.transport.redis.loads = json.loads  # type: ignore[attr-defined]
+    serialization.register("json", json.dumps, json.loads, "application/json", "utf-8")
+
+
+def _nothing(*_: object) -> None:
     pass
