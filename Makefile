@@ -48,8 +48,8 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(TEST_READY) ## measure a running server, and the bare loop beside it
-	$(PY) -m tests.bench
+bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|hop
+	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove .venv and caches; models and data stay
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

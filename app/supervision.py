@@ -9,7 +9,7 @@ from pathlib import Path
 from app.contract.config import Config
 
 CONFIGURATION_FAULT = 78  # EX_CONFIG of sysexits.h: a restart cannot cure it
-WORKER_GRACE_SECONDS = 30  # to finish or hand back its jobs; what is lost then is retried at the next start
+WORKER_GRACE_SECONDS = 30  # to finish its running jobs
 API_GRACE_SECONDS = 15  # above gunicorn's graceful_timeout
 VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
 

@@ -26,7 +26,7 @@ from workers.tasks import register_tasks
 from workers.worker import Worker, new_worker_id
 
 EX_CONFIG = 78
-SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; measured in docs/decisions/0002
+SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
 
 GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; at Python's 700 their collection took 4 % of the time
 

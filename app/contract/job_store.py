@@ -179,12 +179,14 @@ class JobStore:
         )
 
     def cancel(self, job_id: str) -> Status:
-        """Cancel a job: queued, it ends at once; running, its worker is told. Returns its status after the call.
+        """Cancel a job: queued, or left behind by a dead worker, it ends at once; running, its worker is told.
+
+        Returns its status after the call.
 
         Raises JobNotFound.
         """
         status = self._cancel(
-            keys=[keys.job(job_id), keys.queued(self._model), keys.events(job_id)],
+            keys=[keys.job(job_id), keys.queued(self._model), keys.events(job_id), keys.running(self._model)],
             args=[job_id, self._ttl_seconds],
         )
         if status is None:

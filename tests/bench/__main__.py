@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|hop|start]`."""
+"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|hop]`."""
 
 import argparse
 import tempfile
@@ -14,7 +14,7 @@ from tests.bench import hop, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
 
-PARTS = ("start", "throughput", "hop")
+PARTS = ("throughput", "hop")
 
 
 def main() -> None:
@@ -27,12 +27,10 @@ def main() -> None:
     if options.url:
         throughput.measure(options.url, options.rounds)
         return
-    if wanted & {"start", "throughput"}:
+    if "throughput" in wanted:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
+            throughput.measure(stack.url, options.rounds)
             print_memory(stack)
-            if "throughput" in wanted:
-                throughput.measure(stack.url, options.rounds)
-                print_memory(stack)
     if "hop" in wanted:
         with service("instant", engine_config("instant:Instant", jobs={"ttl": 60})) as stack:
             hop.measure(stack.url, options.rounds)

@@ -111,6 +111,20 @@ def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -
     assert store.cancel(job.id) is Status.PROCESSING
 
 
+def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_back_too_late(
+    store: JobStore, redis_client: RedisClient, redis_url: str
+) -> None:
+    job = store.admit(request(), "me")
+    claim = store.claim(job.id, "worker-1")
+    raw(redis_url).hset(keys.job(job.id), "lease_until", str(time.time() - 1))
+    assert store.cancel(job.id) is Status.CANCELED
+    assert raw(redis_url).zcard(keys.running("m")) == 0
+    assert claim is not None
+    publish_keys = [keys.job(job.id), keys.events(job.id), keys.running("m")]
+    late = [job.id, claim.token, '{"text":"late"}', "[1]", 0, 1, ""]
+    assert script(redis_client, "publish")(keys=publish_keys, args=late) == 0
+
+
 def test_unknown_jobs_are_not_found(store: JobStore) -> None:
     for call in (store.read, store.cancel):
         with pytest.raises(JobNotFound):
