@@ -13,7 +13,7 @@ import sys
 import warnings
 
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from app.contract.config_loader import load_config
 from app.contract.errors import ConfigError, StartupError
@@ -38,6 +38,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
     warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
     try:
         config = load_config()
         if config.redis_url is None:
