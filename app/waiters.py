@@ -162,6 +162,8 @@ class Waiters:
             try:
                 self._hear(client)
             except redis.RedisError as error:
+                if self._closing.is_set():
+                    return
                 logger.warning("lost the connection to Redis (%s); trying again", type(error).__name__)
             self._hearing.clear()
             client.close()

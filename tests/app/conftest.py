@@ -1,6 +1,6 @@
 """The application over a real Valkey, and a scripted worker."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from app.contract.config import AuthConfig, Config, JobsConfig, ServerConfig
 from app.factory import create_app
+from app.services import services
 from tests.app.scripted_worker import ScriptedWorker, working
 from tests.valkey import Valkey
 
@@ -25,9 +26,27 @@ def config(valkey: Valkey) -> Config:
     )
 
 
+MakeApp = Callable[[Config], Flask]
+
+
 @pytest.fixture(scope="session")
-def app(config: Config) -> Flask:
-    return create_app(config)
+def make_app() -> Iterator[MakeApp]:
+    """Makes applications whose waiters stop hearing at the end."""
+    made: list[Flask] = []
+
+    def make(config: Config) -> Flask:
+        made.append(create_app(config))
+        return made[-1]
+
+    yield make
+    for app in made:
+        with app.app_context():
+            services().waiters.close()
+
+
+@pytest.fixture(scope="session")
+def app(make_app: MakeApp, config: Config) -> Flask:
+    return make_app(config)
 
 
 @pytest.fixture
@@ -43,6 +62,6 @@ def worker(redis_url: str) -> Iterator[ScriptedWorker]:
 
 
 @pytest.fixture(scope="session")
-def locked_app(valkey: Valkey) -> Flask:
+def locked_app(make_app: MakeApp, valkey: Valkey) -> Flask:
     """The application with API keys."""
-    return create_app(Config(model_name=MODEL, redis_url=valkey.url, auth=AuthConfig(api_keys=KEYS)))
+    return make_app(Config(model_name=MODEL, redis_url=valkey.url, auth=AuthConfig(api_keys=KEYS)))

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from app.contract import errors
 from app.contract.config import Config
-from app.factory import create_app
+from tests.app.conftest import MakeApp
 
 
 def test_an_unknown_path_is_a_problem_document(client: FlaskClient) -> None:
@@ -35,8 +35,10 @@ def test_under_v1_errors_have_openais_shape(client: FlaskClient, method: str, pa
     assert set(response.get_json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_what_nobody_expected_is_logged_and_not_shown(config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    app = create_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
+def test_what_nobody_expected_is_logged_and_not_shown(
+    make_app: MakeApp, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
 
     @app.get("/broken")
     def broken() -> str:
@@ -50,8 +52,10 @@ def test_what_nobody_expected_is_logged_and_not_shown(config: Config, caplog: py
 
 
 @pytest.mark.parametrize("cls", [errors.QueueFull, errors.PromptTooLong, errors.EngineFailed, errors.JobTimeout])
-def test_every_error_of_the_tree_becomes_its_status(config: Config, cls: type[errors.LLMAPIError]) -> None:
-    app = create_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
+def test_every_error_of_the_tree_becomes_its_status(
+    make_app: MakeApp, config: Config, cls: type[errors.LLMAPIError]
+) -> None:
+    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
 
     @app.get("/broken")
     def broken() -> str:

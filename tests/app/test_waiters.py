@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -23,8 +24,10 @@ DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
 
 
 @pytest.fixture
-def waiters(redis_url: str, store: JobStore) -> Waiters:
-    return Waiters(redis_url, store, max_waiters=4)
+def waiters(redis_url: str, store: JobStore) -> Iterator[Waiters]:
+    waiters = Waiters(redis_url, store, max_waiters=4)
+    yield waiters
+    waiters.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from app import dispatch
 from app.contract.config import Config
 from app.contract.jobs import Kind, Priority, Status
-from app.factory import create_app
+from tests.app.conftest import MakeApp
 from tests.app.scripted_worker import ScriptedWorker, Turn, says
 
 
@@ -238,16 +238,20 @@ def test_a_wait_that_is_over_says_where_the_job_is(
     assert (job["status"], job["output"]["text"]) == ("succeeded", "late")
 
 
-def test_redis_that_is_gone_is_said_without_naming_its_address(config: Config, redis_url: str) -> None:
-    app = create_app(replace(config, redis_url="redis://:secret@127.0.0.1:1/0"))
+def test_redis_that_is_gone_is_said_without_naming_its_address(
+    make_app: MakeApp, config: Config, redis_url: str
+) -> None:
+    app = make_app(replace(config, redis_url="redis://:secret@127.0.0.1:1/0"))
     response = generate(app.test_client())
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
     assert int(response.headers["Retry-After"]) > 0
     assert "secret" not in response.text and "127.0.0.1" not in response.text
 
 
-def test_more_waiters_than_threads_are_refused_and_leave_no_job(config: Config, worker: ScriptedWorker) -> None:
-    app = create_app(replace(config, server=replace(config.server, threads=1)))
+def test_more_waiters_than_threads_are_refused_and_leave_no_job(
+    make_app: MakeApp, config: Config, worker: ScriptedWorker
+) -> None:
+    app = make_app(replace(config, server=replace(config.server, threads=1)))
     entered = threading.Event()
     worker.play = says(lambda turn: entered.set(), Turn.wait_for_cancel)
     waiting = threading.Thread(target=lambda: generate(app.test_client()), daemon=True)

@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 
 from app.contract.config import Config
 from app.contract.worker_registry import WorkerState
-from app.factory import create_app
+from tests.app.conftest import MakeApp
 from tests.app.scripted_worker import ScriptedWorker
 
 
@@ -20,8 +20,8 @@ def test_check_is_ok(client: FlaskClient) -> None:
     assert (response.get_data(), response.mimetype) == (b'"Ok"', "application/json")
 
 
-def test_healthz_asks_nobody(config: Config) -> None:
-    app = create_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
+def test_healthz_asks_nobody(make_app: MakeApp, config: Config) -> None:
+    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
     assert app.test_client().get("/healthz").get_json() == {"status": "ok"}
 
 
@@ -58,8 +58,8 @@ def test_readyz_does_not_count_workers_of_other_models(client: FlaskClient, redi
     assert client.get("/readyz").status_code == 503
 
 
-def test_readyz_misses_redis(config: Config) -> None:
-    app = create_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
+def test_readyz_misses_redis(make_app: MakeApp, config: Config) -> None:
+    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
     response = app.test_client().get("/readyz")
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
 
