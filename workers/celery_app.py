@@ -1,7 +1,7 @@
 """Entry point of a worker process: `python -m workers.celery_app`.
 
-Loads the configuration, announces itself, loads the model, then lets Celery consume the model's queue with one thread
-per slot. Exit code 78 (EX_CONFIG) says that a restart cannot help: the reason is on stderr, in one line, and
+Loads the configuration, announces itself, loads the model, then lets Celery consume the model's queue while there is a
+slot free. Exit code 78 (EX_CONFIG) says that a restart cannot help: the reason is on stderr, in one line, and
 in `/readyz`.
 """
 
@@ -20,7 +20,7 @@ from app.contract.errors import ConfigError, StartupError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect
-from workers.celery_pool import LeanConsumer, read_plain_json
+from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_engine_class
 from workers.tasks import register_tasks
 from workers.worker import Worker, new_worker_id
@@ -28,6 +28,7 @@ from workers.worker import Worker, new_worker_id
 EX_CONFIG = 78
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
 
+DRAIN_SECONDS = 25  # below the grace that `make run` and the compose file give a worker
 GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; at Python's 700 their collection took 4 % of the time
 
 logger = logging.getLogger("workers")
@@ -75,22 +76,23 @@ def main() -> int:
 
 def _consume(celery: Celery, worker: Worker) -> int:
     register_tasks(celery, worker)
-    celery.steps["consumer"].add(LeanConsumer)
-    read_plain_json()
+    adapt_consumer(celery, worker)
     signals.setup_logging.connect(_keep_logging)
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("kombu").setLevel(logging.WARNING)
     logger.info("ready: %s, %d slots of %d tokens", worker.info.model, worker.info.slots, worker.info.context_tokens)
     consumer = celery.Worker(
         hostname=f"worker@{worker.info.id}",
-        pool="workers.celery_pool:WakingPool",
-        concurrency=worker.info.slots,
+        pool="solo",
+        concurrency=1,
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
         quiet=True,
     )
     consumer.start()
+    if not worker.drain(DRAIN_SECONDS):
+        logger.warning("%d jobs were still running after %d s", worker.active_jobs, DRAIN_SECONDS)
     return int(consumer.exitcode or 0)
 
 

@@ -52,6 +52,7 @@ class _Page:
     written: list[_Delta] = field(default_factory=list)
     written_at: float = 0.0
     end: "_End | None" = None
+    on_closed: Callable[[], None] = lambda: None
     closed: threading.Event = field(default_factory=threading.Event)
 
     def compose(self) -> None:
@@ -85,9 +86,11 @@ class Publisher:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
-    def open(self, claim: Claim) -> threading.Event:
-        """Begin a job; the event is set when its outcome is written, or another worker's to write."""
-        page = _Page(claim, claim.followed, written_at=time.monotonic())
+    def open(self, claim: Claim, on_closed: Callable[[], None] = lambda: None) -> threading.Event:
+        """Begin a job; when its outcome is written, or another worker's to write, the event is set and `on_closed`
+        called, from the publisher's thread.
+        """
+        page = _Page(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
         self._pages[claim.job_id] = page
         return page.closed
 
@@ -191,6 +194,7 @@ class Publisher:
             logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
             self._on_fenced(page.claim.job_id)
         page.closed.set()
+        page.on_closed()
 
     def _keys(self, page: _Page) -> list[str]:
         return [keys.job(page.claim.job_id), keys.events(page.claim.job_id), keys.running(self._model)]

@@ -1,17 +1,21 @@
 """One worker: a loaded engine, its batch loop, and the jobs it has claimed."""
 
+import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import redis
 
 from app.contract.config import Config
 from app.contract.job_store import Claim, JobStore
-from app.contract.jobs import Kind, Usage
+from app.contract.jobs import JobRequest, Kind, Usage
 from app.contract.redis_client import RedisClient
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
 from workers.batching.embedding import EmbeddingLoop
@@ -22,6 +26,8 @@ from workers.leases import Leases
 from workers.publisher import Publisher
 
 CLAIM_RETRY_SECONDS = 0.5
+PREPARING_THREADS = 4
+QUICK_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +37,7 @@ def new_worker_id() -> str:
 
 
 class Worker:
-    """Runs the jobs that Celery hands over; `run` is called in one Celery thread per job."""
+    """Runs the jobs that Celery hands over, at most one per slot; `run` is called in the consumer's thread."""
 
     def __init__(self, config: Config, client: RedisClient, store: JobStore, worker_id: str) -> None:
         self._store = store
@@ -43,6 +49,10 @@ class Worker:
             client, model=config.model_name, ttl_seconds=config.jobs.ttl, on_fenced=lambda job_id: self.cancel(job_id)
         )
         self._leases = Leases(client, model=config.model_name, control=self, describe=self._describe)
+        self.on_room: Callable[[], None] = lambda: None  # called when a slot becomes free after all were taken
+        self._active = 0
+        self._changed = threading.Condition()
+        self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
@@ -90,18 +100,31 @@ class Worker:
         self._leases.stop()
         retire(self._redis, self.info.id)
 
+    @property
+    def active_jobs(self) -> int:
+        """Jobs claimed, or being claimed, whose outcome is not written yet."""
+        return self._active
+
+    def has_room(self) -> bool:
+        """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker."""
+        return self._active < self.info.slots
+
     def run(self, job_id: str) -> None:
-        """Claim a job and see it through; returns once its outcome is written."""
-        claim = self._claim(job_id)
-        if claim is None:
-            return
-        self._leases.add(claim)
+        """Claim a job and begin it; returns at once, its outcome is written when it is there."""
+        with self._changed:
+            self._active += 1
         try:
-            closed = self._publisher.open(claim)
-            self._begin(claim)
-            closed.wait()
-        finally:
-            self._leases.remove(job_id)
+            claim = self._store.claim(job_id, self.info.id)
+        except redis.RedisError as error:
+            logger.warning("job %s not claimed: no answer from Redis (%s)", job_id, type(error).__name__)
+            self._threads.submit(self._claim_later, job_id)
+        else:
+            self._take(claim)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait for the running jobs to end. False: some still run."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._active == 0, timeout=seconds)
 
     def cancel(self, job_id: str) -> None:
         if self._loop is not None:
@@ -110,13 +133,35 @@ class Worker:
     def follow(self, job_id: str) -> None:
         self._publisher.follow(job_id)
 
-    def _claim(self, job_id: str) -> Claim | None:
+    def _claim_later(self, job_id: str) -> None:
         while True:
-            try:
-                return self._store.claim(job_id, self.info.id)
-            except redis.RedisError as error:
-                logger.warning("job %s not claimed: no answer from Redis (%s)", job_id, type(error).__name__)
-                time.sleep(CLAIM_RETRY_SECONDS)
+            time.sleep(CLAIM_RETRY_SECONDS)
+            with contextlib.suppress(redis.RedisError):
+                self._take(self._store.claim(job_id, self.info.id))
+                return
+
+    def _take(self, claim: Claim | None) -> None:
+        if claim is None:
+            self._leave()
+            return
+        self._leases.add(claim)
+        self._publisher.open(claim, lambda: self._closed(claim.job_id))
+        if _is_quick(claim.request):
+            self._begin(claim)
+        else:
+            self._threads.submit(self._begin, claim)
+
+    def _closed(self, job_id: str) -> None:
+        self._leases.remove(job_id)
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            was_full = not self.has_room()
+            self._active -= 1
+            self._changed.notify_all()
+        if was_full:
+            self.on_room()
 
     def _begin(self, claim: Claim) -> None:
         assert self._engine is not None and self._loop is not None and self._embeddings is not None
@@ -152,3 +197,9 @@ class Worker:
             announce(self._redis, self._describe())
         except redis.RedisError as error:
             logger.warning("state not announced: no answer from Redis (%s)", type(error).__name__)
+
+
+def _is_quick(request: JobRequest) -> bool:
+    """Is the request prepared so fast that the consumer's thread may do it? Grammars can take a second."""
+    constrained = request.params.get("grammar") or request.params.get("json_schema")
+    return request.kind is Kind.EMBED or (len(request.prompt) <= QUICK_CHARACTERS and not constrained)

@@ -50,7 +50,6 @@ def make_celery(redis_url: str, model: str) -> Celery:
         task_queues=[Queue(name, no_ack=True)],  # the lease, not the broker, knows who has a job
         task_default_queue=name,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
         worker_send_task_events=False,
         worker_enable_remote_control=False,
         worker_soft_shutdown_timeout=0,

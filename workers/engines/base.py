@@ -2,7 +2,7 @@
 
 An engine owns a loaded model and a cache of `slots` x `context_tokens` cells. The batch loop owns the decisions: which
 sequence sits in which slot, which tokens run in a step. One thread, the loop's, calls everything but `prepare`, which
-runs in the thread of the job and must not touch the cache.
+runs in other threads, several at once, and must not touch the cache.
 """
 
 from abc import ABC, abstractmethod
@@ -92,7 +92,7 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, request: JobRequest) -> Prompt:
-        """Tokenize and check a request, in the job's own thread.
+        """Tokenize and check a request. Called from any thread.
 
         Raises:
             PromptTooLong: the prompt leaves no room for one token in `context_tokens`; says both lengths.
