@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined] # documented
 
 from app.contract.errors import ModelUnavailable
-from workers.model_source import closest
+from workers.candidates import closest
 
 _LIBRARY_ERRORS = (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.RequestError, httpx2.InvalidURL)
 

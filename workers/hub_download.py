@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from app.contract.errors import ConfigError, ModelUnavailable
+from workers.candidates import closest
 from workers.download_progress import DownloadProgress
 from workers.engines.base import ReportProgress
 from workers.hub_client import ConnectionLost, HubClient, RemoteFile
 from workers.model_folder import ModelFolder
-from workers.model_source import closest
 
 MAX_FRUITLESS_ATTEMPTS = 5
 """How often in a row a connection may break without having brought a byte."""

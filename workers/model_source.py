@@ -7,12 +7,13 @@
 
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from app.contract.config import Config
 from app.contract.errors import ConfigError, ModelUnavailable
+from workers.candidates import closest
 from workers.engines.base import ReportProgress
 
 _KEYS_OF_SOURCE = {
@@ -22,7 +23,6 @@ _KEYS_OF_SOURCE = {
 }
 _SOURCE_KEYS = frozenset().union(*_KEYS_OF_SOURCE.values())
 _CHOICES = "give `repo_id` and `filename` (Hugging Face Hub), or `path` (local), or `package` and `filename`"
-_MAX_NAMES_SHOWN = 4
 
 
 def locate_model(
@@ -59,13 +59,6 @@ def locate_model(
         single_file=single_file,
     )
     return fetch_from_hub(source, config.models_dir, config.model_family, report)
-
-
-def closest(name: str, candidates: Iterable[str]) -> str:
-    """A few of the candidates, likest first, as a list to show in a message; "" where there are none."""
-    found = sorted(set(candidates))
-    likest = get_close_matches(name, found, n=_MAX_NAMES_SHOWN, cutoff=0.0) if name else found[:_MAX_NAMES_SHOWN]
-    return ", ".join(likest) + (", ..." if len(found) > len(likest) else "")
 
 
 def _checked(setup_params: Mapping[str, object], extra_keys: frozenset[str]) -> dict[str, str]:
