@@ -91,6 +91,8 @@ def _consume(celery: Celery, worker: Worker) -> int:
         quiet=True,
     )
     consumer.start()
+    if worker.active_jobs:
+        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, DRAIN_SECONDS)
     if not worker.drain(DRAIN_SECONDS):
         logger.warning("%d jobs were still running after %d s", worker.active_jobs, DRAIN_SECONDS)
     return int(consumer.exitcode or 0)

@@ -97,6 +97,7 @@ class Worker:
             self._loop.stop()
         if self._engine is not None:
             self._engine.close()
+        self._threads.shutdown(wait=False)
         self._leases.stop()
         retire(self._redis, self.info.id)
 

@@ -1,0 +1,137 @@
+"""The worker in this process, against a real Valkey: what it counts, and what it does when Redis does not answer."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import redis
+
+from app.contract.config import Config, JobsConfig
+from app.contract.job_store import Claim, JobStore
+from app.contract.jobs import JobRequest, Kind, Status
+from app.contract.redis_client import RedisClient
+from tests.engines.instant import Instant
+from tests.workers.batching.scripted_engine import ScriptedEngine
+from workers import worker as worker_module
+from workers.engines.base import Chunk, Prompt, Sampled
+from workers.worker import Worker
+
+CONFIG = Config(model_name="m", jobs=JobsConfig(ttl=60))
+
+
+class Gated(ScriptedEngine):
+    """No step runs until `go` is set."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots=slots)
+        self.go = threading.Event()
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        assert self.go.wait(10)
+        return super().step(chunks)
+
+
+@pytest.fixture
+def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable[..., Worker]]:
+    made: list[Worker] = []
+
+    def make(engine: ScriptedEngine | Instant) -> Worker:
+        worker = Worker(CONFIG, redis_client, store, "worker-1")
+        worker.serve(engine)
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def admit(store: JobStore, prompt: str = "text") -> str:
+    return store.admit(JobRequest(kind=Kind.GENERATE, prompt=prompt), "me").id
+
+
+def test_a_worker_has_room_until_every_slot_is_taken_and_tells_when_one_is_free_again(
+    make_worker: Callable[..., Worker], store: JobStore
+) -> None:
+    engine, told = Gated(slots=2), threading.Event()
+    worker = make_worker(engine)
+    worker.on_room = told.set
+    worker.run(admit(store))
+    assert worker.has_room()
+    worker.run(admit(store))
+    assert (worker.has_room(), worker.active_jobs, worker.drain(0.05)) == (False, 2, False)
+    engine.go.set()
+    assert told.wait(5)
+    assert worker.drain(5)
+    assert (worker.has_room(), worker.active_jobs) == (True, 0)
+
+
+def test_a_message_whose_job_is_gone_or_taken_costs_no_slot(
+    make_worker: Callable[..., Worker], store: JobStore
+) -> None:
+    worker = make_worker(ScriptedEngine(slots=1))
+    canceled = admit(store)
+    store.cancel(canceled)
+    worker.run(canceled)
+    taken = admit(store)
+    store.claim(taken, "worker-2")
+    worker.run(taken)
+    assert (worker.active_jobs, store.read(taken).status) == (0, Status.PROCESSING)
+
+
+def test_a_claim_that_redis_does_not_answer_is_made_again_until_it_does(
+    make_worker: Callable[..., Worker], store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "CLAIM_RETRY_SECONDS", 0.01)
+    worker, claim, failures = make_worker(ScriptedEngine()), store.claim, iter(range(3))
+
+    def refuses_three_times(job_id: str, worker_id: str) -> Claim | None:
+        if next(failures, None) is not None:
+            raise redis.ConnectionError("gone")
+        return claim(job_id, worker_id)
+
+    monkeypatch.setattr(store, "claim", refuses_three_times)
+    job_id = admit(store)
+    worker.run(job_id)
+    assert worker.drain(5)
+    assert store.read(job_id).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("prompt", ["short", "long " * 2000])
+def test_long_prompts_are_prepared_beside_the_consumers_thread(
+    make_worker: Callable[..., Worker], store: JobStore, prompt: str
+) -> None:
+    threads: list[str] = []
+
+    class Notes(ScriptedEngine):
+        def prepare(self, request: JobRequest) -> Prompt:
+            threads.append(threading.current_thread().name)
+            return super().prepare(JobRequest(kind=Kind.GENERATE, prompt="text"))
+
+    worker = make_worker(Notes())
+    worker.run(admit(store, prompt))
+    assert worker.drain(5)
+    assert threads == [threading.current_thread().name] if prompt == "short" else threads[0].startswith("prepare")
+
+
+def test_an_embedding_ends_like_any_other_job(make_worker: Callable[..., Worker], store: JobStore) -> None:
+    worker = make_worker(Instant(CONFIG, lambda *_: None))
+    job_id = store.admit(JobRequest(kind=Kind.EMBED, texts=("a", "b")), "me").id
+    worker.run(job_id)
+    assert worker.drain(5)
+    job = store.read(job_id)
+    assert job.output is not None and job.output.embeddings == [[1.0, 0.0], [1.0, 0.0]]
+    assert job.usage is not None and job.usage.prompt_tokens == 2
+
+
+def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..., Worker], store: JobStore) -> None:
+    engine = Gated(slots=1)
+    worker = make_worker(engine)
+    job_id = admit(store, "a text of many tokens")
+    worker.run(job_id)
+    time.sleep(0.05)
+    worker.cancel(job_id)
+    engine.go.set()
+    assert worker.drain(5)
+    assert store.read(job_id).status is Status.CANCELED
