@@ -1,6 +1,5 @@
 """What may be loaded with what, seen from a fresh interpreter: the linter reads imports, this one sees what runs."""
 
-import importlib.util
 import json
 import pkgutil
 import subprocess
@@ -8,7 +7,6 @@ import sys
 from pathlib import Path
 
 import grimp
-import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 MODEL_LIBRARIES = {"torch", "transformers", "llama_cpp", "numpy", "huggingface_hub", "optimum", "gptqmodel"}
@@ -66,7 +64,5 @@ def test_batching_runs_without_redis_celery_flask_and_tensors() -> None:
 
 
 def test_the_engine_registry_loads_no_model_library() -> None:
-    if importlib.util.find_spec("workers.engines.registry") is None:
-        pytest.skip("no registry yet")
     loaded = loaded_after_importing("workers.engines.base", "workers.engines.registry")
     assert not roots(loaded) & {*MODEL_LIBRARIES, *QUEUE}

@@ -10,10 +10,11 @@ loop does the work. So it is the worker that counts how many jobs run, and says 
 """
 
 import json
+import threading
 from typing import Any
 
 import kombu.transport.redis
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from kombu import serialization
 from kombu.asynchronous import get_event_loop
 
@@ -35,8 +36,17 @@ def adapt_consumer(celery: Celery, worker: Worker) -> None:
 
     celery.steps["consumer"].add(Adapted)
     worker.on_room = _turn_event_loop
+    signals.worker_shutting_down.connect(_stop_at_once)
     kombu.transport.redis.loads = json.loads  # type: ignore[attr-defined]
     serialization.register("json", json.dumps, json.loads, "application/json", "utf-8")
+
+
+def _stop_at_once(**_: object) -> None:
+    """Told to stop, Celery's loop notices when it turns; else that is when the next message comes, which it would take.
+
+    From another thread: a signal is handled in the loop's own, where the hub sees no need to wake itself.
+    """
+    threading.Thread(target=_turn_event_loop).start()
 
 
 def _turn_event_loop() -> None:

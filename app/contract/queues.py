@@ -96,6 +96,7 @@ def _template(celery: Celery, queue: str, priority: Priority) -> tuple[str, str]
     body = base64.b64decode(envelope["body"]).decode()
     envelope["body"] = "@body"
     envelope["properties"]["delivery_tag"] = _PLACEHOLDER
+    envelope["properties"]["delivery_info"]["routing_key"] = queue  # where a worker that stops puts a message back
     headers = envelope["headers"]
     # The worker reads every message through a Python hook per object: what says nothing is left out.
     envelope["headers"] = {name: value for name, value in headers.items() if value and name not in _NEVER_READ}

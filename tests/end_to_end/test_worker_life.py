@@ -44,6 +44,13 @@ def until_status(http: httpx.Client, job_id: str, status: str) -> None:
         time.sleep(0.01)
 
 
+def until_ready(stack: Stack, name: str) -> None:
+    deadline = time.monotonic() + 20
+    while "ready:" not in stack.log(name):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_worker_takes_no_more_jobs_than_it_has_slots(slow: Stack) -> None:
     with slow.client() as http:
         jobs = [submit(http, 40) for _ in range(5)]
@@ -93,3 +100,17 @@ def test_a_redis_that_is_killed_and_comes_back_costs_no_accepted_job(slow: Stack
         assert {wait(http, job)["status"] for job in jobs} == {"succeeded"}
         assert http.post("/generate", json={"prompt": "p", "params": {"max_tokens": 1}}).status_code == 200
     assert all(process.poll() is None for process in slow.processes.values())
+
+
+def test_workers_restarted_one_after_the_other_under_load_lose_no_job(slow: Stack) -> None:
+    with slow.client() as http:
+        jobs = []
+        for generation in range(3):
+            jobs += [submit(http, 3) for _ in range(15)]
+            slow.start_worker(f"worker-{generation}")
+            until_ready(slow, f"worker-{generation}")
+            leaving = "worker" if generation == 0 else f"worker-{generation - 1}"
+            slow.processes[leaving].send_signal(signal.SIGTERM)
+            jobs += [submit(http, 3) for _ in range(15)]
+            assert slow.processes.pop(leaving).wait(20) == 0
+        assert {wait(http, job)["status"] for job in jobs} == {"succeeded"}
