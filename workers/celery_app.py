@@ -46,6 +46,8 @@ def main() -> int:
             raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, or use `make run`, which starts a Valkey")
     except StartupError as error:
         return _refuse(error)
+    if config.worker.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = config.worker.gpus  # before a model library is loaded, which reads it once
     sys.setswitchinterval(SWITCH_SECONDS)
     celery = make_celery(config.redis_url, config.model_name)
     client = connect(config.redis_url)

@@ -71,6 +71,17 @@ def test_an_engine_that_cannot_load_says_why_in_readyz(tmp_path: Path) -> None:
     assert "the model file is not there" in detail
 
 
+@pytest.mark.parametrize(("gpus", "seen"), [("auto", "all"), ([0, 1], "0,1")])
+def test_a_worker_sees_the_gpus_that_the_configuration_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: Any, seen: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with running_valkey(tmp_path / "valkey") as server:
+        stack = Stack(tmp_path, server.url, engine_config("faulty:TellsItsGpus", worker={"gpus": gpus}))
+        assert stack.start_worker().wait(30) == 78
+    assert stack.log("worker") == f"worker: GPUs: {seen}\n"
+
+
 def test_a_defect_while_loading_is_worth_a_restart(tmp_path: Path) -> None:
     log, code, detail = failing_start(tmp_path, engine_config("faulty:CrashesWhileLoading"))
     assert code == 1

@@ -1,5 +1,6 @@
 """Engines that fail, each at one place: while it loads, while it prepares a request, in a step, in one row."""
 
+import os
 from collections.abc import Sequence
 
 from app.contract.config import Config
@@ -12,6 +13,13 @@ from workers.engines.base import Chunk, Prompt, ReportProgress, Sampled
 class NeverLoads(Instant):
     def __init__(self, config: Config, report: ReportProgress) -> None:
         raise ModelUnavailable("the model file is not there; put it there")
+
+
+class TellsItsGpus(Instant):
+    """Loads nothing, and says which GPUs it may see."""
+
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        raise ModelUnavailable(f"GPUs: {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}")
 
 
 class CrashesWhileLoading(Instant):
