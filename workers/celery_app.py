@@ -29,7 +29,7 @@ EX_CONFIG = 78
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
 
 DRAIN_SECONDS = 25  # below the grace that `make run` and the compose file give a worker
-GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; at Python's 700 their collection took 4 % of the time
+GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; Python's 700 would look for them all the time
 
 logger = logging.getLogger("workers")
 

@@ -83,7 +83,8 @@ class Worker:
             context_tokens=limits.context_tokens,
         )
         self._announce()
-        forget_failures(self._redis, self.info.model)
+        with contextlib.suppress(redis.RedisError):  # Redis is away: that is no fault of the model, and can wait
+            forget_failures(self._redis, self.info.model)
 
     def give_up(self, reason: str) -> None:
         """The model cannot be loaded; the registry keeps the reason for a day."""
@@ -99,7 +100,8 @@ class Worker:
             self._engine.close()
         self._threads.shutdown(wait=False)
         self._leases.stop()
-        retire(self._redis, self.info.id)
+        with contextlib.suppress(redis.RedisError):  # its entry ends by itself within seconds
+            retire(self._redis, self.info.id)
 
     @property
     def active_jobs(self) -> int:

@@ -10,7 +10,8 @@ import redis
 from app.contract.config import Config, JobsConfig
 from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import JobRequest, Kind, Status
-from app.contract.redis_client import RedisClient
+from app.contract.redis_client import RedisClient, connect
+from app.contract.worker_registry import WorkerState
 from tests.engines.instant import Instant
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers import worker as worker_module
@@ -135,3 +136,11 @@ def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..
     engine.go.set()
     assert worker.drain(5)
     assert store.read(job_id).status is Status.CANCELED
+
+
+def test_a_redis_that_is_away_is_no_fault_of_the_model(store: JobStore) -> None:
+    nobody = connect("redis://127.0.0.1:1/0", retries=0)
+    worker = Worker(CONFIG, nobody, store, "worker-1")
+    worker.serve(ScriptedEngine())
+    assert worker.info.state is WorkerState.READY
+    worker.close()
