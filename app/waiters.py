@@ -18,7 +18,8 @@ from app.client_sockets import ClientSockets
 from app.contract import event_stream, keys
 from app.contract.errors import JobNotFound, TooManyWaiters
 from app.contract.event_stream import FROM_START, Event, EventType
-from app.contract.job_store import JobStore, hinted_jobs, job_from_hint
+from app.contract.job_record import hinted_jobs, job_from_hint
+from app.contract.job_store import JobStore
 from app.contract.jobs import Job
 from app.contract.redis_client import RedisClient, connect
 

@@ -17,7 +17,8 @@ from typing import Any
 import redis
 
 from app.contract import keys
-from app.contract.job_store import RECORD_FIELDS, Claim, outcome_fields
+from app.contract.job_record import RECORD_FIELDS, outcome_fields
+from app.contract.job_store import Claim
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
 from app.contract.redis_client import LoadedScript, RedisClient
 from workers.batching.sequence import Outcome, Sequence, Update

@@ -13,7 +13,7 @@
 | `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
 
 Channels: `llm:hints` carries comma-separated ids of jobs with news, or the whole record of a job that has ended, as a
-JSON list (`job_store.RECORD_FIELDS`); `llm:control` carries `cancel:<id>` and `follow:<id>` to the workers. Both are
+JSON list (`job_record.RECORD_FIELDS`); `llm:control` carries `cancel:<id>` and `follow:<id>` to the workers. Both are
 hints: a lost one costs a delay, never an answer.
 """
 

@@ -12,7 +12,8 @@ from typing import Any
 import redis
 
 from app.contract import keys
-from app.contract.job_store import RECORD_FIELDS, Claim, JobStore, outcome_fields
+from app.contract.job_record import RECORD_FIELDS, outcome_fields
+from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Priority, Status, Usage
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect, script
