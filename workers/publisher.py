@@ -198,7 +198,8 @@ class Publisher:
         page.on_closed()
 
     def _keys(self, page: _Page) -> list[str]:
-        return [keys.job(page.claim.job_id), keys.events(page.claim.job_id), keys.running(self._model)]
+        job_id, model = page.claim.job_id, self._model
+        return [keys.job(job_id), keys.events(job_id), keys.running(model), keys.ended(model), keys.service_time(model)]
 
     def _calls(self, page: _Page) -> list[list[str | int]]:
         """The arguments of `publish.lua`, one list per unsent delta; the last one carries the end."""

@@ -3,6 +3,7 @@
 Everything raised by Redis itself passes through as `redis.RedisError`.
 """
 
+import hashlib
 import json
 import secrets
 import uuid
@@ -10,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.contract import keys
-from app.contract.errors import JobNotFound, NoWorker, QueueFull
+from app.contract.errors import Conflict, JobNotFound, NoWorker, QueueFull
 from app.contract.job_record import RECORD_FIELDS, job_from_record
 from app.contract.jobs import Job, JobRequest, Status
 from app.contract.queues import Queues
 from app.contract.redis_client import RedisClient, script
 
-INDEX_GRACE_SECONDS = 86_400  # an owner's index outlives the records it lists; reading it drops the dead entries
 LEASE_SECONDS = 15  # a worker renews every third of it
 
 
@@ -29,15 +29,25 @@ def new_job_id() -> str:
 class Claim:
     """A job taken by a worker. Every write for it carries `token`; a later claim's token makes this one's writes void.
 
-    followed: somebody reads the job's stream, so its deltas are worth writing at once.
+    created_at, started_at: Unix seconds, the latter of the first claim. followed: somebody reads the job's stream, so
+    its deltas are worth writing at once. losses: workers that died with it. ran_seconds: how long earlier workers had
+    it. published_tokens: how many of its tokens are in its stream already.
     """
 
     job_id: str
     request: JobRequest
     token: int
     attempt: int
-    queue_seconds: float
+    created_at: float
+    started_at: float
     followed: bool
+    losses: int = 0
+    ran_seconds: float = 0.0
+    published_tokens: int = 0
+
+    @property
+    def queue_seconds(self) -> float:
+        return max(0.0, self.started_at - self.created_at)
 
 
 class JobStore:
@@ -51,29 +61,39 @@ class JobStore:
         self._max_queued = max_queued
         self._admit = script(client, "admit")
         self._claim = script(client, "claim")
+        self._hand_back = script(client, "hand_back")
         self._cancel = script(client, "cancel")
         self._forget = script(client, "forget")
         self._follow = script(client, "follow")
 
-    def admit(self, request: JobRequest, owner: str, job_id: str | None = None) -> Job:
+    def admit(
+        self, request: JobRequest, owner: str, job_id: str | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
         """Accept a job: its record, its place in the queue and its Celery message appear in one atomic step.
 
         job_id: from `new_job_id`, for a caller that wants to wait for the job before anything can happen to it.
+        idempotency_key: the same key and request of the same owner again give the job they gave before, whose id is
+        then another than `job_id`.
 
         Raises:
             QueueFull: `jobs.max_queued` jobs of this model wait already.
             NoWorker: no worker of this model lives.
+            Conflict: another request came with this idempotency key.
         """
         job_id = job_id or new_job_id()
+        body = json.dumps(request.to_json(), ensure_ascii=False, separators=(",", ":"))
         record = {
             "id": job_id,
             "kind": request.kind.value,
             "model": self._model,
             "priority": request.priority.value,
             "owner": owner,
-            "request": json.dumps(request.to_json(), ensure_ascii=False, separators=(",", ":")),
+            "request": body,
             "followed": "1" if request.stream else "0",
         }
+        if request.ttl_seconds is not None:
+            record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
+        expires_in = request.expires_in_seconds
         verdict, *rest = self._admit(
             keys=[
                 keys.job(job_id),
@@ -81,13 +101,16 @@ class JobStore:
                 keys.jobs_of(owner),
                 keys.alive(self._model),
                 self._queues.list_key(request.priority),
+                keys.expiring(self._model),
+                keys.idempotency(owner, _digest(idempotency_key)) if idempotency_key else "",
             ],
             args=[
                 job_id,
                 self._max_queued,
-                self._ttl_seconds + INDEX_GRACE_SECONDS,
                 request.priority.step,
                 self._queues.message(job_id, request.priority),
+                "" if expires_in is None else f"{expires_in:.6f}",
+                _fingerprint(request) if idempotency_key else "",
                 *(part for pair in record.items() for part in pair),
             ],
         )
@@ -95,6 +118,10 @@ class JobStore:
             raise QueueFull(f"{rest[0]} jobs wait already (jobs.max_queued); try again", retry_after_seconds=5)
         if verdict == "no_worker":
             raise NoWorker(f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5)
+        if verdict == "conflict":
+            raise Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
+        if verdict == "same":
+            return self.read(rest[0])
         return Job(
             id=job_id,
             kind=request.kind,
@@ -135,22 +162,44 @@ class JobStore:
         return [None if (rank := ranks.get(job.id)) is None else rank + 1 for job in jobs]
 
     def claim(self, job_id: str, worker_id: str) -> Claim | None:
-        """Take a job for `LEASE_SECONDS`, or None when it is final, gone, or leased by a living worker."""
+        """Take a queued job for `LEASE_SECONDS`; None when it is in any other state, gone, or has waited too long."""
+        model = self._model
         got = self._claim(
-            keys=[keys.job(job_id), keys.queued(self._model), keys.running(self._model), keys.events(job_id)],
-            args=[job_id, worker_id, LEASE_SECONDS, secrets.token_hex(8)],
+            keys=[
+                keys.job(job_id),
+                keys.queued(model),
+                keys.running(model),
+                keys.events(job_id),
+                keys.expiring(model),
+                keys.ended(model),
+            ],
+            args=[job_id, worker_id, LEASE_SECONDS, secrets.token_hex(8), self._ttl_seconds, keys.HINTS_CHANNEL],
         )
         if got is None:
             return None
-        request, token, attempt, created_at, now, followed = got
+        request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published = got
         return Claim(
             job_id=job_id,
             request=JobRequest.from_json(json.loads(request)),
             token=int(token),
             attempt=int(attempt),
-            queue_seconds=max(0.0, float(now) - float(created_at)),
+            created_at=float(created_at),
+            started_at=float(started_at),
             followed=followed == "1",
+            losses=int(losses),
+            ran_seconds=float(ran_seconds),
+            published_tokens=int(published),
         )
+
+    def hand_back(self, claim: Claim) -> bool:
+        """Put a claimed job back into the queue, for another worker to continue. False: the claim is void."""
+        priority = claim.request.priority
+        job_keys = [keys.job(claim.job_id), keys.queued(self._model), keys.running(self._model)]
+        handed = self._hand_back(
+            keys=[*job_keys, self._queues.list_key(priority)],
+            args=[claim.job_id, claim.token, self._queues.message(claim.job_id, priority)],
+        )
+        return bool(handed)
 
     def cancel(self, job_id: str) -> Status:
         """Cancel a job: queued, or left behind by a dead worker, it ends at once; running, its worker is told.
@@ -159,16 +208,20 @@ class JobStore:
 
         Raises JobNotFound.
         """
+        model = self._model
         status = self._cancel(
-            keys=[keys.job(job_id), keys.queued(self._model), keys.events(job_id), keys.running(self._model)],
-            args=[job_id, self._ttl_seconds],
+            keys=[
+                keys.job(job_id),
+                keys.queued(model),
+                keys.events(job_id),
+                keys.running(model),
+                keys.expiring(model),
+                keys.ended(model),
+            ],
+            args=[job_id, self._ttl_seconds, keys.HINTS_CHANNEL, keys.CONTROL_CHANNEL],
         )
         if status is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
-        if status == Status.PROCESSING:
-            self._redis.publish(keys.CONTROL_CHANNEL, f"cancel:{job_id}")
-        else:
-            self._redis.publish(keys.HINTS_CHANNEL, job_id)
         return Status(status)
 
     def follow(self, job_id: str) -> None:
@@ -177,7 +230,8 @@ class JobStore:
 
     def forget(self, job: Job) -> bool:
         """Delete a final job, record and stream. False while it is not final."""
-        return bool(self._forget(keys=[keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner)], args=[job.id]))
+        job_keys = [keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner), keys.ended(self._model)]
+        return bool(self._forget(keys=job_keys, args=[job.id, job.owner]))
 
     def list_jobs(
         self, owner: str, *, status: Status | None = None, limit: int = 20, before: float | None = None
@@ -198,3 +252,13 @@ class JobStore:
             found += [job for job in jobs if job is not None and status in (None, job.status)]
             offset += len(ids) - len(dead)
         return found[:limit]
+
+
+def _digest(idempotency_key: str) -> str:
+    return hashlib.sha256(idempotency_key.encode()).hexdigest()
+
+
+def _fingerprint(request: JobRequest) -> str:
+    """Of what is asked for; whether the answer is streamed does not make it another request."""
+    asked = {name: value for name, value in request.to_json().items() if name != "stream"}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

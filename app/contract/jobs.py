@@ -53,6 +53,9 @@ class JobRequest:
 
     `prompt` belongs to `Kind.GENERATE`, `texts` to `Kind.EMBED`. `params` holds only what the client set, under the
     canonical names of `app.contract.sampling`; the engine adds its family's defaults.
+
+    timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
+    after its end, None = `jobs.ttl`.
     """
 
     kind: Kind
@@ -61,10 +64,13 @@ class JobRequest:
     params: dict[str, Any] = field(default_factory=dict)
     priority: Priority = Priority.NORMAL
     timeout_seconds: float = 600.0
+    expires_in_seconds: float | None = None
+    ttl_seconds: int | None = None
     stream: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "JobRequest":

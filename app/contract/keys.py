@@ -6,7 +6,13 @@
 | `llm:events:<id>` | stream | what happened to the job, `event_stream` | as its record |
 | `llm:queued:<model>` | zset | ids waiting, scored by priority and age | while queued |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
-| `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: `jobs.ttl` and a day |
+| `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |
+| `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
+| `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
+| `llm:idempotency:<owner>:<digest>` | hash | the job made under an Idempotency-Key, and its request | as its job |
+| `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
+| `llm:reaper:<model>` | string | somebody has just looked after the jobs (`reaper`) | 0.9 s, or a pause |
+| `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |
 | `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
 | `llm:workers` | set | worker ids, cleaned by readers | - |
@@ -37,6 +43,30 @@ def queued(model: str) -> str:
 
 def running(model: str) -> str:
     return f"{PREFIX}running:{model}"
+
+
+def expiring(model: str) -> str:
+    return f"{PREFIX}expiring:{model}"
+
+
+def ended(model: str) -> str:
+    return f"{PREFIX}ended:{model}"
+
+
+def idempotency(owner: str, digest: str) -> str:
+    return f"{PREFIX}idempotency:{owner}:{digest}"
+
+
+def service_time(model: str) -> str:
+    return f"{PREFIX}service:{model}"
+
+
+def reaper(model: str) -> str:
+    return f"{PREFIX}reaper:{model}"
+
+
+def trial(worker_id: str) -> str:
+    return f"{PREFIX}trial:{worker_id}"
 
 
 def jobs_of(owner: str) -> str:

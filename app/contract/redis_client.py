@@ -18,6 +18,7 @@ ANSWER_SECONDS = 5.0  # a script of ours takes microseconds; longer means that R
 RETRIES = 1  # a stale pooled connection is replaced at once; a Redis that is gone is reported, not waited for
 CONNECTIONS = 32  # per client; a thousand threads take turns (redis-py's own pool refuses the 101st)
 _LUA = Path(__file__).parent / "lua"
+_INCLUDE = "-- include: "
 
 StreamEntry = tuple[str, dict[str, str]]
 Script = Callable[..., Any]
@@ -34,6 +35,10 @@ class RedisPipeline(Protocol):
     def hmget(self, name: str, keys: Sequence[str]) -> object: ...
     def publish(self, channel: str, message: str) -> object: ...
     def zrank(self, name: str, value: str) -> object: ...
+    def zcard(self, name: str) -> object: ...
+    def get(self, name: str) -> object: ...
+    def lpush(self, name: str, *values: str) -> object: ...
+    def rpush(self, name: str, *values: str) -> object: ...
     def xrange(self, name: str, min: str = "-", max: str = "+") -> object: ...
     def sadd(self, name: str, *values: str) -> object: ...
     def srem(self, name: str, *values: str) -> object: ...
@@ -92,6 +97,12 @@ def script(client: RedisClient, name: str) -> Script:
     return LoadedScript(client, name).run
 
 
+def _source(name: str) -> str:
+    """The text of a script; a line `-- include: <name>` stands for the text of another."""
+    lines = (_LUA / f"{name}.lua").read_text().splitlines()
+    return "\n".join(_source(line.removeprefix(_INCLUDE)) if line.startswith(_INCLUDE) else line for line in lines)
+
+
 class LoadedScript:
     """A Lua script that Redis knows by its digest. It may run twice: once more when an answer was lost.
 
@@ -101,7 +112,7 @@ class LoadedScript:
 
     def __init__(self, client: RedisClient, name: str) -> None:
         self._redis = client
-        self._source = (_LUA / f"{name}.lua").read_text()
+        self._source = _source(name)
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()  # Redis' name for a script
 
     def run(self, *, keys: Sequence[str], args: Sequence[str | int]) -> Any:

@@ -67,8 +67,10 @@ class Turn:
     def _publish(self, delta: str, tokens: str, before: int, after: int, end: str, fields: list[str]) -> None:
         job_id = self.claim.job_id
         hint = [keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
+        model = self.worker.model
+        indexes = [keys.running(model), keys.ended(model), keys.service_time(model)]
         self.worker.publish_script(
-            keys=[keys.job(job_id), keys.events(job_id), keys.running(self.worker.model)],
+            keys=[keys.job(job_id), keys.events(job_id), *indexes],
             args=[job_id, self.claim.token, delta, tokens, before, after, end, TTL_SECONDS, *hint, *fields],
         )
         if not end:

@@ -11,6 +11,7 @@ from app.contract.job_store import LEASE_SECONDS, Claim, JobStore
 from app.contract.jobs import JobRequest, Kind
 from app.contract.redis_client import RedisClient
 from app.contract.worker_registry import WorkerInfo, WorkerState, read_workers, retire
+from tests.lost_worker import lose_worker
 from workers.leases import Leases
 
 
@@ -85,8 +86,7 @@ def test_a_job_that_another_worker_has_claimed_is_stopped_here(
 ) -> None:
     claim = claimed(store)
     leases.add(claim)
-    with redis.Redis.from_url(redis_url) as raw:
-        raw.hset(keys.job(claim.job_id), "lease_until", "1")
+    lose_worker(redis_url, claim.job_id)
     assert store.claim(claim.job_id, "worker-2") is not None
     leases.renew_all()
     assert heard.canceled == [claim.job_id]

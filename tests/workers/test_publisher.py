@@ -12,6 +12,7 @@ from app.contract.errors import EngineFailed
 from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.contract.redis_client import RedisClient
+from tests.lost_worker import lose_worker
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import Outcome, Sequence, Update, job_error
 from workers.publisher import Publisher
@@ -110,8 +111,7 @@ def test_the_record_holds_outcome_metrics_and_expiry(bench: Bench, redis_url: st
 
 def test_a_worker_that_lost_its_lease_cannot_write_one_byte_more(bench: Bench, redis_url: str) -> None:
     claim, sequence, closed = bench.begin(followed=True)
-    with redis.Redis.from_url(redis_url) as raw:
-        raw.hset(keys.job(claim.job_id), "lease_until", "0")
+    lose_worker(redis_url, claim.job_id)
     second = bench.store.claim(claim.job_id, "worker-2")
     assert second is not None
     bench.say(sequence, "late", end=True)

@@ -1,9 +1,14 @@
 -- Accept a job or refuse it, in one step: the record, its place in the queue and the broker's message appear together.
--- KEYS: job, queued, owner's index, alive, broker list
--- ARGV: id, max_queued (-1: no limit), kept_seconds of the index, priority step, Celery message, then field/value pairs
--- Returns {"ok", created_at} | {"full", length} | {"no_worker"}
+-- KEYS: job, queued, owner's index, alive, broker list, expiring, idempotency key ('' = none)
+-- ARGV: id, max_queued (-1: no limit), priority step, Celery message, seconds it may wait ('' = for ever), fingerprint of
+--       the request, then field/value pairs
+-- Returns {"ok", created_at} | {"same", id} | {"conflict", id} | {"full", length} | {"no_worker"}
 local known = redis.call('HGET', KEYS[1], 'created_at')
 if known then return {'ok', known} end -- the same call once more, after its first answer was lost
+if KEYS[7] ~= '' then
+  local earlier = redis.call('HMGET', KEYS[7], 'job', 'fingerprint')
+  if earlier[1] then return {earlier[2] == ARGV[6] and 'same' or 'conflict', earlier[1]} end
+end
 if redis.call('EXISTS', KEYS[4]) == 0 then return {'no_worker'} end
 local length = redis.call('ZCARD', KEYS[2])
 local limit = tonumber(ARGV[2])
@@ -12,9 +17,18 @@ if limit >= 0 and length >= limit then return {'full', length} end
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
 local microseconds = tonumber(time[1]) * 1e6 + tonumber(time[2])
-redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', unpack(ARGV, 6))
-redis.call('ZADD', KEYS[2], string.format('%.0f', tonumber(ARGV[4]) * 3e15 + microseconds), ARGV[1]) -- exact below 2^53
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', tonumber(now) - tonumber(ARGV[3]))
+local place = string.format('%.0f', tonumber(ARGV[3]) * 3e15 + microseconds) -- exact below 2^53
+redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 7))
+redis.call('ZADD', KEYS[2], place, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('LPUSH', KEYS[5], ARGV[5])
+if ARGV[5] ~= '' then
+  local expires_at = tonumber(now) + tonumber(ARGV[5])
+  redis.call('HSET', KEYS[1], 'expires_at', expires_at)
+  redis.call('ZADD', KEYS[6], expires_at, ARGV[1])
+end
+if KEYS[7] ~= '' then
+  redis.call('HSET', KEYS[7], 'job', ARGV[1], 'fingerprint', ARGV[6])
+  redis.call('HSET', KEYS[1], 'idempotency', KEYS[7])
+end
+redis.call('LPUSH', KEYS[5], ARGV[4])
 return {'ok', now}

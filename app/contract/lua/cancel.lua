@@ -1,24 +1,22 @@
 -- Cancel a job: a queued one ends here, as does one whose worker has let its lease run out; a running one is marked for
 -- its worker, a final one stays as it is.
--- KEYS: job, queued, events, running
--- ARGV: id, ttl
+-- KEYS: job, queued, events, running, expiring, ended
+-- ARGV: id, kept_seconds, hints channel, control channel
 -- Returns nil (unknown) | the status after the call
-local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until', 'token')
+-- include: end_job
+-- include: end_without_worker
+local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until')
 local status = record[1]
 if not status then return nil end
 if status ~= 'queued' and status ~= 'processing' then return status end
 
 local time = redis.call('TIME')
-local now = time[1] .. string.format('.%06d', time[2])
-if status == 'processing' and tonumber(record[2] or 0) > tonumber(now) then
+if status == 'processing' and tonumber(record[2] or 0) > tonumber(time[1]) + tonumber(time[2]) / 1e6 then
   redis.call('HSET', KEYS[1], 'cancel', '1')
+  redis.call('PUBLISH', ARGV[4], 'cancel:' .. ARGV[1])
   return status
 end
--- the next token: what a worker that comes back might still write is void
-redis.call('HSET', KEYS[1], 'status', 'canceled', 'completed_at', now, 'token', tonumber(record[3] or 0) + 1)
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('XADD', KEYS[3], '*', 'type', 'end', 'data', '{"status":"canceled"}')
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[3], ARGV[2])
+for _, index in ipairs({KEYS[2], KEYS[4], KEYS[5]}) do redis.call('ZREM', index, ARGV[1]) end
+end_without_worker(KEYS[1], KEYS[3], KEYS[6], ARGV[1], ARGV[2], 'canceled', 'canceled')
+redis.call('PUBLISH', ARGV[3], ARGV[1])
 return 'canceled'

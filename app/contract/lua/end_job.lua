@@ -1,0 +1,14 @@
+-- Included by every script that ends a job. The record is final from here on, and all that is kept for it has a time to
+-- live: its own `ttl`, or `kept_seconds`. `fields` are further fields and values of the record, `status` among them.
+local function end_job(job_key, events_key, ended_key, job_id, kept_seconds, end_event, fields)
+  local time = redis.call('TIME')
+  redis.call('HSET', job_key, 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(fields))
+  redis.call('HDEL', job_key, 'lease_until', 'claim')
+  redis.call('XADD', events_key, '*', 'type', 'end', 'data', end_event)
+  local record = redis.call('HMGET', job_key, 'ttl', 'idempotency', 'owner')
+  local ttl = tonumber(record[1] or kept_seconds)
+  redis.call('EXPIRE', job_key, ttl)
+  redis.call('EXPIRE', events_key, ttl)
+  if record[2] then redis.call('EXPIRE', record[2], ttl) end
+  redis.call('ZADD', ended_key, tonumber(time[1]) + ttl, job_id .. ' ' .. (record[3] or '')) -- for the owner's index
+end

@@ -1,0 +1,28 @@
+"""What a worker's death leaves behind, without waiting for its lease to run out."""
+
+import redis
+
+from app.contract import keys
+from app.contract.queues import Queues, make_celery
+from app.contract.reaper import Reaper
+from app.contract.redis_client import connect
+
+
+def reaper(url: str, *, model: str = "m", max_attempts: int = 3) -> Reaper:
+    queues = Queues(make_celery(url, model))
+    return Reaper(connect(url), model=model, queues=queues, ttl_seconds=60, max_attempts=max_attempts)
+
+
+def end_lease(url: str, job_id: str, *, model: str = "m") -> None:
+    """The lease of a running job is over."""
+    with redis.Redis.from_url(url) as raw:
+        raw.hset(keys.job(job_id), "lease_until", "1")
+        raw.zadd(keys.running(model), {job_id: 1})
+
+
+def lose_worker(url: str, job_id: str, *, model: str = "m", max_attempts: int = 3) -> None:
+    """The worker of a running job counts as dead, and the reaper has seen it."""
+    end_lease(url, job_id, model=model)
+    with redis.Redis.from_url(url) as raw:
+        raw.delete(keys.reaper(model))
+    reaper(url, model=model, max_attempts=max_attempts).reap()
