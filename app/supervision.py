@@ -9,7 +9,7 @@ from pathlib import Path
 from app.contract.config import Config
 
 CONFIGURATION_FAULT = 78  # EX_CONFIG of sysexits.h: a restart cannot cure it
-WORKER_GRACE_SECONDS = 30  # to finish its running jobs
+WORKER_LEAVE_SECONDS = 10  # beyond `worker.drain_seconds`: to hand back its jobs and free the model
 API_GRACE_SECONDS = 15  # above gunicorn's graceful_timeout
 VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
 
@@ -52,7 +52,7 @@ def programs(config: Config, valkey: Path | None, valkey_port: int) -> list[Prog
             name="worker",
             command=[python, "-m", "workers.celery_app"],
             order=30,
-            grace_seconds=WORKER_GRACE_SECONDS,
+            grace_seconds=config.worker.drain_seconds + WORKER_LEAVE_SECONDS,
         ),
         Program(name="llm-api", command=[python, "-m", "app.announce"], order=40, restarts=False),
     ]

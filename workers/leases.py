@@ -65,10 +65,16 @@ class Leases:
 
     def renew_all(self) -> None:
         """Renew every lease; jobs lost to another worker are canceled here, other wishes are passed on."""
-        claims = list(self._claims.values())
+        claims = self.claims
+        if claims:
+            self._renew_claims(claims)
         announce(self._redis, self._describe())
-        if not claims:
-            return
+
+    @property
+    def claims(self) -> list[Claim]:
+        return list(self._claims.values())
+
+    def _renew_claims(self, claims: list[Claim]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             for claim in claims:
                 job_keys = [keys.job(claim.job_id), keys.running(self._model)]
@@ -86,7 +92,9 @@ class Leases:
                 self.renew_all()
             except redis.RedisError as error:
                 logger.warning("leases not renewed: no answer from Redis (%s)", type(error).__name__)
-            self._stopping.wait(RENEW_SECONDS)
+                self._stopping.wait(RECONNECT_SECONDS)  # they run out meanwhile
+            else:
+                self._stopping.wait(RENEW_SECONDS)
 
     def _listen_forever(self) -> None:
         while not self._stopping.is_set():

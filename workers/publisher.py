@@ -10,13 +10,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import redis
 
 from app.contract import keys
+from app.contract.event_stream import Published
 from app.contract.job_record import RECORD_FIELDS, outcome_fields
 from app.contract.job_store import Claim
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
@@ -53,8 +54,23 @@ class _Page:
     written: list[_Delta] = field(default_factory=list)
     written_at: float = 0.0
     end: "_End | None" = None
+    leaves: bool = False  # this worker is leaving: the job goes back into the queue
+    first_token_seconds: float | None = None  # after the job's creation, where an earlier attempt wrote the first
     on_closed: Callable[[], None] = lambda: None
     closed: threading.Event = field(default_factory=threading.Event)
+
+    def set_end(self, end: "_End") -> None:
+        """The first end counts."""
+        if self.end is None:
+            self.end = end
+
+    def take_over(self, published: Published) -> None:
+        """What another worker has written stands as written."""
+        for delta in published.deltas:
+            self.written.append(_Delta(delta.text, list(delta.tokens), list(delta.logprobs), self.composed_tokens))
+            self.composed_tokens += len(delta.tokens)
+        if published.first_at is not None:
+            self.first_token_seconds = max(0.0, published.first_at - self.claim.created_at)
 
     def compose(self) -> None:
         """Freeze what has come since the last round."""
@@ -75,23 +91,39 @@ class _End:
 
 
 class Publisher:
-    """on_fenced: called with the id of a job that another worker has claimed since; its sequence should stop."""
+    """on_fenced: called with the id of a job that another worker has claimed since; its sequence should stop.
 
-    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, on_fenced: Callable[[str], None]) -> None:
+    give_back: puts a job back into the queue (`JobStore.hand_back`).
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        model: str,
+        ttl_seconds: int,
+        on_fenced: Callable[[str], None],
+        give_back: Callable[[Claim], object],
+    ) -> None:
         self._redis = client
         self._script = LoadedScript(client, "publish")
         self._model = model
         self._ttl_seconds = ttl_seconds
         self._on_fenced = on_fenced
+        self._give_back = give_back
         self._pages: dict[str, _Page] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
-    def open(self, claim: Claim, on_closed: Callable[[], None] = lambda: None) -> threading.Event:
-        """Begin a job; when its outcome is written, or another worker's to write, the event is set and `on_closed`
-        called, from the publisher's thread.
+    def open(
+        self, claim: Claim, on_closed: Callable[[], None] = lambda: None, published: Published | None = None
+    ) -> threading.Event:
+        """Begin a job, or go on with one of which something is `published`; when its outcome is written, or another
+        worker's to write, the event is set and `on_closed` called, from the publisher's thread.
         """
         page = _Page(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
+        if published is not None:
+            page.take_over(published)
         self._pages[claim.job_id] = page
         return page.closed
 
@@ -113,21 +145,44 @@ class Publisher:
         embeddings: list[list[float]] | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """End a job that never was a sequence: it failed before, or it was an embedding."""
+        """End a job that never was a sequence: it failed before, or it was an embedding. One that has left meanwhile
+        is another worker's.
+        """
+        page = self._pages.get(job_id)
+        if page is None:
+            return
         failed = error is not None
         end = _End(
             status=Status.FAILED if failed else Status.SUCCEEDED,
             finish_reason=FinishReason.ERROR if failed else None,
             usage=usage or Usage(),
-            metrics=Metrics(queue_seconds=self._pages[job_id].claim.queue_seconds),
+            metrics=Metrics(queue_seconds=page.claim.queue_seconds),
             error=error,
             embeddings=embeddings,
         )
 
-        def set_end() -> None:
-            self._pages[job_id].end = end
+        self._inbox.put(lambda: page.set_end(end))
 
-        self._inbox.put(set_end)
+    def cancel(self, job_id: str) -> None:
+        """End a job that is not a sequence yet, or never will be. What has been published of it stays."""
+        page = self._pages.get(job_id)
+        if page is not None:
+            end = _End(
+                status=Status.CANCELED,
+                finish_reason=FinishReason.CANCELED,
+                usage=Usage(completion_tokens=page.composed_tokens),
+                metrics=Metrics(queue_seconds=page.claim.queue_seconds),
+            )
+            self._inbox.put(lambda: page.set_end(end))
+
+    def hand_back_all(self) -> None:
+        """Write what is known of the jobs that have not ended, and put them back into the queue. Returns at once."""
+
+        def leave() -> None:
+            for page in self._pages.values():
+                page.leaves = page.end is None
+
+        self._inbox.put(leave)
 
     def _run(self) -> None:
         while True:
@@ -146,7 +201,7 @@ class Publisher:
             page.tokens += update.tokens
             page.logprobs += update.logprobs
             if update.outcome is not None:
-                page.end = _end(page.claim, update.sequence, update.outcome)
+                page.end = _end(page, update.sequence, update.outcome)
 
     def _write_due(self) -> bool:
         """Write every page that is due. False: Redis did not take it, try again."""
@@ -154,7 +209,7 @@ class Publisher:
         due = [page for page in list(self._pages.values()) if _is_due(page, now)]
         for page in due:
             page.compose()
-        due = [page for page in due if page.unsent or page.end]
+        due = [page for page in due if page.unsent or page.end or page.leaves]
         if not due:
             return True
         try:
@@ -164,17 +219,20 @@ class Publisher:
             return False
         return True
 
-    def _write(self, pages: Iterable[_Page]) -> None:
+    def _write(self, pages: Collection[_Page]) -> None:
         calls = [(page, arguments) for page in pages for arguments in self._calls(page)]
         verdicts = self._run_scripts(calls)
         sent = [page for page, _ in calls]
         fenced = {page.claim.job_id for page, verdict in zip(sent, verdicts, strict=True) if not verdict}
-        for page in dict.fromkeys(sent):
+        for page in pages:
             page.written += page.unsent
             page.unsent = []
             page.written_at = time.monotonic()
-            if page.end is not None or page.claim.job_id in fenced:
-                self._close(page, is_fenced=page.claim.job_id in fenced)
+            is_fenced = page.claim.job_id in fenced
+            if page.leaves and not is_fenced:
+                self._give_back(page.claim)
+            if page.end is not None or page.leaves or is_fenced:
+                self._close(page, is_fenced=is_fenced)
 
     def _run_scripts(self, calls: list[tuple[_Page, list[str | int]]]) -> list[Any]:
         """All calls of `publish.lua` in one round trip, and one hint for the jobs that go on."""
@@ -182,6 +240,8 @@ class Publisher:
         if len(calls) == 1 and not going_on:  # a pipeline of one costs more than it saves
             page, arguments = calls[0]
             return [self._script.run(keys=self._keys(page), args=arguments)]
+        if not calls:
+            return []
         with self._redis.pipeline(transaction=False) as pipe:
             for page, arguments in calls:
                 self._script.call(pipe, keys=self._keys(page), args=arguments)
@@ -214,7 +274,7 @@ class Publisher:
 
 
 def _is_due(page: _Page, now: float) -> bool:
-    return page.followed or page.end is not None or now - page.written_at >= UNFOLLOWED_SECONDS
+    return page.followed or page.end is not None or page.leaves or now - page.written_at >= UNFOLLOWED_SECONDS
 
 
 def _delta_arguments(delta: _Delta) -> list[str | int]:
@@ -251,15 +311,17 @@ def _end_fields(page: _Page) -> list[str]:
     return [part for pair in fields.items() for part in pair]
 
 
-def _end(claim: Claim, sequence: Sequence, outcome: Outcome) -> _End:
+def _end(page: _Page, sequence: Sequence, outcome: Outcome) -> _End:
+    claim = page.claim
     ended_at, first_at = sequence.ended_at or time.monotonic(), sequence.first_token_at
-    decoded = len(sequence.generated) - 1
+    first_token_seconds = page.first_token_seconds
+    if first_token_seconds is None and first_at is not None:
+        first_token_seconds = claim.queue_seconds + first_at - sequence.submitted_at
+    decoded = sequence.new_tokens - 1
     decoding_seconds = ended_at - first_at if first_at else 0.0
     metrics = Metrics(
         queue_seconds=round(claim.queue_seconds, 6),
-        time_to_first_token_seconds=(
-            round(claim.queue_seconds + first_at - sequence.submitted_at, 6) if first_at else None
-        ),
+        time_to_first_token_seconds=None if first_token_seconds is None else round(first_token_seconds, 6),
         tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,
     )
     return _End(

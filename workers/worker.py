@@ -9,27 +9,45 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import redis
 
+from app.contract import event_stream
 from app.contract.config import Config
+from app.contract.event_stream import Published
 from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import JobRequest, Kind, Usage
 from app.contract.redis_client import RedisClient
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Sequence, job_error
-from workers.engines.base import Engine
+from workers.batching.sequence import Earlier, Sequence, job_error
+from workers.engines.base import Engine, Prompt
 from workers.leases import Leases
 from workers.publisher import Publisher
+from workers.trials import Trials
 
 CLAIM_RETRY_SECONDS = 0.5
+HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out
 PREPARING_THREADS = 4
 QUICK_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
 
 logger = logging.getLogger(__name__)
+
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True, eq=False)
+class _InHand:
+    """A job of this worker, and what earlier ones have published of it. has_begun: the batch loop has it."""
+
+    claim: Claim
+    published: Published | None
+    has_begun: bool = False
+    cancel_requested: bool = False
 
 
 def new_worker_id() -> str:
@@ -46,13 +64,27 @@ class Worker:
             id=worker_id, model=config.model_name, family=config.model_family, state=WorkerState.LOADING
         )
         self._publisher = Publisher(
-            client, model=config.model_name, ttl_seconds=config.jobs.ttl, on_fenced=lambda job_id: self.cancel(job_id)
+            client,
+            model=config.model_name,
+            ttl_seconds=config.jobs.ttl,
+            on_fenced=lambda job_id: self.cancel(job_id),
+            give_back=store.hand_back,
         )
         self._leases = Leases(client, model=config.model_name, control=self, describe=self._describe)
         self.on_room: Callable[[], None] = lambda: None  # called when a slot becomes free after all were taken
         self._active = 0
         self._changed = threading.Condition()
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+        self._in_hand: dict[str, _InHand] = {}
+        self._trials = Trials(
+            client,
+            worker_id,
+            max_attempts=config.jobs.max_attempts,
+            begin=lambda job_id: self._begin(self._in_hand[job_id]),
+            spawn=self._threads.submit,
+            others=lambda: self._active - self._trials.count,
+            on_quiet=lambda: self.on_room(),
+        )
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
@@ -71,6 +103,7 @@ class Worker:
         self._engine = engine
         self._loop = BatchLoop(engine, self._publisher.publish)
         self._loop.start()
+        self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)
         self._embeddings.start()
         limits = engine.limits
@@ -110,7 +143,7 @@ class Worker:
 
     def has_room(self) -> bool:
         """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker."""
-        return self._active < self.info.slots
+        return self._active < self.info.slots and self._trials.count == 0
 
     def run(self, job_id: str) -> None:
         """Claim a job and begin it; returns at once, its outcome is written when it is there."""
@@ -120,43 +153,75 @@ class Worker:
             claim = self._store.claim(job_id, self.info.id)
         except redis.RedisError as error:
             logger.warning("job %s not claimed: no answer from Redis (%s)", job_id, type(error).__name__)
-            self._threads.submit(self._claim_later, job_id)
+            threading.Thread(target=self._claim_later, args=[job_id], name="claim", daemon=True).start()
         else:
             self._take(claim)
 
     def drain(self, seconds: float) -> bool:
         """Wait for the running jobs to end. False: some still run."""
+        self.info = replace(self.info, state=WorkerState.DRAINING)
+        self._announce()
         with self._changed:
             return self._changed.wait_for(lambda: self._active == 0, timeout=seconds)
 
+    def hand_back(self) -> bool:
+        """Stop, and put the jobs that still run back into the queue, for another worker to continue. False: Redis did
+        not take them all, and they wait for their leases to run out.
+        """
+        assert self._loop is not None
+        self._loop.stop()
+        self._publisher.hand_back_all()
+        with self._changed:
+            return self._changed.wait_for(lambda: self._active == 0, timeout=HAND_BACK_SECONDS)
+
     def cancel(self, job_id: str) -> None:
-        if self._loop is not None:
+        """End a job before its next step."""
+        job = self._in_hand.get(job_id)
+        if job is None or self._loop is None:
+            return
+        job.cancel_requested = True
+        if job.has_begun:
             self._loop.cancel(job_id)
+        else:  # it is being prepared, waits for its trial, or is an embedding
+            self._publisher.cancel(job_id)
 
     def follow(self, job_id: str) -> None:
         self._publisher.follow(job_id)
 
     def _claim_later(self, job_id: str) -> None:
-        while True:
-            time.sleep(CLAIM_RETRY_SECONDS)
-            with contextlib.suppress(redis.RedisError):
-                self._take(self._store.claim(job_id, self.info.id))
-                return
+        self._take(_until_redis_answers(lambda: self._store.claim(job_id, self.info.id)))
 
     def _take(self, claim: Claim | None) -> None:
         if claim is None:
             self._leave()
             return
         self._leases.add(claim)
-        self._publisher.open(claim, lambda: self._closed(claim.job_id))
-        if _is_quick(claim.request):
-            self._begin(claim)
+        if claim.published_tokens:
+            threading.Thread(target=self._take_over, args=[claim], name="take-over", daemon=True).start()
         else:
-            self._threads.submit(self._begin, claim)
+            self._open(_InHand(claim, None))
+
+    def _take_over(self, claim: Claim) -> None:
+        published = _until_redis_answers(lambda: event_stream.published(self._redis, claim.job_id))
+        logger.info("job %s goes on after %d tokens, attempt %d", claim.job_id, len(published.tokens), claim.attempt)
+        self._open(_InHand(claim, published))
+
+    def _open(self, job: "_InHand") -> None:
+        claim = job.claim
+        self._in_hand[claim.job_id] = job
+        self._publisher.open(claim, lambda: self._closed(claim.job_id), job.published)
+        if claim.losses:
+            self._trials.add(claim)
+        elif _is_quick(claim.request) and job.published is None:
+            self._begin(job)
+        else:
+            self._threads.submit(self._begin, job)
 
     def _closed(self, job_id: str) -> None:
         self._leases.remove(job_id)
+        self._in_hand.pop(job_id, None)
         self._leave()
+        self._trials.ended(job_id)
 
     def _leave(self) -> None:
         with self._changed:
@@ -166,17 +231,27 @@ class Worker:
         if was_full:
             self.on_room()
 
-    def _begin(self, claim: Claim) -> None:
+    def _begin(self, job: "_InHand") -> None:
         assert self._engine is not None and self._loop is not None and self._embeddings is not None
+        job_id, request = job.claim.job_id, job.claim.request
         try:
-            if claim.request.kind is Kind.EMBED:
-                self._embeddings.submit(claim.request.texts, lambda *done: self._embedded(claim.job_id, *done))
+            if request.kind is Kind.EMBED:
+                self._embeddings.submit(request.texts, lambda *done: self._embedded(job_id, *done))
                 return
-            prompt = self._engine.prepare(claim.request)
+            prompt = self._engine.prepare(request)
+            earlier = None if job.published is None else self._earlier(prompt, job.published)
+            seconds = request.timeout_seconds - job.claim.ran_seconds
+            self._loop.submit(Sequence(job_id, prompt, timeout_seconds=seconds, earlier=earlier))
+            job.has_begun = True
+            if job.cancel_requested:  # since before the loop knew it
+                self._loop.cancel(job_id)
         except Exception as error:
-            self._fail(claim.job_id, error)
-            return
-        self._loop.submit(Sequence(claim.job_id, prompt, timeout_seconds=claim.request.timeout_seconds))
+            self._fail(job_id, error)
+
+    def _earlier(self, prompt: Prompt, published: Published) -> Earlier:
+        assert self._engine is not None
+        tokens = published.tokens
+        return Earlier(tokens=tokens, pieces=self._engine.resume(prompt, tokens), text=published.text)
 
     def _embedded(self, job_id: str, vectors: list[list[float]], tokens: int, error: Exception | None) -> None:
         if error is not None:
@@ -200,6 +275,14 @@ class Worker:
             announce(self._redis, self._describe())
         except redis.RedisError as error:
             logger.warning("state not announced: no answer from Redis (%s)", type(error).__name__)
+
+
+def _until_redis_answers(ask: Callable[[], Answer]) -> Answer:
+    while True:
+        try:
+            return ask()
+        except redis.RedisError:
+            time.sleep(CLAIM_RETRY_SECONDS)
 
 
 def _is_quick(request: JobRequest) -> bool:

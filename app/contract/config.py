@@ -19,10 +19,14 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """slots: sequences in one batch, None = auto. gpus: which devices a worker may see, None = auto."""
+    """slots: sequences in one batch, None = auto. gpus: which devices a worker may see, None = auto.
+
+    drain_seconds: what running jobs get to finish when the worker is told to stop; then they go back into the queue.
+    """
 
     slots: int | None = None
     gpus: str | None = None
+    drain_seconds: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,7 @@ class WorkerSchema(_Section):
         validate=validate.Range(1, 1024),
         metadata={"expected": "auto or a whole number from 1 to 1024"},
     )
+    drain_seconds = _count(0)
     gpus = _Devices(allow_none=True, metadata={"expected": "auto, or devices such as 0 or 0,1"})
 
 

@@ -7,12 +7,13 @@ The ids are Redis stream ids: they grow, and reading may resume after any of the
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from app.contract import keys
+from app.contract.jobs import TokenLogprob
 from app.contract.redis_client import RedisClient
 
 FROM_START = "0-0"
@@ -32,6 +33,31 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a job's text, with the tokens behind it."""
+
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """All that has been written of a job. first_at: Unix seconds of the first delta."""
+
+    deltas: tuple[Delta, ...]
+    first_at: float | None
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token for delta in self.deltas for token in delta.tokens]
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+
 def is_event_id(text: str) -> bool:
     return bool(_ID.match(text))
 
@@ -44,15 +70,17 @@ def read_many(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list
         return [[_event(entry) for entry in entries] for entries in pipe.execute()]
 
 
-def published_tokens(client: RedisClient, job_id: str) -> tuple[list[int], str]:
-    """Token ids and text that earlier attempts have published."""
-    tokens: list[int] = []
-    texts: list[str] = []
-    for _, fields in client.xrange(keys.events(job_id)):
-        if fields["type"] == EventType.DELTA:
-            tokens += json.loads(fields["tokens"])
-            texts.append(json.loads(fields["data"])["text"])
-    return tokens, "".join(texts)
+def published(client: RedisClient, job_id: str) -> Published:
+    """What earlier attempts have written."""
+    entries = [entry for entry in client.xrange(keys.events(job_id)) if entry[1]["type"] == EventType.DELTA]
+    deltas = tuple(_delta(fields) for _, fields in entries)
+    return Published(deltas, int(entries[0][0].partition("-")[0]) / 1000 if entries else None)
+
+
+def _delta(fields: Mapping[str, str]) -> Delta:
+    data = json.loads(fields["data"])
+    logprobs = tuple(TokenLogprob(**entry) for entry in data.get("logprobs", ()))
+    return Delta(data["text"], tuple(json.loads(fields["tokens"])), logprobs)
 
 
 def _event(entry: Sequence[Any]) -> Event:

@@ -21,6 +21,9 @@ class Instant(Engine):
         defaults: dict[str, Any] = {"max_tokens": 1}
         return Prompt(tokens=[1], sampling=SamplingParams.build(defaults, request.params))
 
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        return [b" done" for _ in generated]
+
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         return [Sampled(token=2, piece=b" done") for chunk in chunks if chunk.samples]
 

@@ -23,6 +23,9 @@ class Slow(Engine):
     def prepare(self, request: JobRequest) -> Prompt:
         return Prompt(tokens=[1], sampling=SamplingParams.build({"max_tokens": 20}, request.params))
 
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        return [b"tick " for _ in generated]
+
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         time.sleep(self._step_seconds)
         return [Sampled(token=2, piece=b"tick ") for chunk in chunks if chunk.samples]

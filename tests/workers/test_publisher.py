@@ -26,7 +26,9 @@ class Bench:
     def __init__(self, client: RedisClient, store: JobStore) -> None:
         self.fenced: list[str] = []
         self.client, self.store = client, store
-        self.publisher = Publisher(client, model="m", ttl_seconds=60, on_fenced=self.fenced.append)
+        self.publisher = Publisher(
+            client, model="m", ttl_seconds=60, on_fenced=self.fenced.append, give_back=store.hand_back
+        )
 
     def begin(self, *, followed: bool = False) -> tuple[Claim, Sequence, threading.Event]:
         job = self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), "me")
@@ -80,7 +82,8 @@ def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:
     job = bench.store.read(claim.job_id)
     assert job.output is not None and job.output.text == "one two three"
     assert job.usage == Usage(prompt_tokens=3, completion_tokens=3)
-    assert event_stream.published_tokens(bench.client, claim.job_id) == ([0, 1, 2], "one two three")
+    written = event_stream.published(bench.client, claim.job_id)
+    assert (written.tokens, written.text) == ([0, 1, 2], "one two three")
 
 
 def test_a_follower_who_comes_later_gets_each_step_from_then_on(bench: Bench) -> None:

@@ -29,6 +29,8 @@ class BatchLoop:
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stopping = False
         self._cells_when_idle = 0
+        self._trial_tokens: int | None = None
+        self._on_passed: Command = _nothing
         self._thread = threading.Thread(target=self._run, name="batch-loop", daemon=True)
 
     @property
@@ -67,6 +69,24 @@ class BatchLoop:
 
         self._commands.put(cancel)
 
+    def hold_others(self, sequence_id: str, *, tokens: int | None, on_passed: Command) -> None:
+        """Until `release_others`, step only this sequence (which may be still to come); the others wait in their slots.
+
+        on_passed: called once, from the loop's thread, when it has brought so many new tokens (None: never).
+        """
+
+        def hold() -> None:
+            self._scheduler.alone = sequence_id
+            self._trial_tokens, self._on_passed = tokens, on_passed
+
+        self._commands.put(hold)
+
+    def release_others(self) -> None:
+        def release() -> None:
+            self._scheduler.alone = None
+
+        self._commands.put(release)
+
     def _run(self) -> None:
         while self._obey():
             updates: list[Update] = []
@@ -85,7 +105,8 @@ class BatchLoop:
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
         if not self._scheduler.has_work:
-            self._cells_when_idle = self._engine.used_cells()
+            if not self._scheduler.running:
+                self._cells_when_idle = self._engine.used_cells()
             self._commands.get()()
         while not self._commands.empty():
             self._commands.get()()
@@ -128,6 +149,13 @@ class BatchLoop:
                 updates.append(update)
                 if update.outcome is not None:
                     self._leave(sequence)
+                elif sequence.id == self._scheduler.alone:
+                    self._judge(sequence)
+
+    def _judge(self, sequence: Sequence) -> None:
+        if self._trial_tokens is not None and sequence.new_tokens >= self._trial_tokens:
+            self._trial_tokens = None
+            self._on_passed()
 
     def _fail_batch(self, error: Exception, updates: list[Update]) -> None:
         for sequence in list(self._scheduler.running):
@@ -144,3 +172,7 @@ class BatchLoop:
     def _ended(self, sequence: Sequence) -> Update:
         self._engine.release(None, sequence.prompt)
         return Update(sequence=sequence, outcome=sequence.outcome)
+
+
+def _nothing() -> None:
+    pass

@@ -23,6 +23,7 @@ class Scheduler:
         self._running: list[Sequence] = []  # by ascending slot
         self._free = list(range(limits.slots))  # a heap: a newcomer takes the lowest
         self._steps_with_hole = 0
+        self.alone: str | None = None  # id of the one sequence that steps; the others keep their slots and wait
 
     @property
     def running(self) -> list[Sequence]:
@@ -30,7 +31,8 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._running or self._waiting)
+        """Is there anything to do now?"""
+        return bool((self._waiting and self._free) or self._stepping())
 
     def add(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
@@ -58,10 +60,11 @@ class Scheduler:
 
     def plan(self) -> list[tuple[Sequence, Chunk]]:
         """The next step: one token for everyone who decodes, then prompts by arrival while the budget lasts."""
-        decoding = [sequence for sequence in self._running if not sequence.is_prefilling]
+        stepping = self._stepping()
+        decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
         budget = self._limits.max_batched_tokens - len(decoding)
         planned = [(sequence, sequence.next_chunk(1)) for sequence in decoding]
-        prefilling = [sequence for sequence in self._running if sequence.is_prefilling]
+        prefilling = [sequence for sequence in stepping if sequence.is_prefilling]
         for sequence in sorted(prefilling, key=lambda s: s.submitted_at):
             if budget <= 0:
                 break
@@ -70,6 +73,9 @@ class Scheduler:
             budget -= len(chunk.tokens)
         planned.sort(key=lambda pair: pair[1].slot)
         return planned
+
+    def _stepping(self) -> list[Sequence]:
+        return [sequence for sequence in self._running if sequence.id == self.alone] if self.alone else self._running
 
     def remove(self, sequence: Sequence) -> None:
         """A running sequence leaves; its slot is free."""

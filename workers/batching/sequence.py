@@ -27,13 +27,25 @@ class Update:
     outcome: Outcome | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What another worker has made of a sequence: its tokens, their pieces, and the text it has published of them."""
+
+    tokens: list[int]
+    pieces: list[bytes]
+    text: str
+
+
 class Sequence:
     """A prompt and what it has grown into. Moved only by the batch loop.
 
-    `position` counts the tokens whose keys and values are in the cache.
+    `position` counts the tokens whose keys and values are in the cache. A sequence with something `earlier` goes on
+    from there: the tokens are prefilled like the prompt's.
     """
 
-    def __init__(self, sequence_id: str, prompt: Prompt, *, timeout_seconds: float = 600.0) -> None:
+    def __init__(
+        self, sequence_id: str, prompt: Prompt, *, timeout_seconds: float = 600.0, earlier: Earlier | None = None
+    ) -> None:
         self.id = sequence_id
         self.prompt = prompt
         self.slot: int | None = None
@@ -52,10 +64,20 @@ class Sequence:
         self._text = TextStream(prompt.sampling.stop)
         self._token_starts: list[int] = []  # where each generated token's text begins
         self._echoed = False
+        self._prefix = prompt.tokens
+        self._overshoot = 0  # characters held back here that have been published earlier
+        self._was_over = False
+        if earlier is not None:
+            self._resume(earlier)
 
     @property
     def is_prefilling(self) -> bool:
-        return self.position < len(self.prompt.tokens)
+        return self.position < len(self._prefix)
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens generated here, not earlier."""
+        return len(self.generated) - (len(self._prefix) - len(self.prompt.tokens))
 
     @property
     def usage(self) -> Usage:
@@ -68,13 +90,13 @@ class Sequence:
     def next_chunk(self, budget: int) -> Chunk:
         """The tokens of this sequence's next step: one to decode, or up to `budget` of its prompt."""
         assert self.slot is not None
-        prefill = self.prompt.tokens[self.position : self.position + budget]
+        prefill = self._prefix[self.position : self.position + budget]
         tokens = prefill or self.generated[-1:]
         return Chunk(
             slot=self.slot,
             tokens=tokens,
             position=self.position,
-            samples=self.position + len(tokens) >= len(self.prompt.tokens),
+            samples=self.position + len(tokens) >= len(self._prefix),
             prompt=self.prompt,
             generated=self.generated,
         )
@@ -90,7 +112,7 @@ class Sequence:
             self._echoed = True
             update.text = self.prompt.echo_text
         if sampled.ends:
-            update.text += self._text.finish()
+            update.text += self._finish()
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))
         self._take(sampled, update)
         if self._text.stopped:
@@ -98,24 +120,44 @@ class Sequence:
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))
         full = len(self.prompt.tokens) + len(self.generated) >= context_tokens
         if full or len(self.generated) >= self._max_tokens:
-            update.text += self._text.finish()
+            update.text += self._finish()
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH))
         return update
 
     def interrupted(self) -> Update | None:
-        """The end of a sequence that was canceled or has run out of time; None while it may go on."""
+        """The end of a sequence that was canceled, has run out of time or was over when it came; None while it may go
+        on.
+        """
         if self.cancel_requested:
             outcome = Outcome(status=Status.CANCELED, finish_reason=FinishReason.CANCELED)
         elif time.monotonic() > self._deadline:
             error = JobTimeout("the job ran longer than its timeout; ask for fewer tokens or raise `timeout`")
             outcome = Outcome(status=Status.FAILED, finish_reason=FinishReason.TIMEOUT, error=job_error(error))
+        elif self._was_over:
+            reason = FinishReason.STOP if self._text.stopped else FinishReason.LENGTH
+            outcome = Outcome(status=Status.SUCCEEDED, finish_reason=reason)
         else:
             return None
-        return self._end(Update(sequence=self, text=self._text.finish()), outcome)
+        return self._end(Update(sequence=self, text=self._finish()), outcome)
 
     def fail(self, error: Exception) -> Update:
         outcome = Outcome(status=Status.FAILED, finish_reason=FinishReason.ERROR, error=job_error(error))
-        return self._end(Update(sequence=self, text=self._text.finish()), outcome)
+        return self._end(Update(sequence=self, text=self._finish()), outcome)
+
+    def _resume(self, earlier: Earlier) -> None:
+        self._prefix = [*self.prompt.tokens, *earlier.tokens]
+        self._echoed = True
+        text = self.prompt.echo_text
+        for token, piece in zip(earlier.tokens, earlier.pieces, strict=True):
+            self.generated.append(token)
+            self._token_starts.append(self._text.length)
+            text += self._text.feed(piece)
+        self._overshoot = max(0, len(earlier.text) - len(text))
+        self._was_over = self._text.stopped or len(self.generated) >= self._max_tokens
+
+    def _finish(self) -> str:
+        """The text held back, less what an earlier attempt has published of it in its last words."""
+        return self._text.finish()[self._overshoot :]
 
     def _take(self, sampled: Sampled, update: Update) -> None:
         self.generated.append(sampled.token)

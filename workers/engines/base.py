@@ -99,6 +99,13 @@ class Engine(ABC):
             InvalidGrammar, UnsupportedParameter: names the field.
         """
 
+    @abstractmethod
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        """The sequence goes on after `generated`, tokens of an earlier attempt: bring `prompt.state` there.
+
+        Returns the pieces of these tokens, as `Sampled.piece`. Called from any thread, after `prepare`.
+        """
+
     def start(self, slot: int, prompt: Prompt) -> None:  # noqa: B027 - optional hook
         """A sequence takes `slot`: forget what the cache holds there."""
 

@@ -35,6 +35,9 @@ class ScriptedEngine(Engine):
     def prepare(self, request: JobRequest) -> Prompt:
         return prompt(request.prompt)
 
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        return [bytes([token]) for token in generated]
+
     def start(self, slot: int, prompt: Prompt) -> None:
         assert slot not in self.cells, "the slot is taken"
         self.cells[slot] = 0

@@ -50,6 +50,11 @@ class LlamaEngine(Engine):
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
         return self._prompts.prepare(request)
 
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        state: SequenceState = prompt.state
+        state.sampler.resume(generated)
+        return [self._model.vocabulary.piece(token) for token in generated]
+
     def start(self, slot: int, prompt: Prompt) -> None:
         self._generation.forget(slot)
 

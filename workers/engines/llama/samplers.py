@@ -66,6 +66,14 @@ class Sampler:
         self._constraint.accept(token)
         return token
 
+    def resume(self, generated: Sequence[int]) -> None:
+        """Go on behind tokens that another sampler has chosen. What is drawn from here on is not what it would have
+        drawn: its random state went with it.
+        """
+        if self._constraint is not None:
+            for token in generated:
+                self._constraint.accept(token)
+
     def ends(self, token: int) -> bool:
         """Is the sequence over with this token? With `ignore_eos` only where a grammar leaves nothing else."""
         ignores = self._sampling.ignore_eos and self._constraint is None
