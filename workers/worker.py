@@ -225,10 +225,10 @@ class Worker:
 
     def _leave(self) -> None:
         with self._changed:
-            was_full = not self.has_room()
+            was_full = self._active >= self.info.slots
             self._active -= 1
             self._changed.notify_all()
-        if was_full:
+        if was_full and self.has_room():
             self.on_room()
 
     def _begin(self, job: "_InHand") -> None:

@@ -1,5 +1,6 @@
 """The worker in this process, against a real Valkey: what it counts, and what it does when Redis does not answer."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import redis
 
+from app.contract import event_stream, keys
 from app.contract.config import Config, JobsConfig
 from app.contract.job_store import Claim, JobStore
-from app.contract.jobs import JobRequest, Kind, Status
-from app.contract.redis_client import RedisClient, connect
+from app.contract.jobs import Job, JobRequest, Kind, Status
+from app.contract.redis_client import RedisClient, connect, script
 from app.contract.worker_registry import WorkerState
 from tests.engines.instant import Instant
+from tests.lost_worker import lose_worker
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers import worker as worker_module
 from workers.engines.base import Chunk, Prompt, Sampled
@@ -144,3 +147,99 @@ def test_a_redis_that_is_away_is_no_fault_of_the_model(store: JobStore) -> None:
     worker.serve(ScriptedEngine())
     assert worker.info.state is WorkerState.READY
     worker.close()
+
+
+def test_a_job_of_a_dead_worker_goes_on_where_it_was(
+    make_worker: Callable[..., Worker], store: JobStore, redis_client: RedisClient, redis_url: str
+) -> None:
+    job_id = admit(store, "0123456789abcdefghijklmnopqrstuvwxyz")
+    leave_behind(store, redis_client, job_id, published="0123")
+    lose_worker(redis_url, job_id)
+    worker = make_worker(ScriptedEngine())
+    worker.run(job_id)
+    assert wait_until_final(store, job_id).status is Status.SUCCEEDED
+    job = store.read(job_id)
+    assert job.output is not None and job.output.text == "0123456789abcdefghijklmnopqrstuvwxyz"
+    assert job.usage is not None and (job.usage.completion_tokens, job.attempt) == (36, 2)
+    events = event_stream.read_many(redis_client, [(job_id, event_stream.FROM_START)])[0]
+    assert "".join(event.data["text"] for event in events if event.type == "delta") == job.output.text
+    assert [event.data["attempt"] for event in events if event.type == "started"] == [1, 2]
+
+
+def test_while_a_suspect_is_on_trial_nothing_is_fetched(
+    make_worker: Callable[..., Worker], store: JobStore, redis_url: str
+) -> None:
+    engine, told = Gated(slots=4), threading.Event()
+    job_id = admit(store)
+    store.claim(job_id, "worker-0")
+    lose_worker(redis_url, job_id)
+    worker = make_worker(engine)
+    worker.on_room = told.set
+    worker.run(job_id)
+    assert not worker.has_room()
+    engine.go.set()
+    assert told.wait(5)
+    assert worker.has_room()
+
+
+def test_a_worker_that_leaves_hands_back_what_still_runs_with_all_it_has_made(
+    make_worker: Callable[..., Worker], store: JobStore, redis_client: RedisClient, redis_url: str
+) -> None:
+    class Stuck(ScriptedEngine):
+        def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+            time.sleep(0.02)
+            return super().step(chunks)
+
+    text = "a text that takes a second to say, more or less"
+    job_id = admit(store, text)
+    worker = make_worker(Stuck())
+    worker.run(job_id)
+    assert not worker.drain(0.3)
+    assert worker.hand_back()
+    job = store.read(job_id)
+    assert (job.status, worker.active_jobs) == (Status.QUEUED, 0)
+    said = event_stream.published(redis_client, job_id).text
+    assert said and text.startswith(said)
+    another = make_worker(ScriptedEngine())
+    another.run(job_id)
+    assert wait_until_final(store, job_id).output.text == text  # type: ignore[union-attr]
+
+
+def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., Worker], store: JobStore) -> None:
+    preparing, go = threading.Event(), threading.Event()
+
+    class Ponders(ScriptedEngine):
+        def prepare(self, request: JobRequest) -> Prompt:
+            preparing.set()
+            assert go.wait(10)
+            return super().prepare(request)
+
+    worker = make_worker(Ponders())
+    job_id = admit(store, "long " * 2000)
+    worker.run(job_id)
+    assert preparing.wait(5)
+    worker.cancel(job_id)
+    assert wait_until_final(store, job_id).status is Status.CANCELED
+    go.set()
+    assert worker.drain(5)
+
+
+def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published: str) -> None:
+    """A worker that has claimed a job, published some of it, and is never heard of again."""
+    claim = store.claim(job_id, "worker-0")
+    assert claim is not None
+    publish = script(client, "publish")
+    indexes = [keys.running("m"), keys.ended("m"), keys.service_time("m")]
+    tokens = json.dumps(list(published.encode()))
+    publish(
+        keys=[keys.job(job_id), keys.events(job_id), *indexes],
+        args=[job_id, claim.token, json.dumps({"text": published}), tokens, 0, len(published), ""],
+    )
+
+
+def wait_until_final(store: JobStore, job_id: str) -> Job:
+    deadline = time.monotonic() + 10
+    while not (job := store.read(job_id)).status.is_final:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.01)
+    return job

@@ -11,7 +11,7 @@ from app.contract.errors import PromptTooLong
 from app.contract.jobs import FinishReason, Status
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Outcome, Sequence, Update
+from workers.batching.sequence import Earlier, Outcome, Sequence, Update
 
 
 class Collected:
@@ -183,3 +183,40 @@ def test_an_error_of_ours_keeps_its_code_and_fields() -> None:
     update = sequence.fail(PromptTooLong("too long", errors={"prompt": ["too long"]}))
     assert update.outcome is not None and update.outcome.error is not None
     assert (update.outcome.error.code, update.outcome.error.errors) == ("prompt_too_long", {"prompt": ["too long"]})
+
+
+def test_while_one_is_tried_alone_the_others_wait_and_go_on_afterwards(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    passed = threading.Event()
+    loop.submit(Sequence("held", prompt("abcdef", length=1)))
+    loop.hold_others("tried", tokens=3, on_passed=passed.set)
+    loop.submit(Sequence("tried", prompt("uvwxyz", length=1)))
+    loop.start()
+    assert passed.wait(5)
+    collected.wait_for("tried")
+    assert "held" not in collected.outcomes
+    assert all(slots == [(1, 1)] for slots in engine.steps if slots), "only the slot of the one on trial steps"
+    loop.release_others()
+    collected.wait_for("held")
+    assert collected.texts == {"held": "abcdef", "tried": "uvwxyz"}
+
+
+def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
+    loop.submit(Sequence("held", prompt("abcdef", length=1)))
+    loop.hold_others("never comes", tokens=None, on_passed=lambda: None)
+    loop.start()
+    loop.cancel("held")
+    collected.wait_for("held")
+    assert collected.outcomes["held"][0].status is Status.CANCELED
+
+
+def test_a_sequence_goes_on_behind_earlier_tokens_as_if_nothing_had_happened(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    before = Earlier(tokens=list(b"abc"), pieces=[b"a", b"b", b"c"], text="abc")
+    loop.submit(Sequence("s", prompt("abcdef", length=20), earlier=before))
+    loop.start()
+    collected.wait_for("s")
+    assert collected.texts["s"] == "def"
+    assert engine.steps[:2] == [[(0, 16)], [(0, 7)]], "20 tokens of the prompt and 3 earlier ones, in chunks"

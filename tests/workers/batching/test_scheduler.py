@@ -83,3 +83,23 @@ def test_an_engine_that_cannot_move_keeps_its_holes() -> None:
     a, _ = start(scheduler, "a", "b")
     scheduler.remove(a)
     assert all(scheduler.hole_to_close() is None for _ in range(3 * HOLE_STEPS))
+
+
+def test_one_alone_steps_while_the_others_keep_their_slots() -> None:
+    scheduler = make()
+    a, b = start(scheduler, "a", "b")
+    decode(a)
+    scheduler.alone = "b"
+    assert [sequence.id for sequence, _ in scheduler.plan()] == ["b"]
+    assert [s.slot for s in (a, b)] == [0, 1]
+    scheduler.alone = None
+    assert [sequence.id for sequence, _ in scheduler.plan()] == ["a", "b"]
+
+
+def test_there_is_nothing_to_do_while_the_one_that_may_step_is_still_to_come() -> None:
+    scheduler = make()
+    start(scheduler, "a")
+    scheduler.alone = "b"
+    assert not scheduler.has_work
+    start(scheduler, "b")
+    assert scheduler.has_work

@@ -1,0 +1,84 @@
+"""A sequence that goes on after what an earlier attempt has published: no token twice, no character twice."""
+
+import pytest
+
+from app.contract.jobs import FinishReason, Status
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.sequence import Earlier, Sequence
+from workers.engines.base import Prompt, Sampled
+
+
+def earlier(text: str, *, published: str | None = None) -> Earlier:
+    pieces = [bytes([byte]) for byte in text.encode()]
+    return Earlier(tokens=[piece[0] for piece in pieces], pieces=pieces, text=text if published is None else published)
+
+
+def seated(made: Prompt, before: Earlier | None = None) -> Sequence:
+    sequence = Sequence("s", made, earlier=before)
+    sequence.slot = 0
+    return sequence
+
+
+def say(sequence: Sequence, text: str) -> str:
+    """Sample the bytes of `text` one by one; returns what is published of them."""
+    updates = [sequence.advance(Sampled(token=byte, piece=bytes([byte])), 1000) for byte in text.encode()]
+    return "".join(update.text for update in updates)
+
+
+def test_earlier_tokens_are_prefilled_like_the_prompts_and_then_one_is_sampled() -> None:
+    sequence = seated(prompt("", length=3), earlier("ab"))
+    first = sequence.next_chunk(4)
+    assert (list(first.tokens), first.position, first.samples) == ([1, 1, 1, 97], 0, False)
+    sequence.position += 4
+    second = sequence.next_chunk(4)
+    assert (list(second.tokens), second.position, second.samples) == ([98], 4, True)
+    assert list(second.generated) == [97, 98]
+    sequence.position += 1
+    assert not sequence.is_prefilling
+
+
+def test_each_token_is_counted_once() -> None:
+    sequence = seated(prompt("", length=3), earlier("ab"))
+    assert say(sequence, "cd") == "cd"
+    assert (sequence.usage.prompt_tokens, sequence.usage.completion_tokens, sequence.new_tokens) == (3, 4, 2)
+
+
+def test_earlier_tokens_count_against_max_tokens() -> None:
+    sequence = seated(prompt("", max_tokens=4), earlier("abc"))
+    update = sequence.advance(Sampled(token=100, piece=b"d"), 1000)
+    assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(("before", "published", "after", "text"), [("ab", "a", "c", "bc"), ("xb", "x", "ST", "")])
+def test_what_could_begin_a_stop_string_is_still_held_back(before: str, published: str, after: str, text: str) -> None:
+    sequence = seated(prompt("", stop=("bST",)), earlier(before, published=published))
+    assert say(sequence, after) == text
+
+
+def test_half_a_character_waits_for_its_other_half() -> None:
+    half = Earlier(tokens=[1], pieces=["é".encode()[:1]], text="")
+    sequence = seated(prompt(""), half)
+    assert sequence.advance(Sampled(token=2, piece="é".encode()[1:]), 1000).text == "é"
+
+
+def test_an_echoed_prompt_is_not_echoed_again() -> None:
+    made = Prompt(tokens=[1], sampling=prompt("").sampling, echo_text="prompt ")
+    assert say(seated(made, earlier("a", published="prompt a")), "b") == "b"
+
+
+@pytest.mark.parametrize(
+    ("before", "published", "sampling", "reason", "rest"),
+    [
+        ("abcd", "abcd", {"max_tokens": 4}, FinishReason.LENGTH, ""),
+        ("abcS", "abc", {"max_tokens": 4, "stop": ("ST",)}, FinishReason.LENGTH, "S"),
+        ("abcS", "abcS", {"max_tokens": 4, "stop": ("ST",)}, FinishReason.LENGTH, ""),
+        ("abST", "ab", {"stop": ("ST",)}, FinishReason.STOP, ""),
+    ],
+    ids=["whole", "tail held back", "tail published with the last words", "stopped"],
+)
+def test_a_sequence_whose_worker_died_between_its_last_token_and_its_end_ends_at_once(
+    before: str, published: str, sampling: dict[str, object], reason: FinishReason, rest: str
+) -> None:
+    update = seated(prompt("", **sampling), earlier(before, published=published)).interrupted()
+    assert update is not None and update.outcome is not None
+    assert (update.outcome.status, update.outcome.finish_reason, update.text) == (Status.SUCCEEDED, reason, rest)
