@@ -5,89 +5,28 @@ others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, a
 everything is kept and sent again: `lua/publish.lua` writes each delta once however often it is sent.
 """
 
-import json
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import redis
 
 from app.contract import keys
 from app.contract.event_stream import Published
-from app.contract.job_record import RECORD_FIELDS, outcome_fields
+from app.contract.job_record import RECORD_FIELDS
 from app.contract.job_store import Claim
-from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
+from app.contract.jobs import FinishReason, JobError, Metrics, Status, Usage
 from app.contract.redis_client import LoadedScript, RedisClient
-from workers.batching.sequence import Outcome, Sequence, Update
+from workers.batching.sequence import Update
+from workers.page import End, Page, delta_arguments, end_event, end_fields, end_of
 
 UNFOLLOWED_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Delta:
-    """One entry of the event stream, frozen once composed: it is sent again unchanged until Redis has confirmed it."""
-
-    text: str
-    tokens: list[int]
-    logprobs: list[TokenLogprob]
-    tokens_before: int
-
-
-@dataclass(slots=True, eq=False)
-class _Page:
-    """What is known, and not yet written, of one running job."""
-
-    claim: Claim
-    followed: bool
-    text: str = ""
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    composed_tokens: int = 0
-    unsent: list[_Delta] = field(default_factory=list)
-    written: list[_Delta] = field(default_factory=list)
-    written_at: float = 0.0
-    end: "_End | None" = None
-    leaves: bool = False  # this worker is leaving: the job goes back into the queue
-    first_token_seconds: float | None = None  # after the job's creation, where an earlier attempt wrote the first
-    on_closed: Callable[[], None] = lambda: None
-    closed: threading.Event = field(default_factory=threading.Event)
-
-    def set_end(self, end: "_End") -> None:
-        """The first end counts."""
-        if self.end is None:
-            self.end = end
-
-    def take_over(self, published: Published) -> None:
-        """What another worker has written stands as written."""
-        for delta in published.deltas:
-            self.written.append(_Delta(delta.text, list(delta.tokens), list(delta.logprobs), self.composed_tokens))
-            self.composed_tokens += len(delta.tokens)
-        if published.first_at is not None:
-            self.first_token_seconds = max(0.0, published.first_at - self.claim.created_at)
-
-    def compose(self) -> None:
-        """Freeze what has come since the last round."""
-        if self.text or self.tokens:
-            self.unsent.append(_Delta(self.text, self.tokens, self.logprobs, self.composed_tokens))
-            self.composed_tokens += len(self.tokens)
-            self.text, self.tokens, self.logprobs = "", [], []
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
-    status: Status
-    finish_reason: FinishReason | None
-    usage: Usage
-    metrics: Metrics
-    error: JobError | None = None
-    embeddings: list[list[float]] | None = None
 
 
 class Publisher:
@@ -111,7 +50,7 @@ class Publisher:
         self._ttl_seconds = ttl_seconds
         self._on_fenced = on_fenced
         self._give_back = give_back
-        self._pages: dict[str, _Page] = {}
+        self._pages: dict[str, Page] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
@@ -121,7 +60,7 @@ class Publisher:
         """Begin a job, or go on with one of which something is `published`; when its outcome is written, or another
         worker's to write, the event is set and `on_closed` called, from the publisher's thread.
         """
-        page = _Page(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
+        page = Page(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
         if published is not None:
             page.take_over(published)
         self._pages[claim.job_id] = page
@@ -152,7 +91,7 @@ class Publisher:
         if page is None:
             return
         failed = error is not None
-        end = _End(
+        end = End(
             status=Status.FAILED if failed else Status.SUCCEEDED,
             finish_reason=FinishReason.ERROR if failed else None,
             usage=usage or Usage(),
@@ -167,7 +106,7 @@ class Publisher:
         """End a job that is not a sequence yet, or never will be. What has been published of it stays."""
         page = self._pages.get(job_id)
         if page is not None:
-            end = _End(
+            end = End(
                 status=Status.CANCELED,
                 finish_reason=FinishReason.CANCELED,
                 usage=Usage(completion_tokens=page.composed_tokens),
@@ -201,7 +140,7 @@ class Publisher:
             page.tokens += update.tokens
             page.logprobs += update.logprobs
             if update.outcome is not None:
-                page.end = _end(page, update.sequence, update.outcome)
+                page.end = end_of(page, update.sequence, update.outcome)
 
     def _write_due(self) -> bool:
         """Write every page that is due. False: Redis did not take it, try again."""
@@ -219,7 +158,7 @@ class Publisher:
             return False
         return True
 
-    def _write(self, pages: Collection[_Page]) -> None:
+    def _write(self, pages: Collection[Page]) -> None:
         calls = [(page, arguments) for page in pages for arguments in self._calls(page)]
         verdicts = self._run_scripts(calls)
         sent = [page for page, _ in calls]
@@ -234,7 +173,7 @@ class Publisher:
             if page.end is not None or page.leaves or is_fenced:
                 self._close(page, is_fenced=is_fenced)
 
-    def _run_scripts(self, calls: list[tuple[_Page, list[str | int]]]) -> list[Any]:
+    def _run_scripts(self, calls: list[tuple[Page, list[str | int]]]) -> list[Any]:
         """All calls of `publish.lua` in one round trip, and one hint for the jobs that go on."""
         going_on = dict.fromkeys(page.claim.job_id for page, _ in calls if page.end is None)
         if len(calls) == 1 and not going_on:  # a pipeline of one costs more than it saves
@@ -249,7 +188,7 @@ class Publisher:
                 pipe.publish(keys.HINTS_CHANNEL, ",".join(going_on))
             return self._script.execute(pipe)[: len(calls)]
 
-    def _close(self, page: _Page, *, is_fenced: bool) -> None:
+    def _close(self, page: Page, *, is_fenced: bool) -> None:
         self._pages.pop(page.claim.job_id, None)
         if is_fenced:
             logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
@@ -257,81 +196,21 @@ class Publisher:
         page.closed.set()
         page.on_closed()
 
-    def _keys(self, page: _Page) -> list[str]:
+    def _keys(self, page: Page) -> list[str]:
         job_id, model = page.claim.job_id, self._model
         return [keys.job(job_id), keys.events(job_id), keys.running(model), keys.ended(model), keys.service_time(model)]
 
-    def _calls(self, page: _Page) -> list[list[str | int]]:
+    def _calls(self, page: Page) -> list[list[str | int]]:
         """The arguments of `publish.lua`, one list per unsent delta; the last one carries the end."""
         head: list[str | int] = [page.claim.job_id, page.claim.token]
-        deltas: list[list[str | int]] = [_delta_arguments(delta) for delta in page.unsent]
+        deltas: list[list[str | int]] = [delta_arguments(delta) for delta in page.unsent]
         if page.end is None:
             return [[*head, *delta, ""] for delta in deltas]
         last = deltas.pop() if deltas else ["", "[]", page.composed_tokens, page.composed_tokens]
         hint = [keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
-        end = [_end_event(page.end), self._ttl_seconds, *hint, *_end_fields(page)]
+        end = [end_event(page.end), self._ttl_seconds, *hint, *end_fields(page)]
         return [*([*head, *delta, ""] for delta in deltas), [*head, *last, *end]]
 
 
-def _is_due(page: _Page, now: float) -> bool:
+def _is_due(page: Page, now: float) -> bool:
     return page.followed or page.end is not None or page.leaves or now - page.written_at >= UNFOLLOWED_SECONDS
-
-
-def _delta_arguments(delta: _Delta) -> list[str | int]:
-    data: dict[str, object] = {"text": delta.text}
-    if delta.logprobs:
-        data["logprobs"] = [asdict(entry) for entry in delta.logprobs]
-    after = delta.tokens_before + len(delta.tokens)
-    return [_json(data), _json(delta.tokens), delta.tokens_before, after]
-
-
-def _end_event(end: _End) -> str:
-    data: dict[str, object] = {
-        "status": end.status,
-        "finish_reason": end.finish_reason,
-        "usage": asdict(end.usage),
-        "error": None if end.error is None else asdict(end.error),
-    }
-    return _json({name: value for name, value in data.items() if value is not None})
-
-
-def _end_fields(page: _Page) -> list[str]:
-    """The outcome as field, value, field, value, ... of the job record."""
-    end = page.end
-    assert end is not None
-    deltas = page.written + page.unsent
-    logprobs = [entry for delta in deltas for entry in delta.logprobs]
-    output = Output(
-        text="".join(delta.text for delta in deltas),
-        finish_reason=end.finish_reason,
-        logprobs=logprobs or None,
-        embeddings=end.embeddings,
-    )
-    fields = outcome_fields(end.status, output=output, usage=end.usage, metrics=end.metrics, error=end.error)
-    return [part for pair in fields.items() for part in pair]
-
-
-def _end(page: _Page, sequence: Sequence, outcome: Outcome) -> _End:
-    claim = page.claim
-    ended_at, first_at = sequence.ended_at or time.monotonic(), sequence.first_token_at
-    first_token_seconds = page.first_token_seconds
-    if first_token_seconds is None and first_at is not None:
-        first_token_seconds = claim.queue_seconds + first_at - sequence.submitted_at
-    decoded = sequence.new_tokens - 1
-    decoding_seconds = ended_at - first_at if first_at else 0.0
-    metrics = Metrics(
-        queue_seconds=round(claim.queue_seconds, 6),
-        time_to_first_token_seconds=None if first_token_seconds is None else round(first_token_seconds, 6),
-        tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,
-    )
-    return _End(
-        status=outcome.status,
-        finish_reason=outcome.finish_reason,
-        usage=sequence.usage,
-        metrics=metrics,
-        error=outcome.error,
-    )
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

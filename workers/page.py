@@ -1,0 +1,133 @@
+"""What the publisher knows of one running job, and how that is written for `lua/publish.lua`."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from app.contract.event_stream import Published
+from app.contract.job_record import outcome_fields
+from app.contract.job_store import Claim
+from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
+from workers.batching.sequence import Outcome, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One entry of the event stream, frozen once composed: it is sent again unchanged until Redis has confirmed it."""
+
+    text: str
+    tokens: list[int]
+    logprobs: list[TokenLogprob]
+    tokens_before: int
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """What is known, and not yet written, of one running job."""
+
+    claim: Claim
+    followed: bool
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    composed_tokens: int = 0
+    unsent: list[Delta] = field(default_factory=list)
+    written: list[Delta] = field(default_factory=list)
+    written_at: float = 0.0
+    end: "End | None" = None
+    leaves: bool = False  # this worker is leaving: the job goes back into the queue
+    first_token_seconds: float | None = None  # after the job's creation, where an earlier attempt wrote the first
+    on_closed: Callable[[], None] = lambda: None
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def set_end(self, end: "End") -> None:
+        """The first end counts."""
+        if self.end is None:
+            self.end = end
+
+    def take_over(self, published: Published) -> None:
+        """What another worker has written stands as written."""
+        for delta in published.deltas:
+            self.written.append(Delta(delta.text, list(delta.tokens), list(delta.logprobs), self.composed_tokens))
+            self.composed_tokens += len(delta.tokens)
+        if published.first_at is not None:
+            self.first_token_seconds = max(0.0, published.first_at - self.claim.created_at)
+
+    def compose(self) -> None:
+        """Freeze what has come since the last round."""
+        if self.text or self.tokens:
+            self.unsent.append(Delta(self.text, self.tokens, self.logprobs, self.composed_tokens))
+            self.composed_tokens += len(self.tokens)
+            self.text, self.tokens, self.logprobs = "", [], []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    status: Status
+    finish_reason: FinishReason | None
+    usage: Usage
+    metrics: Metrics
+    error: JobError | None = None
+    embeddings: list[list[float]] | None = None
+
+
+def delta_arguments(delta: Delta) -> list[str | int]:
+    data: dict[str, object] = {"text": delta.text}
+    if delta.logprobs:
+        data["logprobs"] = [asdict(entry) for entry in delta.logprobs]
+    after = delta.tokens_before + len(delta.tokens)
+    return [_json(data), _json(delta.tokens), delta.tokens_before, after]
+
+
+def end_event(end: End) -> str:
+    data: dict[str, object] = {
+        "status": end.status,
+        "finish_reason": end.finish_reason,
+        "usage": asdict(end.usage),
+        "error": None if end.error is None else asdict(end.error),
+    }
+    return _json({name: value for name, value in data.items() if value is not None})
+
+
+def end_fields(page: Page) -> list[str]:
+    """The outcome as field, value, field, value, ... of the job record."""
+    end = page.end
+    assert end is not None
+    deltas = page.written + page.unsent
+    logprobs = [entry for delta in deltas for entry in delta.logprobs]
+    output = Output(
+        text="".join(delta.text for delta in deltas),
+        finish_reason=end.finish_reason,
+        logprobs=logprobs or None,
+        embeddings=end.embeddings,
+    )
+    fields = outcome_fields(end.status, output=output, usage=end.usage, metrics=end.metrics, error=end.error)
+    return [part for pair in fields.items() for part in pair]
+
+
+def end_of(page: Page, sequence: Sequence, outcome: Outcome) -> End:
+    claim = page.claim
+    ended_at, first_at = sequence.ended_at or time.monotonic(), sequence.first_token_at
+    first_token_seconds = page.first_token_seconds
+    if first_token_seconds is None and first_at is not None:
+        first_token_seconds = claim.queue_seconds + first_at - sequence.submitted_at
+    decoded = sequence.new_tokens - 1
+    decoding_seconds = ended_at - first_at if first_at else 0.0
+    metrics = Metrics(
+        queue_seconds=round(claim.queue_seconds, 6),
+        time_to_first_token_seconds=None if first_token_seconds is None else round(first_token_seconds, 6),
+        tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,
+    )
+    return End(
+        status=outcome.status,
+        finish_reason=outcome.finish_reason,
+        usage=sequence.usage,
+        metrics=metrics,
+        error=outcome.error,
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
