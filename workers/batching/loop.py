@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from workers.batching.scheduler import Scheduler
+from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
 from workers.engines.base import Engine
 
@@ -25,7 +25,9 @@ class BatchLoop:
     def __init__(self, engine: Engine, publish: Publish) -> None:
         self._engine = engine
         self._publish = publish
-        self._scheduler = Scheduler(engine.limits, moves_slots=engine.moves_slots)
+        self._scheduler = Scheduler(
+            engine.limits, keeps_order=engine.moves_slots, shares_prefixes=engine.shares_prefixes
+        )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stopping = False
         self._cells_when_idle = 0
@@ -106,7 +108,7 @@ class BatchLoop:
         """Take all commands; with nothing to run, wait for one. False: stop."""
         if not self._scheduler.has_work:
             if not self._scheduler.running:
-                self._cells_when_idle = self._engine.used_cells()
+                self._cells_when_idle = self._engine.used_cells() - self._scheduler.residents.cells
             self._commands.get()()
         while not self._commands.empty():
             self._commands.get()()
@@ -122,9 +124,19 @@ class BatchLoop:
                 self._leave(sequence)
 
     def _start_waiting(self) -> None:
-        for sequence in self._scheduler.admit():
-            assert sequence.slot is not None
-            self._engine.start(sequence.slot, sequence.prompt)
+        for copy in self._scheduler.admit():
+            sequence, slot = copy.sequence, _slot(copy.sequence)
+            if copy.source == slot:
+                self._engine.cut(slot, copy.tokens)
+            else:
+                self._engine.start(slot, sequence.prompt)
+                self._copy(copy)
+        for copy in self._scheduler.late_copies():
+            self._copy(copy)
+
+    def _copy(self, copy: Copy) -> None:
+        if copy.source is not None:
+            self._engine.copy(copy.source, _slot(copy.sequence), copy.tokens)
 
     def _close_hole(self) -> None:
         hole = self._scheduler.hole_to_close()
@@ -164,14 +176,20 @@ class BatchLoop:
             with contextlib.suppress(Exception):  # the failure is told already; freeing is tried for each
                 self._engine.release(sequence.slot, sequence.prompt)
         self._engine.reset()
+        self._scheduler.residents.clear()
 
     def _leave(self, sequence: Sequence) -> None:
-        self._engine.release(sequence.slot, sequence.prompt)
-        self._scheduler.remove(sequence)
+        stays = self._scheduler.remove(sequence)
+        self._engine.release(None if stays else sequence.slot, sequence.prompt)
 
     def _ended(self, sequence: Sequence) -> Update:
         self._engine.release(None, sequence.prompt)
         return Update(sequence=sequence, outcome=sequence.outcome)
+
+
+def _slot(sequence: Sequence) -> int:
+    assert sequence.slot is not None
+    return sequence.slot
 
 
 def _nothing() -> None:

@@ -1,28 +1,56 @@
 """Who runs in the next step, and where. Pure: it moves plain objects and knows no model.
 
-Rows go in by ascending slot and slots stay dense: with one KV stream per slot, llama.cpp runs a batch in one piece only
-where the slots are ascending and consecutive (8 sequences in slots 0-7: 254 tok/s, in slots 0, 4, 8...: 158).
+Rows go in by ascending slot, and the slots of running sequences stay one block: with one KV stream per slot, llama.cpp
+runs a batch in one piece only where the slots are ascending and consecutive (8 sequences in slots 0-7: 254 tok/s, in
+slots 0, 4, 8...: 158). So a newcomer takes a hole in the block or a slot at its edge.
 """
 
-import heapq
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+from workers.batching.residents import MIN_SHARED_TOKENS, Residents, common_prefix
 from workers.batching.sequence import Sequence
 from workers.engines.base import Chunk, Limits
 
 HOLE_STEPS = 8  # a hole this old is closed: a move costs a fraction of a step, a newcomer may fill the hole for nothing
 
 
-class Scheduler:
-    """Sequences waiting for a slot, and sequences that hold one."""
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The first `tokens` cells of the slot `source` are what the cache of the sequence begins with; it may be the
+    sequence's own slot, whose other cells go. source None: it begins with nothing.
+    """
 
-    def __init__(self, limits: Limits, *, moves_slots: bool = False) -> None:
+    sequence: Sequence
+    source: int | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Donor:
+    """A running sequence whose first `shared` tokens another one waits for."""
+
+    sequence: Sequence
+    shared: int
+
+
+class Scheduler:
+    """Sequences waiting for a slot, and sequences that hold one.
+
+    keeps_order: the slots of running sequences shall be one block. shares_prefixes: the engine can copy and cut caches.
+    """
+
+    def __init__(self, limits: Limits, *, keeps_order: bool = False, shares_prefixes: bool = False) -> None:
         self._limits = limits
-        self._moves_slots = moves_slots
+        self._keeps_order = keeps_order
+        self._shares_prefixes = shares_prefixes
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # by ascending slot
-        self._free = list(range(limits.slots))  # a heap: a newcomer takes the lowest
+        self._free = set(range(limits.slots))
+        self._donors: dict[str, _Donor] = {}  # by the id of who waits for them
         self._steps_with_hole = 0
+        self.residents = Residents()
         self.alone: str | None = None  # id of the one sequence that steps; the others keep their slots and wait
 
     @property
@@ -47,16 +75,26 @@ class Scheduler:
             self._waiting.remove(sequence)
         return gone
 
-    def admit(self) -> list[Sequence]:
-        """Give free slots to waiting sequences, first come first served; returns those that start now."""
-        started = []
+    def admit(self) -> Iterator[Copy]:
+        """Give free slots to waiting sequences, first come first served. Each copy is to be made before the next is
+        asked for: a later newcomer may take the slot it comes from.
+        """
         while self._waiting and self._free:
-            sequence = self._waiting.popleft()
-            sequence.slot = heapq.heappop(self._free)
-            started.append(sequence)
-        if started:
-            self._running = sorted((*self._running, *started), key=_slot)
-        return started
+            yield self._seat(self._waiting.popleft())
+
+    def late_copies(self) -> Iterator[Copy]:
+        """For sequences that have waited for another to compute what they share. To be made as those of `admit`."""
+        for sequence in [sequence for sequence in self._running if sequence.id in self._donors]:
+            donor = self._donors[sequence.id]
+            if donor.sequence.position >= donor.shared and donor.sequence in self._running:
+                yield self._copied(sequence, donor.sequence.slot, donor.shared)
+            elif donor.sequence not in self._running or self.alone == sequence.id:  # it has left, or is held
+                del self._donors[sequence.id]
+                slot, shared = self._longest_resident(sequence)
+                if shared >= MIN_SHARED_TOKENS:
+                    yield self._copied(sequence, slot, shared)
+                elif self.alone != sequence.id:
+                    self._wait_for_donor(sequence, MIN_SHARED_TOKENS)
 
     def plan(self) -> list[tuple[Sequence, Chunk]]:
         """The next step: one token for everyone who decodes, then prompts by arrival while the budget lasts."""
@@ -74,29 +112,103 @@ class Scheduler:
         planned.sort(key=lambda pair: pair[1].slot)
         return planned
 
-    def _stepping(self) -> list[Sequence]:
-        return [sequence for sequence in self._running if sequence.id == self.alone] if self.alone else self._running
-
-    def remove(self, sequence: Sequence) -> None:
-        """A running sequence leaves; its slot is free."""
+    def remove(self, sequence: Sequence) -> bool:
+        """A running sequence leaves; its slot is free. True: what its cache holds is of use, and stays there."""
+        slot = _slot(sequence)
         self._running.remove(sequence)
-        heapq.heappush(self._free, _slot(sequence))
+        self._free.add(slot)
+        self._donors.pop(sequence.id, None)
+        stays = self._shares_prefixes and sequence.position >= MIN_SHARED_TOKENS
+        if stays:
+            self.residents.leave(slot, sequence.computed)
+        return stays
 
     def hole_to_close(self) -> tuple[Sequence, int] | None:
         """(sequence in the highest slot, free slot below it) once a hole has lasted; the caller moves the cache."""
-        if not (self._moves_slots and self._running and self._free and self._free[0] < _slot(self._running[-1])):
+        hole = self._hole()
+        if hole is None:
             self._steps_with_hole = 0
             return None
         self._steps_with_hole += 1
-        return (self._running[-1], self._free[0]) if self._steps_with_hole > HOLE_STEPS else None
+        return (self._running[-1], hole) if self._steps_with_hole > HOLE_STEPS else None
 
     def moved(self, sequence: Sequence, target: int) -> None:
         """The cache of `sequence` lies in `target` now."""
-        source = _slot(sequence)
-        assert heapq.heappop(self._free) == target
-        heapq.heappush(self._free, source)
+        self._free.remove(target)
+        self._free.add(_slot(sequence))
+        self.residents.drop(target)
         sequence.slot = target
         self._running.sort(key=_slot)
+
+    def _stepping(self) -> list[Sequence]:
+        if not self.alone and not self._donors:
+            return self._running
+        return [s for s in self._running if self.alone in (None, s.id) and s.id not in self._donors]
+
+    def _hole(self) -> int | None:
+        if not (self._keeps_order and self._running):
+            return None
+        lowest, highest = _slot(self._running[0]), _slot(self._running[-1])
+        return next((slot for slot in range(lowest, highest) if slot in self._free), None)
+
+    def _seat(self, sequence: Sequence) -> Copy:
+        source, shared = self._longest_resident(sequence)
+        waits = self._wait_for_donor(sequence, max(shared + 1, MIN_SHARED_TOKENS))
+        slot = self._choose_slot(None if waits else source, shared)
+        if (slot != source and shared < MIN_SHARED_TOKENS) or waits:
+            source = None
+        self._free.remove(slot)
+        self.residents.drop(slot)
+        sequence.slot = slot
+        self._running = sorted((*self._running, sequence), key=_slot)
+        return Copy(sequence) if source is None else self._copied(sequence, source, shared)
+
+    def _copied(self, sequence: Sequence, source: int | None, shared: int) -> Copy:
+        self._donors.pop(sequence.id, None)
+        if source in self._free:
+            self.residents.touch(source)
+        sequence.begin_with(shared)
+        return Copy(sequence, source, shared)
+
+    def _longest_resident(self, sequence: Sequence) -> tuple[int | None, int]:
+        if not self._shares(sequence):
+            return None, 0
+        slot, shared = self.residents.best(sequence.prefix)
+        return slot, min(shared, len(sequence.prefix) - 1)  # the last token is computed: it samples
+
+    def _wait_for_donor(self, sequence: Sequence, least: int) -> bool:
+        """Wait for the running sequence that will have the longest common prefix, if it has `least` tokens."""
+        if not self._shares(sequence) or self.alone == sequence.id:
+            return False
+        candidates = [other for other in self._running if other is not sequence and other.id not in self._donors]
+        found = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]
+        best = max(found, key=lambda donor: (donor.shared, donor.sequence.position), default=None)
+        if best is None or best.shared < least:
+            return False
+        self._donors[sequence.id] = best
+        return True
+
+    def _shares(self, sequence: Sequence) -> bool:
+        return self._shares_prefixes and sequence.may_skip_prefill
+
+    def _choose_slot(self, source: int | None, shared: int) -> int:
+        """The slot that holds the prefix already, where it is no pity for the rest of what it holds; else the one with
+        which least is lost.
+        """
+        candidates = self._candidates()
+        fits = source in candidates and 2 * shared >= len(self.residents.tokens(source))
+        if source is not None and (fits or candidates == [source]):
+            return source
+        return min((slot for slot in candidates if slot != source), key=self.residents.age)
+
+    def _candidates(self) -> list[int]:
+        """Free slots that keep the running ones together: holes, else the edges, else (nobody runs) any."""
+        free = sorted(self._free)
+        if not (self._keeps_order and self._running):
+            return free
+        lowest, highest = _slot(self._running[0]), _slot(self._running[-1])
+        holes = [slot for slot in free if lowest < slot < highest]
+        return holes or [slot for slot in free if slot in (lowest - 1, highest + 1)]
 
 
 def _slot(sequence: Sequence) -> int:

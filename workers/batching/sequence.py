@@ -71,6 +71,26 @@ class Sequence:
             self._resume(earlier)
 
     @property
+    def prefix(self) -> list[int]:
+        """The tokens to prefill: the prompt's, and earlier ones."""
+        return self._prefix
+
+    @property
+    def computed(self) -> list[int]:
+        """The tokens whose keys and values are in the cache."""
+        return [*self.prompt.tokens, *self.generated][: self.position]
+
+    @property
+    def may_skip_prefill(self) -> bool:
+        """Prefixes are no use where the logits of the prompt itself are asked for."""
+        return self._echoed or not (self.prompt.sampling.echo and self.prompt.sampling.logprobs is not None)
+
+    def begin_with(self, tokens: int) -> None:
+        """So many tokens of the prefix are in the cache already."""
+        self.position = tokens
+        self.cached_tokens = min(tokens, len(self.prompt.tokens))
+
+    @property
     def is_prefilling(self) -> bool:
         return self.position < len(self._prefix)
 

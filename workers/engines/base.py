@@ -122,8 +122,21 @@ class Engine(ABC):
 
     moves_slots: ClassVar[bool] = False
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Do `copy` and `cut` work? Then the cells of a sequence that has ended stay until its slot is needed."""
+        return False
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """The first `tokens` cells of the slot `source` become all that `target` holds. `source` keeps what it has."""
+        raise NotImplementedError  # pragma: no cover - only called where shares_prefixes is set
+
+    def cut(self, slot: int, tokens: int) -> None:
+        """Forget all but the first `tokens` cells of a slot, in which a sequence starts that begins with them."""
+        raise NotImplementedError  # pragma: no cover - only called where shares_prefixes is set
+
     def release(self, slot: int | None, prompt: Prompt) -> None:  # noqa: B027 - optional hook
-        """The sequence has ended (slot None: it never started): free the slot's cells and `prompt.state`."""
+        """The sequence has ended: free the slot's cells (slot None: it has none, or they stay) and `prompt.state`."""
 
     def reset(self) -> None:  # noqa: B027 - optional hook
         """After a failed step: forget every slot."""

@@ -16,13 +16,19 @@ def prompt(completion: str, *, length: int = 3, **sampling: Any) -> Prompt:
 
 
 class ScriptedEngine(Engine):
-    """Keeps the law of the cache: a token's position is the number of cells its slot holds."""
+    """Keeps the law of the cache: a token's position is the number of cells its slot holds, and whoever samples has its
+    own tokens in them.
+    """
 
     moves_slots: ClassVar[bool] = True
 
-    def __init__(self, *, slots: int = 4, context_tokens: int = 64, max_batched_tokens: int = 16) -> None:
+    def __init__(
+        self, *, slots: int = 4, context_tokens: int = 64, max_batched_tokens: int = 16, shares_prefixes: bool = False
+    ) -> None:
         self._limits = Limits(slots=slots, context_tokens=context_tokens, max_batched_tokens=max_batched_tokens)
-        self.cells: dict[int, int] = {}
+        self._shares_prefixes = shares_prefixes
+        self.cells: dict[int, list[int]] = {}
+        self.copied: list[tuple[int, int, int]] = []  # (source, target, tokens)
         self.steps: list[list[tuple[int, int]]] = []  # (slot, tokens) of every step
         self.moves: list[tuple[int, int]] = []
         self.fail_next_step: Exception | None = None
@@ -39,8 +45,8 @@ class ScriptedEngine(Engine):
         return [bytes([token]) for token in generated]
 
     def start(self, slot: int, prompt: Prompt) -> None:
-        assert slot not in self.cells, "the slot is taken"
-        self.cells[slot] = 0
+        assert slot not in self.cells or self._shares_prefixes, "the slot is taken"
+        self.cells[slot] = []
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         assert sum(len(chunk.tokens) for chunk in chunks) <= self._limits.max_batched_tokens
@@ -50,11 +56,12 @@ class ScriptedEngine(Engine):
             error, self.fail_next_step = self.fail_next_step, None
             raise error
         for chunk in chunks:
-            assert chunk.position == self.cells[chunk.slot], "a gap or an overlap in the cache"
-            self.cells[chunk.slot] += len(chunk.tokens)
+            assert chunk.position == len(self.cells[chunk.slot]), "a gap or an overlap in the cache"
+            self.cells[chunk.slot] += chunk.tokens
         return [self._sample(chunk) for chunk in chunks if chunk.samples]
 
     def _sample(self, chunk: Chunk) -> Sampled:
+        assert self.cells[chunk.slot] == [*chunk.prompt.tokens, *chunk.generated], "somebody else's tokens"
         at = len(chunk.generated)
         completion: bytes = chunk.prompt.state
         if at >= len(completion):
@@ -64,9 +71,21 @@ class ScriptedEngine(Engine):
         return Sampled(token=completion[at], piece=completion[at : at + 1])
 
     def move(self, source: int, target: int) -> None:
-        assert target not in self.cells
+        assert target not in self.cells or self._shares_prefixes
         self.cells[target] = self.cells.pop(source)
         self.moves.append((source, target))
+
+    @property
+    def shares_prefixes(self) -> bool:
+        return self._shares_prefixes
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        assert self.cells[target] == [] and len(self.cells[source]) >= tokens
+        self.cells[target] = self.cells[source][:tokens]
+        self.copied.append((source, target, tokens))
+
+    def cut(self, slot: int, tokens: int) -> None:
+        del self.cells[slot][tokens:]
 
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:
@@ -77,4 +96,4 @@ class ScriptedEngine(Engine):
         self.resets += 1
 
     def used_cells(self) -> int:
-        return sum(self.cells.values())
+        return sum(map(len, self.cells.values()))

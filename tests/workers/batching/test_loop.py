@@ -170,11 +170,12 @@ def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLo
 def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
+    loop.submit(Sequence("first", prompt("a" * 40, length=1, max_tokens=40)))
     loop.submit(Sequence("short", prompt("a", length=1)))
     loop.submit(Sequence("long", prompt("b" * 40, length=1, max_tokens=40)))
     loop.start()
-    collected.wait_for("short", "long")
-    assert engine.moves == [(1, 0)]
+    collected.wait_for("first", "short", "long")
+    assert engine.moves == [(2, 1)]
     assert collected.texts["long"] == "b" * 40
 
 

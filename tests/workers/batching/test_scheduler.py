@@ -7,14 +7,14 @@ from workers.engines.base import Limits
 
 
 def make(slots: int = 4, budget: int = 16, *, moves: bool = True) -> Scheduler:
-    return Scheduler(Limits(slots=slots, context_tokens=64, max_batched_tokens=budget), moves_slots=moves)
+    return Scheduler(Limits(slots=slots, context_tokens=64, max_batched_tokens=budget), keeps_order=moves)
 
 
 def start(scheduler: Scheduler, *names: str, length: int = 1) -> list[Sequence]:
     sequences = [Sequence(name, prompt("text", length=length)) for name in names]
     for sequence in sequences:
         scheduler.add(sequence)
-    scheduler.admit()
+    list(scheduler.admit())
     return sequences
 
 
@@ -23,15 +23,20 @@ def decode(sequence: Sequence) -> None:
     sequence.generated.append(7)
 
 
-def test_a_newcomer_takes_the_lowest_free_slot() -> None:
-    scheduler = make()
-    a, b, c = start(scheduler, "a", "b", "c")
-    assert [s.slot for s in (a, b, c)] == [0, 1, 2]
+def test_a_newcomer_takes_the_lowest_slot_that_keeps_the_running_ones_together() -> None:
+    scheduler = make(slots=8)
+    a, b, c, d = start(scheduler, "a", "b", "c", "d")
+    assert [s.slot for s in (a, b, c, d)] == [0, 1, 2, 3]
     scheduler.remove(a)
-    scheduler.remove(b)
-    (d,) = start(scheduler, "d")
-    assert d.slot == 0
-    assert [s.id for s in scheduler.running] == ["d", "c"]
+    scheduler.remove(c)
+    assert [s.slot for s in start(scheduler, "hole", "edge", "other edge")] == [2, 0, 4]
+
+
+def test_where_order_does_not_matter_a_newcomer_takes_any_slot() -> None:
+    scheduler = make(moves=False)
+    a, *_ = start(scheduler, "a", "b", "c")
+    scheduler.remove(a)
+    assert [s.slot for s in start(scheduler, "d", "e")] == [0, 3]
 
 
 def test_sequences_beyond_the_slots_wait_in_order() -> None:
@@ -39,7 +44,7 @@ def test_sequences_beyond_the_slots_wait_in_order() -> None:
     a, b, c, d = start(scheduler, "a", "b", "c", "d")
     assert (c.slot, d.slot) == (None, None)
     scheduler.remove(b)
-    assert scheduler.admit() == [c]
+    assert [copy.sequence for copy in scheduler.admit()] == [c]
     assert (a.slot, c.slot) == (0, 1)
 
 
@@ -66,22 +71,29 @@ def test_a_plan_is_ordered_by_slot_whatever_the_order_of_arrival() -> None:
 
 def test_only_a_hole_that_lasts_is_closed() -> None:
     scheduler = make()
-    a, b = start(scheduler, "a", "b")
-    scheduler.remove(a)
+    a, b, c = start(scheduler, "a", "b", "c")
+    scheduler.remove(b)
     for _ in range(HOLE_STEPS):
         assert scheduler.hole_to_close() is None
-    assert scheduler.hole_to_close() == (b, 0)
-    scheduler.moved(b, 0)
-    assert b.slot == 0
+    assert scheduler.hole_to_close() == (c, 1)
+    scheduler.moved(c, 1)
+    assert (a.slot, c.slot) == (0, 1)
     assert scheduler.hole_to_close() is None
-    (c,) = start(scheduler, "c")
-    assert c.slot == 1
+    (d,) = start(scheduler, "d")
+    assert d.slot == 2
+
+
+def test_slots_below_the_running_ones_are_no_hole() -> None:
+    scheduler = make()
+    a, _ = start(scheduler, "a", "b")
+    scheduler.remove(a)
+    assert all(scheduler.hole_to_close() is None for _ in range(3 * HOLE_STEPS))
 
 
 def test_an_engine_that_cannot_move_keeps_its_holes() -> None:
     scheduler = make(moves=False)
-    a, _ = start(scheduler, "a", "b")
-    scheduler.remove(a)
+    _, b, _ = start(scheduler, "a", "b", "c")
+    scheduler.remove(b)
     assert all(scheduler.hole_to_close() is None for _ in range(3 * HOLE_STEPS))
 
 

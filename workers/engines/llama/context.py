@@ -67,8 +67,18 @@ class Context:
 
     def move(self, source: int, target: int) -> None:
         """Whole sequences only: streams cannot share a part."""
+        self.forget(target)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
         self.forget(source)
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """The first cells of a slot, into an empty one."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
+        self.cut(target, tokens)
+
+    def cut(self, slot: int, tokens: int) -> None:
+        """Forget all but the first cells."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, tokens, _WHOLE)
 
     def forget(self, slot: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, _WHOLE, _WHOLE)

@@ -74,6 +74,16 @@ class LlamaEngine(Engine):
     def move(self, source: int, target: int) -> None:
         self._generation.move(source, target)
 
+    @property
+    def shares_prefixes(self) -> bool:
+        return self._model.has_whole_cache
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        self._generation.copy(source, target, tokens)
+
+    def cut(self, slot: int, tokens: int) -> None:
+        self._generation.cut(slot, tokens)
+
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:
             self._generation.forget(slot)

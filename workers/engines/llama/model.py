@@ -46,6 +46,13 @@ class Model:
         return self.metadata(f"{self.architecture}.attention.causal") != "false"
 
     @property
+    def has_whole_cache(self) -> bool:
+        """Does the cache hold every position, so that it can be cut anywhere? Recurrent states and windows cannot."""
+        pointer = self.pointer
+        recurrent = llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
+        return self.is_causal and not recurrent and not llama_cpp.llama_model_n_swa(pointer)
+
+    @property
     def cache_bytes_per_cell(self) -> int:
         """Keys and values of one token in all layers (f16)."""
         layers = llama_cpp.llama_model_n_layer(self.pointer)

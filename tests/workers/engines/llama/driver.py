@@ -93,11 +93,12 @@ def _take(run: Run, sampled: Any) -> None:
     run.over = len(run.tokens) >= run.prompt.sampling.max_tokens
 
 
-def finish(engine: Engine, runs: Sequence[Run], prefill: int = 512) -> list[Run]:
+def finish(engine: Engine, runs: Sequence[Run], prefill: int = 512, *, keep: bool = False) -> list[Run]:
+    """keep: leave the cells where they are."""
     while not all(run.over for run in runs):
         step(engine, runs, prefill)
     for run in runs:
-        engine.release(run.slot, run.prompt)
+        engine.release(None if keep else run.slot, run.prompt)
     return list(runs)
 
 

@@ -18,6 +18,7 @@ from tests.workers.engines.llama.driver import (
     request,
     step,
 )
+from workers.batching.residents import common_prefix
 from workers.engines.llama.engine import LlamaEngine
 from workers.model_source import _package_folder
 
@@ -88,6 +89,24 @@ def test_a_moved_sequence_goes_on_as_if_it_had_not_moved(engine: LlamaEngine) ->
         run.slot = target
     assert engine.used_cells() == before
     assert [run.text for run in finish(engine, runs)] == expected
+
+
+def test_a_copied_or_cut_prefix_gives_the_text_of_a_computed_one(engine: LlamaEngine) -> None:
+    prefix = " ".join(f"Line {number} says {number * number}." for number in range(20))
+    ends = [" Line 20 says", " The end.", " And then"]
+    whole = [complete(engine, prefix + end, max_tokens=16, **GREEDY).text for end in ends]
+    donor = begin(engine, [request(prefix + ends[0], max_tokens=16, **GREEDY)])[0]
+    finish(engine, [donor], keep=True)
+    assert engine.shares_prefixes
+    copied = begin(engine, [request(prefix + end, max_tokens=16, **GREEDY) for end in ends[1:]], first_slot=3)
+    for run in copied:
+        shared = common_prefix(donor.prompt.tokens, run.prompt.tokens)
+        engine.copy(donor.slot, run.slot, shared)
+        run.position = shared
+    again = begin(engine, [request(prefix + ends[0], max_tokens=16, **GREEDY)])[0]
+    again.position = len(again.prompt.tokens) - 1
+    engine.cut(donor.slot, again.position)
+    assert [run.text for run in finish(engine, [again, *copied])] == whole
 
 
 def test_a_released_slot_holds_no_cells(engine: LlamaEngine) -> None:

@@ -1,0 +1,172 @@
+"""Prefixes computed once: by whom, when, and what becomes of it when somebody leaves.
+
+The scripted engine fails whoever samples with another's tokens in its cache.
+"""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from app.contract.jobs import Status
+from app.contract.sampling import SamplingParams
+from tests.workers.batching.scripted_engine import ScriptedEngine
+from tests.workers.batching.test_loop import Collected
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import Sequence
+from workers.engines.base import Prompt
+
+SYSTEM = list(range(100, 140))  # 40 tokens
+
+
+def asks(*tokens: int, says: str = "ok", **sampling: object) -> Prompt:
+    return Prompt(tokens=[*SYSTEM, *tokens], sampling=SamplingParams(**sampling), state=says.encode())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(slots=4, context_tokens=1000, max_batched_tokens=16, shares_prefixes=True)
+
+
+@pytest.fixture
+def collected() -> Collected:
+    return Collected()
+
+
+@pytest.fixture
+def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
+    loop = BatchLoop(engine, collected.publish)
+    yield loop
+    loop.stop()
+
+
+def computed(engine: ScriptedEngine) -> int:
+    return sum(tokens for step in engine.steps for _, tokens in step)
+
+
+def test_those_who_come_together_wait_for_the_first_and_compute_only_what_is_their_own(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    sequences = [Sequence(f"s{number}", asks(number)) for number in range(4)]
+    for sequence in sequences:
+        loop.submit(sequence)
+    loop.start()
+    collected.wait_for(*(s.id for s in sequences))
+    assert [s.usage.cached_tokens for s in sequences] == [0, 40, 40, 40]
+    assert set(collected.texts.values()) == {"ok"}
+    assert computed(engine) == 41 + 3 * 1 + 4 * 2, "one prefix, four last tokens, two decodes each"
+
+
+def test_a_prefix_that_an_ended_sequence_left_is_used_where_it_lies(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.start()
+    first = Sequence("first", asks(1, says="yes"))
+    loop.submit(first)
+    collected.wait_for("first")
+    turn = Sequence("second", Prompt(tokens=[*SYSTEM, 1, *b"yes", 7], sampling=SamplingParams(), state=b"ok"))
+    loop.submit(turn)
+    collected.wait_for("second")
+    assert turn.usage.cached_tokens == 44, "the prompt and what was answered, but for the last token, never decoded"
+    assert (turn.slot, engine.copied) == (first.slot, [])
+
+
+def test_a_long_conversation_is_not_cut_for_somebody_with_the_same_beginning(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.start()
+    loop.submit(Sequence("long", asks(*range(200))))
+    collected.wait_for("long")
+    other = Sequence("other", asks(999))
+    loop.submit(other)
+    collected.wait_for("other")
+    assert (other.usage.cached_tokens, engine.copied) == (40, [(0, 1, 40)])
+    back = Sequence("back", asks(*range(201)))
+    loop.submit(back)
+    collected.wait_for("back")
+    assert back.usage.cached_tokens == 240
+
+
+def test_when_the_first_leaves_too_early_the_next_computes(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    sequences = [Sequence(f"s{number}", asks(number)) for number in range(3)]
+    for sequence in sequences:
+        loop.submit(sequence)
+
+    def cancel_in_the_middle(slot: int, prompt: Prompt) -> None:
+        start(slot, prompt)
+        if len(engine.cells) == 3:
+            loop.cancel("s0")
+
+    start, engine.start = engine.start, cancel_in_the_middle  # type: ignore[method-assign]
+    loop.start()
+    collected.wait_for("s0", "s1", "s2")
+    assert collected.outcomes["s0"][0].status is Status.CANCELED
+    assert (collected.texts["s1"], collected.texts["s2"]) == ("ok", "ok")
+    assert computed(engine) < 3 * 41
+
+
+def test_a_failed_step_leaves_nothing_that_could_be_shared(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.start()
+    loop.submit(Sequence("before", asks(1)))
+    collected.wait_for("before")
+    engine.fail_next_step = RuntimeError("a defect")
+    loop.submit(Sequence("fails", asks(2)))
+    collected.wait_for("fails")
+    after = Sequence("after", asks(3))
+    loop.submit(after)
+    collected.wait_for("after")
+    assert (after.usage.cached_tokens, collected.texts["after"]) == (0, "ok")
+
+
+def test_one_on_trial_does_not_wait_for_those_who_are_held(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.submit(Sequence("held", asks(1)))
+    loop.submit(Sequence("tried", asks(2)))
+    loop.hold_others("tried", tokens=None, on_passed=lambda: None)
+    loop.start()
+    collected.wait_for("tried")
+    assert "held" not in collected.outcomes
+    loop.release_others()
+    collected.wait_for("held")
+
+
+def test_whoever_asks_for_the_logits_of_the_prompt_computes_all_of_it(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.start()
+    sequences = [Sequence("plain", asks(1)), Sequence("explained", asks(1, echo=True, logprobs=1))]
+    for sequence in sequences:
+        loop.submit(sequence)
+        collected.wait_for(sequence.id)
+    assert sequences[1].usage.cached_tokens == 0
+
+
+def test_at_random_nobody_ever_samples_with_anothers_tokens(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    chance = random.Random(7)
+    loop.start()
+    ids, asked = [], 0
+    for number in range(300):
+        tokens = [chance.randrange(2) for _ in range(chance.choice([0, 1, 5, 40, 90]))]
+        sequence = Sequence(f"s{number}", asks(*tokens, says="x" * chance.randrange(1, 30), max_tokens=40))
+        loop.submit(sequence)
+        ids.append(sequence.id)
+        asked += len(sequence.prompt.tokens)
+        if chance.random() < 0.2:
+            loop.cancel(chance.choice(ids))
+        if chance.random() < 0.1:
+            collected.wait_for(*ids)
+    collected.wait_for(*ids)
+    statuses = {collected.outcomes[i][0].status for i in ids}
+    assert statuses <= {Status.SUCCEEDED, Status.CANCELED}
+    assert all(len(collected.outcomes[i]) == 1 for i in ids)
+    loop.stop()
+    held = sum(len(cells) for slot, cells in engine.cells.items())
+    assert held == loop._scheduler.residents.cells, "cells that nobody knows of have leaked"
+    assert computed(engine) < asked, "less than the prompts alone, with all the decoding"
