@@ -48,7 +48,7 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|hop
+bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove .venv and caches; models and data stay

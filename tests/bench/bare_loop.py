@@ -13,19 +13,20 @@ from typing import Any
 import llama_cpp as llama
 import numpy as np
 
+from workers.batching.residents import common_prefix
+
 BATCH = 512
-N_CTX = 512
 
 
 class Bare:
-    def __init__(self, path: str, sequences: int) -> None:
+    def __init__(self, path: str, sequences: int, cells: int) -> None:
         llama.llama_log_set(_SILENT, None)
         llama.llama_backend_init()
         self.model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
         self.vocab = llama.llama_model_get_vocab(self.model)
         self.vocabulary_size = llama.llama_vocab_n_tokens(self.vocab)
         params = llama.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = sequences * N_CTX, sequences, False
+        params.n_ctx, params.n_seq_max, params.kv_unified = sequences * cells, sequences, False
         params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
         self.context = llama.llama_init_from_model(self.model, params)
@@ -36,18 +37,29 @@ class Bare:
         buffer = (llama.llama_token * 4096)()
         return list(buffer[: llama.llama_tokenize(self.vocab, raw, len(raw), buffer, 4096, True, True)])
 
-    def run(self, prompts: list[list[int]], new_tokens: int) -> float:
-        """Seconds for all prompts, `new_tokens` each, all sequences together."""
-        llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
+    def run(self, prompts: list[list[int]], new_tokens: int, shared: int = 0) -> float:
+        """Seconds for all prompts, `new_tokens` each, all sequences together.
+
+        shared: tokens that all prompts begin with: computed once, and copied to every sequence.
+        """
+        memory = llama.llama_get_memory(self.context)
+        llama.llama_memory_clear(memory, True)
         started = time.perf_counter()
+        for start in range(0, shared, BATCH):
+            self.batch.n_tokens = 0
+            for position in range(start, min(shared, start + BATCH)):
+                self._put(0, prompts[0][position], position, wants_logits=False)
+            self._decode([])
+        for slot in range(1, len(prompts) if shared else 0):
+            llama.llama_memory_seq_cp(memory, 0, slot, -1, -1)
         last: list[int] = []
         pending = [(slot, tokens) for slot, tokens in enumerate(prompts)]
         while pending:  # whole prompts, as many as fit in one batch
             self.batch.n_tokens = 0
             ends = []
-            while pending and self.batch.n_tokens + len(pending[0][1]) <= BATCH:
+            while pending and self.batch.n_tokens + len(pending[0][1]) - shared <= BATCH:
                 slot, tokens = pending.pop(0)
-                for position, token in enumerate(tokens):
+                for position, token in enumerate(tokens[shared:], shared):
                     self._put(slot, token, position, wants_logits=position == len(tokens) - 1)
                 ends.append(self.batch.n_tokens - 1)
             last += self._decode(ends)
@@ -77,12 +89,14 @@ _SILENT = llama.llama_log_callback(lambda level, text, data: None)
 
 
 def main() -> None:
-    bare = Bare(sys.argv[1], int(sys.argv[2]))
+    bare = Bare(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         prompts = [bare.tokenize(text) for text in order["prompts"]]
-        print(bare.run(prompts, order["new_tokens"]), flush=True)
+        shared = min(common_prefix(prompts[0], each) for each in prompts) if order.get("shares_prefix") else 0
+        shared = min([shared, *(len(each) - 1 for each in prompts)])
+        print(bare.run(prompts, order["new_tokens"], shared), flush=True)
 
 
 if __name__ == "__main__":

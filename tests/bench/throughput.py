@@ -31,17 +31,21 @@ def body(prompt: str) -> Body:
 class BareLoop:
     process: "subprocess.Popen[str]"
 
-    def tokens_per_second(self, texts: list[str]) -> float:
+    def seconds(self, texts: list[str], new_tokens: int, *, shares_prefix: bool = False) -> float:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"prompts": texts, "new_tokens": NEW_TOKENS}) + "\n")
+        order = {"prompts": texts, "new_tokens": new_tokens, "shares_prefix": shares_prefix}
+        self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        return len(texts) * NEW_TOKENS / float(self.process.stdout.readline())
+        return float(self.process.stdout.readline())
+
+    def tokens_per_second(self, texts: list[str]) -> float:
+        return len(texts) * NEW_TOKENS / self.seconds(texts, NEW_TOKENS)
 
 
 @contextmanager
-def bare_loop() -> Iterator[BareLoop]:
+def bare_loop(sequences: int = max(CONCURRENCY), cells: int = 512) -> Iterator[BareLoop]:
     """The bare loop on the default model, in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.bare_loop", str(SMOLLM2_FILE), str(max(CONCURRENCY))]
+    command = [sys.executable, "-m", "tests.bench.bare_loop", str(SMOLLM2_FILE), str(sequences), str(cells)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline().strip() == "ready"
         try:
@@ -75,7 +79,7 @@ def _print_row(clients: int, ours: list[Result], theirs: list[float], streams: R
     latencies = [latency for result in ours for latency in result.latencies]
     errors = [error for result in (*ours, streams) for error in result.errors]
     print(
-        f"{clients:7}  {_spread(rates, 0):20} {_spread(theirs, 0):20} {_spread(ratios, 3):17} "
+        f"{clients:7}  {spread(rates, 0):20} {spread(theirs, 0):20} {spread(ratios, 3):17} "
         f"{statistics.median(r.requests_per_second for r in ours):6.2f}  "
         f"{percentile(latencies, 0.5):6.2f}/{percentile(latencies, 0.99):.2f} s   "
         f"{percentile(streams.first_tokens, 0.5):.3f}/{percentile(streams.first_tokens, 0.99):.3f} s",
@@ -83,6 +87,6 @@ def _print_row(clients: int, ours: list[Result], theirs: list[float], streams: R
     )
 
 
-def _spread(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
     low, high = min(values), max(values)
     return f"{statistics.median(values):.{digits}f} [{low:.{digits}f}-{high:.{digits}f}]"
