@@ -13,8 +13,9 @@
     │       ├── InvalidGrammar        422
     │       └── UnsupportedParameter  422
     ├── ServiceError                  the service cannot answer now
-    │   ├── QueueFull                 503
-    │   ├── NoWorker                  503
+    │   ├── NotAdmitted               503  no job was made
+    │   │   ├── QueueFull             503
+    │   │   └── NoWorker              503
     │   ├── TooManyWaiters            503
     │   ├── StoreUnavailable          503
     │   ├── ShuttingDown              503
@@ -107,11 +108,28 @@ class ServiceError(LLMAPIError):
     code, status, title = "service_error", 503, "Service unavailable"
 
 
-class QueueFull(ServiceError):
+class NotAdmitted(ServiceError):
+    """waiting: jobs of the model that are in line already."""
+
+    code, title = "not_admitted", "Not admitted"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: FieldErrors | None = None,
+        retry_after_seconds: int | None = None,
+        waiting: int = 0,
+    ) -> None:
+        super().__init__(detail, errors=errors, retry_after_seconds=retry_after_seconds)
+        self.waiting = waiting
+
+
+class QueueFull(NotAdmitted):
     code, title = "queue_full", "Queue full"
 
 
-class NoWorker(ServiceError):
+class NoWorker(NotAdmitted):
     code, title = "no_worker", "No worker"
 
 

@@ -110,18 +110,25 @@ class JobStore:
                 request.priority.step,
                 self._queues.message(job_id, request.priority),
                 "" if expires_in is None else f"{expires_in:.6f}",
-                _fingerprint(request) if idempotency_key else "",
+                _fingerprint(request, self._model) if idempotency_key else "",
+                ",".join(RECORD_FIELDS) if idempotency_key else "",
                 *(part for pair in record.items() for part in pair),
             ],
         )
         if verdict == "full":
-            raise QueueFull(f"{rest[0]} jobs wait already (jobs.max_queued); try again", retry_after_seconds=5)
+            raise QueueFull(
+                f"{rest[0]} jobs wait already (jobs.max_queued); try again", retry_after_seconds=5, waiting=rest[0]
+            )
         if verdict == "no_worker":
-            raise NoWorker(f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5)
+            raise NoWorker(
+                f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5, waiting=rest[0]
+            )
         if verdict == "conflict":
             raise Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
         if verdict == "same":
-            return self.read(rest[0])
+            earlier = job_from_record(rest)
+            assert earlier is not None, "admit.lua answers with a record that is there"
+            return earlier
         return Job(
             id=job_id,
             kind=request.kind,
@@ -258,7 +265,7 @@ def _digest(idempotency_key: str) -> str:
     return hashlib.sha256(idempotency_key.encode()).hexdigest()
 
 
-def _fingerprint(request: JobRequest) -> str:
-    """Of what is asked for; whether the answer is streamed does not make it another request."""
+def _fingerprint(request: JobRequest, model: str) -> str:
+    """Of what is asked of whom; whether the answer is streamed does not make it another request."""
     asked = {name: value for name, value in request.to_json().items() if name != "stream"}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([model, asked], sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@
 | `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
-| `llm:idempotency:<owner>:<digest>` | hash | the job made under an Idempotency-Key, and its request | as its job |
+| `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:reaper:<model>` | string | somebody has just looked after the jobs (`reaper`) | 0.9 s, or a pause |
 | `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |

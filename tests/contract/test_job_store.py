@@ -49,15 +49,18 @@ def test_a_full_queue_refuses_and_leaves_nothing_behind(store: JobStore, redis_u
     for _ in range(3):
         store.admit(request(), "me")
     before = raw(redis_url).dbsize()
-    with pytest.raises(QueueFull, match="3 jobs wait"):
+    with pytest.raises(QueueFull, match="3 jobs wait") as refusal:
         store.admit(request(), "me")
+    assert refusal.value.waiting == 3
     assert raw(redis_url).dbsize() == before
 
 
 def test_without_a_living_worker_a_job_is_refused(store: JobStore, redis_client: RedisClient) -> None:
+    store.admit(request(), "me")
     redis_client.delete(keys.alive("m"))
-    with pytest.raises(NoWorker):
+    with pytest.raises(NoWorker) as refusal:
         store.admit(request(), "me")
+    assert refusal.value.waiting == 1
 
 
 def test_admitting_the_same_id_again_makes_no_second_job(store: JobStore, redis_url: str) -> None:

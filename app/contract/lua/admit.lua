@@ -1,16 +1,27 @@
 -- Accept a job or refuse it, in one step: the record, its place in the queue and the broker's message appear together.
 -- KEYS: job, queued, owner's index, alive, broker list, expiring, idempotency key ('' = none)
 -- ARGV: id, max_queued (-1: no limit), priority step, Celery message, seconds it may wait ('' = for ever), fingerprint of
---       the request, then field/value pairs
--- Returns {"ok", created_at} | {"same", id} | {"conflict", id} | {"full", length} | {"no_worker"}
+--       the request, names of the record's fields (comma-separated; both '' without a key), then field/value pairs
+-- Returns {"ok", created_at} | {"same", values of the earlier job's record} | {"conflict"} | {"full", length} |
+--         {"no_worker", length}
+
+-- The record of the job that the key stands for, and the fingerprint of its request; nil where there is none.
+local function job_of_key(idempotency_key, fields)
+  local made = redis.call('HMGET', idempotency_key, 'record', 'fingerprint')
+  if not made[1] or redis.call('EXISTS', made[1]) == 0 then return nil end
+  local names = {}
+  for name in string.gmatch(fields, '[^,]+') do names[#names + 1] = name end
+  return redis.call('HMGET', made[1], unpack(names)), made[2]
+end
+
 local known = redis.call('HGET', KEYS[1], 'created_at')
 if known then return {'ok', known} end -- the same call once more, after its first answer was lost
 if KEYS[7] ~= '' then
-  local earlier = redis.call('HMGET', KEYS[7], 'job', 'fingerprint')
-  if earlier[1] then return {earlier[2] == ARGV[6] and 'same' or 'conflict', earlier[1]} end
+  local earlier, fingerprint = job_of_key(KEYS[7], ARGV[7])
+  if earlier then return fingerprint == ARGV[6] and {'same', unpack(earlier)} or {'conflict'} end
 end
-if redis.call('EXISTS', KEYS[4]) == 0 then return {'no_worker'} end
 local length = redis.call('ZCARD', KEYS[2])
+if redis.call('EXISTS', KEYS[4]) == 0 then return {'no_worker', length} end
 local limit = tonumber(ARGV[2])
 if limit >= 0 and length >= limit then return {'full', length} end
 
@@ -18,7 +29,7 @@ local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
 local microseconds = tonumber(time[1]) * 1e6 + tonumber(time[2])
 local place = string.format('%.0f', tonumber(ARGV[3]) * 3e15 + microseconds) -- exact below 2^53
-redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 7))
+redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 8))
 redis.call('ZADD', KEYS[2], place, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 if ARGV[5] ~= '' then
@@ -27,7 +38,8 @@ if ARGV[5] ~= '' then
   redis.call('ZADD', KEYS[6], expires_at, ARGV[1])
 end
 if KEYS[7] ~= '' then
-  redis.call('HSET', KEYS[7], 'job', ARGV[1], 'fingerprint', ARGV[6])
+  redis.call('DEL', KEYS[7]) -- with the time to live that a job which is gone has left
+  redis.call('HSET', KEYS[7], 'record', KEYS[1], 'fingerprint', ARGV[6])
   redis.call('HSET', KEYS[1], 'idempotency', KEYS[7])
 end
 redis.call('LPUSH', KEYS[5], ARGV[4])
