@@ -25,6 +25,8 @@ def embeddings(body: EmbeddingsBody) -> Response:
         texts=body.texts,
         priority=body.priority,
         timeout_seconds=dispatch.timeout_seconds(body),
+        expires_in_seconds=body.expires_in,
+        ttl_seconds=body.ttl,
     )
     job = dispatch.run(job_request, body.on_disconnect or OnDisconnect.CANCEL)
     rows = (job.output.embeddings if job.output else None) or []

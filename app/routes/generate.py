@@ -75,6 +75,8 @@ def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
         params=body.params,
         priority=body.priority,
         timeout_seconds=dispatch.timeout_seconds(body),
+        expires_in_seconds=body.expires_in,
+        ttl_seconds=body.ttl,
         stream=stream,
     )
 

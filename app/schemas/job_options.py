@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from app.contract.jobs import OnDisconnect, Priority
-from app.schemas.json_fields import RealNumber, Text
+from app.schemas.json_fields import RealNumber, Text, WholeNumber
 
 MIN_TIMEOUT_SECONDS = 1
 MAX_TIMEOUT_SECONDS = 86_400 * 7
@@ -14,10 +14,15 @@ MAX_TIMEOUT_SECONDS = 86_400 * 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """on_disconnect None: the endpoint's own habit. timeout None: the server's `jobs.timeout`."""
+    """timeout, expires_in, ttl: seconds of running, of waiting, and kept after the end.
+
+    None: the server's `jobs.timeout`, for ever, `jobs.ttl`, and the endpoint's own habit for `on_disconnect`.
+    """
 
     priority: Priority = Priority.NORMAL
     timeout: float | None = None
+    expires_in: float | None = None
+    ttl: int | None = None
     on_disconnect: OnDisconnect | None = None
 
 
@@ -32,6 +37,23 @@ class JobOptionsSchema(Schema):
         allow_none=True,
         validate=validate.Range(MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS),
         metadata={"description": "Seconds the job may run; never more than the server's jobs.timeout."},
+    )
+    expires_in = RealNumber(
+        allow_none=True,
+        validate=validate.Range(min=0, min_inclusive=False),
+        metadata={
+            "description": "Seconds the job may wait for its turn: it ends `expired` rather than start later. "
+            "Default: it waits as long as it takes.",
+            "exclusiveMinimum": 0,
+        },
+    )
+    ttl = WholeNumber(
+        allow_none=True,
+        validate=validate.Range(min=1),
+        metadata={
+            "description": "Seconds the job is kept after its end. Default, and never more than, the server's "
+            "jobs.ttl: a larger value is taken for that."
+        },
     )
     on_disconnect = fields.Enum(
         OnDisconnect,

@@ -75,7 +75,7 @@ def test_fields_beside_prompt_and_params_are_tolerated(client: FlaskClient, work
 
 
 def test_null_means_not_given(client: FlaskClient, worker: ScriptedWorker) -> None:
-    names = ("params", "priority", "details", "stream", "on_disconnect", "timeout")
+    names = ("params", "priority", "details", "stream", "on_disconnect", "timeout", "expires_in", "ttl")
     nothing: dict[str, Any] = dict.fromkeys(names)
     assert generate(client, **nothing).json == "Hello world"
 
