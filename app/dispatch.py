@@ -2,9 +2,9 @@
 
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from flask import abort, request
+from flask import Response, after_this_request, request
 
 from app.auth import current_owner
 from app.contract.errors import (
@@ -18,7 +18,6 @@ from app.contract.errors import (
 )
 from app.contract.job_store import new_job_id
 from app.contract.jobs import Job, JobRequest, OnDisconnect, Status
-from app.error_handlers import error_answer
 from app.request_parser import invalid_request
 from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
 from app.schemas.job_options import JobOptions
@@ -36,15 +35,26 @@ def timeout_seconds(options: JobOptions) -> float:
 
 
 def admit(job_request: JobRequest, job_id: str | None = None) -> Job:
-    """Raises QueueFull, NoWorker."""
-    return services().store.admit(job_request, current_owner(), job_id)
+    """Make a job, and let this request's answer, whatever it will be, say where the job is.
+
+    Raises QueueFull, NoWorker.
+    """
+    job = services().store.admit(job_request, current_owner(), job_id)
+    path = job_path(job.id)
+
+    def locate(response: Response) -> Response:
+        response.headers["Location"] = path
+        return response
+
+    after_this_request(locate)
+    return job
 
 
 def run(job_request: JobRequest, on_disconnect: OnDisconnect) -> Job:
     """Admit a job and wait for its success.
 
-    Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone. A job that outlasts the
-    wait goes on; the caller hears 504 and where to read it.
+    Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone, and WaitTimeout where the
+    job outlasts the wait: it goes on.
     """
     with services().waiters.expect(job_id := new_job_id()) as waiter:
         admit(job_request, job_id)
@@ -54,7 +64,7 @@ def run(job_request: JobRequest, on_disconnect: OnDisconnect) -> Job:
             services().store.cancel(job_id)
             raise
     if job is None:
-        _still_running(job_id)
+        raise WaitTimeout(f"the job has not ended yet and goes on; read it at {job_path(job_id)}")
     raise_unless_succeeded(job)
     return job
 
@@ -97,12 +107,6 @@ def documents(jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
     """The job objects of several jobs; their places in line cost one round trip."""
     positions = services().store.queue_positions(jobs)
     return [_JOB_SCHEMA.dump(JobView(job, position)) for job, position in zip(jobs, positions, strict=True)]
-
-
-def _still_running(job_id: str) -> NoReturn:
-    path = job_path(job_id)
-    error = WaitTimeout(f"the job has not ended yet and goes on; read it at {path}")
-    abort(error_answer(error, {"Location": path}))
 
 
 def _client_socket(on_disconnect: OnDisconnect) -> socket.socket | None:

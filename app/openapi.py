@@ -35,8 +35,14 @@ _MEANINGS = {
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 _CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-LOCATION = {"Location": {"schema": {"type": "string", "format": "uri-reference"}, "description": "Where the job is."}}
-_HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 503: _RETRY_AFTER, 504: LOCATION}
+LOCATION = {
+    "Location": {
+        "schema": {"type": "string", "format": "uri-reference"},
+        "description": "The job made by this request, `/jobs/{id}`: it can be read there, and followed under its "
+        "`/events`, also after this answer broke off.",
+    }
+}
+_HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 409: LOCATION, 500: LOCATION, 503: _RETRY_AFTER, 504: LOCATION}
 _BODIES: dict[str, dict[str, type[Schema]]] = {
     "Problem": {PROBLEM: ProblemSchema},
     "OpenAIError": {JSON: OpenAIErrorSchema},

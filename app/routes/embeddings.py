@@ -5,7 +5,7 @@ from flask import Response
 from app import dispatch
 from app.contract.jobs import JobRequest, Kind, OnDisconnect
 from app.json_answer import JSON, json_answer
-from app.openapi import Blueprint, answer
+from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
 
 blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
@@ -15,7 +15,11 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
     "POST",
     "/embeddings",
     body=EmbeddingsSchema,
-    answers={200: answer("One L2-normalised vector; for a list of texts a list of them.", {JSON: EMBEDDINGS_ANSWER})},
+    answers={
+        200: answer(
+            "One L2-normalised vector; for a list of texts a list of them.", {JSON: EMBEDDINGS_ANSWER}, LOCATION
+        )
+    },
     problems=(400, 409, 413, 422, 500, 503, 504),
 )
 def embeddings(body: EmbeddingsBody) -> Response:

@@ -7,7 +7,7 @@ from app.contract.jobs import JobRequest, Kind, OnDisconnect
 from app.json_answer import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.generate import GenerateBody, GenerateSchema
-from app.schemas.job import JobSchema, job_path
+from app.schemas.job import JobSchema
 
 blueprint = Blueprint("generate", __name__, description="Prompts go in, text comes out.")
 
@@ -23,6 +23,7 @@ _TEXT = {"type": "string"}
         200: answer(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
             {JSON: {"anyOf": [_TEXT, JobSchema]}, PLAIN_TEXT: _TEXT},
+            LOCATION,
         )
     },
     problems=_PROBLEMS,
@@ -51,6 +52,7 @@ def generate(body: GenerateBody) -> Response:
             "nothing else. The end of the response is the end of the text. What fails later comes as an event named "
             "`error` with a problem document.",
             {EVENT_STREAM: None},
+            LOCATION,
         ),
         202: answer("The job, accepted.", JobSchema, LOCATION),
     },
@@ -65,7 +67,7 @@ def agenerate(body: GenerateBody) -> Response:
     if body.stream or _wants(EVENT_STREAM):
         return text_stream.respond(_request(body, stream=True), body.on_disconnect or OnDisconnect.CANCEL)
     job = dispatch.admit(_request(body, stream=False))
-    return json_answer(dispatch.document(job), 202, {"Location": job_path(job.id)})
+    return json_answer(dispatch.document(job), 202)
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:

@@ -36,6 +36,19 @@ def test_a_stream_is_neither_cached_nor_buffered(client: FlaskClient, worker: Sc
     assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-cache", "no")
 
 
+def test_a_stream_that_breaks_off_can_be_picked_up_where_its_job_is(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    left = threading.Event()
+    worker.play = says("one", left, " two", Turn.succeed)
+    response = stream(client, on_disconnect="continue")
+    (seen,) = parse(next(response.iter_encoded()).decode())
+    response.close()
+    left.set()
+    rest = received(client.get(f"{response.headers['Location']}/events", headers={"Last-Event-ID": str(seen.id)}))
+    assert [event.json.get("text") for event in rest] == [" two", None]
+
+
 def test_texts_of_several_lines_arrive_whole(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = says("a\nb", "\n", "\r\n c", Turn.succeed)
     assert "".join(event.data for event in received(stream(client))) == "a\nb\n\n c"

@@ -55,6 +55,15 @@ def test_streams_are_documented_as_event_streams(document: dict[str, Any]) -> No
         assert list(document["paths"][path][method]["responses"]["200"]["content"]) == ["text/event-stream"]
 
 
+def test_whatever_makes_a_job_documents_where_it_is(document: dict[str, Any]) -> None:
+    for path in ("/generate", "/agenerate", "/embeddings"):
+        responses = document["paths"][path]["post"]["responses"]
+        for answer in (responses[status] for status in ("200", "202") if status in responses):
+            assert "Location" in answer["headers"]
+    for status in (409, 500, 504):
+        assert "Location" in document["components"]["responses"][f"Problem{status}"]["headers"]
+
+
 def test_the_reference_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
     page = client.get("/docs")
     assert page.mimetype == "text/html"

@@ -26,8 +26,9 @@ def test_a_list_of_texts_gives_a_list_of_vectors_in_its_order(client: FlaskClien
 
 def test_the_job_of_an_embedding_holds_its_vectors(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = embed
-    client.post("/embeddings", json={"text": "a", "priority": "high"})
+    response = client.post("/embeddings", json={"text": "a", "priority": "high"})
     (job,) = client.get("/jobs").get_json()["data"]
+    assert response.headers["Location"] == job["urls"]["self"]
     assert (job["kind"], job["priority"], job["output"]["embeddings"]) == ("embed", "high", [[1.0, 0.5]])
 
 

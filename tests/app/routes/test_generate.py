@@ -207,6 +207,24 @@ def test_what_the_worker_finds_wrong_is_a_proper_http_error(
     assert problem["errors"] == {"prompt": ["too long by 3"]}
 
 
+def test_the_answer_says_where_its_job_is(client: FlaskClient, worker: ScriptedWorker) -> None:
+    response = generate(client)
+    job = client.get(response.headers["Location"]).get_json()
+    assert (job["id"], job["output"]["text"]) == (worker.turns[0].claim.job_id, "Hello world")
+
+
+@pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
+def test_an_error_says_where_the_job_is_that_failed(client: FlaskClient, worker: ScriptedWorker, path: str) -> None:
+    worker.play = fails_with("engine_error")
+    response = client.post(path, json={"prompt": "x", "stream": path.endswith("stream")})
+    assert client.get(response.headers["Location"]).get_json()["error"]["code"] == "engine_error"
+
+
+def test_an_answer_without_a_job_has_no_location(client: FlaskClient) -> None:
+    for response in (generate(client), generate(client, prompt=""), client.get("/jobs")):
+        assert "Location" not in response.headers
+
+
 def test_a_job_that_somebody_cancels_is_a_conflict_for_whoever_waits(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
@@ -234,6 +252,7 @@ def test_a_wait_that_is_over_says_where_the_job_is(
     response = generate(client, timeout=1)
     done.set()
     assert (response.status_code, response.get_json()["code"]) == (504, "wait_timeout")
+    assert response.get_json()["detail"].endswith(f"read it at {response.headers['Location']}")
     job = client.get(f"{response.headers['Location']}?wait=5").get_json()
     assert (job["status"], job["output"]["text"]) == ("succeeded", "late")
 
