@@ -18,11 +18,12 @@ from app.contract.errors import (
 )
 from app.contract.job_store import new_job_id
 from app.contract.jobs import Job, JobRequest, OnDisconnect, Status
+from app.idempotency import idempotency_key
 from app.request_parser import invalid_request
 from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
 from app.schemas.job_options import JobOptions
 from app.services import services
-from app.waiters import ClientGone
+from app.waiters import ClientGone, Waiter
 
 WAIT_GRACE_SECONDS = 30.0  # beyond the job's own time: its turn in the queue, and its last words
 _JOB_SCHEMA = JobSchema()
@@ -35,11 +36,12 @@ def timeout_seconds(options: JobOptions) -> float:
 
 
 def admit(job_request: JobRequest, job_id: str | None = None) -> Job:
-    """Make a job, and let this request's answer, whatever it will be, say where the job is.
+    """Make a job, or find the one that this request has made before under its Idempotency-Key: its id is another than
+    `job_id`. This request's answer, whatever it will be, says where the job is.
 
-    Raises QueueFull, NoWorker.
+    Raises QueueFull, NoWorker, Conflict, InvalidRequest (the key).
     """
-    job = services().store.admit(job_request, current_owner(), job_id)
+    job = services().store.admit(job_request, current_owner(), job_id, idempotency_key=idempotency_key())
     path = job_path(job.id)
 
     def locate(response: Response) -> Response:
@@ -50,23 +52,30 @@ def admit(job_request: JobRequest, job_id: str | None = None) -> Job:
     return job
 
 
-def run(job_request: JobRequest, on_disconnect: OnDisconnect) -> Job:
+def run(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Job:
     """Admit a job and wait for its success.
 
-    Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone, and WaitTimeout where the
-    job outlasts the wait: it goes on.
+    Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone, what `admit` raises, and
+    WaitTimeout where the job outlasts the wait: it goes on.
     """
+    seconds = job_request.timeout_seconds + WAIT_GRACE_SECONDS
     with services().waiters.expect(job_id := new_job_id()) as waiter:
-        admit(job_request, job_id)
-        try:
-            job = waiter.end(job_request.timeout_seconds + WAIT_GRACE_SECONDS, _client_socket(on_disconnect))
-        except ClientGone:
-            services().store.cancel(job_id)
-            raise
+        admitted = admit(job_request, job_id)
+        is_new = admitted.id == job_id
+        job = _end_of_new(waiter, seconds, on_disconnect) if is_new else None
+    if not is_new:
+        job = _end_of_earlier(admitted, seconds)
     if job is None:
-        raise WaitTimeout(f"the job has not ended yet and goes on; read it at {job_path(job_id)}")
+        raise WaitTimeout(f"the job has not ended yet and goes on; read it at {job_path(admitted.id)}")
     raise_unless_succeeded(job)
     return job
+
+
+def cancels_when_left(on_disconnect: OnDisconnect | None) -> bool:
+    """Whether a job ends when the client that made it leaves; None: unless it can come back to it with its key."""
+    if on_disconnect is None:
+        return idempotency_key() is None
+    return on_disconnect is OnDisconnect.CANCEL
 
 
 def raise_unless_succeeded(job: Job) -> None:
@@ -109,9 +118,23 @@ def documents(jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
     return [_JOB_SCHEMA.dump(JobView(job, position)) for job, position in zip(jobs, positions, strict=True)]
 
 
-def _client_socket(on_disconnect: OnDisconnect) -> socket.socket | None:
+def _end_of_new(waiter: Waiter, seconds: float, on_disconnect: OnDisconnect | None) -> Job | None:
+    try:
+        return waiter.end(seconds, _client_socket())
+    except ClientGone:
+        if cancels_when_left(on_disconnect):
+            services().store.cancel(waiter.job_id)
+        raise
+
+
+def _end_of_earlier(job: Job, seconds: float) -> Job | None:
+    """Whoever waits for a job that another request has made may leave: the job is not theirs to cancel."""
+    if job.status.is_final:
+        return job
+    return services().waiters.wait(job.id, seconds, client_socket=_client_socket())
+
+
+def _client_socket() -> socket.socket | None:
     """The socket to watch, under a server that shows it (gunicorn)."""
-    if on_disconnect is OnDisconnect.CONTINUE:
-        return None
     client = request.environ.get("gunicorn.socket")
     return client if isinstance(client, socket.socket) else None

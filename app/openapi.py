@@ -26,7 +26,7 @@ _MEANINGS = {
     400: "The body is not JSON, or no object.",
     401: "The API key is missing or unknown.",
     404: "There is no such job, or it is somebody else's.",
-    409: "The job was canceled.",
+    409: "`job_canceled`: the job was canceled. `conflict`: another request came with this Idempotency-Key before.",
     413: "The body is longer than the server takes.",
     422: "A field is wrong; `errors` says which and why.",
     500: "The engine or the service failed.",

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import redis
 from flask import Response
@@ -61,19 +61,33 @@ class TextStream:
         return sse.text_event(event) if event.type is EventType.DELTA and event.data["text"] else b""
 
 
-def respond(job_request: JobRequest, on_disconnect: OnDisconnect) -> Response:
+def respond(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Response:
     """Admit a job and stream its text. Raises what `dispatch.run` raises, as long as nothing has been sent."""
     store, job_id = services().store, new_job_id()
     with contextlib.ExitStack() as resources:
         waiter = resources.enter_context(services().waiters.expect(job_id, FROM_START))
-        dispatch.admit(job_request, job_id)
-        stream = TextStream(waiter.events(sse.HEARTBEAT_SECONDS), store, job_id)
-        if on_disconnect is OnDisconnect.CANCEL:
-            resources.callback(_cancel_unless_ended, stream, store, job_id)
+        job = dispatch.admit(job_request, job_id)
+        if job.id == job_id:
+            stream = TextStream(waiter.events(sse.HEARTBEAT_SECONDS), store, job_id)
+            if dispatch.cancels_when_left(on_disconnect):
+                resources.callback(_cancel_unless_ended, stream, store, job_id)
+        else:
+            resources.close()  # nothing will ever happen to the job that was expected
+            stream = TextStream(resources.enter_context(_following(job.id)), store, job.id)
         stream.hold()
         response = Response(stream, content_type=EVENT_STREAM, headers=sse.HEADERS)
         response.call_on_close(resources.pop_all().close)
     return response
+
+
+@contextlib.contextmanager
+def _following(job_id: str) -> Iterator[Iterator[Event | None]]:
+    """The events of a job that an earlier request has made, from its start."""
+    services().store.follow(job_id)
+    following = services().waiters.follow(job_id, heartbeat_seconds=sse.HEARTBEAT_SECONDS)
+    assert isinstance(following, Generator)
+    with contextlib.closing(following):
+        yield following
 
 
 def _cancel_unless_ended(stream: TextStream, store: JobStore, job_id: str) -> None:

@@ -2,8 +2,8 @@
 
 from flask import Response
 
-from app import dispatch
-from app.contract.jobs import JobRequest, Kind, OnDisconnect
+from app import dispatch, idempotency
+from app.contract.jobs import JobRequest, Kind
 from app.json_answer import JSON, json_answer
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
@@ -15,6 +15,7 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
     "POST",
     "/embeddings",
     body=EmbeddingsSchema,
+    parameters=[idempotency.PARAMETER],
     answers={
         200: answer(
             "One L2-normalised vector; for a list of texts a list of them.", {JSON: EMBEDDINGS_ANSWER}, LOCATION
@@ -32,6 +33,6 @@ def embeddings(body: EmbeddingsBody) -> Response:
         expires_in_seconds=body.expires_in,
         ttl_seconds=body.ttl,
     )
-    job = dispatch.run(job_request, body.on_disconnect or OnDisconnect.CANCEL)
+    job = dispatch.run(job_request, body.on_disconnect)
     rows = (job.output.embeddings if job.output else None) or []
     return json_answer(rows[0] if isinstance(body.text, str) else rows)

@@ -2,8 +2,8 @@
 
 from flask import Response, request
 
-from app import dispatch, text_stream
-from app.contract.jobs import JobRequest, Kind, OnDisconnect
+from app import dispatch, idempotency, text_stream
+from app.contract.jobs import JobRequest, Kind
 from app.json_answer import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.generate import GenerateBody, GenerateSchema
@@ -19,6 +19,7 @@ _TEXT = {"type": "string"}
     "POST",
     "/generate",
     body=GenerateSchema,
+    parameters=[idempotency.PARAMETER],
     answers={
         200: answer(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
@@ -31,9 +32,9 @@ _TEXT = {"type": "string"}
 def generate(body: GenerateBody) -> Response:
     """Continue a prompt and wait for the text.
 
-    The job is canceled when the client leaves, unless `on_disconnect` says `continue`.
+    The job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key` came.
     """
-    job = dispatch.run(_request(body, stream=False), body.on_disconnect or OnDisconnect.CANCEL)
+    job = dispatch.run(_request(body, stream=False), body.on_disconnect)
     if body.details:
         return json_answer(dispatch.document(job))
     text = job.output.text if job.output else ""
@@ -46,6 +47,7 @@ def generate(body: GenerateBody) -> Response:
     "POST",
     "/agenerate",
     body=GenerateSchema,
+    parameters=[idempotency.PARAMETER],
     answers={
         200: answer(
             "With `Accept: text/event-stream` or `stream: true`: events whose data is the next piece of text and "
@@ -61,11 +63,11 @@ def generate(body: GenerateBody) -> Response:
 def agenerate(body: GenerateBody) -> Response:
     """Continue a prompt without waiting for the whole text.
 
-    A stream's job is canceled when the client leaves, unless `on_disconnect` says `continue`; without a stream the job
-    goes on by itself.
+    A stream's job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key`
+    came; without a stream the job goes on by itself.
     """
     if body.stream or _wants(EVENT_STREAM):
-        return text_stream.respond(_request(body, stream=True), body.on_disconnect or OnDisconnect.CANCEL)
+        return text_stream.respond(_request(body, stream=True), body.on_disconnect)
     job = dispatch.admit(_request(body, stream=False))
     return json_answer(dispatch.document(job), 202)
 

@@ -61,7 +61,7 @@ class JobOptionsSchema(Schema):
         allow_none=True,
         metadata={
             "description": "What happens to the job when the client leaves. "
-            "Default: cancel for whoever waits or streams, else continue."
+            "Default: cancel for whoever waits or streams without an Idempotency-Key, else continue."
         },
     )
 
