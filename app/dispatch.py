@@ -13,6 +13,7 @@ from app.contract.errors import (
     JobExpired,
     JobNotFound,
     LLMAPIError,
+    NotAdmitted,
     WaitTimeout,
     error_from_code,
 )
@@ -37,18 +38,16 @@ def timeout_seconds(options: JobOptions) -> float:
 
 def admit(job_request: JobRequest, job_id: str | None = None) -> Job:
     """Make a job, or find the one that this request has made before under its Idempotency-Key: its id is another than
-    `job_id`. This request's answer, whatever it will be, says where the job is.
+    `job_id`.
 
     Raises QueueFull, NoWorker, Conflict, InvalidRequest (the key).
     """
-    job = services().store.admit(job_request, current_owner(), job_id, idempotency_key=idempotency_key())
-    path = job_path(job.id)
-
-    def locate(response: Response) -> Response:
-        response.headers["Location"] = path
-        return response
-
-    after_this_request(locate)
+    try:
+        job = services().store.admit(job_request, current_owner(), job_id, idempotency_key=idempotency_key())
+    except NotAdmitted as refusal:
+        refusal.retry_after_seconds = services().estimate.retry_after_seconds(refusal.waiting)
+        raise
+    _locate(job_path(job.id))
     return job
 
 
@@ -132,6 +131,16 @@ def _end_of_earlier(job: Job, seconds: float) -> Job | None:
     if job.status.is_final:
         return job
     return services().waiters.wait(job.id, seconds, client_socket=_client_socket())
+
+
+def _locate(path: str) -> None:
+    """Whatever answers the current request, an error too, shall say that its job is there."""
+
+    def add_location(response: Response) -> Response:
+        response.headers["Location"] = path
+        return response
+
+    after_this_request(add_location)
 
 
 def _client_socket() -> socket.socket | None:

@@ -10,6 +10,7 @@ from app.contract.errors import ConfigError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect
+from app.queue_estimate import QueueEstimate
 from app.routes import BLUEPRINTS, docs
 from app.services import Services, provide
 from app.waiters import Waiters
@@ -47,4 +48,11 @@ def _services(config: Config) -> Services:
         max_queued=config.jobs.max_queued,
     )
     waiters = Waiters(url, store, max_waiters(config.server))
-    return Services(config=config, redis=client, store=store, waiters=waiters, started_at=time.time())
+    return Services(
+        config=config,
+        redis=client,
+        store=store,
+        waiters=waiters,
+        estimate=QueueEstimate(client, model=config.model_name),
+        started_at=time.time(),
+    )

@@ -33,7 +33,12 @@ _MEANINGS = {
     503: "No worker, a full queue, or Redis is away; try again.",
     504: "The job has not ended in time.",
 }
-_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "schema": {"type": "integer"},
+        "description": "Seconds, 1 to 120. Of a full queue: until the jobs that wait now should have started.",
+    }
+}
 _CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 LOCATION = {
     "Location": {

@@ -8,6 +8,7 @@ from flask import Flask, current_app
 from app.contract.config import Config
 from app.contract.job_store import JobStore
 from app.contract.redis_client import RedisClient
+from app.queue_estimate import QueueEstimate
 from app.waiters import Waiters
 
 _EXTENSION = "llm_api"
@@ -21,6 +22,7 @@ class Services:
     redis: RedisClient
     store: JobStore
     waiters: Waiters
+    estimate: QueueEstimate
     started_at: float
 
 

@@ -116,13 +116,9 @@ class JobStore:
             ],
         )
         if verdict == "full":
-            raise QueueFull(
-                f"{rest[0]} jobs wait already (jobs.max_queued); try again", retry_after_seconds=5, waiting=rest[0]
-            )
+            raise QueueFull(f"{rest[0]} jobs wait already (jobs.max_queued); try again", waiting=rest[0])
         if verdict == "no_worker":
-            raise NoWorker(
-                f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5, waiting=rest[0]
-            )
+            raise NoWorker(f"no worker serves {self._model!r}; start one and try again", waiting=rest[0])
         if verdict == "conflict":
             raise Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
         if verdict == "same":
