@@ -112,9 +112,10 @@ def document(job: Job) -> Mapping[str, Any]:
 
 
 def documents(jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
-    """The job objects of several jobs; their places in line cost one round trip."""
+    """The job objects of several jobs; their places in line cost one round trip, their turns a reading a second."""
     positions = services().store.queue_positions(jobs)
-    return [_JOB_SCHEMA.dump(JobView(job, position)) for job, position in zip(jobs, positions, strict=True)]
+    starts = services().estimate.start_times(jobs, positions)
+    return [_JOB_SCHEMA.dump(JobView(*shown)) for shown in zip(jobs, positions, starts, strict=True)]
 
 
 def _end_of_new(waiter: Waiter, seconds: float, on_disconnect: OnDisconnect | None) -> Job | None:

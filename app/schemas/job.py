@@ -17,10 +17,14 @@ DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as `JobSchema` shows it: the record, and what only the queue and the URL space know."""
+    """A job as `JobSchema` shows it: the record, and what only the queue and the URL space know.
+
+    estimated_start_at: Unix seconds.
+    """
 
     job: Job
     queue_position: int | None
+    estimated_start_at: float | None
 
     object = "job"
 
@@ -107,6 +111,14 @@ class JobSchema(Schema):
     attempt = fields.Integer(required=True, metadata={"description": "How many workers have taken the job."})
     queue_position = fields.Integer(
         required=True, allow_none=True, metadata={"description": "1 = next; null once it has started."}
+    )
+    estimated_start_at = Timestamp(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "When its turn should come, from its place in line, the mean time of a job and the slots "
+            "that serve. Null once it has started, while no worker is ready, and before any job has been measured."
+        },
     )
     created_at = Timestamp(required=True)
     started_at = Timestamp(required=True, allow_none=True)

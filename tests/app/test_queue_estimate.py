@@ -1,6 +1,7 @@
 """The pace of the queue, out of a real Valkey."""
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ from flask.testing import FlaskClient
 from app import queue_estimate
 from app.contract import keys
 from app.contract.config import Config
+from app.contract.job_store import new_job_id
+from app.contract.jobs import Job, Kind, Priority, Status
 from app.contract.redis_client import RedisClient, connect
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce
 from app.queue_estimate import MAX_RETRY_SECONDS, WORKER_START_SECONDS, QueueEstimate
@@ -77,9 +80,42 @@ def test_where_nobody_serves_one_slot_is_reckoned_with_and_a_workers_start(
     assert [estimate.retry_after_seconds(waiting) for waiting in (0, 1, 2, 20)] == [WORKER_START_SECONDS] * 2 + [6, 60]
 
 
+def test_jobs_of_several_models_are_each_told_their_own_turn(
+    estimate: QueueEstimate, redis_client: RedisClient
+) -> None:
+    serve(redis_client, 1, name="a")
+    serve(redis_client, 2, name="b", model="n")
+    for model in ("m", "n"):
+        measure(redis_client, 10.0, model=model)
+    jobs = [job(model) for model in ("m", "n", "unheard-of")]
+    now = time.time()
+    first, second, third = estimate.start_times(jobs, [3, 3, 3])
+    assert first is not None and second is not None and third is None
+    assert [first - now, second - now] == pytest.approx([20, 5], abs=1)
+
+
+def job(model: str) -> Job:
+    return Job(
+        id=new_job_id(),
+        kind=Kind.GENERATE,
+        model=model,
+        status=Status.QUEUED,
+        priority=Priority.NORMAL,
+        owner="me",
+        created_at=0.0,
+    )
+
+
+def test_nothing_is_read_where_no_job_waits() -> None:
+    estimate = QueueEstimate(connect("redis://127.0.0.1:1/0", retries=0), model="m")
+    estimate._read = pytest.fail  # type: ignore[method-assign,assignment]
+    assert estimate.start_times([job("m")], [None]) == [None]
+
+
 def test_redis_that_is_away_makes_no_error_of_an_estimate() -> None:
     estimate = QueueEstimate(connect("redis://127.0.0.1:1/0", retries=0), model="m")
     assert [estimate.retry_after_seconds(waiting) for waiting in (0, 30, 1000)] == [WORKER_START_SECONDS, 30, 120]
+    assert estimate.start_times([job("m")], [1]) == [None]
 
 
 def test_a_burst_of_questions_reads_once(redis_client: RedisClient, redis_url: str) -> None:

@@ -2,12 +2,18 @@ import re
 import threading
 import time
 import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app import queue_estimate
+from app.contract import keys
+from app.contract.config import Config
+from app.contract.worker_registry import WorkerState
+from tests.app.conftest import MakeApp
 from tests.app.scripted_worker import ScriptedWorker, Turn, says
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -23,8 +29,8 @@ def test_the_job_object_is_what_the_design_says(client: FlaskClient, worker: Scr
     job = client.get(f"{submit(client)}?wait=10").get_json()
     here = f"/jobs/{job['id']}"
     assert " ".join(job) == (
-        "id object kind model status priority attempt queue_position created_at started_at completed_at "
-        "output usage metrics error urls"
+        "id object kind model status priority attempt queue_position estimated_start_at created_at started_at "
+        "completed_at output usage metrics error urls"
     )
     assert uuid.UUID(job["id"]).version == 4
     assert all(RFC_3339.fullmatch(job[name]) for name in ("created_at", "started_at", "completed_at"))
@@ -41,7 +47,7 @@ def test_the_job_object_is_what_the_design_says(client: FlaskClient, worker: Scr
     assert job["output"] == {"text": "Hello world", "finish_reason": "stop", "logprobs": None}
     assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 0}
     assert set(job["metrics"]) == {"queue_seconds", "time_to_first_token_seconds", "tokens_per_second"}
-    assert (job["queue_position"], job["error"]) == (None, None)
+    assert (job["queue_position"], job["estimated_start_at"], job["error"]) == (None, None, None)
     assert job["urls"] == {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
 
 
@@ -51,6 +57,82 @@ def test_a_queued_job_knows_its_place(client: FlaskClient, worker: ScriptedWorke
     assert [client.get(path).get_json()["queue_position"] for path in (high, normal, low)] == [1, 2, 3]
     job = client.get(low).get_json()
     assert [job[name] for name in ("started_at", "completed_at", "output", "usage", "metrics", "error")] == [None] * 6
+
+
+@pytest.fixture
+def line(client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of four queued jobs, in the order of their turns. Jobs have lately taken 60 s, four at once."""
+    monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 0.0)
+    worker.stop()
+    worker.redis.set(keys.service_time("scripted"), "60")
+    return [submit(client) for _ in range(4)]
+
+
+def seconds_until(time_of_day: str) -> float:
+    assert RFC_3339.fullmatch(time_of_day)
+    return datetime.fromisoformat(time_of_day).timestamp() - time.time()
+
+
+def run_elsewhere(worker: ScriptedWorker, count: int) -> None:
+    """Other jobs take so many of the worker's four slots."""
+    for number in range(count):
+        worker.redis.execute_command("ZADD", keys.running("scripted"), int(time.time()) + 60, f"job-{number}")
+
+
+def test_a_queued_job_knows_when_its_turn_should_come(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    run_elsewhere(worker, 4)
+    single = [client.get(path).get_json()["estimated_start_at"] for path in line]
+    listed = [job["estimated_start_at"] for job in client.get("/jobs").get_json()["data"]][::-1]
+    for found in (single, listed):
+        assert [seconds_until(at) for at in found] == pytest.approx([15, 30, 45, 60], abs=5)
+
+
+def test_free_slots_take_the_first_in_line_at_once(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    run_elsewhere(worker, 2)
+    found = [client.get(path).get_json()["estimated_start_at"] for path in line]
+    assert [seconds_until(at) for at in found] == pytest.approx([0, 0, 15, 30], abs=5)
+
+
+def test_the_accepted_job_is_told_when_its_turn_should_come(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    run_elsewhere(worker, 4)
+    accepted = client.post("/agenerate", json={"prompt": "x"}).get_json()
+    assert accepted["queue_position"] == 5
+    assert seconds_until(accepted["estimated_start_at"]) == pytest.approx(75, abs=5)
+
+
+def test_a_turn_is_not_estimated_where_nothing_is_measured_or_nobody_serves(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    worker.redis.delete(keys.service_time("scripted"))
+    assert client.get(line[0]).get_json()["estimated_start_at"] is None
+    worker.redis.set(keys.service_time("scripted"), "60")
+    worker.announce(WorkerState.DRAINING)
+    job = client.get(line[0]).get_json()
+    assert (job["queue_position"], job["estimated_start_at"]) == (1, None)
+
+
+def test_a_job_that_was_handed_back_has_started_already(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    claim = worker.store.claim(line[0].rpartition("/")[2], "scripted")
+    assert claim is not None and worker.store.hand_back(claim)
+    job = client.get(line[0]).get_json()
+    assert (job["status"], job["queue_position"], job["estimated_start_at"]) == ("queued", 1, None)
+
+
+def test_a_page_of_queued_jobs_costs_no_more_readings_than_one(
+    make_app: MakeApp, config: Config, worker: ScriptedWorker, line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 1.0)
+    worker.redis.execute_command("CONFIG", "RESETSTAT")
+    assert len(make_app(config).test_client().get("/jobs").get_json()["data"]) == len(line)
+    assert worker.redis.execute_command("INFO", "commandstats")["cmdstat_smembers"]["calls"] == 1
 
 
 def test_a_failed_job_says_why(client: FlaskClient, worker: ScriptedWorker) -> None:
