@@ -21,7 +21,7 @@ except StartupError as error:
 
 bind = f"{_server.host}:{_server.port}" if ":" not in _server.host else f"[{_server.host}]:{_server.port}"
 workers = _server.processes
-worker_class = "gthread"
+worker_class = "app.gunicorn_worker.LingeringThreadWorker"  # gthread; docs/decisions/0009
 threads = _server.threads
 worker_connections = _server.threads + _SPARE_CONNECTIONS
 control_socket_disable = True
