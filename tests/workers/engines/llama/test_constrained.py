@@ -52,3 +52,16 @@ def test_rows_with_and_without_a_grammar_share_a_batch(engine: LlamaEngine) -> N
     finish(engine, [bound, beside])
     assert set(bound.text) == {"a"}
     assert beside.text == free.text
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_document_that_another_worker_began_is_ended_as_its_schema_says(engine: LlamaEngine, cut: int) -> None:
+    params: dict[str, object] = {"json_schema": PERSON, "max_tokens": 100, **GREEDY}
+    whole = complete(engine, "A person as JSON: ", **params)
+    (run,) = begin(engine, [request("A person as JSON: ", **params)])
+    pieces = engine.resume(run.prompt, whole.tokens[:cut])
+    assert whole.data.startswith(b"".join(pieces))
+    run.prompt.tokens += whole.tokens[:cut]
+    run.tokens += whole.tokens[:cut]
+    finish(engine, [run])
+    assert run.tokens == whole.tokens
