@@ -47,7 +47,7 @@ def _services(config: Config) -> Services:
         ttl_seconds=config.jobs.ttl,
         max_queued=config.jobs.max_queued,
     )
-    waiters = Waiters(url, store, max_waiters(config.server))
+    waiters = Waiters(url, client, store, max_waiters(config.server))
     return Services(
         config=config,
         redis=client,

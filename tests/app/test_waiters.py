@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app import waiters as waiters_module
+from app import hints
 from app.contract import keys
 from app.contract.errors import JobNotFound, TooManyWaiters
 from app.contract.job_store import Claim, JobStore, new_job_id
@@ -24,8 +24,8 @@ DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
 
 
 @pytest.fixture
-def waiters(redis_url: str, store: JobStore) -> Iterator[Waiters]:
-    waiters = Waiters(redis_url, store, max_waiters=4)
+def waiters(redis_url: str, redis_client: RedisClient, store: JobStore) -> Iterator[Waiters]:
+    waiters = Waiters(redis_url, redis_client, store, max_waiters=4)
     yield waiters
     waiters.close()
 
@@ -84,7 +84,7 @@ def test_a_record_that_is_not_there_yet_is_no_news(waiters: Waiters, store: JobS
 def test_a_lost_hint_costs_a_delay_not_the_answer(
     waiters: Waiters, store: JobStore, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiters_module, "REREAD_SECONDS", 0.1)
+    monkeypatch.setattr(hints, "REREAD_SECONDS", 0.1)
     job_id = admit(store)
     timer = threading.Timer(0.2, lambda: _end_without_a_hint(redis_url, job_id))
     timer.start()
@@ -104,15 +104,30 @@ def test_the_subscription_is_made_again_after_its_connection_was_killed(
     job_id = admit(store)
     assert waiters.wait(job_id, 0.05) is None
     with redis.Redis.from_url(redis_url) as raw:
-        assert raw.client_kill_filter(_type="pubsub") >= 1
+        deadline = time.monotonic() + 5
+        while not raw.client_kill_filter(_type="pubsub"):
+            assert time.monotonic() < deadline, "nobody subscribed"
+            time.sleep(0.01)
     finish(store, publisher, job_id)
     assert waiters.wait(job_id, 10) is not None
+
+
+def test_the_first_waiter_of_a_process_waits_for_nothing_but_its_job(
+    waiters: Waiters, store: JobStore, publisher: Publisher
+) -> None:
+    job_id = new_job_id()
+    started = time.monotonic()
+    with waiters.expect(job_id) as waiter:
+        assert time.monotonic() - started < 0.2
+        admit(store, job_id)
+        finish(store, publisher, job_id)
+        assert waiter.end(1) is not None, "read when the subscription stood, as its hint may have come before"
 
 
 def test_a_deleted_job_is_told_to_those_who_wait_and_follow(
     waiters: Waiters, store: JobStore, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiters_module, "REREAD_SECONDS", 0.05)
+    monkeypatch.setattr(hints, "REREAD_SECONDS", 0.05)
     job_id = admit(store)
     timer = threading.Timer(0.1, lambda: redis_client.delete(keys.job(job_id), keys.events(job_id)))
     timer.start()
