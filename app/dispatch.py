@@ -55,7 +55,7 @@ def run(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Job:
     """Admit a job and wait for its success.
 
     Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone, what `admit` raises, and
-    WaitTimeout where the job outlasts the wait: it goes on.
+    WaitTimeout, ShuttingDown where the job goes on.
     """
     seconds = job_request.timeout_seconds + WAIT_GRACE_SECONDS
     with services().waiters.expect(job_id := new_job_id()) as waiter:

@@ -44,6 +44,8 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
     document = _document(error.code, error.title, error.status, error.detail)
     if error.errors:
         document["errors"] = {path: list(messages) for path, messages in error.errors.items()}
+    if error.location is not None:
+        document["location"] = error.location  # the events of a stream have no headers
     return document
 
 

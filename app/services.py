@@ -32,4 +32,8 @@ def provide(app: Flask, made: Services) -> None:
 
 def services() -> Services:
     """The services of the application that answers the current request."""
-    return cast(Services, current_app.extensions[_EXTENSION])
+    return services_of(current_app)
+
+
+def services_of(app: Flask) -> Services:
+    return cast(Services, app.extensions[_EXTENSION])

@@ -15,6 +15,7 @@ from app.contract.jobs import JobRequest, OnDisconnect
 from app.error_handlers import store_unavailable
 from app.json_answer import EVENT_STREAM
 from app.services import services
+from app.waiters import Waiters
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +64,14 @@ class TextStream:
 
 def respond(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Response:
     """Admit a job and stream its text. Raises what `dispatch.run` raises, as long as nothing has been sent."""
-    store, job_id = services().store, new_job_id()
+    store, waiters, job_id = services().store, services().waiters, new_job_id()
     with contextlib.ExitStack() as resources:
-        waiter = resources.enter_context(services().waiters.expect(job_id, FROM_START))
+        waiter = resources.enter_context(waiters.expect(job_id, FROM_START))
         job = dispatch.admit(job_request, job_id)
         if job.id == job_id:
             stream = TextStream(waiter.events(sse.HEARTBEAT_SECONDS), store, job_id)
             if dispatch.cancels_when_left(on_disconnect):
-                resources.callback(_cancel_unless_ended, stream, store, job_id)
+                resources.callback(_cancel_unless_ended, stream, waiters, store, job_id)
         else:
             resources.close()  # nothing will ever happen to the job that was expected
             stream = TextStream(resources.enter_context(_following(job.id)), store, job.id)
@@ -90,9 +91,9 @@ def _following(job_id: str) -> Iterator[Iterator[Event | None]]:
         yield following
 
 
-def _cancel_unless_ended(stream: TextStream, store: JobStore, job_id: str) -> None:
-    """The response is over; where the job is not, its client has left."""
-    if stream.ended:
+def _cancel_unless_ended(stream: TextStream, waiters: Waiters, store: JobStore, job_id: str) -> None:
+    """The response is over; where the job is not, its client has left, or this process ends and the job goes on."""
+    if stream.ended or waiters.is_shut_down:
         return
     try:
         store.cancel(job_id)

@@ -11,15 +11,17 @@ from collections.abc import Collection, Iterable, Iterator
 
 from app.client_sockets import ClientSockets
 from app.contract import event_stream
-from app.contract.errors import JobNotFound, TooManyWaiters
+from app.contract.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.contract.event_stream import FROM_START, Event, EventType
 from app.contract.job_record import hinted_jobs, job_from_hint
 from app.contract.job_store import JobStore
 from app.contract.jobs import Job
 from app.contract.redis_client import RedisClient
 from app.hints import Hints
+from app.schemas.job import job_path
 
 READ_AT_ONCE = 256  # waiters per round trip when all are read again
+RESTART_SECONDS = 5  # until a process that stops is gone and another one answers
 
 
 class ClientGone(Exception):
@@ -41,7 +43,7 @@ class Waiter:
     def end(self, timeout_seconds: float, client_socket: socket.socket | None = None) -> Job | None:
         """The final job, or None when the time is over. Call it once the job is admitted.
 
-        Raises ClientGone, JobNotFound.
+        Raises ClientGone, JobNotFound, ShuttingDown.
         """
         self.is_admitted = True
         with self._sockets.watching(client_socket, lambda: self.news.put(ClientGone())):
@@ -50,7 +52,7 @@ class Waiter:
         return found
 
     def events(self, heartbeat_seconds: float) -> Iterator[Event | None]:
-        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound.
+        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound, ShuttingDown.
 
         Call it once the job is admitted.
         """
@@ -84,6 +86,7 @@ class Waiters:
         self._count = 0
         self._lock = threading.Lock()
         self._reading = threading.Lock()  # a follower's position moves under it
+        self.is_shut_down = False
         self._sockets = ClientSockets()
         self._hints = Hints(redis_url, take=self._take, reread=self._read_all)
 
@@ -91,15 +94,27 @@ class Waiters:
         """Hear no more hints. Whoever still waits hears of nothing."""
         self._hints.close()
 
+    def shut_down(self) -> None:
+        """This process ends: tell whoever waits where the job goes on, and whoever comes to come again elsewhere."""
+        with self._lock:
+            self.is_shut_down = True
+            waiting = self._everybody()
+        for waiter in waiting:
+            waiter.news.put(_goes_on(waiter))
+
     @contextlib.contextmanager
     def expect(self, job_id: str, position: str | None = None) -> Iterator[Waiter]:
         """A waiter for a job that is about to be admitted: nothing that happens to it from now on is missed.
 
-        Raises TooManyWaiters.
+        Raises TooManyWaiters, ShuttingDown.
         """
         self._hints.start()
         waiter = Waiter(job_id, position, self._sockets)
         with self._lock:
+            if self.is_shut_down:
+                raise ShuttingDown(
+                    "this server is shutting down; send the request again", retry_after_seconds=RESTART_SECONDS
+                )
             if self._count >= self._max_waiters:
                 raise TooManyWaiters(
                     f"{self._count} requests wait here already; use /agenerate and poll, or try again",
@@ -115,7 +130,7 @@ class Waiters:
     def wait(self, job_id: str, timeout_seconds: float, *, client_socket: socket.socket | None = None) -> Job | None:
         """The job once it is final, or None when `timeout_seconds` have passed.
 
-        Raises JobNotFound, ClientGone (the peer of `client_socket` has left), TooManyWaiters.
+        Raises JobNotFound, ClientGone (the peer of `client_socket` has left), TooManyWaiters, ShuttingDown.
         """
         with self.expect(job_id) as waiter:
             job = self._store.read(job_id)
@@ -124,7 +139,7 @@ class Waiters:
     def follow(
         self, job_id: str, after: str = FROM_START, *, heartbeat_seconds: float = 10.0
     ) -> Iterator[Event | None]:
-        """The job's events after the event `after`; see `Waiter.events`. Raises JobNotFound, TooManyWaiters."""
+        """The job's events after the event `after`; see `Waiter.events`. Raises what that and `expect` raise."""
         with self.expect(job_id, after) as waiter:
             self._read([waiter], self._redis)
             yield from waiter.events(heartbeat_seconds)
@@ -155,9 +170,12 @@ class Waiters:
         with self._lock:
             return [waiter for job_id in job_ids for waiter in self._waiting.get(job_id, ())]
 
+    def _everybody(self) -> list[Waiter]:
+        return [waiter for waiters in self._waiting.values() for waiter in waiters]
+
     def _read_all(self, client: RedisClient) -> None:
         with self._lock:
-            everybody = [waiter for waiters in self._waiting.values() for waiter in waiters]
+            everybody = self._everybody()
         for start in range(0, len(everybody), READ_AT_ONCE):
             some = everybody[start : start + READ_AT_ONCE]
             self._read(some, client)
@@ -192,3 +210,12 @@ class Waiters:
                 for event in events:
                     waiter.position = event.id
                     waiter.news.put(event)
+
+
+def _goes_on(waiter: Waiter) -> ShuttingDown:
+    """What somebody who waits hears from a process that ends."""
+    path, how = job_path(waiter.job_id), "read it at"
+    if waiter.position is not None:
+        path, how = f"{path}/events", "follow it, with the id of your last event as Last-Event-ID, at"
+    detail = f"this server is shutting down, and the job goes on: {how} {path}"
+    return ShuttingDown(detail, retry_after_seconds=RESTART_SECONDS, location=path)

@@ -3,7 +3,6 @@
 import logging
 import queue
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,7 @@ import redis
 from app.contract import keys
 from app.hints import Hints
 from tests.valkey import running_valkey
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.waiting import until
 
 
 def test_hints_are_heard_again_after_an_outage_of_which_one_line_tells(

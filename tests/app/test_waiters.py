@@ -11,11 +11,12 @@ import redis
 
 from app import hints
 from app.contract import keys
-from app.contract.errors import JobNotFound, TooManyWaiters
+from app.contract.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.contract.job_store import Claim, JobStore, new_job_id
 from app.contract.jobs import FinishReason, JobRequest, Kind, Status
 from app.contract.redis_client import RedisClient
 from app.waiters import ClientGone, Waiters
+from tests.waiting import until
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import Outcome, Sequence, Update
 from workers.publisher import Publisher
@@ -104,10 +105,7 @@ def test_the_subscription_is_made_again_after_its_connection_was_killed(
     job_id = admit(store)
     assert waiters.wait(job_id, 0.05) is None
     with redis.Redis.from_url(redis_url) as raw:
-        deadline = time.monotonic() + 5
-        while not raw.client_kill_filter(_type="pubsub"):
-            assert time.monotonic() < deadline, "nobody subscribed"
-            time.sleep(0.01)
+        until(lambda: raw.client_kill_filter(_type="pubsub"))
     finish(store, publisher, job_id)
     assert waiters.wait(job_id, 10) is not None
 
@@ -205,3 +203,38 @@ def test_a_silent_job_gives_heartbeats(waiters: Waiters, store: JobStore) -> Non
     assert [next(following), next(following)] == [None, None]
     following.close()  # type: ignore[attr-defined]
     assert waiters._count == 0
+
+
+def test_a_process_that_ends_tells_those_who_wait_where_the_job_goes_on(waiters: Waiters, store: JobStore) -> None:
+    job_id = admit(store)
+    following = waiters.follow(job_id, heartbeat_seconds=0.01)
+    assert next(following) is None
+    timer = threading.Timer(0.1, waiters.shut_down)
+    timer.start()
+    with pytest.raises(ShuttingDown) as waited:
+        waiters.wait(job_id, 5)
+    with pytest.raises(ShuttingDown) as followed:
+        list(following)
+    timer.join()
+    assert [waited.value.location, followed.value.location] == [f"/jobs/{job_id}", f"/jobs/{job_id}/events"]
+    assert store.read(job_id).status is Status.QUEUED
+
+
+def test_a_process_that_ends_takes_nobody_more(waiters: Waiters) -> None:
+    waiters.shut_down()
+    with pytest.raises(ShuttingDown, match="send the request again") as refused, waiters.expect("1"):
+        pass
+    assert refused.value.location is None
+    assert waiters._count == 0
+
+
+def test_events_that_came_before_the_end_of_the_process_are_not_lost(
+    waiters: Waiters, store: JobStore, publisher: Publisher
+) -> None:
+    job_id = admit(store)
+    with waiters.expect(job_id, "0-0") as waiter:
+        finish(store, publisher, job_id)
+        until(lambda: store.read(job_id).status.is_final)
+        waiters._read([waiter], waiters._redis)
+        waiters.shut_down()
+        assert [event.type for event in waiter.events(1) if event] == ["started", "delta", "end"]
