@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from app.contract.errors import BodyTooLarge, LLMAPIError, StoreUnavailable, Unauthorized
 from app.json_answer import JSON, PROBLEM, json_answer
+from app.redis_watch import RedisAway
 from app.waiters import ClientGone
 
 OPENAI_PREFIX = "/v1/"
@@ -55,7 +56,8 @@ def openai_error(error: LLMAPIError) -> dict[str, Any]:
 
 def store_unavailable(error: redis.RedisError) -> StoreUnavailable:
     """What a caller may know of a failure of Redis; the log gets its kind, never its text, which may hold addresses."""
-    logger.error("Redis failed: %s", type(error).__name__)
+    if not isinstance(error, RedisAway):
+        logger.error("Redis failed: %s", type(error).__name__)
     return StoreUnavailable(
         "Redis does not answer, so no job can be accepted or read; try again", retry_after_seconds=_RETRY_SECONDS
     )

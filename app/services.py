@@ -9,6 +9,7 @@ from app.contract.config import Config
 from app.contract.job_store import JobStore
 from app.contract.redis_client import RedisClient
 from app.queue_estimate import QueueEstimate
+from app.redis_watch import RedisWatch
 from app.waiters import Waiters
 
 _EXTENSION = "llm_api"
@@ -16,10 +17,11 @@ _EXTENSION = "llm_api"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """started_at: Unix seconds."""
+    """`watch` runs where `factory.start_threads` was called. started_at: Unix seconds."""
 
     config: Config
     redis: RedisClient
+    watch: RedisWatch
     store: JobStore
     waiters: Waiters
     estimate: QueueEstimate
