@@ -9,6 +9,8 @@ from app.contract.config import Config, ServerConfig
 from app.contract.errors import ConfigError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
+from app.contract.reaper import Reaper
+from app.contract.redis_client import connect
 from app.queue_estimate import QueueEstimate
 from app.redis_watch import RedisWatch
 from app.routes import BLUEPRINTS, docs
@@ -32,7 +34,9 @@ def create_app(config: Config) -> Flask:
 
 def start_threads(app: Flask) -> None:
     """What runs beside the requests of a process that answers. Call it once in each, after any fork."""
-    services_of(app).watch.start()
+    made = services_of(app)
+    made.watch.start()
+    made.reaper.start()
 
 
 def max_waiters(server: ServerConfig) -> int:
@@ -56,5 +60,8 @@ def _services(config: Config) -> Services:
         store=store,
         waiters=Waiters(url, client, store, max_waiters(config.server)),
         estimate=QueueEstimate(client, model=config.model_name),
+        reaper=Reaper(
+            connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
+        ),
         started_at=time.time(),
     )

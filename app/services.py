@@ -7,6 +7,7 @@ from flask import Flask, current_app
 
 from app.contract.config import Config
 from app.contract.job_store import JobStore
+from app.contract.reaper import Reaper
 from app.contract.redis_client import RedisClient
 from app.queue_estimate import QueueEstimate
 from app.redis_watch import RedisWatch
@@ -17,7 +18,7 @@ _EXTENSION = "llm_api"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`watch` runs where `factory.start_threads` was called. started_at: Unix seconds."""
+    """`watch` and `reaper` run where `factory.start_threads` was called. started_at: Unix seconds."""
 
     config: Config
     redis: RedisClient
@@ -25,6 +26,7 @@ class Services:
     store: JobStore
     waiters: Waiters
     estimate: QueueEstimate
+    reaper: Reaper
     started_at: float
 
 
