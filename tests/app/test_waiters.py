@@ -32,8 +32,8 @@ def waiters(redis_url: str, redis_client: RedisClient, store: JobStore) -> Itera
 
 
 @pytest.fixture
-def publisher(redis_client: RedisClient) -> Publisher:
-    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None)
+def publisher(redis_client: RedisClient, store: JobStore) -> Publisher:
+    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None, give_back=store.hand_back)
 
 
 def admit(store: JobStore, job_id: str | None = None) -> str:
