@@ -1,7 +1,6 @@
 """What runs beside the requests in an API process."""
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_a_process_whose_redis_is_silent_says_so_once_and_stops_as_fast_as_ever(
         assert client.post("/generate", json={"prompt": "p"}).status_code == 200, "all threads run"
     assert own_valkey.process is not None
     own_valkey.process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    until(lambda: "Redis does not answer" in api.log("api"))
     assert [httpx.get(f"{api.url}/jobs", timeout=1).status_code for _ in range(3)] == [503] * 3
     process = api.processes.pop("api")
     process.send_signal(signal.SIGTERM)
