@@ -18,7 +18,7 @@ from app.contract.errors import (
     error_from_code,
 )
 from app.contract.job_store import new_job_id
-from app.contract.jobs import Job, JobRequest, OnDisconnect, Status
+from app.contract.jobs import Job, JobError, JobRequest, OnDisconnect, Status
 from app.idempotency import idempotency_key
 from app.request_parser import invalid_request
 from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
@@ -55,7 +55,7 @@ def run(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Job:
     """Admit a job and wait for its success.
 
     Raises the error the job failed with, JobCanceled, JobExpired, TooManyWaiters, ClientGone, what `admit` raises, and
-    WaitTimeout where the job outlasts the wait: it goes on.
+    WaitTimeout, ShuttingDown where the job goes on.
     """
     seconds = job_request.timeout_seconds + WAIT_GRACE_SECONDS
     with services().waiters.expect(job_id := new_job_id()) as waiter:
@@ -66,7 +66,7 @@ def run(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Job:
         job = _end_of_earlier(admitted, seconds)
     if job is None:
         raise WaitTimeout(f"the job has not ended yet and goes on; read it at {job_path(admitted.id)}")
-    raise_unless_succeeded(job)
+    raise_unless_succeeded(job.status, job.error)
     return job
 
 
@@ -77,21 +77,21 @@ def cancels_when_left(on_disconnect: OnDisconnect | None) -> bool:
     return on_disconnect is OnDisconnect.CANCEL
 
 
-def raise_unless_succeeded(job: Job) -> None:
-    """Raises what a final job that did not succeed means to whoever waited for it."""
-    error = error_of(job)
+def raise_unless_succeeded(status: Status, job_error: JobError | None) -> None:
+    """Raises what the end of a job that did not succeed means to whoever waited for it."""
+    error = error_of(status, job_error)
     if error is not None:
         raise error
 
 
-def error_of(job: Job) -> LLMAPIError | None:
-    if job.status is Status.SUCCEEDED:
+def error_of(status: Status, job_error: JobError | None) -> LLMAPIError | None:
+    if status is Status.SUCCEEDED:
         return None
-    if job.error is not None:
-        return error_from_code(job.error.code, job.error.message, job.error.errors)
-    if job.status is Status.CANCELED:
+    if job_error is not None:
+        return error_from_code(job_error.code, job_error.message, job_error.errors)
+    if status is Status.CANCELED:
         return JobCanceled("the job was canceled before its end")
-    if job.status is Status.EXPIRED:
+    if status is Status.EXPIRED:
         return JobExpired("the job waited too long for its turn; try again, or ask for a higher priority")
     return EngineFailed("the job failed, and its worker did not say why")
 

@@ -11,8 +11,10 @@ import redis
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
+from app import redis_faults
 from app.contract.errors import BodyTooLarge, LLMAPIError, StoreUnavailable, Unauthorized
 from app.json_answer import JSON, PROBLEM, json_answer
+from app.redis_watch import RedisAway
 from app.waiters import ClientGone
 
 OPENAI_PREFIX = "/v1/"
@@ -44,6 +46,8 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
     document = _document(error.code, error.title, error.status, error.detail)
     if error.errors:
         document["errors"] = {path: list(messages) for path, messages in error.errors.items()}
+    if error.location is not None:
+        document["location"] = error.location  # the events of a stream have no headers
     return document
 
 
@@ -52,11 +56,10 @@ def openai_error(error: LLMAPIError) -> dict[str, Any]:
 
 
 def store_unavailable(error: redis.RedisError) -> StoreUnavailable:
-    """What a caller may know of a failure of Redis; the log gets its kind, never its text, which may hold addresses."""
-    logger.error("Redis failed: %s", type(error).__name__)
-    return StoreUnavailable(
-        "Redis does not answer, so no job can be accepted or read; try again", retry_after_seconds=_RETRY_SECONDS
-    )
+    """What a caller may know of a failure of Redis, which the log is told of too."""
+    if not isinstance(error, RedisAway):
+        logger.error("Redis failed: %s", redis_faults.name(error))
+    return StoreUnavailable(redis_faults.sentence(error), retry_after_seconds=_RETRY_SECONDS)
 
 
 def _headers_of(error: LLMAPIError) -> dict[str, str]:

@@ -9,10 +9,12 @@ from app.contract.config import Config, ServerConfig
 from app.contract.errors import ConfigError
 from app.contract.job_store import JobStore
 from app.contract.queues import Queues, make_celery
+from app.contract.reaper import Reaper
 from app.contract.redis_client import connect
 from app.queue_estimate import QueueEstimate
+from app.redis_watch import RedisWatch
 from app.routes import BLUEPRINTS, docs
-from app.services import Services, provide
+from app.services import Services, provide, services_of
 from app.waiters import Waiters
 
 RESERVED_THREADS = 32  # of each process: for what does not wait, /healthz above all
@@ -30,6 +32,13 @@ def create_app(config: Config) -> Flask:
     return app
 
 
+def start_threads(app: Flask) -> None:
+    """What runs beside the requests of a process that answers. Call it once in each, after any fork."""
+    made = services_of(app)
+    made.watch.start()
+    made.reaper.start()
+
+
 def max_waiters(server: ServerConfig) -> int:
     """Requests of one process that may wait at once, each in a thread of its own."""
     return max(1, server.threads - min(RESERVED_THREADS, server.threads // 4))
@@ -39,20 +48,20 @@ def _services(config: Config) -> Services:
     url = config.redis_url
     if url is None:
         raise ConfigError("redis_url is not set: set it (LLM_API_REDIS_URL), or use `make run`, which starts a Valkey")
-    client = connect(url)
-    store = JobStore(
-        client,
-        model=config.model_name,
-        queues=Queues(make_celery(url, config.model_name)),
-        ttl_seconds=config.jobs.ttl,
-        max_queued=config.jobs.max_queued,
-    )
-    waiters = Waiters(url, store, max_waiters(config.server))
+    watch = RedisWatch(url)
+    client = watch.client()
+    queues = Queues(make_celery(url, config.model_name))
+    jobs = config.jobs
+    store = JobStore(client, model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
     return Services(
         config=config,
         redis=client,
+        watch=watch,
         store=store,
-        waiters=waiters,
+        waiters=Waiters(url, client, store, max_waiters(config.server)),
         estimate=QueueEstimate(client, model=config.model_name),
+        reaper=Reaper(
+            connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
+        ),
         started_at=time.time(),
     )

@@ -7,6 +7,8 @@ from typing import Any
 import app.factory  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
 from app.contract.config_loader import load_config
 from app.contract.errors import StartupError
+from app.farewell import Farewell
+from app.services import services_of
 
 _CONFIGURATION_FAULT = 78  # EX_CONFIG of sysexits.h: starting again is no use
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
@@ -25,10 +27,10 @@ worker_class = "app.gunicorn_worker.LingeringThreadWorker"  # gthread; docs/deci
 threads = _server.threads
 worker_connections = _server.threads + _SPARE_CONNECTIONS
 control_socket_disable = True
-preload_app = False  # the threads of `app.waiters` would not survive the fork
+preload_app = False  # the threads that `app.wsgi` starts would not survive the fork
 backlog = 2048
 keepalive = 30  # seconds; above the pauses of a client that polls
-graceful_timeout = 10  # below `app.supervision.API_GRACE_SECONDS`
+graceful_timeout = 10  # seconds, below `app.supervision.API_GRACE_SECONDS`; who still waits then hears it before
 loglevel = "warning"
 accesslog = None
 
@@ -41,3 +43,14 @@ def post_fork(server: Any, worker: Any) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is loaded stays: the collector need not look at it again and again
     gc.set_threshold(_GC_ALLOCATIONS)
+
+
+def post_worker_init(worker: Any) -> None:
+    worker.farewell = Farewell(worker, services_of(worker.wsgi).waiters)
+    worker.farewell.start()
+
+
+def worker_int(worker: Any) -> None:
+    """Runs in a signal handler."""
+    if hasattr(worker, "farewell"):
+        worker.farewell.at_once = True

@@ -30,7 +30,7 @@ _MEANINGS = {
     413: "The body is longer than the server takes.",
     422: "A field is wrong; `errors` says which and why.",
     500: "The engine or the service failed.",
-    503: "No worker, a full queue, or Redis is away; try again.",
+    503: "No worker, a full queue, Redis is away, or the server stops (`Location`: its job goes on); try again.",
     504: "The job has not ended in time.",
 }
 _RETRY_AFTER = {
@@ -47,7 +47,13 @@ LOCATION = {
         "`/events`, also after this answer broke off.",
     }
 }
-_HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 409: LOCATION, 500: LOCATION, 503: _RETRY_AFTER, 504: LOCATION}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: _CHALLENGE,
+    409: LOCATION,
+    500: LOCATION,
+    503: _RETRY_AFTER | LOCATION,
+    504: LOCATION,
+}
 _BODIES: dict[str, dict[str, type[Schema]]] = {
     "Problem": {PROBLEM: ProblemSchema},
     "OpenAIError": {JSON: OpenAIErrorSchema},

@@ -7,8 +7,10 @@ from flask import Flask, current_app
 
 from app.contract.config import Config
 from app.contract.job_store import JobStore
+from app.contract.reaper import Reaper
 from app.contract.redis_client import RedisClient
 from app.queue_estimate import QueueEstimate
+from app.redis_watch import RedisWatch
 from app.waiters import Waiters
 
 _EXTENSION = "llm_api"
@@ -16,13 +18,15 @@ _EXTENSION = "llm_api"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """started_at: Unix seconds."""
+    """`watch` and `reaper` run where `factory.start_threads` was called. started_at: Unix seconds."""
 
     config: Config
     redis: RedisClient
+    watch: RedisWatch
     store: JobStore
     waiters: Waiters
     estimate: QueueEstimate
+    reaper: Reaper
     started_at: float
 
 
@@ -32,4 +36,8 @@ def provide(app: Flask, made: Services) -> None:
 
 def services() -> Services:
     """The services of the application that answers the current request."""
-    return cast(Services, current_app.extensions[_EXTENSION])
+    return services_of(current_app)
+
+
+def services_of(app: Flask) -> Services:
+    return cast(Services, app.extensions[_EXTENSION])

@@ -11,10 +11,10 @@ from app import dispatch, sse
 from app.contract.errors import JobNotFound, LLMAPIError
 from app.contract.event_stream import FROM_START, Event, EventType
 from app.contract.job_store import JobStore, new_job_id
-from app.contract.jobs import JobRequest, OnDisconnect
-from app.error_handlers import store_unavailable
+from app.contract.jobs import JobError, JobRequest, OnDisconnect, Status
 from app.json_answer import EVENT_STREAM
 from app.services import services
+from app.waiters import Waiters
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +22,9 @@ logger = logging.getLogger(__name__)
 class TextStream:
     """The text of one job, as the body of a response. `ended`: the job's end has been seen."""
 
-    def __init__(self, events: Iterator[Event | None], store: JobStore, job_id: str) -> None:
+    def __init__(self, events: Iterator[Event | None]) -> None:
         self.ended = False
         self._events = events
-        self._store = store
-        self._job_id = job_id
         self._held: bytes = b""
 
     def hold(self) -> None:
@@ -48,8 +46,6 @@ class TextStream:
                     yield chunk
         except LLMAPIError as error:
             yield sse.error_event(error)
-        except redis.RedisError as error:
-            yield sse.error_event(store_unavailable(error))
 
     def _chunk(self, event: Event | None) -> bytes:
         """What an event puts into the response. Raises what the job failed with."""
@@ -57,23 +53,24 @@ class TextStream:
             return sse.COMMENT
         if event.type is EventType.END:
             self.ended = True
-            dispatch.raise_unless_succeeded(self._store.read(self._job_id))
+            error = event.data.get("error")
+            dispatch.raise_unless_succeeded(Status(event.data["status"]), JobError(**error) if error else None)
         return sse.text_event(event) if event.type is EventType.DELTA and event.data["text"] else b""
 
 
 def respond(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Response:
     """Admit a job and stream its text. Raises what `dispatch.run` raises, as long as nothing has been sent."""
-    store, job_id = services().store, new_job_id()
+    store, waiters, job_id = services().store, services().waiters, new_job_id()
     with contextlib.ExitStack() as resources:
-        waiter = resources.enter_context(services().waiters.expect(job_id, FROM_START))
+        waiter = resources.enter_context(waiters.expect(job_id, FROM_START))
         job = dispatch.admit(job_request, job_id)
         if job.id == job_id:
-            stream = TextStream(waiter.events(sse.HEARTBEAT_SECONDS), store, job_id)
+            stream = TextStream(waiter.events(sse.HEARTBEAT_SECONDS))
             if dispatch.cancels_when_left(on_disconnect):
-                resources.callback(_cancel_unless_ended, stream, store, job_id)
+                resources.callback(_cancel_unless_ended, stream, waiters, store, job_id)
         else:
             resources.close()  # nothing will ever happen to the job that was expected
-            stream = TextStream(resources.enter_context(_following(job.id)), store, job.id)
+            stream = TextStream(resources.enter_context(_following(job.id)))
         stream.hold()
         response = Response(stream, content_type=EVENT_STREAM, headers=sse.HEADERS)
         response.call_on_close(resources.pop_all().close)
@@ -90,9 +87,9 @@ def _following(job_id: str) -> Iterator[Iterator[Event | None]]:
         yield following
 
 
-def _cancel_unless_ended(stream: TextStream, store: JobStore, job_id: str) -> None:
-    """The response is over; where the job is not, its client has left."""
-    if stream.ended:
+def _cancel_unless_ended(stream: TextStream, waiters: Waiters, store: JobStore, job_id: str) -> None:
+    """The response is over; where the job is not, its client has left, or this process ends and the job goes on."""
+    if stream.ended or waiters.is_shut_down:
         return
     try:
         store.cancel(job_id)

@@ -1,35 +1,27 @@
 """Everybody in this process who waits for a job: one thread hears the hints and reads the news for all of them.
 
-A hint (pub/sub) only says that there is news; the news itself is the job record and the event stream. Hints can be
-lost, so everything waited for is read again after a reconnect and every `REREAD_SECONDS`.
+A hint (pub/sub, `app.hints`) only says that there is news; the news itself is the job record and the event stream.
 """
 
 import contextlib
-import logging
 import queue
 import socket
 import threading
-import time
 from collections.abc import Collection, Iterable, Iterator
 
-import redis
-
 from app.client_sockets import ClientSockets
-from app.contract import event_stream, keys
-from app.contract.errors import JobNotFound, TooManyWaiters
+from app.contract import event_stream
+from app.contract.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.contract.event_stream import FROM_START, Event, EventType
 from app.contract.job_record import hinted_jobs, job_from_hint
 from app.contract.job_store import JobStore
 from app.contract.jobs import Job
-from app.contract.redis_client import RedisClient, connect
+from app.contract.redis_client import RedisClient
+from app.hints import Hints
+from app.schemas.job import job_path
 
-REREAD_SECONDS = 3.0
-HINT_POLL_SECONDS = 1.0  # below the client's own socket time-out, so that a silent connection raises nothing
-RECONNECT_SECONDS = 0.5
-HEARING_SECONDS = 2.0  # how long the first waiter of a process waits for the subscription to stand
 READ_AT_ONCE = 256  # waiters per round trip when all are read again
-
-logger = logging.getLogger(__name__)
+RESTART_SECONDS = 5  # until a process that stops is gone and another one answers
 
 
 class ClientGone(Exception):
@@ -51,7 +43,7 @@ class Waiter:
     def end(self, timeout_seconds: float, client_socket: socket.socket | None = None) -> Job | None:
         """The final job, or None when the time is over. Call it once the job is admitted.
 
-        Raises ClientGone, JobNotFound.
+        Raises ClientGone, JobNotFound, ShuttingDown.
         """
         self.is_admitted = True
         with self._sockets.watching(client_socket, lambda: self.news.put(ClientGone())):
@@ -60,7 +52,7 @@ class Waiter:
         return found
 
     def events(self, heartbeat_seconds: float) -> Iterator[Event | None]:
-        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound.
+        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound, ShuttingDown.
 
         Call it once the job is admitted.
         """
@@ -85,33 +77,44 @@ class Waiter:
 class Waiters:
     """Waits for jobs on behalf of this process's requests. Its thread starts with the first waiter, after any fork."""
 
-    def __init__(self, redis_url: str, store: JobStore, max_waiters: int) -> None:
-        self._url = redis_url
+    def __init__(self, redis_url: str, client: RedisClient, store: JobStore, max_waiters: int) -> None:
+        """client: what requests read with; the thread that hears the hints connects to `redis_url` by itself."""
+        self._redis = client
         self._store = store
         self._max_waiters = max_waiters
         self._waiting: dict[str, set[Waiter]] = {}
         self._count = 0
         self._lock = threading.Lock()
         self._reading = threading.Lock()  # a follower's position moves under it
-        self._started = False
-        self._hearing = threading.Event()
-        self._closing = threading.Event()
+        self.is_shut_down = False
         self._sockets = ClientSockets()
-        self._redis = connect(redis_url)
+        self._hints = Hints(redis_url, take=self._take, reread=self._read_all)
 
     def close(self) -> None:
         """Hear no more hints. Whoever still waits hears of nothing."""
-        self._closing.set()
+        self._hints.close()
+
+    def shut_down(self) -> None:
+        """This process ends: tell whoever waits where the job goes on, and whoever comes to come again elsewhere."""
+        with self._lock:
+            self.is_shut_down = True
+            waiting = self._everybody()
+        for waiter in waiting:
+            waiter.news.put(_goes_on(waiter))
 
     @contextlib.contextmanager
     def expect(self, job_id: str, position: str | None = None) -> Iterator[Waiter]:
         """A waiter for a job that is about to be admitted: nothing that happens to it from now on is missed.
 
-        Raises TooManyWaiters.
+        Raises TooManyWaiters, ShuttingDown.
         """
-        self._start()
+        self._hints.start()
         waiter = Waiter(job_id, position, self._sockets)
         with self._lock:
+            if self.is_shut_down:
+                raise ShuttingDown(
+                    "this server is shutting down; send the request again", retry_after_seconds=RESTART_SECONDS
+                )
             if self._count >= self._max_waiters:
                 raise TooManyWaiters(
                     f"{self._count} requests wait here already; use /agenerate and poll, or try again",
@@ -127,7 +130,7 @@ class Waiters:
     def wait(self, job_id: str, timeout_seconds: float, *, client_socket: socket.socket | None = None) -> Job | None:
         """The job once it is final, or None when `timeout_seconds` have passed.
 
-        Raises JobNotFound, ClientGone (the peer of `client_socket` has left), TooManyWaiters.
+        Raises JobNotFound, ClientGone (the peer of `client_socket` has left), TooManyWaiters, ShuttingDown.
         """
         with self.expect(job_id) as waiter:
             job = self._store.read(job_id)
@@ -136,7 +139,7 @@ class Waiters:
     def follow(
         self, job_id: str, after: str = FROM_START, *, heartbeat_seconds: float = 10.0
     ) -> Iterator[Event | None]:
-        """The job's events after the event `after`; see `Waiter.events`. Raises JobNotFound, TooManyWaiters."""
+        """The job's events after the event `after`; see `Waiter.events`. Raises what that and `expect` raise."""
         with self.expect(job_id, after) as waiter:
             self._read([waiter], self._redis)
             yield from waiter.events(heartbeat_seconds)
@@ -148,44 +151,6 @@ class Waiters:
             others.discard(waiter)
             if not others:
                 del self._waiting[waiter.job_id]
-
-    def _start(self) -> None:
-        if not self._started:
-            with self._lock:
-                if not self._started:
-                    self._started = True
-                    threading.Thread(target=self._run, name="hints", daemon=True).start()
-        self._hearing.wait(HEARING_SECONDS)
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            client = connect(self._url)
-            try:
-                self._hear(client)
-            except redis.RedisError as error:
-                if self._closing.is_set():
-                    return
-                logger.warning("lost the connection to Redis (%s); trying again", type(error).__name__)
-            self._hearing.clear()
-            client.close()
-            self._closing.wait(RECONNECT_SECONDS)
-
-    def _hear(self, client: RedisClient) -> None:
-        hints = client.pubsub()
-        try:
-            hints.subscribe(keys.HINTS_CHANNEL)
-            hints.get_message(timeout=HINT_POLL_SECONDS)
-            self._hearing.set()
-            read_all_at = 0.0  # at once: what came before the subscription was not heard
-            while not self._closing.is_set():
-                message = hints.get_message(ignore_subscribe_messages=True, timeout=HINT_POLL_SECONDS)
-                if message is not None:
-                    self._take(message["data"], client)
-                if time.monotonic() >= read_all_at:
-                    self._read_all(client)
-                    read_all_at = time.monotonic() + REREAD_SECONDS
-        finally:
-            hints.close()
 
     def _take(self, hint: str, client: RedisClient) -> None:
         """A hint names jobs with news, or is the record of one that has ended: those who wait for it have it now."""
@@ -205,9 +170,12 @@ class Waiters:
         with self._lock:
             return [waiter for job_id in job_ids for waiter in self._waiting.get(job_id, ())]
 
+    def _everybody(self) -> list[Waiter]:
+        return [waiter for waiters in self._waiting.values() for waiter in waiters]
+
     def _read_all(self, client: RedisClient) -> None:
         with self._lock:
-            everybody = [waiter for waiters in self._waiting.values() for waiter in waiters]
+            everybody = self._everybody()
         for start in range(0, len(everybody), READ_AT_ONCE):
             some = everybody[start : start + READ_AT_ONCE]
             self._read(some, client)
@@ -242,3 +210,12 @@ class Waiters:
                 for event in events:
                     waiter.position = event.id
                     waiter.news.put(event)
+
+
+def _goes_on(waiter: Waiter) -> ShuttingDown:
+    """What somebody who waits hears from a process that ends."""
+    path, how = job_path(waiter.job_id), "read it at"
+    if waiter.position is not None:
+        path, how = f"{path}/events", "follow it, with the id of your last event as Last-Event-ID, at"
+    detail = f"this server is shutting down, and the job goes on: {how} {path}"
+    return ShuttingDown(detail, retry_after_seconds=RESTART_SECONDS, location=path)

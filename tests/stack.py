@@ -68,8 +68,19 @@ class Stack:
     def start_worker(self, name: str = "worker") -> "subprocess.Popen[bytes]":
         return self.start(name, "workers.celery_app")
 
-    def start_api(self, name: str = "api", port: int | None = None) -> "subprocess.Popen[bytes]":
-        return self.start(name, "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app", port=port)
+    def start_api(self, name: str = "api", port: int | None = None, *options: str) -> "subprocess.Popen[bytes]":
+        """options: gunicorn's."""
+        return self.start(name, "gunicorn", "-c", "python:app.gunicorn_conf", *options, "app.wsgi:app", port=port)
+
+    def wait_alive(self, name: str = "api", port: int | None = None) -> None:
+        """Until /healthz answers; fails with the log when the process ends before."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{port or self.port}/healthz", timeout=1).status_code == 200:
+                    return
+            assert self.processes[name].poll() is None and time.monotonic() < deadline, self.log(name)
+            time.sleep(0.02)
 
     def wait_ready(self) -> None:
         """Until /readyz says so; fails with the logs when a process ends before."""

@@ -45,6 +45,7 @@ class LLMAPIError(Exception):
         detail: one sentence for the caller that names the cure; never a secret, never a prompt.
         errors: messages per field, keyed by the dotted path of the field (`params.temperature`).
         retry_after_seconds: what `Retry-After` shall say, if it shall be said.
+        location: the path under which the job goes on; for a stream, whose headers have been sent.
     """
 
     code: ClassVar[str] = "error"
@@ -52,12 +53,18 @@ class LLMAPIError(Exception):
     title: ClassVar[str] = "Internal error"
 
     def __init__(
-        self, detail: str, *, errors: FieldErrors | None = None, retry_after_seconds: int | None = None
+        self,
+        detail: str,
+        *,
+        errors: FieldErrors | None = None,
+        retry_after_seconds: int | None = None,
+        location: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors: FieldErrors = errors or {}
         self.retry_after_seconds = retry_after_seconds
+        self.location = location
 
 
 class RequestError(LLMAPIError):

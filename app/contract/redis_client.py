@@ -78,18 +78,26 @@ class RedisClient(Protocol):
     def xrange(self, name: str, min: str = "-", max: str = "+") -> list[StreamEntry]: ...
 
 
-def connect(url: str, *, answer_seconds: float = ANSWER_SECONDS, retries: int = RETRIES) -> RedisClient:
+def connect(
+    url: str,
+    *,
+    answer_seconds: float = ANSWER_SECONDS,
+    retries: int = RETRIES,
+    pool: type[redis.BlockingConnectionPool] = redis.BlockingConnectionPool,
+    **pool_options: Any,
+) -> RedisClient:
     """A pooled client that answers `str`. Connects on first use."""
-    pool = redis.BlockingConnectionPool.from_url(
+    connections = pool.from_url(
         url,
         decode_responses=True,
         max_connections=CONNECTIONS,
         timeout=answer_seconds,
-        socket_connect_timeout=CONNECT_SECONDS,
+        socket_connect_timeout=min(CONNECT_SECONDS, answer_seconds),
         socket_timeout=answer_seconds,
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), retries),
+        **pool_options,
     )
-    return cast(RedisClient, redis.Redis.from_pool(pool))
+    return cast(RedisClient, redis.Redis.from_pool(connections))
 
 
 def script(client: RedisClient, name: str) -> Script:

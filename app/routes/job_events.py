@@ -3,14 +3,12 @@
 import re
 from collections.abc import Generator, Iterator
 
-import redis
 from flask import Response, request
 
 from app import dispatch, sse
 from app.contract import event_stream
 from app.contract.errors import LLMAPIError
 from app.contract.event_stream import FROM_START, Event
-from app.error_handlers import store_unavailable
 from app.json_answer import EVENT_STREAM
 from app.openapi import Blueprint, answer
 from app.request_parser import invalid_request
@@ -71,8 +69,6 @@ def _chunks(first: Event | None, following: Iterator[Event | None]) -> Iterator[
                 yield sse.COMMENT
     except LLMAPIError as error:
         yield sse.error_event(error)
-    except redis.RedisError as error:
-        yield sse.error_event(store_unavailable(error))
 
 
 def _respond(chunks: Iterator[bytes]) -> Response:

@@ -6,6 +6,7 @@ from flask import Response
 
 from app import dispatch
 from app.auth import current_owner
+from app.contract.errors import ShuttingDown
 from app.contract.jobs import Job
 from app.json_answer import json_answer
 from app.openapi import Blueprint, answer
@@ -48,7 +49,7 @@ def read_job(query: dict[str, Any], job_id: str) -> Response:
     """A job as it is, or as it is after `wait` seconds at most."""
     job = dispatch.existing_job(job_id)
     if query["wait"] and not job.status.is_final:
-        job = services().waiters.wait(job.id, query["wait"]) or services().store.read(job.id)
+        job = _wait(job.id, query["wait"]) or services().store.read(job.id)
     return json_answer(dispatch.document(job))
 
 
@@ -77,6 +78,14 @@ def delete_job(job_id: str) -> Response:
     if services().store.forget(job):
         return Response(status=204)
     return _cancel(job)
+
+
+def _wait(job_id: str, seconds: float) -> Job | None:
+    """The final job; None when the time is over, or this process ends: whoever asked may ask again."""
+    try:
+        return services().waiters.wait(job_id, seconds)
+    except ShuttingDown:
+        return None
 
 
 def _cancel(job: Job) -> Response:

@@ -17,6 +17,9 @@ class ProblemSchema(Schema):
         values=fields.List(fields.String()),
         metadata={"description": "Messages per field, by its dotted path."},
     )
+    location = fields.String(
+        metadata={"format": "uri-reference", "description": "Where the job that goes on can be read or followed."}
+    )
 
 
 class OpenAIErrorDetailSchema(Schema):

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import redis
@@ -60,9 +60,8 @@ class Turn:
         usage = Usage(prompt_tokens=3, completion_tokens=len(self._texts))
         metrics = Metrics(queue_seconds=self.claim.queue_seconds)
         fields = outcome_fields(status, output=output, usage=usage, metrics=metrics, error=error)
-        self._publish(
-            "", "[]", 0, 0, json.dumps({"status": status}), [part for pair in fields.items() for part in pair]
-        )
+        end = {"status": status} | ({"error": asdict(error)} if error else {})
+        self._publish("", "[]", 0, 0, json.dumps(end), [part for pair in fields.items() for part in pair])
 
     def _publish(self, delta: str, tokens: str, before: int, after: int, end: str, fields: list[str]) -> None:
         job_id = self.claim.job_id

@@ -21,12 +21,9 @@ MODEL = "gunicorn"
 def api(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
     server = {"processes": 1, "threads": 64, "max_body_bytes": 100_000}
     stack = Stack(tmp_path, redis_url, {"model_name": MODEL, "server": server})
-    process = stack.start_api()
+    stack.start_api()
     try:
-        deadline = time.monotonic() + 20
-        while not answers(stack):
-            assert process.poll() is None and time.monotonic() < deadline, stack.log("api")
-            time.sleep(0.02)
+        stack.wait_alive()
         yield stack
     finally:
         stack.stop()
@@ -36,13 +33,6 @@ def api(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
 def player(api: Stack, redis_url: str) -> Iterator[ScriptedWorker]:
     with working(redis_url, MODEL) as worker:
         yield worker
-
-
-def answers(stack: Stack) -> bool:
-    try:
-        return httpx.get(f"{stack.url}/healthz", timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def post(stack: Stack, path: str, body: dict[str, Any]) -> socket.socket:

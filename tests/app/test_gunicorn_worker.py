@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from app.gunicorn_worker import LINGER_MILLISECONDS
-from tests.app.test_gunicorn import answers
 from tests.stack import Stack
 
 THREADS = 4
@@ -20,12 +19,9 @@ THREADS = 4
 @pytest.fixture
 def api(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
     stack = Stack(tmp_path, redis_url, {"model_name": "linger", "server": {"processes": 1, "threads": THREADS}})
-    process = stack.start_api()
+    stack.start_api()
     try:
-        deadline = time.monotonic() + 20
-        while not answers(stack):
-            assert process.poll() is None and time.monotonic() < deadline, stack.log("api")
-            time.sleep(0.02)
+        stack.wait_alive()
         yield stack
     finally:
         stack.stop()

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app import waiters as waiters_module
+from app import hints
 from app.contract import keys
-from app.contract.errors import JobNotFound, TooManyWaiters
+from app.contract.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.contract.job_store import Claim, JobStore, new_job_id
 from app.contract.jobs import FinishReason, JobRequest, Kind, Status
 from app.contract.redis_client import RedisClient
 from app.waiters import ClientGone, Waiters
+from tests.waiting import until
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import Outcome, Sequence, Update
 from workers.publisher import Publisher
@@ -24,15 +25,15 @@ DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
 
 
 @pytest.fixture
-def waiters(redis_url: str, store: JobStore) -> Iterator[Waiters]:
-    waiters = Waiters(redis_url, store, max_waiters=4)
+def waiters(redis_url: str, redis_client: RedisClient, store: JobStore) -> Iterator[Waiters]:
+    waiters = Waiters(redis_url, redis_client, store, max_waiters=4)
     yield waiters
     waiters.close()
 
 
 @pytest.fixture
-def publisher(redis_client: RedisClient) -> Publisher:
-    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None)
+def publisher(redis_client: RedisClient, store: JobStore) -> Publisher:
+    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None, give_back=store.hand_back)
 
 
 def admit(store: JobStore, job_id: str | None = None) -> str:
@@ -84,7 +85,7 @@ def test_a_record_that_is_not_there_yet_is_no_news(waiters: Waiters, store: JobS
 def test_a_lost_hint_costs_a_delay_not_the_answer(
     waiters: Waiters, store: JobStore, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiters_module, "REREAD_SECONDS", 0.1)
+    monkeypatch.setattr(hints, "REREAD_SECONDS", 0.1)
     job_id = admit(store)
     timer = threading.Timer(0.2, lambda: _end_without_a_hint(redis_url, job_id))
     timer.start()
@@ -104,15 +105,27 @@ def test_the_subscription_is_made_again_after_its_connection_was_killed(
     job_id = admit(store)
     assert waiters.wait(job_id, 0.05) is None
     with redis.Redis.from_url(redis_url) as raw:
-        assert raw.client_kill_filter(_type="pubsub") >= 1
+        until(lambda: raw.client_kill_filter(_type="pubsub"))
     finish(store, publisher, job_id)
     assert waiters.wait(job_id, 10) is not None
+
+
+def test_the_first_waiter_of_a_process_waits_for_nothing_but_its_job(
+    waiters: Waiters, store: JobStore, publisher: Publisher
+) -> None:
+    job_id = new_job_id()
+    started = time.monotonic()
+    with waiters.expect(job_id) as waiter:
+        assert time.monotonic() - started < 0.2
+        admit(store, job_id)
+        finish(store, publisher, job_id)
+        assert waiter.end(1) is not None, "read when the subscription stood, as its hint may have come before"
 
 
 def test_a_deleted_job_is_told_to_those_who_wait_and_follow(
     waiters: Waiters, store: JobStore, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiters_module, "REREAD_SECONDS", 0.05)
+    monkeypatch.setattr(hints, "REREAD_SECONDS", 0.05)
     job_id = admit(store)
     timer = threading.Timer(0.1, lambda: redis_client.delete(keys.job(job_id), keys.events(job_id)))
     timer.start()
@@ -190,3 +203,38 @@ def test_a_silent_job_gives_heartbeats(waiters: Waiters, store: JobStore) -> Non
     assert [next(following), next(following)] == [None, None]
     following.close()  # type: ignore[attr-defined]
     assert waiters._count == 0
+
+
+def test_a_process_that_ends_tells_those_who_wait_where_the_job_goes_on(waiters: Waiters, store: JobStore) -> None:
+    job_id = admit(store)
+    following = waiters.follow(job_id, heartbeat_seconds=0.01)
+    assert next(following) is None
+    timer = threading.Timer(0.1, waiters.shut_down)
+    timer.start()
+    with pytest.raises(ShuttingDown) as waited:
+        waiters.wait(job_id, 5)
+    with pytest.raises(ShuttingDown) as followed:
+        list(following)
+    timer.join()
+    assert [waited.value.location, followed.value.location] == [f"/jobs/{job_id}", f"/jobs/{job_id}/events"]
+    assert store.read(job_id).status is Status.QUEUED
+
+
+def test_a_process_that_ends_takes_nobody_more(waiters: Waiters) -> None:
+    waiters.shut_down()
+    with pytest.raises(ShuttingDown, match="send the request again") as refused, waiters.expect("1"):
+        pass
+    assert refused.value.location is None
+    assert waiters._count == 0
+
+
+def test_events_that_came_before_the_end_of_the_process_are_not_lost(
+    waiters: Waiters, store: JobStore, publisher: Publisher
+) -> None:
+    job_id = admit(store)
+    with waiters.expect(job_id, "0-0") as waiter:
+        finish(store, publisher, job_id)
+        until(lambda: store.read(job_id).status.is_final)
+        waiters._read([waiter], waiters._redis)
+        waiters.shut_down()
+        assert [event.type for event in waiter.events(1) if event] == ["started", "delta", "end"]

@@ -97,6 +97,7 @@ def test_a_redis_that_is_killed_and_comes_back_costs_no_accepted_job(slow: Stack
         assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
         assert int(refused.headers["retry-after"]) > 0
         own_valkey.start()
+        slow.wait_ready()
         assert {wait(http, job)["status"] for job in jobs} == {"succeeded"}
         assert http.post("/generate", json={"prompt": "p", "params": {"max_tokens": 1}}).status_code == 200
     assert all(process.poll() is None for process in slow.processes.values())
