@@ -16,13 +16,13 @@ from app.contract import keys
 from app.contract.job_store import LEASE_SECONDS
 from app.contract.jobs import Priority
 from app.contract.queues import Queues
-from app.contract.redis_client import RedisClient, script
+from app.contract.redis_client import LoadedScript, RedisClient, script
 
 TURN_SECONDS = 1.0
 PAUSE_SECONDS = 7.0  # after Redis was away: more than a worker takes to reconnect and renew
 SLOW_SECONDS = 2.0  # an answer that took so long means that Redis was away
 MISSING_SECONDS = 5.0  # a message that a consumer holds is claimed within milliseconds
-JOBS_PER_TURN = 500
+JOBS_PER_TURN = 100
 _TURN_SHARE = 0.9  # of a turn that the lock lives: less than the turn, so that one caller alone never misses its own
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class Reaper:
         self._ttl_seconds = ttl_seconds
         self._max_attempts = max_attempts
         self._reap = script(client, "reap")
+        self._send = LoadedScript(client, "send")
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -56,9 +57,9 @@ class Reaper:
         pause_seconds: let nobody have a turn for so long, this call included.
         """
         lists = [self._queues.list_key(priority) for priority in Priority]
-        indexes = [keys.running, keys.queued, keys.expiring, keys.ended]
+        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.missing]
         found = self._reap(
-            keys=[keys.reaper(self._model), *(index(self._model) for index in indexes), *lists],
+            keys=[*(index(self._model) for index in indexes), *lists],
             args=[
                 keys.PREFIX,
                 self._ttl_seconds,
@@ -72,19 +73,18 @@ class Reaper:
                 f"{self._max_attempts} workers died while they ran this job (jobs.max_attempts)",
             ],
         )
-        jobs = [(found[at], Priority(found[at + 1]), found[at + 2]) for at in range(0, len(found), 3)]
-        self._send(jobs)
-        return len(jobs)
+        self._send_messages([(found[at], Priority(found[at + 1])) for at in range(0, len(found), 2)])
+        return len(found) // 2
 
-    def _send(self, jobs: list[tuple[str, Priority, str]]) -> None:
-        """A message for each job. What does not get there is missed, and sent again by a later turn."""
+    def _send_messages(self, jobs: list[tuple[str, Priority]]) -> None:
+        """A message for each job. What does not get there is missed by a later turn."""
         if not jobs:
             return
         with self._redis.pipeline(transaction=False) as pipe:
-            for job_id, priority, place in reversed(jobs):  # the one pushed last is taken first
-                push = pipe.rpush if place == "front" else pipe.lpush
-                push(self._queues.list_key(priority), self._queues.message(job_id, priority))
-            pipe.execute()
+            for job_id, priority in reversed(jobs):  # so that most go before the others, which is the shortest way
+                send_keys = [keys.queued(self._model), self._queues.list_key(priority)]
+                self._send.call(pipe, keys=send_keys, args=[job_id, self._queues.message(job_id, priority)])
+            self._send.execute(pipe)
         logger.warning("%d jobs of %s are in the queue again", len(jobs), self._model)
 
     def _run(self) -> None:

@@ -1,0 +1,220 @@
+"""The reaper against a real Valkey: what becomes of jobs whose worker or patience is gone."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from app.contract import event_stream, keys
+from app.contract.job_record import RECORD_FIELDS
+from app.contract.job_store import LEASE_SECONDS
+from app.contract.jobs import FinishReason, Priority, Status
+from app.contract.reaper import TURN_SECONDS, Reaper
+from tests.contract.scene import MAX_ATTEMPTS, MODEL, TTL_SECONDS, Scene
+from tests.lost_worker import end_lease
+
+# --- leases
+
+
+def test_a_job_whose_lease_is_over_goes_on_with_another_worker(scene: Scene) -> None:
+    first = scene.running()
+    scene.publish(first, "half ", "a ")
+    scene.raw.hset(keys.job(first.job_id), "claimed_at", f"{time.time() - 60:.6f}")
+    scene.raw.hset(keys.job(first.job_id), "lease_until", f"{time.time() - 1:.6f}")
+    scene.raw.zadd(keys.running(MODEL), {first.job_id: time.time() - 1})
+    assert scene.turn() == 1
+    assert scene.store.read(first.job_id).status is Status.QUEUED
+    second = scene.claimed(scene.fetch(), "worker-2")
+    assert second.job_id == first.job_id
+    assert (second.attempt, second.losses, second.published_tokens) == (2, 1, 2)
+    assert second.token > first.token
+    assert second.started_at == first.started_at
+    assert second.ran_seconds == pytest.approx(60 - 1 - LEASE_SECONDS, abs=1)  # to the last sign of its worker
+
+
+def test_a_job_whose_lease_was_renewed_is_left_alone_whatever_the_index_says(scene: Scene) -> None:
+    claim = scene.running()
+    scene.raw.zadd(keys.running(MODEL), {claim.job_id: 1})
+    assert scene.turn() == 0
+    assert scene.store.read(claim.job_id).status is Status.PROCESSING
+    assert scene.raw.zscore(keys.running(MODEL), claim.job_id) == pytest.approx(time.time() + LEASE_SECONDS, abs=5)
+
+
+def test_a_job_that_took_the_last_worker_it_may_has_failed_and_keeps_its_text(scene: Scene) -> None:
+    claim = scene.running()
+    job_id = claim.job_id
+    for attempt in range(MAX_ATTEMPTS):
+        scene.publish(claim, f"{attempt} ")
+        scene.lose(claim)
+        if attempt < MAX_ATTEMPTS - 1:
+            claim = scene.claimed(job_id)
+    job = scene.store.read(job_id)
+    assert job.status is Status.FAILED
+    assert job.error is not None and job.error.code == "worker_lost"
+    assert job.output is not None
+    assert (job.output.text, job.output.finish_reason) == ("0 1 2 ", FinishReason.ERROR)
+    (*_, end) = scene.events(job_id)
+    assert end.type is event_stream.EventType.END
+    assert (end.data["status"], end.data["error"]["code"]) == ("failed", "worker_lost")
+    assert scene.queue() == scene.line() == []
+
+
+def test_texts_of_every_script_survive_the_reapers_json(scene: Scene) -> None:
+    words = ['quote " ', "back\\slash/ ", "\x00\x1f\x7f\n", "ümläut ", "日本 ", "\U0001f600", "</script>"]
+    claim = scene.running()
+    scene.publish(claim, *words)
+    scene.store.cancel(claim.job_id)
+    scene.lose(claim)
+    job = scene.store.read(claim.job_id)
+    assert job.output is not None and job.output.text == "".join(words)
+
+
+def test_a_bystander_of_a_trial_is_not_counted_as_lost(scene: Scene) -> None:
+    on_trial, bystander = scene.running(), scene.running()
+    scene.raw.set(keys.trial("worker-1"), on_trial.job_id)
+    scene.lose(on_trial, bystander)
+    assert scene.claimed(on_trial.job_id).losses == 1
+    assert scene.claimed(bystander.job_id).losses == 0
+
+
+def test_a_bystander_keeps_its_place_though_it_was_lost_twice_before(scene: Scene) -> None:
+    bystander = scene.running()
+    for _ in range(MAX_ATTEMPTS - 1):
+        scene.lose(bystander)
+        bystander = scene.claimed(bystander.job_id)
+    waiting = scene.admit()
+    scene.raw.set(keys.trial("worker-1"), "another job")
+    scene.lose(bystander)
+    assert scene.queue() == [bystander.job_id, waiting.id]
+
+
+def test_a_job_whose_cancellation_its_worker_did_not_live_to_see_is_canceled(scene: Scene) -> None:
+    claim = scene.running()
+    scene.publish(claim, "so far")
+    assert scene.store.cancel(claim.job_id) is Status.PROCESSING
+    scene.lose(claim)
+    job = scene.store.read(claim.job_id)
+    assert job.status is Status.CANCELED
+    assert job.output is not None
+    assert (job.output.text, job.output.finish_reason) == ("so far", FinishReason.CANCELED)
+    assert scene.events(claim.job_id)[-1].data == {"status": "canceled", "finish_reason": "canceled"}
+
+
+# --- order
+
+
+def test_jobs_lost_once_are_first_in_line_in_their_old_order(scene: Scene) -> None:
+    claims = [scene.running(f"worker-{number}") for number in range(4)]
+    waiting = scene.admit()
+    for seconds_ago, claim in zip([2, 4, 1, 3], claims, strict=True):
+        scene.raw.hset(keys.job(claim.job_id), "lease_until", f"{time.time() - seconds_ago:.6f}")
+        scene.raw.zadd(keys.running(MODEL), {claim.job_id: time.time() - seconds_ago})
+    scene.turn()
+    in_order = [*(claim.job_id for claim in claims), waiting.id]
+    assert scene.line() == scene.queue() == in_order
+
+
+def test_a_job_lost_later_goes_behind_those_that_came_before_it(scene: Scene) -> None:
+    claims = [scene.running() for _ in range(3)]
+    waiting = scene.admit()
+    for number in (1, 0, 2):
+        scene.lose(claims[number])
+    assert scene.line() == scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
+
+
+def test_a_job_lost_twice_goes_to_the_back_of_its_priority(scene: Scene) -> None:
+    lost = [scene.running(), scene.running()]
+    scene.lose(*lost)
+    lost = [scene.claimed(scene.fetch()) for _ in lost]
+    waiting, low = scene.admit(), scene.admit(priority=Priority.LOW)
+    scene.lose(*reversed(lost))
+    assert scene.line() == [waiting.id, *(claim.job_id for claim in lost)]
+    assert scene.queue() == [*scene.line(), low.id]
+
+
+def test_places_keep_their_microseconds_in_every_priority(scene: Scene) -> None:
+    for priority in Priority:
+        claim = scene.running(priority=priority)
+        admitted_at = scene.raw.hget(keys.job(claim.job_id), "place")
+        scene.store.hand_back(claim)
+        assert f"{scene.raw.zscore(keys.queued(MODEL), claim.job_id):.0f}" == admitted_at
+        assert int(str(admitted_at)) % 3 * 10**15 < 2**53
+        scene.lose(scene.claimed(claim.job_id))
+        assert scene.raw.hget(keys.job(claim.job_id), "place") == admitted_at
+
+
+# --- waiting, and what is kept
+
+
+def test_a_job_that_has_waited_too_long_expires_without_any_worker(scene: Scene) -> None:
+    job, patient = scene.admit(expires_in_seconds=0.05), scene.admit(expires_in_seconds=100)
+    scene.raw.delete(keys.alive(MODEL))
+    time.sleep(0.06)
+    scene.turn()
+    expired = scene.store.read(job.id)
+    assert (expired.status, expired.output, expired.completed_at is not None) == (Status.EXPIRED, None, True)
+    assert [event.data for event in scene.events(job.id)] == [{"status": "expired"}]
+    assert scene.queue() == scene.raw.zrange(keys.expiring(MODEL), 0, -1) == [patient.id]
+
+
+def test_a_job_that_has_started_once_does_not_expire(scene: Scene) -> None:
+    lost, handed = scene.running(expires_in_seconds=0.2), scene.running(expires_in_seconds=0.2)
+    time.sleep(0.21)
+    scene.lose(lost)
+    scene.store.hand_back(handed)
+    scene.turn()
+    assert [scene.store.read(claim.job_id).status for claim in (lost, handed)] == [Status.QUEUED] * 2
+    assert scene.claimed(lost.job_id) and scene.claimed(handed.job_id)
+
+
+def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(scene: Scene) -> None:
+    lost, canceled, dead, expired = (
+        scene.running(), scene.admit(), scene.running(), scene.admit(expires_in_seconds=0.01),
+    )  # fmt: skip
+    scene.store.cancel(lost.job_id)
+    time.sleep(0.02)
+    hints = scene.raw.pubsub(ignore_subscribe_messages=True)
+    hints.subscribe(keys.HINTS_CHANNEL)
+    hints.get_message(timeout=1)
+    scene.lose(lost)
+    scene.store.cancel(canceled.id)
+    end_lease(scene.url, dead.job_id)
+    scene.store.cancel(dead.job_id)
+    heard = [message["data"] for _ in range(4) if (message := hints.get_message(timeout=2))]
+    hints.close()
+    assert heard == [lost.job_id, expired.id, canceled.id, dead.job_id]
+
+
+def test_two_reapers_in_one_turn_do_the_work_once(scene: Scene) -> None:
+    lost = scene.running()
+    end_lease(scene.url, lost.job_id)
+    others = [Reaper(scene.client, model=MODEL, queues=scene.queues, ttl_seconds=60, max_attempts=3) for _ in range(4)]
+    sent: list[int] = []
+    threads = [threading.Thread(target=lambda r=reaper: sent.append(r.reap())) for reaper in others]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(sent) == [0, 0, 0, 1]
+    assert scene.line() == [lost.job_id]
+
+
+def test_turns_follow_each_other_after_a_second(scene: Scene) -> None:
+    scene.reaper.reap()
+    claim = scene.running()
+    end_lease(scene.url, claim.job_id)
+    assert scene.reaper.reap() == 0
+    time.sleep(TURN_SECONDS)
+    assert scene.reaper.reap() == 1
+
+
+def test_what_the_reaper_writes_is_a_record_like_any_other(scene: Scene) -> None:
+    claim = scene.running()
+    scene.publish(claim, "x")
+    scene.store.cancel(claim.job_id)
+    scene.lose(claim)
+    assert 0 < scene.raw.ttl(keys.job(claim.job_id)) <= TTL_SECONDS
+    assert 0 < scene.raw.ttl(keys.events(claim.job_id)) <= TTL_SECONDS
+    record = dict(zip(RECORD_FIELDS, scene.client.hmget(keys.job(claim.job_id), RECORD_FIELDS), strict=True))
+    assert json.loads(str(record["output"])) == {"text": "x", "finish_reason": "canceled"}
