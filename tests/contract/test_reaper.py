@@ -168,6 +168,22 @@ def test_a_job_that_has_started_once_does_not_expire(scene: Scene) -> None:
     assert scene.claimed(lost.job_id) and scene.claimed(handed.job_id)
 
 
+def test_the_owners_index_forgets_jobs_with_their_records(scene: Scene) -> None:
+    gone, kept = scene.admit(ttl_seconds=1), scene.admit()
+    for job in (gone, kept):
+        scene.store.cancel(job.id)
+    scene.turn()
+    assert scene.raw.zcard(keys.jobs_of("me")) == 2
+    deadline = time.monotonic() + 5
+    while scene.raw.zcard(keys.jobs_of("me")) == 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        scene.turn()
+    assert scene.raw.exists(keys.job(gone.id)) == 0
+    assert scene.raw.zrange(keys.jobs_of("me"), 0, -1) == [kept.id]
+    assert scene.raw.zrange(keys.ended(MODEL), 0, -1) == [f"{kept.id} me"]
+
+
 def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(scene: Scene) -> None:
     lost, canceled, dead, expired = (
         scene.running(), scene.admit(), scene.running(), scene.admit(expires_in_seconds=0.01),
