@@ -12,7 +12,7 @@
 | `llm:idempotency:<owner>:<digest>` | hash | the job made under an Idempotency-Key, and its request | as its job |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
-| `llm:reaper:<model>` | string | somebody has just looked after the jobs (`reaper`) | 0.9 s, or a pause |
+| `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
 | `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |
 | `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |

@@ -1,6 +1,7 @@
 """The reaper against a real Valkey: what becomes of jobs whose worker or patience is gone."""
 
 import json
+import signal
 import threading
 import time
 
@@ -10,9 +11,10 @@ from app.contract import event_stream, keys
 from app.contract.job_record import RECORD_FIELDS
 from app.contract.job_store import LEASE_SECONDS
 from app.contract.jobs import FinishReason, Priority, Status
-from app.contract.reaper import TURN_SECONDS, Reaper
+from app.contract.reaper import AWAY_SECONDS, PAUSE_SECONDS, TURN_SECONDS, Reaper
 from tests.contract.scene import MAX_ATTEMPTS, MODEL, TTL_SECONDS, Scene
 from tests.lost_worker import end_lease
+from tests.valkey import Valkey
 
 # --- leases
 
@@ -202,6 +204,9 @@ def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(sce
     assert heard == [lost.job_id, expired.id, canceled.id, dead.job_id]
 
 
+# --- turns
+
+
 def test_two_reapers_in_one_turn_do_the_work_once(scene: Scene) -> None:
     lost = scene.running()
     end_lease(scene.url, lost.job_id)
@@ -223,6 +228,66 @@ def test_turns_follow_each_other_after_a_second(scene: Scene) -> None:
     assert scene.reaper.reap() == 0
     time.sleep(TURN_SECONDS)
     assert scene.reaper.reap() == 1
+
+
+def test_after_a_while_without_turns_the_workers_come_first(scene: Scene) -> None:
+    """Redis was away, or the machine slept."""
+    claim = scene.running()
+    end_lease(scene.url, claim.job_id)
+    due_at = time.time() - AWAY_SECONDS - 0.1
+    scene.raw.set(keys.reaper(MODEL), str(due_at))
+    assert scene.reaper.reap() == 0
+    assert scene.reaper.reap() == 0
+    next_turn = float(scene.raw.get(keys.reaper(MODEL)) or 0)
+    assert next_turn == pytest.approx(time.time() + PAUSE_SECONDS, abs=1)
+    scene.raw.set(keys.reaper(MODEL), str(time.time() - 0.1))  # the pause is over
+    assert scene.reaper.reap() == 1
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_from_reaping(scene: Scene) -> None:
+    claim = scene.running()
+    end_lease(scene.url, claim.job_id)
+    scene.raw.set(keys.reaper(MODEL), str(time.time() + 3600))
+    assert scene.reaper.reap() == 1
+
+
+def test_a_redis_that_was_stopped_for_longer_than_the_leases_costs_no_worker_its_jobs(
+    scene: Scene, valkey: Valkey
+) -> None:
+    """The reaper's calls of that time are still in Redis' socket, and are the first thing it reads."""
+    claim = scene.running()
+    scene.raw.hset(keys.job(claim.job_id), "lease_until", f"{time.time() + 0.5:.6f}")
+    scene.raw.zadd(keys.running(MODEL), {claim.job_id: time.time() + 0.5})
+    scene.reaper.reap()
+    assert valkey.process is not None
+    valkey.process.send_signal(signal.SIGSTOP)
+    try:
+        scene.reaper.start()
+        time.sleep(AWAY_SECONDS + TURN_SECONDS + 0.2)
+    finally:
+        valkey.process.send_signal(signal.SIGCONT)
+    time.sleep(0.5 * TURN_SECONDS)
+    answer = scene.renew(claim)
+    scene.reaper.stop()
+    assert answer[0] == "ok"
+
+
+def test_a_turn_over_a_thousand_waiting_and_32_running_jobs_is_short(scene: Scene) -> None:
+    for _ in range(32):
+        scene.running()
+    for number in range(1000):
+        scene.admit(priority=list(Priority)[number % 3])
+    scene.turn()
+    scene.raw.config_set("slowlog-log-slower-than", 0)
+    try:
+        scene.raw.slowlog_reset()
+        for _ in range(20):
+            scene.turn()
+        entries = scene.raw.slowlog_get(128)
+    finally:
+        scene.raw.config_set("slowlog-log-slower-than", 10_000)
+    microseconds = [entry["duration"] for entry in entries if entry["command"].startswith(b"EVALSHA")]
+    assert sorted(microseconds)[len(microseconds) // 2] < 1000
 
 
 def test_what_the_reaper_writes_is_a_record_like_any_other(scene: Scene) -> None:

@@ -1,9 +1,9 @@
 -- Look after the jobs of one model that nobody looks after: leases that ran out, messages that got lost, jobs that have
 -- waited too long, entries of jobs that are gone. Any process may call it at any time; one call a second does the work.
 -- KEYS: reaper, running, queued, expiring, ended, missing, then the broker's lists in the order of the priority steps
--- ARGV: key prefix, kept_seconds, max_attempts, hints channel, milliseconds between turns, pause in milliseconds (0 = none:
---       Redis was away, so no worker could renew its lease; nobody reaps before they have had the time), most jobs per
---       turn, seconds until a missing message counts as lost, lease_seconds, message of `worker_lost`
+-- ARGV: key prefix, kept_seconds, max_attempts, hints channel, seconds between turns, seconds without a turn that mean that
+--       all were away, seconds until the next turn then, most jobs of each kind per turn, seconds
+--       until a missing message counts as lost, lease_seconds, message of `worker_lost`
 -- Returns id, priority, id, priority, ... of jobs for which the caller sends a message
 -- include: end_job
 -- include: end_without_worker
@@ -12,8 +12,9 @@
 local reaper_key, running_key, queued_key, expiring_key, ended_key, missing_key = unpack(KEYS, 1, 6)
 local FIRST_LIST = 7
 local prefix, kept_seconds, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local job_limit = tonumber(ARGV[7])
-local missing_seconds, lease_seconds, worker_lost = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local turn_seconds, away_seconds, pause_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local job_limit = tonumber(ARGV[8])
+local missing_seconds, lease_seconds, worker_lost = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local found = {} -- what is returned
@@ -27,12 +28,15 @@ end
 
 local function due(index_key, limit) return redis.call('ZRANGEBYSCORE', index_key, '-inf', now, 'LIMIT', 0, limit) end
 
+-- Without a turn for long, either Redis was away or the machine slept: no worker could renew its lease, and this very call
+-- may have waited in Redis' socket. The workers come first then.
 local function is_my_turn()
-  if tonumber(ARGV[6]) > 0 then
-    redis.call('SET', reaper_key, 'pause', 'PX', ARGV[6])
-    return false
-  end
-  return redis.call('SET', reaper_key, 'turn', 'NX', 'PX', ARGV[5])
+  local next_turn = tonumber(redis.call('GET', reaper_key) or now)
+  local was_away = now - next_turn > away_seconds
+  local is_taken = now < next_turn and next_turn <= now + pause_seconds -- later than that: the clock was set back
+  if is_taken then return false end
+  redis.call('SET', reaper_key, string.format('%.6f', now + (was_away and pause_seconds or turn_seconds)))
+  return not was_away
 end
 
 -- Lists are served in order, so a job that is to come before the next message has none: it was taken from the list by a
