@@ -11,7 +11,7 @@ from app.contract import event_stream, keys
 from app.contract.job_record import RECORD_FIELDS
 from app.contract.job_store import LEASE_SECONDS
 from app.contract.jobs import FinishReason, Priority, Status
-from app.contract.reaper import AWAY_SECONDS, PAUSE_SECONDS, TURN_SECONDS, Reaper
+from app.contract.reaper import AWAY_SECONDS, EVENTS_PER_TURN, PAUSE_SECONDS, TURN_SECONDS, Reaper
 from tests.contract.scene import MAX_ATTEMPTS, MODEL, TTL_SECONDS, Scene
 from tests.lost_worker import end_lease
 from tests.valkey import Valkey
@@ -186,6 +186,16 @@ def test_the_owners_index_forgets_jobs_with_their_records(scene: Scene) -> None:
     assert scene.raw.zrange(keys.ended(MODEL), 0, -1) == [f"{kept.id} me"]
 
 
+def test_a_thousand_entries_of_a_second_are_forgotten_in_one_turn(scene: Scene) -> None:
+    owners = ["me", "", "you and I", "a\nb"]
+    entries = [(f"job-{number}", owners[number % 4]) for number in range(1000)]
+    for job_id, owner in entries:
+        scene.raw.zadd(keys.jobs_of(owner), {job_id: 1})
+    scene.raw.zadd(keys.ended(MODEL), {f"{job_id} {owner}": 1 for job_id, owner in entries})
+    scene.turn()
+    assert scene.raw.exists(keys.ended(MODEL), *(keys.jobs_of(owner) for owner in owners)) == 0
+
+
 def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(scene: Scene) -> None:
     lost, canceled, dead, expired = (
         scene.running(), scene.admit(), scene.running(), scene.admit(expires_in_seconds=0.01),
@@ -270,6 +280,23 @@ def test_a_redis_that_was_stopped_for_longer_than_the_leases_costs_no_worker_its
     answer = scene.renew(claim)
     scene.reaper.stop()
     assert answer[0] == "ok"
+
+
+def test_long_texts_of_lost_jobs_are_read_over_several_turns(scene: Scene) -> None:
+    """Redis does nothing else meanwhile."""
+    claims = [scene.running() for _ in range(4)]
+    with scene.raw.pipeline(transaction=False) as pipe:
+        for claim in claims:
+            scene.store.cancel(claim.job_id)
+            for number in range(EVENTS_PER_TURN // 2):
+                delta = {"type": "delta", "data": '{"text":"word "}', "tokens": f"[{number}]"}
+                pipe.xadd(keys.events(claim.job_id), delta)
+        pipe.execute()
+    final = []
+    for _ in range(2):
+        scene.lose(*(claim for claim in claims if not scene.store.read(claim.job_id).status.is_final))
+        final.append(sum(scene.store.read(claim.job_id).status.is_final for claim in claims))
+    assert final == [2, 4]
 
 
 def test_a_turn_over_a_thousand_waiting_and_32_running_jobs_is_short(scene: Scene) -> None:

@@ -2,8 +2,8 @@
 -- waited too long, entries of jobs that are gone. Any process may call it at any time; one call a second does the work.
 -- KEYS: reaper, running, queued, expiring, ended, missing, then the broker's lists in the order of the priority steps
 -- ARGV: key prefix, kept_seconds, max_attempts, hints channel, seconds between turns, seconds without a turn that mean that
---       all were away, seconds until the next turn then, most jobs of each kind per turn, seconds
---       until a missing message counts as lost, lease_seconds, message of `worker_lost`
+--       all were away, seconds until the next turn then, most jobs of each kind per turn, most events read per turn,
+--       seconds until a missing message counts as lost, lease_seconds, message of `worker_lost`
 -- Returns id, priority, id, priority, ... of jobs for which the caller sends a message
 -- include: end_job
 -- include: end_without_worker
@@ -13,11 +13,12 @@ local reaper_key, running_key, queued_key, expiring_key, ended_key, missing_key 
 local FIRST_LIST = 7
 local prefix, kept_seconds, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local turn_seconds, away_seconds, pause_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local job_limit = tonumber(ARGV[8])
-local missing_seconds, lease_seconds, worker_lost = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
+local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
+local missing_seconds, lease_seconds, worker_lost = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local found = {} -- what is returned
+local events_read = 0
 
 local function job_key(job_id) return prefix .. 'job:' .. job_id end
 
@@ -74,6 +75,7 @@ end
 
 local function finish(job_id, status, reason, failure)
   local events_key = prefix .. 'events:' .. job_id
+  events_read = events_read + redis.call('XLEN', events_key)
   end_without_worker(job_key(job_id), events_key, ended_key, job_id, kept_seconds, status, reason, failure)
   redis.call('PUBLISH', channel, job_id)
 end
@@ -120,6 +122,7 @@ local function end_leases()
   end
   table.sort(lost, function(one, other) return one[3] < other[3] end)
   for _, job in ipairs(lost) do
+    if events_read >= event_limit then break end -- the others stay where the next turn finds them
     take_from_worker(job[1], job[2])
   end
 end
@@ -136,11 +139,14 @@ local function end_waiting()
 end
 
 local function forget_ended()
-  for _, entry in ipairs(due(ended_key, job_limit)) do
+  local entries, ids_of = due(ended_key, 10 * job_limit), {} -- cheap, and as many as may end in a second
+  for _, entry in ipairs(entries) do
     local job_id, owner = string.match(entry, '^(%S+) (.*)$')
-    redis.call('ZREM', prefix .. 'jobs:' .. owner, job_id)
-    redis.call('ZREM', ended_key, entry)
+    ids_of[owner] = ids_of[owner] or {}
+    table.insert(ids_of[owner], job_id)
   end
+  for owner, job_ids in pairs(ids_of) do redis.call('ZREM', prefix .. 'jobs:' .. owner, unpack(job_ids)) end
+  if #entries > 0 then redis.call('ZREMRANGEBYRANK', ended_key, 0, #entries - 1) end
 end
 
 if not is_my_turn() then return {} end

@@ -1,6 +1,13 @@
--- Included, after messages, by reap: a broker's list loses messages of jobs that wait no more. Of those before the next one
--- that counts, so that this is the list's last; and of all others, a part in each turn, once there are `limit` too many.
-local function drop_void(list_key, queued_key, first, last)
+-- Included, after messages, by reap: a broker's list loses messages of jobs that wait no more. Of those at its end, so that
+-- the next message is one that counts; and of all others, a part in each turn, once there are `limit` too many.
+local function trim_end(list_key, queued_key, limit)
+  local messages = redis.call('LRANGE', list_key, -limit, -1)
+  local first_void = #messages + 1
+  while first_void > 1 and is_void(messages[first_void - 1], queued_key) do first_void = first_void - 1 end
+  redis.call('LTRIM', list_key, 0, first_void - #messages - 2)
+end
+
+local function trim_part(list_key, queued_key, first, last)
   local found = false
   for at, message in ipairs(redis.call('LRANGE', list_key, first, last)) do
     if is_void(message, queued_key) then
@@ -13,12 +20,10 @@ end
 
 local function trim(list_key, queued_key, waiting, limit, turn)
   local length = redis.call('LLEN', list_key)
-  if length == 0 then return end
-  if is_void(redis.call('LINDEX', list_key, -1), queued_key) then
-    local first = math.max(0, length - limit)
-    drop_void(list_key, queued_key, first, length - 1)
+  if length > 0 and is_void(redis.call('LINDEX', list_key, -1), queued_key) then
+    trim_end(list_key, queued_key, limit)
   elseif length > waiting + limit then
     local first = turn % math.ceil(length / limit) * limit
-    drop_void(list_key, queued_key, first, first + limit - 1)
+    trim_part(list_key, queued_key, first, first + limit - 1)
   end
 end
