@@ -62,6 +62,10 @@ class Page:
             self.composed_tokens += len(self.tokens)
             self.text, self.tokens, self.logprobs = "", [], []
 
+    def rewind(self) -> None:
+        """Send everything again: what is there is not written twice."""
+        self.unsent, self.written = self.written, []
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:

@@ -25,6 +25,7 @@ from workers.page import End, Page, delta_arguments, end_event, end_fields, end_
 
 UNFOLLOWED_SECONDS = 0.5
 RETRY_SECONDS = 0.5
+FENCED, MISSING = 0, -1  # what `lua/publish.lua` answers beside 1
 
 logger = logging.getLogger(__name__)
 
@@ -152,26 +153,30 @@ class Publisher:
         if not due:
             return True
         try:
-            self._write(due)
+            return self._write(due)
         except redis.RedisError as error:
             logger.warning("Redis does not take results (%s); kept, trying again", type(error).__name__)
             return False
-        return True
 
-    def _write(self, pages: Collection[Page]) -> None:
+    def _write(self, pages: Collection[Page]) -> bool:
+        """False: Redis lacks what it had confirmed before, as after its host went down; all of it is due again."""
         calls = [(page, arguments) for page in pages for arguments in self._calls(page)]
-        verdicts = self._run_scripts(calls)
-        sent = [page for page, _ in calls]
-        fenced = {page.claim.job_id for page, verdict in zip(sent, verdicts, strict=True) if not verdict}
-        for page in pages:
+        verdicts: dict[Page, set[int]] = {page: set() for page in pages}
+        for (page, _), verdict in zip(calls, self._run_scripts(calls), strict=True):
+            verdicts[page].add(verdict)
+        for page, told in verdicts.items():
             page.written += page.unsent
             page.unsent = []
             page.written_at = time.monotonic()
-            is_fenced = page.claim.job_id in fenced
+            is_fenced = FENCED in told
+            if MISSING in told:
+                page.rewind()
+                continue
             if page.leaves and not is_fenced:
                 self._give_back(page.claim)
             if page.end is not None or page.leaves or is_fenced:
                 self._close(page, is_fenced=is_fenced)
+        return not any(MISSING in told for told in verdicts.values())
 
     def _run_scripts(self, calls: list[tuple[Page, list[str | int]]]) -> list[Any]:
         """All calls of `publish.lua` in one round trip, and one hint for the jobs that go on."""

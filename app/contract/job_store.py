@@ -195,12 +195,27 @@ class JobStore:
         )
 
     def hand_back(self, claim: Claim) -> bool:
-        """Put a claimed job back into the queue, for another worker to continue. False: the claim is void."""
-        priority = claim.request.priority
-        job_keys = [keys.job(claim.job_id), keys.queued(self._model), keys.running(self._model)]
+        """Put a claimed job back into the queue, for another worker to continue. False: the claim is void.
+
+        A job whose cancellation was asked for is `canceled`.
+        """
+        job_id, model, priority = claim.job_id, self._model, claim.request.priority
         handed = self._hand_back(
-            keys=[*job_keys, self._queues.list_key(priority)],
-            args=[claim.job_id, claim.token, self._queues.message(claim.job_id, priority)],
+            keys=[
+                keys.job(job_id),
+                keys.queued(model),
+                keys.running(model),
+                self._queues.list_key(priority),
+                keys.events(job_id),
+                keys.ended(model),
+            ],
+            args=[
+                job_id,
+                claim.token,
+                self._queues.message(job_id, priority),
+                self._ttl_seconds,
+                keys.HINTS_CHANNEL,
+            ],
         )
         return bool(handed)
 

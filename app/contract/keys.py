@@ -11,7 +11,8 @@
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
-| `llm:reaper:<model>` | string | somebody has just looked after the jobs (`reaper`) | 0.9 s, or a pause |
+| `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
+| `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
 | `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |
 | `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
@@ -59,6 +60,10 @@ def idempotency(owner: str, digest: str) -> str:
 
 def service_time(model: str) -> str:
     return f"{PREFIX}service:{model}"
+
+
+def missing(model: str) -> str:
+    return f"{PREFIX}missing:{model}"
 
 
 def reaper(model: str) -> str:

@@ -4,11 +4,12 @@
   `jobs.max_attempts` workers have died with it.
 - A queued job whose message got lost (a consumer died between taking it and the claim) gets another.
 - A job that has waited longer than its `expires_in` is `expired`.
+- After a while without anybody's turn (Redis was away, the machine slept) the workers have time to renew their leases
+  before anybody reaps.
 """
 
 import logging
 import threading
-import time
 
 import redis
 
@@ -16,14 +17,15 @@ from app.contract import keys
 from app.contract.job_store import LEASE_SECONDS
 from app.contract.jobs import Priority
 from app.contract.queues import Queues
-from app.contract.redis_client import RedisClient, script
+from app.contract.redis_client import LoadedScript, RedisClient, script
 
 TURN_SECONDS = 1.0
-PAUSE_SECONDS = 7.0  # after Redis was away: more than a worker takes to reconnect and renew
-SLOW_SECONDS = 2.0  # an answer that took so long means that Redis was away
+AWAY_SECONDS = 3.0  # so long after a turn was due, all were away; a lease outlives a shorter absence
+PAUSE_SECONDS = 7.0  # then: more than a worker takes to reconnect and renew
 MISSING_SECONDS = 5.0  # a message that a consumer holds is claimed within milliseconds
-JOBS_PER_TURN = 500
-_TURN_SHARE = 0.9  # of a turn that the lock lives: less than the turn, so that one caller alone never misses its own
+JOBS_PER_TURN = 100  # of each kind, tens of microseconds each, in which Redis does nothing else
+EVENTS_PER_TURN = 1000  # read for the partial texts of jobs that end, two microseconds each
+_TURN_SHARE = 0.9  # of a turn until the next is due: less than all, so that one caller alone never misses its own
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Reaper:
         self._ttl_seconds = ttl_seconds
         self._max_attempts = max_attempts
         self._reap = script(client, "reap")
+        self._send = LoadedScript(client, "send")
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -50,52 +53,44 @@ class Reaper:
         if self._thread is not None:
             self._thread.join()
 
-    def reap(self, *, turn_seconds: float = TURN_SECONDS, pause_seconds: float = 0.0) -> int:
-        """One turn, unless another process has just had it. Returns how many jobs got a message.
-
-        pause_seconds: let nobody have a turn for so long, this call included.
-        """
+    def reap(self) -> int:
+        """One turn, unless another process has just had it. Returns how many jobs got a message."""
         lists = [self._queues.list_key(priority) for priority in Priority]
-        indexes = [keys.running, keys.queued, keys.expiring, keys.ended]
+        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.missing]
         found = self._reap(
-            keys=[keys.reaper(self._model), *(index(self._model) for index in indexes), *lists],
+            keys=[*(index(self._model) for index in indexes), *lists],
             args=[
                 keys.PREFIX,
                 self._ttl_seconds,
                 self._max_attempts,
                 keys.HINTS_CHANNEL,
-                max(1, int(turn_seconds * 1000 * _TURN_SHARE)),
-                int(pause_seconds * 1000),
+                str(TURN_SECONDS * _TURN_SHARE),
+                str(AWAY_SECONDS),
+                str(PAUSE_SECONDS),
                 JOBS_PER_TURN,
+                EVENTS_PER_TURN,
                 str(MISSING_SECONDS),
                 LEASE_SECONDS,
                 f"{self._max_attempts} workers died while they ran this job (jobs.max_attempts)",
             ],
         )
-        jobs = [(found[at], Priority(found[at + 1]), found[at + 2]) for at in range(0, len(found), 3)]
-        self._send(jobs)
-        return len(jobs)
+        self._send_messages([(found[at], Priority(found[at + 1])) for at in range(0, len(found), 2)])
+        return len(found) // 2
 
-    def _send(self, jobs: list[tuple[str, Priority, str]]) -> None:
-        """A message for each job. What does not get there is missed, and sent again by a later turn."""
+    def _send_messages(self, jobs: list[tuple[str, Priority]]) -> None:
+        """A message for each job. What does not get there is missed by a later turn."""
         if not jobs:
             return
         with self._redis.pipeline(transaction=False) as pipe:
-            for job_id, priority, place in reversed(jobs):  # the one pushed last is taken first
-                push = pipe.rpush if place == "front" else pipe.lpush
-                push(self._queues.list_key(priority), self._queues.message(job_id, priority))
-            pipe.execute()
+            for job_id, priority in reversed(jobs):  # so that most go before the others, which is the shortest way
+                send_keys = [keys.queued(self._model), self._queues.list_key(priority)]
+                self._send.call(pipe, keys=send_keys, args=[job_id, self._queues.message(job_id, priority)])
+            self._send.execute(pipe)
         logger.warning("%d jobs of %s are in the queue again", len(jobs), self._model)
 
     def _run(self) -> None:
-        pause_seconds = 0.0
         while not self._stopping.wait(TURN_SECONDS):
-            began = time.monotonic()
             try:
-                self.reap(pause_seconds=pause_seconds)
-                pause_seconds = 0.0
+                self.reap()
             except redis.RedisError as error:
                 logger.debug("no turn: %s", type(error).__name__)
-                pause_seconds = PAUSE_SECONDS
-            if time.monotonic() - began > SLOW_SECONDS:
-                pause_seconds = PAUSE_SECONDS

@@ -12,6 +12,7 @@ from app.contract.errors import JobNotFound, NoWorker, QueueFull
 from app.contract.job_store import LEASE_SECONDS, JobStore, new_job_id
 from app.contract.jobs import JobRequest, Kind, Priority, Status
 from app.contract.redis_client import RedisClient, script
+from tests.contract.scene import MODEL, Scene
 from tests.lost_worker import lose_worker
 
 
@@ -171,3 +172,41 @@ def test_a_listing_drops_jobs_whose_record_has_expired(store: JobStore, redis_ur
     raw(redis_url).delete(keys.job(jobs[0].id))
     assert [job.id for job in store.list_jobs("me")] == [jobs[1].id]
     assert raw(redis_url).zcard("llm:jobs:me") == 1
+
+
+def test_a_job_that_was_handed_back_is_lost_to_who_had_it(scene: Scene) -> None:
+    claim = scene.running()
+    assert scene.store.hand_back(claim) is True
+    assert scene.store.hand_back(claim) is False
+    assert scene.renew(claim) == ["lost"]
+    assert scene.finish(claim) == 0
+    assert scene.store.read(claim.job_id).status is Status.QUEUED
+
+
+def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Scene) -> None:
+    claim = scene.running()
+    scene.publish(claim, "so far")
+    scene.store.cancel(claim.job_id)
+    with scene.raw.pubsub(ignore_subscribe_messages=True) as hints:
+        hints.subscribe(keys.HINTS_CHANNEL)
+        hints.get_message(timeout=1)
+        assert scene.store.hand_back(claim) is True
+        assert (hints.get_message(timeout=2) or {})["data"] == claim.job_id
+    job = scene.store.read(claim.job_id)
+    assert job.status is Status.CANCELED
+    assert job.output is not None and job.output.text == "so far"
+    assert scene.queue() == scene.line() == scene.raw.zrange(keys.running(MODEL), 0, -1) == []
+
+
+def test_jobs_handed_back_keep_their_places_and_the_time_they_ran(scene: Scene) -> None:
+    claims = [scene.running() for _ in range(3)]
+    waiting = scene.admit()
+    scene.raw.hset(keys.job(claims[0].job_id), "claimed_at", f"{time.time() - 10:.6f}")
+    assert all(scene.store.hand_back(claims[number]) for number in (1, 0, 2))
+    assert scene.line() == scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
+    again = scene.claimed(scene.fetch())
+    assert (again.job_id, again.attempt, again.losses) == (claims[0].job_id, 2, 0)
+    assert again.ran_seconds == pytest.approx(10, abs=1)
+    scene.raw.hset(keys.job(again.job_id), "claimed_at", f"{time.time() - 5:.6f}")
+    scene.store.hand_back(again)
+    assert scene.claimed(scene.fetch()).ran_seconds == pytest.approx(15, abs=1)

@@ -13,6 +13,7 @@ from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.contract.redis_client import RedisClient
 from tests.lost_worker import lose_worker
+from tests.repeating_client import RepeatingClient
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import Outcome, Sequence, Update, job_error
 from workers.publisher import Publisher
@@ -169,6 +170,32 @@ def test_connections_cut_again_and_again_lose_and_repeat_nothing(bench: Bench, r
     expected = "".join(f"{number} " for number in range(200)) + "end"
     assert "".join(bench.texts(claim.job_id)) == expected
     assert bench.store.read(claim.job_id).output.text == expected  # type: ignore[union-attr]
+
+
+def test_what_redis_has_forgotten_is_written_again(bench: Bench, redis_url: str) -> None:
+    """Its host went down before the last second was on its disk."""
+    claim, sequence, closed = bench.begin(followed=True)
+    for count, word in enumerate(["one ", "two "], start=1):
+        bench.say(sequence, word)
+        eventually(lambda count=count: len(bench.texts(claim.job_id)) == count)  # type: ignore[misc]
+    with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        raw.xdel(keys.events(claim.job_id), bench.events(claim.job_id)[-1].id)
+        raw.hset(keys.job(claim.job_id), "published", 1)
+    bench.say(sequence, "three", end=True)
+    assert closed.wait(5)
+    assert bench.texts(claim.job_id) == ["one ", "two ", "three"]
+    assert bench.fenced == []
+
+
+def test_an_end_whose_confirmation_was_lost_is_not_taken_for_another_workers(
+    redis_client: RedisClient, store: JobStore
+) -> None:
+    bench = Bench(RepeatingClient(redis_client, times=2), store)
+    claim, sequence, closed = bench.begin()
+    bench.say(sequence, "one", end=True)
+    assert closed.wait(5)
+    assert bench.fenced == []
+    assert bench.texts(claim.job_id) == ["one"]
 
 
 def test_news_are_hinted_once_per_step_for_all_jobs(bench: Bench, redis_url: str) -> None:

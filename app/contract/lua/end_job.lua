@@ -10,5 +10,6 @@ local function end_job(job_key, events_key, ended_key, job_id, kept_seconds, end
   redis.call('EXPIRE', job_key, ttl)
   redis.call('EXPIRE', events_key, ttl)
   if record[2] then redis.call('EXPIRE', record[2], ttl) end
-  redis.call('ZADD', ended_key, tonumber(time[1]) + ttl, job_id .. ' ' .. (record[3] or '')) -- for the owner's index
+  local gone_at = tonumber(time[1]) + 1 + ttl
+  redis.call('ZADD', ended_key, gone_at, job_id .. ' ' .. (record[3] or '')) -- for the owner's index
 end

@@ -3,7 +3,8 @@
 -- ARGV: id, fencing token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta,
 --       end JSON ('' = not the end), then for the end: kept_seconds, hints channel, names of the record's fields
 --       (comma-separated), and the end's field/value pairs
--- Returns 1, or 0 when fenced. A delta that is already there (the call was sent once more) is not written again.
+-- Returns 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing is written, they come first.
+-- Sent once more, after its answer was lost, a call is answered again, and what is there is not written again.
 -- include: end_job
 local HINT_BYTES = 16384 -- every API process hears every hint; a larger record is read only by who waits for it
 local NEWEST_SHARE = 0.1 -- of the mean service time: about the last twenty jobs count
@@ -26,8 +27,11 @@ local function count_service_time(service_key, claimed_at)
 end
 
 local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'published', 'claimed_at')
-if record[1] ~= ARGV[2] or record[2] ~= 'processing' then return 0 end
-if ARGV[3] ~= '' and tonumber(record[3] or '0') <= tonumber(ARGV[5]) then
+if record[1] ~= ARGV[2] or record[2] == 'queued' then return 0 end
+if record[2] ~= 'processing' then return 1 end -- ended under this very token
+local published, before = tonumber(record[3] or 0), tonumber(ARGV[5])
+if published < before then return -1 end
+if ARGV[3] ~= '' and published == before then
   redis.call('XADD', KEYS[2], '*', 'type', 'delta', 'data', ARGV[3], 'tokens', ARGV[4])
   if ARGV[7] == '' then redis.call('HSET', KEYS[1], 'published', ARGV[6]) end
 end

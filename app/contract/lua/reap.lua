@@ -1,109 +1,157 @@
 -- Look after the jobs of one model that nobody looks after: leases that ran out, messages that got lost, jobs that have
 -- waited too long, entries of jobs that are gone. Any process may call it at any time; one call a second does the work.
--- KEYS: turn, running, queued, expiring, ended, then the broker's lists in the order of the priority steps
--- ARGV: key prefix, kept_seconds, max_attempts, hints channel, milliseconds between turns, pause in milliseconds (0 = none:
---       Redis was away, so no worker could renew its lease; nobody reaps before they have had the time), most jobs per
---       turn, seconds until a missing message counts as lost, lease_seconds, message of `worker_lost`
--- Returns a flat list of {id, priority, "front" | "back"}: jobs whose message the caller pushes onto the broker's list
+-- KEYS: reaper, running, queued, expiring, ended, missing, then the broker's lists in the order of the priority steps
+-- ARGV: key prefix, kept_seconds, max_attempts, hints channel, seconds between turns, seconds without a turn that mean that
+--       all were away, seconds until the next turn then, most jobs of each kind per turn, most events read per turn,
+--       seconds until a missing message counts as lost, lease_seconds, message of `worker_lost`
+-- Returns id, priority, id, priority, ... of jobs for which the caller sends a message
 -- include: end_job
 -- include: end_without_worker
+-- include: messages
+-- include: trim
+local reaper_key, running_key, queued_key, expiring_key, ended_key, missing_key = unpack(KEYS, 1, 6)
+local FIRST_LIST = 7
 local prefix, kept_seconds, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local limit = ARGV[7]
-if tonumber(ARGV[6]) > 0 then
-  redis.call('SET', KEYS[1], 'pause', 'PX', ARGV[6])
-  return {}
-end
-if not redis.call('SET', KEYS[1], 'turn', 'NX', 'PX', ARGV[5]) then return {} end
+local turn_seconds, away_seconds, pause_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
+local missing_seconds, lease_seconds, worker_lost = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local found = {}
+local found = {} -- what is returned
+local events_read = 0
 
-local function messages(job_id, priority, place)
-  for _, value in ipairs({job_id, priority, place}) do found[#found + 1] = value end
+local function job_key(job_id) return prefix .. 'job:' .. job_id end
+
+local function needs_message(job_id, priority)
+  found[#found + 1] = job_id
+  found[#found + 1] = priority
+end
+
+local function due(index_key, limit) return redis.call('ZRANGEBYSCORE', index_key, '-inf', now, 'LIMIT', 0, limit) end
+
+-- Without a turn for long, either Redis was away or the machine slept: no worker could renew its lease, and this very call
+-- may have waited in Redis' socket. The workers come first then.
+local function is_my_turn()
+  local next_turn = tonumber(redis.call('GET', reaper_key) or now)
+  local was_away = now - next_turn > away_seconds
+  local is_taken = now < next_turn and next_turn <= now + pause_seconds -- later than that: the clock was set back
+  if is_taken then return false end
+  redis.call('SET', reaper_key, string.format('%.6f', now + (was_away and pause_seconds or turn_seconds)))
+  return not was_away
+end
+
+-- Lists are served in order, so a job that is to come before the next message has none: it was taken from the list by a
+-- consumer that died before its claim, or that will claim in a moment.
+local function jobs_without_message(step)
+  local list_key = KEYS[FIRST_LIST + step]
+  local first, last = string.format('%.0f', step * 3e15), string.format('(%.0f', (step + 1) * 3e15)
+  trim(list_key, queued_key, redis.call('ZCOUNT', queued_key, first, last), job_limit, math.floor(now))
+  local next_message = redis.call('LINDEX', list_key, -1)
+  if next_message then
+    local place = place_of(next_message, queued_key)
+    last = place and string.format('(%.0f', place) or '-inf' -- what is not ours tells nothing
+  end
+  return redis.call('ZRANGEBYSCORE', queued_key, first, last, 'LIMIT', 0, job_limit)
+end
+
+local function find_lost_messages()
+  local missed, missed_at = redis.call('HGETALL', missing_key), {}
+  for at = 1, #missed, 2 do missed_at[missed[at]] = tonumber(missed[at + 1]) end
+  if #missed > 0 then redis.call('DEL', missing_key) end
+  for step = 0, #KEYS - FIRST_LIST do
+    for _, job_id in ipairs(jobs_without_message(step)) do
+      local since = missed_at[job_id] or now
+      local priority = redis.call('HGET', job_key(job_id), 'priority')
+      if not priority then
+        redis.call('ZREM', queued_key, job_id) -- there is no such job
+      elseif now - since < missing_seconds then
+        redis.call('HSET', missing_key, job_id, string.format('%.6f', since))
+      else
+        needs_message(job_id, priority)
+      end
+    end
+  end
 end
 
 local function finish(job_id, status, reason, failure)
-  end_without_worker(prefix .. 'job:' .. job_id, prefix .. 'events:' .. job_id, KEYS[5], job_id, kept_seconds, status, reason,
-    failure)
+  local events_key = prefix .. 'events:' .. job_id
+  events_read = events_read + redis.call('XLEN', events_key)
+  end_without_worker(job_key(job_id), events_key, ended_key, job_id, kept_seconds, status, reason, failure)
   redis.call('PUBLISH', channel, job_id)
 end
 
 -- The worker of a job has died, or was away for so long that it counts as dead. What it ran on trial is to blame, where it
 -- ran something on trial: the other jobs were held meanwhile.
 local function take_from_worker(job_id, record)
-  local job_key = prefix .. 'job:' .. job_id
+  redis.call('ZREM', running_key, job_id)
   local on_trial = redis.call('GET', prefix .. 'trial:' .. (record[3] or ''))
-  local losses = tonumber(record[5] or 0) + ((on_trial and on_trial ~= job_id) and 0 or 1)
+  local is_to_blame = not on_trial or on_trial == job_id
+  local losses = tonumber(record[5] or 0) + (is_to_blame and 1 or 0)
   if record[4] == '1' then return finish(job_id, 'canceled', 'canceled') end
   if losses >= max_attempts then
-    redis.call('HSET', job_key, 'losses', losses)
-    return finish(job_id, 'failed', 'error', {'worker_lost', ARGV[10]})
+    redis.call('HSET', job_key(job_id), 'losses', losses)
+    return finish(job_id, 'failed', 'error', {'worker_lost', worker_lost})
   end
-  local last_sign = tonumber(record[2]) - tonumber(ARGV[9])
+  local last_sign = tonumber(record[2]) - lease_seconds
   local ran = tonumber(record[7] or 0) + math.max(0, last_sign - tonumber(record[8]))
-  local place = record[9]
-  if losses > 1 then place = string.format('%.0f', math.floor(tonumber(place) / 3e15) * 3e15 + now * 1e6) end
-  redis.call('HSET', job_key, 'status', 'queued', 'losses', losses, 'token', tonumber(record[6]) + 1, 'place', place,
-    'ran', string.format('%.6f', ran))
-  redis.call('HDEL', job_key, 'lease_until', 'claim', 'missed_at')
-  redis.call('ZADD', KEYS[3], place, job_id)
-  messages(job_id, record[10], losses > 1 and 'back' or 'front')
-end
-
-for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, limit)) do
-  local record = redis.call('HMGET', prefix .. 'job:' .. job_id, 'status', 'lease_until', 'worker', 'cancel', 'losses', 'token',
-    'ran', 'claimed_at', 'place', 'priority')
-  local lease_until = tonumber(record[2] or 0)
-  if record[1] == 'processing' and lease_until > now then
-    redis.call('ZADD', KEYS[2], lease_until, job_id)
-  else
-    redis.call('ZREM', KEYS[2], job_id)
-    if record[1] == 'processing' then take_from_worker(job_id, record) end
+  local place = tonumber(record[9])
+  if is_to_blame and losses > 1 then -- behind all others; the jobs of one turn stay in their order
+    place = math.floor(place / 3e15) * 3e15 + math.floor(now * 1e6) + #found
   end
+  local place_text = string.format('%.0f', place)
+  redis.call('HSET', job_key(job_id), 'status', 'queued', 'losses', losses, 'token', tonumber(record[6]) + 1, 'place',
+    place_text, 'ran', string.format('%.6f', ran))
+  redis.call('HDEL', job_key(job_id), 'lease_until', 'claim')
+  redis.call('ZADD', queued_key, place_text, job_id)
+  needs_message(job_id, record[10])
 end
 
-for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, limit)) do
-  redis.call('ZREM', KEYS[4], job_id)
-  local record = redis.call('HMGET', prefix .. 'job:' .. job_id, 'status', 'started_at')
-  if record[1] == 'queued' and not record[2] then
-    redis.call('ZREM', KEYS[3], job_id)
-    finish(job_id, 'expired')
-  end
-end
-
-for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, limit)) do
-  local job_id, owner = string.match(entry, '^(%S+) (.*)$')
-  redis.call('ZREM', prefix .. 'jobs:' .. owner, job_id)
-  redis.call('ZREM', KEYS[5], entry)
-end
-
--- Lists are served in order, so a job that is to come before the next message has none: it was taken from the list by a
--- consumer that died before its claim, or that will claim in a moment.
-for step = 0, #KEYS - 6 do
-  local list = KEYS[6 + step]
-  local last = string.format('(%.0f', (step + 1) * 3e15)
-  for _ = 1, limit do
-    local message = redis.call('LINDEX', list, -1)
-    if not message then break end
-    local job_id = string.match(message, '"correlation_id": "([^"]+)"')
-    local place = job_id and redis.call('ZSCORE', KEYS[3], job_id)
-    if place or not job_id then -- a message that is not ours is not ours to judge by
-      last = place and '(' .. place or '-inf'
-      break
+local function end_leases()
+  local lost = {}
+  for _, job_id in ipairs(due(running_key, job_limit)) do
+    local record = redis.call('HMGET', job_key(job_id), 'status', 'lease_until', 'worker', 'cancel', 'losses', 'token', 'ran',
+      'claimed_at', 'place', 'priority')
+    local lease_until = tonumber(record[2] or 0)
+    if record[1] ~= 'processing' then
+      redis.call('ZREM', running_key, job_id)
+    elseif lease_until > now then
+      redis.call('ZADD', running_key, lease_until, job_id)
+    else
+      lost[#lost + 1] = {job_id, record, tonumber(record[9])}
     end
-    redis.call('RPOP', list) -- of a job that waits no more
   end
-  for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], string.format('%.0f', step * 3e15), last, 'LIMIT', 0, limit)) do
-    local job_key = prefix .. 'job:' .. job_id
-    local record = redis.call('HMGET', job_key, 'missed_at', 'priority')
-    if not record[2] then
-      redis.call('ZREM', KEYS[3], job_id) -- there is no such job
-    elseif not record[1] then
-      redis.call('HSET', job_key, 'missed_at', now)
-    elseif now - tonumber(record[1]) >= tonumber(ARGV[8]) then
-      redis.call('HDEL', job_key, 'missed_at')
-      messages(job_id, record[2], 'front')
+  table.sort(lost, function(one, other) return one[3] < other[3] end)
+  for _, job in ipairs(lost) do
+    if events_read >= event_limit then break end -- the others stay where the next turn finds them
+    take_from_worker(job[1], job[2])
+  end
+end
+
+local function end_waiting()
+  for _, job_id in ipairs(due(expiring_key, job_limit)) do
+    redis.call('ZREM', expiring_key, job_id)
+    local record = redis.call('HMGET', job_key(job_id), 'status', 'started_at')
+    if record[1] == 'queued' and not record[2] then
+      redis.call('ZREM', queued_key, job_id)
+      finish(job_id, 'expired')
     end
   end
 end
+
+local function forget_ended()
+  local entries, ids_of = due(ended_key, 10 * job_limit), {} -- cheap, and as many as may end in a second
+  for _, entry in ipairs(entries) do
+    local job_id, owner = string.match(entry, '^(%S+) (.*)$')
+    ids_of[owner] = ids_of[owner] or {}
+    table.insert(ids_of[owner], job_id)
+  end
+  for owner, job_ids in pairs(ids_of) do redis.call('ZREM', prefix .. 'jobs:' .. owner, unpack(job_ids)) end
+  if #entries > 0 then redis.call('ZREMRANGEBYRANK', ended_key, 0, #entries - 1) end
+end
+
+if not is_my_turn() then return {} end
+find_lost_messages()
+end_leases()
+end_waiting()
+forget_ended()
 return found
