@@ -1,7 +1,8 @@
-"""An engine that counts: after n comes n + 1, as the text "n + 1 ". What a sequence loses or hears twice shows.
+"""An engine that counts: "1/v 2/v 3/v ", where v is the voice of its process. What a sequence loses or repeats shows.
 
-It reads the number to add one to from its cache, as a model would, so a sequence that goes on at the wrong place, or
-without the tokens of an earlier attempt, says a wrong number or fails.
+It reads the number to add one to from its cache, as a model would: a sequence that goes on at the wrong place, or
+without the tokens of an earlier attempt, says a wrong number or fails. And no two processes say the same, as with a
+temperature: one that begins anew what another has begun contradicts what has been published.
 """
 
 import os
@@ -16,6 +17,7 @@ from app.contract.jobs import JobRequest
 from app.contract.sampling import SamplingParams
 from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
 
+_VOICES = 1000
 _POISON = re.compile(r"poison(?: after ([0-9]+))?")
 
 
@@ -37,6 +39,7 @@ class Counting(Engine):
     def __init__(self, config: Config, report: ReportProgress) -> None:
         self._step_seconds = float(config.model_params.get("step_seconds", 0.02))
         self._slots = config.worker.slots or 4
+        self._voice = os.getpid() % _VOICES
         self._cells: dict[int, list[int]] = {}
 
     @property
@@ -49,7 +52,7 @@ class Counting(Engine):
         return Prompt(tokens=[0], sampling=SamplingParams.build({"max_tokens": 20}, request.params), state=state)
 
     def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
-        prompt.state.last = generated[-1] if generated else 0
+        prompt.state.last = len(generated)
         return [_piece(token) for token in generated]
 
     def start(self, slot: int, prompt: Prompt) -> None:
@@ -74,13 +77,20 @@ class Counting(Engine):
 
     def _sample(self, chunk: Chunk) -> Sampled:
         count: _Count = chunk.prompt.state
-        token = self._cells[chunk.slot][-1] + 1
-        assert token == count.last + 1 == len(chunk.generated) + 1, "cache, state and sequence are at the same place"
-        if count.deadly is not None and token >= count.deadly:
+        number = self._cells[chunk.slot][-1] // _VOICES + 1
+        assert number == count.last + 1 == len(chunk.generated) + 1, "cache, state and sequence are at the same place"
+        if count.deadly is not None and number >= count.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
-        count.last = token
+        count.last = number
+        token = number * _VOICES + self._voice
         return Sampled(token=token, piece=_piece(token))
 
 
+def voiceless(text: str) -> str:
+    """The numbers alone."""
+    return re.sub("/[0-9]+ ", " ", text)
+
+
 def _piece(token: int) -> bytes:
-    return f"{token} ".encode()
+    number, voice = divmod(token, _VOICES)
+    return f"{number}/{voice} ".encode()

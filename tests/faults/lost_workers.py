@@ -1,0 +1,140 @@
+"""Workers that are killed, that stand still, that are told to stop, and one job that kills whoever runs it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from signal import SIGCONT
+
+from tests.faults.accounting import Counts, account, with_takeover
+from tests.faults.client import Asked, Way, counting
+from tests.faults.load import Load, mixed
+from tests.faults.scenario import Scenario
+from tests.faults.service import Service, running_service
+
+TAKEOVER_SECONDS = 20  # a lease of 15, the reaper's turn, and a free slot
+PAUSE_SECONDS = 30
+PAUSE_AND_MORE = (1500, 1501)  # tokens: 30 s
+MAX_ATTEMPTS = 3  # the default of jobs.max_attempts
+DRAIN_SECONDS = 1  # shorter than what a stream in the middle of 90 tokens has left: some are handed back
+
+
+def _one_of_two_is_killed(folder: Path) -> Counts:
+    with running_service(folder, workers=2) as service:
+        with Load(service.urls, mixed(120)) as load:
+            hostages = service.kill_worker("worker-1")
+        return with_takeover(account(service, load.told), service, hostages)
+
+
+def _the_only_one_is_killed(folder: Path) -> Counts:
+    with running_service(folder) as service:
+        with Load(service.urls, mixed(100)) as load:
+            hostages = service.kill_worker("worker-1")
+            service.start_worker("worker-2")
+        return with_takeover(account(service, load.told), service, hostages)
+
+
+def _one_of_two_stands_still(folder: Path) -> Counts:
+    """Some of its jobs are so long that they run elsewhere when it wakes up."""
+    asked = [*mixed(6, tokens=PAUSE_AND_MORE, name="long"), *mixed(120)]
+    with running_service(folder, workers=2, worker={"slots": 6}) as service:
+        with Load(service.urls, asked) as load:
+            hostages = service.pause_worker("worker-1")
+            time.sleep(PAUSE_SECONDS)
+            service.send("worker-1", SIGCONT)
+        service.until_slots_are_free()
+        fenced = service.stack.log("worker-1").count("belongs to another worker now")
+        return replace(with_takeover(account(service, load.told), service, hostages), fenced=fenced)
+
+
+def _everything_is_restarted(folder: Path) -> Counts:
+    worker = {"slots": 4, "drain_seconds": DRAIN_SECONDS}
+    with running_service(folder, workers=2, worker=worker) as service:
+        with Load(service.urls, mixed(100, tokens=(90, 130)), over_seconds=10) as load:
+            for leaving, coming in (("worker-1", "worker-3"), ("worker-2", "worker-4")):
+                service.start_worker(coming)
+                service.until_ready()
+                service.until_busy(leaving)
+                service.stop(leaving)
+            service.stop("api-1")
+            service.start_api("api-1")
+        return account(service, load.told)
+
+
+def _one_job_is_poison(folder: Path, poison: Asked) -> Counts:
+    healthy = mixed(20, tokens=(150, 250))
+    asked = [*healthy[:10], poison, *healthy[10:]]
+    with running_service(folder, workers=2, worker={"slots": 8}) as service:
+        with _restarting_the_dead(service) as deaths, Load(service.urls, asked, over_seconds=1) as load:
+            pass
+        return replace(account(service, load.told), deaths=len(deaths))
+
+
+@contextmanager
+def _restarting_the_dead(service: Service) -> Iterator[list[str]]:
+    """As under `make run`: a worker that has died is started again. Yields their names, one for each death."""
+    over = threading.Event()
+    deaths: list[str] = []
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            for name in service.dead_workers():
+                deaths.append(name)
+                service.start_worker(name)
+
+    keeper = threading.Thread(target=watch)
+    keeper.start()
+    try:
+        yield deaths
+    finally:
+        over.set()
+        keeper.join()
+
+
+TAKEN_OVER = {"takeover_seconds": TAKEOVER_SECONDS}
+
+ONE_OF_TWO_KILLED = Scenario(
+    name="worker-of-two-killed",
+    fault="kill -9 a worker of two",
+    run=_one_of_two_is_killed,
+    exactly={"accepted": 120, "succeeded": 120},
+    at_least={"hostages": 2, "continued": 1},
+    at_most=TAKEN_OVER,
+)
+ONLY_ONE_KILLED = Scenario(
+    name="only-worker-killed",
+    fault="kill -9 the only worker, start another",
+    run=_the_only_one_is_killed,
+    exactly={"accepted": 100, "succeeded": 100},
+    at_least={"hostages": 2, "continued": 1},
+    at_most=TAKEN_OVER,
+)
+STANDS_STILL = Scenario(
+    name="worker-stands-still",
+    fault=f"SIGSTOP a worker for {PAUSE_SECONDS} s, SIGCONT",
+    run=_one_of_two_stands_still,
+    exactly={"accepted": 126, "succeeded": 126},
+    at_least={"hostages": 2, "continued": 1, "fenced": 1},
+    at_most=TAKEN_OVER,
+)
+ALL_RESTARTED = Scenario(
+    name="all-restarted",
+    fault="SIGTERM to all in turn, new ones started",
+    run=_everything_is_restarted,
+    exactly={"accepted": 100, "succeeded": 100},
+    at_least={"continued": 1},
+)
+POISON = Scenario(
+    name="poison",
+    fault="a job that kills its worker at once",
+    run=lambda folder: _one_job_is_poison(folder, counting("poison", 100, Way.GENERATE)),
+    exactly={"accepted": 21, "succeeded": 20, "worker_lost": 1, "deaths": MAX_ATTEMPTS},
+)
+LATE_POISON = Scenario(
+    name="late-poison",
+    fault="a job that kills it at its 60th token",
+    run=lambda folder: _one_job_is_poison(folder, counting("poison after 60", 100, Way.POLL)),
+    exactly={"accepted": 21, "succeeded": 20, "worker_lost": 1, "deaths": MAX_ATTEMPTS},
+)
