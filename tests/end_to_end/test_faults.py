@@ -56,8 +56,13 @@ def test_when_the_only_worker_is_killed_the_next_one_goes_on_with_its_jobs(outco
     assert outcome.broken == []
 
 
-@under(lost_workers.STANDS_STILL)
+@under(lost_workers.ONE_OF_TWO_STANDS_STILL)
 def test_what_a_worker_writes_after_it_stood_still_for_30_s_is_refused(outcome: Outcome) -> None:
+    assert outcome.broken == []
+
+
+@under(lost_workers.ONLY_ONE_STANDS_STILL)
+def test_the_only_worker_takes_its_own_jobs_again_after_it_stood_still(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 

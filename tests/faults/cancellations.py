@@ -23,7 +23,7 @@ def _no_worker_is_up(folder: Path) -> Counts:
     with running_service(folder) as service:
         with Load(service.urls, mixed(JOBS, tokens=LONG), over_seconds=1) as load:
             until(lambda: len(service.job_ids()) == JOBS, "all jobs to be accepted")
-            service.kill_worker("worker-1")
+            service.kill_worker("worker-1", range(LONG[0]))
             _cancel(service, service.job_ids())
         service.start_worker("worker-2")
         service.until_ready()

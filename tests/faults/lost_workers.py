@@ -2,17 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGCONT
 
 from tests.faults.accounting import Counts, account, with_takeover
-from tests.faults.client import Asked, Way, counting
+from tests.faults.client import Asked, Told, Way, counting
 from tests.faults.load import Load, mixed
 from tests.faults.scenario import Scenario
-from tests.faults.service import Service, running_service
+from tests.faults.service import Hostages, Service, running_service
+from tests.faults.waiting import until
 
 TAKEOVER_SECONDS = 20  # a lease of 15, the reaper's turn, and a free slot
 PAUSE_SECONDS = 30
@@ -38,15 +39,37 @@ def _the_only_one_is_killed(folder: Path) -> Counts:
 
 def _one_of_two_stands_still(folder: Path) -> Counts:
     """Some of its jobs are so long that they run elsewhere when it wakes up."""
-    asked = [*mixed(6, tokens=PAUSE_AND_MORE, name="long"), *mixed(120)]
-    with running_service(folder, workers=2, worker={"slots": 6}) as service:
-        with Load(service.urls, asked) as load:
-            hostages = service.pause_worker("worker-1")
-            time.sleep(PAUSE_SECONDS)
-            service.send("worker-1", SIGCONT)
-        service.until_slots_are_free()
-        fenced = service.stack.log("worker-1").count("belongs to another worker now")
-        return replace(with_takeover(account(service, load.told), service, hostages), fenced=fenced)
+    long, short = mixed(3, tokens=PAUSE_AND_MORE, name="long"), mixed(120)
+    with running_service(folder, worker={"slots": 6}) as service, Load(service.urls, long, over_seconds=0) as before:
+        until(lambda: len(service.running_jobs()) == len(long), "the long jobs to run")
+        service.start_worker("worker-2")
+        service.until_ready()
+        with Load(service.urls, short) as load:
+            hostages = _stand_still(service, "worker-1")
+        before.wait()
+        return _late_writes_refused(service, [*before.told, *load.told], hostages)
+
+
+def _the_only_one_stands_still(folder: Path) -> Counts:
+    """When it wakes up, its own jobs wait for it in the queue."""
+    with running_service(folder) as service:
+        with Load(service.urls, mixed(100)) as load:
+            hostages = _stand_still(service, "worker-1")
+        counts = _late_writes_refused(service, load.told, hostages)
+        return replace(counts, takeover_seconds=max(0, counts.takeover_seconds - PAUSE_SECONDS))
+
+
+def _stand_still(service: Service, worker: str) -> Hostages:
+    hostages = service.pause_worker(worker)
+    time.sleep(PAUSE_SECONDS)
+    service.send(worker, SIGCONT)
+    return hostages
+
+
+def _late_writes_refused(service: Service, told: Iterable[Told], hostages: Hostages) -> Counts:
+    service.until_slots_are_free()
+    fenced = service.stack.log("worker-1").count("belongs to another worker now")
+    return replace(with_takeover(account(service, told), service, hostages), fenced=fenced)
 
 
 def _everything_is_restarted(folder: Path) -> Counts:
@@ -111,12 +134,20 @@ ONLY_ONE_KILLED = Scenario(
     at_least={"hostages": 2, "continued": 1},
     at_most=TAKEN_OVER,
 )
-STANDS_STILL = Scenario(
-    name="worker-stands-still",
-    fault=f"SIGSTOP a worker for {PAUSE_SECONDS} s, SIGCONT",
+ONE_OF_TWO_STANDS_STILL = Scenario(
+    name="worker-of-two-stands-still",
+    fault=f"SIGSTOP a worker of two for {PAUSE_SECONDS} s, SIGCONT",
     run=_one_of_two_stands_still,
-    exactly={"accepted": 126, "succeeded": 126},
+    exactly={"accepted": 123, "succeeded": 123},
     at_least={"hostages": 2, "continued": 1, "fenced": 1},
+    at_most=TAKEN_OVER,
+)
+ONLY_ONE_STANDS_STILL = Scenario(
+    name="only-worker-stands-still",
+    fault="the same with the only worker",
+    run=_the_only_one_stands_still,
+    exactly={"accepted": 100, "succeeded": 100},
+    at_least={"hostages": 2, "fenced": 1},
     at_most=TAKEN_OVER,
 )
 ALL_RESTARTED = Scenario(
