@@ -56,7 +56,7 @@ def _the_only_one_stands_still(folder: Path) -> Counts:
         with Load(service.urls, mixed(100)) as load:
             hostages = _stand_still(service, "worker-1")
         counts = _late_writes_refused(service, load.told, hostages)
-        return replace(counts, takeover_seconds=max(0, counts.takeover_seconds - PAUSE_SECONDS))
+        return replace(counts, takeover_seconds=round(counts.takeover_seconds - PAUSE_SECONDS, 1))
 
 
 def _stand_still(service: Service, worker: str) -> Hostages:
