@@ -46,6 +46,11 @@ def test_a_job_that_kills_its_worker_late_fails_and_the_20_others_succeed(outcom
     assert outcome.broken == []
 
 
+@under(real_model.REAL_MODEL)
+def test_a_real_model_goes_on_with_the_text_it_would_have_said(outcome: Outcome) -> None:
+    assert outcome.broken == []
+
+
 @under(lost_workers.ONE_OF_TWO_KILLED)
 def test_when_one_of_two_workers_is_killed_the_other_goes_on_with_its_jobs(outcome: Outcome) -> None:
     assert outcome.broken == []
@@ -113,9 +118,4 @@ def test_of_2000_jobs_exactly_those_beyond_max_queued_are_refused(outcome: Outco
 
 @under(too_much.SOAK)
 def test_thousands_of_jobs_leave_nothing_in_redis(outcome: Outcome) -> None:
-    assert outcome.broken == []
-
-
-@under(real_model.REAL_MODEL)
-def test_a_real_model_goes_on_with_the_text_it_would_have_said(outcome: Outcome) -> None:
     assert outcome.broken == []

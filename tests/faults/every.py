@@ -5,6 +5,7 @@ from tests.faults import cancellations, lost_connections, lost_workers, real_mod
 SCENARIOS = (
     lost_workers.POISON,
     lost_workers.LATE_POISON,
+    real_model.REAL_MODEL,
     lost_workers.ONE_OF_TWO_KILLED,
     lost_workers.ONLY_ONE_KILLED,
     lost_workers.ONE_OF_TWO_STANDS_STILL,
@@ -19,5 +20,4 @@ SCENARIOS = (
     cancellations.CANCEL_STORM,
     too_much.OVERLOAD,
     too_much.SOAK,
-    real_model.REAL_MODEL,
 )
