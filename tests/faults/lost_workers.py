@@ -86,10 +86,12 @@ def _everything_is_restarted(folder: Path) -> Counts:
         return account(service, load.told)
 
 
-def _one_job_is_poison(folder: Path, poison: Asked) -> Counts:
+def _one_job_is_poison(folder: Path, poison: Asked, workers: int) -> Counts:
+    """Among 20 others, of which those in the same worker are always at risk."""
     healthy = mixed(20, tokens=(150, 250))
     asked = [*healthy[:10], poison, *healthy[10:]]
-    with running_service(folder, workers=2, worker={"slots": 8}) as service:
+    slots = len(asked) // workers + 1
+    with running_service(folder, workers=workers, worker={"slots": slots}) as service:
         with _restarting_the_dead(service) as deaths, Load(service.urls, asked, over_seconds=1) as load:
             pass
         return replace(account(service, load.told), deaths=len(deaths))
@@ -159,13 +161,13 @@ ALL_RESTARTED = Scenario(
 )
 POISON = Scenario(
     name="poison",
-    fault="a job that kills its worker at once",
-    run=lambda folder: _one_job_is_poison(folder, counting("poison", 100, Way.GENERATE)),
+    fault="a job that kills the only worker at once",
+    run=lambda folder: _one_job_is_poison(folder, counting("poison", 100, Way.GENERATE), 1),
     exactly={"accepted": 21, "succeeded": 20, "worker_lost": 1, "deaths": MAX_ATTEMPTS},
 )
 LATE_POISON = Scenario(
     name="late-poison",
-    fault="a job that kills it at its 60th token",
-    run=lambda folder: _one_job_is_poison(folder, counting("poison after 60", 100, Way.POLL)),
+    fault="a job that kills one of two at its 60th token",
+    run=lambda folder: _one_job_is_poison(folder, counting("poison after 60", 100, Way.POLL), 2),
     exactly={"accepted": 21, "succeeded": 20, "worker_lost": 1, "deaths": MAX_ATTEMPTS},
 )
