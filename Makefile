@@ -26,7 +26,7 @@ RUN_READY := $(VENV)/.installed-run
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 TEST_READY := $(VENV)/.installed-test
 
-.PHONY: help run test check format bench clean again
+.PHONY: help run test check format bench faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -50,6 +50,9 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 
 bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
+faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
+	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove .venv and caches; models and data stay
 	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -81,6 +81,8 @@ class Leases:
                 self._renew.call(pipe, keys=job_keys, args=[claim.job_id, claim.token, LEASE_SECONDS])
             answers = self._renew.execute(pipe)
         for claim, (verdict, *wishes) in zip(claims, answers, strict=True):
+            if self._claims.get(claim.job_id) is not claim:
+                continue  # it has ended meanwhile, and may have been claimed again
             if verdict == "lost" or wishes[0] == "1":
                 self._control.cancel(claim.job_id)
             elif wishes[1] == "1":

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 
 class Publisher:
-    """on_fenced: called with the id of a job that another worker has claimed since; its sequence should stop.
+    """on_fenced: called with the id of a job that was lost while it ran here; its sequence should end. Until it has
+    ended the job is still in hand: this worker may be the one that claims it next, and two attempts must not mix.
 
     give_back: puts a job back into the queue (`JobStore.hand_back`).
     """
@@ -174,8 +175,10 @@ class Publisher:
                 continue
             if page.leaves and not is_fenced:
                 self._give_back(page.claim)
-            if page.end is not None or page.leaves or is_fenced:
+            if page.end is not None or page.leaves:
                 self._close(page, is_fenced=is_fenced)
+            elif is_fenced:
+                self._on_fenced(page.claim.job_id)
         return not any(MISSING in told for told in verdicts.values())
 
     def _run_scripts(self, calls: list[tuple[Page, list[str | int]]]) -> list[Any]:
@@ -197,7 +200,6 @@ class Publisher:
         self._pages.pop(page.claim.job_id, None)
         if is_fenced:
             logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
-            self._on_fenced(page.claim.job_id)
         page.closed.set()
         page.on_closed()
 

@@ -146,7 +146,13 @@ class Worker:
         return self._active < self.info.slots and self._trials.count == 0
 
     def run(self, job_id: str) -> None:
-        """Claim a job and begin it; returns at once, its outcome is written when it is there."""
+        """Claim a job and begin it; returns at once, its outcome is written when it is there.
+
+        One that is in hand was lost while this worker stood still, and its old attempt has to end first: the message
+        counts as missing, and the reaper sends another.
+        """
+        if job_id in self._in_hand:
+            return
         with self._changed:
             self._active += 1
         try:

@@ -118,9 +118,11 @@ def test_a_worker_that_lost_its_lease_cannot_write_one_byte_more(bench: Bench, r
     lose_worker(redis_url, claim.job_id)
     second = bench.store.claim(claim.job_id, "worker-2")
     assert second is not None
-    bench.say(sequence, "late", end=True)
+    bench.say(sequence, "late")
+    eventually(lambda: bench.fenced == [claim.job_id])
+    assert not closed.is_set(), "its sequence still runs here"
+    bench.say(sequence, "later", end=True)
     assert closed.wait(5)
-    assert bench.fenced == [claim.job_id]
     assert bench.texts(claim.job_id) == []
     assert bench.store.read(claim.job_id).status is Status.PROCESSING
 

@@ -166,6 +166,34 @@ def test_a_job_of_a_dead_worker_goes_on_where_it_was(
     assert [event.data["attempt"] for event in events if event.type == "started"] == [1, 2]
 
 
+def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_ended(
+    make_worker: Callable[..., Worker], store: JobStore, redis_url: str
+) -> None:
+    class StepByStep(ScriptedEngine):
+        permits = threading.Semaphore(0)
+
+        def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+            assert self.permits.acquire(timeout=10)
+            return super().step(chunks)
+
+    engine = StepByStep()
+    job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="a text", stream=True), "me").id
+    worker = make_worker(engine)
+    worker.run(job_id)
+    lose_worker(redis_url, job_id)
+    engine.permits.release()  # its first token is refused, while the next step runs
+    time.sleep(0.2)
+    worker.run(job_id)
+    assert (store.read(job_id).status, worker.active_jobs) == (Status.QUEUED, 1)
+    engine.permits.release()
+    assert worker.drain(5)
+    worker.run(job_id)
+    engine.permits.release(20)
+    job = wait_until_final(store, job_id)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
+    assert job.output is not None and job.output.text == "a text"
+
+
 def test_while_a_suspect_is_on_trial_nothing_is_fetched(
     make_worker: Callable[..., Worker], store: JobStore, redis_url: str
 ) -> None:

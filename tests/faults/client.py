@@ -1,0 +1,216 @@
+"""One client and its job: what it asks, how it waits for the end, and what it is told meanwhile."""
+
+import enum
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.app.sse_reading import Received, parse
+
+POLL_SECONDS = 5
+_ENDS = {"job_canceled": "canceled", "worker_lost": "failed", "engine_error": "failed", "expired": "expired"}
+_NOT_NOW = {503, 504}
+
+
+class Way(enum.Enum):
+    """How a client waits."""
+
+    GENERATE = "/generate"
+    POLL = "/agenerate, then /jobs/{id}"
+    TEXT_STREAM = "/agenerate as a stream"
+    EVENTS = "/agenerate, then /jobs/{id}/events"
+
+    @property
+    def streams(self) -> bool:
+        return self in (Way.TEXT_STREAM, Way.EVENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A greedy job, and the `text` it should say in so many tokens. No two of a service have the same prompt."""
+
+    prompt: str
+    tokens: int
+    way: Way
+    text: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        params = {"max_tokens": self.tokens, "temperature": 0, "ignore_eos": True}
+        return {"prompt": self.prompt, "params": params}
+
+
+@dataclass(slots=True)
+class Told:
+    """What a client has been told, over all its connections.
+
+    text: as a stream brought it, or of the final answer. ends: statuses told as final. breaks: connections that broke.
+    refusals: answers that it should ask again. patience_ends_at: on the monotonic clock. defects: what no client should
+    see.
+    """
+
+    asked: Asked
+    job_ids: set[str] = field(default_factory=set)
+    text: str = ""
+    last_event_id: str | None = None
+    ends: list[str] = field(default_factory=list)
+    breaks: int = 0
+    refusals: int = 0
+    patience_ends_at: float = math.inf
+    defects: list[str] = field(default_factory=list)
+
+    @property
+    def job_id(self) -> str | None:
+        return next(iter(self.job_ids), None)
+
+    @property
+    def is_patient(self) -> bool:
+        return time.monotonic() < self.patience_ends_at
+
+    def hear(self, event: Received, text: str) -> None:
+        """Take a piece of a stream; its id must be beyond the last one's."""
+        if self.last_event_id is not None and _place(event.id) <= _place(self.last_event_id):
+            self.defects.append(f"the event {event.id} came after {self.last_event_id}")
+        self.last_event_id = event.id
+        self.text += text
+
+
+class TryAgain(Exception):
+    """The service said that it cannot answer now, or the connection ended before the end."""
+
+
+class JobVanished(Exception):
+    """The service does not know a job it has accepted."""
+
+
+def counting(prompt: str, tokens: int, way: Way) -> Asked:
+    """A job for the engine that counts; its text without the voices."""
+    return Asked(prompt, tokens, way, "".join(f"{number} " for number in range(1, tokens + 1)))
+
+
+def ask(http: httpx.Client, url: str, told: Told) -> None:
+    """Ask once more, on one connection, until the end is told.
+
+    Raises TryAgain, httpx.TransportError: the job goes on, ask again. JobVanished.
+    """
+    _WAYS[told.asked.way](http, url, told)
+
+
+def _generate(http: httpx.Client, url: str, told: Told) -> None:
+    answer = http.post(f"{url}/generate", json={**told.asked.body, "details": True}, headers=_headers(told))
+    if answer.status_code == 200:
+        _take_job(told, answer.json())
+    else:
+        told.ends.append(_end_of(answer.status_code, answer.json()))
+
+
+def _poll(http: httpx.Client, url: str, told: Told) -> None:
+    job_id = told.job_id or _submit(http, url, told)
+    while not told.ends and told.is_patient:
+        answer = http.get(f"{url}/jobs/{job_id}", params={"wait": POLL_SECONDS})
+        _raise_unless_ok(answer)
+        if answer.json()["status"] not in ("queued", "processing"):
+            _take_job(told, answer.json())
+
+
+def _events(http: httpx.Client, url: str, told: Told) -> None:
+    job_id = told.job_id or _submit(http, url, told)
+    headers = {} if told.last_event_id is None else {"Last-Event-ID": told.last_event_id}
+    with http.stream("GET", f"{url}/jobs/{job_id}/events", headers=headers) as response:
+        _raise_unless_ok(response)
+        for event in _received(response, told):
+            if event.name == "error":
+                raise TryAgain(event.data)
+            told.hear(event, event.json["text"] if event.name == "delta" else "")
+            if event.name == "end":
+                told.ends.append(event.json["status"])
+    if not told.ends:
+        raise TryAgain("the stream is over without an end")
+
+
+def _text_stream(http: httpx.Client, url: str, told: Told) -> None:
+    """On a new connection the text comes from its beginning again; it must be the same."""
+    before, told.text, told.last_event_id = told.text, "", None
+    try:
+        told.ends.append(_read_text(http, url, told))
+    finally:
+        if not (told.text.startswith(before) or before.startswith(told.text)):
+            told.defects.append(f"the stream said {told.text!r}, and {before!r} before")
+        told.text = max(told.text, before, key=len)
+
+
+def _read_text(http: httpx.Client, url: str, told: Told) -> str:
+    body = {**told.asked.body, "stream": True}
+    with http.stream("POST", f"{url}/agenerate", json=body, headers=_headers(told)) as response:
+        if response.status_code != 200:
+            return _end_of(response.status_code, _json(response))
+        for event in _received(response, told):
+            if event.name == "error":
+                return _end_of(event.json["status"], event.json)
+            told.hear(event, event.data)
+    return "succeeded"
+
+
+_WAYS = {Way.GENERATE: _generate, Way.POLL: _poll, Way.EVENTS: _events, Way.TEXT_STREAM: _text_stream}
+
+
+def _submit(http: httpx.Client, url: str, told: Told) -> str:
+    answer = http.post(f"{url}/agenerate", json=told.asked.body, headers=_headers(told))
+    _raise_unless_ok(answer)
+    job_id: str = answer.json()["id"]
+    told.job_ids.add(job_id)
+    return job_id
+
+
+def _headers(told: Told) -> dict[str, str]:
+    """The key makes it one job however often it is asked for."""
+    return {"Idempotency-Key": told.asked.prompt.replace(" ", "-")}
+
+
+def _take_job(told: Told, job: dict[str, Any]) -> None:
+    told.job_ids.add(job["id"])
+    told.text = job["output"]["text"] if job["output"] else ""
+    told.ends.append(job["status"])
+
+
+def _raise_unless_ok(answer: httpx.Response) -> None:
+    if answer.status_code == 404:
+        raise JobVanished(answer.url.path)
+    if answer.status_code >= 300:
+        _end_of(answer.status_code, _json(answer))
+        raise AssertionError(f"{answer.url.path}: {answer.status_code} for a request that only reads or admits")
+
+
+def _end_of(status: int, problem: dict[str, Any]) -> str:
+    """The job's end that a problem document tells. Raises TryAgain."""
+    end = _ENDS.get(problem.get("code", ""))
+    if end is None and status in _NOT_NOW:
+        raise TryAgain(problem.get("code"))
+    assert end is not None, f"{status}: {problem}"
+    return end
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    response.read()
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def _received(response: httpx.Response, told: Told) -> Iterator[Received]:
+    """The events as they come; comments are left out, but are a time to lose patience."""
+    lines: list[str] = []
+    for line in response.iter_lines():
+        lines.append(line)
+        if not line:
+            yield from parse("\n".join(lines))
+            lines = []
+        if not told.is_patient:
+            raise TryAgain("too late")
+
+
+def _place(event_id: str | None) -> tuple[int, ...]:
+    return tuple(map(int, (event_id or "0-0").split("-")))

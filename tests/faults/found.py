@@ -1,0 +1,64 @@
+"""An accepted job as it stands in Redis: record and event stream."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.contract import event_stream, keys
+from app.contract.event_stream import FROM_START, Event, EventType
+from app.contract.job_record import RECORD_FIELDS, job_from_record
+from app.contract.jobs import Job
+from app.contract.redis_client import RedisClient, connect
+from tests.faults.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    job: Job
+    prompt: str
+    events: Sequence[Event]
+
+    @property
+    def text(self) -> str:
+        return self.job.output.text if self.job.output else ""
+
+    @property
+    def published(self) -> str:
+        """The text of the stream."""
+        return "".join(event.data["text"] for event in self.events if event.type is EventType.DELTA)
+
+    @property
+    def ends(self) -> list[str]:
+        return [event.data["status"] for event in self.events if event.type is EventType.END]
+
+    @property
+    def is_continued(self) -> bool:
+        """Did a later attempt go on after text of an earlier one?"""
+        kinds = [event.type for event in self.events]
+        last_start = max((at for at, kind in enumerate(kinds) if kind is EventType.STARTED), default=0)
+        return EventType.DELTA in kinds[:last_start] and EventType.DELTA in kinds[last_start:]
+
+    def claimed_again_at(self, attempt: int) -> float:
+        """Unix seconds of the first claim after `attempt`; infinity where there was none."""
+        starts = [event for event in self.events if event.type is EventType.STARTED and event.data["attempt"] > attempt]
+        return int(starts[0].id.partition("-")[0]) / 1000 if starts else math.inf
+
+
+def find_jobs(service: Service) -> dict[str, Found]:
+    """Every accepted job that is kept, by its id."""
+    client = connect(service.valkey.url)
+    try:
+        found = {job_id: _find(client, job_id) for job_id in service.job_ids()}
+    finally:
+        client.close()
+    return {job_id: job for job_id, job in found.items() if job is not None}
+
+
+def _find(client: RedisClient, job_id: str) -> Found | None:
+    job = job_from_record(client.hmget(keys.job(job_id), RECORD_FIELDS))
+    request = client.hget(keys.job(job_id), "request")
+    if job is None or request is None:
+        return None
+    (events,) = event_stream.read_many(client, [(job_id, FROM_START)])
+    return Found(job, json.loads(request)["prompt"], events)

@@ -1,0 +1,100 @@
+"""An API that is killed while clients wait, and a Redis that goes away in four ways."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+
+import httpx
+
+from tests.faults.accounting import Counts, account
+from tests.faults.load import Load, mixed
+from tests.faults.scenario import Scenario
+from tests.faults.service import Service, running_service
+
+GONE_SECONDS = 2
+PAUSE_SECONDS = 10
+JOBS = 100
+PROCESSES = 4  # two workers and the two of the API: each has connections of both kinds
+
+
+def _an_api_is_killed(folder: Path) -> Counts:
+    """One of two API services, each of two processes; then started again."""
+    with running_service(folder, workers=2, apis=2) as service:
+        with Load(service.urls, mixed(JOBS)) as load:
+            load.until_streaming(4)
+            service.kill_api("api-1")
+            time.sleep(GONE_SECONDS)
+            service.start_api("api-1")
+        counts = account(service, load.told)
+        unread = [job_id for job_id in service.job_ids() if not _can_be_fetched(service.urls[0], job_id)]
+        return replace(counts, lost=counts.lost + len(unread))
+
+
+def _can_be_fetched(url: str, job_id: str) -> bool:
+    answer = httpx.get(f"{url}/jobs/{job_id}")
+    return answer.status_code == 200 and answer.json()["completed_at"] is not None
+
+
+def _redis_goes_away(folder: Path, hurt: Callable[[Service], None]) -> Counts:
+    with running_service(folder, workers=2) as service:
+        processes = service.all_pids()
+        with Load(service.urls, mixed(JOBS), over_seconds=8) as load:
+            load.until_streaming(4)
+            hurt(service)
+        return replace(account(service, load.told), ended_processes=len(processes - service.all_pids()))
+
+
+def _kill(service: Service) -> None:
+    service.valkey.kill()
+    time.sleep(GONE_SECONDS)
+    service.valkey.start()
+
+
+def _kill_connections(service: Service) -> None:
+    """Several times, as those that come back are there to be killed again."""
+    killed = Counter[str]()
+    with service.redis() as client:
+        for _ in range(5):
+            for kind in ("normal", "pubsub"):
+                killed[kind] += client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            time.sleep(1)
+    assert min(killed.values()) > PROCESSES, killed
+
+
+def _pause_clients(service: Service) -> None:
+    with service.redis() as client:
+        client.execute_command("CLIENT", "PAUSE", PAUSE_SECONDS * 1000, "ALL")
+    time.sleep(PAUSE_SECONDS)
+
+
+def _stop_and_continue(service: Service) -> None:
+    assert service.valkey.process is not None
+    service.valkey.process.send_signal(SIGSTOP)
+    time.sleep(PAUSE_SECONDS)
+    service.valkey.process.send_signal(SIGCONT)
+
+
+def _redis(name: str, fault: str, hurt: Callable[[Service], None]) -> Scenario:
+    return Scenario(
+        name=name,
+        fault=fault,
+        run=partial(_redis_goes_away, hurt=hurt),
+        exactly={"accepted": JOBS, "succeeded": JOBS},
+    )
+
+
+API_KILLED = Scenario(
+    name="api-killed",
+    fault="kill -9 an API, start it again",
+    run=_an_api_is_killed,
+    exactly={"accepted": JOBS, "succeeded": JOBS},
+    at_least={"resumed": 1},
+)
+REDIS_KILLED = _redis("redis-killed", "kill -9 Redis, start it again", _kill)
+CONNECTIONS_KILLED = _redis("connections-killed", "CLIENT KILL of every connection, 5 times", _kill_connections)
+CLIENTS_PAUSED = _redis("clients-paused", f"CLIENT PAUSE of {PAUSE_SECONDS} s", _pause_clients)
+REDIS_STOPPED = _redis("redis-stopped", f"SIGSTOP Redis for {PAUSE_SECONDS} s, SIGCONT", _stop_and_continue)

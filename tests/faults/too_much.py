@@ -1,0 +1,113 @@
+"""More jobs than may wait, and more than Redis should remember."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from tests.bench.load import run_load
+from tests.faults.accounting import Counts, account
+from tests.faults.client import Told, Way, ask, counting
+from tests.faults.load import Load
+from tests.faults.scenario import Scenario
+from tests.faults.service import SLOTS, Service, running_service
+from tests.faults.waiting import until
+
+CLIENTS = 32
+MAX_QUEUED = 1000
+SURPLUS = 1000
+FAST = {"step_seconds": 0.01}
+ENDLESS_TOKENS = 100_000
+
+SOAK_JOBS = 3000
+TTL_SECONDS = 2
+FLAT_BYTES = 200_000  # a kept job takes about 2,000: this is one in thirty of them, and Redis's own buffers
+
+
+def _more_than_may_wait(folder: Path) -> Counts:
+    """While endless jobs hold the slots; then these are canceled, and what waits must succeed."""
+    endless = [counting(f"endless {number}", ENDLESS_TOKENS, Way.EVENTS) for number in range(SLOTS)]
+    short = [Told(counting(f"short {number}", 1, Way.POLL)) for number in range(MAX_QUEUED + SURPLUS)]
+    with running_service(folder, jobs={"max_queued": MAX_QUEUED}, model_params=FAST) as service:
+        url = service.urls[0]
+        with Load(service.urls, endless, over_seconds=0) as load:
+            until(lambda: len(service.running_jobs()) == SLOTS, "the endless jobs to run")
+            refused = _submit(url, short)
+            for job in service.running_jobs():
+                httpx.post(f"{url}/jobs/{job.job_id}/cancel")
+        accepted = [one for one in short if one.job_ids]
+        _wait(url, accepted)
+        return replace(account(service, [*load.told, *accepted]), refused=refused)
+
+
+def _submit(url: str, jobs: Sequence[Told]) -> int:
+    """Submit each job once; returns how many were told 503 and when to try again."""
+
+    def submit(told: Told) -> bool:
+        answer = http.post("/agenerate", json=told.asked.body)
+        if answer.status_code == 202:
+            told.job_ids.add(answer.json()["id"])
+        return answer.status_code == 503 and int(answer.headers.get("Retry-After", 0)) > 0
+
+    with httpx.Client(base_url=url, timeout=30) as http, ThreadPoolExecutor(CLIENTS) as pool:
+        return sum(pool.map(submit, jobs))
+
+
+def _wait(url: str, jobs: Sequence[Told]) -> None:
+    with httpx.Client(timeout=30) as http, ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(lambda told: ask(http, url, told), jobs))
+
+
+def _thousands_that_are_soon_forgotten(folder: Path) -> Counts:
+    """Waiters and streams; some ask for less than the server's time to live themselves."""
+    with running_service(folder, worker={"slots": CLIENTS}, jobs={"ttl": TTL_SECONDS}, model_params=FAST) as service:
+        _run_and_forget(service, SOAK_JOBS // 10)  # connections, buffers and scripts are there from now on
+        keys, size = _stored(service)
+        errors = _run_and_forget(service, SOAK_JOBS)
+        keys_after, size_after = _stored(service)
+    return Counts(
+        accepted=SOAK_JOBS,
+        succeeded=SOAK_JOBS - len(errors),
+        unanswered=len(errors),
+        new_keys=keys_after - keys,
+        new_bytes=size_after - size,
+        notes=tuple(errors[:5]),
+    )
+
+
+def _run_and_forget(service: Service, jobs: int) -> list[str]:
+    """Run so many jobs, every fourth as a stream, and wait until none is kept; returns the errors."""
+    bodies = [{"prompt": "soon forgotten", "params": {"max_tokens": 2}, "ttl": 1 + n % 2} for n in range(jobs)]
+    streams = bodies[: jobs // 4]
+    errors = run_load(service.urls[0], streams, CLIENTS, streamed=True).errors
+    errors += run_load(service.urls[0], bodies[len(streams) :], CLIENTS).errors
+    until(lambda: not service.job_ids() and _jobs_kept(service) == 0, "the jobs to be forgotten")
+    return errors
+
+
+def _jobs_kept(service: Service) -> int:
+    with service.redis() as client:
+        return sum(1 for _ in client.scan_iter("llm:job:*", count=1000))
+
+
+def _stored(service: Service) -> tuple[int, int]:
+    """Keys, and the bytes of what they hold."""
+    with service.redis() as client:
+        return client.dbsize(), client.info("memory")["used_memory_dataset"]
+
+
+OVERLOAD = Scenario(
+    name="overload",
+    fault=f"{MAX_QUEUED + SURPLUS} jobs where {MAX_QUEUED} may wait",
+    run=_more_than_may_wait,
+    exactly={"accepted": MAX_QUEUED + SLOTS, "succeeded": MAX_QUEUED, "canceled": SLOTS, "refused": SURPLUS},
+)
+SOAK = Scenario(
+    name="soak",
+    fault=f"{SOAK_JOBS} jobs kept for {TTL_SECONDS} s at most",
+    run=_thousands_that_are_soon_forgotten,
+    exactly={"succeeded": SOAK_JOBS},
+    at_most={"new_keys": 0, "new_bytes": FLAT_BYTES},
+)
