@@ -14,7 +14,7 @@ import redis
 from app.contract.redis_client import RedisClient, connect
 
 PING_SECONDS = 0.5
-RETURN_SECONDS = 0.1  # between the pings of a Redis that is away
+ASK_AGAIN_SECONDS = 0.1  # after a ping without an answer
 ANSWER_SECONDS = 1.0
 # One lost ping may be a lost connection, or a fork or an fsync that held Redis up. A process that was held up itself
 # finds the answer in its socket, however late it looks.
@@ -53,7 +53,7 @@ class RedisWatch:
 
     def _run(self) -> None:
         client = connect(self._url, answer_seconds=ANSWER_SECONDS, retries=0)
-        while not self._closing.wait(RETURN_SECONDS if self.is_away else PING_SECONDS):
+        while not self._closing.wait(ASK_AGAIN_SECONDS if self._silent_pings else PING_SECONDS):
             try:
                 client.ping()
             except redis.RedisError as error:

@@ -22,8 +22,9 @@ from tests.grumbling_redis import grumbling_redis
 from tests.valkey import Valkey, running_valkey
 from tests.waiting import until
 
-NOTICED_SECONDS = 4.0  # half a second to the first ping, two pings of a second, and a busy machine
-BACK_SECONDS = 1.0
+NOTICED_SECONDS = 5.0  # half a second to the first ping, two pings of a second, and a busy machine
+BACK_SECONDS = 2.0
+AT_ONCE_SECONDS = 0.5  # a time-out takes 5 s
 ANSWER_SECONDS = 3.0  # instead of 5, to save time
 
 
@@ -57,7 +58,7 @@ def test_a_redis_that_falls_silent_is_away_at_once_for_all_who_come_later(server
     surprised = threading.Thread(target=lambda: failed_after.append(_seconds_to_failure(client)))
     surprised.start()
     until(lambda: watch.is_away, NOTICED_SECONDS)
-    assert seconds_to_refusal(watch) < 0.1
+    assert seconds_to_refusal(watch) < AT_ONCE_SECONDS
     surprised.join()
     assert failed_after[0] < 1.5 * ANSWER_SECONDS, "no second try of a Redis known to be away"
     server.process.send_signal(signal.SIGCONT)
@@ -79,7 +80,7 @@ def test_a_redis_that_is_killed_is_away_until_it_is_back_and_two_lines_tell(
         watch.client().set("answer", "42")
         server.kill()
         until(lambda: watch.is_away, NOTICED_SECONDS)
-        assert seconds_to_refusal(watch) < 0.1
+        assert seconds_to_refusal(watch) < AT_ONCE_SECONDS
         server.start()
         until(lambda: not watch.is_away, BACK_SECONDS)
     assert watch.client().get("answer") == "42"

@@ -55,9 +55,9 @@ def test_a_process_whose_redis_is_silent_says_so_once_and_stops_as_fast_as_ever(
     own_valkey.process.send_signal(signal.SIGSTOP)
     until(lambda: "Redis does not answer" in api.log("api"))
     assert [httpx.get(f"{api.url}/jobs", timeout=1).status_code for _ in range(3)] == [503] * 3
-    process = api.processes.pop("api")
+    process = api.processes["api"]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(3) == 0
+    assert process.wait(5) == 0
     _, *lines = api.log("api").splitlines()
     assert lines == ["Redis does not answer (TimeoutError): requests get 503 until it does"]
     own_valkey.process.send_signal(signal.SIGCONT)

@@ -18,7 +18,8 @@ from tests.waiting import until
 TOKENS = 60
 STEP_SECONDS = 0.03  # the jobs outlast the death of Redis, and end while it is silent
 SILENCE_SECONDS = 3.0  # half a second to the first ping, two pings of a second each, and some
-BACK_SECONDS = 1.5  # a second, and a busy machine
+AT_ONCE_SECONDS = 1.5  # on a busy machine; a time-out takes 5 s
+BACK_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +59,12 @@ def test_new_requests_hear_503_at_once_and_those_that_wait_get_their_answers_lat
         body = {"prompt": "p", "params": {"max_tokens": TOKENS}, **more}
         return httpx.post(f"{stack.url}{path}", json=body, timeout=30)
 
-    def is_refused_at_once() -> bool:
+    def seconds_to_refusal() -> float:
         started = time.monotonic()
         refused = post("/generate")
         assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
         assert int(refused.headers["Retry-After"]) > 0
-        return time.monotonic() - started < 0.5
+        return time.monotonic() - started
 
     def statuses() -> list[str]:
         return [job["status"] for job in httpx.get(f"{stack.url}/jobs").json()["data"]]
@@ -72,9 +73,11 @@ def test_new_requests_hear_503_at_once_and_those_that_wait_get_their_answers_lat
         waiting, streaming = clients.submit(post, "/generate"), clients.submit(post, "/agenerate", stream=True)
         until(lambda: statuses()[:2] == ["processing"] * 2)
         give_back = take_away(valkey)
-        assert all(is_refused_at_once() for _ in range(5))
-        assert {httpx.get(f"{stack.url}{path}").status_code for path in ("/healthz", "/check")} == {200}
-        give_back()
+        try:
+            assert max(seconds_to_refusal() for _ in range(5)) < AT_ONCE_SECONDS
+            assert {httpx.get(f"{stack.url}{path}").status_code for path in ("/healthz", "/check")} == {200}
+        finally:
+            give_back()
         until(lambda: httpx.get(f"{stack.url}/jobs").status_code == 200, BACK_SECONDS)
         assert waiting.result().json() == "tick " * TOKENS
         assert "".join(event.data for event in parse(streaming.result().text)) == "tick " * TOKENS
