@@ -46,10 +46,23 @@ class Snapshot:
         )
 
     def compare(self, model: Model) -> None:
+        self._compare_keys(model)
         self._compare_indexes(model)
         for job in model.jobs.values():
             self._compare_record(job)
             self._compare_stream(job)
+
+    def _compare_keys(self, model: Model) -> None:
+        """What is kept of each job, and nothing of those that are forgotten."""
+        kept = [self.records[job.id]["idempotency"] for job in model.jobs.values() if job.idempotency_key is not None]
+        kept += [name for job_id in model.jobs for name in (keys.job(job_id), keys.events(job_id))]
+        about_jobs = [name for kind in ("job", "events", "idempotency") for name in self._named(kind)]
+        assert set(about_jobs) <= set(kept)
+        assert set(self._named("job")) == {keys.job(job_id) for job_id in model.jobs}
+        assert len(self._named("idempotency")) == sum(job.idempotency_key is not None for job in model.jobs.values())
+
+    def _named(self, kind: str) -> list[str]:
+        return [name for name in self.seconds_to_live if name.startswith(f"{keys.PREFIX}{kind}:")]
 
     def _compare_indexes(self, model: Model) -> None:
         jobs = model.jobs.values()

@@ -24,7 +24,7 @@ from tests.contract.job_snapshot import Snapshot
 from tests.repeating_client import RepeatingClient
 
 MAX_JOBS = 4
-SETTINGS = settings(max_examples=120, stateful_step_count=50, deadline=None, print_blob=True, database=None)
+SETTINGS = settings(max_examples=180, stateful_step_count=50, deadline=None, print_blob=True, database=None)
 SHRINKING_SECONDS = 400  # a failure is made small before it is told
 
 Thing = TypeVar("Thing")
@@ -233,10 +233,14 @@ class JobLife(RuleBasedStateMachine):
     @precondition(lambda self: self.model.of_status(Status.PROCESSING))
     @rule(worker=workers)
     def lose_worker(self, worker: str) -> None:
-        for job in self.model.of_status(Status.PROCESSING):
-            if job.worker == worker:
-                self._end_lease(job)
-        self._have_a_turn()
+        self._lose_worker(worker)
+
+    @precondition(lambda self: self.model.of_status(Status.QUEUED))
+    @rule(which=which, worker=workers)
+    def kill_worker(self, which: int, worker: str) -> None:
+        """A job takes its worker down, and all that runs there."""
+        self._claim(self._pick(which, self.model.of_status(Status.QUEUED)).id, worker, 1)
+        self._lose_worker(worker)
 
     @precondition(lambda self: self._mortal_jobs())
     @rule(which=which)
@@ -367,6 +371,12 @@ class JobLife(RuleBasedStateMachine):
         job.is_lease_over = True
         self.raw.hset(keys.job(job.id), "lease_until", "1")
         self.raw.zadd(keys.running("m"), {job.id: 1})
+
+    def _lose_worker(self, worker: str) -> None:
+        for job in self.model.of_status(Status.PROCESSING):
+            if job.worker == worker:
+                self._end_lease(job)
+        self._have_a_turn()
 
     def _have_a_turn(self) -> None:
         self.raw.delete(keys.reaper("m"))
