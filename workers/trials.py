@@ -58,17 +58,24 @@ class Trials:
         self._lock = threading.Lock()
         self._waiting: deque[Claim] = deque()
         self._current: Claim | None = None
+        self._expected = 0
         self._ending = False
         self.stage: Stage | None = None
 
     @property
     def count(self) -> int:
-        """Suspects here: waiting for their trial, or on it."""
-        return len(self._waiting) + (self._current is not None)
+        """Suspects here: on their way, waiting for their trial, or on it."""
+        return self._expected + len(self._waiting) + (self._current is not None)
+
+    def expect(self) -> None:
+        """A suspect has been claimed and will be added: from now on nothing else is to be fetched."""
+        with self._lock:
+            self._expected += 1
 
     def add(self, claim: Claim) -> None:
-        """A suspect has been claimed; its trial comes when it can."""
+        """An expected suspect is ready; its trial comes when it can."""
         with self._lock:
+            self._expected -= 1
             self._waiting.append(claim)
         self.go_on()
 

@@ -202,6 +202,8 @@ class Worker:
             self._leave()
             return
         self._leases.add(claim)
+        if claim.losses:
+            self._trials.expect()
         if claim.published_tokens:
             threading.Thread(target=self._take_over, args=[claim], name="take-over", daemon=True).start()
         else:

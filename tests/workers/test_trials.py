@@ -35,6 +35,10 @@ class Scene:
         self.log.append(f"hold for {sequence_id}")
         self.tokens, self.pass_ = tokens, on_passed
 
+    def add(self, claim: Claim) -> None:
+        self.trials.expect()
+        self.trials.add(claim)
+
     def release_others(self) -> None:
         self.log.append("release")
 
@@ -64,14 +68,21 @@ def scene(redis_client: RedisClient) -> Scene:
 
 def test_a_suspect_is_named_before_it_begins_and_the_others_are_held(scene: Scene) -> None:
     scene.company = 5
-    scene.trials.add(suspect("a"))
+    scene.add(suspect("a"))
     assert scene.log == ["hold for a", "begin a"]
     assert (scene.marked, scene.tokens, scene.trials.count) == ("a", TRIAL_TOKENS, 1)
 
 
-def test_one_that_has_passed_joins_the_others_and_the_next_is_tried(scene: Scene) -> None:
+def test_a_suspect_counts_from_its_claim(scene: Scene) -> None:
+    scene.trials.expect()
+    assert (scene.trials.count, scene.log) == (1, [])
     scene.trials.add(suspect("a"))
-    scene.trials.add(suspect("b"))
+    assert scene.trials.count == 1
+
+
+def test_one_that_has_passed_joins_the_others_and_the_next_is_tried(scene: Scene) -> None:
+    scene.add(suspect("a"))
+    scene.add(suspect("b"))
     assert scene.log == ["hold for a", "begin a"]
     scene.pass_()
     assert scene.log[2:] == ["release", "hold for b", "begin b"]
@@ -85,11 +96,11 @@ def test_one_that_has_passed_joins_the_others_and_the_next_is_tried(scene: Scene
 
 def test_the_end_of_a_job_just_after_it_has_passed_ends_its_trial_once(redis_client: RedisClient) -> None:
     scene, later = Scene(redis_client), list[Callable[[], None]]()
-    scene.trials.add(suspect("a"))
+    scene.add(suspect("a"))
     scene.trials._spawn = later.append
     scene.pass_()
     scene.trials.ended("a")
-    scene.trials.add(suspect("b"))
+    scene.add(suspect("b"))
     for action in later:
         action()
     assert len(later) == 2, "one end, and the beginning of the next"
@@ -102,7 +113,7 @@ def test_whoever_may_fail_next_runs_in_solitude_to_its_end(
 ) -> None:
     scene = Scene(redis_client, max_attempts=max_attempts)
     scene.company = 1
-    scene.trials.add(suspect("a", losses))
+    scene.add(suspect("a", losses))
     assert (scene.log, scene.trials.count) == ([], 1)
     scene.company = 0
     scene.trials.ended("the last of the others")
@@ -111,8 +122,8 @@ def test_whoever_may_fail_next_runs_in_solitude_to_its_end(
 
 
 def test_a_suspect_that_leaves_before_its_trial_is_not_tried(scene: Scene) -> None:
-    scene.trials.add(suspect("a"))
-    scene.trials.add(suspect("b"))
+    scene.add(suspect("a"))
+    scene.add(suspect("b"))
     scene.trials.ended("b")
     scene.trials.ended("a")
     assert scene.log == ["hold for a", "begin a", "release", "quiet"]
@@ -120,6 +131,6 @@ def test_a_suspect_that_leaves_before_its_trial_is_not_tried(scene: Scene) -> No
 
 def test_a_trial_takes_place_also_while_redis_is_away() -> None:
     scene = Scene(connect("redis://127.0.0.1:1/0", retries=0))
-    scene.trials.add(suspect("a"))
+    scene.add(suspect("a"))
     scene.trials.ended("a")
     assert scene.log == ["hold for a", "begin a", "release", "quiet"]
