@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from workers.batching.exclusive import ExclusiveLane
 from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
 from workers.engines.base import Engine
@@ -28,6 +29,7 @@ class BatchLoop:
         self._scheduler = Scheduler(
             engine.limits, keeps_order=engine.moves_slots, shares_prefixes=engine.shares_prefixes
         )
+        self._lane = ExclusiveLane(engine)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stopping = False
         self._cells_when_idle = 0
@@ -37,12 +39,12 @@ class BatchLoop:
 
     @property
     def running_count(self) -> int:
-        return len(self._scheduler.running)
+        return len(self._scheduler.running) + (self._lane.current is not None)
 
     @property
     def used_cells(self) -> int:
         """Cache cells held by sequences; with none running, what the engine itself counts: anything but 0 is a leak."""
-        running = self.running_count and list(self._scheduler.running)
+        running = list(self._scheduler.running)
         return sum(sequence.position for sequence in running) if running else self._cells_when_idle
 
     def start(self) -> None:
@@ -59,15 +61,16 @@ class BatchLoop:
             self._thread.join()
 
     def submit(self, sequence: Sequence) -> None:
-        self._commands.put(lambda: self._scheduler.add(sequence))
+        line = self._lane if sequence.prompt.exclusive else self._scheduler
+        self._commands.put(lambda: line.add(sequence))
 
     def cancel(self, sequence_id: str) -> None:
         """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
 
         def cancel() -> None:
-            sequence = self._scheduler.find(sequence_id)
-            if sequence is not None:
-                sequence.cancel_requested = True
+            for sequence in (*self._scheduler, *self._lane):
+                if sequence.id == sequence_id:
+                    sequence.cancel_requested = True
 
         self._commands.put(cancel)
 
@@ -97,16 +100,18 @@ class BatchLoop:
                 self._start_waiting()
                 self._close_hole()
                 self._step(updates)
+                self._take_exclusive_turn(updates)
             except Exception as error:
                 running = len(self._scheduler.running)
                 logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
                 self._fail_batch(error, updates)
             if updates:
                 self._publish(updates)
+        self._lane.close()
 
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
-        if not self._scheduler.has_work:
+        if not (self._scheduler.has_work or self._lane.may_go_on(self._scheduler.alone)):
             if not self._scheduler.running:
                 self._cells_when_idle = self._engine.used_cells() - self._scheduler.residents.cells
             self._commands.get()()
@@ -122,6 +127,7 @@ class BatchLoop:
             if update is not None:
                 updates.append(update)
                 self._leave(sequence)
+        updates += self._lane.end_interrupted()
 
     def _start_waiting(self) -> None:
         for copy in self._scheduler.admit():
@@ -161,11 +167,18 @@ class BatchLoop:
                 updates.append(update)
                 if update.outcome is not None:
                     self._leave(sequence)
-                elif sequence.id == self._scheduler.alone:
+                else:
                     self._judge(sequence)
 
+    def _take_exclusive_turn(self, updates: list[Update]) -> None:
+        updates += self._lane.turn(self._scheduler.alone)
+        if self._lane.current is not None:
+            self._judge(self._lane.current)
+
     def _judge(self, sequence: Sequence) -> None:
-        if self._trial_tokens is not None and sequence.new_tokens >= self._trial_tokens:
+        if sequence.id != self._scheduler.alone or self._trial_tokens is None:
+            return
+        if sequence.new_tokens >= self._trial_tokens:
             self._trial_tokens = None
             self._on_passed()
 

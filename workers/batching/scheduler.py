@@ -65,8 +65,9 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
 
-    def find(self, sequence_id: str) -> Sequence | None:
-        return next((s for s in (*self._running, *self._waiting) if s.id == sequence_id), None)
+    def __iter__(self) -> Iterator[Sequence]:
+        yield from self._running
+        yield from self._waiting
 
     def interrupted_before_start(self) -> list[Sequence]:
         """Waiting sequences that were canceled or ran out of time; they leave the queue."""

@@ -138,6 +138,9 @@ class Sequence:
         if self._text.stopped:
             self._drop_stopped_logprobs(update)
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))
+        if sampled.last is not None:
+            update.text += self._finish()
+            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=sampled.last))
         full = len(self.prompt.tokens) + len(self.generated) >= context_tokens
         if full or len(self.generated) >= self._max_tokens:
             update.text += self._finish()

@@ -6,12 +6,12 @@ runs in other threads, several at once, and must not touch the cache.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from app.contract.config import Config
-from app.contract.jobs import JobRequest, TokenLogprob
+from app.contract.jobs import FinishReason, JobRequest, TokenLogprob
 from app.contract.sampling import SamplingParams
 
 ReportProgress = Callable[[str, float | None], None]
@@ -38,12 +38,14 @@ class Prompt:
     tokens: ids to prefill, never empty. echo_text: text to put before the completion (`echo`), else empty.
     state: whatever the engine keeps per sequence (a sampler chain); it goes back to the engine with every chunk and
     ends in `Engine.release`.
+    exclusive: no row of a batch can do this (beam search, say): it goes through `Engine.run_alone`, and takes no slot.
     """
 
     tokens: list[int]
     sampling: SamplingParams
     echo_text: str = ""
     state: Any = None
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Sampled:
 
     piece: the token's bytes, which may be a part of a UTF-8 character; empty for control tokens.
     ends: an end-of-generation token (and `ignore_eos` is off): the sequence is over, `piece` is not output.
+    last: the sequence is over behind this token, whose piece is output, for this reason.
     logprobs: of this token, when asked for; prompt_logprobs: of the prompt's tokens, once, with `echo`.
     error: the sampler of this row failed; this sequence fails, the others go on.
     """
@@ -75,6 +78,7 @@ class Sampled:
     token: int
     piece: bytes
     ends: bool = False
+    last: FinishReason | None = None
     logprobs: TokenLogprob | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: Exception | None = None
@@ -115,6 +119,16 @@ class Engine(ABC):
 
         Raises anything: the loop then fails the whole batch, calls `reset` and goes on.
         """
+
+    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        """Generate for an `exclusive` prompt, behind `generated` (tokens of an earlier attempt), turn by turn.
+
+        A turn takes about as long as a step and brings what there is to tell, perhaps nothing. The last `Sampled` of
+        all says that the sequence `ends` or is the `last`, where `max_tokens` does not. The loop takes turns between
+        its steps, and closes the generator when the sequence is over for it: nothing may go on running then. Raises
+        anything: this sequence fails, the batch goes on.
+        """
+        raise NotImplementedError  # pragma: no cover - only called for prompts that `prepare` has made exclusive
 
     def move(self, source: int, target: int) -> None:
         """Move a sequence's cache to a free, lower slot (closes holes). Engines without need for order ignore it."""

@@ -1,6 +1,6 @@
 """An engine without a model: each prompt's completion is the bytes of a text, one byte a token."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, ClassVar
 
 from app.contract.jobs import JobRequest
@@ -10,9 +10,11 @@ from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 END = 0
 
 
-def prompt(completion: str, *, length: int = 3, **sampling: Any) -> Prompt:
+def prompt(completion: str, *, length: int = 3, exclusive: bool = False, **sampling: Any) -> Prompt:
     """A prompt of `length` tokens that the scripted engine answers with `completion`."""
-    return Prompt(tokens=[1] * length, sampling=SamplingParams(**sampling), state=completion.encode())
+    return Prompt(
+        tokens=[1] * length, sampling=SamplingParams(**sampling), state=completion.encode(), exclusive=exclusive
+    )
 
 
 class ScriptedEngine(Engine):
@@ -33,6 +35,8 @@ class ScriptedEngine(Engine):
         self.moves: list[tuple[int, int]] = []
         self.fail_next_step: Exception | None = None
         self.resets = 0
+        self.alone: list[bytes] = []  # what runs in `run_alone` now: one at most
+        self.turns = 0
 
     @property
     def limits(self) -> Limits:
@@ -69,6 +73,21 @@ class ScriptedEngine(Engine):
         if completion[at : at + 1] == b"!":
             return Sampled(token=END, piece=b"", error=ValueError("this row fails"))
         return Sampled(token=completion[at], piece=completion[at : at + 1])
+
+    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        """One token a turn; "_" is a turn that brings nothing, "!" fails."""
+        assert not self.alone, "two at once"
+        completion: bytes = prompt.state
+        self.alone.append(completion)
+        try:
+            for token in completion[len(generated) :]:
+                self.turns += 1
+                if token == ord("!"):
+                    raise ValueError("this sequence fails")
+                yield [] if token == ord("_") else [Sampled(token=token, piece=bytes([token]))]
+            yield [Sampled(token=END, piece=b"", ends=True)]
+        finally:
+            self.alone.remove(completion)
 
     def move(self, source: int, target: int) -> None:
         assert target not in self.cells or self._shares_prefixes
