@@ -9,7 +9,7 @@ from app.contract.config import Config
 from app.contract.errors import ModelUnavailable, UnsupportedParameter
 from app.contract.jobs import JobRequest, TokenLogprob
 from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
-from workers.engines.llama.cache_size import cells_per_slot, choose_slots
+from workers.engines.cache_size import cells_per_slot, choose_slots
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import Embedder
 from workers.engines.llama.logprobs import Row, token_logprob
@@ -166,7 +166,7 @@ class LlamaEngine(Engine):
 
 
 def _choose_limits(model: Model, params: ModelParams, wanted_slots: int | None) -> Limits:
-    cells = cells_per_slot(model, params.n_ctx)
+    cells = cells_per_slot(model.trained_tokens, params.n_ctx)
     slots = choose_slots(cells, model.cache_bytes_per_cell, wanted_slots) if model.is_causal else 1
     rows = max(params.n_batch, slots)  # every running sequence decodes in each step
     return Limits(slots=slots, context_tokens=cells, max_batched_tokens=rows)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.contract.errors import ModelUnavailable
-from workers.engines.llama import cache_size, machine
-from workers.engines.llama.cache_size import choose_slots
+from workers.engines import cache_size, machine
+from workers.engines.cache_size import choose_slots
 
 GIB = 1024**3
 
@@ -22,6 +22,10 @@ def one_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_auto_takes_half_of_the_memory_and_at_least_one_slot(cells: int, bytes_per_cell: int, slots: int) -> None:
     assert choose_slots(cells, bytes_per_cell, None) == slots
+
+
+def test_memory_that_is_not_the_machines_counts_where_it_is_given() -> None:
+    assert choose_slots(1024, 1024 * 1024, None, 16 * GIB) == 8
 
 
 def test_a_configured_number_is_taken_where_it_fits_and_refused_where_not() -> None:

@@ -3,8 +3,7 @@
 import logging
 
 from app.contract.errors import ModelUnavailable
-from workers.engines.llama.machine import available_memory_bytes
-from workers.engines.llama.model import Model
+from workers.engines.machine import available_memory_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -14,26 +13,31 @@ CACHE_SHARE = 0.5  # of the available memory; the rest is for activations, the e
 _MIB = 1024 * 1024
 
 
-def cells_per_slot(model: Model, n_ctx: int | None) -> int:
+def cells_per_slot(trained_tokens: int, n_ctx: int | None) -> int:
     """`n_ctx`; None = the training context, at most `DEFAULT_MAX_CELLS`; 0 = the training context."""
     if n_ctx is None:
-        return min(model.trained_tokens, DEFAULT_MAX_CELLS)
-    if n_ctx > model.trained_tokens:
+        return min(trained_tokens, DEFAULT_MAX_CELLS)
+    if n_ctx > trained_tokens:
         logger.warning(
             "model_params.n_ctx %d is beyond the %d tokens the model was trained with: expect nonsense at the end",
             n_ctx,
-            model.trained_tokens,
+            trained_tokens,
         )
-    return n_ctx or model.trained_tokens
+    return n_ctx or trained_tokens
 
 
-def choose_slots(cells: int, bytes_per_cell: int, wanted: int | None) -> int:
+def choose_slots(cells: int, bytes_per_cell: int, wanted: int | None, available: int | None = None) -> int:
     """The configured number of slots, or as many as fit.
+
+    Args:
+        available: bytes of memory where the cache will lie; None = what this machine can still give.
 
     Raises:
         ModelUnavailable: what is configured needs more memory than there is; says both numbers.
     """
-    available, slot_bytes = available_memory_bytes(), max(1, cells * bytes_per_cell)
+    slot_bytes = max(1, cells * bytes_per_cell)
+    if available is None:
+        available = available_memory_bytes()
     slots = wanted or max(1, min(MAX_SLOTS, int(available * CACHE_SHARE / slot_bytes)))
     if slots * slot_bytes > available:
         raise ModelUnavailable(
