@@ -17,6 +17,7 @@ class SamplingParams:
     min_length: int = 0  # tokens generated before an end-of-generation token is allowed
     max_length: int | None = None  # prompt included; bounds max_tokens
     temperature: float = 1.0  # 0 = greedy
+    do_sample: bool | None = None  # None: what the family does; greedy at temperature 0 whatever it says
     top_k: int = 0  # 0 = off
     top_p: float = 1.0
     min_p: float = 0.0

@@ -90,15 +90,31 @@ class JsonObject(fields.Dict):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValidationError("Must be an object.")
-        try:
-            written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        except (ValueError, RecursionError) as error:
-            raise ValidationError(_NO_JSON) from error
-        if not is_unicode(written):
-            raise ValidationError(f"A text in it {_NO_CHARACTERS}.")
-        if len(written.encode()) > self._max_bytes:
-            raise ValidationError(f"Must not be longer than {self._max_bytes} bytes of JSON.")
+        _check_json(value, self._max_bytes)
         return value
+
+
+class JsonValue(fields.Raw):
+    """Any JSON value, at most `max_bytes` long when written down."""
+
+    def __init__(self, *, max_bytes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._max_bytes = max_bytes
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        _check_json(value, self._max_bytes)
+        return value
+
+
+def _check_json(value: Any, max_bytes: int) -> None:
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(_NO_JSON) from error
+    if not is_unicode(written):
+        raise ValidationError(f"A text in it {_NO_CHARACTERS}.")
+    if len(written.encode()) > max_bytes:
+        raise ValidationError(f"Must not be longer than {max_bytes} bytes of JSON.")
 
 
 def no_nul(text: str) -> None:

@@ -11,6 +11,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from app.schemas.json_fields import Flag, JsonObject, RealNumber, Text, TextOrTexts, WholeNumber, no_nul
 from app.schemas.strict import StrictSchema
+from app.schemas.transformers_params import TRANSFORMERS_PARAMS
 
 MAX_TOKENS = 1_000_000  # beyond every context; the model's own context is the limit that counts
 MAX_SEED = 2**32 - 1  # llama.cpp's samplers take 32 bits
@@ -123,14 +124,17 @@ CONTRADICTIONS: list[dict[str, Any]] = [
 
 
 class _Params(StrictSchema):
-    do_sample = Flag(allow_none=True, metadata={"description": "false = greedy: temperature 0 (transformers)."})
+    do_sample = Flag(
+        allow_none=True, metadata={"description": "false = greedy: temperature 0; true: drawn (transformers)."}
+    )
 
     @post_load
     def _canonical(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         given = {name: value for name, value in data.items() if value is not None}
         _refuse_contradictions(given)
         params = {ALIASES.get(name, name): value for name, value in given.items()}
-        if params.pop("do_sample", True) is False:
+        if params.get("do_sample") is False:
+            del params["do_sample"]
             params["temperature"] = 0.0
         if isinstance(params.get("stop"), str):
             params["stop"] = [params["stop"]]
@@ -139,7 +143,8 @@ class _Params(StrictSchema):
         return params
 
 
-_FIELDS = _VOCABULARY | {alias: _alias(alias, canonical) for alias, canonical in ALIASES.items()}
+_ALIASED = {alias: _alias(alias, canonical) for alias, canonical in ALIASES.items()}
+_FIELDS = _VOCABULARY | _ALIASED | TRANSFORMERS_PARAMS
 SamplingSchema = _Params.from_dict(_FIELDS, name="SamplingSchema")
 
 

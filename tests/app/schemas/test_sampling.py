@@ -44,8 +44,20 @@ def test_max_length_stays_itself_for_only_the_worker_knows_the_length_of_a_promp
 
 def test_do_sample_false_is_greedy() -> None:
     assert load(do_sample=False) == {"temperature": 0.0}
-    assert load(do_sample=True, temperature=0.7) == {"temperature": 0.7}
+    assert load(do_sample=True, temperature=0.7) == {"do_sample": True, "temperature": 0.7}
     assert load(do_sample=False, temp=0) == {"temperature": 0.0}
+
+
+def test_what_only_transformers_knows_passes_as_it_is_and_is_the_workers_to_judge() -> None:
+    sent = {"num_beams": 4, "sequence_bias": [[[1, 2], 3]], "eos_token_id": [5, 6], "max_time": 1, "use_cache": False}
+    assert load(**sent, watermarking_config=None) == sent
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_beams", 1.5), ("use_cache", 1), ("max_time", "1"), ("suppress_tokens", [math.inf])]
+)
+def test_what_only_transformers_knows_has_its_type(name: str, value: Any) -> None:
+    assert list(messages(**{name: value})) == [name]
 
 
 def test_do_sample_false_with_a_temperature_is_refused() -> None:
