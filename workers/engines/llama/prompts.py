@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.contract.errors import InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.contract.errors import InvalidRequest, UnsupportedParameter
 from app.contract.jobs import JobRequest, TokenLogprob
 from app.contract.sampling import SamplingParams
 from workers.engines.base import Prompt
 from workers.engines.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
+from workers.engines.lengths import check_biased_tokens, check_fits, tokens_to_generate
 from workers.engines.llama.samplers import Sampler
 from workers.engines.llama.vocabulary import Vocabulary
 
@@ -39,9 +40,10 @@ class PromptMaker:
         """As `Engine.prepare` promises."""
         sampling = SamplingParams.build(self._defaults, request.params)
         _refuse_extra(sampling)
-        self._check_bias(sampling)
+        check_biased_tokens(sampling.logit_bias, self._vocabulary.size)
         tokens = self._tokens(request.prompt, sampling.suffix)
-        most = _max_tokens(sampling, len(tokens), self._context_tokens, chosen="max_tokens" in request.params)
+        chosen = "max_tokens" in request.params
+        most = tokens_to_generate(sampling, len(tokens), self._context_tokens, chosen=chosen)
         sampling = replace(sampling, max_tokens=most)
         sampler = Sampler(sampling, self._vocabulary, self._constraint(sampling))
         echo_text = request.prompt if sampling.echo else ""
@@ -51,12 +53,7 @@ class PromptMaker:
         tokens = self._vocabulary.tokenize(text) if suffix is None else infill_tokens(self._vocabulary, text, suffix)
         if not tokens:
             tokens = [self._first_token()]
-        if len(tokens) >= self._context_tokens:
-            detail = (
-                f"the prompt has {len(tokens)} tokens and the context {self._context_tokens}, completion included: "
-                "shorten the prompt or raise model_params.n_ctx"
-            )
-            raise PromptTooLong(detail, errors={"prompt": [detail]})
+        check_fits(len(tokens), self._context_tokens)
         return tokens
 
     def _first_token(self) -> int:
@@ -64,12 +61,6 @@ class PromptMaker:
         if token is None:
             raise InvalidRequest("the prompt has no tokens", errors={"prompt": ["write something this model can read"]})
         return token
-
-    def _check_bias(self, sampling: SamplingParams) -> None:
-        unknown = sorted(token for token in sampling.logit_bias if not 0 <= token < self._vocabulary.size)
-        if unknown:
-            reason = f"there is no token {unknown[0]}: ids go from 0 to {self._vocabulary.size - 1}"
-            raise InvalidRequest("logit_bias names an unknown token", errors={"params.logit_bias": [reason]})
 
     def _constraint(self, sampling: SamplingParams) -> Constraint | None:
         if sampling.grammar is None and sampling.json_schema is None:
@@ -106,16 +97,3 @@ def _refuse_extra(sampling: SamplingParams) -> None:
     if sampling.extra:
         errors = {f"params.{name}": ["the llama family has no such parameter"] for name in sampling.extra}
         raise UnsupportedParameter(f"the llama family has no {', '.join(sampling.extra)}", errors=errors)
-
-
-def _max_tokens(sampling: SamplingParams, prompt_tokens: int, context_tokens: int, *, chosen: bool) -> int:
-    """`max_length` bounds prompt and completion together; alone it replaces the default of `max_tokens`."""
-    bounds = [context_tokens - prompt_tokens]
-    if sampling.max_length is not None:
-        bounds.append(sampling.max_length - prompt_tokens)
-        if bounds[-1] <= 0:
-            reason = f"the prompt alone has {prompt_tokens} tokens: raise max_length or give max_tokens"
-            raise InvalidRequest("max_length leaves no room", errors={"params.max_length": [reason]})
-    if sampling.max_length is None or chosen:
-        bounds.append(sampling.max_tokens)
-    return min(bounds)
