@@ -25,19 +25,30 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 # Of a whole repository: other runtimes' copies of the same weights, and pickles where safetensors hold them too.
 _OTHER_RUNTIMES = ("*.gguf", "*.onnx*", "*.h5", "*.msgpack", "*.tflite", "*.ot", "onnx/*", "openvino/*", "original/*")
 _PICKLES = ("*pytorch_model*.bin", "*.pt", "*.pth")
+_TOKENIZERS = (
+    "*token*.json",  # tokenizer, tokenizer_config, special_tokens_map, added_tokens
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "config.json",  # says which class of tokenizer it is
+    "*.py",
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSource:
-    """filename None: the whole repository, which `single_file` refuses."""
+    """filename None: the whole repository, which `single_file` refuses; or of it the tokenizer alone."""
 
     repo_id: str
     filename: str | None
     revision: str
     token: str | None = field(repr=False)
     single_file: bool = False
+    tokenizer_only: bool = False
 
 
 def fetch_from_hub(source: HubSource, models_dir: Path, family: str, report: ReportProgress) -> Path:
@@ -46,7 +57,7 @@ def fetch_from_hub(source: HubSource, models_dir: Path, family: str, report: Rep
     Raises:
         ModelUnavailable, ConfigError: one line that says what to do.
     """
-    key = (source.repo_id, source.filename or "", source.revision)
+    key = (source.repo_id, source.filename or "", source.revision, *(["tokenizer"] if source.tokenizer_only else []))
     folder = ModelFolder.of(models_dir, family, key, label=source.filename or source.repo_id)
     if not folder.is_complete:
         with folder.alone(report):
@@ -90,6 +101,11 @@ def _other_shards(filename: str) -> list[str]:
 
 def _model_files(source: HubSource, names: Sequence[str]) -> list[str]:
     plain = [name for name in names if not name.startswith((".", "/")) and ".." not in PurePosixPath(name).parts]
+    if source.tokenizer_only:
+        found = [name for name in plain if _matches(name, _TOKENIZERS)]
+        if not found:
+            raise ModelUnavailable(f"{source.repo_id} holds no tokenizer: check setup_params.tokenizer_repo_id")
+        return found
     kept = [name for name in plain if not _matches(name, _OTHER_RUNTIMES)]
     if any(name.endswith(".safetensors") for name in kept):
         kept = [name for name in kept if not _matches(name, _PICKLES)]

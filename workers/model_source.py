@@ -1,7 +1,7 @@
 """Where the model comes from: `setup_params` becomes a local file or folder.
 
 `path`                   a file or folder of this machine
-`package`, `filename`    a file that an installed Python package ships
+`package`, `filename`    a file (or folder) that an installed Python package ships
 `repo_id`, `filename`    a file of the Hugging Face Hub; without `filename` the repository; `revision`, `token` optional
 """
 
@@ -46,7 +46,7 @@ def locate_model(
     if "path" in params:
         return _local(params["path"])
     if "package" in params:
-        return _packaged(params["package"], params.get("filename"))
+        return _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
 
     # Costs 0.3 s, and only those who use the Hub shall pay it.
     from workers.hub_download import HubSource, fetch_from_hub
@@ -57,6 +57,28 @@ def locate_model(
         revision=params.get("revision", "main"),
         token=params.get("token"),
         single_file=single_file,
+    )
+    return fetch_from_hub(source, config.models_dir, config.model_family, report)
+
+
+def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Path:
+    """A folder with a tokenizer: a local one of that path, or the tokenizer's files of a repository on the Hub.
+
+    Raises:
+        ModelUnavailable: it cannot be fetched; one line that says what to do.
+    """
+    local = Path(repo_id).expanduser()
+    if local.is_dir():
+        return local.absolute()
+
+    from workers.hub_download import HubSource, fetch_from_hub
+
+    source = HubSource(
+        repo_id=repo_id,
+        filename=None,
+        revision="main",
+        token=config.setup_params.get("token"),
+        tokenizer_only=True,
     )
     return fetch_from_hub(source, config.models_dir, config.model_family, report)
 
@@ -115,7 +137,7 @@ def _local(path: str) -> Path:
     return found
 
 
-def _packaged(package: str, filename: str | None) -> Path:
+def _packaged(package: str, filename: str | None, *, may_be_folder: bool) -> Path:
     folder = _package_folder(package)
     if folder is None:
         pip_name = package.partition(".")[0].replace("_", "-")
@@ -127,9 +149,10 @@ def _packaged(package: str, filename: str | None) -> Path:
     hint = f"it ships {shipped}" if shipped else "name a file that it ships"
     if filename is None:
         raise ConfigError(f"setup_params.filename is missing, the file of the package {package}: {hint}")
-    if not (folder / filename).is_file():
+    found = folder / filename
+    if not (found.is_file() or (may_be_folder and found.is_dir())):
         raise ModelUnavailable(f"setup_params.filename: the package {package} has no {filename}: {hint}")
-    return folder / filename
+    return found
 
 
 def _package_folder(package: str) -> Path | None:

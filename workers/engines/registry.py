@@ -8,7 +8,9 @@ from workers.engines.base import Engine
 
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
+    "huggingface": "workers.engines.huggingface.engine:HuggingfaceEngine",
 }
+REQUIREMENTS = "workers/requirements/{family}.txt"
 
 
 def load_engine_class(model_family: str) -> type[Engine]:
@@ -32,13 +34,19 @@ def _unknown(model_family: str) -> str:
     return f"there is no family {model_family!r}: {hint} (or give package.module:Engine)"
 
 
+def _cure(model_family: str, missing: str) -> str:
+    if model_family in FAMILIES:
+        return f"run `pip install -r {REQUIREMENTS.format(family=model_family)}`"
+    return f"install the package {missing}"
+
+
 def _imported(path: str, model_family: str) -> object:
     module_name, _, class_name = path.partition(":")
     try:
         module = import_module(module_name)
     except ImportError as error:
         reason = f"the family {model_family} cannot be imported ({error})"
-        raise ConfigError(f"model_family: {reason}: install the package {error.name or module_name}") from error
+        raise ConfigError(f"model_family: {reason}: {_cure(model_family, error.name or module_name)}") from error
     except ValueError as error:  # an empty or relative module name
         raise ConfigError(f"model_family: {path!r} is not of the form package.module:Engine") from error
     try:
