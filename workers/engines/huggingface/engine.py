@@ -1,0 +1,171 @@
+"""The huggingface family's engine: rows of a batch over slots, `generate()` for the rest, embeddings."""
+
+import logging
+from collections.abc import Generator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from app.contract.config import Config
+from app.contract.errors import UnsupportedParameter
+from app.contract.jobs import JobRequest, TokenLogprob
+from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+from workers.engines.huggingface.alone import Soloist
+from workers.engines.huggingface.choosing import Choice, choose
+from workers.engines.huggingface.embeddings import Embedder
+from workers.engines.huggingface.layout import layout_of
+from workers.engines.huggingface.limits import batched_limits, context_tokens, embedding_tokens
+from workers.engines.huggingface.loading import LoadedModel, load
+from workers.engines.huggingface.logprobs import token_logprobs
+from workers.engines.huggingface.model_params import ModelParams
+from workers.engines.huggingface.prompts import PromptMaker
+from workers.engines.huggingface.self_check import agrees
+from workers.engines.huggingface.setup_params import ModelKind, SetupParams
+from workers.engines.huggingface.slot_model import Row, SlotModel
+from workers.engines.huggingface.source import locate
+from workers.engines.huggingface.states import RowState, State
+from workers.engines.huggingface.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+class HuggingfaceEngine(Engine):
+    """A model of transformers. `Prompt.state` is a `RowState` or an `AloneState`.
+
+    Another family that ends up with a model of transformers derives from it and brings its own `load`.
+    """
+
+    moves_slots: ClassVar[bool] = True
+
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        params = ModelParams.read(config.model_params)
+        setup = SetupParams.read(config.setup_params)
+        self._loaded = self.load(config, setup, params, report)
+        trusts = setup.trust_remote_code or params.trust_remote_code
+        size = self._loaded.text_config.vocab_size
+        self._vocabulary = Vocabulary(self._loaded.tokenizer, size)
+        self._embedder: Embedder | None = None
+        self._slots: SlotModel | None = None
+        self._limits = self._prepare_slots(params, config.worker.slots)
+        self._prompts = PromptMaker(
+            self._loaded,
+            self._vocabulary,
+            self._limits.context_tokens,
+            batched=self._slots is not None,
+            seed=params.seed,
+            trusts_remote_code=trusts,
+        )
+        self._soloist = Soloist(self._loaded, self._vocabulary, trusts_remote_code=trusts)
+
+    def load(self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
+        """Find the model and load it. Raises ConfigError, ModelUnavailable."""
+        return load(locate(config, setup, report), setup, params, report)
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        if self._loaded.kind is ModelKind.EMBEDDING:
+            raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
+        return self._prompts.prepare(request)
+
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        state: State = prompt.state
+        return state.resume(generated)
+
+    def start(self, slot: int, prompt: Prompt) -> None:
+        self._generation.forget(slot)
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        rows = [Row(chunk.slot, chunk.tokens, chunk.position, _explains_prompt(chunk)) for chunk in chunks]
+        logits = self._generation.run(rows)
+        for chunk, found in zip(chunks, logits, strict=True):
+            state: State = chunk.prompt.state
+            state.start()
+            if _explains_prompt(chunk):
+                self._explain_prompt(chunk, found)
+        sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
+        if not sampling:
+            return []
+        last = torch.stack([logits[index][-1].to(torch.float32) for index in sampling])
+        return self._sample([chunks[index] for index in sampling], last)
+
+    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        return self._soloist.run(prompt, generated)
+
+    def move(self, source: int, target: int) -> None:
+        self._generation.move(source, target)
+
+    def release(self, slot: int | None, prompt: Prompt) -> None:
+        if slot is not None:
+            self._generation.forget(slot)
+
+    def reset(self) -> None:
+        if self._slots is not None:
+            self._slots.forget_all()
+
+    def used_cells(self) -> int:
+        return 0 if self._slots is None else self._slots.used_cells()
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+        if self._embedder is None:
+            self._embedder = Embedder(self._loaded, self._vocabulary, self._limits.context_tokens)
+        return self._embedder.embed(texts)
+
+    @property
+    def _generation(self) -> SlotModel:
+        assert self._slots is not None
+        return self._slots
+
+    def _prepare_slots(self, params: ModelParams, wanted_slots: int | None) -> Limits:
+        """Slots where the model can fill them; else one job at a time."""
+        loaded = self._loaded
+        if loaded.kind is ModelKind.EMBEDDING:
+            return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
+        cells = context_tokens(loaded, params)
+        layout = layout_of(loaded, cells)
+        if layout is not None:
+            limits = batched_limits(loaded, layout, cells, params, wanted_slots)
+            self._slots = SlotModel(loaded, layout, slots=limits.slots, cells=cells)
+            if agrees(loaded, self._slots):
+                return limits
+            self._slots = None
+        return Limits(slots=1, context_tokens=cells, max_batched_tokens=params.n_batch)
+
+    @torch.inference_mode()
+    def _sample(self, chunks: Sequence[Chunk], logits: Tensor) -> list[Sampled]:
+        """logits: `[chunks, vocabulary]`."""
+        ids = [self._generation.ids[c.slot : c.slot + 1, : c.position + len(c.tokens)] for c in chunks]
+        choices = choose([chunk.prompt.state for chunk in chunks], ids, logits)
+        return [self._told(*each) for each in zip(chunks, choices, logits, strict=True)]
+
+    def _told(self, chunk: Chunk, choice: Choice, logits: Tensor) -> Sampled:
+        state: RowState = chunk.prompt.state
+        try:
+            if choice.error is not None:
+                raise choice.error
+            if state.grammar is not None:
+                state.grammar.accept([choice.token])
+        except Exception as error:  # this row's; the others go on
+            return Sampled(token=0, piece=b"", error=error)
+        rivals, logprobs = chunk.prompt.sampling.logprobs, None
+        if rivals is not None:
+            (logprobs,) = token_logprobs(logits[None], [choice.token], rivals, self._vocabulary)
+        prompt_logprobs = [] if chunk.generated else state.prompt_logprobs
+        return state.sampled(choice.token, logprobs=logprobs, prompt_logprobs=prompt_logprobs)
+
+    def _explain_prompt(self, chunk: Chunk, logits: Tensor) -> None:
+        """A row of the prompt predicts the token after it; nothing predicts the first."""
+        found: list[TokenLogprob] = chunk.prompt.state.prompt_logprobs
+        tokens = chunk.prompt.tokens
+        if chunk.position == 0:
+            found.append(TokenLogprob(token=self._vocabulary.text(tokens[0]), logprob=None))
+        following = tokens[chunk.position + 1 : chunk.position + 1 + len(chunk.tokens)]
+        found += token_logprobs(logits, following, chunk.prompt.sampling.logprobs or 0, self._vocabulary)
+
+
+def _explains_prompt(chunk: Chunk) -> bool:
+    sampling = chunk.prompt.sampling
+    return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
