@@ -27,7 +27,10 @@ CONTEXT = 256
 WINDOW = 16
 SPECIAL = ("<|end|>", "<|begin|>", "<|other|>")
 VOCABULARY = 256 + len(SPECIAL)
+END = 256
 SPREAD = 4.0  # random weights this much larger than usual: the likeliest token leads by far more than rounding
+
+END_SPREAD = 2.0  # so that some texts end by themselves
 
 _BASE = {"vocab_size": VOCABULARY, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64}
 _GPT = {"vocab_size": VOCABULARY, "n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": CONTEXT}
@@ -56,11 +59,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def tokenizer() -> Any:
-    """Every byte a token, and three special ones; the id of the end is 256."""
+    """Every byte a token, and three special ones, `END` first."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={letter: token for token, letter in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(list(SPECIAL))
     end, begin, other = SPECIAL
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=end, bos_token=begin, extra_special_tokens=[other]
@@ -75,13 +79,14 @@ def tiny(architecture: str) -> Path:
     with _alone(folder):
         if not (folder / "complete").exists():
             torch.manual_seed(1)
-            ends = {"eos_token_id": 256, "bos_token_id": 257, "pad_token_id": 256}
+            ends = {"eos_token_id": END, "bos_token_id": END + 1, "pad_token_id": END}
             config = CONFIG_MAPPING[architecture](**ARCHITECTURES[architecture], **ends)
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             with torch.no_grad():
                 for weights in model.parameters():
                     if weights.ndim > 1:
                         weights.mul_(SPREAD)
+                model.get_output_embeddings().weight[END] *= END_SPREAD
             _save(folder, model, tokenizer())
     return folder
 
