@@ -48,14 +48,7 @@ class HuggingfaceEngine(Engine):
         self._embedder: Embedder | None = None
         self._slots: SlotModel | None = None
         self._limits = self._prepare_slots(params, config.worker.slots)
-        self._prompts = PromptMaker(
-            self._loaded,
-            self._vocabulary,
-            self._limits.context_tokens,
-            batched=self._slots is not None,
-            seed=params.seed,
-            trusts_remote_code=trusts,
-        )
+        self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
         self._soloist = Soloist(self._loaded, self._vocabulary, trusts_remote_code=trusts)
 
     def load(self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
@@ -67,7 +60,7 @@ class HuggingfaceEngine(Engine):
         return self._limits
 
     def prepare(self, request: JobRequest) -> Prompt:
-        if self._loaded.kind is ModelKind.EMBEDDING:
+        if self._prompts is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
         return self._prompts.prepare(request)
 
@@ -115,6 +108,20 @@ class HuggingfaceEngine(Engine):
         return self._embedder.embed(texts)
 
     @property
+    def _only_embeds(self) -> bool:
+        return self._loaded.kind is ModelKind.EMBEDDING
+
+    def _prompt_maker(self, params: ModelParams, trusts_remote_code: bool) -> PromptMaker:
+        return PromptMaker(
+            self._loaded,
+            self._vocabulary,
+            self._limits.context_tokens,
+            batched=self._slots is not None,
+            seed=params.seed,
+            trusts_remote_code=trusts_remote_code,
+        )
+
+    @property
     def _generation(self) -> SlotModel:
         assert self._slots is not None
         return self._slots
@@ -122,7 +129,7 @@ class HuggingfaceEngine(Engine):
     def _prepare_slots(self, params: ModelParams, wanted_slots: int | None) -> Limits:
         """Slots where the model can fill them; else one job at a time."""
         loaded = self._loaded
-        if loaded.kind is ModelKind.EMBEDDING:
+        if self._only_embeds:
             return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
         cells = context_tokens(loaded, params)
         layout = layout_of(loaded, cells)
