@@ -23,6 +23,20 @@ def test_importing_the_registry_imports_no_model_library() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_a_llama_worker_loads_neither_torch_nor_transformers() -> None:
+    program = "import sys; from workers.engines.registry import load_engine_class as load; load('llama'); "
+    program += "sys.exit(bool({'torch', 'transformers', 'workers.engines.huggingface'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("workers.engines.huggingface")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match="pip install -r workers/requirements/huggingface.txt"):
+        load_engine_class("huggingface")
+
+
 @pytest.mark.parametrize(
     ("family", "hint"),
     [
