@@ -33,7 +33,7 @@ def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: 
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("workers.engines.huggingface")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ConfigError, match="pip install -r workers/requirements/huggingface.txt"):
+    with pytest.raises(ConfigError, match=r"pip install -r workers/requirements/huggingface.txt"):
         load_engine_class("huggingface")
 
 

@@ -69,7 +69,7 @@ class HuggingfaceEngine(Engine):
         return state.resume(generated)
 
     def start(self, slot: int, prompt: Prompt) -> None:
-        self._generation.forget(slot)
+        self._generation.cut(slot, 0)
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         rows = [Row(chunk.slot, chunk.tokens, chunk.position, _explains_prompt(chunk)) for chunk in chunks]
@@ -91,9 +91,19 @@ class HuggingfaceEngine(Engine):
     def move(self, source: int, target: int) -> None:
         self._generation.move(source, target)
 
+    @property
+    def shares_prefixes(self) -> bool:
+        return self._slots is not None
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        self._generation.copy(source, target, tokens)
+
+    def cut(self, slot: int, tokens: int) -> None:
+        self._generation.cut(slot, tokens)
+
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:
-            self._generation.forget(slot)
+            self._generation.cut(slot, 0)
 
     def reset(self) -> None:
         if self._slots is not None:

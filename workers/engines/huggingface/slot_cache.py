@@ -44,16 +44,15 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by
     def spare_cell(self) -> int:
         return self.cells
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` cells of a slot into another, and forget them there."""
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` cells of a slot into another."""
         for part in self._parts():
             part[target, :, :length] = part[source, :, :length]
-        self.forget(source, length)
 
-    def forget(self, slot: int, length: int) -> None:
-        """Zero the first `length` cells: what is not a number would reach others' sums even where it is masked."""
+    def forget(self, slot: int, start: int, end: int) -> None:
+        """Zero these cells: what is not a number would reach others' sums even where it is masked."""
         for part in self._parts():
-            part[slot, :, :length] = 0
+            part[slot, :, start:end] = 0
 
     def forget_all(self) -> None:
         for part in self._parts():

@@ -55,17 +55,23 @@ class SlotModel:
     def used_cells(self) -> int:
         return sum(self._lengths)
 
-    @torch.inference_mode()
     def move(self, source: int, target: int) -> None:
-        length = self._lengths[source]
-        self.cache.move(source, target, length)
-        self.ids[target, :length] = self.ids[source, :length]
-        self._lengths[target], self._lengths[source] = length, 0
+        self.copy(source, target, self._lengths[source])
+        self.cut(source, 0)
 
     @torch.inference_mode()
-    def forget(self, slot: int) -> None:
-        self.cache.forget(slot, self._lengths[slot])
-        self._lengths[slot] = 0
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """The first tokens of a slot become all that another one holds."""
+        self.cut(target, 0)
+        self.cache.copy(source, target, tokens)
+        self.ids[target, :tokens] = self.ids[source, :tokens]
+        self._lengths[target] = tokens
+
+    @torch.inference_mode()
+    def cut(self, slot: int, tokens: int) -> None:
+        """Forget all but the first tokens of a slot."""
+        self.cache.forget(slot, tokens, self._lengths[slot])
+        self._lengths[slot] = min(tokens, self._lengths[slot])
 
     @torch.inference_mode()
     def forget_all(self) -> None:

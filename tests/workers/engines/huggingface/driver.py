@@ -55,6 +55,7 @@ class Service:
     def __init__(self, engine: HuggingfaceEngine) -> None:
         self.engine = engine
         self.results: dict[str, Result] = {}
+        self.cached: dict[str, int] = {}  # tokens of each prompt that were not computed
         self.changed = threading.Condition()
         self.loop = BatchLoop(engine, self._publish)
 
@@ -80,6 +81,7 @@ class Service:
         with self.changed:
             for update in updates:
                 result = self.results[update.sequence.id]
+                self.cached[update.sequence.id] = update.sequence.cached_tokens
                 result.text += update.text
                 result.tokens += update.tokens
                 result.logprobs += update.logprobs
@@ -99,7 +101,7 @@ def serving(engine: HuggingfaceEngine) -> Iterator[Service]:
         yield service
     finally:
         service.loop.stop()
-        left = engine.used_cells()
+        left = engine.used_cells() - service.loop._scheduler.residents.cells
         engine.reset()
     assert left == 0 or not all(result.status for result in service.results.values()), "cells are left behind"
 

@@ -42,6 +42,22 @@ def test_a_slot_moved_to_another_keeps_its_text(llama: HuggingfaceEngine) -> Non
     assert llama.used_cells() == 0
 
 
+def test_a_prefix_is_computed_once_and_the_texts_are_those_of_generate(llama: HuggingfaceEngine) -> None:
+    prefix = "a system prompt that everybody begins with, at some length; " * 2
+    texts = [f"{prefix}{number}" for number in range(10)]
+    with serving(llama) as service:
+        for text in texts:
+            service.submit(text, request(text, max_tokens=12, no_repeat_ngram_size=4))
+        found = [result.tokens for result in service.wait(*texts)]
+        again = request(texts[3] + " and more", max_tokens=12, no_repeat_ngram_size=4)
+        service.submit("again", again)
+        (more,) = service.wait("again")
+    expected = [generated(llama, text, max_new_tokens=12, no_repeat_ngram_size=4) for text in texts]
+    assert found == expected
+    assert more.tokens == generated(llama, texts[3] + " and more", max_new_tokens=12, no_repeat_ngram_size=4)
+    assert max(service.cached.values()) >= len(prefix) - 1, "nobody computes again what another slot holds"
+
+
 def test_what_is_not_a_number_in_one_slot_reaches_no_later_sequence(llama: HuggingfaceEngine) -> None:
     expected = generated(llama, PROMPT, max_new_tokens=6)
     assert llama._slots is not None
