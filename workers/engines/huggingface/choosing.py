@@ -6,11 +6,12 @@ the same text alone, in a batch, and in `generate()`.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import TopKLogitsWarper
 
 from app.contract.errors import InvalidRequest
 from workers.engines.huggingface.processors import dead_end
@@ -29,13 +30,12 @@ def choose(states: Sequence[RowState], ids: Sequence[Tensor], logits: Tensor) ->
     """Args: ids: what each row has read, `[1, length]`. logits: `[rows, vocabulary]`, float32; kept as they are."""
     scores = logits.clone()
     errors = _process(states, ids, scores)
-    _warp(states, scores)
-    tokens = scores.argmax(dim=-1)
-    drawing = [row for row, state in enumerate(states) if state.generator is not None and row not in errors]
-    if drawing:
-        tokens[drawing] = _draw(scores[drawing], [states[row].generator for row in drawing])
-    alive = scores.gather(1, tokens[:, None])[:, 0] > -torch.inf
-    found, possible = torch.stack([tokens, alive.long()]).tolist()
+    tokens = torch.zeros(len(states), dtype=torch.long, device=scores.device)
+    alive = torch.zeros_like(tokens)
+    for rows in _alike(states):
+        mine = scores if len(rows) == len(states) else scores[rows]
+        tokens[rows], alive[rows] = _choose_together([states[row] for row in rows], mine)
+    found, possible = torch.stack([tokens, alive]).tolist()
     return [
         Choice(found[row], errors.get(row) or (None if possible[row] else _no_token(states[row])))
         for row in range(len(states))
@@ -58,24 +58,50 @@ def _process(states: Sequence[RowState], ids: Sequence[Tensor], scores: Tensor) 
     return errors
 
 
-def _warp(states: Sequence[RowState], scores: Tensor) -> None:
-    """Rows with the same warpers together, in place."""
-    alike: dict[object, list[int]] = defaultdict(list)
+def _alike(states: Sequence[RowState]) -> Iterable[list[int]]:
+    """Rows with the same warpers; those who draw apart, and those whose draw shall be drawn again one day."""
+    found: dict[object, list[int]] = defaultdict(list)
     for row, state in enumerate(states):
-        if state.warpers:
-            alike[state.warper_key].append(row)
-    for rows in alike.values():
-        warped = scores if len(rows) == len(states) else scores[rows]
-        for warper in states[rows[0]].warpers:
-            warped = warper(None, warped)
-        scores[rows] = warped
+        found[state.warper_key, state.generator is None, state.is_seeded].append(row)
+    return found.values()
 
 
-def _draw(scores: Tensor, generators: Sequence[torch.Generator | None]) -> Tensor:
+def _choose_together(states: Sequence[RowState], scores: Tensor) -> tuple[Tensor, Tensor]:
+    """For rows that are alike: their tokens, and 1 where there was one to choose."""
+    scores, candidates = _warped(states[0], scores)
+    if states[0].generator is None:
+        places = scores.argmax(dim=-1)
+    else:
+        places = (scores.softmax(dim=-1) / _noise(states, scores)).argmax(dim=-1)
+    alive = scores.gather(1, places[:, None])[:, 0] > -torch.inf
+    tokens = places if candidates is None else candidates.gather(1, places[:, None])[:, 0]
+    return tokens, alive.long()
+
+
+def _warped(state: RowState, scores: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The scores, and the tokens they are of; None: of all. Behind `top_k` a CPU goes on with what is left: sorting a
+    whole vocabulary for `top_p` takes it longer than a layer of a small model. Not where a seed is given: which of two
+    equal scores `top_p` cuts off is a matter of how many are sorted.
+    """
+    candidates = None
+    narrows = not state.is_seeded and scores.device.type == "cpu"
+    for warper in state.warpers:
+        scores = warper(None, scores)
+        if narrows and isinstance(warper, TopKLogitsWarper):
+            most = int((scores > -torch.inf).sum(dim=-1).max())
+            if 0 < most <= scores.shape[-1] // 2:
+                candidates = scores.topk(most, dim=-1).indices
+                scores = scores.gather(1, candidates)
+                narrows = False
+    return scores, candidates
+
+
+def _noise(states: Sequence[RowState], scores: Tensor) -> Tensor:
+    """Each row's from its own generator."""
     noise = torch.empty_like(scores)
-    for row, generator in enumerate(generators):
-        noise[row].exponential_(generator=generator)
-    return (scores.softmax(dim=-1) / noise).argmax(dim=-1)
+    for row, state in enumerate(states):
+        noise[row].exponential_(generator=state.generator)
+    return noise
 
 
 def _no_token(state: RowState) -> Exception | None:

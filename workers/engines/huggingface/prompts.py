@@ -131,7 +131,14 @@ class PromptMaker:
         processors, warpers = _split(found.processors)
         generator = torch.Generator(device).manual_seed(_seed(sampling.seed)) if found.config.do_sample else None
         key = tuple((type(each), *sorted(vars(each).items())) for each in warpers)
-        return RowState(processors=processors, warpers=warpers, warper_key=key, generator=generator, **common)
+        return RowState(
+            processors=processors,
+            warpers=warpers,
+            warper_key=key,
+            generator=generator,
+            is_seeded=sampling.seed is not None,
+            **common,
+        )
 
     def _grammar(self, sampling: SamplingParams, found: Plan, prompt_tokens: int) -> FollowGrammar | None:
         if sampling.grammar is None and sampling.json_schema is None:

@@ -54,13 +54,14 @@ class State:
 @dataclass(slots=True, kw_only=True)
 class RowState(State):
     """Of a row of the batch. processors: look at the row's tokens. warpers: look at its scores alone, so that rows with
-    the same `warper_key` share them. generator: None = greedy.
+    the same `warper_key` share them. generator: None = greedy. is_seeded: what it draws shall be drawn again one day.
     """
 
     processors: list[Any]
     warpers: list[Any]
     warper_key: tuple[Any, ...]
     generator: torch.Generator | None
+    is_seeded: bool
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 

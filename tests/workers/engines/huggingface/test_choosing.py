@@ -1,6 +1,10 @@
 """Tokens drawn for a whole batch: the same as for each sequence alone, and as in `generate()`."""
 
+from dataclasses import replace
+
+import pytest
 import torch
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from tests.workers.engines.huggingface.conftest import engine_of
 from tests.workers.engines.huggingface.driver import complete, generated, request
@@ -56,6 +60,19 @@ def test_a_draw_is_that_of_multinomial() -> None:
     assert chosen == expected
 
 
+@pytest.mark.parametrize("is_seeded", [True, False])
+def test_top_k_and_top_p_leave_what_they_leave_in_generate(is_seeded: bool) -> None:
+    logits = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
+    warpers = [TopKLogitsWarper(40), TopPLogitsWarper(0.8)]
+    state = replace(_row(0), warpers=warpers, is_seeded=is_seeded)
+    states = [replace(state, generator=torch.Generator().manual_seed(seed)) for seed in range(400)]
+    chosen = {choice.token for choice in choose(states, [torch.zeros(1, 1)] * 400, logits.expand(400, -1))}
+    warped = warpers[1](None, warpers[0](None, logits))[0]
+    left = set((warped > -torch.inf).nonzero()[:, 0].tolist())
+    assert chosen <= left
+    assert len(chosen) > 0.7 * len(left)
+
+
 def test_a_processor_that_fails_costs_its_own_row() -> None:
     def fails(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("a defect")
@@ -76,4 +93,5 @@ def _row(seed: int | None, processors: list[object] | None = None) -> RowState:
         warpers=[],
         warper_key=(),
         generator=None if seed is None else torch.Generator().manual_seed(seed),
+        is_seeded=seed is not None,
     )
