@@ -84,8 +84,10 @@ class SlotModel:
         else:
             wanted = list(range(len(rows)))
         inputs = self._inputs(rows)
-        keeps = {} if rows[0].every_logit or not self._keeps_logits else {"logits_to_keep": 1}
-        logits = self._model(**inputs, past_key_values=self.cache, use_cache=True, **keeps).logits
+        if self._keeps_logits and not rows[0].every_logit:
+            # by index, which copies: torch multiplies a slice of a batch row by row, and the weights with it
+            inputs["logits_to_keep"] = torch.tensor([inputs["input_ids"].shape[1] - 1], device=self._device)
+        logits = self._model(**inputs, past_key_values=self.cache, use_cache=True).logits
         if rows[0].every_logit:
             return [logits[0]]
         return [logits[index, -1:] for index in wanted]
