@@ -67,7 +67,7 @@ class Soloist:
         if self._trusts_remote_code:
             arguments["trust_remote_code"] = True
         torch.manual_seed(state.seed)  # nobody else draws from torch's own generators
-        with refusals_explained():
+        with refusals_explained(unless=lambda: turnstile.has_begun):
             output: Tensor = self._loaded.model.generate(
                 ids, stopping_criteria=[turnstile], logits_processor=processors, **arguments
             )

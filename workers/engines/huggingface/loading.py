@@ -38,8 +38,10 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
+        """Where token ids go; weights that a device map has put away (`meta`) are brought to the first GPU."""
         device: torch.device = self.model.get_input_embeddings().weight.device
+        if device.type == "meta":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return device
 
     @property

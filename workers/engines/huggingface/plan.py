@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,11 +80,13 @@ def try_out(plan: Plan, ids: Tensor, vocabulary_size: int) -> None:
 
 
 @contextmanager
-def refusals_explained() -> Iterator[None]:
-    """Turns what transformers says against arguments into InvalidRequest."""
+def refusals_explained(unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Turns what transformers says against arguments into InvalidRequest. unless: it was no refusal."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+        if unless():
+            raise
         reason = re.sub(r"\s+", " ", str(error)).strip()[:_REASON_CHARACTERS]
         raise InvalidRequest(f"transformers refuses these parameters: {reason}", errors={"params": [reason]}) from error
 

@@ -25,8 +25,10 @@ class Turnstile(StoppingCriteria):  # type: ignore[misc]  # transformers is not 
         self._news: queue.SimpleQueue[list[int] | Exception | None] = queue.SimpleQueue()
         self._turns = threading.Semaphore(0)
         self._closed = False
+        self.has_begun = False  # the first step is done: what fails now is no refusal
 
     def __call__(self, input_ids: Tensor, scores: object, **_kwargs: object) -> Tensor:
+        self.has_begun = True
         ends = self._should_end()
         self._tell(input_ids)
         self._turns.acquire()

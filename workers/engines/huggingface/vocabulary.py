@@ -1,6 +1,7 @@
 """Text to tokens and back. Read-only after construction, so any thread may use it."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 _PROBE = "Hello, wörld! 123 \n\t  x = {'a': [1, 2]} 日本語"
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _SPACE = "▁"  # SentencePiece writes a space so
 _INFILL = (  # prefix, suffix, middle, as the families that were trained to fill in call them
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
@@ -136,6 +138,6 @@ def _of_byte_level(name: str) -> bytes:
 
 
 def _of_sentencepiece(name: str) -> bytes:
-    if len(name) == len("<0x00>") and name.startswith("<0x") and name.endswith(">"):
+    if _BYTE_TOKEN.fullmatch(name):
         return bytes([int(name[3:5], 16)])
     return name.replace(_SPACE, " ").encode()

@@ -87,6 +87,25 @@ def test_what_only_generate_finds_out_is_still_the_requests_fault(llama: Hugging
     assert good.status is Status.SUCCEEDED
 
 
+def test_a_defect_in_the_midst_of_generate_is_no_fault_of_the_request(
+    mamba: HuggingfaceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = mamba._loaded.model.forward, []
+
+    def fails_later(*inputs: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 3:
+            raise ValueError("a defect")
+        return forward(*inputs, **named)
+
+    with serving(mamba) as service:
+        service.submit("s", request(PROMPT, max_tokens=20, ignore_eos=True))
+        monkeypatch.setattr(mamba._loaded.model, "forward", fails_later)
+        (found,) = service.wait("s")
+    assert found.error is not None and found.error.code == "engine_error"
+    assert len(found.tokens) == 3, "what was there before is kept"
+
+
 @pytest.mark.parametrize(
     "params",
     [
