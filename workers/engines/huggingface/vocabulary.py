@@ -100,6 +100,7 @@ class _ContextSpeller(Speller):
     """What a token adds to the text before it, for tokenizers whose tokens depend on their neighbours."""
 
     CONTEXT_TOKENS = 6
+    MAX_HELD_TOKENS = 12  # of a character that is still incomplete; more make no character
 
     def __init__(self, decode: Decode, prompt: Sequence[int]) -> None:
         self._decode = decode
@@ -109,7 +110,8 @@ class _ContextSpeller(Speller):
     def spell(self, token: int) -> bytes:
         self._tokens.append(token)
         text = self._decode(self._tokens)
-        if text.endswith("\N{REPLACEMENT CHARACTER}"):  # a part of a character: the next token may complete it
+        incomplete = text.endswith("\N{REPLACEMENT CHARACTER}")  # the next token may complete it
+        if incomplete and len(self._tokens) < self.CONTEXT_TOKENS + self.MAX_HELD_TOKENS:
             return b""
         new = text[len(self._told) :]
         self._tokens = self._tokens[-self.CONTEXT_TOKENS :]

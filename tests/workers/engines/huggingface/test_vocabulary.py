@@ -46,6 +46,18 @@ def test_tokens_that_depend_on_their_neighbours_are_spelled_in_context() -> None
     assert spelled(word_pieces(), "embedding words, unbelievably") == "embedding words, unbelievably"
 
 
+def test_bytes_that_make_no_character_are_held_for_a_while_and_no_longer() -> None:
+    vocabulary = Vocabulary(tokenizer(), 259)
+    vocabulary._pieces = None  # as if its tokens depended on their neighbours
+    half = vocabulary.tokenizer.convert_tokens_to_ids("â")  # the first byte of three
+    speller = vocabulary.speller([])
+    pieces = [speller.spell(half) for _ in range(20)]
+    assert pieces[:10] == [b""] * 10
+    assert any(pieces)
+    whole = vocabulary.speller([])
+    assert [whole.spell(token) for token in vocabulary.tokenize("日")] == [b"", b"", "日".encode()]
+
+
 def test_a_completion_keeps_the_space_before_its_first_word() -> None:
     vocabulary = Vocabulary(sentencepiece_like(), 300)
     assert vocabulary.speller([5, 6]).spell(vocabulary.tokenizer.convert_tokens_to_ids("▁Hello")) == b" Hello"
