@@ -21,6 +21,7 @@ from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import Kind, Usage
 from app.contract.redis_client import RedisClient
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
+from workers.answers import Answers
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Earlier, Sequence, job_error
@@ -88,6 +89,7 @@ class Worker:
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
+        self._answers: Answers | None = None
 
     def announce_from_now(self) -> None:
         """Tell the registry that this worker exists, and keep telling it."""
@@ -106,6 +108,8 @@ class Worker:
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)
         self._embeddings.start()
+        self._answers = Answers(self._redis, self.info.model, engine)
+        self._answers.start()
         limits = engine.limits
         self.info = replace(
             self.info,
@@ -127,6 +131,8 @@ class Worker:
 
     def close(self) -> None:
         """Stop the loop and free the model. Call it when no job runs any more."""
+        if self._answers is not None:
+            self._answers.stop()
         if self._loop is not None:
             self._loop.stop()
         if self._engine is not None:
