@@ -14,6 +14,7 @@ from app.routes import (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    tokenize,
 )
 
 BLUEPRINTS: Sequence[Blueprint] = (
@@ -25,6 +26,7 @@ BLUEPRINTS: Sequence[Blueprint] = (
     openai_chat.blueprint,
     openai_completions.blueprint,
     openai_embeddings.blueprint,
+    tokenize.blueprint,
     health.blueprint,
     docs.blueprint,
 )
