@@ -263,6 +263,15 @@ def test_leaving_a_stream_cancels_its_jobs(client: openai.OpenAI, http: httpx.Cl
     assert http.get(f"/jobs/{job_id}", params={"wait": 10}).json()["status"] == "canceled"
 
 
+def test_leaving_while_waiting_cancels_all_choices(client: openai.OpenAI, http: httpx.Client) -> None:
+    asked: Any = {**BRIEF, "max_tokens": 400, "n": 2, "extra_body": {"ignore_eos": True}}
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).chat.completions.create(**asked)
+    newest = http.get("/jobs", params={"limit": 2}).json()["data"]
+    ended = [http.get(job["urls"]["self"], params={"wait": 10}).json() for job in newest]
+    assert [job["status"] for job in ended] == ["canceled"] * 2
+
+
 def test_generate_takes_messages_too(client: openai.OpenAI, http: httpx.Client) -> None:
     params = {"temperature": 0, "max_tokens": 16, "repeat_penalty": 1.0}
     text = http.post("/generate", json={"messages": CAPITAL, "params": params}).json()
