@@ -34,7 +34,7 @@ class Instant(Engine):
         return [*([0] if add_special else []), *map(ord, text)]
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        return "".join(map(chr, tokens))
+        return "".join(chr(token % 128) for token in tokens)
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         return [([1.0, 0.0], 1) for _ in texts]

@@ -1,6 +1,6 @@
 """`messages` of a chat: OpenAI's shape, text only. What comes out is what chat templates expect."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
@@ -18,12 +18,15 @@ class Content(fields.Field[str]):
     """A text, or a list of text parts, which become one text with a line each."""
 
     def __init__(self, **kwargs: Any) -> None:
-        part = {
-            "type": "object",
-            "properties": {"type": {"type": "string", "enum": list(_PARTS)}, "text": {"type": "string"}},
-            "required": ["type"],
-        }
-        shapes = [{"type": "string"}, {"type": "array", "items": part}, {"type": "null"}]
+        parts = [
+            {
+                "type": "object",
+                "properties": {"type": {"type": "string", "enum": [kind]}, kind: {"type": "string"}},
+                "required": ["type", kind],
+            }
+            for kind in _PARTS
+        ]
+        shapes = [{"type": "string"}, {"type": "array", "items": {"anyOf": parts}}, {"type": "null"}]
         super().__init__(allow_none=True, metadata={"anyOf": shapes}, **kwargs)
         self._text = Text()
 
@@ -56,15 +59,32 @@ class ToolCallSchema(StrictSchema):
         validate=validate.Equal("function", error="Only function calls are served."), metadata={"enum": ["function"]}
     )
     function = fields.Nested(CalledFunctionSchema, required=True)
-    index = fields.Raw(metadata={"description": "Ignored: streams number their calls."})
+    index = fields.Raw(allow_none=True, metadata={"description": "Ignored: streams number their calls."})
 
     @post_load
     def _plain(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {"id": data["id"], "type": "function", "function": data["function"]}
 
 
+def _has(name: str, **more: Any) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}, **more}}}
+
+
+_ASSISTANT = {"properties": {"role": {"const": "assistant"}}}
+_TOOL = {"properties": {"role": {"const": "tool"}}}
+_WORDLESS = [_has("tool_calls", minItems=1), _has("function_call"), _has("refusal")]
+
+
 class MessageSchema(StrictSchema):
     """A message of any role; one that an answer has brought may be sent back as it is."""
+
+    also: ClassVar = {
+        "allOf": [
+            {"if": _ASSISTANT, "then": {"anyOf": [_has("content"), *_WORDLESS]}, "else": _has("content")},
+            {"if": _ASSISTANT, "else": {"not": {"anyOf": [_has("tool_calls"), *_WORDLESS[1:]]}}},
+            {"if": _TOOL, "then": _has("tool_call_id")},
+        ]
+    }
 
     role = Text(required=True, validate=validate.OneOf(ROLES))
     content = Content()

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from app.contract.jobs import Text as TextOrTokens
 from app.schemas.job_options import JobOptions, JobOptionsSchema
 from app.schemas.json_fields import Flag, RealNumber, Text, WholeNumber
-from app.schemas.sampling import SAMPLING_FIELDS, canonical_params
+from app.schemas.sampling import CONTRADICTIONS, SAMPLING_FIELDS, canonical_params
 from app.schemas.strict import StrictSchema
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
@@ -66,6 +66,8 @@ def sampling_fields(without: Collection[str] = ()) -> dict[str, fields.Field[Any
 
 class TextSchema(StrictSchema, JobOptionsSchema):
     """Of `/v1/completions` and `/v1/chat/completions`."""
+
+    also: ClassVar = {"allOf": CONTRADICTIONS}
 
     model = Text(allow_none=True, metadata={"description": "The served model's name, as /v1/models tells it."})
     n = WholeNumber(
@@ -129,7 +131,7 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         if not isinstance(value, list) or not value:
             raise ValidationError("Must be a text, a list of token ids, or a list of either.")
         if all(_is_token(item) for item in value):
-            return [tuple(value)]
+            return [tuple(map(int, value))]
         if len(value) > self._most:
             raise ValidationError(f"Must not hold more than {self._most}.")
         return [self._one(index, item) for index, item in enumerate(value)]
@@ -137,7 +139,7 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
     def _one(self, index: int, item: Any) -> TextOrTokens:
         try:
             if isinstance(item, list) and item and all(_is_token(token) for token in item):
-                return tuple(item)
+                return tuple(map(int, item))
             return self._one_text(item)
         except ValidationError as error:
             raise ValidationError({str(index): error.messages}) from None
@@ -147,4 +149,6 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
 
 
 def _is_token(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_TOKEN_ID
+    """5.0 is a whole number to JSON Schema; true is none."""
+    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    return is_whole and 0 <= value <= MAX_TOKEN_ID

@@ -417,7 +417,8 @@ def test_a_client_that_leaves_a_stream_cancels_all_of_its_choices(client: FlaskC
     response = client.post("/v1/chat/completions", json={"messages": HELLO, "n": 2, "stream": True}, buffered=False)
     next(response.iter_encoded())
     response.close()
-    jobs = [client.get(f"/jobs/{turn.claim.job_id}?wait=10").get_json() for turn in worker.turns]
+    listed = client.get("/jobs").get_json()["data"]
+    jobs = [client.get(f"{job['urls']['self']}?wait=10").get_json() for job in listed]
     assert [job["status"] for job in jobs] == ["canceled"] * 2
 
 

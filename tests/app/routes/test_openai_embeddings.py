@@ -27,7 +27,7 @@ def test_each_text_has_a_vector(client: FlaskClient, worker: ScriptedWorker) -> 
     assert worker.turns[0].request.texts == ("a", (1, 2))
 
 
-@pytest.mark.parametrize(("sent", "texts"), [("a", ("a",)), ([1, 2], ((1, 2),)), (["a"], ("a",))])
+@pytest.mark.parametrize(("sent", "texts"), [("a", ("a",)), ([1, 2.0], ((1, 2),)), (["a"], ("a",))])
 def test_one_text_may_be_a_string_or_token_ids(
     client: FlaskClient, worker: ScriptedWorker, sent: Any, texts: Any
 ) -> None:
