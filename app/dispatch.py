@@ -18,7 +18,7 @@ from app.contract.errors import (
     error_from_code,
 )
 from app.contract.job_store import new_job_id
-from app.contract.jobs import Job, JobError, JobRequest, OnDisconnect, Status
+from app.contract.jobs import Job, JobError, JobRequest, Kind, OnDisconnect, Status
 from app.idempotency import idempotency_key
 from app.request_parser import invalid_request
 from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
@@ -36,18 +36,38 @@ def timeout_seconds(options: JobOptions) -> float:
     return longest if options.timeout is None else min(options.timeout, longest)
 
 
+def job_request(kind: Kind, options: JobOptions, **asked: Any) -> JobRequest:
+    """asked: what `JobRequest` holds besides its kind and how it is run."""
+    return JobRequest(
+        kind=kind,
+        priority=options.priority,
+        timeout_seconds=timeout_seconds(options),
+        expires_in_seconds=options.expires_in,
+        ttl_seconds=options.ttl,
+        **asked,
+    )
+
+
 def admit(job_request: JobRequest, job_id: str | None = None) -> Job:
     """Make a job, or find the one that this request has made before under its Idempotency-Key: its id is another than
     `job_id`.
 
     Raises QueueFull, NoWorker, Conflict, InvalidRequest (the key).
     """
+    return admit_one_of(job_request, job_id, idempotency_key(), is_first=True)
+
+
+def admit_one_of(job_request: JobRequest, job_id: str | None, key: str | None, *, is_first: bool) -> Job:
+    """As `admit`, of a request that makes several jobs, each under a key of its own. The answer says where the first
+    is.
+    """
     try:
-        job = services().store.admit(job_request, current_owner(), job_id, idempotency_key=idempotency_key())
+        job = services().store.admit(job_request, current_owner(), job_id, idempotency_key=key)
     except NotAdmitted as refusal:
         refusal.retry_after_seconds = services().estimate.retry_after_seconds(refusal.waiting)
         raise
-    _locate(job_path(job.id))
+    if is_first:
+        _locate(job_path(job.id))
     return job
 
 
@@ -120,7 +140,7 @@ def documents(jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
 
 def _end_of_new(waiter: Waiter, seconds: float, on_disconnect: OnDisconnect | None) -> Job | None:
     try:
-        return waiter.end(seconds, _client_socket())
+        return waiter.end(seconds, client_socket())
     except ClientGone:
         if cancels_when_left(on_disconnect):
             services().store.cancel(waiter.job_id)
@@ -131,7 +151,7 @@ def _end_of_earlier(job: Job, seconds: float) -> Job | None:
     """Whoever waits for a job that another request has made may leave: the job is not theirs to cancel."""
     if job.status.is_final:
         return job
-    return services().waiters.wait(job.id, seconds, client_socket=_client_socket())
+    return services().waiters.wait(job.id, seconds, client_socket=client_socket())
 
 
 def _locate(path: str) -> None:
@@ -144,7 +164,7 @@ def _locate(path: str) -> None:
     after_this_request(add_location)
 
 
-def _client_socket() -> socket.socket | None:
+def client_socket() -> socket.socket | None:
     """The socket to watch, under a server that shows it (gunicorn)."""
     client = request.environ.get("gunicorn.socket")
     return client if isinstance(client, socket.socket) else None

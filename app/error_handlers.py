@@ -12,7 +12,18 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from app import redis_faults
-from app.contract.errors import BodyTooLarge, LLMAPIError, StoreUnavailable, Unauthorized
+from app.contract.errors import (
+    BodyTooLarge,
+    Conflict,
+    InvalidRequest,
+    JobCanceled,
+    JobTimeout,
+    LLMAPIError,
+    PromptTooLong,
+    StoreUnavailable,
+    Unauthorized,
+    WaitTimeout,
+)
 from app.json_answer import JSON, PROBLEM, json_answer
 from app.redis_watch import RedisAway
 from app.waiters import ClientGone
@@ -21,6 +32,8 @@ OPENAI_PREFIX = "/v1/"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
 _DRAINED_BYTES, _DRAIN_STEP_BYTES = 64 * 2**20, 2**16
 _RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
+_OPENAI_CODES: dict[type[LLMAPIError], str] = {PromptTooLong: "context_length_exceeded"}  # clients look for these
+_IN_VAIN = (Conflict, JobCanceled, JobTimeout, WaitTimeout)  # OpenAI's clients would try these again by themselves
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +50,9 @@ def error_answer(error: LLMAPIError, headers: Mapping[str, str] | None = None, *
     """The answer an error stands for; `members` extend the problem document."""
     found = _headers_of(error) | dict(headers or {})
     if request.path.startswith(OPENAI_PREFIX):
-        return json_answer(openai_error(error), error.status, found, JSON)
+        if isinstance(error, _IN_VAIN):
+            found["x-should-retry"] = "false"
+        return json_answer(openai_error(error), openai_status(error), found, JSON)
     return json_answer(problem(error) | members, error.status, found, PROBLEM)
 
 
@@ -52,7 +67,13 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
 
 
 def openai_error(error: LLMAPIError) -> dict[str, Any]:
-    return _openai(error.detail, error.status, next(iter(error.errors), None), error.code)
+    code = _OPENAI_CODES.get(type(error), error.code)
+    return _openai(error.detail, openai_status(error), next(iter(error.errors), None), code)
+
+
+def openai_status(error: LLMAPIError) -> int:
+    """OpenAI's API has no 422: its clients know a wrong field as 400."""
+    return 400 if isinstance(error, InvalidRequest) else error.status
 
 
 def store_unavailable(error: redis.RedisError) -> StoreUnavailable:

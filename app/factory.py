@@ -8,6 +8,7 @@ from app import auth, error_handlers, openapi
 from app.contract.config import Config, ServerConfig
 from app.contract.errors import ConfigError
 from app.contract.job_store import JobStore
+from app.contract.questions import Questions
 from app.contract.queues import Queues, make_celery
 from app.contract.reaper import Reaper
 from app.contract.redis_client import connect
@@ -63,5 +64,6 @@ def _services(config: Config) -> Services:
         reaper=Reaper(
             connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
         ),
+        questions=Questions(watch.client(), config.model_name),
         started_at=time.time(),
     )

@@ -14,7 +14,6 @@ from app.error_handlers import OPENAI_PREFIX
 from app.json_answer import JSON, PROBLEM, write_json
 from app.request_parser import RequestParser
 from app.schemas.problem import OpenAIErrorSchema, ProblemSchema
-from app.schemas.sampling import CONTRADICTIONS, SamplingSchema
 
 TITLE, VERSION = "LLM API", "0.1.0"
 OPENAPI_VERSION = "3.1.0"
@@ -32,6 +31,10 @@ _MEANINGS = {
     500: "The engine or the service failed.",
     503: "No worker, a full queue, Redis is away, or the server stops (`Location`: its job goes on); try again.",
     504: "The job has not ended in time.",
+}
+_OPENAI_MEANINGS = {
+    400: "The body is not JSON, or a field is wrong; `param` says which.",
+    404: "There is no such model here.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -99,8 +102,9 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
             responses = {**answers, **{status: f"{_kind(rule)}{status}" for status in problems}}
             documented = self.doc(responses=responses, operationId=view.__name__)(view)
             for schema, location in ((body, "json"), (query, "query")):
-                if schema is not None:
-                    documented = self.arguments(schema(), location=location)(documented)  # one for all: making is slow
+                if schema is not None:  # one for all requests: making it is slow
+                    status = 400 if rule.startswith(OPENAI_PREFIX) else 422
+                    documented = self.arguments(schema(), location=location, error_status_code=status)(documented)
             self.add_url_rule(rule, view.__name__, documented, methods=[method], parameters=list(parameters))
             return view
 
@@ -121,15 +125,17 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
     def _register_responses(self) -> None:
         for status, description in _MEANINGS.items():
             for kind, content in _BODIES.items():
-                documented = answer(description, content, _HEADERS.get(status))
+                meaning = _OPENAI_MEANINGS.get(status, description) if kind == "OpenAIError" else description
+                documented = answer(meaning, content, _HEADERS.get(status))
                 self.spec.components.response(f"{kind}{status}", documented, lazy=True)
 
 
 class _Contradictions(BasePlugin):
-    """Adds to the schema of the sampling parameters what its fields cannot say."""
+    """Adds to a schema what its fields cannot say: its attribute `also`, JSON Schema."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any] | None:
-        return {"allOf": CONTRADICTIONS} if isinstance(kwargs.get("schema"), SamplingSchema) else None
+        found: dict[str, Any] | None = getattr(kwargs.get("schema"), "also", None)
+        return found
 
 
 class _Keys(BasePlugin):

@@ -7,6 +7,7 @@ from flask import Flask, current_app
 
 from app.contract.config import Config
 from app.contract.job_store import JobStore
+from app.contract.questions import Questions
 from app.contract.reaper import Reaper
 from app.contract.redis_client import RedisClient
 from app.queue_estimate import QueueEstimate
@@ -27,6 +28,7 @@ class Services:
     waiters: Waiters
     estimate: QueueEstimate
     reaper: Reaper
+    questions: Questions
     started_at: float
 
 

@@ -29,16 +29,22 @@ class ClientGone(Exception):
 
 
 class Waiter:
-    """One waiting request. The reader thread puts what it reads into `news`."""
+    """A request that waits for one job. The reader thread tells it what it reads.
 
-    __slots__ = ("_sockets", "is_admitted", "job_id", "news", "position")
+    news: where it is told, with its own name: those of one request may share it.
+    """
 
-    def __init__(self, job_id: str, position: str | None, sockets: ClientSockets) -> None:
+    __slots__ = ("is_admitted", "job_id", "news", "position", "sockets")
+
+    def __init__(self, job_id: str, position: str | None, sockets: ClientSockets, news: "News | None" = None) -> None:
         self.job_id = job_id
         self.is_admitted = False  # before that, it is no news that there is no record
         self.position = position  # id of the last event read; None: waits for the record's end, not for events
-        self.news: queue.SimpleQueue[Job | Event | Exception] = queue.SimpleQueue()
-        self._sockets = sockets
+        self.news: News = queue.SimpleQueue() if news is None else news
+        self.sockets = sockets
+
+    def tell(self, found: Job | Event | Exception) -> None:
+        self.news.put((self, found))
 
     def end(self, timeout_seconds: float, client_socket: socket.socket | None = None) -> Job | None:
         """The final job, or None when the time is over. Call it once the job is admitted.
@@ -46,7 +52,7 @@ class Waiter:
         Raises ClientGone, JobNotFound, ShuttingDown.
         """
         self.is_admitted = True
-        with self._sockets.watching(client_socket, lambda: self.news.put(ClientGone())):
+        with self.sockets.watching(client_socket, lambda: self.tell(ClientGone())):
             found = self._next(timeout_seconds)
         assert not isinstance(found, Event)
         return found
@@ -66,12 +72,15 @@ class Waiter:
 
     def _next(self, timeout_seconds: float) -> Job | Event | None:
         try:
-            found = self.news.get(timeout=timeout_seconds)
+            _, found = self.news.get(timeout=timeout_seconds)
         except queue.Empty:
             return None
         if isinstance(found, Exception):
             raise found
         return found
+
+
+News = queue.SimpleQueue[tuple[Waiter, Job | Event | Exception]]
 
 
 class Waiters:
@@ -87,7 +96,7 @@ class Waiters:
         self._lock = threading.Lock()
         self._reading = threading.Lock()  # a follower's position moves under it
         self.is_shut_down = False
-        self._sockets = ClientSockets()
+        self.sockets = ClientSockets()
         self._hints = Hints(redis_url, take=self._take, reread=self._read_all)
 
     def close(self) -> None:
@@ -100,7 +109,7 @@ class Waiters:
             self.is_shut_down = True
             waiting = self._everybody()
         for waiter in waiting:
-            waiter.news.put(_goes_on(waiter))
+            waiter.tell(_goes_on(waiter))
 
     @contextlib.contextmanager
     def expect(self, job_id: str, position: str | None = None) -> Iterator[Waiter]:
@@ -108,8 +117,18 @@ class Waiters:
 
         Raises TooManyWaiters, ShuttingDown.
         """
+        with self.place():
+            waiter = Waiter(job_id, position, self.sockets)
+            self.enter(waiter)
+            try:
+                yield waiter
+            finally:
+                self.leave(waiter)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Room for one request that waits, for as many jobs as it likes. Raises TooManyWaiters, ShuttingDown."""
         self._hints.start()
-        waiter = Waiter(job_id, position, self._sockets)
         with self._lock:
             if self.is_shut_down:
                 raise ShuttingDown(
@@ -121,11 +140,29 @@ class Waiters:
                     retry_after_seconds=5,
                 )
             self._count += 1
-            self._waiting.setdefault(job_id, set()).add(waiter)
         try:
-            yield waiter
+            yield
         finally:
-            self._leave(waiter)
+            with self._lock:
+                self._count -= 1
+
+    def enter(self, waiter: Waiter) -> None:
+        """From now on it is told what happens to its job; `leave` ends that."""
+        with self._lock:
+            self._waiting.setdefault(waiter.job_id, set()).add(waiter)
+            if self.is_shut_down:  # since it has its place
+                waiter.tell(_goes_on(waiter))
+
+    def leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            others = self._waiting[waiter.job_id]
+            others.discard(waiter)
+            if not others:
+                del self._waiting[waiter.job_id]
+
+    def read_now(self, waiter: Waiter) -> None:
+        """Tell it what has happened so far."""
+        self._read([waiter], self._redis)
 
     def wait(self, job_id: str, timeout_seconds: float, *, client_socket: socket.socket | None = None) -> Job | None:
         """The job once it is final, or None when `timeout_seconds` have passed.
@@ -141,16 +178,8 @@ class Waiters:
     ) -> Iterator[Event | None]:
         """The job's events after the event `after`; see `Waiter.events`. Raises what that and `expect` raise."""
         with self.expect(job_id, after) as waiter:
-            self._read([waiter], self._redis)
+            self.read_now(waiter)
             yield from waiter.events(heartbeat_seconds)
-
-    def _leave(self, waiter: Waiter) -> None:
-        with self._lock:
-            self._count -= 1
-            others = self._waiting[waiter.job_id]
-            others.discard(waiter)
-            if not others:
-                del self._waiting[waiter.job_id]
 
     def _take(self, hint: str, client: RedisClient) -> None:
         """A hint names jobs with news, or is the record of one that has ended: those who wait for it have it now."""
@@ -161,7 +190,7 @@ class Waiters:
         if job is not None:
             for waiter in waiters:
                 if waiter.position is None:
-                    waiter.news.put(job)
+                    waiter.tell(job)
             waiters = [waiter for waiter in waiters if waiter.position is not None]
         if waiters:
             self._read(waiters, client)
@@ -189,9 +218,9 @@ class Waiters:
             for (waiter, was_admitted), job in zip(ending, jobs, strict=True):
                 if job is None:
                     if was_admitted:
-                        waiter.news.put(JobNotFound("the job was deleted while it was waited for"))
+                        waiter.tell(JobNotFound("the job was deleted while it was waited for"))
                 elif job.status.is_final:
-                    waiter.news.put(job)
+                    waiter.tell(job)
         if len(ending) < len(waiters):
             self._read_events([waiter for waiter in waiters if waiter.position is not None], client)
 
@@ -201,7 +230,7 @@ class Waiters:
         jobs = self._store.read_many((waiter.job_id for waiter in admitted), client) if admitted else []
         for waiter, job in zip(admitted, jobs, strict=True):
             if job is None:
-                waiter.news.put(JobNotFound("the job was deleted while it was followed"))
+                waiter.tell(JobNotFound("the job was deleted while it was followed"))
 
     def _read_events(self, followers: list[Waiter], client: RedisClient) -> None:
         with self._reading:
@@ -209,7 +238,7 @@ class Waiters:
             for waiter, events in zip(followers, event_stream.read_many(client, positions), strict=True):
                 for event in events:
                     waiter.position = event.id
-                    waiter.news.put(event)
+                    waiter.tell(event)
 
 
 def _goes_on(waiter: Waiter) -> ShuttingDown:

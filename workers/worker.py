@@ -18,21 +18,22 @@ from app.contract import event_stream
 from app.contract.config import Config
 from app.contract.event_stream import Published
 from app.contract.job_store import Claim, JobStore
-from app.contract.jobs import JobRequest, Kind, Usage
+from app.contract.jobs import Kind, Usage
 from app.contract.redis_client import RedisClient
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
+from workers.answers import Answers
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Earlier, Sequence, job_error
 from workers.engines.base import Engine, Prompt
 from workers.leases import Leases
 from workers.publisher import Publisher
+from workers.quick import is_quick
 from workers.trials import Trials
 
 CLAIM_RETRY_SECONDS = 0.5
 HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out
 PREPARING_THREADS = 4
-QUICK_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Worker:
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
+        self._answers: Answers | None = None
 
     def announce_from_now(self) -> None:
         """Tell the registry that this worker exists, and keep telling it."""
@@ -106,6 +108,8 @@ class Worker:
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)
         self._embeddings.start()
+        self._answers = Answers(self._redis, self.info.model, engine)
+        self._answers.start()
         limits = engine.limits
         self.info = replace(
             self.info,
@@ -127,6 +131,8 @@ class Worker:
 
     def close(self) -> None:
         """Stop the loop and free the model. Call it when no job runs any more."""
+        if self._answers is not None:
+            self._answers.stop()
         if self._loop is not None:
             self._loop.stop()
         if self._engine is not None:
@@ -220,7 +226,7 @@ class Worker:
         self._publisher.open(claim, lambda: self._closed(claim.job_id), job.published)
         if claim.losses:
             self._trials.add(claim)
-        elif _is_quick(claim.request) and job.published is None:
+        elif is_quick(claim.request) and job.published is None:
             self._begin(job)
         else:
             self._threads.submit(self._begin, job)
@@ -291,9 +297,3 @@ def _until_redis_answers(ask: Callable[[], Answer]) -> Answer:
             return ask()
         except redis.RedisError:
             time.sleep(CLAIM_RETRY_SECONDS)
-
-
-def _is_quick(request: JobRequest) -> bool:
-    """Is the request prepared so fast that the consumer's thread may do it? Grammars can take a second."""
-    constrained = request.params.get("grammar") or request.params.get("json_schema")
-    return request.kind is Kind.EMBED or (len(request.prompt) <= QUICK_CHARACTERS and not constrained)

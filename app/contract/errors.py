@@ -5,6 +5,7 @@
     │   ├── MalformedRequest          400  not JSON, or no JSON object
     │   ├── Unauthorized              401
     │   ├── JobNotFound               404
+    │   ├── ModelNotFound             404
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
@@ -81,6 +82,10 @@ class Unauthorized(RequestError):
 
 class JobNotFound(RequestError):
     code, status, title = "job_not_found", 404, "Job not found"
+
+
+class ModelNotFound(RequestError):
+    code, status, title = "model_not_found", 404, "Model not found"
 
 
 class Conflict(RequestError):

@@ -1,6 +1,6 @@
 """What a job is: its request, its states and its outcome, as plain dataclasses that cross process borders as JSON."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -48,11 +48,29 @@ class OnDisconnect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A conversation. The worker makes a prompt of it, with its model's own chat template.
+
+    messages: as OpenAI's API has them, contents as texts. tools: functions that the model may call, as there.
+    variables: what else the template may read (`enable_thinking`, say).
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+Text = str | tuple[int, ...]
+"""A text, or the ids of its tokens in the model's vocabulary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
     """What a client asked for, after validation.
 
-    `prompt` belongs to `Kind.GENERATE`, `texts` to `Kind.EMBED`. `params` holds only what the client set, under the
-    canonical names of `app.contract.sampling`; the engine adds its family's defaults.
+    `Kind.GENERATE` has one of `chat`, `prompt_tokens` (ids, as they are) and `prompt`; `Kind.EMBED` has `texts`.
+    `params` holds only what the client set, under the canonical names of `app.contract.sampling`; the engine adds its
+    family's defaults.
 
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`.
@@ -60,7 +78,9 @@ class JobRequest:
 
     kind: Kind
     prompt: str = ""
-    texts: tuple[str, ...] = ()
+    prompt_tokens: tuple[int, ...] | None = None
+    chat: Chat | None = None
+    texts: tuple[Text, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
     priority: Priority = Priority.NORMAL
     timeout_seconds: float = 600.0
@@ -70,13 +90,19 @@ class JobRequest:
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
+        if self.chat is not None:
+            values["chat"] = asdict(self.chat)
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "JobRequest":
         data = dict(data)
         data["kind"], data["priority"] = Kind(data["kind"]), Priority(data["priority"])
-        data["texts"] = tuple(data["texts"])
+        data["texts"] = tuple(text if isinstance(text, str) else tuple(text) for text in data["texts"])
+        if "prompt_tokens" in data:
+            data["prompt_tokens"] = tuple(data["prompt_tokens"])
+        if "chat" in data:
+            data["chat"] = Chat(**data["chat"])
         return cls(**data)
 
 

@@ -17,6 +17,8 @@
 | `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
 | `llm:workers` | set | worker ids, cleaned by readers | - |
+| `llm:questions:<model>` | list | what any worker may answer, beside jobs (`questions`) | until taken, 30 s at most |
+| `llm:answer:<id>` | list | the answer to one question | until read, 30 s at most |
 | `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
 
 Channels: `llm:hints` carries comma-separated ids of jobs with news, or the whole record of a job that has ended, as a
@@ -84,3 +86,11 @@ def alive(model: str) -> str:
 
 def worker(worker_id: str) -> str:
     return f"{PREFIX}worker:{worker_id}"
+
+
+def questions(model: str) -> str:
+    return f"{PREFIX}questions:{model}"
+
+
+def answer(question_id: str) -> str:
+    return f"{PREFIX}answer:{question_id}"

@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 
 from app.openapi import Blueprint
-from app.routes import docs, embeddings, generate, health, job_events, jobs, models
+from app.routes import (
+    docs,
+    embeddings,
+    generate,
+    health,
+    job_events,
+    jobs,
+    models,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    tokenize,
+)
 
 BLUEPRINTS: Sequence[Blueprint] = (
     generate.blueprint,
@@ -11,6 +23,10 @@ BLUEPRINTS: Sequence[Blueprint] = (
     jobs.blueprint,
     job_events.blueprint,
     models.blueprint,
+    openai_chat.blueprint,
+    openai_completions.blueprint,
+    openai_embeddings.blueprint,
+    tokenize.blueprint,
     health.blueprint,
     docs.blueprint,
 )

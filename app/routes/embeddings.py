@@ -3,7 +3,7 @@
 from flask import Response
 
 from app import dispatch, idempotency
-from app.contract.jobs import JobRequest, Kind
+from app.contract.jobs import Kind
 from app.json_answer import JSON, json_answer
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
@@ -25,14 +25,6 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
 )
 def embeddings(body: EmbeddingsBody) -> Response:
     """Embed a text, or several in one go."""
-    job_request = JobRequest(
-        kind=Kind.EMBED,
-        texts=body.texts,
-        priority=body.priority,
-        timeout_seconds=dispatch.timeout_seconds(body),
-        expires_in_seconds=body.expires_in,
-        ttl_seconds=body.ttl,
-    )
-    job = dispatch.run(job_request, body.on_disconnect)
+    job = dispatch.run(dispatch.job_request(Kind.EMBED, body, texts=body.texts), body.on_disconnect)
     rows = (job.output.embeddings if job.output else None) or []
     return json_answer(rows[0] if isinstance(body.text, str) else rows)

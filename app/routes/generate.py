@@ -3,7 +3,7 @@
 from flask import Response, request
 
 from app import dispatch, idempotency, text_stream
-from app.contract.jobs import JobRequest, Kind
+from app.contract.jobs import Chat, JobRequest, Kind
 from app.json_answer import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.generate import GenerateBody, GenerateSchema
@@ -30,7 +30,7 @@ _TEXT = {"type": "string"}
     problems=_PROBLEMS,
 )
 def generate(body: GenerateBody) -> Response:
-    """Continue a prompt and wait for the text.
+    """Continue a prompt, or answer messages, and wait for the text.
 
     The job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key` came.
     """
@@ -61,7 +61,7 @@ def generate(body: GenerateBody) -> Response:
     problems=_PROBLEMS,
 )
 def agenerate(body: GenerateBody) -> Response:
-    """Continue a prompt without waiting for the whole text.
+    """Continue a prompt, or answer messages, without waiting for the whole text.
 
     A stream's job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key`
     came; without a stream the job goes on by itself.
@@ -73,16 +73,8 @@ def agenerate(body: GenerateBody) -> Response:
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
-    return JobRequest(
-        kind=Kind.GENERATE,
-        prompt=body.prompt,
-        params=body.params,
-        priority=body.priority,
-        timeout_seconds=dispatch.timeout_seconds(body),
-        expires_in_seconds=body.expires_in,
-        ttl_seconds=body.ttl,
-        stream=stream,
-    )
+    chat = None if body.messages is None else Chat(messages=body.messages)
+    return dispatch.job_request(Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream)
 
 
 def _wants(media_type: str) -> bool:

@@ -1,17 +1,21 @@
 """`/v1/models`: what is served here, in OpenAI's shape, and how its loading goes."""
 
+from typing import Any
+
 from flask import Response
 
 from app.contract.worker_registry import WorkerInfo, WorkerState, read_workers
 from app.json_answer import json_answer
+from app.openai.envelope import check_model
 from app.openapi import Blueprint, answer
-from app.schemas.models import ABSENT, ModelListSchema
+from app.schemas.models import ABSENT, ModelListSchema, ModelSchema
 from app.services import services
 
 blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
 
 _PREFERENCE = [WorkerState.READY, WorkerState.LOADING, WorkerState.DRAINING, WorkerState.FAILED]
-_SCHEMA = ModelListSchema()
+_LIST = ModelListSchema()
+_MODEL = ModelSchema()
 
 
 @blueprint.endpoint(
@@ -19,9 +23,26 @@ _SCHEMA = ModelListSchema()
 )
 def list_models() -> Response:
     """The model served here; `state`, `detail` and `progress` tell how far its workers are."""
+    return json_answer(_LIST.dump({"object": "list", "data": [_model()]}))
+
+
+@blueprint.endpoint(
+    "GET",
+    "/v1/models/<path:model_id>",
+    parameters=[{"in": "path", "name": "model_id", "schema": {"type": "string"}}],
+    answers={200: answer("The model.", ModelSchema)},
+    problems=(404, 503),
+)
+def read_model(model_id: str) -> Response:
+    """One model by its name: the one that is served here."""
+    check_model(model_id, services().config.model_name)
+    return json_answer(_MODEL.dump(_model()))
+
+
+def _model() -> dict[str, Any]:
     config = services().config
     best = best_worker(workers_of(config.model_name))
-    model = {
+    return {
         "id": config.model_name,
         "object": "model",
         "created": int(services().started_at),
@@ -32,7 +53,6 @@ def list_models() -> Response:
         "progress": best.progress if best else None,
         "context_tokens": (best.context_tokens or None) if best else None,
     }
-    return json_answer(_SCHEMA.dump({"object": "list", "data": [model]}))
 
 
 def workers_of(model: str) -> list[WorkerInfo]:

@@ -1,18 +1,23 @@
 """The body of `/generate` and `/agenerate`."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from marshmallow import EXCLUDE, fields, post_load, validate
+from marshmallow import EXCLUDE, fields, post_load, pre_load, validate
 
 from app.schemas.job_options import JobOptions, JobOptionsSchema, given
 from app.schemas.json_fields import Flag, Text
+from app.schemas.openai.chat import MAX_MESSAGES
+from app.schemas.openai.messages import MessageSchema
 from app.schemas.sampling import SamplingSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateBody(JobOptions):
-    prompt: str
+    """Either `messages` or a `prompt`."""
+
+    prompt: str = ""
+    messages: list[dict[str, Any]] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     details: bool = False
     stream: bool = False
@@ -20,12 +25,22 @@ class GenerateBody(JobOptions):
 
 class GenerateSchema(JobOptionsSchema):
     class Meta:
-        unknown = EXCLUDE  # llm-api-python sends `messages` and more beside the prompt
+        unknown = EXCLUDE  # llm-api-python sends more beside the prompt
+
+    also: ClassVar = {"anyOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
 
     prompt = Text(
-        required=True,
+        error_messages={"null": "Send a prompt, or messages."},
         validate=validate.Length(min=1, error="Must not be empty."),
         metadata={"description": "The text to continue, as it is: no chat template is applied."},
+    )
+    messages = fields.List(
+        fields.Nested(MessageSchema),
+        validate=validate.Length(min=1, max=MAX_MESSAGES),
+        metadata={
+            "description": "A conversation instead of a prompt, rendered with the model's own chat template. "
+            "Ignored beside a prompt, which `llm-api-python` sends too."
+        },
     )
     params = fields.Nested(
         SamplingSchema(partial=True),  # partial: fields that are not there cost nothing
@@ -34,6 +49,13 @@ class GenerateSchema(JobOptionsSchema):
     )
     details = Flag(allow_none=True, metadata={"description": "/generate: answer with the job object."})
     stream = Flag(allow_none=True, metadata={"description": "/agenerate: answer with server-sent events."})
+
+    @pre_load
+    def _one_of_both(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """A prompt goes first; without messages it is the prompt that is missing."""
+        if data.get("prompt") is not None or data.get("messages") is None:
+            return {"prompt": None} | {name: value for name, value in data.items() if name != "messages"}
+        return {name: value for name, value in data.items() if name != "prompt"}
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> GenerateBody:

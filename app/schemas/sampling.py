@@ -5,7 +5,7 @@ null means "not given". What comes out holds canonical names only, and only what
 
 import copy
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
@@ -123,29 +123,39 @@ CONTRADICTIONS: list[dict[str, Any]] = [
 """What marshmallow's fields cannot say, as JSON Schema for the documentation; `_refuse_contradictions` enforces it."""
 
 
-class _Params(StrictSchema):
-    do_sample = Flag(
+def canonical_params(data: dict[str, Any]) -> dict[str, Any]:
+    """What the client has set, under canonical names. Raises ValidationError where names exclude each other."""
+    given = {name: value for name, value in data.items() if value is not None}
+    _refuse_contradictions(given)
+    params = {ALIASES.get(name, name): value for name, value in given.items()}
+    if params.get("do_sample") is False:
+        del params["do_sample"]
+        params["temperature"] = 0.0
+    if isinstance(params.get("stop"), str):
+        params["stop"] = [params["stop"]]
+    if given.get("n_probs") == 0:  # llama-server's way to say: no logprobs
+        del params["logprobs"]
+    return params
+
+
+SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
+    "do_sample": Flag(
         allow_none=True, metadata={"description": "false = greedy: temperature 0; true: drawn (transformers)."}
-    )
+    ),
+    **_VOCABULARY,
+    **{alias: _alias(alias, canonical) for alias, canonical in ALIASES.items()},
+}
+
+
+class _Params(StrictSchema):
+    also: ClassVar = {"allOf": CONTRADICTIONS}
 
     @post_load
     def _canonical(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        given = {name: value for name, value in data.items() if value is not None}
-        _refuse_contradictions(given)
-        params = {ALIASES.get(name, name): value for name, value in given.items()}
-        if params.get("do_sample") is False:
-            del params["do_sample"]
-            params["temperature"] = 0.0
-        if isinstance(params.get("stop"), str):
-            params["stop"] = [params["stop"]]
-        if given.get("n_probs") == 0:  # llama-server's way to say: no logprobs
-            del params["logprobs"]
-        return params
+        return canonical_params(data)
 
 
-_ALIASED = {alias: _alias(alias, canonical) for alias, canonical in ALIASES.items()}
-_FIELDS = _VOCABULARY | _ALIASED | TRANSFORMERS_PARAMS
-SamplingSchema = _Params.from_dict(_FIELDS, name="SamplingSchema")
+SamplingSchema = _Params.from_dict(SAMPLING_FIELDS | TRANSFORMERS_PARAMS, name="SamplingSchema")
 
 
 def _refuse_contradictions(given: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import redis
 from app.contract import keys
 from app.contract.job_record import RECORD_FIELDS, outcome_fields
 from app.contract.job_store import Claim, JobStore
-from app.contract.jobs import FinishReason, JobError, Metrics, Output, Priority, Status, Usage
+from app.contract.jobs import FinishReason, JobError, Metrics, Output, Priority, Status, TokenLogprob, Usage
 from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import connect, script
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce
@@ -29,21 +29,29 @@ class Turn:
     claim: Claim
     worker: "ScriptedWorker"
     _texts: list[str] = field(default_factory=list)
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
 
     @property
     def request(self) -> Any:
         return self.claim.request
 
-    def delta(self, text: str) -> None:
+    def delta(self, text: str, logprob: TokenLogprob | None = None) -> None:
         before = len(self._texts)
         self._texts.append(text)
-        self._publish(json.dumps({"text": text}), json.dumps([before]), before, before + 1, "", [])
+        data: dict[str, Any] = {"text": text}
+        if logprob is not None:
+            self._logprobs.append(logprob)
+            data["logprobs"] = [asdict(logprob)]
+        self._publish(json.dumps(data), json.dumps([before]), before, before + 1, "", [])
 
-    def succeed(self, *, embeddings: list[list[float]] | None = None) -> None:
-        text = "".join(self._texts)
-        self._end(
-            Status.SUCCEEDED, Output(text=text, finish_reason=FinishReason.STOP, embeddings=embeddings), error=None
+    def succeed(self, *, embeddings: list[list[float]] | None = None, reason: FinishReason = FinishReason.STOP) -> None:
+        output = Output(
+            text="".join(self._texts),
+            finish_reason=reason,
+            logprobs=self._logprobs or None,
+            embeddings=embeddings,
         )
+        self._end(Status.SUCCEEDED, output, error=None)
 
     def fail(self, code: str, message: str, errors: dict[str, list[str]] | None = None) -> None:
         self._end(Status.FAILED, None, JobError(code=code, message=message, errors=errors or {}))
@@ -57,10 +65,14 @@ class Turn:
         self._end(Status.CANCELED, Output(text="".join(self._texts), finish_reason=FinishReason.CANCELED), None)
 
     def _end(self, status: Status, output: Output | None, error: JobError | None) -> None:
-        usage = Usage(prompt_tokens=3, completion_tokens=len(self._texts))
+        usage = Usage(prompt_tokens=3, completion_tokens=len(self._texts), cached_tokens=2)
         metrics = Metrics(queue_seconds=self.claim.queue_seconds)
         fields = outcome_fields(status, output=output, usage=usage, metrics=metrics, error=error)
-        end = {"status": status} | ({"error": asdict(error)} if error else {})
+        end: dict[str, Any] = {"status": status, "usage": asdict(usage)}
+        if error is not None:
+            end["error"] = asdict(error)
+        if output is not None:
+            end["finish_reason"] = output.finish_reason
         self._publish("", "[]", 0, 0, json.dumps(end), [part for pair in fields.items() for part in pair])
 
     def _publish(self, delta: str, tokens: str, before: int, after: int, end: str, fields: list[str]) -> None:

@@ -151,3 +151,24 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> No
         (line,) = [line for line in stack.log("worker").splitlines() if line.startswith("worker:")]
     assert "could not be loaded" in line
     assert "Traceback" not in stack.log("worker")
+
+
+def test_a_conversation_is_rendered_with_the_tokenizers_own_template(http: httpx.Client) -> None:
+    messages = [{"role": "user", "content": "Say hello."}]
+    tokens = http.post("/tokenize", json={"messages": messages}).json()
+    assert http.post("/detokenize", json={"tokens": tokens["tokens"]}).json()["text"].startswith("<|im_start|>")
+    chat = {"messages": messages, "max_tokens": 8, "temperature": 0}
+    answer = http.post("/v1/chat/completions", json=chat)
+    assert answer.status_code == 200, answer.text
+    said = answer.json()
+    assert said["choices"][0]["message"]["content"]
+    assert said["usage"]["prompt_tokens"] == len(tokens["tokens"])
+
+
+def test_tokens_may_stand_for_texts(http: httpx.Client) -> None:
+    tokens = http.post("/tokenize", json={"text": CAPITAL}).json()["tokens"]
+    body = {"max_tokens": 4, "temperature": 0}
+    by_text, by_tokens = (
+        http.post("/v1/completions", json={"prompt": prompt, **body}).json() for prompt in (CAPITAL, tokens)
+    )
+    assert by_text["choices"][0]["text"] == by_tokens["choices"][0]["text"]

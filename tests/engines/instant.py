@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.contract.config import Config
-from app.contract.jobs import JobRequest
+from app.contract.errors import InvalidRequest
+from app.contract.jobs import Chat, JobRequest, Text
 from app.contract.sampling import SamplingParams
 from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
 
@@ -27,5 +28,13 @@ class Instant(Engine):
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         return [Sampled(token=2, piece=b" done") for chunk in chunks if chunk.samples]
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        if not isinstance(text, str):
+            raise InvalidRequest("this engine has no template", errors={"messages": ["this engine has no template"]})
+        return [*([0] if add_special else []), *map(ord, text)]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return "".join(chr(token % 128) for token in tokens)
+
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         return [([1.0, 0.0], 1) for _ in texts]

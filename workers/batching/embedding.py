@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from app.contract.jobs import Text
 from workers.engines.base import Engine
 
 Vectors = list[list[float]]
@@ -14,7 +15,7 @@ MAX_TEXTS_PER_CALL = 256
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    texts: Sequence[str]
+    texts: Sequence[Text]
     on_done: OnDone
 
 
@@ -28,7 +29,7 @@ class EmbeddingLoop:
     def start(self) -> None:
         threading.Thread(target=self._run, name="embedding-loop", daemon=True).start()
 
-    def submit(self, texts: Sequence[str], on_done: OnDone) -> None:
+    def submit(self, texts: Sequence[Text], on_done: OnDone) -> None:
         self._requests.put(_Request(texts, on_done))
 
     def _run(self) -> None:

@@ -131,6 +131,8 @@ class Sequence:
         if not self._echoed:
             self._echoed = True
             update.text = self.prompt.echo_text
+        if self._max_tokens <= 0:  # only the prompt's own logprobs were asked for
+            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH))
         if sampled.ends:
             update.text += self._finish()
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))

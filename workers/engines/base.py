@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from app.contract.config import Config
-from app.contract.jobs import FinishReason, JobRequest, TokenLogprob
+from app.contract.errors import UnsupportedParameter
+from app.contract.jobs import Chat, FinishReason, JobRequest, Text, TokenLogprob
 from app.contract.sampling import SamplingParams
 
 ReportProgress = Callable[[str, float | None], None]
@@ -159,12 +160,21 @@ class Engine(ABC):
         """Cache cells held by sequences, summed over slots; 0 when nothing runs."""
         return 0
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        """The tokens of a text, or of a chat as the model's template renders it. Called from any thread.
+
+        add_special: with the tokens that the model wants around a prompt. Raises `InvalidRequest`.
+        """
+        raise UnsupportedParameter("this model shows no tokens")
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones by name. Called from any thread. Raises `InvalidRequest`."""
+        raise UnsupportedParameter("this model shows no tokens")
+
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """For each text its L2-normalised vector and the number of its tokens. Raises `PromptTooLong`.
 
         Called from one thread, but not the loop's: it must not touch what `step` uses."""
-        from app.contract.errors import UnsupportedParameter
-
         raise UnsupportedParameter("this model has no embeddings")
 
     def close(self) -> None:  # noqa: B027 - optional hook

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from app.schemas.sampling import SamplingSchema
@@ -21,7 +22,7 @@ def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
 
 def test_every_route_is_documented(client: FlaskClient, document: dict[str, Any]) -> None:
     routes = {
-        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
         if not rule.rule.startswith(("/static", "/docs"))
@@ -86,3 +87,26 @@ def test_the_references_script_reads_this_document(client: FlaskClient) -> None:
 @pytest.mark.parametrize("name", ["swagger-editor.js", "..%2f__init__.py", "nothing"])
 def test_no_other_file_of_the_package_is_served(client: FlaskClient, name: str) -> None:
     assert client.get(f"/docs/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("message", "is_valid"),
+    [
+        ({"role": "user", "content": "Hi"}, True),
+        ({"role": "user", "content": None}, False),
+        ({"role": "assistant"}, False),
+        ({"role": "assistant", "refusal": "no"}, True),
+        ({"role": "user", "content": "Hi", "refusal": "no"}, False),
+        ({"role": "tool", "content": "Hi"}, False),
+        ({"role": "tool", "content": "Hi", "tool_call_id": "1"}, True),
+        ({"role": "user", "content": [{"type": "text", "text": "Hi"}]}, True),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, False),
+    ],
+)
+def test_messages_are_documented_as_they_are_read(
+    client: FlaskClient, document: dict[str, Any], message: dict[str, Any], is_valid: bool
+) -> None:
+    schema = {"$ref": "#/components/schemas/Message", "components": document["components"]}
+    assert Draft202012Validator(schema).is_valid(message) is is_valid
+    response = client.post("/generate", json={"messages": [message]})
+    assert response.status_code == (503 if is_valid else 422), "no worker lives here"

@@ -74,6 +74,32 @@ def test_fields_beside_prompt_and_params_are_tolerated(client: FlaskClient, work
     assert generate(client, **body).status_code == 200
 
 
+def test_messages_may_come_instead_of_a_prompt(client: FlaskClient, worker: ScriptedWorker) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    for path in ("/generate", "/agenerate"):
+        assert client.post(path, json={"messages": messages}).status_code in (200, 202)
+        while not worker.turns:
+            time.sleep(0.01)
+        request = worker.turns.pop().request
+        assert (request.chat.messages, request.prompt) == (messages, "")
+
+
+@pytest.mark.parametrize("messages", [[], "hi", [{"role": "robot"}], [{"role": "user", "content": "other"}]])
+def test_a_prompt_goes_before_messages_whatever_they_are(
+    client: FlaskClient, worker: ScriptedWorker, messages: Any
+) -> None:
+    assert generate(client, messages=messages).status_code == 200
+    assert (worker.turns[0].request.chat, worker.turns[0].request.prompt) == (None, "Say hello")
+
+
+@pytest.mark.parametrize(
+    ("messages", "field"), [([], "messages"), ([{"role": "user"}], "messages.0.content"), (None, "prompt")]
+)
+def test_messages_that_cannot_be_are_named(client: FlaskClient, messages: Any, field: str) -> None:
+    response = client.post("/generate", json={"messages": messages})
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
+
+
 def test_null_means_not_given(client: FlaskClient, worker: ScriptedWorker) -> None:
     names = ("params", "priority", "details", "stream", "on_disconnect", "timeout", "expires_in", "ttl")
     nothing: dict[str, Any] = dict.fromkeys(names)

@@ -10,6 +10,12 @@ from app.routes import job_events
 from tests.app.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.sse_reading import Received, parse, received
 
+END = {
+    "status": "succeeded",
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 2},
+    "finish_reason": "stop",
+}
+
 
 def submit(client: FlaskClient) -> str:
     path: str = client.post("/agenerate", json={"prompt": "Say hello"}).get_json()["urls"]["self"]
@@ -36,7 +42,7 @@ def test_the_events_of_a_job_that_has_ended_can_be_read_again(client: FlaskClien
         {"attempt": 1},
         {"text": "Hello"},
         {"text": " world"},
-        {"status": "succeeded"},
+        END,
     ]
 
 
@@ -77,7 +83,7 @@ def test_following_can_be_picked_up_where_it_broke_off(client: FlaskClient, work
     first.close()
     second = client.get(path, headers={"Last-Event-ID": str(seen.id)})
     more.set()
-    assert [event.json for event in one_by_one(second.iter_encoded())] == [{"text": "two"}, {"status": "succeeded"}]
+    assert [event.json for event in one_by_one(second.iter_encoded())] == [{"text": "two"}, END]
 
 
 def test_the_worker_is_told_that_somebody_follows(client: FlaskClient, worker: ScriptedWorker) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from app.contract.errors import PromptTooLong
+from app.contract.jobs import Text
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.embedding import EmbeddingLoop
 
@@ -18,7 +19,7 @@ class Embeds(ScriptedEngine):
         self.calls: list[list[str]] = []
         self.go = threading.Event()
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         self.calls.append(list(texts))
         assert self.go.wait(5)
         if "long" in texts:

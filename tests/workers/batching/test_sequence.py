@@ -61,6 +61,13 @@ def test_half_a_character_waits_for_its_other_half() -> None:
     assert sequence.advance(Sampled(token=2, piece="é".encode()[1:]), 1000).text == "é"
 
 
+def test_with_no_tokens_to_generate_only_the_prompt_is_told() -> None:
+    made = Prompt(tokens=[1], sampling=prompt("", max_tokens=0).sampling, echo_text="prompt")
+    update = seated(made).advance(Sampled(token=2, piece=b"x"), 1000)
+    assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH
+    assert (update.text, update.tokens) == ("prompt", [])
+
+
 def test_an_echoed_prompt_is_not_echoed_again() -> None:
     made = Prompt(tokens=[1], sampling=prompt("").sampling, echo_text="prompt ")
     assert say(seated(made, earlier("a", published="prompt a")), "b") == "b"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from app.contract.errors import InvalidRequest, PromptTooLong
+from app.contract.jobs import Text
 from workers.engines.huggingface.loading import LoadedModel
 from workers.engines.huggingface.vocabulary import Vocabulary
 
@@ -38,7 +39,7 @@ class Embedder:
         self._max_tokens = max_tokens
         self._pooling = pooling_of(loaded.source.folder)
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """As `Engine.embed` promises."""
         read = [self._read(index, text) for index, text in enumerate(texts)]
         vectors: dict[int, list[float]] = {}
@@ -47,9 +48,9 @@ class Embedder:
             vectors |= dict(zip(group, found.tolist(), strict=True))
         return [(vectors[index], len(tokens)) for index, tokens in enumerate(read)]
 
-    def _read(self, index: int, text: str) -> list[int]:
-        tokens = self._vocabulary.tokenize(text)
+    def _read(self, index: int, text: Text) -> list[int]:
         name = f"text.{index}"
+        tokens = self._vocabulary.tokenize(text) if isinstance(text, str) else self._vocabulary.checked(text, name)
         if not tokens:
             raise InvalidRequest("a text has no tokens", errors={name: ["write something this model can read"]})
         if len(tokens) > self._max_tokens:

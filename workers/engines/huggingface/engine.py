@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Generator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from app.contract.config import Config
 from app.contract.errors import UnsupportedParameter
-from app.contract.jobs import JobRequest, TokenLogprob
+from app.contract.jobs import Chat, JobRequest, Text, TokenLogprob
 from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+from workers.engines.chat_template import ChatTemplate
 from workers.engines.huggingface.alone import Soloist
 from workers.engines.huggingface.choosing import Choice, choose
 from workers.engines.huggingface.embeddings import Embedder
@@ -45,6 +46,7 @@ class HuggingfaceEngine(Engine):
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
         self._vocabulary = Vocabulary(self._loaded.tokenizer, size)
+        self._template = _chat_template(self._loaded.tokenizer)
         self._embedder: Embedder | None = None
         self._slots: SlotModel | None = None
         self._limits = self._prepare_slots(params, config.worker.slots)
@@ -112,7 +114,14 @@ class HuggingfaceEngine(Engine):
     def used_cells(self) -> int:
         return 0 if self._slots is None else self._slots.used_cells()
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        rendered = text if isinstance(text, str) else self._template.render(text)
+        return self._vocabulary.tokenize(rendered, add_special=add_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return self._vocabulary.detokenize(self._vocabulary.checked(tokens, "tokens"))
+
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = Embedder(self._loaded, self._vocabulary, self._limits.context_tokens)
         return self._embedder.embed(texts)
@@ -125,6 +134,7 @@ class HuggingfaceEngine(Engine):
         return PromptMaker(
             self._loaded,
             self._vocabulary,
+            self._template,
             self._limits.context_tokens,
             batched=self._slots is not None,
             seed=params.seed,
@@ -186,3 +196,13 @@ class HuggingfaceEngine(Engine):
 def _explains_prompt(chunk: Chunk) -> bool:
     sampling = chunk.prompt.sampling
     return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
+
+
+def _chat_template(tokenizer: Any) -> ChatTemplate:
+    """The tokenizer's own or the one of `model_params`, which it was given; some have a second one for tools."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    special = {name: str(getattr(tokenizer, name, None) or "") for name in names}
+    own = getattr(tokenizer, "chat_template", None)
+    if not isinstance(own, dict):
+        return ChatTemplate(own, special_tokens=special)
+    return ChatTemplate(own.get("default"), tool_source=own.get("tool_use"), special_tokens=special)

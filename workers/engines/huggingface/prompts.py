@@ -23,6 +23,7 @@ from app.contract.errors import InvalidRequest, UnsupportedParameter
 from app.contract.jobs import JobRequest
 from app.contract.sampling import SamplingParams
 from workers.engines.base import Prompt
+from workers.engines.chat_template import ChatTemplate
 from workers.engines.constraint import ConstraintCompiler
 from workers.engines.huggingface.arguments import DEFAULTS, generate_arguments
 from workers.engines.huggingface.loading import LoadedModel
@@ -55,6 +56,7 @@ class PromptMaker:
         self,
         loaded: LoadedModel,
         vocabulary: Vocabulary,
+        template: ChatTemplate,
         context_tokens: int,
         *,
         batched: bool,
@@ -63,6 +65,7 @@ class PromptMaker:
     ) -> None:
         self._loaded = loaded
         self._vocabulary = vocabulary
+        self._template = template
         self._context_tokens = context_tokens
         self._batched = batched
         self._trusts_remote_code = trusts_remote_code
@@ -75,23 +78,31 @@ class PromptMaker:
         sampling = SamplingParams.build(self._defaults, request.params)
         check_biased_tokens(sampling.logit_bias, self._vocabulary.size)
         arguments = generate_arguments(sampling, request.params, self._vocabulary.size)
-        tokens = self._tokens(request.prompt, sampling.suffix)
+        text, tokens = self._read(request, sampling)
         chosen = "max_tokens" in request.params
         most = tokens_to_generate(sampling, len(tokens), self._context_tokens, chosen=chosen)
         sampling = replace(sampling, max_tokens=most)
         arguments["max_new_tokens"] = most
         if sampling.min_length:
             arguments["min_new_tokens"] = min(sampling.min_length, most)
-        echo_text = request.prompt if sampling.echo else ""
+        echo_text = text if sampling.echo else ""
         state = self._state(sampling, arguments, tokens)
         exclusive = isinstance(state, AloneState)
         return Prompt(tokens=tokens, sampling=sampling, echo_text=echo_text, state=state, exclusive=exclusive)
 
-    def _tokens(self, text: str, suffix: str | None) -> list[int]:
-        tokens = self._vocabulary.tokenize(text) if suffix is None else infill_tokens(self._vocabulary, text, suffix)
+    def _read(self, request: JobRequest, sampling: SamplingParams) -> tuple[str, list[int]]:
+        """The prompt as text and as tokens."""
+        if request.prompt_tokens is not None:
+            tokens = self._vocabulary.checked(request.prompt_tokens, "prompt")
+            text = self._vocabulary.detokenize(tokens, special=False)
+        else:
+            text = request.prompt if request.chat is None else self._template.render(request.chat)
+            tokens = self._vocabulary.tokenize(text)
+        if sampling.suffix is not None:
+            tokens = infill_tokens(self._vocabulary, text, sampling.suffix)
         tokens = tokens or self._first_token()
-        check_fits(len(tokens), self._context_tokens)
-        return tokens
+        check_fits(len(tokens), self._context_tokens, "prompt" if request.chat is None else "messages")
+        return text, tokens
 
     def _first_token(self) -> list[int]:
         config = self._loaded.model.generation_config

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from workers.engines.lengths import checked_tokens
+
 _PROBE = "Hello, wörld! 123 \n\t  x = {'a': [1, 2]} 日本語"
 _BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _SPACE = "▁"  # SentencePiece writes a space so
@@ -50,13 +52,23 @@ class Vocabulary:
             return self._pieces[token].decode("utf-8", "replace")
         return self._decode([token])
 
+    def checked(self, tokens: Sequence[int], field: str) -> list[int]:
+        """Ids that came from outside. Raises InvalidRequest, naming the field, where there is no such token."""
+        return checked_tokens(tokens, self.size, field)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
+        """The text of tokens; special ones by name, or left out."""
+        with self._lock:
+            return str(
+                self.tokenizer.decode(tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
+            )
+
     def speller(self, prompt: Sequence[int]) -> "Speller":
         """Turns the tokens that follow `prompt` into pieces of text."""
         return _FixedSpeller(self._pieces) if self._pieces is not None else _ContextSpeller(self._decode, prompt)
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        with self._lock:
-            return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self.detokenize(tokens, special=False)
 
     def _fixed_pieces(self) -> list[bytes] | None:
         """The bytes of each token where they do not depend on its neighbours; None for other tokenizers."""

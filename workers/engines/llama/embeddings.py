@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.contract.errors import EngineFailed, InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.contract.jobs import Text
 from workers.engines.llama.batch import Batch
 from workers.engines.llama.context import context_settings
 from workers.engines.llama.library import library_log
@@ -56,7 +57,7 @@ class Embedder:
             raise EngineFailed(f"llama.cpp cannot make the embedding context ({library_log().last_errors()})")
         self._memory = llama_cpp.llama_get_memory(self._context)
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """As `Engine.embed` promises."""
         read = [self._read(index, text) for index, text in enumerate(texts)]
         vectors = [vector for group in self._groups(read) for vector in self._run(group)]
@@ -67,9 +68,9 @@ class Embedder:
             llama_cpp.llama_free(self._context)
             self._context = None
 
-    def _read(self, index: int, text: str) -> Tokens:
-        tokens = self._vocabulary.tokenize(text)
+    def _read(self, index: int, text: Text) -> Tokens:
         name = f"text.{index}"
+        tokens = self._vocabulary.tokenize(text) if isinstance(text, str) else self._vocabulary.checked(text, name)
         if not tokens:
             raise InvalidRequest("a text has no tokens", errors={name: ["write something this model can read"]})
         if len(tokens) > self._max_tokens:

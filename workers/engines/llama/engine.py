@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from app.contract.config import Config
 from app.contract.errors import ModelUnavailable, UnsupportedParameter
-from app.contract.jobs import JobRequest, TokenLogprob
+from app.contract.jobs import Chat, JobRequest, Text, TokenLogprob
 from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
 from workers.engines.cache_size import cells_per_slot, choose_slots
+from workers.engines.chat_template import ChatTemplate
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import Embedder
 from workers.engines.llama.logprobs import Row, token_logprob
@@ -39,7 +40,10 @@ class LlamaEngine(Engine):
         except BaseException:
             self._model.close()
             raise
-        self._prompts = PromptMaker(self._model.vocabulary, _defaults(params), self._limits.context_tokens)
+        self._template = _chat_template(self._model, params)
+        self._prompts = PromptMaker(
+            self._model.vocabulary, self._template, _defaults(params), self._limits.context_tokens
+        )
 
     @property
     def limits(self) -> Limits:
@@ -96,7 +100,15 @@ class LlamaEngine(Engine):
     def used_cells(self) -> int:
         return 0 if self._context is None else self._context.used_cells()
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[list[float], int]]:
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        rendered = text if isinstance(text, str) else self._template.render(text)
+        return self._model.vocabulary.tokenize(rendered, add_special=add_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        vocabulary = self._model.vocabulary
+        return vocabulary.detokenize(vocabulary.checked(tokens, "tokens"))
+
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = Embedder(self._model, self._params, self._limits.context_tokens)
         return self._embedder.embed(texts)
@@ -179,6 +191,17 @@ def _explains_prompt(chunk: Chunk) -> bool:
 
 def _defaults(params: ModelParams) -> dict[str, object]:
     return {**DEFAULTS, "repeat_last_n": params.last_n_tokens_size, "seed": params.seed}
+
+
+def _chat_template(model: Model, params: ModelParams) -> ChatTemplate:
+    """`model_params.chat_template`, else the model's own; some have a second one for tools."""
+    vocabulary = model.vocabulary
+    special = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos}
+    tokens = {name: "" if token is None else vocabulary.text(token) for name, token in special.items()}
+    if params.chat_template is not None:
+        return ChatTemplate(params.chat_template, special_tokens=tokens)
+    own = model.metadata("tokenizer.chat_template")
+    return ChatTemplate(own, tool_source=model.metadata("tokenizer.chat_template.tool_use"), special_tokens=tokens)
 
 
 def _gguf_file(path: Path) -> Path:

@@ -20,7 +20,7 @@ def token_logprob(row: Row, token: int, rivals: int, vocabulary: Vocabulary) -> 
 
     top: dict[str, float] = {}
     for rival in _likeliest(row, rivals):
-        # Parts of UTF-8 characters may look alike; the likeliest keeps the name.
+        # Two tokens may be the same text; the likeliest keeps the name.
         top.setdefault(vocabulary.text(rival), logprob(rival))
     return TokenLogprob(token=vocabulary.text(token), logprob=logprob(token), top=top)
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _MAGIC = b"GGUF"
 _F16_BYTES = 2
-_METADATA_BYTES = 256  # of one value; longer ones (chat templates) are not read here
+_METADATA_BYTES = 256  # enough for most values; chat templates are longer
 
 
 class Model:
@@ -36,8 +36,13 @@ class Model:
         self._refuse_encoder_decoder()
 
     def metadata(self, key: str) -> str | None:
-        buffer = ctypes.create_string_buffer(_METADATA_BYTES)
-        length = llama_cpp.llama_model_meta_val_str(self.pointer, key.encode(), buffer, _METADATA_BYTES)
+        size = _METADATA_BYTES
+        buffer = ctypes.create_string_buffer(size)
+        length = llama_cpp.llama_model_meta_val_str(self.pointer, key.encode(), buffer, size)
+        if length >= size:
+            size = length + 1
+            buffer = ctypes.create_string_buffer(size)
+            llama_cpp.llama_model_meta_val_str(self.pointer, key.encode(), buffer, size)
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.contract.errors import ConfigError
+from workers.engines.chat_template import configured_template
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class ModelParams:
     n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
     training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
     last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = as the model says.
+    chat_template: the Jinja source; None = the model's own.
     """
 
     n_ctx: int | None = None
@@ -39,6 +41,7 @@ class ModelParams:
     tensor_split: tuple[float, ...] = ()
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
+    chat_template: str | None = None
     verbose: bool = False
 
     @classmethod
@@ -110,6 +113,12 @@ def _path(key: str, value: Any) -> Path:
     return Path(value).expanduser()
 
 
+def _template(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(key, "a Jinja template, or the path of one", value)
+    return configured_template(value)
+
+
 _READERS = {
     "n_ctx": _natural,
     "n_gpu_layers": _integer,
@@ -123,5 +132,6 @@ _READERS = {
     "tensor_split": _numbers,
     "rope_freq_base": _number,
     "rope_freq_scale": _number,
+    "chat_template": _template,
     "verbose": _flag,
 }

@@ -9,6 +9,7 @@ from app.contract.errors import InvalidRequest, UnsupportedParameter
 from app.contract.jobs import JobRequest, TokenLogprob
 from app.contract.sampling import SamplingParams
 from workers.engines.base import Prompt
+from workers.engines.chat_template import ChatTemplate
 from workers.engines.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
 from workers.engines.lengths import check_biased_tokens, check_fits, tokens_to_generate
 from workers.engines.llama.samplers import Sampler
@@ -29,8 +30,11 @@ class SequenceState:
 class PromptMaker:
     """Args: defaults: laid under each request's `params`. context_tokens: cells of one slot."""
 
-    def __init__(self, vocabulary: Vocabulary, defaults: Mapping[str, Any], context_tokens: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, template: ChatTemplate, defaults: Mapping[str, Any], context_tokens: int
+    ) -> None:
         self._vocabulary = vocabulary
+        self._template = template
         self._defaults = dict(defaults)
         self._context_tokens = context_tokens
         self._compiler: ConstraintCompiler | None = None
@@ -41,19 +45,30 @@ class PromptMaker:
         sampling = SamplingParams.build(self._defaults, request.params)
         _refuse_extra(sampling)
         check_biased_tokens(sampling.logit_bias, self._vocabulary.size)
-        tokens = self._tokens(request.prompt, sampling.suffix)
+        text, tokens = self._read(request, sampling)
         chosen = "max_tokens" in request.params
         most = tokens_to_generate(sampling, len(tokens), self._context_tokens, chosen=chosen)
         sampling = replace(sampling, max_tokens=most)
         sampler = Sampler(sampling, self._vocabulary, self._constraint(sampling))
-        echo_text = request.prompt if sampling.echo else ""
+        echo_text = text if sampling.echo else ""
         return Prompt(tokens=tokens, sampling=sampling, echo_text=echo_text, state=SequenceState(sampler))
 
-    def _tokens(self, text: str, suffix: str | None) -> list[int]:
-        tokens = self._vocabulary.tokenize(text) if suffix is None else infill_tokens(self._vocabulary, text, suffix)
+    def _read(self, request: JobRequest, sampling: SamplingParams) -> tuple[str, list[int]]:
+        """The prompt as text and as tokens."""
+        if request.prompt_tokens is not None:
+            tokens = self._vocabulary.checked(request.prompt_tokens, "prompt")
+            text = self._vocabulary.detokenize(tokens, special=False) if sampling.echo or sampling.suffix else ""
+        else:
+            text = request.prompt if request.chat is None else self._template.render(request.chat)
+            tokens = self._vocabulary.tokenize(text)
+        if sampling.suffix is not None:
+            tokens = infill_tokens(self._vocabulary, text, sampling.suffix)
+        return text, self._fitting(tokens, "prompt" if request.chat is None else "messages")
+
+    def _fitting(self, tokens: list[int], field: str) -> list[int]:
         if not tokens:
             tokens = [self._first_token()]
-        check_fits(len(tokens), self._context_tokens)
+        check_fits(len(tokens), self._context_tokens, field)
         return tokens
 
     def _first_token(self) -> int:

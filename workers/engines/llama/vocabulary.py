@@ -1,13 +1,15 @@
 """Text to tokens and back, as one model's vocabulary has it. Read-only after construction, so any thread may use it."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
+from workers.engines.lengths import checked_tokens
 from workers.engines.llama.library import token_to_piece, vocab_is_eog
+from workers.engines.token_text import shown_token
 
 _NONE = -1  # llama.cpp's token id for "this vocabulary has none"
 _PIECE_BYTES = 512  # more than any token of a known vocabulary
@@ -50,8 +52,17 @@ class Vocabulary:
         return piece
 
     def text(self, token: int) -> str:
-        """The token as text to show, control tokens by name."""
-        return self._rendered(token, special=True).decode("utf-8", "replace")
+        """The token as text to show: control tokens by name, a part of a character as OpenAI writes it."""
+        return shown_token(self._rendered(token, special=True))
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
+        """The text of tokens; with `special`, control tokens by name."""
+        pieces = (self._rendered(token, special=True) if special else self.piece(token) for token in tokens)
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def checked(self, tokens: Sequence[int], field: str) -> list[int]:
+        """Ids that came from outside. Raises InvalidRequest, naming the field, where there is no such token."""
+        return checked_tokens(tokens, self.size, field)
 
     def _rendered(self, token: int, *, special: bool) -> bytes:
         size = _PIECE_BYTES

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.contract.errors import PromptTooLong
+from app.contract.errors import InvalidRequest, PromptTooLong
 from tests.workers.engines.llama.driver import GREEDY, complete
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.vocabulary import Vocabulary
@@ -52,3 +52,11 @@ def test_embedding_beside_a_running_decode_changes_neither(engine: LlamaEngine) 
     assert complete(engine, "Once upon a time", max_tokens=24, **GREEDY).text == expected_text
     thread.join()
     assert all(np.allclose(each, expected, atol=1e-4) for each in found)
+
+
+def test_token_ids_have_the_vector_of_their_text(engine: LlamaEngine, vocabulary: Vocabulary) -> None:
+    by_text, by_tokens = engine.embed([TEXTS[0], tuple(vocabulary.tokenize(TEXTS[0]))])
+    assert by_tokens[1] == by_text[1] and np.dot(by_tokens[0], by_text[0]) > 0.999
+    with pytest.raises(InvalidRequest, match="no token 49152") as caught:
+        engine.embed(["a", (1, 49152)])
+    assert list(caught.value.errors) == ["text.1"]

@@ -52,6 +52,8 @@ def test_null_is_the_default() -> None:
         ({"rope_freq_base": float("nan")}, "a number"),
         ({"tensor_split": 0.5}, "a list of numbers"),
         ({"lora_path": ""}, "the path of a file"),
+        ({"chat_template": 1}, "a Jinja template, or the path of one"),
+        ({"chat_template": "{% for %}"}, "no Jinja template"),
     ],
 )
 def test_a_wrong_value_names_the_key_and_what_was_expected(raw: dict[str, Any], hint: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from app.contract.errors import InvalidGrammar, InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.contract.jobs import Chat, JobRequest, Kind
 from tests.workers.engines.llama.driver import request
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.prompts import infill_tokens
@@ -33,6 +34,42 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(engine: L
         engine.prepare(request(" a" * 600))
     assert list(caught.value.errors) == ["prompt"]
     engine.prepare(request(" a" * 511))
+
+
+HELLO = Chat(messages=[{"role": "user", "content": "Hello"}])
+
+
+def test_a_chat_is_rendered_with_the_models_own_template(engine: LlamaEngine) -> None:
+    prompt = engine.prepare(JobRequest(kind=Kind.GENERATE, chat=HELLO, params={"echo": True}))
+    assert prompt.echo_text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+    assert "SmolLM" in prompt.echo_text  # its system message
+    assert prompt.tokens == engine.tokenize(prompt.echo_text, add_special=True)
+    assert prompt.tokens == engine.tokenize(HELLO, add_special=True)
+
+
+def test_a_chat_that_is_too_long_names_the_messages(engine: LlamaEngine) -> None:
+    chat = Chat(messages=[{"role": "user", "content": " a" * 600}])
+    with pytest.raises(PromptTooLong) as caught:
+        engine.prepare(JobRequest(kind=Kind.GENERATE, chat=chat))
+    assert list(caught.value.errors) == ["messages"]
+
+
+def test_token_ids_are_the_prompt_as_they_are(engine: LlamaEngine) -> None:
+    tokens = tuple(engine.tokenize("The sun", add_special=True))
+    prompt = engine.prepare(JobRequest(kind=Kind.GENERATE, prompt_tokens=tokens, params={"echo": True}))
+    assert (prompt.tokens, prompt.echo_text) == (list(tokens), "The sun")
+
+
+@pytest.mark.parametrize("token", [-1, 49152])
+def test_token_ids_that_are_none_are_refused(engine: LlamaEngine, token: int) -> None:
+    with pytest.raises(InvalidRequest, match="no token") as caught:
+        engine.prepare(JobRequest(kind=Kind.GENERATE, prompt_tokens=(1, token)))
+    assert list(caught.value.errors) == ["prompt"]
+
+
+def test_tokens_become_text_with_control_tokens_by_name(engine: LlamaEngine) -> None:
+    text = "<|im_start|>user\nGrüße 日本"
+    assert engine.detokenize(engine.tokenize(text, add_special=False)) == text
 
 
 @pytest.mark.parametrize(

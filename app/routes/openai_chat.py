@@ -1,0 +1,59 @@
+"""`/v1/chat/completions`: OpenAI's chat."""
+
+from flask import Response
+
+from app import dispatch, idempotency
+from app.contract.jobs import Job, Kind
+from app.json_answer import EVENT_STREAM, JSON, json_answer
+from app.openai import chat, choices, stream
+from app.openai.envelope import Envelope, check_model, usage_of
+from app.openai.field_names import fields_called
+from app.openapi import LOCATION, Blueprint, answer
+from app.schemas.openai.answers import ChatCompletionSchema
+from app.schemas.openai.chat import ChatBody, ChatSchema
+from app.services import services
+
+blueprint = Blueprint("openai_chat", __name__, description="OpenAI's API: chat.")
+
+
+@blueprint.endpoint(
+    "POST",
+    "/v1/chat/completions",
+    body=ChatSchema,
+    parameters=[idempotency.PARAMETER],
+    answers={
+        200: answer(
+            "The answer; with `stream: true` its chunks as server-sent events, the last one `[DONE]`.",
+            {JSON: ChatCompletionSchema, EVENT_STREAM: None},
+            LOCATION,
+        )
+    },
+    problems=(400, 404, 409, 413, 500, 503, 504),
+)
+def chat_completions(body: ChatBody) -> Response:
+    """Answer a conversation, whose prompt is made with the model's own chat template.
+
+    Each of `n` choices is a job; they are canceled when the client leaves, unless `on_disconnect` says `continue` or an
+    `Idempotency-Key` came.
+    """
+    config = services().config
+    check_model(body.model, config.model_name)
+    request = dispatch.job_request(Kind.GENERATE, body, stream=body.stream)
+    requests = choices.copies(chat.with_chat(request, body), body.n)
+    with fields_called(chat.field_names(body)):
+        if body.stream:
+            return stream.respond(
+                requests,
+                body.on_disconnect,
+                write=lambda index, job: chat.ChatWriter(index, job, body),
+                envelope=lambda first: Envelope.of(chat.CHUNK_OBJECT, chat.PREFIX, first, config),
+                prompts=1,
+                tells_usage=body.include_usage,
+            )
+        jobs = choices.run(requests, body.on_disconnect)
+    envelope = Envelope.of(chat.OBJECT, chat.PREFIX, jobs[0], config)
+    return json_answer(envelope.hold(_choices(jobs, body), usage=usage_of(jobs)))
+
+
+def _choices(jobs: list[Job], body: ChatBody) -> list[chat.Choice]:
+    return [chat.message_choice(index, job, body) for index, job in enumerate(jobs)]
