@@ -41,9 +41,8 @@ class Farewell:
         return not self._worker.alive or os.getppid() != self._worker.ppid
 
     def _look_until(self, condition: Callable[[], bool]) -> None:
-        time.sleep(
-            LOOK_SECONDS
-        )  # even if it is met: gunicorn's loop may be between its look at `alive` and what follows
+        """At the earliest after one look: gunicorn's loop may be between its look at `alive` and what follows."""
+        time.sleep(LOOK_SECONDS)
         while not (self.at_once or condition()):
             time.sleep(LOOK_SECONDS)
 

@@ -31,6 +31,7 @@ from workers.engines.huggingface.plan import Plan, check_mode, plan, runs_alone,
 from workers.engines.huggingface.processors import FollowGrammar, common_processors
 from workers.engines.huggingface.states import AloneState, RowState
 from workers.engines.huggingface.vocabulary import Vocabulary
+from workers.engines.infill import infill_tokens
 from workers.engines.lengths import check_biased_tokens, check_fits, tokens_to_generate
 
 _STREAMING = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.ASSISTED_GENERATION)
@@ -173,19 +174,6 @@ class PromptMaker:
             raise UnsupportedParameter("grammars need a fast tokenizer with an end token, which this model has not")
         size = max(self._vocabulary.size, len(tokenizer))
         return ConstraintCompiler(llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=ends))
-
-
-def infill_tokens(vocabulary: Vocabulary, text: str, suffix: str) -> list[int]:
-    """Prefix, suffix, then the place to fill."""
-    if vocabulary.infill is None:
-        raise UnsupportedParameter(
-            "this model cannot fill in between a prompt and a suffix: leave suffix out or use a model trained for it",
-            errors={"params.suffix": ["this model has no infill tokens"]},
-        )
-    prefix_token, suffix_token, middle_token = vocabulary.infill
-    before = vocabulary.tokenize(text, add_special=False)
-    after = vocabulary.tokenize(suffix, add_special=False)
-    return [prefix_token, *before, suffix_token, *after, middle_token]
 
 
 def _model_defaults(model: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from app.contract.sampling import SamplingParams
 from workers.engines.base import Prompt
 from workers.engines.chat_template import ChatTemplate
 from workers.engines.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
+from workers.engines.infill import infill_tokens
 from workers.engines.lengths import check_biased_tokens, check_fits, tokens_to_generate
 from workers.engines.llama.samplers import Sampler
 from workers.engines.llama.vocabulary import Vocabulary
@@ -92,20 +93,6 @@ def _compiler_of(vocabulary: Vocabulary) -> ConstraintCompiler:
     return ConstraintCompiler(
         tokenizer_of_pieces(pieces, control_tokens=control_tokens, end_tokens=vocabulary.end_tokens)
     )
-
-
-def infill_tokens(vocabulary: Vocabulary, text: str, suffix: str) -> list[int]:
-    """Prefix, suffix, then the place to fill (the order llama.cpp's server uses)."""
-    if vocabulary.infill is None:
-        raise UnsupportedParameter(
-            "this model cannot fill in between a prompt and a suffix: leave suffix out or use a model trained for it",
-            errors={"params.suffix": ["this model has no infill tokens"]},
-        )
-    prefix_token, suffix_token, middle_token = vocabulary.infill
-    before = vocabulary.tokenize(text, add_special=False)
-    after = vocabulary.tokenize(suffix, add_special=False)
-    start = vocabulary.tokenize("")  # BOS, where the model wants one
-    return [*start, prefix_token, *before, suffix_token, *after, middle_token]
 
 
 def _refuse_extra(sampling: SamplingParams) -> None:

@@ -8,18 +8,9 @@ import pytest
 
 from tests.workers.engines.huggingface.conftest import engine_of
 from tests.workers.engines.huggingface.driver import complete, request, serving
+from tests.workers.engines.llama.test_constrained import PERSON
 from workers.engines.huggingface.engine import HuggingfaceEngine
 
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 12},
-        "age": {"type": "integer", "minimum": 0, "maximum": 150},
-        "tags": {"type": "array", "items": {"enum": ["a", "b", "é"]}, "maxItems": 3},
-    },
-    "required": ["name", "age", "tags"],
-    "additionalProperties": False,
-}
 DATE = 'root ::= [0-9]{4} "-" [0-9]{2} "-" [0-9]{2}'
 
 

@@ -1,8 +1,7 @@
 """What a request becomes, and what is refused before it costs the worker anything."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -10,7 +9,6 @@ from app.contract.errors import InvalidGrammar, InvalidRequest, PromptTooLong, U
 from app.contract.jobs import Chat, JobRequest, Kind
 from tests.workers.engines.llama.driver import request
 from workers.engines.llama.engine import LlamaEngine
-from workers.engines.llama.prompts import infill_tokens
 from workers.engines.llama.vocabulary import Vocabulary
 
 
@@ -105,14 +103,6 @@ def test_a_request_that_cannot_run_is_refused_by_the_name_of_its_field(
     with pytest.raises(error) as caught:
         engine.prepare(request("a b c", **params))
     assert list(caught.value.errors) == [field] and caught.value.status == 422
-
-
-def test_a_suffix_goes_in_with_the_models_infill_tokens() -> None:
-    def tokenize(text: str, *, add_special: bool = True) -> list[int]:
-        return [1, *text.encode()] if add_special else list(text.encode())
-
-    vocabulary = cast(Vocabulary, SimpleNamespace(infill=(1001, 1002, 1003), tokenize=tokenize))
-    assert infill_tokens(vocabulary, "AB", "C") == [1, 1001, 65, 66, 1002, 67, 1003]
 
 
 def test_many_threads_prepare_at_once(engine: LlamaEngine) -> None:
