@@ -120,7 +120,7 @@ class Publisher:
         """Write what is known of the jobs that have not ended, and put them back into the queue. Returns at once."""
 
         def leave() -> None:
-            for page in self._pages.values():
+            for page in list(self._pages.values()):  # another thread may open one meanwhile
                 page.leaves = page.end is None
 
         self._inbox.put(leave)
