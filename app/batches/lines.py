@@ -16,13 +16,14 @@ from app.contract.errors import BodyTooLarge, LLMAPIError
 from app.contract.jobs import Job, JobRequest, Priority
 from app.error_handlers import openai_error, openai_status
 from app.json_answer import write_json
-from app.openai import chat, completions, embeddings
+from app.openai import chat, completions, embeddings, responses
 from app.openai.field_names import fields_called
 from app.openai.plan import Plan
 from app.request_parser import invalid_request
 from app.schemas.openai.chat import ChatSchema
 from app.schemas.openai.completions import CompletionSchema
 from app.schemas.openai.embeddings import EmbeddingSchema
+from app.schemas.openai.responses import ResponseSchema
 
 _ENDINGS = {
     "cancelled": ("batch_cancelled", "this request was not answered before its batch was cancelled"),
@@ -32,6 +33,7 @@ ENDPOINTS: Mapping[str, tuple[Schema, Callable[[Any, Config], Plan]]] = {
     "/v1/chat/completions": (ChatSchema(), chat.plan),
     "/v1/completions": (CompletionSchema(), completions.plan),
     "/v1/embeddings": (EmbeddingSchema(), embeddings.plan),
+    "/v1/responses": (ResponseSchema(), responses.plan),
 }
 
 logger = logging.getLogger(__name__)
@@ -128,8 +130,9 @@ def _plan(value: Mapping[str, Any], size: int, endpoint: str, config: Config) ->
         body = schema.load(value["body"])
     except ValidationError as error:
         raise invalid_request(error.messages_dict) from None
-    if getattr(body, "stream", False):
-        raise invalid_request({"stream": ["Not in a batch: the answer comes in a file. Leave it out."]})
+    for name in ("stream", "background"):
+        if getattr(body, name, False):
+            raise invalid_request({name: ["Not in a batch: the answer comes in a file. Leave it out."]})
     return plan(body, config)
 
 

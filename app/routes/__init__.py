@@ -16,6 +16,7 @@ from app.routes import (
     openai_completions,
     openai_embeddings,
     openai_files,
+    openai_responses,
     tokenize,
 )
 
@@ -28,6 +29,7 @@ BLUEPRINTS: Sequence[Blueprint] = (
     openai_chat.blueprint,
     openai_completions.blueprint,
     openai_embeddings.blueprint,
+    openai_responses.blueprint,
     openai_files.blueprint,
     openai_batches.blueprint,
     tokenize.blueprint,
