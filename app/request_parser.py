@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from flask import Request
 from marshmallow import Schema, ValidationError
@@ -23,10 +23,10 @@ _IN_DETAIL = 3  # errors spelled out in the problem's one sentence
 class RequestParser(FlaskParser):
     """Reads a body as JSON whatever its declared type (curl -d declares a form), and raises our errors."""
 
-    DEFAULT_UNKNOWN_BY_LOCATION: ClassVar = {
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {  # noqa: RUF012 - as webargs declares it
         **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
-        "files": None,
-    }  # the schema says
+        "files": None,  # the schema says what becomes of them
+    }
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
         """Raises MalformedRequest, and werkzeug's RequestEntityTooLarge."""

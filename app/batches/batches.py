@@ -19,6 +19,7 @@ from app.contract.errors import BatchNotFound, FileNotFound
 from app.contract.redis_client import RedisClient, script
 
 DRIVER_SECONDS = 5  # a driver that is gone is missed so long
+_COLLECTED_AT_ONCE = 1_000_000  # characters: Redis does nothing else meanwhile
 _TIMES = ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at")
 
 
@@ -212,20 +213,15 @@ class BatchStore:
         return numbers
 
     def collect(self, batch: Batch, answered: Sequence[Answered]) -> None:
-        """Write answers down; those of lines that are answered already are dropped."""
-        self._collect(
-            keys=[
-                keys.batch(batch.id),
-                keys.batch_open(batch.id),
-                keys.file_lines(batch.output_file_id),
-                keys.file_lines(batch.error_file_id),
-            ],
-            args=[
-                part
-                for line in answered
-                for part in (line.number, "failed" if line.has_failed else "completed", line.text, *line.tokens)
-            ],
-        )
+        """Write answers down, some at a time; those of lines that are answered already are dropped."""
+        some: list[Answered] = []
+        for line in answered:
+            some.append(line)
+            if sum(len(one.text) for one in some) > _COLLECTED_AT_ONCE:
+                self._collect_some(batch, some)
+                some = []
+        if some:
+            self._collect_some(batch, some)
 
     def cancel(self, batch: Batch) -> None:
         self._stop(keys=[keys.batch(batch.id)], args=["cancelled", "cancelling_at", str(time.time())])
@@ -265,6 +261,17 @@ class BatchStore:
     def drop(self, batch_id: str) -> None:
         """Forget that a batch is unfinished, whose record is gone."""
         self._redis.zrem(keys.unfinished(self._model), batch_id)
+
+    def _collect_some(self, batch: Batch, answered: Sequence[Answered]) -> None:
+        output, errors = keys.file_lines(batch.output_file_id), keys.file_lines(batch.error_file_id)
+        self._collect(
+            keys=[keys.batch(batch.id), keys.batch_open(batch.id), output, errors],
+            args=[
+                part
+                for line in answered
+                for part in (line.number, "failed" if line.has_failed else "completed", line.text, *line.tokens)
+            ],
+        )
 
     def _fail(self, values: Mapping[str, str | int | float]) -> Batch:
         batch = Batch({name: str(value) for name, value in values.items()})

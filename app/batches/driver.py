@@ -25,7 +25,7 @@ from app.services import services_of
 BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot is free so long at most
 IDLE_SECONDS = 1.0
 SLOTS_SHARE = 0.75  # of all that serve: whoever waits for an answer finds the others free
-GIVEN_UP_AT_ONCE = 500
+LINES_AT_ONCE = 500  # opened in one step
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class BatchDriver:
 
     def _open(self, batch: Batch, room: int) -> int:
         """Open as many lines as there is room for; returns how many jobs they have made."""
-        texts = self._batches.next_lines(batch, room)
+        texts = self._batches.next_lines(batch, min(room, LINES_AT_ONCE))
         if not texts:
             return 0
         numbers = self._batches.open(batch, texts)
@@ -150,7 +150,7 @@ class BatchDriver:
 
     def _give_up(self, batch: Batch) -> None:
         """Answer some of the lines that nobody has been asked."""
-        texts = self._batches.next_lines(batch, GIVEN_UP_AT_ONCE)
+        texts = self._batches.next_lines(batch, LINES_AT_ONCE)
         if texts:
             self._collect(batch, self._read(batch, self._batches.open(batch, texts)), {})
 

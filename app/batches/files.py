@@ -12,7 +12,7 @@ from typing import Any
 
 from app.batches.paging import Cut, page
 from app.contract import keys
-from app.contract.errors import Conflict, FileNotFound
+from app.contract.errors import Conflict, FileNotFound, LLMAPIError
 from app.contract.redis_client import RedisClient, script
 
 LINES_AT_ONCE = 500
@@ -42,7 +42,7 @@ class FileStore:
         self._forget = script(client, "file_forget")
 
     def put(self, lines: Iterable[str], *, owner: str, filename: str, size: int, ttl_seconds: int) -> File:
-        """Keep a file of requests. lines: with their ends. size: in bytes."""
+        """Keep a file of requests. lines: with their ends. size: in bytes. Raises what `lines` raises."""
         now = time.time()
         made = File(
             id=new_file_id(),
@@ -54,12 +54,11 @@ class FileStore:
             expires_at=int(now) + ttl_seconds,
         )
         name = keys.file_lines(made.id)
-        remaining = iter(lines)
-        while some := list(itertools.islice(remaining, LINES_AT_ONCE)):
-            with self._redis.pipeline(transaction=True) as pipe:
-                pipe.rpush(name, *some)
-                pipe.expire(name, UPLOAD_SECONDS)
-                pipe.execute()
+        try:
+            self._put_lines(name, iter(lines))
+        except LLMAPIError:
+            self._redis.delete(name)
+            raise
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.file(made.id), mapping={field: getattr(made, field) for field in File.__slots__})
             pipe.expire(keys.file(made.id), ttl_seconds)
@@ -94,6 +93,13 @@ class FileStore:
         file_keys = [keys.file(file.id), keys.file_lines(file.id), keys.files_of(file.owner)]
         if not self._forget(keys=file_keys, args=[file.id]):
             raise Conflict("a batch reads this file; cancel the batch or wait for its end, and try again")
+
+    def _put_lines(self, name: str, lines: Iterator[str]) -> None:
+        while some := list(itertools.islice(lines, LINES_AT_ONCE)):
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.rpush(name, *some)
+                pipe.expire(name, UPLOAD_SECONDS)
+                pipe.execute()
 
 
 def new_file_id() -> str:

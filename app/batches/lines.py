@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import redis
 from marshmallow import Schema, ValidationError
 
 from app import dispatch
@@ -72,13 +73,18 @@ class Line:
                     dispatch.raise_unless_succeeded(job.status, job.error)
                 body = self.plan.answer(list(jobs))
         except LLMAPIError as error:
-            return self._told(openai_status(error), openai_error(error), has_failed=True)
+            return self._failed(error)
+        except Exception as error:
+            return self._failed(_fault_of_ours(error, self.custom_id))
         return self._told(200, body, has_failed=False)
 
     def given_up(self, ending: str) -> Answered:
         """Why its batch has no answer for it."""
         code, message = _ENDINGS[ending]
         return self._write(None, {"code": code, "message": message}, (0, 0, 0), has_failed=True)
+
+    def _failed(self, error: LLMAPIError) -> Answered:
+        return self._told(openai_status(error), openai_error(error), has_failed=True)
 
     def _told(self, status: int, body: dict[str, Any], *, has_failed: bool) -> Answered:
         response = {"status_code": status, "request_id": f"req_{self._id}", "body": body}
@@ -101,15 +107,16 @@ class Line:
 
 
 def line_of(batch_id: str, number: int, text: str, endpoint: str, config: Config) -> Line:
-    """Validated as a request of its own would be."""
+    """Validated as a request of its own would be. Raises `redis.RedisError`: then nothing is known of the line."""
     plan, refusal, value = None, None, read_line(text)
     try:
         plan = _plan(value, len(text.encode()), endpoint, config)
     except LLMAPIError as error:
         refusal = error
-    except Exception as error:  # a line that nobody can read must not hold up the others
-        logger.error("line %d of %s cannot be planned", number + 1, batch_id, exc_info=error)
-        refusal = LLMAPIError("the API failed on this request; its log says why")
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        refusal = _fault_of_ours(error, value["custom_id"])
     count = 1 if plan is None else len(plan.requests)
     ids = [_job_id(batch_id, number, choice) for choice in range(count)]
     return Line(number=number, custom_id=value["custom_id"], plan=plan, refusal=refusal, job_ids=ids)
@@ -134,6 +141,12 @@ def _plan(value: Mapping[str, Any], size: int, endpoint: str, config: Config) ->
         if getattr(body, name, False):
             raise invalid_request({name: ["Not in a batch: the answer comes in a file. Leave it out."]})
     return plan(body, config)
+
+
+def _fault_of_ours(error: Exception, custom_id: str) -> LLMAPIError:
+    """A line that we fail on must not hold up the others."""
+    logger.error("the line %r of a batch failed", custom_id, exc_info=error)
+    return LLMAPIError("the API failed on this request; its log says why")
 
 
 def _job_id(batch_id: str, number: int, choice: int) -> str:

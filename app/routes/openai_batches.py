@@ -39,22 +39,20 @@ def create_batch(body: BatchBody) -> Response:
 
     Each line is an object with `custom_id`, `method` (POST), `url` (the endpoint) and `body` (the request).
     """
-    made = services()
+    files, longest = services().files, services().config.files.ttl
     try:
-        file = made.files.read(body.input_file_id, current_owner())
+        file = files.read(body.input_file_id, current_owner())
+        batch = services().batches.make(
+            file,
+            endpoint=body.endpoint,
+            completion_window=body.completion_window,
+            window_seconds=body.window_seconds,
+            files_ttl_seconds=min(body.files_ttl_seconds or longest, longest),
+            metadata=body.metadata,
+            inspected=inspect(itertools.chain.from_iterable(files.lines(file.id))),
+        )
     except FileNotFound as error:
         raise invalid_request({"input_file_id": [error.detail]}) from None
-    found = inspect(itertools.chain.from_iterable(made.files.lines(file.id)))
-    longest = made.config.files.ttl
-    batch = made.batches.make(
-        file,
-        endpoint=body.endpoint,
-        completion_window=body.completion_window,
-        window_seconds=body.window_seconds,
-        files_ttl_seconds=min(body.files_ttl_seconds or longest, longest),
-        metadata=body.metadata,
-        inspected=found,
-    )
     return json_answer(batch.document())
 
 

@@ -14,7 +14,7 @@ MAX_PAGE = 10_000
 _ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 
 
-class FilePart(Upload):
+class FilePart(Upload):  # type: ignore[misc]  # flask-smorest has no annotations
     """Of a form."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> FileStorage:

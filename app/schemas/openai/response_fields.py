@@ -9,7 +9,7 @@ from app.schemas.openai.response_format import ResponseFormat
 from app.schemas.openai.tools import FunctionSchema, ToolChoice, ToolChoiceField
 from app.schemas.strict import StrictSchema
 
-_FORMAT_OF_A_CHAT = ResponseFormat()
+_FORMAT_OF_A_CHAT, _CHOICE_OF_A_CHAT = ResponseFormat(), ToolChoiceField()
 
 
 class TextFormat(fields.Field[dict[str, Any]]):
@@ -33,16 +33,19 @@ class TextFormat(fields.Field[dict[str, Any]]):
         super().__init__(allow_none=True, metadata={"anyOf": [plain, named, {"type": "null"}]})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any] | None:  # type: ignore[override]
+        schema: dict[str, Any] | None
         if isinstance(value, dict) and value.get("type") == "json_schema":
             named = {name: inner for name, inner in value.items() if name != "type"}
             if named.get("schema") is None:
                 raise ValidationError({"schema": ["Missing data for required field."]})
             try:
-                return _FORMAT_OF_A_CHAT.deserialize({"type": "json_schema", "json_schema": named})
+                schema = _FORMAT_OF_A_CHAT.deserialize({"type": "json_schema", "json_schema": named})
             except ValidationError as error:
                 inner = error.messages["json_schema"] if isinstance(error.messages, dict) else error.messages
                 raise ValidationError(inner) from None
-        return _FORMAT_OF_A_CHAT.deserialize(value)
+        else:
+            schema = _FORMAT_OF_A_CHAT.deserialize(value)
+        return schema
 
 
 class TextConfigSchema(StrictSchema):
@@ -71,11 +74,11 @@ class ResponseToolSchema(FunctionSchema):
         return {"type": "function", "function": kept}
 
 
-class ResponseToolChoice(ToolChoiceField):
+class ResponseToolChoice(fields.Field[ToolChoice]):
     """As in a chat, but functions stand there by their bare names."""
 
     def __init__(self) -> None:
-        super().__init__()
+        modes = {"type": "string", "enum": ["none", "auto", "required"]}
         named = {
             "type": "object",
             "properties": {"type": {"type": "string", "enum": ["function"]}, "name": {"type": "string"}},
@@ -86,11 +89,11 @@ class ResponseToolChoice(ToolChoiceField):
             "properties": {
                 "type": {"type": "string", "enum": ["allowed_tools"]},
                 "mode": {"type": "string", "enum": ["auto", "required"]},
-                "tools": {"type": "array", "items": named},
+                "tools": {"type": "array", "items": {**named, "required": ["name"]}},
             },
             "required": ["type", "mode", "tools"],
         }
-        self.metadata["anyOf"] = [self.metadata["anyOf"][0], named, among, {"type": "null"}]
+        super().__init__(allow_none=True, metadata={"anyOf": [modes, named, among, {"type": "null"}]})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ToolChoice:
         match value:
@@ -100,5 +103,6 @@ class ResponseToolChoice(ToolChoiceField):
                 named = [{"function": {"name": tool.get("name") if isinstance(tool, dict) else None}} for tool in tools]
                 value = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
             case dict():
-                raise ValidationError("Must be none, auto, required, a function by its name, or allowed_tools.")
-        return super()._deserialize(value, attr, data, **kwargs)
+                value = None
+        choice: ToolChoice = _CHOICE_OF_A_CHAT._deserialize(value, attr, data)
+        return choice

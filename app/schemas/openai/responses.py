@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
 from app.schemas.job_options import JobOptions, JobOptionsSchema
-from app.schemas.json_fields import Flag, JsonObject, Text, WholeNumber
+from app.schemas.json_fields import Flag, JsonObject, JsonValue, Text, WholeNumber
 from app.schemas.openai.chat import (
     DEFAULTS,
     MAX_VARIABLES_BYTES,
@@ -28,6 +28,7 @@ from app.schemas.sampling import CONTRADICTIONS, MAX_LOGPROBS, MAX_TOKENS
 from app.schemas.strict import StrictSchema
 
 LOGPROBS = "message.output_text.logprobs"
+_ANY_JSON = JsonValue(max_bytes=2**30)  # the body's own limit holds
 _ECHOED = (
     "background",
     "instructions",
@@ -129,7 +130,7 @@ class _Response(StrictSchema, JobOptionsSchema):
             tools=tools,
             format=text.get("format"),
             variables=template_variables(data.get("chat_template_kwargs"), reasoning.get("effort")),
-            echo={name: sent[name] for name in _ECHOED if sent.get(name) is not None},
+            echo={name: _json(name, sent[name]) for name in _ECHOED if sent.get(name) is not None},
         )
 
 
@@ -182,6 +183,14 @@ class ResponseQuerySchema(Schema):
         validate=validate.Range(min=0, max=2**53),
         metadata={"description": "Only events after the one with this `sequence_number`; with stream."},
     )
+
+
+def _json(name: str, value: Any) -> Any:
+    """What can be written down again. Raises ValidationError."""
+    try:
+        return _ANY_JSON.deserialize(value)
+    except ValidationError as error:
+        raise ValidationError({name: error.messages}) from None
 
 
 def _params(data: dict[str, Any]) -> dict[str, Any]:

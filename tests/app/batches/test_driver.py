@@ -1,15 +1,23 @@
 """A batch from its file to its answers."""
 
+import json
 import threading
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
+import redis
 
 from app.batches import driver as driving
+from app.batches import lines
 from app.batches.driver import BatchDriver
 from app.contract import keys
+from app.contract.config import Config
 from app.contract.jobs import Priority, Status
 from app.contract.redis_client import RedisClient
-from tests.app.batches.conftest import Batches, line
+from app.openai.plan import Plan
+from app.schemas.openai.completions import CompletionBody
+from tests.app.batches.conftest import COMPLETIONS, Batches, line
 from tests.app.conftest import MODEL
 from tests.app.scripted_worker import ScriptedWorker, Turn, says
 
@@ -51,7 +59,7 @@ def test_what_is_wrong_with_a_line_is_told_under_its_custom_id(batches: Batches,
             says("fine", Turn.succeed)(turn)
 
     worker.play = play
-    lines = [
+    asked = [
         line("fine"),
         line("refused"),
         line("temperature", temperature=-1),
@@ -62,7 +70,7 @@ def test_what_is_wrong_with_a_line_is_told_under_its_custom_id(batches: Batches,
         '{"custom_id": "bodiless", "method": "POST", "url": "/v1/completions"}',
         line("long", suffix="x" * 100_000),
     ]
-    done = batches.finish(batches.create(*lines))
+    done = batches.finish(batches.create(*asked))
     assert (done["status"], done["request_counts"]) == ("completed", {"total": 9, "completed": 1, "failed": 8})
     assert set(batches.content(done["output_file_id"])) == {"fine"}
     told = {
@@ -221,3 +229,54 @@ def test_a_full_queue_keeps_lines_until_there_is_room(
     assert worker.turns == []
     monkeypatch.setattr(store, "_max_queued", 50)
     assert batches.finish(batch)["request_counts"]["completed"] == 2
+
+
+def test_a_line_that_we_fail_on_does_not_hold_up_the_others(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema, real = lines.ENDPOINTS[COMPLETIONS]
+
+    def plan(body: CompletionBody, config: Config) -> Plan:
+        if body.prompts == ["planned wrong"]:
+            raise AssertionError
+        planned = real(body, config)
+        return replace(planned, answer=lambda _: {}[0]) if body.prompts == ["answered wrong"] else planned
+
+    monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
+    done = batches.finish(batches.create(line("planned wrong"), line("answered wrong"), line("fine")))
+    assert done["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
+    told = batches.content(done["error_file_id"]).values()
+    assert [entry["response"]["status_code"] for entry in told] == [500, 500]
+
+
+def test_a_line_is_not_refused_because_redis_is_away(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema, real = lines.ENDPOINTS[COMPLETIONS]
+    tries: list[bool] = []
+
+    def plan(body: CompletionBody, config: Config) -> Plan:
+        tries.append(True)
+        if len(tries) == 1:
+            raise redis.ConnectionError
+        return real(body, config)
+
+    monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
+    batch = batches.create(line("one"))
+    with pytest.raises(redis.ConnectionError):
+        batches.driver.turn()
+    assert batches.finish(batch)["request_counts"]["completed"] == 1
+
+
+def test_a_response_of_a_batch_goes_on_behind_another(batches: Batches, worker: ScriptedWorker) -> None:
+    first = batches.client.post("/v1/responses", json={"input": "Hello"}).get_json()
+    body = {"input": "And?", "previous_response_id": first["id"]}
+    asked = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": body})
+    done = batches.finish(batches.create(asked, endpoint="/v1/responses"))
+    (entry,) = batches.content(done["output_file_id"]).values()
+    assert entry["response"]["body"]["previous_response_id"] == first["id"]
+    assert [message["content"] for message in worker.turns[-1].request.chat.messages] == [
+        "Hello",
+        "Hello world",
+        "And?",
+    ]

@@ -285,6 +285,8 @@ def test_a_canceled_stream_ends_with_what_was_said(client: FlaskClient, worker: 
         ({"tool_choice": {"type": "function"}}, "tool_choice"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"verbosity": "\ud800"}}, "text"),
+        ({"reasoning": {"summary": float("nan")}}, "reasoning"),
         ({"max_output_token": 5}, "max_output_token"),
         ({"metadata": {"a": 1}}, "metadata.a.value"),
     ],
