@@ -280,3 +280,23 @@ def test_a_response_of_a_batch_goes_on_behind_another(batches: Batches, worker: 
         "Hello world",
         "And?",
     ]
+
+
+def test_a_redis_without_memory_costs_no_line(
+    batches: Batches, worker: ScriptedWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    batch = batches.create(*(line(str(number)) for number in range(6)))
+    batches.drive(lambda: len(worker.turns) == 3)
+    for turn in worker.turns:
+        batches.client.get(f"/jobs/{turn.claim.job_id}?wait=5")
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.config_set("maxmemory", 1)
+        for _ in range(3):
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                batches.driver.turn()
+        raw.config_set("maxmemory", 0)
+    assert batches.read(batch)["request_counts"]["completed"] == 3
+    done = batches.finish(batch)
+    assert done["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+    assert len(batches.content(done["output_file_id"])) == 6
