@@ -39,7 +39,7 @@ huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` ne
 
 test: $(TEST_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(TEST_READY) ## format, lint, types and the import law
 	$(PY) -m ruff format --check .

@@ -122,6 +122,7 @@ def test_structured_output_is_parsed(client: openai.OpenAI) -> None:
     assert isinstance(person, Person) and person.address.number
 
 
+@pytest.mark.timeout(300)
 def test_100_structured_answers_with_nested_schemas_are_100_valid_documents(client: openai.OpenAI) -> None:
     def ask(number: int) -> Person | None:
         answer = client.chat.completions.parse(
