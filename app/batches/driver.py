@@ -17,7 +17,7 @@ from flask import Flask
 
 from app.auth import acting_for
 from app.batches.batches import Answered, Batch, BatchStore
-from app.batches.lines import Line, line_of
+from app.batches.lines import Line, line_of, unasked_line
 from app.contract.errors import JobNotFound, NotAdmitted
 from app.contract.jobs import Job, Status
 from app.services import services_of
@@ -26,6 +26,7 @@ BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot is free s
 IDLE_SECONDS = 1.0
 SLOTS_SHARE = 0.75  # of all that serve: whoever waits for an answer finds the others free
 LINES_AT_ONCE = 500  # opened in one step
+_BY_ITSELF = (Status.SUCCEEDED, Status.FAILED)  # how a job ends that nobody has stopped
 
 logger = logging.getLogger(__name__)
 
@@ -149,10 +150,13 @@ class BatchDriver:
                     self._services.store.cancel(job.id)
 
     def _give_up(self, batch: Batch) -> None:
-        """Answer some of the lines that nobody has been asked."""
-        texts = self._batches.next_lines(batch, LINES_AT_ONCE)
+        """Answer some of the lines that have not been opened."""
+        assert batch.ending is not None, "the batch is stopped"
+        start, texts = batch.next_line, self._batches.next_lines(batch, LINES_AT_ONCE)
         if texts:
-            self._collect(batch, self._read(batch, self._batches.open(batch, texts)), {})
+            numbers = self._batches.open(batch, texts)
+            unasked = [unasked_line(batch.id, number, texts[number - start]) for number in numbers]
+            self._batches.collect(batch, [line.given_up(batch.ending) for line in unasked])
 
     def _read(self, batch: Batch, numbers: Sequence[int]) -> list[Line]:
         unread = [number for number in numbers if (batch.id, number) not in self._lines]
@@ -181,7 +185,6 @@ def _answer(batch: Batch, line: Line, jobs: Sequence[Job]) -> Answered | None:
     if any(not job.status.is_final for job in jobs):
         return None
     is_whole = len(jobs) == len(line.job_ids)
-    if batch.ending is not None:
-        succeeded = is_whole and all(job.status is Status.SUCCEEDED for job in jobs)
-        return line.answered(jobs) if succeeded else line.given_up(batch.ending)
+    if batch.ending is not None and not (is_whole and all(job.status in _BY_ITSELF for job in jobs)):
+        return line.given_up(batch.ending)
     return line.answered(jobs) if is_whole else None

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """number: 0 = the first of its file. plan: None where `refusal` says what is wrong with it.
+    """number: 0 = the first of its file. plan: None where `refusal` says what is wrong, or nobody asks any more.
 
     job_ids: of its jobs, the same whoever reads the line: one job is made however often it is asked for.
     """
@@ -120,6 +120,13 @@ def line_of(batch_id: str, number: int, text: str, endpoint: str, config: Config
     count = 1 if plan is None else len(plan.requests)
     ids = [_job_id(batch_id, number, choice) for choice in range(count)]
     return Line(number=number, custom_id=value["custom_id"], plan=plan, refusal=refusal, job_ids=ids)
+
+
+def unasked_line(batch_id: str, number: int, text: str) -> Line:
+    """One that is given up without having been looked at."""
+    custom_id = read_line(text)["custom_id"]
+    ids = [_job_id(batch_id, number, 0)]
+    return Line(number=number, custom_id=custom_id, plan=None, refusal=None, job_ids=ids)
 
 
 def _plan(value: Mapping[str, Any], size: int, endpoint: str, config: Config) -> Plan:
