@@ -44,11 +44,16 @@ def test_each_line_is_answered_as_a_request_of_its_own_would_be(batches: Batches
 
 
 def test_nothing_is_left_of_a_batch_but_what_it_wrote(batches: Batches, redis_client: RedisClient) -> None:
-    done = batches.finish(batches.create(line("one"), line("bad", n=-1)))
+    batch = batches.create(line("one"), line("bad", n=-1))
+    assert redis_client.execute_command("TTL", keys.file_lines(batch["input_file_id"])) == -1, "it is being read"
+    done = batches.finish(batch)
     assert redis_client.exists(keys.unfinished(MODEL), keys.batch_open(done["id"])) == 0
     assert batches.client.get("/jobs").get_json()["data"] == []
-    for name in (keys.batch(done["id"]), keys.file_lines(done["output_file_id"]), keys.file(done["error_file_id"])):
-        assert redis_client.execute_command("TTL", name) > 0
+    for name in ("input_file_id", "output_file_id", "error_file_id"):
+        assert redis_client.execute_command("TTL", keys.file(done[name])) > 0
+        assert redis_client.execute_command("TTL", keys.file_lines(done[name])) > 0
+    assert redis_client.execute_command("TTL", keys.batch(done["id"])) > 0
+    assert batches.client.delete(f"/v1/files/{done['input_file_id']}").status_code == 200
 
 
 def test_what_is_wrong_with_a_line_is_told_under_its_custom_id(batches: Batches, worker: ScriptedWorker) -> None:

@@ -9,7 +9,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.contract import keys
 from app.contract.config import AuthConfig, Config, FilesConfig
+from app.contract.redis_client import RedisClient
 from tests.app.conftest import KEYS, MODEL, MakeApp
 
 LINE = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hello"}})
@@ -89,6 +91,13 @@ def test_files_and_batches_are_listed_page_by_page(client: FlaskClient) -> None:
     oldest = client.get("/v1/files?order=asc&limit=1&purpose=batch").get_json()["data"]
     assert [file["id"] for file in oldest] == [made[0]["input_file_id"]]
     assert client.get("/v1/files?purpose=batch_output").get_json()["data"] == []
+
+
+def test_what_has_expired_is_listed_no_more(client: FlaskClient, redis_client: RedisClient) -> None:
+    ids = [send(client, b"x").get_json()["id"] for _ in range(3)]
+    redis_client.delete(keys.file(ids[1]))
+    assert [file["id"] for file in client.get("/v1/files").get_json()["data"]] == [ids[2], ids[0]]
+    assert redis_client.zcard(keys.files_of("anonymous")) == 2
 
 
 def test_files_and_batches_belong_to_their_key(make_app: MakeApp, config: Config, client: FlaskClient) -> None:
