@@ -9,7 +9,8 @@ from app.contract.jobs import Chat, FinishReason, Job, JobRequest, TokenLogprob
 from app.openai.closed_schema import closed
 from app.openai.envelope import FINISH_REASONS
 from app.openai.logprobs import chat_logprobs
-from app.openai.tool_calls import ArgumentsReader, CallBegins, CallReader, Piece, PlainReader, Reader, Words
+from app.openai.reasoning import ThinkingReader, Thought
+from app.openai.tool_calls import Arguments, ArgumentsReader, CallBegins, CallReader, Piece, PlainReader, Words
 from app.openai.tool_schema import schema_of_arguments, schema_of_calls, schema_of_calls_or
 from app.schemas.openai.chat import ChatBody
 from app.schemas.openai.tools import Tools
@@ -41,6 +42,9 @@ def message_choice(index: int, job: Job, body: ChatBody) -> Choice:
     content = "".join(piece.text for piece in pieces if isinstance(piece, Words))
     calls = _calls(job.id, pieces)
     message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
+    thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
+    if thoughts:
+        message["reasoning_content"] = thoughts
     if calls and body.tools.legacy:
         message["function_call"] = calls[0]["function"]
     elif calls:
@@ -82,7 +86,9 @@ class ChatWriter:
             self._has_begun = True
             yield {**self._choice({"role": "assistant", "content": "", "refusal": None}), "logprobs": None}
 
-    def _delta_of(self, piece: Piece) -> dict[str, Any]:
+    def _delta_of(self, piece: Piece | Thought) -> dict[str, Any]:
+        if isinstance(piece, Thought):
+            return {"reasoning_content": piece.text}
         if isinstance(piece, Words):
             return {"content": piece.text}
         if isinstance(piece, CallBegins):
@@ -117,23 +123,25 @@ def _schema(body: ChatBody) -> dict[str, Any] | None:
     return answer
 
 
-def _reader(body: ChatBody) -> Reader:
+def _reader(body: ChatBody) -> ThinkingReader:
     tools = body.tools
     if not tools.tools:
-        return PlainReader()
+        return ThinkingReader(PlainReader())
     if tools.choice.named is not None:
-        return ArgumentsReader(tools.choice.named)
-    names = [tool["function"]["name"] for tool in tools.tools]
-    return CallReader(names, most=None if tools.parallel else 1, lists_only=body.format is not None)
+        return ThinkingReader(ArgumentsReader(tools.choice.named))
+    parameters = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools.tools}
+    most = None if tools.parallel else 1
+    calls = CallReader(list(parameters), most=most, lists_only=body.format is not None, parameters=parameters)
+    return ThinkingReader(calls)
 
 
-def _calls(job_id: str, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+def _calls(job_id: str, pieces: Sequence[Piece | Thought]) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     for piece in pieces:
         if isinstance(piece, CallBegins):
             function = {"name": piece.name, "arguments": ""}
             calls.append({"id": _call_id(job_id, len(calls)), "type": "function", "function": function})
-        elif not isinstance(piece, Words):
+        elif isinstance(piece, Arguments):
             calls[-1]["function"]["arguments"] += piece.text
     return calls
 
