@@ -12,9 +12,10 @@ Models write calls in the format of their own chat template. The common ones are
 A grammar (`app.openai.tool_schema`) makes the list, or of a named function its arguments alone.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,6 +80,7 @@ class ArgumentsReader:
         return self.feed("")
 
 
+_CALL_ID_DIGITS = 9  # as Mistral's template wants them
 _TAGS = {
     "<tool_call>": "</tool_call>",
     "<function=": "</function>",
@@ -229,6 +231,21 @@ class CallReader:
         left = len(calls) if self._most is None else max(0, self._most - self._told_calls)
         self._told_calls += len(calls[:left])
         return [piece for name, text in calls[:left] for piece in (CallBegins(name), Arguments(text))]
+
+
+def reader_of(tools: Sequence[Mapping[str, Any]], *, named: str | None, parallel: bool, lists_only: bool) -> Reader:
+    """What reads an answer. tools: the functions that may be called; named: the one that must be."""
+    if not tools:
+        return PlainReader()
+    if named is not None:
+        return ArgumentsReader(named)
+    parameters = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+    return CallReader(list(parameters), most=None if parallel else 1, lists_only=lists_only, parameters=parameters)
+
+
+def call_id(job_id: str, number: int) -> str:
+    """The same whenever the answer is told."""
+    return hashlib.sha256(f"{job_id} {number}".encode()).hexdigest()[:_CALL_ID_DIGITS]
 
 
 def _json_at_start(text: str) -> tuple[Any, int] | None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -32,12 +31,6 @@ WEATHER: ChatCompletionToolParam = {
     },
 }
 BRIEF: Any = {"model": MODEL, "messages": CAPITAL, "max_tokens": 16, "temperature": 0}
-
-
-@pytest.fixture
-def client(smollm2: Stack) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
 
 
 def asynchronous(stack: Stack) -> openai.AsyncOpenAI:
