@@ -40,6 +40,16 @@ class JobsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """ttl: how long the answer to a deterministic request answers the same request again, 0 = not at all; never longer
+    than its job is kept. across_keys: whoever asks; else only requests under one API key share answers.
+    """
+
+    ttl: int = 0
+    across_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthConfig:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
 
@@ -61,4 +71,5 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
