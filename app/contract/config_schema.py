@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, CacheConfig, JobsConfig, ServerConfig, WorkerConfig
+from app.contract.config import AuthConfig, CacheConfig, FilesConfig, JobsConfig, ServerConfig, WorkerConfig
 from app.contract.config_params import Params
 
 _MIN_THREADS = 4  # waiters are capped below the thread count, so that /healthz always finds a free one
@@ -110,6 +110,12 @@ class CacheSchema(_Section):
     across_keys = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
 
 
+class FilesSchema(_Section):
+    makes = FilesConfig
+    max_bytes = _count(1024)
+    ttl = _count(1)
+
+
 class AuthSchema(_Section):
     makes = AuthConfig
     api_keys = fields.List(_text(""), metadata={"expected": "a list of texts (quote a key that looks like a number)"})
@@ -138,6 +144,7 @@ class ConfigSchema(Schema):
     worker = fields.Nested(WorkerSchema)
     jobs = fields.Nested(JobsSchema)
     cache = fields.Nested(CacheSchema)
+    files = fields.Nested(FilesSchema)
     auth = fields.Nested(AuthSchema)
 
 
