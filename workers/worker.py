@@ -86,6 +86,7 @@ class Worker:
             others=lambda: self._active - self._trials.count,
             on_quiet=lambda: self.on_room(),
         )
+        self._speculates = config.worker.speculation
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
@@ -103,7 +104,7 @@ class Worker:
     def serve(self, engine: Engine) -> None:
         """The model is loaded: jobs may come."""
         self._engine = engine
-        self._loop = BatchLoop(engine, self._publisher.publish)
+        self._loop = BatchLoop(engine, self._publisher.publish, speculates=self._speculates)
         self._loop.start()
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)
