@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|prefix|hop|first_token]`."""
+"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|prefix|speculation|hop|first_token]`."""
 
 import argparse
 import tempfile
@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 
-from tests.bench import first_token, hop, prefix, throughput
+from tests.bench import first_token, hop, prefix, speculation, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
 
-PARTS = ("throughput", "prefix", "hop", "first_token")
+PARTS = ("throughput", "prefix", "speculation", "hop", "first_token")
 
 
 def main() -> None:
@@ -37,6 +37,11 @@ def main() -> None:
     if "first_token" in wanted:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
             first_token.measure(stack.url, options.rounds)
+    if "speculation" in wanted:
+        config = {**SMOLLM2, "model_params": {"n_ctx": 512}}
+        off = {**config, "worker": {"speculation": False}}
+        with service("with guesses", config) as guessing, service("without", off) as plain:
+            speculation.measure(guessing.url, plain.url, options.rounds)
     if "hop" in wanted:
         with service("instant", engine_config("instant:Instant", jobs={"ttl": 60})) as stack:
             hop.measure(stack.url, options.rounds)
