@@ -40,6 +40,7 @@ class Prompt:
     state: whatever the engine keeps per sequence (a sampler chain); it goes back to the engine with every chunk and
     ends in `Engine.release`.
     exclusive: no row of a batch can do this (beam search, say): it goes through `Engine.run_alone`, and takes no slot.
+    is_deterministic: the same request again gives the same tokens (greedy, or drawn with a seed).
     """
 
     tokens: list[int]
@@ -47,6 +48,7 @@ class Prompt:
     echo_text: str = ""
     state: Any = None
     exclusive: bool = False
+    is_deterministic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
