@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|prefix|speculation|hop|first_token]`."""
+"""`python -m tests.bench [--url URL] [--rounds N] [--only PART]`: all parts, or one of them."""
 
 import argparse
 import tempfile
@@ -10,11 +10,13 @@ from typing import Any
 
 import psutil
 
-from tests.bench import first_token, hop, prefix, speculation, throughput
+from tests.bench import first_token, hop, prefix, slots, speculation, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
+from tests.workers.engines.gptq_llama.models import quantized
+from tests.workers.engines.huggingface.models import smollm2
 
-PARTS = ("throughput", "prefix", "speculation", "hop", "first_token")
+PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "transformers", "gptq")
 
 
 def main() -> None:
@@ -50,6 +52,19 @@ def main() -> None:
         slow = {"worker": {"slots": 32}, "model_params": {"step_seconds": 0.02}}
         with service("slow", engine_config("slow:Slow", **one_process, **slow)) as stack:
             hop.measure_waiters(stack.url)
+            print_memory(stack)
+    if "transformers" in wanted:
+        folder = smollm2()
+        with service("smollm2 in bfloat16", slots.config(folder)) as stack:
+            slots.measure(stack.url, folder, options.rounds, stack.folder / "peer.log")
+            print_memory(stack)
+    if "gptq" in wanted:
+        bits = slots.config(quantized(), model_family="gptq_llama")
+        with (
+            service("smollm2 in 4 bits", bits) as stack,
+            service("smollm2 in bfloat16", slots.config(smollm2())) as plain,
+        ):
+            slots.measure_quantized(stack.url, plain.url, options.rounds)
             print_memory(stack)
 
 

@@ -21,6 +21,8 @@ from workers.engines.huggingface.limits import batched_limits, context_tokens, e
 from workers.engines.huggingface.loading import LoadedModel, load
 from workers.engines.huggingface.logprobs import token_logprobs
 from workers.engines.huggingface.model_params import ModelParams
+from workers.engines.huggingface.packing import pack_linears
+from workers.engines.huggingface.passing_thread import in_passing_thread
 from workers.engines.huggingface.prompts import PromptMaker
 from workers.engines.huggingface.self_check import agrees
 from workers.engines.huggingface.setup_params import ModelKind, SetupParams
@@ -43,14 +45,13 @@ class HuggingfaceEngine(Engine):
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = ModelParams.read(config.model_params)
         setup = SetupParams.read(config.setup_params)
-        self._loaded = self.load(config, setup, params, report)
+        self._slots: SlotModel | None = None
+        self._loaded, self._limits = in_passing_thread(lambda: self._prepare(config, setup, params, report))
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
         self._vocabulary = Vocabulary(self._loaded.tokenizer, size)
         self._template = _chat_template(self._loaded.tokenizer)
         self._embedder: Embedder | None = None
-        self._slots: SlotModel | None = None
-        self._limits = self._prepare_slots(params, config.worker.slots)
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
         self._soloist = Soloist(self._loaded, self._vocabulary, trusts_remote_code=trusts)
 
@@ -128,7 +129,8 @@ class HuggingfaceEngine(Engine):
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = Embedder(self._loaded, self._vocabulary, self._limits.context_tokens)
-        return self._embedder.embed(texts)
+        embedder = self._embedder
+        return in_passing_thread(lambda: embedder.embed(texts))
 
     @property
     def _only_embeds(self) -> bool:
@@ -150,10 +152,16 @@ class HuggingfaceEngine(Engine):
         assert self._slots is not None
         return self._slots
 
-    def _prepare_slots(self, params: ModelParams, wanted_slots: int | None) -> Limits:
+    def _prepare(
+        self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress
+    ) -> tuple[LoadedModel, Limits]:
+        loaded = self.load(config, setup, params, report)
+        pack_linears(loaded)
+        return loaded, self._prepare_slots(loaded, params, config.worker.slots)
+
+    def _prepare_slots(self, loaded: LoadedModel, params: ModelParams, wanted_slots: int | None) -> Limits:
         """Slots where the model can fill them; else one job at a time."""
-        loaded = self._loaded
-        if self._only_embeds:
+        if loaded.kind is ModelKind.EMBEDDING:
             return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
         cells = context_tokens(loaded, params)
         layout = layout_of(loaded, cells)
