@@ -108,11 +108,11 @@ def test_a_quarter_of_the_slots_is_left_for_whoever_comes(batches: Batches, work
     assert batches.finish(batch)["request_counts"]["completed"] == 6
 
 
-def test_two_processes_that_drive_at_once_answer_no_line_twice(
+def test_three_processes_that_drive_at_once_answer_no_line_twice(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.play = says(Turn.succeed)
-    drivers = [batches.driver, BatchDriver(batches.app)]
+    drivers = [BatchDriver(batches.app), BatchDriver(batches.app)]
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
     batch = batches.create(*(line(str(number)) for number in range(40)))
     stop = threading.Event()
@@ -124,11 +124,12 @@ def test_two_processes_that_drive_at_once_answer_no_line_twice(
     threads = [threading.Thread(target=drive, args=[driver]) for driver in drivers]
     for thread in threads:
         thread.start()
-    batches.drive(lambda: batches.read(batch)["status"] == "completed", batches.driver)
-    stop.set()
-    for thread in threads:
-        thread.join(10)
-    done = batches.read(batch)
+    try:
+        done = batches.finish(batch)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
     assert done["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
     assert len(batches.content(done["output_file_id"])) == 40
 
@@ -162,18 +163,19 @@ def test_a_driver_that_died_at_any_step_is_followed_by_one_that_goes_on(
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
     services = batches.driver._services
     steps: list[DiesAtFirst] = []
-    for store, names in ((services.batches, ("open", "collect", "finish")), (services.store, ("admit", "forget"))):
-        for name in names:
-            steps.append(DiesAtFirst(getattr(store, name)))
-            monkeypatch.setattr(store, name, steps[-1])
-    batch = batches.create(line("one"), line("two"), line("bad", n=-1), line("three"))
+    for store, methods in ((services.batches, ("open", "collect", "finish")), (services.store, ("admit", "forget"))):
+        for method in methods:
+            steps.append(DiesAtFirst(getattr(store, method)))
+            monkeypatch.setattr(store, method, steps[-1])
+    names = {str(number) for number in range(12)}  # of which three are asked at once
+    batch = batches.create(line("bad", n=-1), *map(line, names))
     done: Any = None
     while done is None:
         with contextlib.suppress(Killed):
             done = batches.finish(batch, BatchDriver(batches.app))
     assert [step.deaths for step in steps] == [2] * 5
-    assert done["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
-    assert set(batches.content(done["output_file_id"])) == {"one", "two", "three"}
+    assert done["request_counts"] == {"total": 13, "completed": 12, "failed": 1}
+    assert set(batches.content(done["output_file_id"])) == names
     assert set(batches.content(done["error_file_id"])) == {"bad"}
 
 
@@ -293,8 +295,11 @@ def test_a_redis_without_memory_costs_no_line(
     batches: Batches, worker: ScriptedWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    gate = threading.Event()
+    worker.play = says(gate, "done", Turn.succeed)
     batch = batches.create(*(line(str(number)) for number in range(6)))
-    batches.drive(lambda: len(worker.turns) == 3)
+    batches.drive(lambda: len(worker.turns) == 3)  # of 4 slots
+    gate.set()
     for turn in worker.turns:
         batches.client.get(f"/jobs/{turn.claim.job_id}?wait=5")
     with redis.Redis.from_url(redis_url) as raw:
