@@ -20,6 +20,7 @@ OPENAPI_VERSION = "3.1.0"
 _EXTENSION = "llm_api_openapi"
 
 View = TypeVar("View", bound=Callable[..., Any])
+Also = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 
 _MEANINGS = {
     400: "The body is not JSON, or no object.",
@@ -139,11 +140,11 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
 
 
 class _Contradictions(BasePlugin):
-    """Adds to a schema what its fields cannot say: its attribute `also`, JSON Schema."""
+    """Adds to a schema what its fields cannot say: its attribute `also`, JSON Schema, or what makes it of the rest."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = getattr(kwargs.get("schema"), "also", None)
-        return found
+        also: Also | None = getattr(kwargs.get("schema"), "also", None)
+        return also(definition) if callable(also) else also
 
 
 class _Keys(BasePlugin):

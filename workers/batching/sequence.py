@@ -1,10 +1,12 @@
 """One request inside the batch: its tokens, its text, its place in the cache, and how it ended."""
 
 import time
+from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
 
 from app.contract.errors import EngineFailed, JobTimeout, LLMAPIError
 from app.contract.jobs import FinishReason, JobError, Status, TokenLogprob, Usage
+from workers.batching.lookup import Lookup
 from workers.batching.text_stream import TextStream
 from workers.engines.base import Chunk, Prompt, Sampled
 
@@ -63,6 +65,7 @@ class Sequence:
         self.position = 0
         self.generated: list[int] = []
         self.cached_tokens = 0
+        self.lookup: Lookup | None = None  # hears of each token from the time on when somebody wants guesses
         self.cancel_requested = False
         self.outcome: Outcome | None = None
         self.submitted_at = time.monotonic()
@@ -112,6 +115,11 @@ class Sequence:
         return len(self.generated) - self._given
 
     @property
+    def tokens_left(self) -> int:
+        """Tokens that may still come, as far as `max_tokens` goes."""
+        return self._max_tokens - len(self.generated)
+
+    @property
     def usage(self) -> Usage:
         return Usage(
             prompt_tokens=len(self.prompt.tokens),
@@ -119,11 +127,11 @@ class Sequence:
             cached_tokens=self.cached_tokens,
         )
 
-    def next_chunk(self, budget: int) -> Chunk:
-        """The tokens of this sequence's next step: one to decode, or up to `budget` of its prompt."""
+    def next_chunk(self, budget: int, draft: List[int] = ()) -> Chunk:
+        """The tokens of this sequence's next step: one to decode and the draft, or up to `budget` of its prompt."""
         assert self.slot is not None
         prefill = self._prefix[self.position : self.position + budget]
-        tokens = prefill or self.generated[-1:]
+        tokens = prefill or [self.generated[-1], *draft]
         return Chunk(
             slot=self.slot,
             tokens=tokens,
@@ -131,6 +139,7 @@ class Sequence:
             samples=self.position + len(tokens) >= len(self._prefix),
             prompt=self.prompt,
             generated=self.generated,
+            drafted=len(draft),
         )
 
     def advance(self, sampled: Sampled, context_tokens: int) -> Update:
@@ -219,6 +228,8 @@ class Sequence:
 
     def _take(self, sampled: Sampled, update: Update) -> None:
         self.generated.append(sampled.token)
+        if self.lookup is not None:
+            self.lookup.take(sampled.token)
         self._token_starts.append(self._text.length)
         update.tokens.append(sampled.token)
         if sampled.logprobs is not None:
