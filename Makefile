@@ -27,6 +27,8 @@ TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 TEST_READY := $(VENV)/.installed-test
 PEERS_READY := $(VENV)/.installed-peers
+CLIENTS := $(VENV)/published-clients
+CLIENTS_READY := $(VENV)/.installed-published-clients
 
 .PHONY: help run huggingface test check format bench bench-peers faults clean again
 
@@ -38,9 +40,9 @@ run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ct
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
 
-test: $(TEST_READY) ## set up, check, and run the whole test suite
+test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(TEST_READY) ## format, lint, types and the import law
 	$(PY) -m ruff format --check .
@@ -100,6 +102,13 @@ $(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
 
 $(PEERS_READY): tests/bench/peers/requirements.txt $(TEST_READY)
 	$(call install,--upgrade --target $(VENV)/peers -r $<,a server to measure beside)
+
+# in a .venv of their own: they need pydantic 1
+$(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created
+	@echo "installing the clients written for the original"
+	@$(PY) -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
+	@touch $@
 
 define install
 @echo "installing $(2)"

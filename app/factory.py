@@ -5,6 +5,9 @@ import time
 from flask import Flask
 
 from app import auth, error_handlers, openapi
+from app.batches.batches import BatchStore
+from app.batches.driver import BatchDriver
+from app.batches.files import FileStore
 from app.contract.config import Config, ServerConfig
 from app.contract.errors import ConfigError
 from app.contract.job_store import JobStore
@@ -38,6 +41,7 @@ def start_threads(app: Flask) -> None:
     made = services_of(app)
     made.watch.start()
     made.reaper.start()
+    BatchDriver(app).start()
 
 
 def max_waiters(server: ServerConfig) -> int:
@@ -65,5 +69,7 @@ def _services(config: Config) -> Services:
             connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
         ),
         questions=Questions(watch.client(), config.model_name),
+        files=FileStore(client),
+        batches=BatchStore(client, model=config.model_name, ttl_seconds=config.files.ttl),
         started_at=time.time(),
     )

@@ -5,6 +5,8 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from app.batches.batches import BatchStore
+from app.batches.files import FileStore
 from app.contract.config import Config
 from app.contract.job_store import JobStore
 from app.contract.questions import Questions
@@ -29,6 +31,8 @@ class Services:
     estimate: QueueEstimate
     reaper: Reaper
     questions: Questions
+    files: FileStore
+    batches: BatchStore
     started_at: float
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, JobsConfig, ServerConfig, WorkerConfig
+from app.contract.config import AuthConfig, FilesConfig, JobsConfig, ServerConfig, WorkerConfig
 from app.contract.config_params import Params
 
 _MIN_THREADS = 4  # waiters are capped below the thread count, so that /healthz always finds a free one
@@ -104,6 +104,12 @@ class JobsSchema(_Section):
     max_queued = _count(1)
 
 
+class FilesSchema(_Section):
+    makes = FilesConfig
+    max_bytes = _count(1024)
+    ttl = _count(1)
+
+
 class AuthSchema(_Section):
     makes = AuthConfig
     api_keys = fields.List(_text(""), metadata={"expected": "a list of texts (quote a key that looks like a number)"})
@@ -131,6 +137,7 @@ class ConfigSchema(Schema):
     server = fields.Nested(ServerSchema)
     worker = fields.Nested(WorkerSchema)
     jobs = fields.Nested(JobsSchema)
+    files = fields.Nested(FilesSchema)
     auth = fields.Nested(AuthSchema)
 
 
