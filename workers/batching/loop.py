@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from workers.batching.elsewhere import ElsewhereLane
 from workers.batching.exclusive import ExclusiveLane
 from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
@@ -31,6 +32,7 @@ class BatchLoop:
         )
         self._lane = ExclusiveLane(engine)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._elsewhere = ElsewhereLane(engine, self._commands.put)
         self._stopping = False
         self._cells_when_idle = 0
         self._trial_tokens: int | None = None
@@ -39,7 +41,7 @@ class BatchLoop:
 
     @property
     def running_count(self) -> int:
-        return len(self._scheduler.running) + (self._lane.current is not None)
+        return len(self._scheduler.running) + (self._lane.current is not None) + len(self._elsewhere)
 
     @property
     def used_cells(self) -> int:
@@ -61,6 +63,9 @@ class BatchLoop:
             self._thread.join()
 
     def submit(self, sequence: Sequence) -> None:
+        if sequence.prompt.elsewhere:
+            self._commands.put(lambda: self._begin_elsewhere(sequence))
+            return
         line = self._lane if sequence.prompt.exclusive else self._scheduler
         self._commands.put(lambda: line.add(sequence))
 
@@ -68,7 +73,7 @@ class BatchLoop:
         """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
 
         def cancel() -> None:
-            for sequence in (*self._scheduler, *self._lane):
+            for sequence in (*self._scheduler, *self._lane, *self._elsewhere):
                 if sequence.id == sequence_id:
                     sequence.cancel_requested = True
 
@@ -101,6 +106,7 @@ class BatchLoop:
                 self._close_hole()
                 self._step(updates)
                 self._take_exclusive_turn(updates)
+                updates += self._elsewhere.take_news()
             except Exception as error:
                 running = len(self._scheduler.running)
                 logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
@@ -108,13 +114,15 @@ class BatchLoop:
             if updates:
                 self._publish(updates)
         self._lane.close()
+        self._elsewhere.close()
 
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
         if not (self._scheduler.has_work or self._lane.may_go_on(self._scheduler.alone)):
             if not self._scheduler.running:
                 self._cells_when_idle = self._engine.used_cells() - self._scheduler.residents.cells
-            self._commands.get()()
+            with contextlib.suppress(queue.Empty):  # somebody's time is up
+                self._commands.get(timeout=self._elsewhere.patience_seconds)()
         while not self._commands.empty():
             self._commands.get()()
         return not self._stopping
@@ -128,6 +136,7 @@ class BatchLoop:
                 updates.append(update)
                 self._leave(sequence)
         updates += self._lane.end_interrupted()
+        updates += self._elsewhere.end_interrupted()
 
     def _start_waiting(self) -> None:
         for copy in self._scheduler.admit():
@@ -174,6 +183,13 @@ class BatchLoop:
         updates += self._lane.turn(self._scheduler.alone)
         if self._lane.current is not None:
             self._judge(self._lane.current)
+
+    def _begin_elsewhere(self, sequence: Sequence) -> None:
+        """Nothing of it runs here that could take this worker down: a trial is passed with that."""
+        self._elsewhere.add(sequence)
+        if sequence.id == self._scheduler.alone and self._trial_tokens is not None:
+            self._trial_tokens = None
+            self._on_passed()
 
     def _judge(self, sequence: Sequence) -> None:
         if sequence.id != self._scheduler.alone or self._trial_tokens is None:
