@@ -69,7 +69,7 @@ def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, A
 
 
 def _derived_name(config: Config) -> str:
-    for key in ("filename", "repo_id", "path"):
+    for key in ("filename", "repo_id", "path", "model"):
         source = config.setup_params.get(key)
         if isinstance(source, str) and (name := Path(source).name):
             return name.removesuffix(".gguf")

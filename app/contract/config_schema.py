@@ -116,7 +116,7 @@ class AuthSchema(_Section):
 class ConfigSchema(Schema):
     models_dir = _Folder(metadata={"expected": "the path of a folder"})
     model_family = _text(
-        "llama, huggingface, gptq_llama or package.module:Engine",
+        "llama, huggingface, openai, gptq_llama or package.module:Engine",
         validate.Regexp(r"^(\w+|\w+(\.\w+)*:\w+(\.\w+)*)$"),
     )
     model_name = _text("a text, or null to derive it from setup_params", nullable=True)

@@ -37,6 +37,7 @@ class Priority(StrEnum):
 class FinishReason(StrEnum):
     STOP = "stop"  # end-of-generation token, or a stop string
     LENGTH = "length"  # max_tokens, or the context is full
+    CONTENT_FILTER = "content_filter"  # of an upstream server
     CANCELED = "canceled"
     TIMEOUT = "timeout"
     ERROR = "error"
@@ -53,11 +54,15 @@ class Chat:
 
     messages: as OpenAI's API has them, contents as texts. tools: functions that the model may call, as there.
     variables: what else the template may read (`enable_thinking`, say).
+
+    calls: with tools, what `params.json_schema` was made of, for an engine that passes that on: `tool_choice`,
+    `parallel_tool_calls`, and the `schema` of an answer that calls nothing.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     variables: dict[str, Any] = field(default_factory=dict)
+    calls: dict[str, Any] = field(default_factory=dict)
 
 
 Text = str | tuple[int, ...]

@@ -21,7 +21,9 @@ Choice = dict[str, Any]
 
 
 def with_chat(request: JobRequest, body: ChatBody) -> JobRequest:
-    chat = Chat(messages=body.messages, tools=list(body.tools.tools), variables=body.variables)
+    chat = Chat(
+        messages=body.messages, tools=list(body.tools.tools), variables=body.variables, calls=_wanted_calls(body)
+    )
     schema = _schema(body)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
     return replace(request, chat=chat, params=params)
@@ -115,6 +117,15 @@ def _schema(body: ChatBody) -> dict[str, Any] | None:
     if answer is not None and tools.tools:
         return schema_of_calls_or(answer, tools.tools, parallel=tools.parallel)
     return answer
+
+
+def _wanted_calls(body: ChatBody) -> dict[str, Any]:
+    tools = body.tools
+    if not tools.tools:
+        return {}
+    named = tools.choice.named
+    choice = tools.choice.mode if named is None else {"type": "function", "function": {"name": named}}
+    return {"tool_choice": choice, "parallel_tool_calls": tools.parallel, "schema": closed(body.format)}
 
 
 def _reader(body: ChatBody) -> Reader:

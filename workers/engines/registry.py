@@ -9,6 +9,7 @@ from workers.engines.base import Engine
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
     "huggingface": "workers.engines.huggingface.engine:HuggingfaceEngine",
+    "openai": "workers.engines.openai.engine:OpenAIEngine",
 }
 REQUIREMENTS = "workers/requirements/{family}.txt"
 
