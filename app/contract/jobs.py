@@ -23,6 +23,9 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.PROCESSING)
 
 
+JOB_EVENTS = tuple(f"job.{status}" for status in Status if status.is_final)
+
+
 class Priority(StrEnum):
     HIGH = "high"
     NORMAL = "normal"
@@ -65,6 +68,14 @@ class Chat:
     calls: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Who is told of a job's end, and of which ends: `job.<status>`."""
+
+    url: str
+    events: tuple[str, ...] = JOB_EVENTS
+
+
 Text = str | tuple[int, ...]
 """A text, or the ids of its tokens in the model's vocabulary."""
 
@@ -92,11 +103,14 @@ class JobRequest:
     expires_in_seconds: float | None = None
     ttl_seconds: int | None = None
     stream: bool = False
+    webhook: Webhook | None = None
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.chat is not None:
             values["chat"] = asdict(self.chat)
+        if self.webhook is not None:
+            values["webhook"] = asdict(self.webhook)
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
@@ -108,6 +122,8 @@ class JobRequest:
             data["prompt_tokens"] = tuple(data["prompt_tokens"])
         if "chat" in data:
             data["chat"] = Chat(**data["chat"])
+        if "webhook" in data:
+            data["webhook"] = Webhook(url=data["webhook"]["url"], events=tuple(data["webhook"]["events"]))
         return cls(**data)
 
 
