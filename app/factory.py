@@ -5,6 +5,9 @@ import time
 from flask import Flask
 
 from app import auth, error_handlers, openapi
+from app.batches.batches import BatchStore
+from app.batches.driver import BatchDriver
+from app.batches.files import FileStore
 from app.contract.config import Config, ServerConfig
 from app.contract.errors import ConfigError
 from app.contract.job_store import JobStore
@@ -42,6 +45,7 @@ def start_threads(app: Flask) -> None:
     made.reaper.start()
     if made.webhooks is not None:
         made.webhooks.start()
+    BatchDriver(app).start()
 
 
 def max_waiters(server: ServerConfig) -> int:
@@ -70,6 +74,8 @@ def _services(config: Config) -> Services:
         ),
         questions=Questions(watch.client(), config.model_name),
         webhooks=_webhook_sender(config, url),
+        files=FileStore(client),
+        batches=BatchStore(client, model=config.model_name, ttl_seconds=config.files.ttl),
         started_at=time.time(),
     )
 

@@ -35,7 +35,8 @@ _MEANINGS = {
 }
 _OPENAI_MEANINGS = {
     400: "The body is not JSON, or a field is wrong; `param` says which.",
-    404: "There is no such model here.",
+    404: "There is no such model, file, batch or response here.",
+    409: "It is not in a state for that, or another request came with this Idempotency-Key; `code` says which.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -93,9 +94,10 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         problems: Sequence[int] = (),
         body: type[Schema] | None = None,
         query: type[Schema] | None = None,
+        form: type[Schema] | None = None,
         parameters: Sequence[Mapping[str, Any]] = (),
     ) -> Callable[[View], View]:
-        """A route: what the schemas `query` and `body` load is passed to the view, and all of it is documented.
+        """A route: what the schemas `query`, `body` and `form` load is passed to the view, and all of it is documented.
 
         problems: statuses of the error answers; 401 is added where keys are set.
         """
@@ -103,7 +105,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         def add(view: View) -> View:
             responses = {**answers, **{status: f"{_kind(rule)}{status}" for status in problems}}
             documented = self.doc(responses=responses, operationId=view.__name__)(view)
-            for schema, location in ((body, "json"), (query, "query")):
+            for schema, location in ((body, "json"), (query, "query"), (form, "files")):
                 if schema is not None:  # one for all requests: making it is slow
                     status = 400 if rule.startswith(OPENAI_PREFIX) else 422
                     documented = self.arguments(schema(), location=location, error_status_code=status)(documented)

@@ -51,6 +51,10 @@ class QueueEstimate:
         fewest = 1 if capacity.slots else WORKER_START_SECONDS
         return min(MAX_RETRY_SECONDS, max(fewest, seconds))
 
+    def slots(self) -> int:
+        """What the ready workers run at once."""
+        return self._capacity(self._model).slots
+
     def start_times(self, jobs: Sequence[Job], positions: Sequence[int | None]) -> list[float | None]:
         """When each job should start (Unix seconds), from its place in line.
 

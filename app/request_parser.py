@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from flask import Request
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
+from webargs.multidictproxy import MultiDictProxy
+from werkzeug.datastructures import CombinedMultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.contract.errors import InvalidRequest, MalformedRequest
@@ -20,6 +22,11 @@ _IN_DETAIL = 3  # errors spelled out in the problem's one sentence
 
 class RequestParser(FlaskParser):
     """Reads a body as JSON whatever its declared type (curl -d declares a form), and raises our errors."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {  # noqa: RUF012 - as webargs declares it
+        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
+        "files": None,  # the schema says what becomes of them
+    }
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
         """Raises MalformedRequest, and werkzeug's RequestEntityTooLarge."""
@@ -40,6 +47,10 @@ class RequestParser(FlaskParser):
         if not isinstance(value, dict):
             raise MalformedRequest(f"the body is JSON, but no object; {_EXAMPLE}")
         return value
+
+    def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
+        """A form, whose files stand beside its other parts."""
+        return MultiDictProxy(CombinedMultiDict([req.files, req.form]), schema)
 
     def handle_error(self, error: ValidationError, req: Request, schema: Schema, **kwargs: Any) -> NoReturn:
         assert isinstance(error.messages, dict), "webargs puts the messages under their location"

@@ -5,6 +5,8 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from app.batches.batches import BatchStore
+from app.batches.files import FileStore
 from app.contract.config import Config
 from app.contract.job_store import JobStore
 from app.contract.questions import Questions
@@ -31,6 +33,8 @@ class Services:
     reaper: Reaper
     questions: Questions
     webhooks: WebhookSender | None
+    files: FileStore
+    batches: BatchStore
     started_at: float
 
 

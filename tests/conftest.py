@@ -11,6 +11,17 @@ from app.contract.queues import Queues, make_celery
 from app.contract.redis_client import RedisClient, connect
 from tests.valkey import Valkey, running_valkey
 
+LONGEST = "tests/end_to_end/"  # and of these the faults, which wait for minutes and leave the cores to the others
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process is left with it when the others are done."""
+
+    def lateness(item: pytest.Item) -> tuple[bool, bool]:
+        return not item.nodeid.startswith(f"{LONGEST}test_faults"), not item.nodeid.startswith(LONGEST)
+
+    items.sort(key=lateness)
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:

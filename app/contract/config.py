@@ -40,6 +40,14 @@ class JobsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilesConfig:
+    """Files live in Redis. max_bytes: of one. ttl: how long one is kept, and a batch after its end."""
+
+    max_bytes: int = 32 * 1024 * 1024
+    ttl: int = 604_800
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthConfig:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
 
@@ -69,5 +77,6 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)

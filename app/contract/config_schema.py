@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, JobsConfig, ServerConfig, WebhooksConfig, WorkerConfig
+from app.contract.config import AuthConfig, FilesConfig, JobsConfig, ServerConfig, WebhooksConfig, WorkerConfig
 from app.contract.config_params import Params
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
@@ -107,6 +107,12 @@ class JobsSchema(_Section):
     max_queued = _count(1)
 
 
+class FilesSchema(_Section):
+    makes = FilesConfig
+    max_bytes = _count(1024)
+    ttl = _count(1)
+
+
 class AuthSchema(_Section):
     makes = AuthConfig
     api_keys = fields.List(_text(""), metadata={"expected": "a list of texts (quote a key that looks like a number)"})
@@ -150,6 +156,7 @@ class ConfigSchema(Schema):
     server = fields.Nested(ServerSchema)
     worker = fields.Nested(WorkerSchema)
     jobs = fields.Nested(JobsSchema)
+    files = fields.Nested(FilesSchema)
     auth = fields.Nested(AuthSchema)
     webhooks = fields.Nested(WebhooksSchema)
 

@@ -6,6 +6,9 @@
     │   ├── Unauthorized              401
     │   ├── JobNotFound               404
     │   ├── ModelNotFound             404
+    │   ├── FileNotFound              404
+    │   ├── BatchNotFound             404
+    │   ├── ResponseNotFound          404
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
@@ -88,6 +91,18 @@ class JobNotFound(RequestError):
 
 class ModelNotFound(RequestError):
     code, status, title = "model_not_found", 404, "Model not found"
+
+
+class FileNotFound(RequestError):
+    code, status, title = "file_not_found", 404, "File not found"
+
+
+class BatchNotFound(RequestError):
+    code, status, title = "batch_not_found", 404, "Batch not found"
+
+
+class ResponseNotFound(RequestError):
+    code, status, title = "response_not_found", 404, "Response not found"
 
 
 class Conflict(RequestError):

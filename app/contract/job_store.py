@@ -152,6 +152,13 @@ class JobStore:
                 pipe.hmget(keys.job(job_id), RECORD_FIELDS)
             return [job_from_record(values) for values in pipe.execute()]
 
+    def read_request(self, job_id: str) -> JobRequest:
+        """What was asked. Raises JobNotFound."""
+        body = self._redis.hget(keys.job(job_id), "request")
+        if body is None:
+            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+        return JobRequest.from_json(json.loads(body))
+
     def queue_position(self, job: Job) -> int | None:
         """Jobs of the same model that start before this one, plus one; None once it has started."""
         return self.queue_positions([job])[0]

@@ -88,6 +88,7 @@ class JobRequest:
     `params` holds only what the client set, under the canonical names of `app.contract.sampling`; the engine adds its
     family's defaults.
 
+    response: of a request to `/v1/responses`, what it takes to tell its answer again (`app.openai.responses`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`.
     """
@@ -104,6 +105,7 @@ class JobRequest:
     ttl_seconds: int | None = None
     stream: bool = False
     webhook: Webhook | None = None
+    response: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}

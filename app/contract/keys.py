@@ -21,6 +21,14 @@
 | `llm:workers` | set | worker ids, cleaned by readers | - |
 | `llm:questions:<model>` | list | what any worker may answer, beside jobs (`questions`) | until taken, 30 s at most |
 | `llm:answer:<id>` | list | the answer to one question | until read, 30 s at most |
+| `llm:file:<id>` | hash | what a file is (`app.batches.files`) | as `expires_at` says; longer while a batch reads it |
+| `llm:file-lines:<id>` | list | its lines; of a file that a batch writes, those so far | as its hash |
+| `llm:files:<owner>` | zset | an owner's files, scored by creation time | entries: cleaned by readers |
+| `llm:batch:<id>` | hash | the record of a batch (`app.batches.batches`) | until its end, then `files.ttl` |
+| `llm:batch-open:<id>` | set | numbers of lines that are asked, and not answered | while there are any |
+| `llm:batches:<owner>` | zset | an owner's batches, scored by creation time | entries: cleaned by readers |
+| `llm:unfinished:<model>` | zset | batches that have not ended, scored by creation time | until their end |
+| `llm:driver:<model>` | string | the process that drives the batches (`app.batches.driver`) | 5 s, renewed |
 | `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
 
 Channels: `llm:hints` carries comma-separated ids of jobs with news, or the whole record of a job that has ended, as a
@@ -104,3 +112,35 @@ def questions(model: str) -> str:
 
 def answer(question_id: str) -> str:
     return f"{PREFIX}answer:{question_id}"
+
+
+def file(file_id: str) -> str:
+    return f"{PREFIX}file:{file_id}"
+
+
+def file_lines(file_id: str) -> str:
+    return f"{PREFIX}file-lines:{file_id}"
+
+
+def files_of(owner: str) -> str:
+    return f"{PREFIX}files:{owner}"
+
+
+def batch(batch_id: str) -> str:
+    return f"{PREFIX}batch:{batch_id}"
+
+
+def batch_open(batch_id: str) -> str:
+    return f"{PREFIX}batch-open:{batch_id}"
+
+
+def batches_of(owner: str) -> str:
+    return f"{PREFIX}batches:{owner}"
+
+
+def unfinished(model: str) -> str:
+    return f"{PREFIX}unfinished:{model}"
+
+
+def driver(model: str) -> str:
+    return f"{PREFIX}driver:{model}"

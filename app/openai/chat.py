@@ -1,41 +1,57 @@
 """Chat completions: from a request to its jobs, from their texts to messages and chunks."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.contract.jobs import Chat, FinishReason, Job, JobRequest, TokenLogprob
-from app.openai.closed_schema import closed
-from app.openai.envelope import FINISH_REASONS
+from app import dispatch
+from app.contract.config import Config
+from app.contract.jobs import Chat, FinishReason, Job, JobRequest, Kind, TokenLogprob
+from app.openai.choices import copies
+from app.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
 from app.openai.logprobs import chat_logprobs
-from app.openai.tool_calls import ArgumentsReader, CallBegins, CallReader, Piece, PlainReader, Reader, Words
-from app.openai.tool_schema import schema_of_arguments, schema_of_calls, schema_of_calls_or
+from app.openai.plan import Plan
+from app.openai.tool_calls import CallBegins, Piece, Reader, Words, call_id, reader_of
+from app.openai.tool_schema import forced_schema, wanted_calls
 from app.schemas.openai.chat import ChatBody
 from app.schemas.openai.tools import Tools
 
 OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
-_CALL_ID_DIGITS = 9  # as Mistral's template wants them
 
 Choice = dict[str, Any]
 
 
-def with_chat(request: JobRequest, body: ChatBody) -> JobRequest:
+def plan(body: ChatBody, config: Config) -> Plan:
+    """Raises ModelNotFound."""
+    check_model(body.model, config.model_name)
+    request = _with_chat(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
+
+    def answer(jobs: list[Job]) -> dict[str, Any]:
+        told = [_message_choice(index, job, body) for index, job in enumerate(jobs)]
+        return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs))
+
+    return Plan(requests=copies(request, body.n), answer=answer, field_names=_field_names(body))
+
+
+def _with_chat(request: JobRequest, body: ChatBody) -> JobRequest:
     chat = Chat(
-        messages=body.messages, tools=list(body.tools.tools), variables=body.variables, calls=_wanted_calls(body)
+        messages=body.messages,
+        tools=list(body.tools.tools),
+        variables=body.variables,
+        calls=wanted_calls(body.tools, body.format),
     )
-    schema = _schema(body)
+    schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
     return replace(request, chat=chat, params=params)
 
 
-def field_names(body: ChatBody) -> dict[str, str]:
+def _field_names(body: ChatBody) -> dict[str, str]:
     """What the worker's names of parameters are called in this request."""
     forced = "response_format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
     return {"params.json_schema": forced, "params.": ""}
 
 
-def message_choice(index: int, job: Job, body: ChatBody) -> Choice:
+def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:
     """A choice of a whole answer."""
     assert job.output is not None, "the job has succeeded"
     reader = _reader(body)
@@ -92,7 +108,7 @@ class ChatWriter:
             function = {"name": piece.name, "arguments": ""}
             if self._tools.legacy:
                 return {"function_call": function}
-            call = {"id": _call_id(self._job_id, self._calls - 1), "type": "function", "function": function}
+            call = {"id": call_id(self._job_id, self._calls - 1), "type": "function", "function": function}
             return {"tool_calls": [{"index": self._calls - 1, **call}]}
         arguments = {"arguments": piece.text}
         if self._tools.legacy:
@@ -106,36 +122,10 @@ class ChatWriter:
         return {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def _schema(body: ChatBody) -> dict[str, Any] | None:
-    """What the text must follow, if anything."""
-    tools = body.tools
-    answer: dict[str, Any] | None = closed(body.format)
-    if tools.choice.named is not None:
-        return schema_of_arguments(tools.tools[0])
-    if tools.choice.mode == "required":
-        return schema_of_calls(tools.tools, parallel=tools.parallel)
-    if answer is not None and tools.tools:
-        return schema_of_calls_or(answer, tools.tools, parallel=tools.parallel)
-    return answer
-
-
-def _wanted_calls(body: ChatBody) -> dict[str, Any]:
-    tools = body.tools
-    if not tools.tools:
-        return {}
-    named = tools.choice.named
-    choice = tools.choice.mode if named is None else {"type": "function", "function": {"name": named}}
-    return {"tool_choice": choice, "parallel_tool_calls": tools.parallel, "schema": closed(body.format)}
-
-
 def _reader(body: ChatBody) -> Reader:
     tools = body.tools
-    if not tools.tools:
-        return PlainReader()
-    if tools.choice.named is not None:
-        return ArgumentsReader(tools.choice.named)
     names = [tool["function"]["name"] for tool in tools.tools]
-    return CallReader(names, most=None if tools.parallel else 1, lists_only=body.format is not None)
+    return reader_of(names, named=tools.choice.named, parallel=tools.parallel, lists_only=body.format is not None)
 
 
 def _calls(job_id: str, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
@@ -143,15 +133,10 @@ def _calls(job_id: str, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
     for piece in pieces:
         if isinstance(piece, CallBegins):
             function = {"name": piece.name, "arguments": ""}
-            calls.append({"id": _call_id(job_id, len(calls)), "type": "function", "function": function})
+            calls.append({"id": call_id(job_id, len(calls)), "type": "function", "function": function})
         elif not isinstance(piece, Words):
             calls[-1]["function"]["arguments"] += piece.text
     return calls
-
-
-def _call_id(job_id: str, number: int) -> str:
-    """The same whenever the answer is told."""
-    return hashlib.sha256(f"{job_id} {number}".encode()).hexdigest()[:_CALL_ID_DIGITS]
 
 
 def _finish_reason(reason: FinishReason | None, tools: Tools, *, has_calls: bool) -> str:

@@ -4,19 +4,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.contract.jobs import FinishReason, Job, JobRequest, TokenLogprob
+from app import dispatch
+from app.contract.config import Config
+from app.contract.jobs import FinishReason, Job, JobRequest, Kind, TokenLogprob
 from app.openai.choices import copies
-from app.openai.envelope import FINISH_REASONS
+from app.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
 from app.openai.logprobs import CompletionLogprobs, mean_logprob
+from app.openai.plan import Plan
 from app.schemas.openai.completions import CompletionBody
 
 OBJECT, PREFIX = "text_completion", "cmpl"
-FIELD_NAMES = {"params.": ""}
+_FIELD_NAMES = {"params.": ""}
 
 Choice = dict[str, Any]
 
 
-def with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]:
+def plan(body: CompletionBody, config: Config) -> Plan:
+    """Raises ModelNotFound."""
+    check_model(body.model, config.model_name)
+    requests = _with_prompts(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
+
+    def answer(jobs: list[Job]) -> dict[str, Any]:
+        told = [_text_choice(index, job, body) for index, job in enumerate(_best(jobs, body))]
+        return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs, len(body.prompts)))
+
+    return Plan(requests=requests, answer=answer, field_names=_FIELD_NAMES)
+
+
+def _with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]:
     """`best_of` requests for each prompt, in the order of the prompts."""
     params = dict(body.params)
     if body.best_of > body.n:
@@ -28,7 +43,7 @@ def with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]:
     return made
 
 
-def best(jobs: Sequence[Job], body: CompletionBody) -> list[Job]:
+def _best(jobs: Sequence[Job], body: CompletionBody) -> list[Job]:
     """For each prompt the `n` likeliest answers of its `best_of`, the likeliest first."""
     if body.best_of == body.n:
         return list(jobs)
@@ -39,7 +54,7 @@ def best(jobs: Sequence[Job], body: CompletionBody) -> list[Job]:
     return found
 
 
-def text_choice(index: int, job: Job, body: CompletionBody) -> Choice:
+def _text_choice(index: int, job: Job, body: CompletionBody) -> Choice:
     """A choice of a whole answer."""
     assert job.output is not None, "the job has succeeded"
     logprobs = CompletionLogprobs().take(job.output.logprobs or ()) if "logprobs" in body.params else None

@@ -3,17 +3,41 @@
 import base64
 import math
 import struct
+from typing import Any
 
+from app import dispatch
+from app.contract.config import Config
 from app.contract.errors import InvalidRequest
-from app.contract.jobs import Job
+from app.contract.jobs import Job, Kind
+from app.openai.envelope import check_model
+from app.openai.plan import Plan
 from app.schemas.openai.embeddings import EmbeddingBody
 
-FIELD_NAMES = {"text.": "input."}
+_FIELD_NAMES = {"text.": "input."}
 
 Vector = list[float]
 
 
-def vectors(job: Job, body: EmbeddingBody) -> list[Vector] | list[str]:
+def plan(body: EmbeddingBody, config: Config) -> Plan:
+    """Raises ModelNotFound."""
+    check_model(body.model, config.model_name)
+    request = dispatch.job_request(Kind.EMBED, body, texts=tuple(body.input))
+
+    def answer(jobs: list[Job]) -> dict[str, Any]:
+        (job,) = jobs
+        found = enumerate(_vectors(job, body))
+        tokens = job.usage.prompt_tokens if job.usage else 0
+        return {
+            "object": "list",
+            "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in found],
+            "model": config.model_name,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+
+    return Plan(requests=[request], answer=answer, field_names=_FIELD_NAMES)
+
+
+def _vectors(job: Job, body: EmbeddingBody) -> list[Vector] | list[str]:
     """Raises InvalidRequest where the model has fewer dimensions than asked for."""
     rows = (job.output.embeddings if job.output else None) or []
     if body.dimensions is not None:

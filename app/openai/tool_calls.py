@@ -9,6 +9,7 @@ Models write calls in the format of their own chat template. The common ones are
 A grammar (`app.openai.tool_schema`) makes the list, or of a named function its arguments alone.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -74,6 +75,7 @@ class ArgumentsReader:
         return self.feed("")
 
 
+_CALL_ID_DIGITS = 9  # as Mistral's template wants them
 _TAGS = {"<tool_call>": "</tool_call>", "<|python_tag|>": "", "[TOOL_CALLS]": ""}  # "": goes before a bare call
 _SEPARATORS = " \t\r\n;,"
 _BEGINNINGS = ('{"name"', '{"type"', '{"id"', '{"function"', '{"parameters"', '{"arguments"')
@@ -194,6 +196,20 @@ class CallReader:
         left = len(calls) if self._most is None else max(0, self._most - self._told_calls)
         self._told_calls += len(calls[:left])
         return [piece for name, text in calls[:left] for piece in (CallBegins(name), Arguments(text))]
+
+
+def reader_of(names: Collection[str], *, named: str | None, parallel: bool, lists_only: bool) -> Reader:
+    """What reads an answer. names: the functions that may be called; named: the one that must be."""
+    if not names:
+        return PlainReader()
+    if named is not None:
+        return ArgumentsReader(named)
+    return CallReader(names, most=None if parallel else 1, lists_only=lists_only)
+
+
+def call_id(job_id: str, number: int) -> str:
+    """The same whenever the answer is told."""
+    return hashlib.sha256(f"{job_id} {number}".encode()).hexdigest()[:_CALL_ID_DIGITS]
 
 
 def _json_at_start(text: str) -> tuple[Any, int] | None:

@@ -4,10 +4,32 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.openai.closed_schema import closed
+from app.schemas.openai.tools import Tools
 
 Schema = dict[str, Any]
 
 ANY_ARGUMENTS: Schema = {"type": "object"}
+
+
+def forced_schema(tools: Tools, answer_format: Schema | None) -> Schema | None:
+    """What the text must follow, if anything."""
+    answer: Schema | None = closed(answer_format)
+    if tools.choice.named is not None:
+        return schema_of_arguments(tools.tools[0])
+    if tools.choice.mode == "required":
+        return schema_of_calls(tools.tools, parallel=tools.parallel)
+    if answer is not None and tools.tools:
+        return schema_of_calls_or(answer, tools.tools, parallel=tools.parallel)
+    return answer
+
+
+def wanted_calls(tools: Tools, answer_format: Schema | None) -> dict[str, Any]:
+    """The same for an engine that passes it on (`Chat.calls`)."""
+    if not tools.tools:
+        return {}
+    named = tools.choice.named
+    choice = tools.choice.mode if named is None else {"type": "function", "function": {"name": named}}
+    return {"tool_choice": choice, "parallel_tool_calls": tools.parallel, "schema": closed(answer_format)}
 
 
 def schema_of_arguments(tool: dict[str, Any]) -> Schema:

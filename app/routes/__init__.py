@@ -11,9 +11,12 @@ from app.routes import (
     job_events,
     jobs,
     models,
+    openai_batches,
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_files,
+    openai_responses,
     tokenize,
 )
 
@@ -26,6 +29,9 @@ BLUEPRINTS: Sequence[Blueprint] = (
     openai_chat.blueprint,
     openai_completions.blueprint,
     openai_embeddings.blueprint,
+    openai_responses.blueprint,
+    openai_files.blueprint,
+    openai_batches.blueprint,
     tokenize.blueprint,
     health.blueprint,
     docs.blueprint,

@@ -2,11 +2,10 @@
 
 from flask import Response
 
-from app import dispatch, idempotency
-from app.contract.jobs import Job, Kind
+from app import idempotency
 from app.json_answer import EVENT_STREAM, JSON, json_answer
 from app.openai import chat, choices, stream
-from app.openai.envelope import Envelope, check_model, usage_of
+from app.openai.envelope import Envelope
 from app.openai.field_names import fields_called
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.openai.answers import ChatCompletionSchema
@@ -37,23 +36,15 @@ def chat_completions(body: ChatBody) -> Response:
     `Idempotency-Key` came.
     """
     config = services().config
-    check_model(body.model, config.model_name)
-    request = dispatch.job_request(Kind.GENERATE, body, stream=body.stream)
-    requests = choices.copies(chat.with_chat(request, body), body.n)
-    with fields_called(chat.field_names(body)):
+    plan = chat.plan(body, config)
+    with fields_called(plan.field_names):
         if body.stream:
             return stream.respond(
-                requests,
+                plan.requests,
                 body.on_disconnect,
                 write=lambda index, job: chat.ChatWriter(index, job, body),
                 envelope=lambda first: Envelope.of(chat.CHUNK_OBJECT, chat.PREFIX, first, config),
                 prompts=1,
                 tells_usage=body.include_usage,
             )
-        jobs = choices.run(requests, body.on_disconnect)
-    envelope = Envelope.of(chat.OBJECT, chat.PREFIX, jobs[0], config)
-    return json_answer(envelope.hold(_choices(jobs, body), usage=usage_of(jobs)))
-
-
-def _choices(jobs: list[Job], body: ChatBody) -> list[chat.Choice]:
-    return [chat.message_choice(index, job, body) for index, job in enumerate(jobs)]
+        return json_answer(plan.answer(choices.run(plan.requests, body.on_disconnect)))

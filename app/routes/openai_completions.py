@@ -2,11 +2,10 @@
 
 from flask import Response
 
-from app import dispatch, idempotency
-from app.contract.jobs import Kind
+from app import idempotency
 from app.json_answer import EVENT_STREAM, JSON, json_answer
 from app.openai import choices, completions, stream
-from app.openai.envelope import Envelope, check_model, usage_of
+from app.openai.envelope import Envelope
 from app.openai.field_names import fields_called
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.openai.answers import CompletionAnswerSchema
@@ -33,20 +32,15 @@ blueprint = Blueprint("openai_completions", __name__, description="OpenAI's API:
 def completions_(body: CompletionBody) -> Response:
     """Continue one prompt or several; each answer to each of them is a job."""
     config = services().config
-    check_model(body.model, config.model_name)
-    request = dispatch.job_request(Kind.GENERATE, body, stream=body.stream)
-    requests = completions.with_prompts(request, body)
-    with fields_called(completions.FIELD_NAMES):
+    plan = completions.plan(body, config)
+    with fields_called(plan.field_names):
         if body.stream:
             return stream.respond(
-                requests,
+                plan.requests,
                 body.on_disconnect,
                 write=lambda index, _: completions.CompletionWriter(index, body),
                 envelope=lambda first: Envelope.of(completions.OBJECT, completions.PREFIX, first, config),
                 prompts=len(body.prompts),
                 tells_usage=body.include_usage,
             )
-        jobs = choices.run(requests, body.on_disconnect)
-    told = [completions.text_choice(index, job, body) for index, job in enumerate(completions.best(jobs, body))]
-    envelope = Envelope.of(completions.OBJECT, completions.PREFIX, jobs[0], config)
-    return json_answer(envelope.hold(told, usage=usage_of(jobs, len(body.prompts))))
+        return json_answer(plan.answer(choices.run(plan.requests, body.on_disconnect)))

@@ -3,10 +3,8 @@
 from flask import Response
 
 from app import dispatch, idempotency
-from app.contract.jobs import Kind
 from app.json_answer import JSON, json_answer
-from app.openai.embeddings import FIELD_NAMES, vectors
-from app.openai.envelope import check_model
+from app.openai import embeddings
 from app.openai.field_names import fields_called
 from app.openapi import LOCATION, Blueprint, answer
 from app.schemas.openai.answers import EmbeddingAnswerSchema
@@ -26,19 +24,6 @@ blueprint = Blueprint("openai_embeddings", __name__, description="OpenAI's API: 
 )
 def openai_embeddings(body: EmbeddingBody) -> Response:
     """Embed a text, or several in one go."""
-    model = services().config.model_name
-    check_model(body.model, model)
-    with fields_called(FIELD_NAMES):
-        job = dispatch.run(dispatch.job_request(Kind.EMBED, body, texts=tuple(body.input)), body.on_disconnect)
-        found = vectors(job, body)
-    tokens = job.usage.prompt_tokens if job.usage else 0
-    return json_answer(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(found)
-            ],
-            "model": model,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-    )
+    plan = embeddings.plan(body, services().config)
+    with fields_called(plan.field_names):
+        return json_answer(plan.answer([dispatch.run(plan.requests[0], body.on_disconnect)]))

@@ -118,6 +118,7 @@ class ScriptedWorker:
         self.publish_script = script(self.redis, "publish")
         queues = Queues(make_celery(redis_url, model))
         self._lists = [queues.list_key(priority) for priority in Priority]
+        self._call = f"called off:{id(self)}"  # a list, too: what is pushed there ends the waiting at once
         self._broker = redis.Redis.from_url(redis_url, decode_responses=True)
         self.store = JobStore(self.redis, model=model, queues=queues, ttl_seconds=TTL_SECONDS, max_queued=1000)
         self._stopping = threading.Event()
@@ -129,7 +130,9 @@ class ScriptedWorker:
     def stop(self) -> None:
         """Take no more jobs; those taken are played to their end."""
         self._stopping.set()
+        self._broker.lpush(self._call, "")
         self._thread.join(20)
+        self._broker.delete(self._call)
 
     def announce(self, state: WorkerState = WorkerState.READY, **more: Any) -> None:
         info = WorkerInfo(id=self.name, model=self.model, family="test", state=state, slots=4, **more)
@@ -138,8 +141,8 @@ class ScriptedWorker:
     def _run(self) -> None:
         threads: list[threading.Thread] = []
         while not self._stopping.is_set():
-            message = self._broker.brpop(self._lists, timeout=0.1)
-            if message:
+            message = self._broker.brpop([*self._lists, self._call], timeout=1)
+            if message and message[0] != self._call:
                 assert isinstance(message[1], str)
                 threads.append(threading.Thread(target=self._take, args=[job_id_of(message[1])], daemon=True))
                 threads[-1].start()

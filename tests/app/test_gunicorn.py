@@ -5,7 +5,6 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,20 +12,27 @@ import pytest
 
 from tests.app.scripted_worker import ScriptedWorker, Turn, says, working
 from tests.stack import Stack
+from tests.valkey import Valkey
 
 MODEL = "gunicorn"
 
 
-@pytest.fixture
-def api(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
+@pytest.fixture(scope="module")
+def running_api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Stack]:
     server = {"processes": 1, "threads": 64, "max_body_bytes": 100_000}
-    stack = Stack(tmp_path, redis_url, {"model_name": MODEL, "server": server})
+    stack = Stack(tmp_path_factory.mktemp(MODEL), valkey.url, {"model_name": MODEL, "server": server})
     stack.start_api()
     try:
         stack.wait_alive()
         yield stack
     finally:
         stack.stop()
+
+
+@pytest.fixture
+def api(running_api: Stack, redis_url: str) -> Stack:
+    """Over an empty database."""
+    return running_api
 
 
 @pytest.fixture

@@ -5,20 +5,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from app.gunicorn_worker import LINGER_MILLISECONDS
 from tests.stack import Stack
+from tests.valkey import Valkey
 
 THREADS = 4
 
 
-@pytest.fixture
-def api(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
-    stack = Stack(tmp_path, redis_url, {"model_name": "linger", "server": {"processes": 1, "threads": THREADS}})
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Stack]:
+    folder, server = tmp_path_factory.mktemp("linger"), {"processes": 1, "threads": THREADS}
+    stack = Stack(folder, valkey.url, {"model_name": "linger", "server": server})
     stack.start_api()
     try:
         stack.wait_alive()

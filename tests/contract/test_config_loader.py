@@ -90,6 +90,9 @@ def test_gpus_are_indices_or_names(tmp_path: Path, given: str, devices: str) -> 
     [
         ("{repo_id: org/Model-GGUF, filename: sub/model.Q4.gguf}", "model.Q4"),
         ("{repo_id: org/Model}", "Model"),
+        ("{repo_id: org/Model-GPTQ, filename: model.safetensors}", "Model-GPTQ"),
+        ("{path: /models/llama-4bit-128g.pt}", "llama-4bit-128g"),
+        ("{package: some_package, filename: minilm}", "minilm"),
         ("{path: /models/some.gguf}", "some"),
         ("{path: /models/folder/}", "folder"),
         ("{path: [1]}", "llama"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import httpx
+import openai
 import pytest
 
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
@@ -28,4 +29,10 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def http(smollm2: Stack) -> Iterator[httpx.Client]:
     with smollm2.client() as client:
+        yield client
+
+
+@pytest.fixture
+def client(smollm2: Stack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0) as client:
         yield client

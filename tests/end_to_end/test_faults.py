@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import cancellations, lost_connections, lost_workers, real_model, too_much
+from tests.faults import batches, cancellations, lost_connections, lost_workers, real_model, too_much
 from tests.faults.scenario import Outcome, Scenario, running
 
 pytestmark = pytest.mark.timeout(300)
@@ -43,6 +43,11 @@ def test_a_job_that_kills_every_worker_fails_and_the_20_others_succeed(outcome: 
 
 @under(lost_workers.LATE_POISON)
 def test_a_job_that_kills_its_worker_late_fails_and_the_20_others_succeed(outcome: Outcome) -> None:
+    assert outcome.broken == []
+
+
+@under(batches.EVERYTHING_KILLED)
+def test_each_line_of_a_batch_is_answered_once_though_everything_is_killed(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 

@@ -213,6 +213,7 @@ def _newest(http: httpx.Client, until: str) -> Any:
         time.sleep(0.05)
 
 
+@pytest.mark.timeout(300)
 def test_200_mixed_requests_all_end_once_and_leave_no_slot_taken(smollm2: Stack, http: httpx.Client) -> None:
     known = {job["id"] for job in _all_jobs(http)}
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -32,12 +31,6 @@ WEATHER: ChatCompletionToolParam = {
     },
 }
 BRIEF: Any = {"model": MODEL, "messages": CAPITAL, "max_tokens": 16, "temperature": 0}
-
-
-@pytest.fixture
-def client(smollm2: Stack) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
 
 
 def asynchronous(stack: Stack) -> openai.AsyncOpenAI:
@@ -129,6 +122,7 @@ def test_structured_output_is_parsed(client: openai.OpenAI) -> None:
     assert isinstance(person, Person) and person.address.number
 
 
+@pytest.mark.timeout(300)
 def test_100_structured_answers_with_nested_schemas_are_100_valid_documents(client: openai.OpenAI) -> None:
     def ask(number: int) -> Person | None:
         answer = client.chat.completions.parse(

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -37,6 +38,12 @@ def is_stream(output: str) -> bool:
 
 
 WHAT_THE_README_SAYS: dict[str, Check] = {
+    "starting_after": lambda output: "response.completed" in output or "response.incomplete" in output,
+    "DELETE http://localhost:8000/v1/": lambda output: json.loads(output)["deleted"],
+    "/v1/responses": lambda output: json.loads(output)["object"] == "response",
+    "/content": lambda output: [json.loads(line)["custom_id"] for line in output.splitlines()] == ["1", "2"],
+    "/v1/files": lambda output: json.loads(output)["object"] in ("file", "list"),
+    "/v1/batches": lambda output: json.loads(output)["object"] in ("batch", "list"),
     "/generate": is_text,
     '"stream": true': is_stream,
     "curl -i": is_job,
@@ -61,24 +68,63 @@ WHAT_THE_README_SAYS: dict[str, Check] = {
 }
 
 
+def requests() -> str:
+    """The file of requests that the README shows."""
+    (shown,) = re.findall(r"```jsonl\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    return str(shown)
+
+
+def ended_job(http: httpx.Client) -> str:
+    job: str = http.post("/agenerate", json={"prompt": "The capital of France is", "params": GREEDY}).json()["id"]
+    http.get(f"/jobs/{job}", params={"wait": 30})
+    return job
+
+
+def file(http: httpx.Client) -> str:
+    answer = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("x.jsonl", requests().encode())})
+    return str(answer.json()["id"])
+
+
+def unfinished_batch(http: httpx.Client) -> str:
+    """Its end comes with its completion window."""
+    body = {"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": body}
+    sent = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("x.jsonl", json.dumps(line).encode())})
+    asked = {"input_file_id": sent.json()["id"], "endpoint": "/v1/completions", "completion_window": "2s"}
+    return str(http.post("/v1/batches", json=asked).json()["id"])
+
+
+MAKE: dict[str, Callable[[httpx.Client], str]] = {
+    "JOB": ended_job,
+    "FILE": file,
+    "BATCH": unfinished_batch,
+    "RESPONSE": lambda http: str(http.post("/v1/responses", json={"input": "Hi", "max_output_tokens": 8}).json()["id"]),
+}
+
+
 def test_the_readme_has_a_curl_for_every_endpoint(http: httpx.Client) -> None:
     shown = "\n".join(curls())
     paths = [path for path in http.get("/openapi.json").json()["paths"] if not path.startswith("/v1/models/")]
-    missing = [path for path in paths if path.replace("{job_id}", "JOB").replace("{id}", "JOB") not in shown]
+    missing = [path for path in paths if re.sub(r"{(\w+)_id}", lambda name: name[1].upper(), path) not in shown]
     assert missing == []
 
 
 @pytest.mark.parametrize("command", curls())
-def test_a_curl_of_the_readme_gives_what_the_readme_says(smollm2: Stack, http: httpx.Client, command: str) -> None:
+def test_a_curl_of_the_readme_gives_what_the_readme_says(
+    smollm2: Stack, http: httpx.Client, command: str, tmp_path: Path
+) -> None:
     if shutil.which("curl") is None:
         assert not os.environ.get("CI"), "CI needs curl"
         pytest.skip("curl is not installed")
     check = next(check for mark, check in WHAT_THE_README_SAYS.items() if mark in command)
-    job = http.post("/agenerate", json={"prompt": "The capital of France is", "params": GREEDY}).json()["id"]
-    http.get(f"/jobs/{job}", params={"wait": 30})
-    runnable = command.replace("http://localhost:8000", smollm2.url).replace("JOB", job)
+    (tmp_path / "requests.jsonl").write_text(requests())
+    runnable = command.replace("http://localhost:8000", smollm2.url)
+    for name, make in MAKE.items():
+        if name in command:
+            runnable = runnable.replace(name, make(http))
     done = subprocess.run(
         ["bash", "-c", runnable.replace("curl ", "curl -sS --fail-with-body ", 1)],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,10 +1,11 @@
 """The scenarios, in the order of the table; those that take longest come first."""
 
-from tests.faults import cancellations, lost_connections, lost_workers, real_model, too_much
+from tests.faults import batches, cancellations, lost_connections, lost_workers, real_model, too_much
 
 SCENARIOS = (
     lost_workers.POISON,
     lost_workers.LATE_POISON,
+    batches.EVERYTHING_KILLED,
     real_model.REAL_MODEL,
     lost_workers.ONE_OF_TWO_KILLED,
     lost_workers.ONLY_ONE_KILLED,

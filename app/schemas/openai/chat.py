@@ -70,14 +70,14 @@ class _Chat(TextSchema, ToolsSchema):
     def _body(self, data: dict[str, Any], **kwargs: Any) -> ChatBody:
         data = {name: value for name, value in data.items() if value is not None}
         tools, params = Tools.of(data), _params(data)
-        _refuse_two_grammars(params, tools, "response_format" in data)
+        refuse_two_grammars(params, tools, "response_format" if "response_format" in data else None)
         return ChatBody(
             **text_options(data),
             messages=data["messages"],
             tools=tools,
             params=params,
             format=data.get("response_format"),
-            variables=_variables(data),
+            variables=template_variables(data.get("chat_template_kwargs"), data.get("reasoning_effort")),
         )
 
 
@@ -113,19 +113,22 @@ def _params(data: dict[str, Any]) -> dict[str, Any]:
     rivals = _rivals(data)
     most = data.pop("max_completion_tokens", None)
     if most is not None:
-        for name in ("max_tokens", "max_new_tokens", "n_predict"):
-            data.pop(name, None)
-        data["max_tokens"] = most
+        data = without_lengths(data) | {"max_tokens": most}
     params = take_params({name: value for name, value in data.items() if name != "logprobs"}, DEFAULTS)
     if rivals is not None:
         params["logprobs"] = rivals
     return params
 
 
-def _refuse_two_grammars(params: dict[str, Any], tools: Tools, has_format: bool) -> None:
-    """Raises ValidationError."""
+def without_lengths(data: dict[str, Any]) -> dict[str, Any]:
+    """Without the names of `max_tokens`, before which OpenAI's own name goes."""
+    return {name: value for name, value in data.items() if name not in ("max_tokens", "max_new_tokens", "n_predict")}
+
+
+def refuse_two_grammars(params: dict[str, Any], tools: Tools, format_name: str | None) -> None:
+    """format_name: of the field that says what the answer looks like, where there is one. Raises ValidationError."""
+    other = format_name or ("tool_choice" if tools.choice.mode == "required" else None)
     for name in ("grammar", "json_schema"):
-        other = "response_format" if has_format else "tool_choice" if tools.choice.mode == "required" else None
         if name in params and other:
             raise ValidationError({name: [f"{other} and {name} exclude each other; send one of them."]})
 
@@ -138,11 +141,12 @@ def _rivals(data: dict[str, Any]) -> int | None:
     return int(data.get("top_logprobs", 0))
 
 
-def _variables(data: dict[str, Any]) -> dict[str, Any]:
-    variables: dict[str, Any] = dict(data.get("chat_template_kwargs", {}))
+def template_variables(sent: dict[str, Any] | None, effort: str | None) -> dict[str, Any]:
+    """What the chat template may read. sent: `chat_template_kwargs`. Raises ValidationError."""
+    variables = dict(sent or {})
     for name in _RESERVED:
         if name in variables:
             raise ValidationError({"chat_template_kwargs": {name: ["The server sets it."]}})
-    if "reasoning_effort" in data:
-        variables.setdefault("reasoning_effort", data["reasoning_effort"])
+    if effort is not None:
+        variables.setdefault("reasoning_effort", effort)
     return variables

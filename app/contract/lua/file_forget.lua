@@ -1,0 +1,8 @@
+-- Delete a file that no batch reads.
+-- KEYS: file, its lines, owner's files
+-- ARGV: file id
+-- Returns 1, or 0 while it is read
+if tonumber(redis.call('HGET', KEYS[1], 'readers') or 0) > 0 then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+return 1

@@ -1,0 +1,151 @@
+"""A batch of a thousand lines, while everything that serves it is killed in turn, at moments that chance decides."""
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.engines.counting import voiceless
+from tests.faults.accounting import Counts
+from tests.faults.scenario import Scenario
+from tests.faults.service import Service, running_service
+from tests.faults.waiting import until
+
+LINES = 1000
+TOKENS = 8
+WORKERS = 2
+PAUSE_SECONDS = (0.2, 1.5)  # before and after each death
+EXPECTED = "".join(f"{number} " for number in range(1, TOKENS + 1))
+UNKNOWN_PARAMETER = 50  # every so many lines, one that cannot be asked
+
+
+def _everything_is_killed(folder: Path) -> Counts:
+    """Workers, API and Redis, each of them twice, and started again."""
+    chance = random.Random()
+    config: dict[str, Any] = {"worker": {"slots": 16}, "model_params": {"step_seconds": 0.01}}
+    with running_service(folder, workers=WORKERS, **config) as service:
+        batch_id = _create(service.urls[0])
+        hurts = [_kill_worker, _kill_api, _kill_redis]
+        for number in range(WORKERS):
+            chance.shuffle(hurts)
+            for hurt in hurts:
+                time.sleep(chance.uniform(*PAUSE_SECONDS))
+                hurt(service, number + 1, lambda: time.sleep(chance.uniform(*PAUSE_SECONDS)))
+        ended = _end(service.urls[0], batch_id)
+        answers = [
+            answer for name in ("output_file_id", "error_file_id") for answer in _content(service.urls[0], ended[name])
+        ]
+        return _count(ended, answers, service)
+
+
+def _kill_worker(service: Service, number: int, pause: Callable[[], None]) -> None:
+    process = service.stack.processes.pop(f"worker-{number}")
+    process.kill()
+    process.wait()
+    pause()
+    service.start_worker(f"worker-{number}")
+
+
+def _kill_api(service: Service, number: int, pause: Callable[[], None]) -> None:
+    service.kill_api("api-1")
+    pause()
+    service.start_api("api-1")
+
+
+def _kill_redis(service: Service, number: int, pause: Callable[[], None]) -> None:
+    service.valkey.kill()
+    pause()
+    service.valkey.start()
+
+
+def _create(url: str) -> str:
+    lines = []
+    for number in range(LINES):
+        body: dict[str, Any] = {"prompt": f"line {number}", "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+        if number % UNKNOWN_PARAMETER == 0:
+            body["temprature"] = 0
+        lines.append({"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": body})
+    content = "\n".join(map(json.dumps, lines)).encode()
+    with httpx.Client(base_url=url, timeout=30) as http:
+        file = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content)}).json()
+        asked = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "1h"}
+        batch_id: str = http.post("/v1/batches", json=asked).json()["id"]
+    return batch_id
+
+
+def _end(url: str, batch_id: str) -> dict[str, Any]:
+    ended: dict[str, Any] = {}
+
+    def has_ended() -> bool:
+        found = _read(url, f"/v1/batches/{batch_id}")
+        if found is not None and found.json()["status"] not in ("in_progress", "finalizing"):
+            ended.update(found.json())
+        return bool(ended)
+
+    until(has_ended, "the batch to end")
+    return ended
+
+
+def _content(url: str, file_id: str) -> list[dict[str, Any]]:
+    found: list[httpx.Response] = []
+
+    def is_read() -> bool:
+        answer = _read(url, f"/v1/files/{file_id}/content")
+        found.extend([answer] if answer is not None else [])
+        return bool(found)
+
+    until(is_read, "the content of a file")
+    return list(map(json.loads, found[0].text.splitlines()))
+
+
+def _read(url: str, path: str) -> httpx.Response | None:
+    """None while nobody can answer."""
+    try:
+        answer = httpx.get(f"{url}{path}", timeout=10)
+    except httpx.TransportError:
+        return None
+    assert answer.status_code in (200, 503), answer.text
+    return answer if answer.status_code == 200 else None
+
+
+def _count(batch: dict[str, Any], answers: list[dict[str, Any]], service: Service) -> Counts:
+    seen = Counter(answer["custom_id"] for answer in answers)
+    wrong = [answer for answer in answers if not _is_right(answer)]
+    counts = batch["request_counts"]
+    return Counts(
+        accepted=counts["total"],
+        succeeded=counts["completed"],
+        failed=counts["failed"],
+        lost=len({str(number) for number in range(LINES)} - seen.keys()),
+        duplicated=seen.total() - len(seen),
+        wrong=len(wrong) + (batch["status"] != "completed"),
+        ended_processes=service.ended_processes(),
+        notes=(batch["status"], *map(str, wrong)),
+    )
+
+
+def _is_right(answer: dict[str, Any]) -> bool:
+    response = answer["response"]
+    if int(answer["custom_id"]) % UNKNOWN_PARAMETER == 0:
+        return bool(response["status_code"] == 400 and response["body"]["error"]["param"] == "temprature")
+    if response["status_code"] != 200:
+        return False
+    (choice,) = response["body"]["choices"]
+    return voiceless(choice["text"]) == EXPECTED and response["body"]["usage"]["completion_tokens"] == TOKENS
+
+
+EVERYTHING_KILLED = Scenario(
+    name="batch",
+    fault=f"kill -9 workers, API and Redis under a batch of {LINES}",
+    run=_everything_is_killed,
+    exactly={
+        "accepted": LINES,
+        "succeeded": LINES - LINES // UNKNOWN_PARAMETER,
+        "failed": LINES // UNKNOWN_PARAMETER,
+    },
+)
