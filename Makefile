@@ -59,7 +59,7 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop
+bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop|first_token
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison

@@ -40,6 +40,16 @@ class JobsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """ttl: how long the answer to a deterministic request answers the same request again, 0 = not at all; never longer
+    than its job is kept. across_keys: whoever asks; else only requests under one API key share answers.
+    """
+
+    ttl: int = 0
+    across_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilesConfig:
     """Files live in Redis. max_bytes: of one. ttl: how long one is kept, and a batch after its end."""
 
@@ -77,6 +87,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)

@@ -11,7 +11,15 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, FilesConfig, JobsConfig, ServerConfig, WebhooksConfig, WorkerConfig
+from app.contract.config import (
+    AuthConfig,
+    CacheConfig,
+    FilesConfig,
+    JobsConfig,
+    ServerConfig,
+    WebhooksConfig,
+    WorkerConfig,
+)
 from app.contract.config_params import Params
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
@@ -107,6 +115,12 @@ class JobsSchema(_Section):
     max_queued = _count(1)
 
 
+class CacheSchema(_Section):
+    makes = CacheConfig
+    ttl = _count(0)
+    across_keys = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
+
+
 class FilesSchema(_Section):
     makes = FilesConfig
     max_bytes = _count(1024)
@@ -156,6 +170,7 @@ class ConfigSchema(Schema):
     server = fields.Nested(ServerSchema)
     worker = fields.Nested(WorkerSchema)
     jobs = fields.Nested(JobsSchema)
+    cache = fields.Nested(CacheSchema)
     files = fields.Nested(FilesSchema)
     auth = fields.Nested(AuthSchema)
     webhooks = fields.Nested(WebhooksSchema)

@@ -12,6 +12,7 @@
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
 | `llm:webhook:<id>` | hash | the record of a final job whose webhook is to be sent | until sent, 3 days at most |
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
+| `llm:cached:<digest>` | string | id of the job that answers a request (`workers.same_requests`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
 | `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
@@ -76,6 +77,10 @@ def webhook(job_id: str) -> str:
 
 def webhooks(model: str) -> str:
     return f"{PREFIX}webhooks:{model}"
+
+
+def cached(digest: str) -> str:
+    return f"{PREFIX}cached:{digest}"
 
 
 def service_time(model: str) -> str:

@@ -23,6 +23,7 @@ LOOK_SECONDS = 0.5
 SENDERS = 8  # per process
 ATTEMPT_SECONDS = 15.0
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 7200, 14_400, 28_800)  # after each failed attempt; 15 hours in all
+MOST_ASKED_SECONDS = 28_800.0  # that a receiver may ask to wait
 GIVE_UP_SECONDS = 86_400.0  # after the job's end, whatever was tried
 SETTLE_AGAIN_SECONDS = 0.5
 _GONE = 410  # the receiver wants no more of it (Standard Webhooks)
@@ -125,7 +126,7 @@ class WebhookSender:
         else:
             pause = RETRY_SECONDS[delivery.failures] * random.uniform(0.8, 1.2)
             asked = (answer and answer.after_seconds) or 0
-            self._later(delivery, max(pause, min(asked, RETRY_SECONDS[-1])), delivery.failures + 1, failure)
+            self._later(delivery, max(pause, min(asked, MOST_ASKED_SECONDS)), delivery.failures + 1, failure)
 
     def _later(self, delivery: Delivery, seconds: float, failures: int, reason: str) -> None:
         if time.time() + seconds > (delivery.job.completed_at or 0.0) + GIVE_UP_SECONDS:

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|prefix|hop]`."""
+"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|prefix|hop|first_token]`."""
 
 import argparse
 import tempfile
@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 
-from tests.bench import hop, prefix, throughput
+from tests.bench import first_token, hop, prefix, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
 
-PARTS = ("throughput", "prefix", "hop")
+PARTS = ("throughput", "prefix", "hop", "first_token")
 
 
 def main() -> None:
@@ -34,6 +34,9 @@ def main() -> None:
     if "prefix" in wanted:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": prefix.CELLS}}) as stack:
             prefix.measure(stack.url, options.rounds)
+    if "first_token" in wanted:
+        with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
+            first_token.measure(stack.url, options.rounds)
     if "hop" in wanted:
         with service("instant", engine_config("instant:Instant", jobs={"ttl": 60})) as stack:
             hop.measure(stack.url, options.rounds)

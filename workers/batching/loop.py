@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from workers.batching.elsewhere import ElsewhereLane
 from workers.batching.exclusive import ExclusiveLane
+from workers.batching.followers import Followers
 from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
 from workers.engines.base import Engine
@@ -21,16 +22,19 @@ logger = logging.getLogger(__name__)
 class BatchLoop:
     """Runs an engine. `publish` hears, from the loop's thread, what each step brought; it must not block.
 
-    Every submitted sequence gets exactly one update with an outcome, unless it is dropped.
+    Every submitted sequence gets exactly one update with an outcome, unless it is dropped. on_joined: called, from the
+    loop's thread, when one follows another with its key and needs no slot.
     """
 
-    def __init__(self, engine: Engine, publish: Publish) -> None:
+    def __init__(self, engine: Engine, publish: Publish, on_joined: Command | None = None) -> None:
         self._engine = engine
         self._publish = publish
+        self._on_joined = on_joined or _nothing
         self._scheduler = Scheduler(
             engine.limits, keeps_order=engine.moves_slots, shares_prefixes=engine.shares_prefixes
         )
         self._lane = ExclusiveLane(engine)
+        self._followers = Followers()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._elsewhere = ElsewhereLane(engine, self._commands.put)
         self._stopping = False
@@ -42,6 +46,11 @@ class BatchLoop:
     @property
     def running_count(self) -> int:
         return len(self._scheduler.running) + (self._lane.current is not None) + len(self._elsewhere)
+
+    @property
+    def follower_count(self) -> int:
+        """Sequences that another one is computed for; they hold no slot."""
+        return self._followers.count
 
     @property
     def used_cells(self) -> int:
@@ -63,17 +72,13 @@ class BatchLoop:
             self._thread.join()
 
     def submit(self, sequence: Sequence) -> None:
-        if sequence.prompt.elsewhere:
-            self._commands.put(lambda: self._begin_elsewhere(sequence))
-            return
-        line = self._lane if sequence.prompt.exclusive else self._scheduler
-        self._commands.put(lambda: line.add(sequence))
+        self._commands.put(lambda: self._add(sequence))
 
     def cancel(self, sequence_id: str) -> None:
         """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
 
         def cancel() -> None:
-            for sequence in (*self._scheduler, *self._lane, *self._elsewhere):
+            for sequence in (*self._scheduler, *self._lane, *self._elsewhere, *self._followers):
                 if sequence.id == sequence_id:
                     sequence.cancel_requested = True
 
@@ -112,9 +117,25 @@ class BatchLoop:
                 logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
                 self._fail_batch(error, updates)
             if updates:
-                self._publish(updates)
+                self._publish([*updates, *self._followers.spread(updates)])
         self._lane.close()
         self._elsewhere.close()
+
+    def _add(self, sequence: Sequence) -> None:
+        own = sequence.prompt
+        if own.elsewhere:
+            self._begin_elsewhere(sequence)
+            return
+        so_far = self._followers.join(sequence)
+        if so_far is None:
+            self._line_of(sequence).add(sequence)
+            return
+        self._engine.release(None, own)
+        self._publish([so_far])
+        self._on_joined()
+
+    def _line_of(self, sequence: Sequence) -> ExclusiveLane | Scheduler:
+        return self._lane if sequence.prompt.exclusive else self._scheduler
 
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
@@ -128,6 +149,10 @@ class BatchLoop:
         return not self._stopping
 
     def _end_interrupted(self, updates: list[Update]) -> None:
+        updates += self._followers.end_interrupted()
+        for end, heir in self._followers.successions():
+            self._line_of(heir).replace(end.sequence, heir)
+            updates.append(end)
         for sequence in self._scheduler.interrupted_before_start():
             updates.append(self._ended(sequence))
         for sequence in list(self._scheduler.running):

@@ -65,6 +65,13 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
 
+    def replace(self, sequence: Sequence, heir: Sequence) -> None:
+        """`heir` goes on in the place of `sequence`, in its slot or its turn."""
+        places = self._waiting if sequence.slot is None else self._running
+        places[places.index(sequence)] = heir
+        if sequence.id in self._donors:
+            self._donors[heir.id] = self._donors.pop(sequence.id)
+
     def __iter__(self) -> Iterator[Sequence]:
         yield from self._running
         yield from self._waiting

@@ -41,6 +41,7 @@ class Prompt:
     ends in `Engine.release`.
     exclusive: no row of a batch can do this (beam search, say): it goes through `Engine.run_alone`, and takes no slot.
     elsewhere: nothing of it is computed here: it goes through `Engine.forward`, beside any number of others.
+    is_deterministic: the same request again gives the same tokens (greedy, or drawn with a seed).
     """
 
     tokens: list[int]
@@ -49,6 +50,7 @@ class Prompt:
     state: Any = None
     exclusive: bool = False
     elsewhere: bool = False
+    is_deterministic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ def test_every_end_is_told_of_every_kind_of_job(
     open_app: Flask, redis_url: str, worker: ScriptedWorker, path: str, body: dict[str, Any]
 ) -> None:
     with listening() as receiver:
-        worker.play(says("text", lambda turn: turn.succeed(embeddings=[[1.0]] if turn.request.texts else None)))
+        worker.play = says("text", lambda turn: turn.succeed(embeddings=[[1.0]] if turn.request.texts else None))
         answer = open_app.test_client().post(path, json={**body, "webhook": {"url": receiver.url}})
         assert answer.status_code in (200, 202), answer.text
         sender = WebhookSender(WebhookQueue(connect(redis_url), MODEL), SECRET, allow_private=True)

@@ -13,10 +13,12 @@ from workers.engines.cache_size import cells_per_slot, choose_slots
 from workers.engines.chat_template import ChatTemplate
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import Embedder
+from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprob
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import ModelParams
 from workers.engines.llama.prompts import DEFAULTS, PromptMaker, SequenceState
+from workers.engines.machine import one_at_a_time
 from workers.model_source import locate_model
 
 logger = logging.getLogger(__name__)
@@ -35,8 +37,9 @@ class LlamaEngine(Engine):
         self._model = Model(path, params, report)
         self._embedder: Embedder | None = None
         try:
-            self._limits = _choose_limits(self._model, params, config.worker.slots)
-            self._context = self._make_context() if self._model.is_causal else None
+            with one_at_a_time(path):  # a worker that starts beside this one shall see what is left
+                self._limits = _choose_limits(self._model, params, config.worker.slots)
+                self._context = self._make_context() if self._model.is_causal else None
         except BaseException:
             self._model.close()
             raise
@@ -179,9 +182,16 @@ class LlamaEngine(Engine):
 
 def _choose_limits(model: Model, params: ModelParams, wanted_slots: int | None) -> Limits:
     cells = cells_per_slot(model.trained_tokens, params.n_ctx)
-    slots = choose_slots(cells, model.cache_bytes_per_cell, wanted_slots) if model.is_causal else 1
+    slots = _slots_that_fit(model, cells, wanted_slots) if model.is_causal else 1
     rows = max(params.n_batch, slots)  # every running sequence decodes in each step
     return Limits(slots=slots, context_tokens=cells, max_batched_tokens=rows)
+
+
+def _slots_that_fit(model: Model, cells: int, wanted: int | None) -> int:
+    """In the machine's memory, and in the GPUs' where they hold a part of the cache."""
+    on_gpus = round(model.cache_bytes_per_cell * model.gpu_share)
+    slots = choose_slots(cells, model.cache_bytes_per_cell - on_gpus, wanted, reserved=model.mapped_bytes)
+    return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
 
 
 def _explains_prompt(chunk: Chunk) -> bool:
