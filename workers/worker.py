@@ -90,6 +90,7 @@ class Worker:
             others=lambda: self._active - self._trials.count,
             on_quiet=lambda: self.on_room(),
         )
+        self._speculates = config.worker.speculation
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
@@ -107,7 +108,7 @@ class Worker:
     def serve(self, engine: Engine) -> None:
         """The model is loaded: jobs may come."""
         self._engine = engine
-        self._loop = BatchLoop(engine, self._publisher.publish, on_joined=self._make_room)
+        self._loop = BatchLoop(engine, self._publisher.publish, on_joined=self._make_room, speculates=self._speculates)
         self._loop.start()
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)

@@ -22,11 +22,13 @@ class WorkerConfig:
     """slots: sequences in one batch, None = auto. gpus: which devices a worker may see, None = auto.
 
     drain_seconds: what running jobs get to finish when the worker is told to stop; then they go back into the queue.
+    speculation: guess tokens that repeat the prompt or the text, where that is faster.
     """
 
     slots: int | None = None
     gpus: str | None = None
     drain_seconds: int = 20
+    speculation: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

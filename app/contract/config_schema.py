@@ -104,6 +104,7 @@ class WorkerSchema(_Section):
         metadata={"expected": "auto or a whole number from 1 to 1024"},
     )
     drain_seconds = _count(0)
+    speculation = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
     gpus = _Devices(allow_none=True, metadata={"expected": "auto, or devices such as 0 or 0,1"})
 
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from workers.batching.elsewhere import ElsewhereLane
@@ -11,7 +12,8 @@ from workers.batching.exclusive import ExclusiveLane
 from workers.batching.followers import Followers
 from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
-from workers.engines.base import Engine
+from workers.batching.speculation import Speculation
+from workers.engines.base import Chunk, Engine, Sampled
 
 Publish = Callable[[list[Update]], None]
 Command = Callable[[], None]
@@ -22,16 +24,24 @@ logger = logging.getLogger(__name__)
 class BatchLoop:
     """Runs an engine. `publish` hears, from the loop's thread, what each step brought; it must not block.
 
-    Every submitted sequence gets exactly one update with an outcome, unless it is dropped. on_joined: called, from the
-    loop's thread, when one follows another with its key and needs no slot.
+    Every submitted sequence gets exactly one update with an outcome, unless it is dropped.
+
+    on_joined: called, from the loop's thread, when one follows another with its key and needs no slot.
+    speculates: tokens may be guessed, where the engine can verify them and it pays.
     """
 
-    def __init__(self, engine: Engine, publish: Publish, on_joined: Command | None = None) -> None:
+    def __init__(
+        self, engine: Engine, publish: Publish, on_joined: Command | None = None, *, speculates: bool = True
+    ) -> None:
         self._engine = engine
         self._publish = publish
         self._on_joined = on_joined or _nothing
+        self._speculation = Speculation(engine.limits) if speculates and engine.verifies_drafts else None
         self._scheduler = Scheduler(
-            engine.limits, keeps_order=engine.moves_slots, shares_prefixes=engine.shares_prefixes
+            engine.limits,
+            keeps_order=engine.moves_slots,
+            shares_prefixes=engine.shares_prefixes,
+            speculation=self._speculation,
         )
         self._lane = ExclusiveLane(engine)
         self._followers = Followers()
@@ -190,19 +200,31 @@ class BatchLoop:
         planned = self._scheduler.plan()
         if not planned:
             return
-        results = iter(self._engine.step([chunk for _, chunk in planned]))
+        chunks = [chunk for _, chunk in planned]
+        started = time.perf_counter()
+        results = iter(self._engine.step(chunks))
+        if self._speculation is not None:
+            self._speculation.learn(chunks, time.perf_counter() - started)
         for sequence, chunk in planned:
-            sequence.position += len(chunk.tokens)
+            sequence.position += len(chunk.tokens) - chunk.drafted
             if chunk.samples:
-                result = next(results)
-                if result.error is not None:
-                    logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
-                update = sequence.advance(result, self._engine.limits.context_tokens)
-                updates.append(update)
-                if update.outcome is not None:
-                    self._leave(sequence)
-                else:
-                    self._judge(sequence)
+                self._advance(sequence, chunk, next(results), updates)
+
+    def _advance(self, sequence: Sequence, chunk: Chunk, first: Sampled, updates: list[Update]) -> None:
+        for result in (first, *first.behind):
+            if result is not first:
+                sequence.position += 1  # the guess before it has held
+            if result.error is not None:
+                logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
+            updates.append(sequence.advance(result, self._engine.limits.context_tokens))
+            if sequence.outcome is not None:
+                break
+        if sequence.position < chunk.position + len(chunk.tokens):
+            self._engine.cut(_slot(sequence), sequence.position)
+        if sequence.outcome is not None:
+            self._leave(sequence)
+        else:
+            self._judge(sequence)
 
     def _take_exclusive_turn(self, updates: list[Update]) -> None:
         updates += self._lane.turn(self._scheduler.alone)

@@ -1,10 +1,12 @@
 """One request inside the batch: its tokens, its text, its place in the cache, and how it ended."""
 
 import time
+from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
 
 from app.contract.errors import EngineFailed, JobTimeout, LLMAPIError
 from app.contract.jobs import FinishReason, JobError, Status, TokenLogprob, Usage
+from workers.batching.lookup import Lookup
 from workers.batching.text_stream import TextStream
 from workers.engines.base import Chunk, Prompt, Sampled
 
@@ -65,6 +67,7 @@ class Sequence:
         self.cached_tokens = 0
         self.told_usage: Usage | None = None  # by whoever answers a prompt that is `elsewhere`
         self.earlier_text = "" if earlier is None else earlier.text
+        self.lookup: Lookup | None = None  # hears of each token from the time on when somebody wants guesses
         self.cancel_requested = False
         self.outcome: Outcome | None = None
         self.submitted_at = time.monotonic()
@@ -118,6 +121,11 @@ class Sequence:
         return self._deadline - time.monotonic()
 
     @property
+    def tokens_left(self) -> int:
+        """Tokens that may still come, as far as `max_tokens` goes."""
+        return self._max_tokens - len(self.generated)
+
+    @property
     def usage(self) -> Usage:
         """Of a prompt that is `elsewhere`, what was told; untold, the pieces that came, each a token or more."""
         if self.prompt.elsewhere:
@@ -128,11 +136,11 @@ class Sequence:
             cached_tokens=self.cached_tokens,
         )
 
-    def next_chunk(self, budget: int) -> Chunk:
-        """The tokens of this sequence's next step: one to decode, or up to `budget` of its prompt."""
+    def next_chunk(self, budget: int, draft: List[int] = ()) -> Chunk:
+        """The tokens of this sequence's next step: one to decode and the draft, or up to `budget` of its prompt."""
         assert self.slot is not None
         prefill = self._prefix[self.position : self.position + budget]
-        tokens = prefill or self.generated[-1:]
+        tokens = prefill or [self.generated[-1], *draft]
         return Chunk(
             slot=self.slot,
             tokens=tokens,
@@ -140,6 +148,7 @@ class Sequence:
             samples=self.position + len(tokens) >= len(self._prefix),
             prompt=self.prompt,
             generated=self.generated,
+            drafted=len(draft),
         )
 
     def advance(self, sampled: Sampled, context_tokens: int) -> Update:
@@ -230,6 +239,8 @@ class Sequence:
 
     def _take(self, sampled: Sampled, update: Update) -> None:
         self.generated.append(sampled.token)
+        if self.lookup is not None:
+            self.lookup.take(sampled.token)
         self._token_starts.append(self._text.length)
         update.tokens.append(sampled.token)
         if sampled.logprobs is not None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,7 +76,7 @@ class LlamaEngine(Engine):
             tokens.extend(chunk.tokens)
             positions.extend(range(chunk.position, chunk.position + count))
             slots.extend([chunk.slot] * count)
-            wants_logits.extend([True] * count if _explains_prompt(chunk) else [False] * (count - 1) + [chunk.samples])
+            wants_logits.extend([True] * count if _explains_prompt(chunk) else _wanted(chunk))
         return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits))
 
     def move(self, source: int, target: int) -> None:
@@ -83,6 +84,10 @@ class LlamaEngine(Engine):
 
     @property
     def shares_prefixes(self) -> bool:
+        return self._model.has_whole_cache
+
+    @property
+    def verifies_drafts(self) -> bool:
         return self._model.has_whole_cache
 
     def copy(self, source: int, target: int, tokens: int) -> None:
@@ -145,17 +150,31 @@ class LlamaEngine(Engine):
                 self._explain_prompt(chunk, rows)
                 output_row += len(chunk.tokens) - (0 if not chunk.samples else 1)
             if chunk.samples:
-                sampled.append(self._next_token(chunk, batch_row - 1, logits[output_row]))
-                output_row += 1
+                rows = logits[output_row : output_row + 1 + chunk.drafted]
+                sampled.append(self._next_tokens(chunk, batch_row - len(rows), rows))
+                output_row += len(rows)
         return sampled
 
-    def _next_token(self, chunk: Chunk, batch_row: int, row: Row) -> Sampled:
+    def _next_tokens(self, chunk: Chunk, batch_row: int, rows: Logits) -> Sampled:
+        """rows: of the last token, and of each guess behind it."""
+        first = self._next_token(chunk, batch_row, rows[0], chunk.generated)
+        if not chunk.drafted or not first.confirms(chunk.draft[0]):
+            return first
+        generated, behind = [*chunk.generated, first.token], list[Sampled]()
+        for number, guess in enumerate([*chunk.draft[1:], None], 1):
+            behind.append(self._next_token(chunk, batch_row + number, rows[number], generated))
+            if guess is None or not behind[-1].confirms(guess):
+                break
+            generated.append(guess)
+        return replace(first, behind=behind)
+
+    def _next_token(self, chunk: Chunk, batch_row: int, row: Row, generated: Sequence[int]) -> Sampled:
         state: SequenceState = chunk.prompt.state
         rivals = chunk.prompt.sampling.logprobs
         # Choosing edits the row, and log-probabilities are of the model's own logits.
         untouched = None if rivals is None else row.copy()
         try:
-            token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, chunk.generated)
+            token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, generated)
         except Exception as error:  # this row's grammar; the others go on
             return Sampled(token=0, piece=b"", error=error)
         vocabulary = self._model.vocabulary
@@ -192,6 +211,12 @@ def _slots_that_fit(model: Model, cells: int, wanted: int | None) -> int:
     on_gpus = round(model.cache_bytes_per_cell * model.gpu_share)
     slots = choose_slots(cells, model.cache_bytes_per_cell - on_gpus, wanted, reserved=model.mapped_bytes)
     return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
+
+
+def _wanted(chunk: Chunk) -> list[bool]:
+    """Of which tokens the logits are wanted, to choose the next ones."""
+    choosing = 1 + chunk.drafted
+    return [False] * (len(chunk.tokens) - choosing) + [chunk.samples] * choosing
 
 
 def _explains_prompt(chunk: Chunk) -> bool:
