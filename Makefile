@@ -25,6 +25,7 @@ LLAMA_READY := $(VENV)/.installed-llama
 RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
+OPENAI_READY := $(VENV)/.installed-openai
 GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
 BENCH_READY := $(VENV)/.installed-bench
@@ -32,7 +33,7 @@ PEERS_READY := $(VENV)/.installed-peers
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq test check format bench bench-peers faults clean again
+.PHONY: help run huggingface gptq openai test check format bench bench-peers faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -41,6 +42,8 @@ run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ct
 	@exec $(PY) -m app.cli run
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
+
+openai: $(OPENAI_READY) ## install what `model_family: openai` needs; then make run
 
 gptq: $(GPTQ_READY) ## install what `model_family: gptq_llama` needs; then make run
 
@@ -100,6 +103,9 @@ $(TORCH_READY): $(RUN_READY)
 
 $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 	$(call install,-r $<,the huggingface family)
+
+$(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
+	$(call install,-r $<,the openai family)
 
 $(GPTQ_READY): workers/requirements/gptq_llama.txt $(HUGGINGFACE_READY)
 	$(call install,--no-deps -r $<,the gptq_llama family)

@@ -145,6 +145,7 @@ _OPTIONS = (
     "expires_in",
     "ttl",
     "on_disconnect",
+    "webhook",
 )
 _IGNORED = (
     "user",
