@@ -52,6 +52,12 @@ LOCATION = {
         "`/events`, also after this answer broke off.",
     }
 }
+CACHE_STATUS = {
+    "Cache-Status": {
+        "schema": {"type": "string"},
+        "description": "`llm-api; hit` (RFC 9211): the answer to the same request of before, out of the cache.",
+    }
+}
 _HEADERS: dict[int, dict[str, Any]] = {
     401: _CHALLENGE,
     409: LOCATION,
