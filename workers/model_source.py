@@ -31,12 +31,14 @@ def locate_model(
     *,
     extra_keys: frozenset[str] = frozenset(),
     single_file: bool = False,
+    with_configuration: bool = False,
 ) -> Path:
     """The model's file or folder, fetched from the Hub first where it comes from there and is not here yet.
 
     Args:
         extra_keys: further keys of `setup_params` that the family reads itself.
         single_file: the family loads one file, so a repository without a `filename` is refused before it is fetched.
+        with_configuration: beside `filename`, the repository's configuration and tokenizer are fetched too.
 
     Raises:
         ConfigError: `setup_params` makes no sense.
@@ -57,6 +59,7 @@ def locate_model(
         revision=params.get("revision", "main"),
         token=params.get("token"),
         single_file=single_file,
+        with_configuration=with_configuration,
     )
     return fetch_from_hub(source, config.models_dir, config.model_family, report)
 

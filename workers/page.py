@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from app.contract.event_stream import Published
 from app.contract.job_record import outcome_fields
 from app.contract.job_store import Claim
-from app.contract.jobs import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
+from app.contract.jobs import FinishReason, JobError, Metrics, Output, Source, Status, TokenLogprob, Usage
 from workers.batching.sequence import Outcome, Sequence
 
 
@@ -37,6 +37,7 @@ class Page:
     written: list[Delta] = field(default_factory=list)
     written_at: float = 0.0
     end: "End | None" = None
+    key: str | None = None  # under which the answer, if there will be one, is kept for the same request
     leaves: bool = False  # this worker is leaving: the job goes back into the queue
     first_token_seconds: float | None = None  # after the job's creation, where an earlier attempt wrote the first
     on_closed: Callable[[], None] = lambda: None
@@ -120,6 +121,7 @@ def end_of(page: Page, sequence: Sequence, outcome: Outcome) -> End:
     decoded = sequence.new_tokens - 1
     decoding_seconds = ended_at - first_at if first_at else 0.0
     metrics = Metrics(
+        source=Source.JOINED if sequence.has_joined else Source.COMPUTED,
         queue_seconds=round(claim.queue_seconds, 6),
         time_to_first_token_seconds=None if first_token_seconds is None else round(first_token_seconds, 6),
         tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,

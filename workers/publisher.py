@@ -10,7 +10,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -19,7 +20,7 @@ from app.contract import keys
 from app.contract.event_stream import Published
 from app.contract.job_record import RECORD_FIELDS
 from app.contract.job_store import Claim
-from app.contract.jobs import FinishReason, JobError, Metrics, Status, Usage
+from app.contract.jobs import FinishReason, Job, JobError, Metrics, Output, Source, Status, Usage
 from app.contract.redis_client import LoadedScript, RedisClient
 from workers.batching.sequence import Update
 from workers.page import End, Page, delta_arguments, end_event, end_fields, end_of
@@ -36,7 +37,8 @@ class Publisher:
     """on_fenced: called with the id of a job that was lost while it ran here; its sequence should end. Until it has
     ended the job is still in hand: this worker may be the one that claims it next, and two attempts must not mix.
 
-    give_back: puts a job back into the queue (`JobStore.hand_back`).
+    give_back: puts a job back into the queue (`JobStore.hand_back`). keep: hears the ids of jobs about to succeed, by
+    their keys.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Publisher:
         ttl_seconds: int,
         on_fenced: Callable[[str], None],
         give_back: Callable[[Claim], object],
+        keep: Callable[[Mapping[str, str]], object] = lambda _: None,
     ) -> None:
         self._redis = client
         self._script = LoadedScript(client, "publish")
@@ -54,6 +57,7 @@ class Publisher:
         self._ttl_seconds = ttl_seconds
         self._on_fenced = on_fenced
         self._give_back = give_back
+        self._keep = keep
         self._pages: dict[str, Page] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._updates: deque[Update] = deque()
@@ -106,12 +110,41 @@ class Publisher:
             status=Status.FAILED if failed else Status.SUCCEEDED,
             finish_reason=FinishReason.ERROR if failed else None,
             usage=usage or Usage(),
-            metrics=Metrics(queue_seconds=page.claim.queue_seconds),
+            metrics=Metrics(source=None if failed else Source.COMPUTED, queue_seconds=page.claim.queue_seconds),
             error=error,
             embeddings=embeddings,
         )
 
         self._inbox.put(lambda: page.set_end(end))
+
+    def keep_under(self, job_id: str, key: str) -> None:
+        """Should this job succeed, `keep` shall hear of it."""
+        page = self._pages.get(job_id)
+        if page is not None:
+            page.key = key
+
+    def repeat(self, job_id: str, answered: Job) -> None:
+        """End a job with the answer to the same request of an earlier one."""
+        page = self._pages.get(job_id)
+        if page is None:
+            return
+        said, used = answered.output or Output(), answered.usage or Usage()
+
+        def repeat() -> None:
+            if page.end is not None:
+                return
+            page.text, page.logprobs = said.text, list(said.logprobs or ())
+            page.set_end(
+                End(
+                    status=Status.SUCCEEDED,
+                    finish_reason=said.finish_reason,
+                    usage=replace(used, cached_tokens=used.prompt_tokens),
+                    metrics=Metrics(source=Source.CACHED, queue_seconds=page.claim.queue_seconds),
+                    embeddings=said.embeddings,
+                )
+            )
+
+        self._inbox.put(repeat)
 
     def cancel(self, job_id: str) -> None:
         """End a job that is not a sequence yet, or never will be. What has been published of it stays."""
@@ -179,6 +212,9 @@ class Publisher:
 
     def _write(self, pages: Collection[Page]) -> bool:
         """False: Redis lacks what it had confirmed before, as after its host went down; all of it is due again."""
+        answers = {page.key: page.claim.job_id for page in pages if page.key and _succeeds(page)}
+        if answers:
+            self._keep(answers)
         calls = [(page, arguments) for page in pages for arguments in self._calls(page)]
         verdicts: dict[Page, set[int]] = {page: set() for page in pages}
         for (page, _), verdict in zip(calls, self._run_scripts(calls), strict=True):
@@ -239,6 +275,10 @@ class Publisher:
 
 def _nothing() -> None:
     """As a command: look at the updates."""
+
+
+def _succeeds(page: Page) -> bool:
+    return page.end is not None and page.end.status is Status.SUCCEEDED
 
 
 def _is_due(page: Page, now: float) -> bool:

@@ -29,11 +29,13 @@ from workers.engines.base import Engine, Prompt
 from workers.leases import Leases
 from workers.publisher import Publisher
 from workers.quick import is_quick
+from workers.same_requests import SameRequests
 from workers.trials import Trials
 
 CLAIM_RETRY_SECONDS = 0.5
 HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out
 PREPARING_THREADS = 4
+MAX_FOLLOWERS = 256  # jobs that need no slot, beyond the slots; each is renewed, and written at every step if streamed
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,9 @@ class Worker:
             ttl_seconds=config.jobs.ttl,
             on_fenced=lambda job_id: self.cancel(job_id),
             give_back=store.hand_back,
+            keep=lambda answers: self._same.keep(answers),
         )
+        self._same = SameRequests(client, config, self._publisher)
         self._leases = Leases(client, model=config.model_name, control=self, describe=self._describe)
         self.on_room: Callable[[], None] = lambda: None  # called when a slot becomes free after all were taken
         self._active = 0
@@ -86,6 +90,7 @@ class Worker:
             others=lambda: self._active - self._trials.count,
             on_quiet=lambda: self.on_room(),
         )
+        self._speculates = config.worker.speculation
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
@@ -103,7 +108,7 @@ class Worker:
     def serve(self, engine: Engine) -> None:
         """The model is loaded: jobs may come."""
         self._engine = engine
-        self._loop = BatchLoop(engine, self._publisher.publish)
+        self._loop = BatchLoop(engine, self._publisher.publish, on_joined=self._make_room, speculates=self._speculates)
         self._loop.start()
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)
@@ -148,8 +153,10 @@ class Worker:
         return self._active
 
     def has_room(self) -> bool:
-        """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker."""
-        return self._active < self.info.slots and self._trials.count == 0
+        """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker. One
+        that follows another with the same tokens takes no place.
+        """
+        return self._taken < self.info.slots and self._trials.count == 0
 
     def run(self, job_id: str) -> None:
         """Claim a job and begin it; returns at once, its outcome is written when it is there.
@@ -237,25 +244,38 @@ class Worker:
         self._leave()
         self._trials.ended(job_id)
 
+    @property
+    def _taken(self) -> int:
+        """Places, of which there are as many as slots."""
+        followers = 0 if self._loop is None else self._loop.follower_count
+        return self._active - min(followers, MAX_FOLLOWERS)
+
+    def _make_room(self) -> None:
+        if self.has_room():
+            self.on_room()
+
     def _leave(self) -> None:
         with self._changed:
-            was_full = self._active >= self.info.slots
+            was_full = self._taken >= self.info.slots
             self._active -= 1
             self._changed.notify_all()
-        if was_full and self.has_room():
-            self.on_room()
+        if was_full:
+            self._make_room()
 
     def _begin(self, job: "_InHand") -> None:
         assert self._engine is not None and self._loop is not None and self._embeddings is not None
         job_id, request = job.claim.job_id, job.claim.request
         try:
-            if request.kind is Kind.EMBED:
+            prompt = None if request.kind is Kind.EMBED else self._engine.prepare(request)
+            key = self._same.key(job.claim, prompt)
+            if key is not None and self._same.is_answered(job_id, key):
+                return
+            if prompt is None:
                 self._embeddings.submit(request.texts, lambda *done: self._embedded(job_id, *done))
                 return
-            prompt = self._engine.prepare(request)
             earlier = None if job.published is None else self._earlier(prompt, job.published)
             seconds = request.timeout_seconds - job.claim.ran_seconds
-            self._loop.submit(Sequence(job_id, prompt, timeout_seconds=seconds, earlier=earlier))
+            self._loop.submit(Sequence(job_id, prompt, timeout_seconds=seconds, earlier=earlier, key=key))
             job.has_begun = True
             if job.cancel_requested:  # since before the loop knew it
                 self._loop.cancel(job_id)

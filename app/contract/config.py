@@ -22,11 +22,13 @@ class WorkerConfig:
     """slots: sequences in one batch, None = auto. gpus: which devices a worker may see, None = auto.
 
     drain_seconds: what running jobs get to finish when the worker is told to stop; then they go back into the queue.
+    speculation: guess tokens that repeat the prompt or the text, where that is faster.
     """
 
     slots: int | None = None
     gpus: str | None = None
     drain_seconds: int = 20
+    speculation: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,16 @@ class JobsConfig:
     timeout: int = 600
     max_attempts: int = 3
     max_queued: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """ttl: how long the answer to a deterministic request answers the same request again, 0 = not at all; never longer
+    than its job is kept. across_keys: whoever asks; else only requests under one API key share answers.
+    """
+
+    ttl: int = 0
+    across_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,5 +81,6 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)

@@ -18,6 +18,7 @@ from app.contract.config_yaml import parse_yaml, where
 from app.contract.errors import ConfigError
 
 _DEFAULT_PATH = "./config.yaml"
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _SECRET_KEYS = frozenset({"redis_url", "api_keys"})
 
 
@@ -69,10 +70,12 @@ def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, A
 
 
 def _derived_name(config: Config) -> str:
-    for key in ("filename", "repo_id", "path"):
-        source = config.setup_params.get(key)
-        if isinstance(source, str) and (name := Path(source).name):
-            return name.removesuffix(".gguf")
+    """A GGUF's name says what is in it; other weights are called the same in every repository."""
+    sources = [config.setup_params.get(key) for key in ("filename", "repo_id", "path")]
+    names = [name for source in sources if isinstance(source, str) and (name := Path(source).name)]
+    for name in sorted(names, key=lambda name: name.endswith(_WEIGHTS)):
+        ending = next((ending for ending in (".gguf", *_WEIGHTS) if name.endswith(ending)), "")
+        return name.removesuffix(ending)
     return config.model_family
 
 

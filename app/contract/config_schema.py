@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, FilesConfig, JobsConfig, ServerConfig, WorkerConfig
+from app.contract.config import AuthConfig, CacheConfig, FilesConfig, JobsConfig, ServerConfig, WorkerConfig
 from app.contract.config_params import Params
 
 _MIN_THREADS = 4  # waiters are capped below the thread count, so that /healthz always finds a free one
@@ -93,6 +93,7 @@ class WorkerSchema(_Section):
         metadata={"expected": "auto or a whole number from 1 to 1024"},
     )
     drain_seconds = _count(0)
+    speculation = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
     gpus = _Devices(allow_none=True, metadata={"expected": "auto, or devices such as 0 or 0,1"})
 
 
@@ -102,6 +103,12 @@ class JobsSchema(_Section):
     timeout = _count(1)
     max_attempts = _count(1)
     max_queued = _count(1)
+
+
+class CacheSchema(_Section):
+    makes = CacheConfig
+    ttl = _count(0)
+    across_keys = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
 
 
 class FilesSchema(_Section):
@@ -137,6 +144,7 @@ class ConfigSchema(Schema):
     server = fields.Nested(ServerSchema)
     worker = fields.Nested(WorkerSchema)
     jobs = fields.Nested(JobsSchema)
+    cache = fields.Nested(CacheSchema)
     files = fields.Nested(FilesSchema)
     auth = fields.Nested(AuthSchema)
 

@@ -5,7 +5,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from app.contract.jobs import FinishReason, Job, JobError, Kind, Metrics, Output, Priority, Status, TokenLogprob, Usage
+from app.contract.jobs import (
+    FinishReason,
+    Job,
+    JobError,
+    Kind,
+    Metrics,
+    Output,
+    Priority,
+    Source,
+    Status,
+    TokenLogprob,
+    Usage,
+)
 
 _PLAIN_FIELDS = [
     "id",
@@ -42,7 +54,7 @@ def job_from_record(values: list[str | None]) -> Job | None:
         completed_at=_time(record.get("completed_at")),
         output=None if output is None else _output(output),
         usage=None if usage is None else Usage(**usage),
-        metrics=None if metrics is None else Metrics(**metrics),
+        metrics=None if metrics is None else _metrics(metrics),
         error=None if error is None else JobError(**error),
     )
 
@@ -79,6 +91,11 @@ def _output(data: dict[str, Any]) -> Output:
         logprobs=None if logprobs is None else [TokenLogprob(**entry) for entry in logprobs],
         embeddings=data.get("embeddings"),
     )
+
+
+def _metrics(data: dict[str, Any]) -> Metrics:
+    source = data.pop("source", None)
+    return Metrics(source=None if source is None else Source(source), **data)
 
 
 def _time(value: str | None) -> float | None:

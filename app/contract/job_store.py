@@ -35,6 +35,7 @@ class Claim:
     """
 
     job_id: str
+    owner: str
     request: JobRequest
     token: int
     attempt: int
@@ -187,9 +188,10 @@ class JobStore:
         )
         if got is None:
             return None
-        request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published = got
+        request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published, owner = got
         return Claim(
             job_id=job_id,
+            owner=owner,
             request=JobRequest.from_json(json.loads(request)),
             token=int(token),
             attempt=int(attempt),

@@ -137,8 +137,19 @@ class Usage:
     cached_tokens: int = 0
 
 
+class Source(StrEnum):
+    """Where a job's answer comes from."""
+
+    COMPUTED = "computed"
+    JOINED = "joined"  # computed once, for this job and the same request of another job at the same time
+    CACHED = "cached"  # computed before, for the same request of another job (`cache.ttl`)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
+    """source: None where nothing was answered."""
+
+    source: Source | None = None
     queue_seconds: float | None = None
     time_to_first_token_seconds: float | None = None
     tokens_per_second: float | None = None

@@ -10,6 +10,7 @@
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
+| `llm:cached:<digest>` | string | id of the job that answers a request (`workers.same_requests`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
 | `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
@@ -66,6 +67,10 @@ def ended(model: str) -> str:
 
 def idempotency(owner: str, digest: str) -> str:
     return f"{PREFIX}idempotency:{owner}:{digest}"
+
+
+def cached(digest: str) -> str:
+    return f"{PREFIX}cached:{digest}"
 
 
 def service_time(model: str) -> str:

@@ -11,7 +11,8 @@ from app.openai.choices import copies
 from app.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
 from app.openai.logprobs import chat_logprobs
 from app.openai.plan import Plan
-from app.openai.tool_calls import CallBegins, Piece, Reader, Words, call_id, reader_of
+from app.openai.reasoning import ThinkingReader, Thought
+from app.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
 from app.openai.tool_schema import forced_schema
 from app.schemas.openai.chat import ChatBody
 from app.schemas.openai.tools import Tools
@@ -54,6 +55,9 @@ def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:
     content = "".join(piece.text for piece in pieces if isinstance(piece, Words))
     calls = _calls(job.id, pieces)
     message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
+    thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
+    if thoughts:
+        message["reasoning_content"] = thoughts
     if calls and body.tools.legacy:
         message["function_call"] = calls[0]["function"]
     elif calls:
@@ -95,7 +99,9 @@ class ChatWriter:
             self._has_begun = True
             yield {**self._choice({"role": "assistant", "content": "", "refusal": None}), "logprobs": None}
 
-    def _delta_of(self, piece: Piece) -> dict[str, Any]:
+    def _delta_of(self, piece: Piece | Thought) -> dict[str, Any]:
+        if isinstance(piece, Thought):
+            return {"reasoning_content": piece.text}
         if isinstance(piece, Words):
             return {"content": piece.text}
         if isinstance(piece, CallBegins):
@@ -117,19 +123,19 @@ class ChatWriter:
         return {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def _reader(body: ChatBody) -> Reader:
-    tools = body.tools
-    names = [tool["function"]["name"] for tool in tools.tools]
-    return reader_of(names, named=tools.choice.named, parallel=tools.parallel, lists_only=body.format is not None)
+def _reader(body: ChatBody) -> ThinkingReader:
+    tools, answers_by_schema = body.tools, body.format is not None
+    calls = reader_of(tools.tools, named=tools.choice.named, parallel=tools.parallel, lists_only=answers_by_schema)
+    return ThinkingReader(calls)
 
 
-def _calls(job_id: str, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+def _calls(job_id: str, pieces: Sequence[Piece | Thought]) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     for piece in pieces:
         if isinstance(piece, CallBegins):
             function = {"name": piece.name, "arguments": ""}
             calls.append({"id": call_id(job_id, len(calls)), "type": "function", "function": function})
-        elif not isinstance(piece, Words):
+        elif isinstance(piece, Arguments):
             calls[-1]["function"]["arguments"] += piece.text
     return calls
 

@@ -142,7 +142,9 @@ def run(requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None) -> l
     """Admit the jobs of an answer and wait until all have succeeded. Raises what `dispatch.run` raises."""
     seconds = requests[0].timeout_seconds + dispatch.WAIT_GRACE_SECONDS
     with admitted(requests, on_disconnect, stream=False) as choices:
-        return choices.ends(seconds)
+        jobs = choices.ends(seconds)
+    dispatch.tell_cached(jobs)
+    return jobs
 
 
 def _cancel(store: JobStore, job_id: str) -> None:

@@ -89,8 +89,8 @@ def response_id(job_id: str) -> str:
 
 
 def writer_of(job_id: str, request: JobRequest) -> OutputWriter:
-    assert request.response is not None, "the job was made for a response"
-    reader = reader_of(**request.response["reader"])
+    assert request.response is not None and request.chat is not None, "the job was made for a response"
+    reader = reader_of(request.chat.tools, **request.response["reader"])
     return OutputWriter(job_id, reader, tells_logprobs="logprobs" in request.params)
 
 
@@ -140,9 +140,7 @@ def _is_cut_off(status: Status, reason: FinishReason | None) -> bool:
 
 def _kept(body: ResponseBody) -> dict[str, Any]:
     tools = body.tools
-    names = [tool["function"]["name"] for tool in tools.tools]
     reader = {
-        "names": names,
         "named": tools.choice.named,
         "parallel": tools.parallel,
         "lists_only": body.format is not None,

@@ -4,7 +4,10 @@ Models write calls in the format of their own chat template. The common ones are
 
 - Hermes, Qwen: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, with words before, several in a row.
 - Llama 3: nothing but `{"name": ..., "parameters": {...}}`, perhaps behind `<|python_tag|>`, several with `;` between.
-- Mistral: `[TOOL_CALLS]` and a list of such objects; the list alone, where the tag is a control token.
+- Mistral: `[TOOL_CALLS]` and a list of such objects, newer ones `NAME[ARGS]{...}`; what follows the tag alone, where
+  the tag is a control token.
+- Qwen3-Coder: `<tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>`, now and then without
+  the first tag.
 
 A grammar (`app.openai.tool_schema`) makes the list, or of a named function its arguments alone.
 """
@@ -12,9 +15,11 @@ A grammar (`app.openai.tool_schema`) makes the list, or of a named function its 
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from app.openai.call_formats import behind_name, may_be_named, xml_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,13 @@ class ArgumentsReader:
 
 
 _CALL_ID_DIGITS = 9  # as Mistral's template wants them
-_TAGS = {"<tool_call>": "</tool_call>", "<|python_tag|>": "", "[TOOL_CALLS]": ""}  # "": goes before a bare call
+_TAGS = {
+    "<tool_call>": "</tool_call>",
+    "<function=": "</function>",
+    "<|python_tag|>": "",  # goes before a bare call
+    "[TOOL_CALLS]": "",
+    "</tool_call>": "",  # its beginning was left out
+}
 _SEPARATORS = " \t\r\n;,"
 _BEGINNINGS = ('{"name"', '{"type"', '{"id"', '{"function"', '{"parameters"', '{"arguments"')
 _WHITE = re.compile(r"\s+")
@@ -88,11 +99,20 @@ class CallReader:
     """Calls in any of the formats, and the words around them. A call is told when it is complete.
 
     What looked like a call and is none is words. names: the functions there are. most: calls told at most, None = all.
-    lists_only: a bare object is no call but the answer itself (`response_format`).
+    lists_only: a bare object is no call but the answer itself (`response_format`). parameters: the schemas of the
+    functions' arguments, by name.
     """
 
-    def __init__(self, names: Collection[str], *, most: int | None = None, lists_only: bool = False) -> None:
+    def __init__(
+        self,
+        names: Collection[str],
+        *,
+        most: int | None = None,
+        lists_only: bool = False,
+        parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._names = frozenset(names)
+        self._parameters = parameters or {}
         self._most = most
         self._lists_only = lists_only
         self._held = ""
@@ -121,6 +141,8 @@ class CallReader:
         text = self._held.lstrip(_SEPARATORS)
         if not text:
             return self._words(self._held, "") if is_over else []
+        if not self._lists_only and may_be_named(text, self._names):
+            return self._named(text, is_over)
         if not self._may_be_call(text):
             return None
         found = _json_at_start(text) if is_over or self._may_be_complete else None
@@ -131,6 +153,17 @@ class CallReader:
         if calls is None:
             return None
         self._held = text[end:]
+        return self._tell(calls)
+
+    def _named(self, text: str, is_over: bool) -> list[Piece] | None:
+        head = behind_name(text) if is_over or self._may_be_complete else None
+        found = _json_at_start(text[head[1] :]) if head else None
+        if head is None or found is None:
+            return None if is_over else []
+        calls = self._calls({"name": head[0], "arguments": found[0]}, bare=True)
+        if calls is None:
+            return None
+        self._held = text[head[1] + found[1] :]
         return self._tell(calls)
 
     def _may_be_call(self, text: str) -> bool:
@@ -158,7 +191,9 @@ class CallReader:
         if end < 0 and not is_over:
             return []
         found = _json_at_start((inside if end < 0 else inside[:end]).lstrip())
-        calls = None if found is None else self._calls(found[0], bare=False)
+        written = self._held[at:] if end < 0 else self._held[at : at + len(tag) + end + len(closing)]
+        value = xml_calls(written, self._parameters) if found is None else found[0]
+        calls = self._calls(value, bare=False)
         rest = "" if end < 0 else inside[end + len(closing) :]
         if calls is None:
             return self._words(self._held[: len(self._held) - len(rest)], rest)
@@ -198,13 +233,14 @@ class CallReader:
         return [piece for name, text in calls[:left] for piece in (CallBegins(name), Arguments(text))]
 
 
-def reader_of(names: Collection[str], *, named: str | None, parallel: bool, lists_only: bool) -> Reader:
-    """What reads an answer. names: the functions that may be called; named: the one that must be."""
-    if not names:
+def reader_of(tools: Sequence[Mapping[str, Any]], *, named: str | None, parallel: bool, lists_only: bool) -> Reader:
+    """What reads an answer. tools: the functions that may be called; named: the one that must be."""
+    if not tools:
         return PlainReader()
     if named is not None:
         return ArgumentsReader(named)
-    return CallReader(names, most=None if parallel else 1, lists_only=lists_only)
+    parameters = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+    return CallReader(list(parameters), most=None if parallel else 1, lists_only=lists_only, parameters=parameters)
 
 
 def call_id(job_id: str, number: int) -> str:

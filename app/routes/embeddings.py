@@ -5,7 +5,7 @@ from flask import Response
 from app import dispatch, idempotency
 from app.contract.jobs import Kind
 from app.json_answer import JSON, json_answer
-from app.openapi import LOCATION, Blueprint, answer
+from app.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
 from app.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
 
 blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
@@ -18,7 +18,9 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
     parameters=[idempotency.PARAMETER],
     answers={
         200: answer(
-            "One L2-normalised vector; for a list of texts a list of them.", {JSON: EMBEDDINGS_ANSWER}, LOCATION
+            "One L2-normalised vector; for a list of texts a list of them.",
+            {JSON: EMBEDDINGS_ANSWER},
+            LOCATION | CACHE_STATUS,
         )
     },
     problems=(400, 409, 413, 422, 500, 503, 504),

@@ -5,7 +5,7 @@ from flask import Response, request
 from app import dispatch, idempotency, text_stream
 from app.contract.jobs import Chat, JobRequest, Kind
 from app.json_answer import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
-from app.openapi import LOCATION, Blueprint, answer
+from app.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
 from app.schemas.generate import GenerateBody, GenerateSchema
 from app.schemas.job import JobSchema
 
@@ -24,7 +24,7 @@ _TEXT = {"type": "string"}
         200: answer(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
             {JSON: {"anyOf": [_TEXT, JobSchema]}, PLAIN_TEXT: _TEXT},
-            LOCATION,
+            LOCATION | CACHE_STATUS,
         )
     },
     problems=_PROBLEMS,

@@ -7,7 +7,7 @@ from app.json_answer import EVENT_STREAM, JSON, json_answer
 from app.openai import chat, choices, stream
 from app.openai.envelope import Envelope
 from app.openai.field_names import fields_called
-from app.openapi import LOCATION, Blueprint, answer
+from app.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
 from app.schemas.openai.answers import ChatCompletionSchema
 from app.schemas.openai.chat import ChatBody, ChatSchema
 from app.services import services
@@ -24,7 +24,7 @@ blueprint = Blueprint("openai_chat", __name__, description="OpenAI's API: chat."
         200: answer(
             "The answer; with `stream: true` its chunks as server-sent events, the last one `[DONE]`.",
             {JSON: ChatCompletionSchema, EVENT_STREAM: None},
-            LOCATION,
+            LOCATION | CACHE_STATUS,
         )
     },
     problems=(400, 404, 409, 413, 500, 503, 504),

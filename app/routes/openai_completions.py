@@ -7,7 +7,7 @@ from app.json_answer import EVENT_STREAM, JSON, json_answer
 from app.openai import choices, completions, stream
 from app.openai.envelope import Envelope
 from app.openai.field_names import fields_called
-from app.openapi import LOCATION, Blueprint, answer
+from app.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
 from app.schemas.openai.answers import CompletionAnswerSchema
 from app.schemas.openai.completions import CompletionBody, CompletionSchema
 from app.services import services
@@ -24,7 +24,7 @@ blueprint = Blueprint("openai_completions", __name__, description="OpenAI's API:
         200: answer(
             "The answer; with `stream: true` its chunks as server-sent events, the last one `[DONE]`.",
             {JSON: CompletionAnswerSchema, EVENT_STREAM: None},
-            LOCATION,
+            LOCATION | CACHE_STATUS,
         )
     },
     problems=(400, 404, 409, 413, 500, 503, 504),

@@ -6,7 +6,7 @@ from app import dispatch, idempotency
 from app.json_answer import JSON, json_answer
 from app.openai import embeddings
 from app.openai.field_names import fields_called
-from app.openapi import LOCATION, Blueprint, answer
+from app.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
 from app.schemas.openai.answers import EmbeddingAnswerSchema
 from app.schemas.openai.embeddings import EmbeddingBody, EmbeddingSchema
 from app.services import services
@@ -19,7 +19,9 @@ blueprint = Blueprint("openai_embeddings", __name__, description="OpenAI's API: 
     "/v1/embeddings",
     body=EmbeddingSchema,
     parameters=[idempotency.PARAMETER],
-    answers={200: answer("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}, LOCATION)},
+    answers={
+        200: answer("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}, LOCATION | CACHE_STATUS)
+    },
     problems=(400, 404, 409, 413, 500, 503, 504),
 )
 def openai_embeddings(body: EmbeddingBody) -> Response:

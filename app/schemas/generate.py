@@ -1,7 +1,7 @@
 """The body of `/generate` and `/agenerate`."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from marshmallow import EXCLUDE, fields, post_load, pre_load, validate
 
@@ -27,7 +27,20 @@ class GenerateSchema(JobOptionsSchema):
     class Meta:
         unknown = EXCLUDE  # llm-api-python sends more beside the prompt
 
-    also: ClassVar = {"anyOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
+    @staticmethod
+    def also(documented: dict[str, Any]) -> dict[str, Any]:
+        """Beside a prompt `messages` may be anything, as nobody reads them."""
+        messages = documented["properties"]["messages"]
+        prompt, nothing = documented["properties"]["prompt"], {"type": "null"}
+        description = {"description": messages["description"]}
+        return {
+            "properties": documented["properties"]
+            | {"prompt": prompt | {"type": ["string", "null"]}, "messages": description},
+            "anyOf": [
+                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+                {"required": ["messages"], "properties": {"prompt": nothing, "messages": messages}},
+            ],
+        }
 
     prompt = Text(
         error_messages={"null": "Send a prompt, or messages."},

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_dump, validate
 
-from app.contract.jobs import FinishReason, Job, Kind, Priority, Status
+from app.contract.jobs import FinishReason, Job, Kind, Priority, Source, Status
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 CURSOR = r"^[0-9]{1,12}\.[0-9]{6}$"  # of the list: opaque to clients
@@ -85,6 +85,16 @@ class UsageSchema(Schema):
 
 
 class MetricsSchema(Schema):
+    source = fields.Enum(
+        Source,
+        by_value=True,
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "computed; joined: computed together with the same request of another job; cached: the "
+            "answer to the same request of an earlier job (`cache.ttl`). Null where nothing was answered."
+        },
+    )
     queue_seconds = fields.Float(required=True, allow_none=True)
     time_to_first_token_seconds = fields.Float(required=True, allow_none=True)
     tokens_per_second = fields.Float(required=True, allow_none=True)

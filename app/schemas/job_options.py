@@ -9,6 +9,7 @@ from app.contract.jobs import OnDisconnect, Priority
 from app.schemas.json_fields import RealNumber, Text, WholeNumber
 
 MIN_TIMEOUT_SECONDS = 1
+MIN_EXPIRY_SECONDS = 1
 MAX_TIMEOUT_SECONDS = 86_400 * 7
 
 
@@ -40,11 +41,10 @@ class JobOptionsSchema(Schema):
     )
     expires_in = RealNumber(
         allow_none=True,
-        validate=validate.Range(min=0, min_inclusive=False),
+        validate=validate.Range(min=MIN_EXPIRY_SECONDS),
         metadata={
             "description": "Seconds the job may wait for its turn: it ends `expired` rather than start later. "
-            "Default: it waits as long as it takes.",
-            "exclusiveMinimum": 0,
+            "Default: it waits as long as it takes."
         },
     )
     ttl = WholeNumber(

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--url URL] [--rounds N] [--only throughput|prefix|hop]`."""
+"""`python -m tests.bench [--url URL] [--rounds N] [--only PART]`: all parts, or one of them."""
 
 import argparse
 import tempfile
@@ -10,11 +10,13 @@ from typing import Any
 
 import psutil
 
-from tests.bench import hop, prefix, throughput
+from tests.bench import first_token, hop, prefix, slots, speculation, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
+from tests.workers.engines.gptq_llama.models import quantized
+from tests.workers.engines.huggingface.models import smollm2
 
-PARTS = ("throughput", "prefix", "hop")
+PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "transformers", "gptq")
 
 
 def main() -> None:
@@ -34,6 +36,14 @@ def main() -> None:
     if "prefix" in wanted:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": prefix.CELLS}}) as stack:
             prefix.measure(stack.url, options.rounds)
+    if "first_token" in wanted:
+        with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
+            first_token.measure(stack.url, options.rounds)
+    if "speculation" in wanted:
+        config = {**SMOLLM2, "model_params": {"n_ctx": 512}}
+        off = {**config, "worker": {"speculation": False}}
+        with service("with guesses", config) as guessing, service("without", off) as plain:
+            speculation.measure(guessing.url, plain.url, options.rounds)
     if "hop" in wanted:
         with service("instant", engine_config("instant:Instant", jobs={"ttl": 60})) as stack:
             hop.measure(stack.url, options.rounds)
@@ -42,6 +52,19 @@ def main() -> None:
         slow = {"worker": {"slots": 32}, "model_params": {"step_seconds": 0.02}}
         with service("slow", engine_config("slow:Slow", **one_process, **slow)) as stack:
             hop.measure_waiters(stack.url)
+            print_memory(stack)
+    if "transformers" in wanted:
+        folder = smollm2()
+        with service("smollm2 in bfloat16", slots.config(folder)) as stack:
+            slots.measure(stack.url, folder, options.rounds, stack.folder / "peer.log")
+            print_memory(stack)
+    if "gptq" in wanted:
+        bits = slots.config(quantized(), model_family="gptq_llama")
+        with (
+            service("smollm2 in 4 bits", bits) as stack,
+            service("smollm2 in bfloat16", slots.config(smollm2())) as plain,
+        ):
+            slots.measure_quantized(stack.url, plain.url, options.rounds)
             print_memory(stack)
 
 

@@ -23,6 +23,7 @@ class Result:
     latencies: list[float] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)  # seconds to the first event, streams only
     tokens: int = 0
+    texts: dict[str, str] = field(default_factory=dict)  # by prompt, where usage is told with them
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -78,12 +79,14 @@ class Connection:
         return int(status.split()[1]), headers
 
 
-def run_load(url: str, bodies: Sequence[Body], clients: int, *, streamed: bool = False) -> Result:
-    """Send every body once, `clients` at a time: to /generate, or /agenerate as streams."""
-    return asyncio.run(_run(url, bodies, clients, streamed=streamed))
+def run_load(
+    url: str, bodies: Sequence[Body], clients: int, *, streamed: bool = False, path: str = "/generate"
+) -> Result:
+    """Send every body once, `clients` at a time: to `path`, which may be /v1/completions, or /agenerate as streams."""
+    return asyncio.run(_run(url, bodies, clients, streamed, path))
 
 
-async def _run(url: str, bodies: Sequence[Body], clients: int, *, streamed: bool) -> Result:
+async def _run(url: str, bodies: Sequence[Body], clients: int, streamed: bool, path: str) -> Result:
     result = Result()
     waiting: Iterator[Body] = iter(bodies)
     connections = [await Connection.open(url) for _ in range(clients)]
@@ -94,7 +97,7 @@ async def _run(url: str, bodies: Sequence[Body], clients: int, *, streamed: bool
             if streamed:
                 await _stream(connection, body, result, started)
             else:
-                await _generate(connection, body, result)
+                await _generate(connection, path, body, result)
             result.latencies.append(time.perf_counter() - started)
 
     started = time.perf_counter()
@@ -105,12 +108,14 @@ async def _run(url: str, bodies: Sequence[Body], clients: int, *, streamed: bool
     return result
 
 
-async def _generate(connection: Connection, body: Body, result: Result) -> None:
-    status, text = await connection.request("POST", "/generate", body)
+async def _generate(connection: Connection, path: str, body: Body, result: Result) -> None:
+    status, text = await connection.request("POST", path, body)
     if status != 200:
         result.errors.append(f"{status}: {text[:200]!r}")
-    elif body.get("details"):
-        result.tokens += json.loads(text)["usage"]["completion_tokens"]
+    elif body.get("details") or path.startswith("/v1/"):
+        answer = json.loads(text)
+        result.tokens += answer["usage"]["completion_tokens"]
+        result.texts[body["prompt"]] = answer["choices"][0]["text"] if "choices" in answer else answer["output"]["text"]
 
 
 async def _stream(connection: Connection, body: Body, result: Result, started: float) -> None:

@@ -75,7 +75,8 @@ def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
 
 def test_auto_means_that_the_worker_decides(tmp_path: Path) -> None:
     worker = load(tmp_path, "worker: {slots: auto, gpus: auto}").worker
-    assert (worker.slots, worker.gpus) == (None, None)
+    assert (worker.slots, worker.gpus, worker.speculation) == (None, None, True)
+    assert not load(tmp_path, "worker: {speculation: false}").worker.speculation
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,9 @@ def test_gpus_are_indices_or_names(tmp_path: Path, given: str, devices: str) -> 
     [
         ("{repo_id: org/Model-GGUF, filename: sub/model.Q4.gguf}", "model.Q4"),
         ("{repo_id: org/Model}", "Model"),
+        ("{repo_id: org/Model-GPTQ, filename: model.safetensors}", "Model-GPTQ"),
+        ("{path: /models/llama-4bit-128g.pt}", "llama-4bit-128g"),
+        ("{package: some_package, filename: minilm}", "minilm"),
         ("{path: /models/some.gguf}", "some"),
         ("{path: /models/folder/}", "folder"),
         ("{path: [1]}", "llama"),
@@ -192,6 +196,7 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("worker: {slots: 0}", "worker.slots: expected auto or a whole number from 1 to 1024, got 0"),
         ("worker: {gpus: [true]}", "worker.gpus: expected auto, or devices such as 0 or 0,1, got a list"),
         ("worker: {gpus: -1}", "worker.gpus: expected auto, or devices such as 0 or 0,1, got -1"),
+        ("worker: {speculation: perhaps}", "worker.speculation: expected true or false, got a text"),
         ("jobs: {ttl: 0}", "jobs.ttl: expected a whole number of at least 1, got 0"),
         ("models_dir: ", "models_dir: expected the path of a folder, got nothing"),
         ("models_dir: ''", "models_dir: expected the path of a folder, got an empty text"),

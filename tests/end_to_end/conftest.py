@@ -23,7 +23,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="package")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    yield from _stack(tmp_path_factory, "faulty", engine_config("faulty:FailsOnDemand"))
+    yield from _stack(tmp_path_factory, "faulty", engine_config("faulty:FailsOnDemand", cache={"ttl": 60}))
 
 
 @pytest.fixture

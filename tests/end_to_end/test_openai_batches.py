@@ -61,7 +61,7 @@ def test_a_batch_says_what_its_endpoint_says(client: openai.OpenAI, http: httpx.
     assert set(output) == {"0", "1", "2"}
     assert batch.usage.total_tokens == sum(body["usage"]["total_tokens"] for body in bodies)
     live = http.post(endpoint, json=BODIES[endpoint]).json()
-    assert all(_said(body) == _said(live) for body in bodies)
+    assert all(_said(body) == pytest.approx(_said(live), abs=1e-4) for body in bodies)
     (error,) = content(client, batch.error_file_id).values()
     assert (error["custom_id"], error["response"]["body"]["error"]["code"]) == ("3", "model_not_found")
 
@@ -100,5 +100,5 @@ def _said(body: Any) -> Any:
     if body["object"] == "response":
         return [part["text"] for item in body["output"] for part in item["content"]]
     if body["object"] == "list":
-        return [pytest.approx(row["embedding"], abs=1e-4) for row in body["data"]]
+        return [number for row in body["data"] for number in row["embedding"]]
     return [choice.get("text") or choice["message"]["content"] for choice in body["choices"]]

@@ -20,7 +20,8 @@ class Instant(Engine):
 
     def prepare(self, request: JobRequest) -> Prompt:
         defaults: dict[str, Any] = {"max_tokens": 1}
-        return Prompt(tokens=[1], sampling=SamplingParams.build(defaults, request.params))
+        sampling = SamplingParams.build(defaults, request.params)
+        return Prompt(tokens=[1], sampling=sampling, is_deterministic=sampling.temperature <= 0)
 
     def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
         return [b" done" for _ in generated]

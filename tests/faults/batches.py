@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,18 @@ def _everything_is_killed(folder: Path) -> Counts:
     with running_service(folder, workers=WORKERS, **config) as service:
         batch_id = _create(service.urls[0])
         hurts = [_kill_worker, _kill_api, _kill_redis]
+        hostages = 0
         for number in range(WORKERS):
             chance.shuffle(hurts)
             for hurt in hurts:
                 time.sleep(chance.uniform(*PAUSE_SECONDS))
+                hostages += len(service.running_jobs())
                 hurt(service, number + 1, lambda: time.sleep(chance.uniform(*PAUSE_SECONDS)))
         ended = _end(service.urls[0], batch_id)
         answers = [
             answer for name in ("output_file_id", "error_file_id") for answer in _content(service.urls[0], ended[name])
         ]
-        return _count(ended, answers, service)
+        return replace(_count(ended, answers, service), hostages=hostages)
 
 
 def _kill_worker(service: Service, number: int, pause: Callable[[], None]) -> None:
@@ -148,4 +151,5 @@ EVERYTHING_KILLED = Scenario(
         "succeeded": LINES - LINES // UNKNOWN_PARAMETER,
         "failed": LINES // UNKNOWN_PARAMETER,
     },
+    at_least={"hostages": 1},
 )

@@ -33,6 +33,13 @@ class ExclusiveLane:
     def add(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
 
+    def replace(self, sequence: Sequence, heir: Sequence) -> None:
+        """`heir` goes on in the place of `sequence`, whose prompt and tokens it shares."""
+        if self.current is sequence:
+            self.current = heir
+        else:
+            self._waiting[self._waiting.index(sequence)] = heir
+
     def may_go_on(self, alone: str | None) -> bool:
         """Is there one whose turn it is? alone: id of the only sequence that may run now (`Scheduler.alone`)."""
         return self._next(alone) is not None

@@ -4,12 +4,15 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from workers.batching.exclusive import ExclusiveLane
+from workers.batching.followers import Followers
 from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
-from workers.engines.base import Engine
+from workers.batching.speculation import Speculation
+from workers.engines.base import Chunk, Engine, Sampled
 
 Publish = Callable[[list[Update]], None]
 Command = Callable[[], None]
@@ -21,15 +24,26 @@ class BatchLoop:
     """Runs an engine. `publish` hears, from the loop's thread, what each step brought; it must not block.
 
     Every submitted sequence gets exactly one update with an outcome, unless it is dropped.
+
+    on_joined: called, from the loop's thread, when one follows another with its key and needs no slot.
+    speculates: tokens may be guessed, where the engine can verify them and it pays.
     """
 
-    def __init__(self, engine: Engine, publish: Publish) -> None:
+    def __init__(
+        self, engine: Engine, publish: Publish, on_joined: Command | None = None, *, speculates: bool = True
+    ) -> None:
         self._engine = engine
         self._publish = publish
+        self._on_joined = on_joined or _nothing
+        self._speculation = Speculation(engine.limits) if speculates and engine.verifies_drafts else None
         self._scheduler = Scheduler(
-            engine.limits, keeps_order=engine.moves_slots, shares_prefixes=engine.shares_prefixes
+            engine.limits,
+            keeps_order=engine.moves_slots,
+            shares_prefixes=engine.shares_prefixes,
+            speculation=self._speculation,
         )
         self._lane = ExclusiveLane(engine)
+        self._followers = Followers()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stopping = False
         self._cells_when_idle = 0
@@ -40,6 +54,11 @@ class BatchLoop:
     @property
     def running_count(self) -> int:
         return len(self._scheduler.running) + (self._lane.current is not None)
+
+    @property
+    def follower_count(self) -> int:
+        """Sequences that another one is computed for; they hold no slot."""
+        return self._followers.count
 
     @property
     def used_cells(self) -> int:
@@ -61,14 +80,13 @@ class BatchLoop:
             self._thread.join()
 
     def submit(self, sequence: Sequence) -> None:
-        line = self._lane if sequence.prompt.exclusive else self._scheduler
-        self._commands.put(lambda: line.add(sequence))
+        self._commands.put(lambda: self._add(sequence))
 
     def cancel(self, sequence_id: str) -> None:
         """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
 
         def cancel() -> None:
-            for sequence in (*self._scheduler, *self._lane):
+            for sequence in (*self._scheduler, *self._lane, *self._followers):
                 if sequence.id == sequence_id:
                     sequence.cancel_requested = True
 
@@ -106,8 +124,21 @@ class BatchLoop:
                 logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
                 self._fail_batch(error, updates)
             if updates:
-                self._publish(updates)
+                self._publish([*updates, *self._followers.spread(updates)])
         self._lane.close()
+
+    def _add(self, sequence: Sequence) -> None:
+        own = sequence.prompt
+        so_far = self._followers.join(sequence)
+        if so_far is None:
+            self._line_of(sequence).add(sequence)
+            return
+        self._engine.release(None, own)
+        self._publish([so_far])
+        self._on_joined()
+
+    def _line_of(self, sequence: Sequence) -> ExclusiveLane | Scheduler:
+        return self._lane if sequence.prompt.exclusive else self._scheduler
 
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
@@ -120,6 +151,10 @@ class BatchLoop:
         return not self._stopping
 
     def _end_interrupted(self, updates: list[Update]) -> None:
+        updates += self._followers.end_interrupted()
+        for end, heir in self._followers.successions():
+            self._line_of(heir).replace(end.sequence, heir)
+            updates.append(end)
         for sequence in self._scheduler.interrupted_before_start():
             updates.append(self._ended(sequence))
         for sequence in list(self._scheduler.running):
@@ -156,19 +191,31 @@ class BatchLoop:
         planned = self._scheduler.plan()
         if not planned:
             return
-        results = iter(self._engine.step([chunk for _, chunk in planned]))
+        chunks = [chunk for _, chunk in planned]
+        started = time.perf_counter()
+        results = iter(self._engine.step(chunks))
+        if self._speculation is not None:
+            self._speculation.learn(chunks, time.perf_counter() - started)
         for sequence, chunk in planned:
-            sequence.position += len(chunk.tokens)
+            sequence.position += len(chunk.tokens) - chunk.drafted
             if chunk.samples:
-                result = next(results)
-                if result.error is not None:
-                    logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
-                update = sequence.advance(result, self._engine.limits.context_tokens)
-                updates.append(update)
-                if update.outcome is not None:
-                    self._leave(sequence)
-                else:
-                    self._judge(sequence)
+                self._advance(sequence, chunk, next(results), updates)
+
+    def _advance(self, sequence: Sequence, chunk: Chunk, first: Sampled, updates: list[Update]) -> None:
+        for result in (first, *first.behind):
+            if result is not first:
+                sequence.position += 1  # the guess before it has held
+            if result.error is not None:
+                logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
+            updates.append(sequence.advance(result, self._engine.limits.context_tokens))
+            if sequence.outcome is not None:
+                break
+        if sequence.position < chunk.position + len(chunk.tokens):
+            self._engine.cut(_slot(sequence), sequence.position)
+        if sequence.outcome is not None:
+            self._leave(sequence)
+        else:
+            self._judge(sequence)
 
     def _take_exclusive_turn(self, updates: list[Update]) -> None:
         updates += self._lane.turn(self._scheduler.alone)

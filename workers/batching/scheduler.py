@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from workers.batching.residents import MIN_SHARED_TOKENS, Residents, common_prefix
 from workers.batching.sequence import Sequence
+from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Limits
 
 HOLE_STEPS = 8  # a hole this old is closed: a move costs a fraction of a step, a newcomer may fill the hole for nothing
@@ -39,10 +40,19 @@ class Scheduler:
     """Sequences waiting for a slot, and sequences that hold one.
 
     keeps_order: the slots of running sequences shall be one block. shares_prefixes: the engine can copy and cut caches.
+    speculation: guesses tokens; None: nobody does.
     """
 
-    def __init__(self, limits: Limits, *, keeps_order: bool = False, shares_prefixes: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        keeps_order: bool = False,
+        shares_prefixes: bool = False,
+        speculation: Speculation | None = None,
+    ) -> None:
         self._limits = limits
+        self._speculation = speculation
         self._keeps_order = keeps_order
         self._shares_prefixes = shares_prefixes
         self._waiting: deque[Sequence] = deque()
@@ -64,6 +74,13 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
+
+    def replace(self, sequence: Sequence, heir: Sequence) -> None:
+        """`heir` goes on in the place of `sequence`, in its slot or its turn."""
+        places = self._waiting if sequence.slot is None else self._running
+        places[places.index(sequence)] = heir
+        if sequence.id in self._donors:
+            self._donors[heir.id] = self._donors.pop(sequence.id)
 
     def __iter__(self) -> Iterator[Sequence]:
         yield from self._running
@@ -98,12 +115,18 @@ class Scheduler:
                     self._wait_for_donor(sequence, MIN_SHARED_TOKENS)
 
     def plan(self) -> list[tuple[Sequence, Chunk]]:
-        """The next step: one token for everyone who decodes, then prompts by arrival while the budget lasts."""
+        """The next step: one token for everyone who decodes, then prompts by arrival while the budget lasts.
+
+        Guesses ride along only where no prompt does.
+        """
         stepping = self._stepping()
         decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
+        prefilling = [sequence for sequence in stepping if sequence.is_prefilling]
+        if self._speculation and not prefilling:
+            drafts = self._speculation.drafts(decoding)
+            return [(sequence, sequence.next_chunk(1, drafts.get(sequence.id, ()))) for sequence in decoding]
         budget = self._limits.max_batched_tokens - len(decoding)
         planned = [(sequence, sequence.next_chunk(1)) for sequence in decoding]
-        prefilling = [sequence for sequence in stepping if sequence.is_prefilling]
         for sequence in sorted(prefilling, key=lambda s: s.submitted_at):
             if budget <= 0:
                 break

@@ -1,10 +1,12 @@
 """One request inside the batch: its tokens, its text, its place in the cache, and how it ended."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence as List
+from dataclasses import dataclass, field, replace
 
 from app.contract.errors import EngineFailed, JobTimeout, LLMAPIError
 from app.contract.jobs import FinishReason, JobError, Status, TokenLogprob, Usage
+from workers.batching.lookup import Lookup
 from workers.batching.text_stream import TextStream
 from workers.engines.base import Chunk, Prompt, Sampled
 
@@ -41,17 +43,29 @@ class Sequence:
 
     `position` counts the tokens whose keys and values are in the cache. A sequence with something `earlier` goes on
     from there: the tokens are prefilled like the prompt's.
+
+    key: sequences with the same key have the same tokens, so one of them is computed and the others follow it
+    (`workers.batching.followers`); None: this one has a computation of its own.
     """
 
     def __init__(
-        self, sequence_id: str, prompt: Prompt, *, timeout_seconds: float = 600.0, earlier: Earlier | None = None
+        self,
+        sequence_id: str,
+        prompt: Prompt,
+        *,
+        timeout_seconds: float = 600.0,
+        earlier: Earlier | None = None,
+        key: str | None = None,
     ) -> None:
         self.id = sequence_id
+        self.key = key
+        self.has_joined = False
         self.prompt = prompt
         self.slot: int | None = None
         self.position = 0
         self.generated: list[int] = []
         self.cached_tokens = 0
+        self.lookup: Lookup | None = None  # hears of each token from the time on when somebody wants guesses
         self.cancel_requested = False
         self.outcome: Outcome | None = None
         self.submitted_at = time.monotonic()
@@ -65,6 +79,7 @@ class Sequence:
         self._token_starts: list[int] = []  # where each generated token's text begins
         self._echoed = False
         self._prefix = prompt.tokens
+        self._given = 0  # tokens it came with
         self._overshoot = 0  # characters held back here that have been published earlier
         self._was_over = False
         if earlier is not None:
@@ -96,8 +111,13 @@ class Sequence:
 
     @property
     def new_tokens(self) -> int:
-        """Tokens generated here, not earlier."""
-        return len(self.generated) - (len(self._prefix) - len(self.prompt.tokens))
+        """Tokens generated here, not earlier, and not before it joined."""
+        return len(self.generated) - self._given
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens that may still come, as far as `max_tokens` goes."""
+        return self._max_tokens - len(self.generated)
 
     @property
     def usage(self) -> Usage:
@@ -107,11 +127,11 @@ class Sequence:
             cached_tokens=self.cached_tokens,
         )
 
-    def next_chunk(self, budget: int) -> Chunk:
-        """The tokens of this sequence's next step: one to decode, or up to `budget` of its prompt."""
+    def next_chunk(self, budget: int, draft: List[int] = ()) -> Chunk:
+        """The tokens of this sequence's next step: one to decode and the draft, or up to `budget` of its prompt."""
         assert self.slot is not None
         prefill = self._prefix[self.position : self.position + budget]
-        tokens = prefill or self.generated[-1:]
+        tokens = prefill or [self.generated[-1], *draft]
         return Chunk(
             slot=self.slot,
             tokens=tokens,
@@ -119,6 +139,7 @@ class Sequence:
             samples=self.position + len(tokens) >= len(self._prefix),
             prompt=self.prompt,
             generated=self.generated,
+            drafted=len(draft),
         )
 
     def advance(self, sampled: Sampled, context_tokens: int) -> Update:
@@ -149,6 +170,26 @@ class Sequence:
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH))
         return update
 
+    def follow(self, leader: "Sequence") -> None:
+        """Share what `leader`, which is computed, has and will have. The prompt of this sequence is needed no more."""
+        self.has_joined = True
+        self.prompt, self._prefix, self._text = leader.prompt, leader.prefix, leader._text
+        self.generated, self._token_starts = leader.generated, leader._token_starts
+        self.cached_tokens = len(self.prompt.tokens)
+        self._given = len(self.generated)
+
+    def mirror(self, update: Update) -> Update:
+        """What a step brought to the leader, for this sequence, which follows it."""
+        if self.first_token_at is None and (update.tokens or update.text):
+            self.first_token_at = time.monotonic()
+        own = replace(update, sequence=self, outcome=None)
+        return own if update.outcome is None else self._end(own, update.outcome)
+
+    def take_place_of(self, leader: "Sequence") -> None:
+        """Go on where `leader`, which this sequence follows, has got to."""
+        self.slot, self.position, self._echoed = leader.slot, leader.position, leader._echoed
+        self.cached_tokens = min(self.position, len(self.prompt.tokens))
+
     def interrupted(self) -> Update | None:
         """The end of a sequence that was canceled, has run out of time or was over when it came; None while it may go
         on.
@@ -171,6 +212,7 @@ class Sequence:
 
     def _resume(self, earlier: Earlier) -> None:
         self._prefix = [*self.prompt.tokens, *earlier.tokens]
+        self._given = len(earlier.tokens)
         self._echoed = True
         text = self.prompt.echo_text
         for token, piece in zip(earlier.tokens, earlier.pieces, strict=True):
@@ -186,6 +228,8 @@ class Sequence:
 
     def _take(self, sampled: Sampled, update: Update) -> None:
         self.generated.append(sampled.token)
+        if self.lookup is not None:
+            self.lookup.take(sampled.token)
         self._token_starts.append(self._text.length)
         update.tokens.append(sampled.token)
         if sampled.logprobs is not None:
@@ -200,6 +244,7 @@ class Sequence:
     def _end(self, update: Update, outcome: Outcome) -> Update:
         self.outcome = update.outcome = outcome
         self.ended_at = time.monotonic()
+        self.generated = list(self.generated)  # who shares it may go on
         return update
 
 

@@ -30,8 +30,11 @@ class TextStream:
         return self._release(len(self._held) - self._suspicious())
 
     def finish(self) -> str:
-        """The end without a stop string: what was held back. The bytes of an unfinished character are dropped."""
-        return "" if self.stopped else self._release(len(self._held))
+        """The end without a stop string: what was held back. The bytes of an unfinished character are dropped.
+
+        Changes nothing: where several read one stream, it goes on for the others.
+        """
+        return "" if self.stopped else self._held
 
     def _release(self, count: int, *, drop_rest: bool = False) -> str:
         text, rest = self._held[:count], self._held[count:]

@@ -40,6 +40,7 @@ class Prompt:
     state: whatever the engine keeps per sequence (a sampler chain); it goes back to the engine with every chunk and
     ends in `Engine.release`.
     exclusive: no row of a batch can do this (beam search, say): it goes through `Engine.run_alone`, and takes no slot.
+    is_deterministic: the same request again gives the same tokens (greedy, or drawn with a seed).
     """
 
     tokens: list[int]
@@ -47,6 +48,7 @@ class Prompt:
     echo_text: str = ""
     state: Any = None
     exclusive: bool = False
+    is_deterministic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class Chunk:
 
     samples: the last token's logits choose the next token (decode, or the end of the prompt).
     generated: ids generated so far, for penalties and `min_length`.
+    drafted: so many of the last tokens are guesses. The token before them chooses as ever; where that is the first
+    guess, that one's logits choose too, and so on to the first guess that does not hold, or behind the last.
     """
 
     slot: int
@@ -63,6 +67,11 @@ class Chunk:
     samples: bool
     prompt: Prompt
     generated: Sequence[int]
+    drafted: int = 0
+
+    @property
+    def draft(self) -> Sequence[int]:
+        return self.tokens[len(self.tokens) - self.drafted :]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,7 @@ class Sampled:
     last: the sequence is over behind this token, whose piece is output, for this reason.
     logprobs: of this token, when asked for; prompt_logprobs: of the prompt's tokens, once, with `echo`.
     error: the sampler of this row failed; this sequence fails, the others go on.
+    behind: what was chosen behind it, where the chunk had guessed it: one for each guess that holds.
     """
 
     token: int
@@ -83,6 +93,11 @@ class Sampled:
     logprobs: TokenLogprob | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: Exception | None = None
+    behind: Sequence["Sampled"] = ()
+
+    def confirms(self, guess: int) -> bool:
+        """The sequence goes on, and as it was guessed."""
+        return self.token == guess and not self.ends and self.last is None and self.error is None
 
 
 class Engine(ABC):
@@ -142,13 +157,18 @@ class Engine(ABC):
         """Do `copy` and `cut` work? Then the cells of a sequence that has ended stay until its slot is needed."""
         return False
 
+    @property
+    def verifies_drafts(self) -> bool:
+        """May chunks hold guesses (`Chunk.drafted`)? Those that did not hold are `cut` from their slot."""
+        return False
+
     def copy(self, source: int, target: int, tokens: int) -> None:
         """The first `tokens` cells of the slot `source` become all that `target` holds. `source` keeps what it has."""
         raise NotImplementedError  # pragma: no cover - only called where shares_prefixes is set
 
     def cut(self, slot: int, tokens: int) -> None:
-        """Forget all but the first `tokens` cells of a slot, in which a sequence starts that begins with them."""
-        raise NotImplementedError  # pragma: no cover - only called where shares_prefixes is set
+        """Forget all but the first `tokens` cells of a slot: all that is left is of use to the sequence in it."""
+        raise NotImplementedError  # pragma: no cover - only called where shares_prefixes or verifies_drafts is set
 
     def release(self, slot: int | None, prompt: Prompt) -> None:  # noqa: B027 - optional hook
         """The sequence has ended: free the slot's cells (slot None: it has none, or they stay) and `prompt.state`."""

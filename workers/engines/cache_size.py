@@ -26,11 +26,14 @@ def cells_per_slot(trained_tokens: int, n_ctx: int | None) -> int:
     return n_ctx or trained_tokens
 
 
-def choose_slots(cells: int, bytes_per_cell: int, wanted: int | None, available: int | None = None) -> int:
+def choose_slots(
+    cells: int, bytes_per_cell: int, wanted: int | None, available: int | None = None, *, reserved: int = 0
+) -> int:
     """The configured number of slots, or as many as fit.
 
     Args:
         available: bytes of memory where the cache will lie; None = what this machine can still give.
+        reserved: bytes of them that something else will need.
 
     Raises:
         ModelUnavailable: what is configured needs more memory than there is; says both numbers.
@@ -38,7 +41,7 @@ def choose_slots(cells: int, bytes_per_cell: int, wanted: int | None, available:
     slot_bytes = max(1, cells * bytes_per_cell)
     if available is None:
         available = available_memory_bytes()
-    slots = wanted or max(1, min(MAX_SLOTS, int(available * CACHE_SHARE / slot_bytes)))
+    slots = wanted or max(1, min(MAX_SLOTS, int((available - reserved) * CACHE_SHARE / slot_bytes)))
     if slots * slot_bytes > available:
         raise ModelUnavailable(
             f"{slots} slots of {cells} cells need {slots * slot_bytes // _MIB} MiB of memory and "

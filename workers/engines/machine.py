@@ -1,9 +1,13 @@
 """What this machine allows: CPUs and memory, cgroup limits of a container included."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 _NO_LIMIT = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
 
 
@@ -19,6 +23,15 @@ def available_memory_bytes() -> int:
     return min([machine, *_cgroup_room_bytes()])
 
 
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Of all processes that have this file, in containers too; where a disk cannot lock it, nobody waits."""
+    with path.open("rb") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _cpu_quota() -> int | None:
     """Whole CPUs' worth of time the container may use, at least 1; None = no quota."""
     v1 = [*_fields(_CGROUP / "cpu/cpu.cfs_quota_us"), *_fields(_CGROUP / "cpu/cpu.cfs_period_us")]
@@ -30,13 +43,38 @@ def _cpu_quota() -> int | None:
 
 
 def _cgroup_room_bytes() -> list[int]:
-    pairs = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+    """What the limits of this process's cgroup, and of those around it, leave."""
     rooms = []
-    for limit_name, usage_name in pairs:
-        limit, usage = _fields(_CGROUP / limit_name), _fields(_CGROUP / usage_name)
+    for folder, limit_name, usage_name, prefix in _memory_cgroups():
+        limit, usage = _fields(folder / limit_name), _fields(folder / usage_name)
         if limit and limit[0] != "max" and int(limit[0]) < _NO_LIMIT:
-            rooms.append(max(0, int(limit[0]) - (int(usage[0]) if usage else 0)))
+            used = int(usage[0]) - _file_cache_bytes(folder, prefix) if usage else 0
+            rooms.append(max(0, int(limit[0]) - used))
     return rooms
+
+
+def _memory_cgroups() -> Iterator[tuple[Path, str, str, str]]:
+    """(folder, name of the limit, of the usage, prefix in memory.stat) of each, version 1 or 2."""
+    paths = {}  # by controller; "" is version 2
+    for line in _lines(_OWN_CGROUPS):
+        _, controllers, path = line.split(":", 2)
+        paths.update(dict.fromkeys(controllers.split(","), path.strip("/")))
+    for controller, root, limit, usage, prefix in (
+        ("", _CGROUP, "memory.max", "memory.current", ""),
+        ("memory", _CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    ):
+        folder = root / paths.get(controller, "")
+        for each in (folder, *folder.parents):
+            yield each, limit, usage, prefix
+            if each == root:
+                break
+
+
+def _file_cache_bytes(folder: Path, prefix: str) -> int:
+    """Cached files, which go when memory is needed: they count as used."""
+    stat = _fields(folder / "memory.stat")
+    counters = dict(zip(stat[::2], stat[1::2], strict=False))
+    return sum(int(counters.get(f"{prefix}{name}", 0)) for name in ("inactive_file", "active_file"))
 
 
 def _meminfo_bytes(name: str) -> int | None:
@@ -46,7 +84,11 @@ def _meminfo_bytes(name: str) -> int | None:
 
 
 def _fields(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().split()
+        return path.read_text().splitlines()
     except OSError:
         return []

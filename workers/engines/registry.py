@@ -9,8 +9,14 @@ from workers.engines.base import Engine
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
     "huggingface": "workers.engines.huggingface.engine:HuggingfaceEngine",
+    "gptq_llama": "workers.engines.gptq_llama.engine:GptqLlamaEngine",
 }
-REQUIREMENTS = "workers/requirements/{family}.txt"
+_WITH_TRANSFORMERS = "pip install -r workers/requirements/huggingface.txt"
+INSTALL = {
+    "llama": "pip install -r workers/requirements/llama.txt",
+    "huggingface": _WITH_TRANSFORMERS,
+    "gptq_llama": f"{_WITH_TRANSFORMERS} && pip install --no-deps -r workers/requirements/gptq_llama.txt",
+}
 
 
 def load_engine_class(model_family: str) -> type[Engine]:
@@ -35,8 +41,8 @@ def _unknown(model_family: str) -> str:
 
 
 def _cure(model_family: str, missing: str) -> str:
-    if model_family in FAMILIES:
-        return f"run `pip install -r {REQUIREMENTS.format(family=model_family)}`"
+    if model_family in INSTALL:
+        return f"run `{INSTALL[model_family]}`"
     return f"install the package {missing}"
 
 

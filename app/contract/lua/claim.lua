@@ -2,15 +2,16 @@
 -- that has waited longer than it may is ended here.
 -- KEYS: job, queued, running, events, expiring, ended
 -- ARGV: id, worker id, lease_seconds, nonce of this call, kept_seconds, hints channel
--- Returns nil, or {request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published tokens}
+-- Returns nil, or {request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published tokens,
+--         owner}
 -- include: end_job
 -- include: end_without_worker
 local record = redis.call('HMGET', KEYS[1], 'status', 'request', 'created_at', 'followed', 'started_at', 'claim', 'token',
-  'attempt', 'expires_at', 'losses', 'ran', 'published')
+  'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner')
 local status = record[1]
 local function taken(token, attempt, started_at)
   return {record[2], token, attempt, record[3], started_at, record[4] or '0', tonumber(record[10] or 0), record[11] or '0',
-    tonumber(record[12] or 0)}
+    tonumber(record[12] or 0), record[13]}
 end
 if status == 'processing' and record[6] == ARGV[4] then -- the same call once more, after its first answer was lost
   return taken(tonumber(record[7]), tonumber(record[8]), record[5])

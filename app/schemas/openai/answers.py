@@ -48,6 +48,9 @@ class AnswerMessageSchema(Schema):
     role = _constant("assistant")
     content = fields.String(required=True, allow_none=True)
     refusal = fields.Raw(required=True, metadata={"type": "null"})
+    reasoning_content = fields.String(
+        metadata={"description": "What stood in `<think>...</think>` before the answer; not there without."}
+    )
     tool_calls = fields.List(fields.Nested(MessageCallSchema))
     function_call = fields.Nested(FunctionCallSchema, metadata={"deprecated": True})
 

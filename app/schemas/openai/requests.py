@@ -49,6 +49,10 @@ class StreamOptionsSchema(StrictSchema):
     include_obfuscation = Flag(allow_none=True, metadata={"description": "Ignored: nothing is obfuscated."})
 
 
+_STREAMED = {"required": ["stream"], "properties": {"stream": {"const": True}}}
+_OPTIONS_OF_STREAMS = {"anyOf": [{"properties": {"stream_options": {"type": "null"}}}, _STREAMED]}
+
+
 def sampling_fields(without: Collection[str] = ()) -> dict[str, fields.Field[Any]]:
     """The whole vocabulary of `params`, to stand beside the other names of a body."""
     found = {name: made for name, made in SAMPLING_FIELDS.items() if name not in without}
@@ -67,7 +71,7 @@ def sampling_fields(without: Collection[str] = ()) -> dict[str, fields.Field[Any
 class TextSchema(StrictSchema, JobOptionsSchema):
     """Of `/v1/completions` and `/v1/chat/completions`."""
 
-    also: ClassVar = {"allOf": CONTRADICTIONS}
+    also: ClassVar = {"allOf": [*CONTRADICTIONS, _OPTIONS_OF_STREAMS]}
 
     model = Text(allow_none=True, metadata={"description": "The served model's name, as /v1/models tells it."})
     n = WholeNumber(

@@ -99,7 +99,7 @@ def _content(item: dict[str, Any], name: str) -> str:
 
 def _part(index: int, part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in _TEXTS:
+    if not isinstance(kind, str) or kind not in _TEXTS:
         shown = kind if isinstance(kind, str) else "an unknown part"
         raise ValidationError({str(index): [f"{shown[:40]} is not served: this model reads text only."]})
     try:

@@ -1,8 +1,10 @@
 """A batch from its file to its answers."""
 
+import contextlib
 import json
 import threading
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -131,45 +133,45 @@ def test_two_processes_that_drive_at_once_answer_no_line_twice(
     assert len(batches.content(done["output_file_id"])) == 40
 
 
+class Killed(BaseException):
+    """A driver died."""
+
+
+@dataclass
+class DiesAtFirst:
+    """A step that kills its driver twice: the first time before it is done, the second time after."""
+
+    step: Callable[..., Any]
+    deaths: int = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.deaths == 0:
+            self.deaths += 1
+            raise Killed
+        result = self.step(*args, **kwargs)
+        if self.deaths == 1:
+            self.deaths += 1
+            raise Killed
+        return result
+
+
 def test_a_driver_that_died_at_any_step_is_followed_by_one_that_goes_on(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every write that a driver makes is the last of one, once before it is done and once after."""
     worker.play = says("x", Turn.succeed)
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
-    steps = {
-        driving.BatchStore: ("open", "collect", "finish"),
-        type(batches.driver._services.store): ("admit", "forget"),
-    }
-    died: list[str] = []
-
-    class Killed(BaseException):
-        pass
-
-    for owner, names in steps.items():
+    services = batches.driver._services
+    steps: list[DiesAtFirst] = []
+    for store, names in ((services.batches, ("open", "collect", "finish")), (services.store, ("admit", "forget"))):
         for name in names:
-            real = getattr(owner, name)
-
-            def dying(self, *args, _real=real, _name=name, **kwargs):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN003, ANN202
-                for when in ("before", "after"):
-                    if f"{_name} {when}" not in died:
-                        died.append(f"{_name} {when}")
-                        if when == "after":
-                            _real(self, *args, **kwargs)
-                        raise Killed
-                return _real(self, *args, **kwargs)
-
-            monkeypatch.setattr(owner, name, dying)
+            steps.append(DiesAtFirst(getattr(store, name)))
+            monkeypatch.setattr(store, name, steps[-1])
     batch = batches.create(line("one"), line("two"), line("bad", n=-1), line("three"))
-    ended = False
-    while not ended:
-        try:
-            batches.finish(batch, BatchDriver(batches.app))
-            ended = True
-        except Killed:
-            pass
-    assert len(died) == 10
-    done = batches.read(batch)
+    done: Any = None
+    while done is None:
+        with contextlib.suppress(Killed):
+            done = batches.finish(batch, BatchDriver(batches.app))
+    assert [step.deaths for step in steps] == [2] * 5
     assert done["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
     assert set(batches.content(done["output_file_id"])) == {"one", "two", "three"}
     assert set(batches.content(done["error_file_id"])) == {"bad"}

@@ -14,6 +14,25 @@ CITY = '{"name": "weather", "arguments": {"city": "Zürich"}}'
 HERMES = f"<tool_call>\n{CITY}\n</tool_call>"
 
 
+CODER = """<tool_call>
+<function=weather>
+<parameter=city>
+Zürich
+West
+</parameter>
+<parameter=days>
+3
+</parameter>
+<parameter=code>
+7
+</parameter>
+</function>
+</tool_call>"""
+WEATHER = {"city": "Zürich\nWest", "days": 3, "code": "7"}
+PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}, "code": {"type": ["string", "null"]}}
+PARAMETERS = {"weather": {"type": "object", "properties": PROPERTIES}}
+
+
 def read(reader: Reader, pieces: Sequence[str]) -> tuple[str, list[tuple[str, Any]]]:
     """The words, and the calls with their arguments."""
     found: list[Piece] = []
@@ -72,6 +91,22 @@ def cuts(text: str) -> list[list[str]]:
             [("weather", {"city": "Zürich"}), ("time", {})],
         ),
         (f"[{CITY}]", "", [("weather", {"city": "Zürich"})]),
+        ('[TOOL_CALLS]weather[ARGS]{"city": "Bern"}', "", [("weather", {"city": "Bern"})]),
+        (
+            'Wait.[TOOL_CALLS]time[CALL_ID]a1B2[ARGS]{"n": 1}[TOOL_CALLS]time{"n": 2}',
+            "Wait.",
+            [("time", {"n": 1}), ("time", {"n": 2})],
+        ),
+        ('weather[ARGS]{"city": "Bern"}', "", [("weather", {"city": "Bern"})]),
+        ("time", "time", []),
+        ("time flies", "time flies", []),
+        ("time [ARGS] is odd", "time [ARGS] is odd", []),
+        ('time{"n": ', 'time{"n": ', []),
+        (CODER, "", [("weather", WEATHER)]),
+        (f"Let me see.\n{CODER}\n{CODER}", "Let me see.", [("weather", WEATHER)] * 2),
+        (CODER.removeprefix("<tool_call>\n"), "", [("weather", WEATHER)]),
+        ("<tool_call>\n<function=time>\n</function>\n</tool_call>", "", [("time", {})]),
+        (CODER[:60], CODER[:60], []),
         ('<tool_call>{"name": "time"}</tool_call>', "", [("time", {})]),
         ("<tool_call>oops</tool_call> then", "<tool_call>oops</tool_call> then", []),
         ("<tool_call>", "<tool_call>", []),
@@ -89,7 +124,7 @@ def test_calls_are_found_in_every_format_however_the_text_is_cut(
     text: str, words: str, calls: list[tuple[str, Any]]
 ) -> None:
     for pieces in cuts(text):
-        assert read(CallReader(TOOLS), pieces) == (words, calls), pieces
+        assert read(CallReader(TOOLS, parameters=PARAMETERS), pieces) == (words, calls), pieces
 
 
 def test_words_are_told_as_they_come() -> None:

@@ -90,6 +90,29 @@ def test_no_other_file_of_the_package_is_served(client: FlaskClient, name: str) 
 
 
 @pytest.mark.parametrize(
+    ("schema", "path", "body", "is_valid"),
+    [
+        ("Generate", "/generate", {"prompt": "Hi", "messages": "anything"}, True),
+        ("Generate", "/generate", {"prompt": None, "messages": [{"role": "user", "content": "Hi"}]}, True),
+        ("Generate", "/generate", {"messages": [{"role": "tool"}]}, False),
+        ("Generate", "/generate", {"messages": []}, False),
+        ("Generate", "/generate", {"prompt": None}, False),
+        ("Generate", "/generate", {"prompt": "", "messages": []}, False),
+        ("Completion", "/v1/completions", {"prompt": "Hi", "stream_options": None}, True),
+        ("Completion", "/v1/completions", {"prompt": "Hi", "stream_options": {}, "stream": True}, True),
+        ("Completion", "/v1/completions", {"prompt": "Hi", "stream_options": {}}, False),
+    ],
+)
+def test_bodies_are_documented_as_they_are_read(
+    client: FlaskClient, document: dict[str, Any], schema: str, path: str, body: dict[str, Any], is_valid: bool
+) -> None:
+    documented = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+    assert Draft202012Validator(documented).is_valid(body) is is_valid
+    response = client.post(path, json=body)
+    assert response.status_code == (503 if is_valid else 400 if path.startswith("/v1") else 422), "no worker lives here"
+
+
+@pytest.mark.parametrize(
     ("message", "is_valid"),
     [
         ({"role": "user", "content": "Hi"}, True),

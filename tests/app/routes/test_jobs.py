@@ -46,7 +46,7 @@ def test_the_job_object_is_what_the_design_says(client: FlaskClient, worker: Scr
     }
     assert job["output"] == {"text": "Hello world", "finish_reason": "stop", "logprobs": None}
     assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 2}
-    assert set(job["metrics"]) == {"queue_seconds", "time_to_first_token_seconds", "tokens_per_second"}
+    assert set(job["metrics"]) == {"source", "queue_seconds", "time_to_first_token_seconds", "tokens_per_second"}
     assert (job["queue_position"], job["estimated_start_at"], job["error"]) == (None, None, None)
     assert job["urls"] == {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
 

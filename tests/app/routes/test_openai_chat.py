@@ -219,6 +219,22 @@ def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: Scr
     assert "json_schema" not in params(worker)
 
 
+def test_thoughts_stand_beside_the_answer(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("<think>", "Paris or", " Rome?\n</thi", "nk>\n\n", "Paris", ".", Turn.succeed)
+    message = answered(client)["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("Paris or Rome?", "Paris.")
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(chat(client, stream=True))]
+    assert [delta["reasoning_content"] for delta in deltas if "reasoning_content" in delta] == ["Paris or", " Rome?"]
+    assert "".join(delta.get("content", "") for delta in deltas) == "Paris."
+
+
+def test_a_value_in_xml_is_what_the_schema_of_its_tool_says(client: FlaskClient, worker: ScriptedWorker) -> None:
+    call = "<tool_call>\n<function=weather>\n<parameter=city>\n12\n</parameter>\n</function>\n</tool_call>"
+    worker.play = says(call, Turn.succeed)
+    (told,) = answered(client, tools=[WEATHER])["choices"][0]["message"]["tool_calls"]
+    assert json.loads(told["function"]["arguments"]) == {"city": "12"}
+
+
 def test_calls_are_streamed_with_their_index(client: FlaskClient, worker: ScriptedWorker) -> None:
     call = '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
     worker.play = says(call, call, Turn.succeed)

@@ -1,6 +1,7 @@
 """An engine without a model: each prompt's completion is the bytes of a text, one byte a token."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from app.contract.jobs import JobRequest
@@ -25,10 +26,17 @@ class ScriptedEngine(Engine):
     moves_slots: ClassVar[bool] = True
 
     def __init__(
-        self, *, slots: int = 4, context_tokens: int = 64, max_batched_tokens: int = 16, shares_prefixes: bool = False
+        self,
+        *,
+        slots: int = 4,
+        context_tokens: int = 64,
+        max_batched_tokens: int = 16,
+        shares_prefixes: bool = False,
+        verifies_drafts: bool = False,
     ) -> None:
         self._limits = Limits(slots=slots, context_tokens=context_tokens, max_batched_tokens=max_batched_tokens)
         self._shares_prefixes = shares_prefixes
+        self._verifies_drafts = verifies_drafts
         self.cells: dict[int, list[int]] = {}
         self.copied: list[tuple[int, int, int]] = []  # (source, target, tokens)
         self.steps: list[list[tuple[int, int]]] = []  # (slot, tokens) of every step
@@ -65,8 +73,16 @@ class ScriptedEngine(Engine):
         return [self._sample(chunk) for chunk in chunks if chunk.samples]
 
     def _sample(self, chunk: Chunk) -> Sampled:
-        assert self.cells[chunk.slot] == [*chunk.prompt.tokens, *chunk.generated], "somebody else's tokens"
-        at = len(chunk.generated)
+        held = [*chunk.prompt.tokens, *chunk.generated, *chunk.draft]
+        assert self.cells[chunk.slot] == held, "somebody else's tokens"
+        first, behind = self._next(chunk, len(chunk.generated)), list[Sampled]()
+        for number, guess in enumerate(chunk.draft, 1):
+            if not (behind[-1] if behind else first).confirms(guess):
+                break
+            behind.append(self._next(chunk, len(chunk.generated) + number))
+        return replace(first, behind=behind)
+
+    def _next(self, chunk: Chunk, at: int) -> Sampled:
         completion: bytes = chunk.prompt.state
         if at >= len(completion):
             return Sampled(token=END, piece=b"", ends=True)
@@ -97,6 +113,10 @@ class ScriptedEngine(Engine):
     @property
     def shares_prefixes(self) -> bool:
         return self._shares_prefixes
+
+    @property
+    def verifies_drafts(self) -> bool:
+        return self._verifies_drafts
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         assert self.cells[target] == [] and len(self.cells[source]) >= tokens

@@ -25,7 +25,8 @@ def test_importing_the_registry_imports_no_model_library() -> None:
 
 def test_a_llama_worker_loads_neither_torch_nor_transformers() -> None:
     program = "import sys; from workers.engines.registry import load_engine_class as load; load('llama'); "
-    program += "sys.exit(bool({'torch', 'transformers', 'workers.engines.huggingface'} & set(sys.modules)))"
+    families = "'workers.engines.huggingface', 'workers.engines.gptq_llama'"
+    program += f"sys.exit(bool({{'torch', 'transformers', {families}}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
@@ -35,6 +36,22 @@ def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: 
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigError, match=r"pip install -r workers/requirements/huggingface.txt"):
         load_engine_class("huggingface")
+
+
+def test_the_gptq_family_names_both_commands_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("workers.engines.gptq_llama")]:
+        monkeypatch.delitem(sys.modules, name)
+    commands = r"pip install -r workers/requirements/huggingface.txt && pip install --no-deps -r .*gptq_llama.txt"
+    with pytest.raises(ConfigError, match=commands) as caught:
+        load_engine_class("gptq_llama")
+    assert "\n" not in caught.value.detail
+
+
+def test_choosing_the_gptq_family_loads_no_gptqmodel_before_a_model_is() -> None:
+    program = "import sys; from workers.engines.registry import load_engine_class as load; load('gptq_llama'); "
+    program += "sys.exit(bool({'gptqmodel', 'optimum', 'logbar'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

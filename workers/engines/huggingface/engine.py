@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,8 @@ from workers.engines.huggingface.limits import batched_limits, context_tokens, e
 from workers.engines.huggingface.loading import LoadedModel, load
 from workers.engines.huggingface.logprobs import token_logprobs
 from workers.engines.huggingface.model_params import ModelParams
+from workers.engines.huggingface.packing import pack_linears
+from workers.engines.huggingface.passing_thread import in_passing_thread
 from workers.engines.huggingface.prompts import PromptMaker
 from workers.engines.huggingface.self_check import agrees
 from workers.engines.huggingface.setup_params import ModelKind, SetupParams
@@ -42,14 +45,13 @@ class HuggingfaceEngine(Engine):
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = ModelParams.read(config.model_params)
         setup = SetupParams.read(config.setup_params)
-        self._loaded = self.load(config, setup, params, report)
+        self._slots: SlotModel | None = None
+        self._loaded, self._limits = in_passing_thread(lambda: self._prepare(config, setup, params, report))
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
         self._vocabulary = Vocabulary(self._loaded.tokenizer, size)
         self._template = _chat_template(self._loaded.tokenizer)
         self._embedder: Embedder | None = None
-        self._slots: SlotModel | None = None
-        self._limits = self._prepare_slots(params, config.worker.slots)
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
         self._soloist = Soloist(self._loaded, self._vocabulary, trusts_remote_code=trusts)
 
@@ -74,7 +76,7 @@ class HuggingfaceEngine(Engine):
         self._generation.cut(slot, 0)
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-        rows = [Row(chunk.slot, chunk.tokens, chunk.position, _explains_prompt(chunk)) for chunk in chunks]
+        rows = [Row(c.slot, c.tokens, c.position, _explains_prompt(c) or c.drafted > 0) for c in chunks]
         logits = self._generation.run(rows)
         for chunk, found in zip(chunks, logits, strict=True):
             state: State = chunk.prompt.state
@@ -84,8 +86,7 @@ class HuggingfaceEngine(Engine):
         sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
         if not sampling:
             return []
-        last = torch.stack([logits[index][-1].to(torch.float32) for index in sampling])
-        return self._sample([chunks[index] for index in sampling], last)
+        return self._sample([chunks[index] for index in sampling], [logits[index] for index in sampling])
 
     def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
         return self._soloist.run(prompt, generated)
@@ -95,6 +96,10 @@ class HuggingfaceEngine(Engine):
 
     @property
     def shares_prefixes(self) -> bool:
+        return self._slots is not None
+
+    @property
+    def verifies_drafts(self) -> bool:
         return self._slots is not None
 
     def copy(self, source: int, target: int, tokens: int) -> None:
@@ -124,7 +129,8 @@ class HuggingfaceEngine(Engine):
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = Embedder(self._loaded, self._vocabulary, self._limits.context_tokens)
-        return self._embedder.embed(texts)
+        embedder = self._embedder
+        return in_passing_thread(lambda: embedder.embed(texts))
 
     @property
     def _only_embeds(self) -> bool:
@@ -146,10 +152,16 @@ class HuggingfaceEngine(Engine):
         assert self._slots is not None
         return self._slots
 
-    def _prepare_slots(self, params: ModelParams, wanted_slots: int | None) -> Limits:
+    def _prepare(
+        self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress
+    ) -> tuple[LoadedModel, Limits]:
+        loaded = self.load(config, setup, params, report)
+        pack_linears(loaded)
+        return loaded, self._prepare_slots(loaded, params, config.worker.slots)
+
+    def _prepare_slots(self, loaded: LoadedModel, params: ModelParams, wanted_slots: int | None) -> Limits:
         """Slots where the model can fill them; else one job at a time."""
-        loaded = self._loaded
-        if self._only_embeds:
+        if loaded.kind is ModelKind.EMBEDDING:
             return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
         cells = context_tokens(loaded, params)
         layout = layout_of(loaded, cells)
@@ -162,11 +174,22 @@ class HuggingfaceEngine(Engine):
         return Limits(slots=1, context_tokens=cells, max_batched_tokens=params.n_batch)
 
     @torch.inference_mode()
-    def _sample(self, chunks: Sequence[Chunk], logits: Tensor) -> list[Sampled]:
-        """logits: `[chunks, vocabulary]`."""
-        ids = [self._generation.ids[c.slot : c.slot + 1, : c.position + len(c.tokens)] for c in chunks]
-        choices = choose([chunk.prompt.state for chunk in chunks], ids, logits)
-        return [self._told(*each) for each in zip(chunks, choices, logits, strict=True)]
+    def _sample(self, chunks: Sequence[Chunk], logits: Sequence[Tensor]) -> list[Sampled]:
+        """logits: of each chunk, `[tokens, vocabulary]`; of its last token and its guesses at least."""
+        told: list[list[Sampled]] = [[] for _ in chunks]
+        choosing = list(range(len(chunks)))
+        while choosing:  # all that follow the last token, then those that follow a first guess that has held, ...
+            mine = [chunks[index] for index in choosing]
+            ahead = [chunks[index].drafted - len(told[index]) for index in choosing]  # guesses behind the token
+            ends = [c.position + len(c.tokens) - guesses for c, guesses in zip(mine, ahead, strict=True)]
+            ids = [self._generation.ids[c.slot : c.slot + 1, :end] for c, end in zip(mine, ends, strict=True)]
+            at = [logits[index][-1 - guesses] for index, guesses in zip(choosing, ahead, strict=True)]
+            scores = torch.stack(at).to(torch.float32)
+            choices = choose([chunk.prompt.state for chunk in mine], ids, scores)
+            for index, choice, row in zip(choosing, choices, scores, strict=True):
+                told[index].append(self._told(chunks[index], choice, row))
+            choosing = [index for index in choosing if _goes_on(chunks[index], told[index])]
+        return [replace(first, behind=behind) if behind else first for first, *behind in told]
 
     def _told(self, chunk: Chunk, choice: Choice, logits: Tensor) -> Sampled:
         state: RowState = chunk.prompt.state
@@ -191,6 +214,11 @@ class HuggingfaceEngine(Engine):
             found.append(TokenLogprob(token=self._vocabulary.text(tokens[0]), logprob=None))
         following = tokens[chunk.position + 1 : chunk.position + 1 + len(chunk.tokens)]
         found += token_logprobs(logits, following, chunk.prompt.sampling.logprobs or 0, self._vocabulary)
+
+
+def _goes_on(chunk: Chunk, told: Sequence[Sampled]) -> bool:
+    """Has the guess held behind which the next token can be chosen?"""
+    return len(told) <= chunk.drafted and told[-1].confirms(chunk.draft[len(told) - 1])
 
 
 def _explains_prompt(chunk: Chunk) -> bool:

@@ -57,12 +57,12 @@ def load(source: Source, setup: SetupParams, params: ModelParams, report: Report
     if trust:
         logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.label)
     report("loading the model", None)
-    with _errors_explained(source, trusts=trust):
+    with errors_explained(source, trusts=trust):
         if "device_map" in params.for_model and find_spec("accelerate") is None:
             raise ModelUnavailable("model_params.device_map needs accelerate: run `pip install accelerate`")
-        config = _config(source, setup, trust)
+        config = load_config(source, setup, trust)
         kind = setup.model_kind or kind_of(config)
-        tokenizer = _tokenizer(source, params, trust)
+        tokenizer = load_tokenizer(source, params, trust)
         model = _model(source, params, config, kind, trust)
     return LoadedModel(model=model, tokenizer=tokenizer, kind=kind, source=source)
 
@@ -101,7 +101,7 @@ def _merged(present: Any, value: Any) -> Any:
     return dict(kept) | {name: _merged(kept.get(name), inner) for name, inner in value.items()}
 
 
-def _config(source: Source, setup: SetupParams, trust: bool) -> Any:
+def load_config(source: Source, setup: SetupParams, trust: bool) -> Any:
     config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust, **_gguf(source))
     try:
         set_config_params(config, setup.config_params)
@@ -110,7 +110,7 @@ def _config(source: Source, setup: SetupParams, trust: bool) -> Any:
     return config
 
 
-def _tokenizer(source: Source, params: ModelParams, trust: bool) -> Any:
+def load_tokenizer(source: Source, params: ModelParams, trust: bool) -> Any:
     own = source.tokenizer_folder == source.folder
     options = params.for_tokenizer | (_gguf(source) if own else {})
     return AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=trust, **options)
@@ -141,7 +141,7 @@ def _gguf(source: Source) -> dict[str, str]:
 
 
 @contextmanager
-def _errors_explained(source: Source, *, trusts: bool) -> Iterator[None]:
+def errors_explained(source: Source, *, trusts: bool) -> Iterator[None]:
     try:
         yield
     except LLMAPIError:

@@ -16,6 +16,7 @@ from transformers.generation import GenerationMode
 from transformers.generation.utils import GENERATION_MODES_MAPPING
 
 from app.contract.errors import InvalidRequest, UnsupportedParameter
+from workers.engines.huggingface.passing_thread import in_passing_thread
 
 _OF_ROWS = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 _ONLY_WITHIN_GENERATE = frozenset({"use_cache", "cache_implementation", "cache_config", "max_cache_len"})
@@ -73,10 +74,15 @@ def try_out(plan: Plan, ids: Tensor, vocabulary_size: int) -> None:
     Raises:
         InvalidRequest: with transformers' reason.
     """
-    with refusals_explained(), torch.inference_mode():
-        scores = torch.zeros((1, vocabulary_size), device=ids.device)
-        for processor in plan.processors:
-            scores = processor(ids, scores)
+
+    def run() -> None:
+        with torch.inference_mode():
+            scores = torch.zeros((1, vocabulary_size), device=ids.device)
+            for processor in plan.processors:
+                scores = processor(ids, scores)
+
+    with refusals_explained():
+        in_passing_thread(run)
 
 
 @contextmanager

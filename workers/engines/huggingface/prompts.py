@@ -88,8 +88,14 @@ class PromptMaker:
             arguments["min_new_tokens"] = min(sampling.min_length, most)
         echo_text = text if sampling.echo else ""
         state = self._state(sampling, arguments, tokens)
-        exclusive = isinstance(state, AloneState)
-        return Prompt(tokens=tokens, sampling=sampling, echo_text=echo_text, state=state, exclusive=exclusive)
+        return Prompt(
+            tokens=tokens,
+            sampling=sampling,
+            echo_text=echo_text,
+            state=state,
+            exclusive=isinstance(state, AloneState),
+            is_deterministic=state.is_deterministic,
+        )
 
     def _read(self, request: JobRequest, sampling: SamplingParams) -> tuple[str, list[int]]:
         """The prompt as text and as tokens."""
@@ -121,12 +127,14 @@ class PromptMaker:
         end_tokens = found.end_tokens
         check_mode(found, trusts_remote_code=self._trusts_remote_code)
         grammar = self._grammar(sampling, found, len(tokens))
+        is_seeded = sampling.seed is not None and sampling.seed >= 0
         own = [*common_processors(sampling, end_tokens, device), *([grammar] if grammar else [])]
         common: dict[str, Any] = {
             "speller": self._vocabulary.speller(tokens),
             "end_tokens": frozenset() if sampling.ignore_eos and grammar is None else frozenset(end_tokens),
             "grammar": grammar,
             "max_seconds": found.config.max_time,
+            "is_deterministic": not found.config.max_time and (is_seeded or not found.config.do_sample),
         }
         if not self._batched or runs_alone(found, arguments):
             return AloneState(

@@ -29,7 +29,7 @@ def agrees(loaded: LoadedModel, slots: SlotModel) -> bool:
     sequences = {slots.cache.slots - 1: short, 0: long}
     try:
         found = _over_slots(slots, sequences)
-        worst = max(_difference(found[slot], _alone(loaded, tokens)) for slot, tokens in sequences.items())
+        worst = max(difference(found[slot], _alone(loaded, tokens)) for slot, tokens in sequences.items())
     except Exception as error:
         reason = f"{type(error).__name__} in a forward pass over slots"
         logger.warning("%s cannot be batched (%s): requests run one at a time", type(loaded.model).__name__, reason)
@@ -72,6 +72,7 @@ def _alone(loaded: LoadedModel, tokens: list[int]) -> Tensor:
     return logits
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Of two rows of logits, as a share of their norm."""
     found, expected = (logits.float() - logits.float().mean() for logits in (found, expected))
     return float((found - expected).norm() / expected.norm().clamp_min(1e-12))

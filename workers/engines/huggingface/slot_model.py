@@ -89,7 +89,7 @@ class SlotModel:
             inputs["logits_to_keep"] = torch.tensor([inputs["input_ids"].shape[1] - 1], device=self._device)
         logits = self._model(**inputs, past_key_values=self.cache, use_cache=True).logits
         if rows[0].every_logit:
-            return [logits[0]]
+            return list(logits)
         return [logits[index, -1:] for index in wanted]
 
     def _inputs(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -128,11 +128,14 @@ class SlotModel:
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Which rows share a forward pass: those of one token, prompts of about the same length, alone who wants more."""
+    """Which rows share a forward pass: those of one token, prompts of about the same length, and of those who want
+    more the equally long ones.
+    """
     single = [index for index, row in enumerate(rows) if len(row.tokens) == 1 and not row.every_logit]
     if single:
         yield single
-    yield from ([index] for index, row in enumerate(rows) if row.every_logit)
+    for width in sorted({len(row.tokens) for row in rows if row.every_logit}):
+        yield [index for index, row in enumerate(rows) if row.every_logit and len(row.tokens) == width]
     prompts = [index for index, row in enumerate(rows) if len(row.tokens) > 1 and not row.every_logit]
     group: list[int] = []
     real = 0

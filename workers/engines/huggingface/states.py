@@ -15,10 +15,13 @@ from workers.engines.huggingface.vocabulary import Speller
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """Of any sequence. max_seconds: `max_time` of transformers, counted from the first step."""
+    """Of any sequence. max_seconds: `max_time` of transformers, counted from the first step. is_deterministic: as in
+    `Prompt`.
+    """
 
     speller: Speller
     end_tokens: frozenset[int]
+    is_deterministic: bool
     grammar: FollowGrammar | None = None
     max_seconds: float | None = None
     started_at: float | None = None

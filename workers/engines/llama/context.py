@@ -35,6 +35,8 @@ class Context:
         self._batch = Batch(max_rows)
         settings = context_settings(params, cells=slots * cells_per_slot, sequences=slots, rows=max_rows)
         settings.kv_unified = False
+        settings.type_k, settings.type_v = params.type_k, params.type_v
+        settings.flash_attn_type = _flash_attention(params)
         self.pointer: Any = model.new_context(settings)
         if self.pointer is None:
             raise ModelUnavailable(
@@ -97,6 +99,14 @@ class Context:
     def _cells_of(self, slot: int) -> int:
         last: int = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
         return 0 if last < 0 else last - int(llama_cpp.llama_memory_seq_pos_min(self._memory, slot)) + 1
+
+
+def _flash_attention(params: ModelParams) -> int:
+    """Left to llama.cpp, it might be off for a model, and quantized values with it."""
+    if params.flash_attn is None and not params.type_v.is_quantized:
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
+    is_off = params.flash_attn is False
+    return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED if is_off else llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
 
 
 def context_settings(params: ModelParams, *, cells: int, sequences: int, rows: int) -> Any:

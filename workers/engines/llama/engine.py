@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,10 +14,12 @@ from workers.engines.cache_size import cells_per_slot, choose_slots
 from workers.engines.chat_template import ChatTemplate
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import Embedder
+from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprob
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import ModelParams
 from workers.engines.llama.prompts import DEFAULTS, PromptMaker, SequenceState
+from workers.engines.machine import one_at_a_time
 from workers.model_source import locate_model
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,9 @@ class LlamaEngine(Engine):
         self._model = Model(path, params, report)
         self._embedder: Embedder | None = None
         try:
-            self._limits = _choose_limits(self._model, params, config.worker.slots)
-            self._context = self._make_context() if self._model.is_causal else None
+            with one_at_a_time(path):  # a worker that starts beside this one shall see what is left
+                self._limits = _choose_limits(self._model, params, config.worker.slots)
+                self._context = self._make_context() if self._model.is_causal else None
         except BaseException:
             self._model.close()
             raise
@@ -72,7 +76,7 @@ class LlamaEngine(Engine):
             tokens.extend(chunk.tokens)
             positions.extend(range(chunk.position, chunk.position + count))
             slots.extend([chunk.slot] * count)
-            wants_logits.extend([True] * count if _explains_prompt(chunk) else [False] * (count - 1) + [chunk.samples])
+            wants_logits.extend([True] * count if _explains_prompt(chunk) else _wanted(chunk))
         return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits))
 
     def move(self, source: int, target: int) -> None:
@@ -80,6 +84,10 @@ class LlamaEngine(Engine):
 
     @property
     def shares_prefixes(self) -> bool:
+        return self._model.has_whole_cache
+
+    @property
+    def verifies_drafts(self) -> bool:
         return self._model.has_whole_cache
 
     def copy(self, source: int, target: int, tokens: int) -> None:
@@ -142,17 +150,31 @@ class LlamaEngine(Engine):
                 self._explain_prompt(chunk, rows)
                 output_row += len(chunk.tokens) - (0 if not chunk.samples else 1)
             if chunk.samples:
-                sampled.append(self._next_token(chunk, batch_row - 1, logits[output_row]))
-                output_row += 1
+                rows = logits[output_row : output_row + 1 + chunk.drafted]
+                sampled.append(self._next_tokens(chunk, batch_row - len(rows), rows))
+                output_row += len(rows)
         return sampled
 
-    def _next_token(self, chunk: Chunk, batch_row: int, row: Row) -> Sampled:
+    def _next_tokens(self, chunk: Chunk, batch_row: int, rows: Logits) -> Sampled:
+        """rows: of the last token, and of each guess behind it."""
+        first = self._next_token(chunk, batch_row, rows[0], chunk.generated)
+        if not chunk.drafted or not first.confirms(chunk.draft[0]):
+            return first
+        generated, behind = [*chunk.generated, first.token], list[Sampled]()
+        for number, guess in enumerate([*chunk.draft[1:], None], 1):
+            behind.append(self._next_token(chunk, batch_row + number, rows[number], generated))
+            if guess is None or not behind[-1].confirms(guess):
+                break
+            generated.append(guess)
+        return replace(first, behind=behind)
+
+    def _next_token(self, chunk: Chunk, batch_row: int, row: Row, generated: Sequence[int]) -> Sampled:
         state: SequenceState = chunk.prompt.state
         rivals = chunk.prompt.sampling.logprobs
         # Choosing edits the row, and log-probabilities are of the model's own logits.
         untouched = None if rivals is None else row.copy()
         try:
-            token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, chunk.generated)
+            token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, generated)
         except Exception as error:  # this row's grammar; the others go on
             return Sampled(token=0, piece=b"", error=error)
         vocabulary = self._model.vocabulary
@@ -179,9 +201,22 @@ class LlamaEngine(Engine):
 
 def _choose_limits(model: Model, params: ModelParams, wanted_slots: int | None) -> Limits:
     cells = cells_per_slot(model.trained_tokens, params.n_ctx)
-    slots = choose_slots(cells, model.cache_bytes_per_cell, wanted_slots) if model.is_causal else 1
+    slots = _slots_that_fit(model, cells, wanted_slots) if model.is_causal else 1
     rows = max(params.n_batch, slots)  # every running sequence decodes in each step
     return Limits(slots=slots, context_tokens=cells, max_batched_tokens=rows)
+
+
+def _slots_that_fit(model: Model, cells: int, wanted: int | None) -> int:
+    """In the machine's memory, and in the GPUs' where they hold a part of the cache."""
+    on_gpus = round(model.cache_bytes_per_cell * model.gpu_share)
+    slots = choose_slots(cells, model.cache_bytes_per_cell - on_gpus, wanted, reserved=model.mapped_bytes)
+    return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
+
+
+def _wanted(chunk: Chunk) -> list[bool]:
+    """Of which tokens the logits are wanted, to choose the next ones."""
+    choosing = 1 + chunk.drafted
+    return [False] * (len(chunk.tokens) - choosing) + [chunk.samples] * choosing
 
 
 def _explains_prompt(chunk: Chunk) -> bool:

@@ -66,6 +66,45 @@ def _load_backend_modules() -> None:
     load(os.fsencode(Path(library._name).parent))
 
 
+def row_bytes(ggml_type: int, values: int) -> int | None:
+    """Of so many values in this type; None where it goes in blocks that they do not fill."""
+    if values % _block_size(ggml_type):
+        return None
+    return int(_row_size(ggml_type, values))
+
+
+def free_gpu_bytes() -> int:
+    """Of all GPUs that ggml sees; 0 without one."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    found = 0
+    for index in range(_device_count()):
+        device = _device(index)
+        if _device_type(device) == _GPU:
+            _device_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found += free.value
+    return found
+
+
+def _call_of_ggml(name: str, argument_types: list[Any], result_type: Any) -> Any:
+    """What llama-cpp-python has no name for."""
+    function = getattr(llama_cpp.llama_cpp._lib, name)
+    function.argtypes, function.restype = argument_types, result_type
+    return function
+
+
+_GPU = 1  # `enum ggml_backend_dev_type`; one that shares the machine's memory is another type
+_block_size = _call_of_ggml("ggml_blck_size", [ctypes.c_int], ctypes.c_int64)
+_row_size = _call_of_ggml("ggml_row_size", [ctypes.c_int, ctypes.c_int64], ctypes.c_size_t)
+_device_count = _call_of_ggml("ggml_backend_dev_count", [], ctypes.c_size_t)
+_device = _call_of_ggml("ggml_backend_dev_get", [ctypes.c_size_t], ctypes.c_void_p)
+_device_type = _call_of_ggml("ggml_backend_dev_type", [ctypes.c_void_p], ctypes.c_int)
+_device_memory = _call_of_ggml(
+    "ggml_backend_dev_memory",
+    [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)],
+    None,
+)
+
+
 def _short_call(name: str, argument_types: list[Any], result_type: Any) -> Any:
     """A call that keeps the GIL. A step makes a hundred calls of microseconds; were the GIL given up for each, every
     other running thread of the worker could take it for 5 ms (`sys.getswitchinterval`) each time."""

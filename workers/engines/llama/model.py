@@ -7,16 +7,15 @@ from typing import Any
 
 import llama_cpp
 
-from app.contract.errors import ModelUnavailable
+from app.contract.errors import ConfigError, ModelUnavailable
 from workers.engines.base import ReportProgress
-from workers.engines.llama.library import library_log
-from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
+from workers.engines.llama.model_params import CacheType, ModelParams
 from workers.engines.llama.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"GGUF"
-_F16_BYTES = 2
 _METADATA_BYTES = 256  # enough for most values; chat templates are longer
 
 
@@ -26,6 +25,7 @@ class Model:
     def __init__(self, path: Path, params: ModelParams, report: ReportProgress) -> None:
         _check_file(path)
         self.path = path
+        self._params = params
         self._library_log = library_log()
         self._library_log.verbose = params.verbose
         self.pointer = self._load(params, report)
@@ -59,10 +59,26 @@ class Model:
 
     @property
     def cache_bytes_per_cell(self) -> int:
-        """Keys and values of one token in all layers (f16)."""
+        """Keys and values of one token in all layers. Raises ConfigError where they do not fill the type's blocks."""
         layers = llama_cpp.llama_model_n_layer(self.pointer)
         key_value_heads = llama_cpp.llama_model_n_head_kv(self.pointer)
-        return int(layers * key_value_heads * (self._head_size("key") + self._head_size("value")) * _F16_BYTES)
+        kept = (("type_k", self._params.type_k, "key"), ("type_v", self._params.type_v, "value"))
+        return int(layers * key_value_heads * sum(self._head_bytes(*each) for each in kept))
+
+    @property
+    def gpu_share(self) -> float:
+        """How much of the model, and of the cache with it, lies on GPUs: layers are put there whole."""
+        wanted = self._params.n_gpu_layers
+        layers = max(1, llama_cpp.llama_model_n_layer(self.pointer))
+        if not llama_cpp.llama_supports_gpu_offload() or not free_gpu_bytes():
+            return 0.0
+        return 1.0 if wanted is None or wanted < 0 else min(1.0, wanted / layers)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of its file in memory: they count as available, and yet have to stay."""
+        is_mapped = self._params.use_mmap and not self._params.use_mlock
+        return int(llama_cpp.llama_model_size(self.pointer) * (1 - self.gpu_share)) if is_mapped else 0
 
     def new_context(self, context_params: Any) -> int | None:
         """A llama.cpp context with the adapter applied; None where it could not be made (`library_log` says why)."""
@@ -111,6 +127,14 @@ class Model:
         size = self.metadata(f"{self.architecture}.attention.{kind}_length")
         heads = llama_cpp.llama_model_n_head(self.pointer)
         return int(size) if size else int(llama_cpp.llama_model_n_embd(self.pointer) // max(1, heads))
+
+    def _head_bytes(self, key: str, cache_type: CacheType, kind: str) -> int:
+        values = self._head_size(kind)
+        size = row_bytes(cache_type, values)
+        if size is None:
+            name = cache_type.name.lower()
+            raise ConfigError(f"model_params.{key} {name} does not fit this model's heads of {values} values: use f16")
+        return size
 
     def _refuse_encoder_decoder(self) -> None:
         encodes = llama_cpp.llama_model_has_encoder(self.pointer)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,24 @@ GONE = {
 }
 
 
+class CacheType(IntEnum):
+    """What keys and values can be kept as: `enum ggml_type` of ggml.h, those of llama.cpp's `--cache-type-k`."""
+
+    F32 = 0
+    F16 = 1
+    Q4_0 = 2
+    Q4_1 = 3
+    Q5_0 = 6
+    Q5_1 = 7
+    Q8_0 = 8
+    IQ4_NL = 20
+    BF16 = 30
+
+    @property
+    def is_quantized(self) -> bool:
+        return self not in (CacheType.F32, CacheType.F16, CacheType.BF16)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelParams:
     """Defaults apply where a key is missing or null.
@@ -26,7 +45,8 @@ class ModelParams:
     n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
     training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
     last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = as the model says.
-    chat_template: the Jinja source; None = the model's own.
+    chat_template: the Jinja source; None = the model's own. type_k, type_v: of the keys and values in the cache.
+    flash_attn: None = where the model and the device can.
     """
 
     n_ctx: int | None = None
@@ -42,6 +62,9 @@ class ModelParams:
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
     chat_template: str | None = None
+    type_k: CacheType = CacheType.F16
+    type_v: CacheType = CacheType.F16
+    flash_attn: bool | None = None
     verbose: bool = False
 
     @classmethod
@@ -60,7 +83,11 @@ class ModelParams:
                 raise ConfigError(f"model_params.{key} is unknown: {_nearest(key, [*known, *GONE])}")
             elif value is not None:
                 values[key] = _READERS[key](f"model_params.{key}", value)
-        return cls(**values)
+        params = cls(**values)
+        if params.type_v.is_quantized and params.flash_attn is False:
+            name = params.type_v.name.lower()
+            raise ConfigError(f"model_params.type_v {name} needs flash attention: leave out model_params.flash_attn")
+        return params
 
 
 def _nearest(key: str, known: list[str]) -> str:
@@ -119,6 +146,16 @@ def _template(key: str, value: Any) -> str:
     return configured_template(value)
 
 
+def _cache_type(key: str, value: Any) -> CacheType:
+    """By llama.cpp's name, or by the number that llama-cpp-python takes."""
+    names = {each.name.lower(): each for each in CacheType}
+    if isinstance(value, str) and value.lower() in names:
+        return names[value.lower()]
+    if isinstance(value, int) and not isinstance(value, bool) and value in list(CacheType):
+        return CacheType(value)
+    raise _wrong(key, f"one of {', '.join(names)}", value)
+
+
 _READERS = {
     "n_ctx": _natural,
     "n_gpu_layers": _integer,
@@ -133,5 +170,8 @@ _READERS = {
     "rope_freq_base": _number,
     "rope_freq_scale": _number,
     "chat_template": _template,
+    "type_k": _cache_type,
+    "type_v": _cache_type,
+    "flash_attn": _flag,
     "verbose": _flag,
 }

@@ -13,7 +13,7 @@ from workers.engines.chat_template import ChatTemplate
 from workers.engines.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
 from workers.engines.infill import infill_tokens
 from workers.engines.lengths import check_biased_tokens, check_fits, tokens_to_generate
-from workers.engines.llama.samplers import Sampler
+from workers.engines.llama.samplers import Sampler, is_deterministic
 from workers.engines.llama.vocabulary import Vocabulary
 
 DEFAULTS = {"max_tokens": 128, "temperature": 0.8, "top_p": 0.95, "top_k": 40, "repeat_penalty": 1.1}
@@ -52,7 +52,13 @@ class PromptMaker:
         sampling = replace(sampling, max_tokens=most)
         sampler = Sampler(sampling, self._vocabulary, self._constraint(sampling))
         echo_text = text if sampling.echo else ""
-        return Prompt(tokens=tokens, sampling=sampling, echo_text=echo_text, state=SequenceState(sampler))
+        return Prompt(
+            tokens=tokens,
+            sampling=sampling,
+            echo_text=echo_text,
+            state=SequenceState(sampler),
+            is_deterministic=is_deterministic(sampling),
+        )
 
     def _read(self, request: JobRequest, sampling: SamplingParams) -> tuple[str, list[int]]:
         """The prompt as text and as tokens."""

@@ -104,6 +104,11 @@ class Sampler:
         return eos
 
 
+def is_deterministic(sampling: SamplingParams) -> bool:
+    """Greedy, or drawn with a seed of the client's or the configuration's."""
+    return sampling.temperature <= 0 or (sampling.seed is not None and sampling.seed >= 0)
+
+
 def penalizes(sampling: SamplingParams) -> bool:
     neutral = sampling.repeat_penalty == 1 and not sampling.frequency_penalty and not sampling.presence_penalty
     return sampling.repeat_last_n != 0 and not neutral

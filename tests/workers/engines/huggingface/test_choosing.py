@@ -87,6 +87,7 @@ def test_a_processor_that_fails_costs_its_own_row() -> None:
 
 def _row(seed: int | None, processors: list[object] | None = None) -> RowState:
     return RowState(
+        is_deterministic=True,
         speller=Speller(),
         end_tokens=frozenset(),
         processors=processors or [],

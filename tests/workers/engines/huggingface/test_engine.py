@@ -24,6 +24,25 @@ def test_a_seat_that_is_freed_early_is_filled_and_holes_are_closed(llama: Huggin
     assert found == [generated(llama, f"{PROMPT} {n}", max_new_tokens=n, suppress_tokens=[256]) for n in lengths]
 
 
+@pytest.mark.parametrize(
+    ("params", "is_deterministic"),
+    [
+        ({}, True),
+        ({"temperature": 0.7}, False),
+        ({"temperature": 0.7, "seed": 5}, True),
+        ({"num_beams": 3}, True),
+        ({"num_beams": 3, "do_sample": True}, False),
+        ({"max_time": 5.0}, False),
+    ],
+)
+def test_what_is_neither_drawn_without_a_seed_nor_ended_by_the_clock_is_deterministic(
+    llama: HuggingfaceEngine, params: dict[str, object], is_deterministic: bool
+) -> None:
+    prompt = llama.prepare(request(PROMPT, **params))
+    assert prompt.is_deterministic is is_deterministic
+    assert prompt.exclusive is ("num_beams" in params)
+
+
 def test_a_slot_moved_to_another_keeps_its_text(llama: HuggingfaceEngine) -> None:
     expected = generated(llama, PROMPT, max_new_tokens=6, suppress_tokens=[256])
     prompt = llama.prepare(request(PROMPT, max_tokens=6, ignore_eos=True, no_repeat_ngram_size=50))

@@ -20,6 +20,8 @@ def row(slot: int, tokens: int, position: int = 0, *, every: bool = False) -> Ro
 def test_rows_of_one_token_share_a_pass_and_prompts_of_about_one_length_another() -> None:
     rows = [row(0, 1), row(1, 30), row(2, 1), row(3, 100), row(4, 28), row(5, 7, every=True), row(6, 33)]
     assert list(_groups(rows)) == [[0, 2], [5], [1, 4, 6], [3]]
+    rows = [row(0, 9, every=True), row(1, 1), row(2, 1, every=True), row(3, 9, every=True)]
+    assert list(_groups(rows)) == [[1], [2], [0, 3]], "who wants every logit goes with those of the same length"
 
 
 def test_a_small_gap_is_filled_and_a_wide_one_is_not() -> None:
@@ -53,6 +55,8 @@ def test_every_logit_is_given_where_it_is_asked_for() -> None:
     (last,) = slots.run([row(1, 9)])
     assert (len(all_of_them), len(last)) == (9, 1)
     assert torch.allclose(all_of_them[-1:], last, atol=1e-5)
+    together = slots.run([row(2, 9, every=True), row(4, 9, every=True)])
+    assert all(torch.allclose(each, all_of_them, atol=1e-5) for each in together)
 
 
 def test_a_copy_goes_on_like_its_original_and_a_cut_forgets_the_rest() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.contract.errors import ConfigError
-from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.model_params import CacheType, ModelParams
 
 
 def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,6 +34,12 @@ def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture)
     assert [record.args[0] for record in caplog.records if record.args] == ["n_parts", "lora_base", "low_vram"]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("value", ["q8_0", "Q8_0", 8])
+def test_the_type_of_the_cache_has_llama_cpps_name_or_number(value: object) -> None:
+    params = ModelParams.read({"type_k": value, "type_v": value, "flash_attn": True})
+    assert (params.type_k, params.type_v, params.flash_attn) == (CacheType.Q8_0, CacheType.Q8_0, True)
+
+
 def test_null_is_the_default() -> None:
     assert ModelParams.read({"n_ctx": None, "lora_path": None, "n_threads": None}) == ModelParams()
 
@@ -48,6 +54,11 @@ def test_null_is_the_default() -> None:
         ({"n_ctx": -1}, "at least 0"),
         ({"n_ctx": 2**40}, "32 bits"),
         ({"n_batch": 0}, "at least 1"),
+        ({"type_k": "q9_0"}, "type_k must be one of f32, f16, q4_0, q4_1, q5_0, q5_1, q8_0, iq4_nl, bf16, not 'q9_0'"),
+        ({"type_v": 4}, "type_v must be one of f32"),
+        ({"type_v": True}, "type_v must be one of f32"),
+        ({"flash_attn": 1}, "true or false"),
+        ({"type_v": "q8_0", "flash_attn": False}, "type_v q8_0 needs flash attention: leave out model_params.flash_"),
         ({"use_mmap": 1}, "true or false"),
         ({"rope_freq_base": float("nan")}, "a number"),
         ({"tensor_split": 0.5}, "a list of numbers"),

@@ -18,6 +18,16 @@ def test_the_defaults_of_generate_are_those_of_the_original(engine: LlamaEngine)
     assert (sampling.repeat_penalty, sampling.repeat_last_n, sampling.min_p) == (1.1, 64, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("params", "is_deterministic"),
+    [({}, False), ({"temperature": 0}, True), ({"seed": 5}, True), ({"seed": -1}, False), ({"top_k": 1}, False)],
+)
+def test_greedy_and_seeded_requests_are_deterministic(
+    engine: LlamaEngine, params: dict[str, Any], is_deterministic: bool
+) -> None:
+    assert engine.prepare(request("Hi", **params)).is_deterministic is is_deterministic
+
+
 def test_special_tokens_in_the_prompt_are_recognised(engine: LlamaEngine, vocabulary: Vocabulary) -> None:
     tokens = engine.prepare(request("<|im_start|>user")).tokens
     assert vocabulary.text(tokens[0]) == "<|im_start|>" and vocabulary.piece(tokens[0]) == b""

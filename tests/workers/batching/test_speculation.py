@@ -1,0 +1,199 @@
+"""When guesses ride along, and that they change nothing but the number of steps.
+
+The scripted engine fails whoever samples with a token in its cache that was never said.
+"""
+
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.contract.jobs import FinishReason, Status
+from app.contract.sampling import SamplingParams
+from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
+from tests.workers.batching.test_loop import Collected
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import Sequence
+from workers.batching.speculation import Speculation, StepCost
+from workers.engines.base import Limits, Prompt
+
+ROUND = "the quick brown " * 20  # no three letters come twice within a round
+
+
+def speculation(*, piece: float, row: float, budget: int = 512, context: int = 1000) -> Speculation:
+    made = Speculation(Limits(slots=32, context_tokens=context, max_batched_tokens=budget))
+    made.cost.piece, made.cost.row = piece, row
+    return made
+
+
+def decoding(count: int, said: str = ROUND, **sampling: Any) -> list[Sequence]:
+    """Sequences that have said this and are to go on."""
+    sequences = [
+        Sequence(f"s{number}", prompt("", length=1, **{"max_tokens": 900, **sampling})) for number in range(count)
+    ]
+    for slot, sequence in enumerate(sequences):
+        sequence.slot = slot
+        sequence.generated += said.encode()
+        sequence.position = len(said)
+    return sequences
+
+
+def lengths(found: dict[str, list[int]]) -> set[int]:
+    return set(map(len, found.values()))
+
+
+def test_where_a_row_costs_nothing_every_guess_rides_along() -> None:
+    assert lengths(speculation(piece=1, row=0).drafts(decoding(4))) == {32}
+
+
+def test_where_a_row_costs_half_a_step_only_a_guess_that_is_nearly_sure_rides_along() -> None:
+    on_two_cores = speculation(piece=1, row=1)
+    assert lengths(on_two_cores.drafts(decoding(1))) == {8}
+    assert on_two_cores.drafts(decoding(1, "abc1 abc")) == {}
+
+
+def test_where_rows_fill_the_machine_nothing_rides_along() -> None:
+    assert speculation(piece=1, row=1).drafts(decoding(16)) == {}
+
+
+def test_whoever_has_no_guess_decodes_beside_those_who_have_one() -> None:
+    sure, without = decoding(1)[0], decoding(2, "abcdefgh")[1]
+    assert speculation(piece=1, row=0.01).drafts([sure, without]).keys() == {"s0"}
+
+
+def test_all_drafts_of_a_step_are_as_long_and_end_where_the_text_must() -> None:
+    free = speculation(piece=1, row=0, context=330)
+    assert lengths(free.drafts(decoding(2, max_tokens=400))) == {8}, "ten cells are left"
+    assert lengths(free.drafts(decoding(1, max_tokens=324))) == {3}, "the fourth is chosen behind them"
+    assert free.drafts(decoding(1, max_tokens=321)) == {}
+    assert lengths(speculation(piece=1, row=0, budget=20).drafts(decoding(2))) == {8}
+
+
+def test_what_a_row_costs_beside_a_step_is_learned_from_steps() -> None:
+    chance, cost = random.Random(1), StepCost()
+    for _ in range(400):
+        pieces, rows = chance.choice([(1, 1), (1, 1), (1, 9), (2, 12), (1, 17)])
+        cost.learn(pieces, rows, (5 * pieces + 0.2 * rows) * chance.uniform(0.9, 1.1))
+    assert (cost.piece, cost.row) == (pytest.approx(5, rel=0.15), pytest.approx(0.2, rel=0.3))
+
+
+def test_steps_that_were_interrupted_keep_no_sure_guess_away_for_good() -> None:
+    cost = StepCost()
+    for _ in range(50):
+        cost.learn(1, 1, 1.0)
+        cost.learn(1, 17, 1000.0)
+    noisy = speculation(piece=cost.piece, row=cost.row)
+    assert noisy.drafts(decoding(1)), "a row is never dearer than a step"
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(
+        slots=4, context_tokens=1000, max_batched_tokens=256, shares_prefixes=True, verifies_drafts=True
+    )
+
+
+@pytest.fixture
+def collected() -> Collected:
+    return Collected()
+
+
+@pytest.fixture
+def loop(engine: ScriptedEngine, collected: Collected, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLoop]:
+    loop = BatchLoop(engine, collected.publish)
+    fix_cost(loop, monkeypatch)
+    yield loop
+    loop.stop()
+
+
+def fix_cost(loop: BatchLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row costs a hundredth of a step, however long the scripted ones take."""
+    assert loop._speculation is not None
+    loop._speculation.cost.piece, loop._speculation.cost.row = 1.0, 0.01
+    monkeypatch.setattr(StepCost, "learn", lambda *_: None)
+
+
+def test_a_text_that_repeats_takes_fewer_steps_than_tokens_and_is_the_same(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    odd = ROUND[:100] + "the quack " + ROUND[:100]
+    sequences = [Sequence("even", prompt(ROUND, max_tokens=900)), Sequence("odd", prompt(odd, max_tokens=900))]
+    for sequence in sequences:
+        loop.submit(sequence)
+    loop.start()
+    collected.wait_for("even", "odd")
+    assert collected.texts == {"even": ROUND, "odd": odd}
+    assert [s.usage.completion_tokens for s in sequences] == [len(ROUND), len(odd)]
+    assert len(engine.steps) < len(ROUND) / 4
+
+
+def test_a_loop_that_may_not_speculate_makes_a_step_for_each_token(
+    engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop = BatchLoop(engine, collected.publish, speculates=False)
+    loop.submit(Sequence("s", prompt(ROUND, max_tokens=900)))
+    loop.start()
+    collected.wait_for("s")
+    loop.stop()
+    assert len(engine.steps) == len(ROUND) + 1
+
+
+def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, collected: Collected) -> None:
+    late = ROUND[:92] + "and stop here" + ROUND
+    loop.submit(Sequence("late stop", prompt(late, stop=("stop",), max_tokens=900)))
+    loop.submit(Sequence("length", prompt(ROUND, max_tokens=77)))
+    loop.submit(Sequence("full", prompt(ROUND * 4, length=900, max_tokens=999)))
+    loop.submit(Sequence("fails", prompt(ROUND[:200] + "!", max_tokens=900)))
+    loop.submit(Sequence("ends", prompt(ROUND[:201], max_tokens=900)))
+    loop.start()
+    names = ("late stop", "length", "full", "fails", "ends")
+    collected.wait_for(*names)
+    assert collected.texts["late stop"] == ROUND[:92] + "and "
+    assert collected.texts["length"] == ROUND[:77]
+    assert collected.texts["full"] == (ROUND * 4)[:100]
+    assert (collected.texts["fails"], collected.texts["ends"]) == (ROUND[:200], ROUND[:201])
+    assert collected.outcomes["fails"][0].status is Status.FAILED
+    reasons = [collected.outcomes[name][0].finish_reason for name in ("length", "full", "ends")]
+    assert reasons == [FinishReason.LENGTH, FinishReason.LENGTH, FinishReason.STOP]
+
+
+def test_one_on_trial_may_guess_and_passes(loop: BatchLoop, collected: Collected) -> None:
+    passed = threading.Event()
+    loop.submit(Sequence("held", prompt(ROUND, max_tokens=900)))
+    loop.hold_others("tried", tokens=70, on_passed=passed.set)
+    loop.submit(Sequence("tried", prompt(ROUND, max_tokens=900)))
+    loop.start()
+    assert passed.wait(5)
+    loop.release_others()
+    collected.wait_for("held", "tried")
+    assert collected.texts == {"held": ROUND, "tried": ROUND}
+
+
+def test_at_random_no_guess_that_failed_is_ever_shared_or_left_behind(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    chance = random.Random(11)
+    loop.start()
+    said: dict[str, tuple[list[int], str]] = {}
+    for number in range(200):
+        before: list[int] = [1] * chance.choice([3, 40, 60])
+        if said and chance.random() < 0.5:  # the next turn of a conversation
+            tokens, answer = chance.choice(list(said.values()))
+            before = [*tokens, *answer.encode(), 2][:700]
+        words = chance.choices(
+            ["the quick ", "brown fox ", "brown dog ", "the quick brown fox "], k=chance.randrange(1, 25)
+        )
+        name, answer = f"s{number}", "".join(words)[: chance.randrange(1, 200)]
+        made = Prompt(tokens=before, sampling=SamplingParams(max_tokens=250), state=answer.encode())
+        loop.submit(Sequence(name, made))
+        said[name] = (before, answer)
+        if chance.random() < 0.3:
+            collected.wait_for(*said)
+    collected.wait_for(*said)
+    assert {name: collected.texts[name] for name in said} == {name: answer for name, (_, answer) in said.items()}
+    loop.stop()
+    assert sum(map(len, engine.cells.values())) == loop._scheduler.residents.cells
+    drafted = [tokens for step in engine.steps for _, tokens in step]
+    assert len(engine.steps) < sum(len(answer) for _, answer in said.values()) and max(drafted) > 1

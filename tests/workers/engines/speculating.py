@@ -1,0 +1,84 @@
+"""Requests through the real batch loop, with guessed tokens and without."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.contract.jobs import FinishReason, JobRequest, TokenLogprob, Usage
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import Sequence as Running
+from workers.batching.sequence import Update
+from workers.batching.speculation import StepCost
+from workers.engines.base import Chunk, Engine, Sampled
+
+WAIT_SECONDS = 100
+
+
+@dataclass
+class Said:
+    """What a request came to."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    reason: FinishReason | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass
+class Guesses:
+    made: int = 0
+    held: int = 0
+
+
+def say(
+    engine: Engine,
+    *requests: JobRequest,
+    speculates: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    one_by_one: bool = False,
+) -> tuple[list[Said], Guesses]:
+    """All at once, or one by one; they leave no cell behind.
+
+    Rows count as cheap, so that guesses are made whatever they cost here.
+    """
+    said, guesses, changed = [Said() for _ in requests], Guesses(), threading.Condition()
+
+    def publish(updates: list[Update]) -> None:
+        with changed:
+            for update in updates:
+                found = said[int(update.sequence.id)]
+                found.text += update.text
+                found.tokens += update.tokens
+                found.logprobs += update.logprobs
+                found.usage = update.sequence.usage
+                if update.outcome is not None:
+                    assert update.outcome.error is None, update.outcome
+                    found.reason = update.outcome.finish_reason
+            changed.notify_all()
+
+    def step(chunks: Sequence[Chunk]) -> list[Sampled]:
+        results = real_step(chunks)
+        guesses.made += sum(chunk.drafted for chunk in chunks)
+        guesses.held += sum(len(result.behind) for result in results)
+        return results
+
+    real_step = engine.step
+    monkeypatch.setattr(engine, "step", step)
+    monkeypatch.setattr(StepCost, "learn", lambda *_: None)
+    loop = BatchLoop(engine, publish, speculates=speculates)
+    if loop._speculation is not None:
+        loop._speculation.cost.piece, loop._speculation.cost.row = 1.0, 0.05
+    loop.start()
+    for number, each in enumerate(requests):
+        loop.submit(Running(str(number), engine.prepare(each)))
+        if one_by_one or number == len(requests) - 1:
+            with changed:
+                assert changed.wait_for(lambda: all(s.reason for s in said[: number + 1]), WAIT_SECONDS)  # noqa: B023
+    loop.stop()
+    monkeypatch.undo()
+    assert engine.used_cells() == loop._scheduler.residents.cells, "cells are left behind"
+    engine.reset()
+    return said, guesses

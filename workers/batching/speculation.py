@@ -1,0 +1,101 @@
+"""Whether guessed tokens ride along in a step, whose and how many.
+
+A guess costs a row. What a row costs beside the step itself is measured as the steps go by: next to nothing where the
+weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
+known from the sequence (`Lookup.expected_hits`). So there is nothing to switch off: where it does not pay, there are no
+guesses, and the steps are those of a loop without them.
+"""
+
+from collections.abc import Sequence as List
+from itertools import islice
+
+from workers.batching.lookup import Lookup
+from workers.batching.sequence import Sequence
+from workers.engines.base import Chunk, Limits
+
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # tokens; of all drafts of a step: rows of unequal length are costly
+MARGIN = 1.1  # expected tokens per second with drafts to those without
+
+
+class StepCost:
+    """Seconds of a step, as so much for each piece (rows of one length) and so much for each row.
+
+    Fitted by normalised least mean squares: each step corrects the two in the direction that it shows.
+    """
+
+    LEARNING_RATE = 0.1
+    LARGEST_SURPRISE = 0.5  # of what was expected: a step that was interrupted says nothing
+    LEAST_PIECE = 0.4  # of a row; noise must not make drafts look so dear that none is ever measured again
+
+    def __init__(self) -> None:
+        self.piece = self.row = 0.0
+
+    def seconds(self, pieces: int, rows: int) -> float:
+        return self.piece * pieces + self.row * rows
+
+    def learn(self, pieces: int, rows: int, seconds: float) -> None:
+        expected = self.seconds(pieces, rows)
+        if not expected:
+            self.piece = self.row = seconds / (pieces + rows)
+            return
+        surprise = min(max(seconds - expected, -self.LARGEST_SURPRISE * expected), self.LARGEST_SURPRISE * expected)
+        correction = self.LEARNING_RATE * surprise / (pieces**2 + rows**2)
+        self.row = max(0.0, self.row + correction * rows)
+        self.piece = max(self.LEAST_PIECE * self.row, self.piece + correction * pieces)
+
+
+class Speculation:
+    """Drafts for the sequences that decode. One for a batch loop, used by its thread alone."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.cost = StepCost()
+
+    def learn(self, chunks: List[Chunk], seconds: float) -> None:
+        """What a step of these has taken. Prompts say little of what guesses cost, and are left out."""
+        if all(len(chunk.tokens) == 1 + chunk.drafted for chunk in chunks):
+            self.cost.learn(len({chunk.drafted for chunk in chunks}), sum(len(c.tokens) for c in chunks), seconds)
+
+    def drafts(self, decoding: List[Sequence]) -> dict[str, list[int]]:
+        """Guessed tokens by the id of their sequence, all as many; empty where none are worth their rows."""
+        guessing = [sequence for sequence in decoding if _lookup(sequence).has_guess]
+        rows = len(decoding)
+        if not guessing or not self._could_pay(rows):
+            return {}
+        length, chosen = self._best(rows, guessing)
+        return {sequence.id: _lookup(sequence).guesses(length) for sequence in chosen}
+
+    def _could_pay(self, rows: int) -> bool:
+        """Would it, if everybody had a draft and all of them held?"""
+        return any(
+            (1 + length) * self.cost.seconds(1, rows) > MARGIN * self.cost.seconds(1, rows * (1 + length))
+            for length in LENGTHS
+        )
+
+    def _best(self, rows: int, guessing: List[Sequence]) -> tuple[int, list[Sequence]]:
+        """The length of the drafts with which most tokens a second are to be expected, and who has one."""
+        rate = rows / self.cost.seconds(1, rows)  # tokens per second without
+        best, best_length, chosen = rate * MARGIN, 0, list[Sequence]()
+        expected = {s.id: list(islice(_lookup(s).expected_hits(), LENGTHS[-1])) for s in guessing}
+        for length in LENGTHS:
+            least = rate * self.cost.row * length  # tokens that its rows cost
+            pays = [s for s in guessing if expected[s.id][length - 1] > least and self._fits(s, length)]
+            drafted = rows + len(pays) * length
+            if not pays or drafted > self._limits.max_batched_tokens:
+                continue
+            hits = sum(expected[sequence.id][length - 1] for sequence in pays)
+            found = (rows + hits) / self.cost.seconds(1 if len(pays) == rows else 2, drafted)
+            if found > best:
+                best, best_length, chosen = found, length, pays
+        return best_length, chosen
+
+    def _fits(self, sequence: Sequence, length: int) -> bool:
+        """A draft to the end of what may come at most is of use, a longer one is not."""
+        return length < min(sequence.tokens_left, self._limits.context_tokens - sequence.position)
+
+
+def _lookup(sequence: Sequence) -> Lookup:
+    """Made when it is first asked for; it hears of each token from the sequence."""
+    if sequence.lookup is None:
+        sequence.lookup = Lookup([*sequence.prompt.tokens, *sequence.generated])
+    return sequence.lookup
