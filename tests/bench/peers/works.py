@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tests.bench.extraction import prompts as prompts_to_be_quoted
 from tests.bench.prefix import prompts as prompts_of_one_prefix
 from tests.bench.throughput import prompts as short_prompts
 
@@ -83,8 +84,7 @@ def _chat(rng: random.Random) -> list[Request]:
 
 
 def _quotes(rng: random.Random) -> list[Request]:
-    quotes = [_sentences(rng, 12) for _ in range(4)]
-    return [Request(f"Text: {quote}\n\nThe same text again, word by word: {quote[:40]}", 120) for quote in quotes]
+    return [Request(prompt, 128) for prompt in prompts_to_be_quoted(4, rng)]
 
 
 def _sentences(rng: random.Random, count: int) -> str:
@@ -114,5 +114,5 @@ WORKS = (
         name="chat", title="a chat of 20 turns, 32 new tokens each", clients=1, make=_chat, way=Way.CHAT, by_time=True
     ),
     Work(name="stream", title="8 clients, 16 streams of 64 new tokens", clients=8, make=_short(16), way=Way.STREAMED),
-    Work(name="quotes", title="1 client, 4 long quotes", clients=1, make=_quotes),
+    Work(name="quotes", title="1 client, 4 passages to be repeated, 128 new tokens", clients=1, make=_quotes),
 )
