@@ -2,6 +2,7 @@
 #   docker build --target api .                               HTTP; holds no model library
 #   docker build --target worker .                            the llama family, for any x86-64 CPU since 2009
 #   docker build --target worker --build-arg LLAMA_BUILD=cuda .   the same with NVIDIA GPUs
+#   docker build --target forwarder .                         the openai family; holds no model library either
 #   docker build --target worker-transformers .               the families huggingface and gptq_llama; GPUs too
 # A stage that a target does not need is not built (BuildKit, Docker >= 23). Tests: tests/test_containers.py.
 
@@ -75,6 +76,22 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LLM_API_SERVER__PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
+
+
+# --- forwarder: a worker of the openai family -------------------------------------------------------------------------
+
+FROM base AS forwarder
+COPY workers/requirements/openai.txt workers/requirements/openai.txt
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -r workers/requirements/openai.txt
+COPY app/__init__.py app/__init__.py
+COPY app/contract app/contract
+COPY workers workers
+COPY config.yaml ./
+RUN python -m compileall -q app workers
+USER 1000:1000
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "workers.healthcheck"]
+ENTRYPOINT ["python", "-m", "workers.celery_app"]
 
 
 # --- worker -----------------------------------------------------------------------------------------------------------

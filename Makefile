@@ -25,21 +25,25 @@ LLAMA_READY := $(VENV)/.installed-llama
 RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
+OPENAI_READY := $(VENV)/.installed-openai
 GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
 BENCH_READY := $(VENV)/.installed-bench
+PEERS_READY := $(VENV)/.installed-peers
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq test check format bench faults clean again
+.PHONY: help run huggingface gptq openai test check format bench bench-peers faults clean again
 
 help: ## what there is to type
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
 	@exec $(PY) -m app.cli run
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
+
+openai: $(OPENAI_READY) ## install what `model_family: openai` needs; then make run
 
 gptq: $(GPTQ_READY) ## install what `model_family: gptq_llama` needs; then make run
 
@@ -59,6 +63,9 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 
 bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|speculation|hop|first_token|transformers|gptq
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
+bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, ROUNDS=5, ONLY=1,8,32,mixed,prefix,long,chat,stream,quotes, AGAINST=llama-server-best
+	$(PY) -m tests.bench.peers --llama-cpp-python $(VENV)/peers $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
 
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
 	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
@@ -97,6 +104,9 @@ $(TORCH_READY): $(RUN_READY)
 $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 	$(call install,-r $<,the huggingface family)
 
+$(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
+	$(call install,-r $<,the openai family)
+
 $(GPTQ_READY): workers/requirements/gptq_llama.txt $(HUGGINGFACE_READY)
 	$(call install,--no-deps -r $<,the gptq_llama family)
 
@@ -106,6 +116,9 @@ $(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 # what the benchmark's peer serves with; nothing that is there changes
 $(BENCH_READY): tests/requirements-bench.txt $(TEST_READY)
 	$(call install,--no-deps -r $<,what the benchmarks need)
+
+$(PEERS_READY): tests/bench/peers/requirements.txt $(TEST_READY)
+	$(call install,--upgrade --target $(VENV)/peers -r $<,a server to measure beside)
 
 # in a .venv of their own: they need pydantic 1
 $(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created

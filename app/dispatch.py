@@ -25,6 +25,7 @@ from app.schemas.job import JOB_ID, JobSchema, JobView, job_path
 from app.schemas.job_options import JobOptions
 from app.services import services
 from app.waiters import ClientGone, Waiter
+from app.webhooks.addresses import refuse_unsendable
 
 WAIT_GRACE_SECONDS = 30.0  # beyond the job's own time: its turn in the queue, and its last words
 _JOB_SCHEMA = JobSchema()
@@ -37,13 +38,16 @@ def timeout_seconds(options: JobOptions) -> float:
 
 
 def job_request(kind: Kind, options: JobOptions, **asked: Any) -> JobRequest:
-    """asked: what `JobRequest` holds besides its kind and how it is run."""
+    """asked: what `JobRequest` holds besides its kind and how it is run. Raises InvalidRequest (the webhook)."""
+    if options.webhook is not None:
+        refuse_unsendable(options.webhook, services().config.webhooks)
     return JobRequest(
         kind=kind,
         priority=options.priority,
         timeout_seconds=timeout_seconds(options),
         expires_in_seconds=options.expires_in,
         ttl_seconds=options.ttl,
+        webhook=options.webhook,
         **asked,
     )
 

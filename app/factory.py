@@ -20,6 +20,8 @@ from app.redis_watch import RedisWatch
 from app.routes import BLUEPRINTS, docs
 from app.services import Services, provide, services_of
 from app.waiters import Waiters
+from app.webhooks.queue import WebhookQueue
+from app.webhooks.sender import WebhookSender
 
 RESERVED_THREADS = 32  # of each process: for what does not wait, /healthz above all
 
@@ -41,6 +43,8 @@ def start_threads(app: Flask) -> None:
     made = services_of(app)
     made.watch.start()
     made.reaper.start()
+    if made.webhooks is not None:
+        made.webhooks.start()
     BatchDriver(app).start()
 
 
@@ -69,7 +73,17 @@ def _services(config: Config) -> Services:
             connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
         ),
         questions=Questions(watch.client(), config.model_name),
+        webhooks=_webhook_sender(config, url),
         files=FileStore(client),
         batches=BatchStore(client, model=config.model_name, ttl_seconds=config.files.ttl),
         started_at=time.time(),
     )
+
+
+def _webhook_sender(config: Config, redis_url: str) -> WebhookSender | None:
+    """None: without a secret no request may ask for a webhook."""
+    secret = config.webhooks.secret
+    if secret is None:
+        return None
+    queue = WebhookQueue(connect(redis_url), config.model_name)
+    return WebhookSender(queue, secret, allow_private=config.webhooks.allow_private)

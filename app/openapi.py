@@ -30,6 +30,7 @@ _MEANINGS = {
     413: "The body is longer than the server takes.",
     422: "A field is wrong; `errors` says which and why.",
     500: "The engine or the service failed.",
+    502: "The server that a worker of the openai family forwards to has failed.",
     503: "No worker, a full queue, Redis is away, or the server stops (`Location`: its job goes on); try again.",
     504: "The job has not ended in time.",
 }
@@ -62,6 +63,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
     401: _CHALLENGE,
     409: LOCATION,
     500: LOCATION,
+    502: LOCATION,
     503: _RETRY_AFTER | LOCATION,
     504: LOCATION,
 }

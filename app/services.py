@@ -15,13 +15,14 @@ from app.contract.redis_client import RedisClient
 from app.queue_estimate import QueueEstimate
 from app.redis_watch import RedisWatch
 from app.waiters import Waiters
+from app.webhooks.sender import WebhookSender
 
 _EXTENSION = "llm_api"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`watch` and `reaper` run where `factory.start_threads` was called. started_at: Unix seconds."""
+    """`watch`, `reaper` and `webhooks` run where `factory.start_threads` was called. started_at: Unix seconds."""
 
     config: Config
     redis: RedisClient
@@ -31,6 +32,7 @@ class Services:
     estimate: QueueEstimate
     reaper: Reaper
     questions: Questions
+    webhooks: WebhookSender | None
     files: FileStore
     batches: BatchStore
     started_at: float

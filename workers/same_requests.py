@@ -22,7 +22,9 @@ from app.contract.redis_client import RedisClient
 from workers.engines.base import Prompt
 from workers.publisher import Publisher
 
-_HOW_IT_IS_RUN = frozenset({"priority", "timeout_seconds", "expires_in_seconds", "ttl_seconds", "stream"})
+_HOW_IT_IS_RUN = frozenset(
+    {"priority", "timeout_seconds", "expires_in_seconds", "ttl_seconds", "stream", "webhook", "response"}
+)
 
 
 class SameRequests:

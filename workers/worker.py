@@ -285,7 +285,11 @@ class Worker:
     def _earlier(self, prompt: Prompt, published: Published) -> Earlier:
         assert self._engine is not None
         tokens = published.tokens
-        return Earlier(tokens=tokens, pieces=self._engine.resume(prompt, tokens), text=published.text)
+        if prompt.elsewhere:  # whose tokens say nothing
+            pieces = [published.text.encode(), *(b"" for _ in tokens[1:])]
+        else:
+            pieces = self._engine.resume(prompt, tokens)
+        return Earlier(tokens=tokens, pieces=pieces, text=published.text)
 
     def _embedded(self, job_id: str, vectors: list[list[float]], tokens: int, error: Exception | None) -> None:
         if error is not None:

@@ -65,6 +65,14 @@ class AuthConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhooksConfig:
+    """secret: signs them; None: there are none. allow_private: also to addresses that are not public."""
+
+    secret: str | None = field(default=None, repr=False)
+    allow_private: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All of it. `model_name` is the public name, derived from `setup_params` where the file gives none.
 
@@ -84,3 +92,4 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)

@@ -21,7 +21,9 @@ PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
 _NOT_A_KEY = frozenset({CONFIG_PATH})
 # free-form, but texts whatever they look like: a revision such as 1234567 is no number
-_TEXTS_IN_SETUP_PARAMS = frozenset({"repo_id", "filename", "revision", "path", "package", "token"})
+_TEXTS_IN_SETUP_PARAMS = frozenset(
+    {"repo_id", "filename", "revision", "path", "package", "token", "base_url", "model", "api_key"}
+)
 
 KeyPath = tuple[str, ...]
 

@@ -71,7 +71,7 @@ def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, A
 
 def _derived_name(config: Config) -> str:
     """A GGUF's name says what is in it; other weights are called the same in every repository."""
-    sources = [config.setup_params.get(key) for key in ("filename", "repo_id", "path")]
+    sources = [config.setup_params.get(key) for key in ("filename", "repo_id", "path", "model")]
     names = [name for source in sources if isinstance(source, str) and (name := Path(source).name)]
     for name in sorted(names, key=lambda name: name.endswith(_WEIGHTS)):
         ending = next((ending for ending in (".gguf", *_WEIGHTS) if name.endswith(ending)), "")

@@ -4,15 +4,26 @@ Every field says in `metadata["expected"]` what it wants; `app.contract.config_l
 never from marshmallow's, which may quote the value.
 """
 
+import base64
 import re
 from pathlib import Path
 from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.contract.config import AuthConfig, CacheConfig, FilesConfig, JobsConfig, ServerConfig, WorkerConfig
+from app.contract.config import (
+    AuthConfig,
+    CacheConfig,
+    FilesConfig,
+    JobsConfig,
+    ServerConfig,
+    WebhooksConfig,
+    WorkerConfig,
+)
 from app.contract.config_params import Params
 
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
+_SECRET_BYTES = range(24, 65)
 _MIN_THREADS = 4  # waiters are capped below the thread count, so that /healthz always finds a free one
 _DEVICES = re.compile(r"[\w-]+(,[\w-]+)*")  # indices or UUIDs, as CUDA_VISIBLE_DEVICES takes them
 
@@ -126,10 +137,26 @@ class AuthSchema(_Section):
         return AuthConfig(**{name: tuple(keys) for name, keys in values.items()})
 
 
+def _secret(text: str) -> None:
+    """As the Standard Webhooks specification has it: 24 to 64 random bytes."""
+    try:
+        size = len(base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not (text.startswith(_SECRET_PREFIX) and size in _SECRET_BYTES):
+        raise ValidationError("no secret")
+
+
+class WebhooksSchema(_Section):
+    makes = WebhooksConfig
+    secret = _text("whsec_ and the base64 of 24 to 64 random bytes, or null", _secret, nullable=True)
+    allow_private = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
+
+
 class ConfigSchema(Schema):
     models_dir = _Folder(metadata={"expected": "the path of a folder"})
     model_family = _text(
-        "llama, huggingface, gptq_llama or package.module:Engine",
+        "llama, huggingface, openai, gptq_llama or package.module:Engine",
         validate.Regexp(r"^(\w+|\w+(\.\w+)*:\w+(\.\w+)*)$"),
     )
     model_name = _text("a text, or null to derive it from setup_params", nullable=True)
@@ -147,6 +174,7 @@ class ConfigSchema(Schema):
     cache = fields.Nested(CacheSchema)
     files = fields.Nested(FilesSchema)
     auth = fields.Nested(AuthSchema)
+    webhooks = fields.Nested(WebhooksSchema)
 
 
 def section(field: object) -> Schema | None:

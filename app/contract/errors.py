@@ -26,6 +26,8 @@
     │   ├── WaitTimeout               504
     │   ├── JobTimeout                504
     │   ├── JobExpired                504
+    │   ├── UpstreamBusy              503  the server that a worker forwards to
+    │   ├── UpstreamFailed            502
     │   ├── EngineFailed              500
     │   └── WorkerLost                500
     └── StartupError                  a process cannot start; its message is the one line the operator sees
@@ -182,6 +184,14 @@ class JobTimeout(ServiceError):
 
 class JobExpired(ServiceError):
     code, status, title = "expired", 504, "Job expired"
+
+
+class UpstreamBusy(ServiceError):
+    code, title = "upstream_busy", "Upstream busy"
+
+
+class UpstreamFailed(ServiceError):
+    code, status, title = "upstream_error", 502, "Upstream error"
 
 
 class EngineFailed(ServiceError):

@@ -8,7 +8,7 @@ import json
 import secrets
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from app.contract import keys
 from app.contract.errors import Conflict, JobNotFound, NoWorker, QueueFull
@@ -94,6 +94,9 @@ class JobStore:
         }
         if request.ttl_seconds is not None:
             record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
+        if request.webhook is not None:
+            due = {"delivery": keys.webhook(job_id), "due": keys.webhooks(self._model)}
+            record["webhook"] = json.dumps(asdict(request.webhook) | due)
         expires_in = request.expires_in_seconds
         verdict, *rest = self._admit(
             keys=[

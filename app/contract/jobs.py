@@ -23,6 +23,9 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.PROCESSING)
 
 
+JOB_EVENTS = tuple(f"job.{status}" for status in Status if status.is_final)
+
+
 class Priority(StrEnum):
     HIGH = "high"
     NORMAL = "normal"
@@ -37,6 +40,7 @@ class Priority(StrEnum):
 class FinishReason(StrEnum):
     STOP = "stop"  # end-of-generation token, or a stop string
     LENGTH = "length"  # max_tokens, or the context is full
+    CONTENT_FILTER = "content_filter"  # of an upstream server
     CANCELED = "canceled"
     TIMEOUT = "timeout"
     ERROR = "error"
@@ -53,11 +57,23 @@ class Chat:
 
     messages: as OpenAI's API has them, contents as texts. tools: functions that the model may call, as there.
     variables: what else the template may read (`enable_thinking`, say).
+
+    calls: with tools, what `params.json_schema` was made of, for an engine that passes that on: `tool_choice`,
+    `parallel_tool_calls`, and the `schema` of an answer that calls nothing.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     variables: dict[str, Any] = field(default_factory=dict)
+    calls: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Who is told of a job's end, and of which ends: `job.<status>`."""
+
+    url: str
+    events: tuple[str, ...] = JOB_EVENTS
 
 
 Text = str | tuple[int, ...]
@@ -88,12 +104,15 @@ class JobRequest:
     expires_in_seconds: float | None = None
     ttl_seconds: int | None = None
     stream: bool = False
+    webhook: Webhook | None = None
     response: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.chat is not None:
             values["chat"] = asdict(self.chat)
+        if self.webhook is not None:
+            values["webhook"] = asdict(self.webhook)
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
@@ -105,6 +124,8 @@ class JobRequest:
             data["prompt_tokens"] = tuple(data["prompt_tokens"])
         if "chat" in data:
             data["chat"] = Chat(**data["chat"])
+        if "webhook" in data:
+            data["webhook"] = Webhook(url=data["webhook"]["url"], events=tuple(data["webhook"]["events"]))
         return cls(**data)
 
 

@@ -10,6 +10,8 @@
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
+| `llm:webhook:<id>` | hash | the record of a final job whose webhook is to be sent | until sent, 3 days at most |
+| `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
 | `llm:cached:<digest>` | string | id of the job that answers a request (`workers.same_requests`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
@@ -67,6 +69,14 @@ def ended(model: str) -> str:
 
 def idempotency(owner: str, digest: str) -> str:
     return f"{PREFIX}idempotency:{owner}:{digest}"
+
+
+def webhook(job_id: str) -> str:
+    return f"{PREFIX}webhook:{job_id}"
+
+
+def webhooks(model: str) -> str:
+    return f"{PREFIX}webhooks:{model}"
 
 
 def cached(digest: str) -> str:

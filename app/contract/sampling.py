@@ -8,6 +8,8 @@ gets a `SamplingParams`.
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+MAX_TOKENS = 1_000_000  # beyond every context; the model's own context is the limit that counts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:

@@ -13,7 +13,7 @@ from app.openai.logprobs import chat_logprobs
 from app.openai.plan import Plan
 from app.openai.reasoning import ThinkingReader, Thought
 from app.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
-from app.openai.tool_schema import forced_schema
+from app.openai.tool_schema import forced_schema, wanted_calls
 from app.schemas.openai.chat import ChatBody
 from app.schemas.openai.tools import Tools
 
@@ -35,7 +35,12 @@ def plan(body: ChatBody, config: Config) -> Plan:
 
 
 def _with_chat(request: JobRequest, body: ChatBody) -> JobRequest:
-    chat = Chat(messages=body.messages, tools=list(body.tools.tools), variables=body.variables)
+    chat = Chat(
+        messages=body.messages,
+        tools=list(body.tools.tools),
+        variables=body.variables,
+        calls=wanted_calls(body.tools, body.format),
+    )
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
     return replace(request, chat=chat, params=params)

@@ -8,10 +8,15 @@ from functools import cache
 from typing import Any
 
 from app.contract.config import Config
+from app.contract.config_params import names_a_secret
 from app.contract.errors import ModelNotFound
 from app.contract.jobs import FinishReason, Job, Usage
 
-FINISH_REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+FINISH_REASONS = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.CONTENT_FILTER: "content_filter",
+}
 _DIGITS = 10
 
 
@@ -56,7 +61,7 @@ def check_model(asked: str | None, served: str) -> None:
 
 def fingerprint(config: Config) -> str:
     """Changes when the model does, or the way it is loaded."""
-    setup = {name: value for name, value in config.setup_params.items() if name != "token"}
+    setup = {name: value for name, value in config.setup_params.items() if not names_a_secret(name)}
     return _fingerprint(json.dumps([config.model_name, config.model_family, setup, config.model_params], default=str))
 
 

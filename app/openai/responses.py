@@ -15,7 +15,7 @@ from app.openai.envelope import check_model
 from app.openai.plan import Plan
 from app.openai.response_items import COMPLETED, INCOMPLETE, Item, OutputWriter
 from app.openai.tool_calls import reader_of
-from app.openai.tool_schema import forced_schema
+from app.openai.tool_schema import forced_schema, wanted_calls
 from app.request_parser import invalid_request
 from app.schemas.job import JOB_ID
 from app.schemas.openai.responses import ResponseBody
@@ -52,7 +52,12 @@ def plan(body: ResponseBody, config: Config) -> Plan:
     check_model(body.model, config.model_name)
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id)
-    chat = Chat(messages=[*system, *earlier, *body.messages], tools=list(body.tools.tools), variables=body.variables)
+    chat = Chat(
+        messages=[*system, *earlier, *body.messages],
+        tools=list(body.tools.tools),
+        variables=body.variables,
+        calls=wanted_calls(body.tools, body.format),
+    )
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
     request = dispatch.job_request(

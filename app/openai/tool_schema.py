@@ -23,6 +23,15 @@ def forced_schema(tools: Tools, answer_format: Schema | None) -> Schema | None:
     return answer
 
 
+def wanted_calls(tools: Tools, answer_format: Schema | None) -> dict[str, Any]:
+    """The same for an engine that passes it on (`Chat.calls`)."""
+    if not tools.tools:
+        return {}
+    named = tools.choice.named
+    choice = tools.choice.mode if named is None else {"type": "function", "function": {"name": named}}
+    return {"tool_choice": choice, "parallel_tool_calls": tools.parallel, "schema": closed(answer_format)}
+
+
 def schema_of_arguments(tool: dict[str, Any]) -> Schema:
     return closed(tool["function"].get("parameters")) or ANY_ARGUMENTS
 

@@ -23,7 +23,7 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
             LOCATION | CACHE_STATUS,
         )
     },
-    problems=(400, 409, 413, 422, 500, 503, 504),
+    problems=(400, 409, 413, 422, 500, 502, 503, 504),
 )
 def embeddings(body: EmbeddingsBody) -> Response:
     """Embed a text, or several in one go."""

@@ -11,7 +11,7 @@ from app.schemas.job import JobSchema
 
 blueprint = Blueprint("generate", __name__, description="Prompts go in, text comes out.")
 
-_PROBLEMS = (400, 409, 413, 422, 500, 503, 504)
+_PROBLEMS = (400, 409, 413, 422, 500, 502, 503, 504)
 _TEXT = {"type": "string"}
 
 

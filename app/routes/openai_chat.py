@@ -27,7 +27,7 @@ blueprint = Blueprint("openai_chat", __name__, description="OpenAI's API: chat."
             LOCATION | CACHE_STATUS,
         )
     },
-    problems=(400, 404, 409, 413, 500, 503, 504),
+    problems=(400, 404, 409, 413, 500, 502, 503, 504),
 )
 def chat_completions(body: ChatBody) -> Response:
     """Answer a conversation, whose prompt is made with the model's own chat template.

@@ -27,7 +27,7 @@ blueprint = Blueprint("openai_completions", __name__, description="OpenAI's API:
             LOCATION | CACHE_STATUS,
         )
     },
-    problems=(400, 404, 409, 413, 500, 503, 504),
+    problems=(400, 404, 409, 413, 500, 502, 503, 504),
 )
 def completions_(body: CompletionBody) -> Response:
     """Continue one prompt or several; each answer to each of them is a job."""

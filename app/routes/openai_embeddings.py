@@ -22,7 +22,7 @@ blueprint = Blueprint("openai_embeddings", __name__, description="OpenAI's API: 
     answers={
         200: answer("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}, LOCATION | CACHE_STATUS)
     },
-    problems=(400, 404, 409, 413, 500, 503, 504),
+    problems=(400, 404, 409, 413, 500, 502, 503, 504),
 )
 def openai_embeddings(body: EmbeddingBody) -> Response:
     """Embed a text, or several in one go."""

@@ -36,7 +36,7 @@ _RESPONSE = "The response; as a stream its events, which end with `response.comp
     body=ResponseSchema,
     parameters=[idempotency.PARAMETER],
     answers={200: answer(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION)},
-    problems=(400, 404, 409, 413, 500, 503, 504),
+    problems=(400, 404, 409, 413, 500, 502, 503, 504),
 )
 def create_response(body: ResponseBody) -> Response:
     """Answer a text or a conversation, at once or in the background.

@@ -5,8 +5,9 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from app.contract.jobs import OnDisconnect, Priority
+from app.contract.jobs import OnDisconnect, Priority, Webhook
 from app.schemas.json_fields import RealNumber, Text, WholeNumber
+from app.schemas.webhook import WebhookSchema
 
 MIN_TIMEOUT_SECONDS = 1
 MIN_EXPIRY_SECONDS = 1
@@ -25,6 +26,7 @@ class JobOptions:
     expires_in: float | None = None
     ttl: int | None = None
     on_disconnect: OnDisconnect | None = None
+    webhook: Webhook | None = None
 
 
 class JobOptionsSchema(Schema):
@@ -64,6 +66,7 @@ class JobOptionsSchema(Schema):
             "Default: cancel for whoever waits or streams without an Idempotency-Key, else continue."
         },
     )
+    webhook = fields.Nested(WebhookSchema, allow_none=True)
 
 
 def given(data: dict[str, Any]) -> dict[str, Any]:

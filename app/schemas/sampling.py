@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
+from app.contract.sampling import MAX_TOKENS
 from app.schemas.json_fields import Flag, JsonObject, RealNumber, Text, TextOrTexts, WholeNumber, no_nul
 from app.schemas.strict import StrictSchema
 from app.schemas.transformers_params import TRANSFORMERS_PARAMS
 
-MAX_TOKENS = 1_000_000  # beyond every context; the model's own context is the limit that counts
 MAX_SEED = 2**32 - 1  # llama.cpp's samplers take 32 bits
 MAX_LOGPROBS = 20  # rivals per token, as OpenAI's API has it
 MAX_STOPS, MAX_STOP_LENGTH = 16, 1024  # a stop string is searched for after every token

@@ -1,9 +1,15 @@
 """The limit: llama_decode over N sequences in a plain loop, greedy, prefill counted. A process of its own.
 
-Reads lines `N TOKENS PROMPT...` (JSON) from standard input and answers each with the seconds it took: the model is
-loaded once, so that its rounds can alternate with those of the service.
+Reads orders (JSON, one a line) from standard input and answers each with a line of JSON: the model is loaded once, so
+that its rounds can alternate with those of a service.
+
+- `{"prompts": [...], "new_tokens": N or [N, ...], "shares_prefix": false}` runs all prompts (texts or token ids)
+  together: `{"seconds": ..., "prompts": [[...]], "tokens": [[...]], "texts": [...]}`.
+- `{"lead_behind": [token, ...]}`: by how much the likeliest next token leads: `{"lead": logits}`.
+- `{"text_of": [token, ...]}`: `{"text": ...}`.
 """
 
+import ctypes
 import json
 import os
 import sys
@@ -25,50 +31,73 @@ class Bare:
         self.model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
         self.vocab = llama.llama_model_get_vocab(self.model)
         self.vocabulary_size = llama.llama_vocab_n_tokens(self.vocab)
+        self.ends = [token for token in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self.vocab, token)]
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.kv_unified = sequences * cells, sequences, False
         params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
         self.context = llama.llama_init_from_model(self.model, params)
+        self.memory = llama.llama_get_memory(self.context)
         self.batch = llama.llama_batch_init(BATCH, 0, 1)
 
-    def tokenize(self, text: str) -> list[int]:
-        raw = text.encode()
+    def tokenize(self, prompt: str | list[int]) -> list[int]:
+        if not isinstance(prompt, str):
+            return prompt
+        raw = prompt.encode()
         buffer = (llama.llama_token * 4096)()
         return list(buffer[: llama.llama_tokenize(self.vocab, raw, len(raw), buffer, 4096, True, True)])
 
-    def run(self, prompts: list[list[int]], new_tokens: int, shared: int = 0) -> float:
-        """Seconds for all prompts, `new_tokens` each, all sequences together.
+    def text(self, tokens: list[int]) -> str:
+        ids, buffer = (llama.llama_token * len(tokens))(*tokens), ctypes.create_string_buffer(64 * len(tokens) + 64)
+        size = llama.llama_detokenize(self.vocab, ids, len(tokens), buffer, len(buffer), False, False)
+        return buffer.raw[:size].decode("utf-8", "replace")
+
+    def run(self, prompts: list[list[int]], new_tokens: list[int], shared: int = 0) -> tuple[float, list[list[int]]]:
+        """Seconds for all prompts together, and their new tokens; none of these ends a text.
 
         shared: tokens that all prompts begin with: computed once, and copied to every sequence.
         """
-        memory = llama.llama_get_memory(self.context)
-        llama.llama_memory_clear(memory, True)
+        llama.llama_memory_clear(self.memory, True)
         started = time.perf_counter()
-        for start in range(0, shared, BATCH):
+        if shared:
+            self._prefill([(0, prompts[0][:shared], 0)], samples=False)
+            for slot in range(1, len(prompts)):
+                llama.llama_memory_seq_cp(self.memory, 0, slot, -1, -1)
+        firsts = self._prefill([(slot, tokens[shared:], shared) for slot, tokens in enumerate(prompts)])
+        chosen = [[token] for token in firsts]
+        for step in range(1, max(new_tokens)):
+            going_on = [slot for slot, most in enumerate(new_tokens) if step < most]
             self.batch.n_tokens = 0
-            for position in range(start, min(shared, start + BATCH)):
-                self._put(0, prompts[0][position], position, wants_logits=False)
-            self._decode([])
-        for slot in range(1, len(prompts) if shared else 0):
-            llama.llama_memory_seq_cp(memory, 0, slot, -1, -1)
-        last: list[int] = []
-        pending = [(slot, tokens) for slot, tokens in enumerate(prompts)]
-        while pending:  # whole prompts, as many as fit in one batch
-            self.batch.n_tokens = 0
-            ends = []
-            while pending and self.batch.n_tokens + len(pending[0][1]) - shared <= BATCH:
-                slot, tokens = pending.pop(0)
-                for position, token in enumerate(tokens[shared:], shared):
-                    self._put(slot, token, position, wants_logits=position == len(tokens) - 1)
-                ends.append(self.batch.n_tokens - 1)
-            last += self._decode(ends)
-        for step in range(1, new_tokens):
-            self.batch.n_tokens = 0
-            for slot, tokens in enumerate(prompts):
-                self._put(slot, last[slot], len(tokens) + step - 1, wants_logits=True)
-            last = self._decode(list(range(len(prompts))))
-        return time.perf_counter() - started
+            for slot in going_on:
+                self._put(slot, chosen[slot][-1], len(prompts[slot]) + step - 1, wants_logits=True)
+            for slot, token in zip(going_on, self._decode(range(len(going_on))), strict=True):
+                chosen[slot].append(token)
+        return time.perf_counter() - started, chosen
+
+    def lead_behind(self, tokens: list[int]) -> float:
+        llama.llama_memory_clear(self.memory, True)
+        self._prefill([(0, tokens[:-1], 0)], samples=False)
+        self.batch.n_tokens = 0
+        self._put(0, tokens[-1], len(tokens) - 1, wants_logits=True)
+        self._decode([])
+        second, first = np.partition(self._logits(0), -2)[-2:]
+        return float(first - second)
+
+    def _prefill(self, pieces: list[tuple[int, list[int], int]], *, samples: bool = True) -> list[int]:
+        """Of each (slot, tokens, first position) the token that follows. Whole batches; prompts may be cut anywhere."""
+        found: list[int] = []
+        rows: list[int] = []
+        self.batch.n_tokens = 0
+        for slot, tokens, start in pieces:
+            for position, token in enumerate(tokens, start):
+                if self.batch.n_tokens == BATCH:
+                    found += self._decode(rows)
+                    self.batch.n_tokens, rows = 0, []
+                ends = samples and position == start + len(tokens) - 1
+                self._put(slot, token, position, wants_logits=ends)
+                if ends:
+                    rows.append(self.batch.n_tokens - 1)
+        return found + (self._decode(rows) if self.batch.n_tokens else [])
 
     def _put(self, slot: int, token: int, position: int, *, wants_logits: bool) -> None:
         batch, row = self.batch, self.batch.n_tokens
@@ -76,13 +105,15 @@ class Bare:
         batch.seq_id[row][0], batch.logits[row] = slot, wants_logits
         batch.n_tokens += 1
 
-    def _decode(self, rows: list[int]) -> list[int]:
+    def _decode(self, rows: Any) -> list[int]:
         assert llama.llama_decode(self.context, self.batch) == 0
         return [int(np.argmax(self._logits(row))) for row in rows]
 
     def _logits(self, row: int) -> Any:
         pointer = llama.llama_get_logits_ith(self.context, row)
-        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
+        logits = np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
+        logits[self.ends] = -np.inf
+        return logits
 
 
 _SILENT = llama.llama_log_callback(lambda level, text, data: None)
@@ -92,11 +123,20 @@ def main() -> None:
     bare = Bare(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     print("ready", flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
-        prompts = [bare.tokenize(text) for text in order["prompts"]]
-        shared = min(common_prefix(prompts[0], each) for each in prompts) if order.get("shares_prefix") else 0
-        shared = min([shared, *(len(each) - 1 for each in prompts)])
-        print(bare.run(prompts, order["new_tokens"], shared), flush=True)
+        print(json.dumps(_answer(bare, json.loads(line))), flush=True)
+
+
+def _answer(bare: Bare, order: dict[str, Any]) -> dict[str, Any]:
+    if "lead_behind" in order:
+        return {"lead": bare.lead_behind(order["lead_behind"])}
+    if "text_of" in order:
+        return {"text": bare.text(order["text_of"])}
+    prompts = [bare.tokenize(prompt) for prompt in order["prompts"]]
+    new_tokens = order["new_tokens"]
+    lengths = new_tokens if isinstance(new_tokens, list) else [new_tokens] * len(prompts)
+    shared = min(common_prefix(prompts[0], each) for each in prompts) if order.get("shares_prefix") else 0
+    seconds, tokens = bare.run(prompts, lengths, min([shared, *(len(each) - 1 for each in prompts)]))
+    return {"seconds": seconds, "prompts": prompts, "tokens": tokens, "texts": [bare.text(each) for each in tokens]}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tests.bench.load import Body, Result, percentile, run_load
 from tests.stack import SMOLLM2_FILE
@@ -29,14 +30,19 @@ def body(prompt: str) -> Body:
 
 @dataclass(slots=True)
 class BareLoop:
+    """`ask` takes an order as `tests/bench/bare_loop.py` reads it."""
+
     process: "subprocess.Popen[str]"
 
-    def seconds(self, texts: list[str], new_tokens: int, *, shares_prefix: bool = False) -> float:
+    def ask(self, **order: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        order = {"prompts": texts, "new_tokens": new_tokens, "shares_prefix": shares_prefix}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def seconds(self, texts: list[str], new_tokens: int, *, shares_prefix: bool = False) -> float:
+        return float(self.ask(prompts=texts, new_tokens=new_tokens, shares_prefix=shares_prefix)["seconds"])
 
     def tokens_per_second(self, texts: list[str]) -> float:
         return len(texts) * NEW_TOKENS / self.seconds(texts, NEW_TOKENS)

@@ -200,7 +200,7 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("jobs: {ttl: 0}", "jobs.ttl: expected a whole number of at least 1, got 0"),
         ("models_dir: ", "models_dir: expected the path of a folder, got nothing"),
         ("models_dir: ''", "models_dir: expected the path of a folder, got an empty text"),
-        ("model_family: a b", "model_family: expected llama, huggingface, gptq_llama or package.module:Engine"),
+        ("model_family: a b", "model_family: expected llama, huggingface, openai, gptq_llama or package.module:Engine"),
         ("model_params: [1]", "model_params: expected a mapping of parameter names (texts) to values, got a list"),
         ("setup_params: {1: 2}", "setup_params: expected a mapping with texts as keys"),
         ("redis_url: hunter2@redis", "redis_url: expected redis://…, rediss://… or unix://…"),

@@ -94,6 +94,23 @@ def test_a_follower_who_comes_later_gets_each_step_from_then_on(bench: Bench) ->
     eventually(lambda: bench.texts(claim.job_id) == ["one "])
 
 
+def test_a_follower_who_comes_between_two_steps_gets_what_has_been_gathered(bench: Bench) -> None:
+    claim, sequence, _ = bench.begin()
+    bench.say(sequence, "one ")
+    bench.say(sequence, "two ")
+    bench.publisher.follow(claim.job_id)
+    eventually(lambda: "".join(bench.texts(claim.job_id)) == "one two ")
+
+
+def test_what_was_gathered_is_handed_back_with_its_job(bench: Bench) -> None:
+    claim, sequence, closed = bench.begin()
+    bench.say(sequence, "one ")
+    bench.say(sequence, "two ")
+    bench.publisher.hand_back_all()
+    assert closed.wait(5)
+    assert event_stream.published(bench.client, claim.job_id).text == "one two "
+
+
 def test_the_record_holds_outcome_metrics_and_expiry(bench: Bench, redis_url: str) -> None:
     claim, sequence, closed = bench.begin()
     sequence.first_token_at = sequence.submitted_at + 0.25

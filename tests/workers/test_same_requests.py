@@ -94,6 +94,7 @@ HOW: list[dict[str, Any]] = [
     {"ttl_seconds": 5},
     {"expires_in_seconds": 1.0},
     {"stream": True},
+    {"response": {"id": "resp_1"}},
 ]
 
 

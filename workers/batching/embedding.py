@@ -20,14 +20,18 @@ class _Request:
 
 
 class EmbeddingLoop:
-    """One thread that embeds. `on_done(vectors, tokens, error)` is called from it, once per request."""
+    """One thread that embeds, or `Engine.embedding_calls`. `on_done(vectors, tokens, error)` is called from it, once
+    per request.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._joins_requests = engine.embedding_calls == 1
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="embedding-loop", daemon=True).start()
+        for _ in range(self._engine.embedding_calls):
+            threading.Thread(target=self._run, name="embedding-loop", daemon=True).start()
 
     def submit(self, texts: Sequence[Text], on_done: OnDone) -> None:
         self._requests.put(_Request(texts, on_done))
@@ -35,7 +39,11 @@ class EmbeddingLoop:
     def _run(self) -> None:
         while True:
             batch = [self._requests.get()]
-            while not self._requests.empty() and sum(len(r.texts) for r in batch) < MAX_TEXTS_PER_CALL:
+            while (
+                self._joins_requests
+                and not self._requests.empty()
+                and sum(len(r.texts) for r in batch) < MAX_TEXTS_PER_CALL
+            ):
                 batch.append(self._requests.get())
             self._embed(batch)
 

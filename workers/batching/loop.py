@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from workers.batching.elsewhere import ElsewhereLane
 from workers.batching.exclusive import ExclusiveLane
 from workers.batching.followers import Followers
 from workers.batching.scheduler import Copy, Scheduler
@@ -45,6 +46,7 @@ class BatchLoop:
         self._lane = ExclusiveLane(engine)
         self._followers = Followers()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._elsewhere = ElsewhereLane(engine, self._commands.put)
         self._stopping = False
         self._cells_when_idle = 0
         self._trial_tokens: int | None = None
@@ -53,7 +55,7 @@ class BatchLoop:
 
     @property
     def running_count(self) -> int:
-        return len(self._scheduler.running) + (self._lane.current is not None)
+        return len(self._scheduler.running) + (self._lane.current is not None) + len(self._elsewhere)
 
     @property
     def follower_count(self) -> int:
@@ -86,7 +88,7 @@ class BatchLoop:
         """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
 
         def cancel() -> None:
-            for sequence in (*self._scheduler, *self._lane, *self._followers):
+            for sequence in (*self._scheduler, *self._lane, *self._elsewhere, *self._followers):
                 if sequence.id == sequence_id:
                     sequence.cancel_requested = True
 
@@ -119,6 +121,7 @@ class BatchLoop:
                 self._close_hole()
                 self._step(updates)
                 self._take_exclusive_turn(updates)
+                updates += self._elsewhere.take_news()
             except Exception as error:
                 running = len(self._scheduler.running)
                 logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
@@ -126,9 +129,13 @@ class BatchLoop:
             if updates:
                 self._publish([*updates, *self._followers.spread(updates)])
         self._lane.close()
+        self._elsewhere.close()
 
     def _add(self, sequence: Sequence) -> None:
         own = sequence.prompt
+        if own.elsewhere:
+            self._begin_elsewhere(sequence)
+            return
         so_far = self._followers.join(sequence)
         if so_far is None:
             self._line_of(sequence).add(sequence)
@@ -145,7 +152,8 @@ class BatchLoop:
         if not (self._scheduler.has_work or self._lane.may_go_on(self._scheduler.alone)):
             if not self._scheduler.running:
                 self._cells_when_idle = self._engine.used_cells() - self._scheduler.residents.cells
-            self._commands.get()()
+            with contextlib.suppress(queue.Empty):  # somebody's time is up
+                self._commands.get(timeout=self._elsewhere.patience_seconds)()
         while not self._commands.empty():
             self._commands.get()()
         return not self._stopping
@@ -163,6 +171,7 @@ class BatchLoop:
                 updates.append(update)
                 self._leave(sequence)
         updates += self._lane.end_interrupted()
+        updates += self._elsewhere.end_interrupted()
 
     def _start_waiting(self) -> None:
         for copy in self._scheduler.admit():
@@ -221,6 +230,13 @@ class BatchLoop:
         updates += self._lane.turn(self._scheduler.alone)
         if self._lane.current is not None:
             self._judge(self._lane.current)
+
+    def _begin_elsewhere(self, sequence: Sequence) -> None:
+        """Nothing of it runs here that could take this worker down: a trial is passed with that."""
+        self._elsewhere.add(sequence)
+        if sequence.id == self._scheduler.alone and self._trial_tokens is not None:
+            self._trial_tokens = None
+            self._on_passed()
 
     def _judge(self, sequence: Sequence) -> None:
         if sequence.id != self._scheduler.alone or self._trial_tokens is None:

@@ -65,6 +65,8 @@ class Sequence:
         self.position = 0
         self.generated: list[int] = []
         self.cached_tokens = 0
+        self.told_usage: Usage | None = None  # by whoever answers a prompt that is `elsewhere`
+        self.earlier_text = "" if earlier is None else earlier.text
         self.lookup: Lookup | None = None  # hears of each token from the time on when somebody wants guesses
         self.cancel_requested = False
         self.outcome: Outcome | None = None
@@ -115,12 +117,19 @@ class Sequence:
         return len(self.generated) - self._given
 
     @property
+    def seconds_left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    @property
     def tokens_left(self) -> int:
         """Tokens that may still come, as far as `max_tokens` goes."""
         return self._max_tokens - len(self.generated)
 
     @property
     def usage(self) -> Usage:
+        """Of a prompt that is `elsewhere`, what was told; untold, the pieces that came, each a token or more."""
+        if self.prompt.elsewhere:
+            return self.told_usage or Usage(completion_tokens=len(self.generated))
         return Usage(
             prompt_tokens=len(self.prompt.tokens),
             completion_tokens=len(self.generated),
@@ -146,6 +155,7 @@ class Sequence:
         """Take the token that a step has chosen."""
         if sampled.error is not None:
             return self.fail(sampled.error)
+        self.told_usage = sampled.usage or self.told_usage
         update = Update(sequence=self, logprobs=list(sampled.prompt_logprobs))
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
@@ -156,7 +166,8 @@ class Sequence:
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH))
         if sampled.ends:
             update.text += self._finish()
-            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP))
+            reason = sampled.last or FinishReason.STOP
+            return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=reason))
         self._take(sampled, update)
         if self._text.stopped:
             self._drop_stopped_logprobs(update)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from app.contract.config import Config
 from app.contract.errors import UnsupportedParameter
-from app.contract.jobs import Chat, FinishReason, JobRequest, Text, TokenLogprob
+from app.contract.jobs import Chat, FinishReason, JobRequest, Text, TokenLogprob, Usage
 from app.contract.sampling import SamplingParams
 
 ReportProgress = Callable[[str, float | None], None]
@@ -40,6 +40,7 @@ class Prompt:
     state: whatever the engine keeps per sequence (a sampler chain); it goes back to the engine with every chunk and
     ends in `Engine.release`.
     exclusive: no row of a batch can do this (beam search, say): it goes through `Engine.run_alone`, and takes no slot.
+    elsewhere: nothing of it is computed here: it goes through `Engine.forward`, beside any number of others.
     is_deterministic: the same request again gives the same tokens (greedy, or drawn with a seed).
     """
 
@@ -48,6 +49,7 @@ class Prompt:
     echo_text: str = ""
     state: Any = None
     exclusive: bool = False
+    elsewhere: bool = False
     is_deterministic: bool = False
 
 
@@ -80,9 +82,10 @@ class Sampled:
 
     piece: the token's bytes, which may be a part of a UTF-8 character; empty for control tokens.
     ends: an end-of-generation token (and `ignore_eos` is off): the sequence is over, `piece` is not output.
-    last: the sequence is over behind this token, whose piece is output, for this reason.
+    last: the sequence is over behind this token, whose piece is output, for this reason; with `ends`, without a piece.
     logprobs: of this token, when asked for; prompt_logprobs: of the prompt's tokens, once, with `echo`.
     error: the sampler of this row failed; this sequence fails, the others go on.
+    usage: what somebody else has counted (`Engine.forward`), told with the last token.
     behind: what was chosen behind it, where the chunk had guessed it: one for each guess that holds.
     """
 
@@ -93,11 +96,16 @@ class Sampled:
     logprobs: TokenLogprob | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: Exception | None = None
+    usage: Usage | None = None
     behind: Sequence["Sampled"] = ()
 
     def confirms(self, guess: int) -> bool:
         """The sequence goes on, and as it was guessed."""
         return self.token == guess and not self.ends and self.last is None and self.error is None
+
+
+Tell = Callable[[Sequence[Sampled]], None]
+Stop = Callable[[], None]
 
 
 class Engine(ABC):
@@ -146,6 +154,18 @@ class Engine(ABC):
         """
         raise NotImplementedError  # pragma: no cover - only called for prompts that `prepare` has made exclusive
 
+    def forward(self, prompt: Prompt, generated: Sequence[int], so_far: str, seconds: float, tell: Tell) -> Stop:
+        """Have an `elsewhere` prompt answered by somebody else. Returns at once; called from the loop's thread.
+
+        generated, so_far: the pieces and the text that an earlier attempt has published, to be gone on with.
+        seconds: what the job has left.
+        tell: to be called, from any thread, with what has come; each `Sampled` stands for a piece of text that came at
+        once, its token for nothing. The last one of all `ends`, is the `last`, or has an `error`.
+
+        Returns what gives the answer up: nothing may go on then.
+        """
+        raise NotImplementedError  # pragma: no cover - only called for prompts that `prepare` has made so
+
     def move(self, source: int, target: int) -> None:
         """Move a sequence's cache to a free, lower slot (closes holes). Engines without need for order ignore it."""
         raise NotImplementedError  # pragma: no cover - only called where moves_slots is set
@@ -191,10 +211,12 @@ class Engine(ABC):
         """The text of tokens, special ones by name. Called from any thread. Raises `InvalidRequest`."""
         raise UnsupportedParameter("this model shows no tokens")
 
+    embedding_calls: ClassVar[int] = 1  # at once; more than one: each for a request of its own
+
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """For each text its L2-normalised vector and the number of its tokens. Raises `PromptTooLong`.
 
-        Called from one thread, but not the loop's: it must not touch what `step` uses."""
+        Called from `embedding_calls` threads, but not the loop's: it must not touch what `step` uses."""
         raise UnsupportedParameter("this model has no embeddings")
 
     def close(self) -> None:  # noqa: B027 - optional hook

@@ -9,6 +9,7 @@ from workers.engines.base import Engine
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
     "huggingface": "workers.engines.huggingface.engine:HuggingfaceEngine",
+    "openai": "workers.engines.openai.engine:OpenAIEngine",
     "gptq_llama": "workers.engines.gptq_llama.engine:GptqLlamaEngine",
 }
 _WITH_TRANSFORMERS = "pip install -r workers/requirements/huggingface.txt"
@@ -16,6 +17,7 @@ INSTALL = {
     "llama": "pip install -r workers/requirements/llama.txt",
     "huggingface": _WITH_TRANSFORMERS,
     "gptq_llama": f"{_WITH_TRANSFORMERS} && pip install --no-deps -r workers/requirements/gptq_llama.txt",
+    "openai": "pip install -r workers/requirements/openai.txt",
 }
 
 

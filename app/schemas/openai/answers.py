@@ -59,7 +59,9 @@ class ChatChoiceSchema(Schema):
     index = fields.Integer(required=True)
     message = fields.Nested(AnswerMessageSchema, required=True)
     logprobs = fields.Nested(ChatLogprobsSchema, required=True, allow_none=True)
-    finish_reason = fields.String(required=True, metadata={"enum": ["stop", "length", "tool_calls", "function_call"]})
+    finish_reason = fields.String(
+        required=True, metadata={"enum": ["stop", "length", "content_filter", "tool_calls", "function_call"]}
+    )
 
 
 class _AnswerSchema(Schema):
@@ -86,7 +88,7 @@ class TextChoiceSchema(Schema):
     index = fields.Integer(required=True)
     text = fields.String(required=True)
     logprobs = fields.Nested(TextLogprobsSchema, required=True, allow_none=True)
-    finish_reason = fields.String(required=True, metadata={"enum": ["stop", "length"]})
+    finish_reason = fields.String(required=True, metadata={"enum": ["stop", "length", "content_filter"]})
 
 
 class CompletionAnswerSchema(_AnswerSchema):

@@ -5,6 +5,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
+from app.contract.sampling import MAX_TOKENS
 from app.schemas.json_fields import Flag, JsonObject, Text, WholeNumber
 from app.schemas.openai.messages import MessageSchema
 from app.schemas.openai.requests import (
@@ -18,7 +19,7 @@ from app.schemas.openai.requests import (
 )
 from app.schemas.openai.response_format import ResponseFormat
 from app.schemas.openai.tools import Tools, ToolsSchema
-from app.schemas.sampling import MAX_LOGPROBS, MAX_TOKENS
+from app.schemas.sampling import MAX_LOGPROBS
 
 MAX_MESSAGES = 4096
 MAX_VARIABLES_BYTES = 16_384

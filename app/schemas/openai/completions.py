@@ -6,6 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, post_load, validate
 
 from app.contract.jobs import Text
+from app.contract.sampling import MAX_TOKENS
 from app.schemas.json_fields import WholeNumber
 from app.schemas.openai.requests import (
     MAX_CHOICES,
@@ -17,7 +18,6 @@ from app.schemas.openai.requests import (
     take_params,
     text_options,
 )
-from app.schemas.sampling import MAX_TOKENS
 
 DEFAULTS = {"max_tokens": 16, "repeat_penalty": 1.0}
 """As OpenAI's API has it."""

@@ -101,7 +101,7 @@ class TextBody(JobOptions):
 
 def text_options(data: dict[str, Any]) -> dict[str, Any]:
     """Takes what `TextBody` has besides `params` out of the loaded data."""
-    names = ("model", "n", "stream", "priority", "timeout", "expires_in", "ttl", "on_disconnect")
+    names = ("model", "n", "stream", "priority", "timeout", "expires_in", "ttl", "on_disconnect", "webhook")
     options = {name: data.pop(name) for name in names if name in data}
     stream_options = data.pop("stream_options", None) or {}
     return options | {"include_usage": bool(stream_options.get("include_usage"))}

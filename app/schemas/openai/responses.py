@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
+from app.contract.sampling import MAX_TOKENS
 from app.schemas.job_options import JobOptions, JobOptionsSchema
 from app.schemas.json_fields import Flag, JsonObject, JsonValue, Text, WholeNumber
 from app.schemas.openai.chat import (
@@ -24,7 +25,7 @@ from app.schemas.openai.response_fields import (
 )
 from app.schemas.openai.response_input import ResponseInput
 from app.schemas.openai.tools import MAX_TOOLS, Tools
-from app.schemas.sampling import CONTRADICTIONS, MAX_LOGPROBS, MAX_TOKENS
+from app.schemas.sampling import CONTRADICTIONS, MAX_LOGPROBS
 from app.schemas.strict import StrictSchema
 
 LOGPROBS = "message.output_text.logprobs"
@@ -145,6 +146,7 @@ _OPTIONS = (
     "expires_in",
     "ttl",
     "on_disconnect",
+    "webhook",
 )
 _IGNORED = (
     "user",

@@ -271,6 +271,7 @@ def test_a_canceled_stream_ends_with_what_was_said(client: FlaskClient, worker: 
         ({"input": []}, "input"),
         ({"input": None}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
+        ({"input": [{"type": "function_call_output", "call_id": "1", "output": [{"type": []}]}]}, "input.0.output.0"),
         ({"input": [{"role": "user", "content": [{"type": {}, "refusal": "x"}]}]}, "input.0.content.0"),
         ({"input": [{"role": "user", "content": [1]}]}, "input.0.content.0"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role"),

@@ -48,7 +48,7 @@ def pack_linears(loaded: LoadedModel) -> None:
         logger.info("no memory to rearrange %d MB of weights: steps of few rows take longer", needed // 10**6)
         return
     expected = _logits(loaded)
-    kept: list[tuple[PackedLinear, nn.Parameter]] = []
+    kept: list[tuple[PackedLinear, Tensor]] = []
     try:
         for parent, name, plain in places:
             packed = PackedLinear(plain)
@@ -71,7 +71,7 @@ def _is_of_use(loaded: LoadedModel) -> bool:
     return (
         loaded.kind is ModelKind.CAUSAL
         and loaded.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 

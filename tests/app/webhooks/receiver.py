@@ -1,0 +1,74 @@
+"""A receiver of webhooks: a real HTTP server that answers as it is told and keeps what it hears."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from standardwebhooks import Webhook
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Receiver"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((self.path, self.headers, body))
+        answer = self.server.answers.popleft() if self.server.answers else status(204)
+        with contextlib.suppress(OSError):
+            answer(self)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Receiver(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.heard: list[tuple[str, Message, bytes]] = []
+        self.answers: deque[Answer] = deque()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook?a=b"
+
+    @property
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for _, headers, _ in self.heard]
+
+    def verified(self, index: int = -1) -> Any:
+        """What was told, after the package of Standard Webhooks has found its signature right."""
+        _, headers, body = self.heard[index]
+        return Webhook(SECRET).verify(body, dict(headers.items()))
+
+
+def status(code: int, **headers: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+
+    return answer
+
+
+def silence(until: threading.Event) -> Answer:
+    return lambda _: until.wait(30) and None
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield receiver
+        receiver.shutdown()
+        thread.join()
