@@ -51,6 +51,7 @@ def text_of(answer: httpx.Response) -> str:
     return text
 
 
+@pytest.mark.timeout(300)
 def test_16_clients_at_once_get_what_each_gets_alone(http: httpx.Client, stack: Stack) -> None:
     prompts = [f"{CAPITAL} {number}" for number in range(16)]
 

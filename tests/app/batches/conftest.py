@@ -50,7 +50,7 @@ class Batches:
         return self.client.get(f"/v1/batches/{batch['id']}").get_json()
 
     def drive(self, until: Callable[[], bool], *drivers: BatchDriver) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not until():
             assert time.monotonic() < deadline, "the batch does not come to that"
             for driver in drivers or (self.driver,):

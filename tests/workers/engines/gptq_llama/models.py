@@ -37,7 +37,7 @@ def quantized() -> Path:
 
 @cache
 def own_tokens() -> dict[str, list[int]]:
-    """What gptqmodel itself generates, greedily and in bfloat16: new tokens by prompt."""
+    """What gptqmodel itself generates, greedily and in bfloat16: new tokens by prompt, without the end token."""
     file = quantized() / "generated.json"
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
@@ -83,7 +83,7 @@ def _generate(source: str, target: str) -> None:
     for prompt in PROMPTS:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         tokens = model.model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False)[0, ids.shape[1] :]
-        found[prompt] = tokens.tolist()
+        found[prompt] = [token for token in tokens.tolist() if token != tokenizer.eos_token_id]
     Path(target).write_text(json.dumps(found))
 
 
