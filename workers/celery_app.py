@@ -23,8 +23,9 @@ from app.contract.reaper import Reaper
 from app.contract.redis_client import connect
 from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_engine_class
+from workers.identity import new_worker_id
 from workers.tasks import register_tasks
-from workers.worker import Worker, new_worker_id
+from workers.worker import Worker
 
 EX_CONFIG = 78
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002

@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def of_host(workers: Iterable[WorkerInfo], host: str) -> Iterable[WorkerInfo]:
-    """Those whose id, `<host>-<pid>-<random>` as `workers.worker.new_worker_id` makes it, names `host`."""
+    """Those whose id, `<host>-<pid>-<random>` as `workers.identity.new_worker_id` makes it, names `host`."""
     return (worker for worker in workers if worker.id.rsplit("-", 2)[0] == host)
 
 

@@ -2,11 +2,8 @@
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +24,7 @@ from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Earlier, Sequence, job_error
 from workers.engines.base import Engine, Prompt
 from workers.leases import Leases
+from workers.places import Places
 from workers.publisher import Publisher
 from workers.quick import is_quick
 from workers.same_requests import SameRequests
@@ -35,7 +33,6 @@ from workers.trials import Trials
 CLAIM_RETRY_SECONDS = 0.5
 HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out
 PREPARING_THREADS = 4
-MAX_FOLLOWERS = 256  # jobs that need no slot, beyond the slots; each is renewed, and written at every step if streamed
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +48,6 @@ class _InHand:
     published: Published | None
     has_begun: bool = False
     cancel_requested: bool = False
-
-
-def new_worker_id() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 class Worker:
@@ -77,8 +70,11 @@ class Worker:
         self._same = SameRequests(client, config, self._publisher)
         self._leases = Leases(client, model=config.model_name, control=self, describe=self._describe)
         self.on_room: Callable[[], None] = lambda: None  # called when a slot becomes free after all were taken
-        self._active = 0
-        self._changed = threading.Condition()
+        self._places = Places(
+            slots=lambda: self.info.slots,
+            followers=lambda: 0 if self._loop is None else self._loop.follower_count,
+            on_freed=self._make_room,
+        )
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._in_hand: dict[str, _InHand] = {}
         self._trials = Trials(
@@ -87,7 +83,7 @@ class Worker:
             max_attempts=config.jobs.max_attempts,
             begin=lambda job_id: self._begin(self._in_hand[job_id]),
             spawn=self._threads.submit,
-            others=lambda: self._active - self._trials.count,
+            others=lambda: self._places.jobs - self._trials.count,
             on_quiet=lambda: self.on_room(),
         )
         self._speculates = config.worker.speculation
@@ -150,13 +146,11 @@ class Worker:
     @property
     def active_jobs(self) -> int:
         """Jobs claimed, or being claimed, whose outcome is not written yet."""
-        return self._active
+        return self._places.jobs
 
     def has_room(self) -> bool:
-        """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker. One
-        that follows another with the same tokens takes no place.
-        """
-        return self._taken < self.info.slots and self._trials.count == 0
+        """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker."""
+        return not self._places.are_taken and self._trials.count == 0
 
     def run(self, job_id: str) -> None:
         """Claim a job and begin it; returns at once, its outcome is written when it is there.
@@ -166,8 +160,7 @@ class Worker:
         """
         if job_id in self._in_hand:
             return
-        with self._changed:
-            self._active += 1
+        self._places.enter()
         try:
             claim = self._store.claim(job_id, self.info.id)
         except redis.RedisError as error:
@@ -180,8 +173,7 @@ class Worker:
         """Wait for the running jobs to end. False: some still run."""
         self.info = replace(self.info, state=WorkerState.DRAINING)
         self._announce()
-        with self._changed:
-            return self._changed.wait_for(lambda: self._active == 0, timeout=seconds)
+        return self._places.wait_until_empty(seconds)
 
     def hand_back(self) -> bool:
         """Stop, and put the jobs that still run back into the queue, for another worker to continue. False: Redis did
@@ -190,8 +182,7 @@ class Worker:
         assert self._loop is not None
         self._loop.stop()
         self._publisher.hand_back_all()
-        with self._changed:
-            return self._changed.wait_for(lambda: self._active == 0, timeout=HAND_BACK_SECONDS)
+        return self._places.wait_until_empty(HAND_BACK_SECONDS)
 
     def cancel(self, job_id: str) -> None:
         """End a job before its next step."""
@@ -212,7 +203,7 @@ class Worker:
 
     def _take(self, claim: Claim | None) -> None:
         if claim is None:
-            self._leave()
+            self._places.leave()
             return
         self._leases.add(claim)
         if claim.losses:
@@ -241,26 +232,12 @@ class Worker:
     def _closed(self, job_id: str) -> None:
         self._leases.remove(job_id)
         self._in_hand.pop(job_id, None)
-        self._leave()
+        self._places.leave()
         self._trials.ended(job_id)
-
-    @property
-    def _taken(self) -> int:
-        """Places, of which there are as many as slots."""
-        followers = 0 if self._loop is None else self._loop.follower_count
-        return self._active - min(followers, MAX_FOLLOWERS)
 
     def _make_room(self) -> None:
         if self.has_room():
             self.on_room()
-
-    def _leave(self) -> None:
-        with self._changed:
-            was_full = self._taken >= self.info.slots
-            self._active -= 1
-            self._changed.notify_all()
-        if was_full:
-            self._make_room()
 
     def _begin(self, job: "_InHand") -> None:
         assert self._engine is not None and self._loop is not None and self._embeddings is not None

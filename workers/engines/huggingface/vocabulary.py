@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -93,11 +94,11 @@ class Vocabulary:
         return None
 
 
-class Speller:
+class Speller(ABC):
     """One sequence's tokens become bytes, which may be a part of a UTF-8 character; empty for special tokens."""
 
-    def spell(self, token: int) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def spell(self, token: int) -> bytes: ...
 
 
 class _FixedSpeller(Speller):
