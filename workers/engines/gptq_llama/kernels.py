@@ -6,6 +6,7 @@ plain weights when it is loaded: gptqmodel would dequantize it in every step, wi
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,6 +56,33 @@ class Int4Linear(nn.Module):
         if self.bias is not None:
             out += self.bias
         return out.view(*x.shape[:-1], self.out_features)
+
+    @staticmethod
+    def join(layers: "Sequence[Int4Linear]") -> "Int4Linear | None":
+        """One layer that says what these say, side by side; None where torch's packing does not allow it."""
+        first = layers[0]
+        if any(layer.group_size != first.group_size or not _alike(layer, first) for layer in layers):
+            return None
+        joined = Int4Linear.__new__(Int4Linear)
+        nn.Module.__init__(joined)
+        joined.group_size, joined.in_features = first.group_size, first.in_features
+        joined.out_features = sum(layer.out_features for layer in layers)
+        joined.register_buffer("packed", torch.cat([layer.packed for layer in layers]))
+        joined.register_buffer("scales", torch.cat([layer.scales for layer in layers], dim=1))
+        joined.register_buffer("permutation", first.permutation)
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        joined.register_buffer("bias", torch.cat(biases) if biases else None)
+        probe = torch.randn((2, first.in_features), generator=torch.Generator().manual_seed(0)).to(first.scales.dtype)
+        apart = torch.cat([layer(probe) for layer in layers], dim=1)
+        return joined.eval() if torch.equal(joined(probe), apart) else None  # blocks of rows may not be cut anywhere
+
+
+def _alike(layer: Int4Linear, other: Int4Linear) -> bool:
+    if (layer.permutation is None, layer.bias is None) != (other.permutation is None, other.bias is None):
+        return False
+    return layer.permutation is None or (
+        other.permutation is not None and torch.equal(layer.permutation, other.permutation)
+    )
 
 
 @torch.no_grad()

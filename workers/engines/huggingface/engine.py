@@ -16,7 +16,7 @@ from workers.engines.chat_template import ChatTemplate
 from workers.engines.huggingface.alone import Soloist
 from workers.engines.huggingface.choosing import Choice, choose
 from workers.engines.huggingface.embeddings import Embedder
-from workers.engines.huggingface.layout import layout_of
+from workers.engines.huggingface.layout import CacheLayout, layout_of
 from workers.engines.huggingface.limits import batched_limits, context_tokens, embedding_tokens
 from workers.engines.huggingface.loading import LoadedModel, load
 from workers.engines.huggingface.logprobs import token_logprobs
@@ -24,9 +24,11 @@ from workers.engines.huggingface.model_params import ModelParams
 from workers.engines.huggingface.packing import pack_linears
 from workers.engines.huggingface.passing_thread import in_passing_thread
 from workers.engines.huggingface.prompts import PromptMaker
-from workers.engines.huggingface.self_check import agrees
+from workers.engines.huggingface.ragged import Row
+from workers.engines.huggingface.ragged_layer import fuse_for_ragged_layers, use_plain_layers, use_ragged_layers
+from workers.engines.huggingface.self_check import disagreement
 from workers.engines.huggingface.setup_params import ModelKind, SetupParams
-from workers.engines.huggingface.slot_model import Row, SlotModel
+from workers.engines.huggingface.slot_model import SlotModel
 from workers.engines.huggingface.source import locate
 from workers.engines.huggingface.states import RowState, State
 from workers.engines.huggingface.vocabulary import Vocabulary
@@ -156,6 +158,7 @@ class HuggingfaceEngine(Engine):
         self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress
     ) -> tuple[LoadedModel, Limits]:
         loaded = self.load(config, setup, params, report)
+        fuse_for_ragged_layers(loaded)
         pack_linears(loaded)
         return loaded, self._prepare_slots(loaded, params, config.worker.slots)
 
@@ -167,11 +170,27 @@ class HuggingfaceEngine(Engine):
         layout = layout_of(loaded, cells)
         if layout is not None:
             limits = batched_limits(loaded, layout, cells, params, wanted_slots)
-            self._slots = SlotModel(loaded, layout, slots=limits.slots, cells=cells)
-            if agrees(loaded, self._slots):
+            self._slots = self._agreeing_slots(loaded, layout, slots=limits.slots, cells=cells)
+            if self._slots is not None:
                 return limits
-            self._slots = None
         return Limits(slots=1, context_tokens=cells, max_batched_tokens=params.n_batch)
+
+    def _agreeing_slots(self, loaded: LoadedModel, layout: CacheLayout, *, slots: int, cells: int) -> SlotModel | None:
+        """Over ragged batches if the model takes them; None: over slots it does not say what it says alone."""
+        name = type(loaded.model).__name__
+        if use_ragged_layers(loaded, layout):
+            found = SlotModel(loaded, layout, slots=slots, cells=cells, ragged=True)
+            wrong = disagreement(loaded, found)
+            if wrong is None:
+                return found
+            logger.warning("%s takes no ragged batches (%s): its batches are padded", name, wrong)
+            use_plain_layers(loaded)
+        found = SlotModel(loaded, layout, slots=slots, cells=cells)
+        wrong = disagreement(loaded, found)
+        if wrong is None:
+            return found
+        logger.warning("%s cannot be batched (%s): requests run one at a time", name, wrong)
+        return None
 
     @torch.inference_mode()
     def _sample(self, chunks: Sequence[Chunk], logits: Sequence[Tensor]) -> list[Sampled]:

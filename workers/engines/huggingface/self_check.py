@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from workers.engines.huggingface.loading import LoadedModel
-from workers.engines.huggingface.slot_model import Row, SlotModel
+from workers.engines.huggingface.ragged import Row
+from workers.engines.huggingface.slot_model import SlotModel
 
 MIN_TOKENS, MAX_TOKENS = 24, 520  # of the longer one: beyond common windows of small models, yet quick
 _BEYOND_WINDOW = 8
@@ -19,8 +20,8 @@ _DIFFERENCE_FLOAT, _DIFFERENCE_HALF = 1e-3, 0.08  # of the logits' norms: roundi
 logger = logging.getLogger(__name__)
 
 
-def agrees(loaded: LoadedModel, slots: SlotModel) -> bool:
-    """Leaves the slots empty. Needs two; with one, the second sequence is left out."""
+def disagreement(loaded: LoadedModel, slots: SlotModel) -> str | None:
+    """What is wrong, None: nothing. Leaves the slots empty. Needs two; with one, the second sequence is left out."""
     length = _probe_length(loaded, slots.cache.cells)
     generator = torch.Generator().manual_seed(0)
     vocabulary = loaded.text_config.vocab_size
@@ -31,17 +32,12 @@ def agrees(loaded: LoadedModel, slots: SlotModel) -> bool:
         found = _over_slots(slots, sequences)
         worst = max(difference(found[slot], _alone(loaded, tokens)) for slot, tokens in sequences.items())
     except Exception as error:
-        reason = f"{type(error).__name__} in a forward pass over slots"
-        logger.warning("%s cannot be batched (%s): requests run one at a time", type(loaded.model).__name__, reason)
         logger.debug("the failed check", exc_info=True)
-        return False
+        return f"{type(error).__name__} in a forward pass over slots"
     finally:
         slots.forget_all()
     allowed = _DIFFERENCE_FLOAT if loaded.model.dtype == torch.float32 else _DIFFERENCE_HALF
-    if worst > allowed:
-        reason = f"over slots its logits differ by {worst:.1%}"
-        logger.warning("%s cannot be batched (%s): requests run one at a time", type(loaded.model).__name__, reason)
-    return worst <= allowed
+    return None if worst <= allowed else f"over slots its logits differ by {worst:.1%}"
 
 
 def _probe_length(loaded: LoadedModel, cells: int) -> int:

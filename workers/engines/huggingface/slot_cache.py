@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from workers.engines.huggingface.ragged import RaggedBatch
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -33,10 +35,11 @@ class View:
 
 
 class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by the type checker
-    """Handed to the model as its `past_key_values`; `view` is set before each forward pass."""
+    """Handed to the model as its `past_key_values`; `view` or `batch` is set before each forward pass."""
 
     def __init__(self, *, slots: int, cells: int, layers: int) -> None:
         self.view: View | None = None
+        self.batch: RaggedBatch | None = None
         self.slots, self.cells = slots, cells
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
@@ -79,6 +82,13 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         return self._exchange(self.keys, key_states), self._exchange(self.values, value_states)
+
+    def write(self, batch: RaggedBatch, key_states: Tensor, value_states: Tensor) -> None:
+        """The states (`[tokens, heads, dim]`) of a ragged batch."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states.transpose(0, 1)[None], value_states.transpose(0, 1)[None])
+        self.keys[batch.slots, :, batch.positions] = key_states
+        self.values[batch.slots, :, batch.positions] = value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._view.length, 0

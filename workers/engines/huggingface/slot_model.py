@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,44 +9,38 @@ from torch import Tensor
 
 from workers.engines.huggingface.layout import CacheLayout
 from workers.engines.huggingface.loading import LoadedModel
+from workers.engines.huggingface.ragged import RaggedBatches, Row
 from workers.engines.huggingface.slot_cache import SlotCache, View
 
 MAX_PADDING = 1.25  # of a group of prompt chunks, padded rows to real ones: more is cheaper in two passes
 MAX_FILLING = 2  # rows of a decoding pass to those that count: beyond, gathering the cache is cheaper than the gaps
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Tokens of one slot at `position`, `position + 1`, ...; every_logit: of each of them, not of the last alone."""
-
-    slot: int
-    tokens: Sequence[int]
-    position: int
-    every_logit: bool = False
-
-
 class SlotModel:
-    """A model whose cache is cut into slots. One thread at a time."""
+    """A model whose cache is cut into slots. One thread at a time. ragged: its layers take ragged batches."""
 
-    def __init__(self, loaded: LoadedModel, layout: CacheLayout, *, slots: int, cells: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, layout: CacheLayout, *, slots: int, cells: int, ragged: bool = False
+    ) -> None:
         self._model = loaded.model
         self._device = loaded.device
         self._windows = layout.windows
         self._adds_masks = loaded.model.config._attn_implementation == "eager"
         self._keeps_logits = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+        self._no_mask = torch.zeros((1, 1, 1, 1), dtype=self._model.dtype, device=self._device)  # as it has a mask
         self._lengths = [0] * slots
         self.cache = SlotCache(slots=slots, cells=cells, layers=layout.layers)
         self.ids = torch.zeros((slots, cells + 1), dtype=torch.long, device=self._device)
         """What has been read into each slot, `[slots, cells + 1]`, for processors that look at it."""
+        self._ragged: RaggedBatches | None = None
+        if ragged:
+            (window,) = layout.windows.values()
+            self._ragged = RaggedBatches(cells, window, dtype=self._model.dtype, device=self._device)
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Tensor]:
         """The logits of each row, `[1 or tokens, vocabulary]`, as the model gives them."""
-        logits: list[Tensor] = [torch.empty(0)] * len(rows)
-        for group in _groups(rows):
-            found = self._forward([rows[index] for index in group])
-            for index, each in zip(group, found, strict=True):
-                logits[index] = each
+        logits = self._in_groups(rows) if self._ragged is None else self._together(self._ragged, rows)
         for row in rows:
             self._lengths[row.slot] = row.position + len(row.tokens)
         return logits
@@ -77,6 +70,32 @@ class SlotModel:
     def forget_all(self) -> None:
         self.cache.forget_all()
         self._lengths = [0] * len(self._lengths)
+
+    def _together(self, batches: RaggedBatches, rows: Sequence[Row]) -> list[Tensor]:
+        batch = batches.of(rows)
+        self.ids[batch.slots, batch.positions] = batch.ids
+        wanted = [token for tokens in batch.wanted for token in range(tokens.start, tokens.stop)]
+        self.cache.batch = batch
+        try:
+            logits = self._model(
+                input_ids=batch.ids[None],
+                position_ids=batch.positions[None],
+                attention_mask=self._no_mask,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(wanted, device=self._device),
+            ).logits[0]
+        finally:
+            self.cache.batch = None
+        return list(logits.split([tokens.stop - tokens.start for tokens in batch.wanted]))
+
+    def _in_groups(self, rows: Sequence[Row]) -> list[Tensor]:
+        logits: list[Tensor] = [torch.empty(0)] * len(rows)
+        for group in _groups(rows):
+            found = self._forward([rows[index] for index in group])
+            for index, each in zip(group, found, strict=True):
+                logits[index] = each
+        return logits
 
     def _forward(self, rows: Sequence[Row]) -> list[Tensor]:
         if len(rows[0].tokens) == 1 and not rows[0].every_logit:

@@ -72,7 +72,7 @@ def test_torchs_own_4_bit_kernel_says_the_same_up_to_rounding(name: str, tmp_pat
     file, weights = tiny_quantized(tmp_path / "model", RECIPES[name])
     engine = make_engine(file, tmp_path, dtype="torch.bfloat16")
     found = [module for module in engine._loaded.model.modules() if isinstance(module, Int4Linear)]
-    assert len(found) == 14
+    assert len(found) == 12, "7 a layer, of which gate and up are one"
     assert difference(logits(engine, PROMPT), expected_logits(weights)) < 0.05
     assert complete(engine, request("abc", max_tokens=5))[0].tokens
 

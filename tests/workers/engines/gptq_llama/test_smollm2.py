@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.workers.engines.gptq_llama.driver import make_engine
 from tests.workers.engines.gptq_llama.models import NEW_TOKENS, PROMPTS, folder_with, own_tokens, quantized
@@ -28,17 +27,13 @@ def test_it_generates_what_gptqmodel_itself_does(engine: GptqLlamaEngine) -> Non
 
 def test_every_layer_runs_on_torchs_4_bit_kernel_without_a_permutation(engine: GptqLlamaEngine) -> None:
     found = [module for module in engine._loaded.model.modules() if isinstance(module, kernels.Int4Linear)]
-    assert len(found) == 210
+    assert len(found) == 30 * 4, "of 7 in a layer, three are one and two are one"
     assert all(module.permutation is None for module in found)
 
 
 def test_in_float32_joined_requests_say_what_generate_says_of_the_plain_weights(tmp_path: Path) -> None:
     engine = make_engine(quantized(), tmp_path)
-    assert all(
-        type(module) is torch.nn.Linear
-        for name, module in engine._loaded.model.named_modules()
-        if name.endswith("_proj")
-    )
+    assert not [module for module in engine._loaded.model.modules() if isinstance(module, kernels.Int4Linear)]
     results = complete(engine, *(request(prompt, max_tokens=NEW_TOKENS, temperature=0) for prompt in PROMPTS))
     for prompt, result in zip(PROMPTS, results, strict=True):
         assert result.tokens == generated(engine, prompt, max_new_tokens=NEW_TOKENS, do_sample=False)

@@ -41,6 +41,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt_neox": {**_BASE, "intermediate_size": 128, "max_position_embeddings": CONTEXT},
     "llama": _GROUPED,
     "mistral": {**_GROUPED, "sliding_window": WINDOW},
+    "qwen2": _GROUPED,  # with biases
+    "qwen3": {**_GROUPED, "head_dim": 16},  # with norms of queries and keys
     "gemma2": {**_GROUPED, "head_dim": 16, "sliding_window": WINDOW},  # windows in every other layer
     "mpt": {"vocab_size": VOCABULARY, "d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": CONTEXT},
     "bloom": {"vocab_size": VOCABULARY, "hidden_size": 64, "n_layer": 2, "n_head": 4},

@@ -10,7 +10,7 @@ from tests.workers.engines.huggingface.conftest import engine_of
 from tests.workers.engines.huggingface.driver import complete, generated, make_engine, request, serving
 from tests.workers.engines.huggingface.models import WINDOW, tiny
 
-BATCHED = ["gpt2", "falcon", "gpt_neox", "llama", "mistral", "gemma2", "mpt"]
+BATCHED = ["gpt2", "falcon", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma2", "mpt"]
 LENGTHS = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 4, 7, 11, 18, 29, 47]  # beyond the window, and beyond one step's budget
 
 

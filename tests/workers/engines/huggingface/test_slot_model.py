@@ -1,10 +1,12 @@
 """Which rows share a forward pass, and that gaps between slots change nothing."""
 
+import pytest
 import torch
 
 from tests.workers.engines.huggingface.driver import make_engine
 from tests.workers.engines.huggingface.models import tiny
-from workers.engines.huggingface.slot_model import Row, SlotModel, _groups, _without_gaps
+from workers.engines.huggingface.ragged import Row
+from workers.engines.huggingface.slot_model import SlotModel, _groups, _without_gaps
 
 
 def slots_of(architecture: str) -> SlotModel:
@@ -31,8 +33,9 @@ def test_a_small_gap_is_filled_and_a_wide_one_is_not() -> None:
     assert ([each.slot for each in filled], wanted) == ([0, 7], [0, 1])
 
 
-def test_what_lies_in_a_gap_is_not_touched() -> None:
-    slots = slots_of("llama")
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_what_lies_in_a_gap_is_not_touched(architecture: str) -> None:
+    slots = slots_of(architecture)
     slots.run([row(slot, 5) for slot in range(3)])
     before = [part[1].clone() for part in slots.cache._parts()]
     (first, last) = slots.run([row(0, 1, 5), row(2, 1, 5)])
@@ -42,15 +45,17 @@ def test_what_lies_in_a_gap_is_not_touched() -> None:
     assert torch.allclose(first, last, atol=1e-5), "the same tokens say the same in every slot"
 
 
-def test_slots_far_apart_say_what_neighbours_say() -> None:
-    slots = slots_of("mistral")
+@pytest.mark.parametrize("architecture", ["gemma2", "mistral"])
+def test_slots_far_apart_say_what_neighbours_say(architecture: str) -> None:
+    slots = slots_of(architecture)
     near = slots.run([row(slot, 20) for slot in (0, 1)])
     far = slots.run([row(slot, 20) for slot in (2, 7)])
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(near, far, strict=True))
 
 
-def test_every_logit_is_given_where_it_is_asked_for() -> None:
-    slots = slots_of("gpt2")
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_every_logit_is_given_where_it_is_asked_for(architecture: str) -> None:
+    slots = slots_of(architecture)
     (all_of_them,) = slots.run([row(0, 9, every=True)])
     (last,) = slots.run([row(1, 9)])
     assert (len(all_of_them), len(last)) == (9, 1)
@@ -59,8 +64,9 @@ def test_every_logit_is_given_where_it_is_asked_for() -> None:
     assert all(torch.allclose(each, all_of_them, atol=1e-5) for each in together)
 
 
-def test_a_copy_goes_on_like_its_original_and_a_cut_forgets_the_rest() -> None:
-    slots = slots_of("llama")
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_a_copy_goes_on_like_its_original_and_a_cut_forgets_the_rest(architecture: str) -> None:
+    slots = slots_of(architecture)
     slots.run([row(0, 12)])
     slots.copy(0, 3, 8)
     assert slots.used_cells() == 20

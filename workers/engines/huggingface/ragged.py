@@ -1,0 +1,152 @@
+"""Batches without padding: the tokens of all sequences in one row, whatever each brings, and attention by sequence.
+
+All but attention works on single tokens, so sequences that decode and chunks of prompts share each multiplication.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+BLOCK = 64  # tokens of a prompt that look back together, at nothing behind the last of them
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens of one slot at `position`, `position + 1`, ...; every_logit: of each of them, not of the last alone."""
+
+    slot: int
+    tokens: Sequence[int]
+    position: int
+    every_logit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Single tokens of consecutive slots, which look at `length` cells. mask: `[tokens, 1, 1, length]`, added."""
+
+    tokens: slice
+    slots: slice
+    length: int
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tokens of one slot that follow each other and look at `cells`. mask: `[tokens, cells]`, added."""
+
+    tokens: slice
+    slot: int
+    cells: slice
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedBatch:
+    """ids, slots, positions: `[tokens]`; a token's keys and values go into the cell of its position."""
+
+    ids: Tensor
+    slots: Tensor
+    positions: Tensor
+    runs: Sequence[Run]
+    blocks: Sequence[Block]
+    wanted: Sequence[slice]  # of each row: the tokens whose logits it wants
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+        """query: `[tokens, heads, dim]`; keys, values: `[slots, key heads, cells, dim]`; to `[tokens, heads * dim]`.
+
+        Heads that share keys are rows of one head where there is one token, which spares a copy of all keys.
+        """
+        tokens, heads, dim = query.shape
+        key_heads = keys.shape[1]
+        found = torch.empty_like(query, memory_format=torch.contiguous_format)
+        for run in self.runs:
+            seen = scaled_dot_product_attention(
+                query[run.tokens].view(-1, key_heads, heads // key_heads, dim),
+                keys[run.slots, :, : run.length],
+                values[run.slots, :, : run.length],
+                attn_mask=run.mask,
+                scale=scaling,
+            )
+            found[run.tokens] = seen.reshape(-1, heads, dim)
+        for block in self.blocks:
+            seen = scaled_dot_product_attention(
+                query[block.tokens].transpose(0, 1)[None],
+                keys[block.slot, None, :, block.cells],
+                values[block.slot, None, :, block.cells],
+                attn_mask=block.mask[None, None],
+                scale=scaling,
+                enable_gqa=heads != key_heads,
+            )
+            found[block.tokens] = seen[0].transpose(0, 1)
+        return found.view(tokens, heads * dim)
+
+
+class RaggedBatches:
+    """Makes them. window: tokens that each looks back at, itself included; None: all."""
+
+    def __init__(self, cells: int, window: int | None, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._cells = cells
+        self._window = window
+        self._dtype, self._device = dtype, device
+        # every block's mask is a piece of this: its row i sees the columns up to `cells + i`, as far as the window goes
+        columns = torch.arange(cells + BLOCK, device=device)
+        last = cells + torch.arange(BLOCK, device=device)[:, None]
+        self._stairs = self._added(self._visible(columns, last))
+
+    def of(self, rows: Sequence[Row]) -> RaggedBatch:
+        single = sorted((row for row in rows if len(row.tokens) == 1), key=lambda row: row.slot)
+        ordered = [*single, *(row for row in rows if len(row.tokens) != 1)]
+        starts: dict[int, int] = {}
+        ids: list[int] = []
+        slots: list[int] = []
+        positions: list[int] = []
+        for row in ordered:
+            starts[row.slot] = len(ids)
+            ids += row.tokens
+            slots += [row.slot] * len(row.tokens)
+            positions += range(row.position, row.position + len(row.tokens))
+        read = torch.tensor([ids, slots, positions], device=self._device)
+        wanted = []
+        for row in rows:
+            end = starts[row.slot] + len(row.tokens)
+            wanted.append(slice(starts[row.slot] if row.every_logit else end - 1, end))
+        return RaggedBatch(
+            ids=read[0],
+            slots=read[1],
+            positions=read[2],
+            runs=list(self._runs(single, read[2])),
+            blocks=[block for row in ordered[len(single) :] for block in self._blocks(row, starts[row.slot])],
+            wanted=wanted,
+        )
+
+    def _runs(self, rows: Sequence[Row], positions: Tensor) -> Iterator[Run]:
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end < len(rows) and rows[end].slot == rows[end - 1].slot + 1:
+                continue
+            length = max(row.position for row in rows[start:end]) + 1
+            columns = torch.arange(length, device=self._device)
+            mask = self._added(self._visible(columns, positions[start:end, None, None, None]))
+            yield Run(slice(start, end), slice(rows[start].slot, rows[end - 1].slot + 1), length, mask)
+            start = end
+
+    def _blocks(self, row: Row, start: int) -> Iterator[Block]:
+        for offset in range(0, len(row.tokens), BLOCK):
+            size = min(BLOCK, len(row.tokens) - offset)
+            position = row.position + offset
+            first = 0 if self._window is None else max(0, position + 1 - self._window)
+            shift = self._cells - position
+            mask = self._stairs[:size, shift + first : shift + position + size]
+            tokens = slice(start + offset, start + offset + size)
+            yield Block(tokens, row.slot, slice(first, position + size), mask)
+
+    def _visible(self, columns: Tensor, last: Tensor) -> Tensor:
+        visible = columns <= last
+        return visible if self._window is None else visible & (columns > last - self._window)
+
+    def _added(self, visible: Tensor) -> Tensor:
+        mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(~visible, -torch.inf)
