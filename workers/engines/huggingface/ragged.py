@@ -4,7 +4,7 @@ All but attention works on single tokens, so sequences that decode and chunks of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,11 @@ class Row:
     tokens: Sequence[int]
     position: int
     every_logit: bool = False
+
+    @property
+    def end(self) -> int:
+        """The position behind its last token."""
+        return self.position + len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +50,20 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RaggedBatch:
-    """ids, slots, positions: `[tokens]`; a token's keys and values go into the cell of its position."""
+    """ids, slots, positions: `[tokens]`; a token's keys and values go into the cell of its position.
+
+    rows: of each row asked for, its tokens. last: what is left for the last layer, whose other outputs nobody reads;
+    kept: `[tokens of last]`, where they are in this batch. None: all of it.
+    """
 
     ids: Tensor
     slots: Tensor
     positions: Tensor
     runs: Sequence[Run]
     blocks: Sequence[Block]
-    wanted: Sequence[slice]  # of each row: the tokens whose logits it wants
+    rows: Sequence[slice]
+    last: "RaggedBatch | None" = None
+    kept: Tensor | None = None
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
         """query: `[tokens, heads, dim]`; keys, values: `[slots, key heads, cells, dim]`; to `[tokens, heads * dim]`.
@@ -97,6 +108,18 @@ class RaggedBatches:
         self._stairs = self._added(self._visible(columns, last))
 
     def of(self, rows: Sequence[Row]) -> RaggedBatch:
+        batch = self._of(rows)
+        wanted = [row if row.every_logit else Row(row.slot, row.tokens[-1:], row.end - 1) for row in rows]
+        if all(len(row.tokens) == len(other.tokens) for row, other in zip(rows, wanted, strict=True)):
+            return batch
+        last = self._of(wanted)
+        kept = torch.empty_like(last.ids)
+        for all_of_it, end in zip(batch.rows, last.rows, strict=True):
+            size = end.stop - end.start
+            kept[end] = torch.arange(all_of_it.stop - size, all_of_it.stop, device=self._device)
+        return replace(batch, last=last, kept=kept)
+
+    def _of(self, rows: Sequence[Row]) -> RaggedBatch:
         single = sorted((row for row in rows if len(row.tokens) == 1), key=lambda row: row.slot)
         ordered = [*single, *(row for row in rows if len(row.tokens) != 1)]
         starts: dict[int, int] = {}
@@ -107,19 +130,15 @@ class RaggedBatches:
             starts[row.slot] = len(ids)
             ids += row.tokens
             slots += [row.slot] * len(row.tokens)
-            positions += range(row.position, row.position + len(row.tokens))
+            positions += range(row.position, row.end)
         read = torch.tensor([ids, slots, positions], device=self._device)
-        wanted = []
-        for row in rows:
-            end = starts[row.slot] + len(row.tokens)
-            wanted.append(slice(starts[row.slot] if row.every_logit else end - 1, end))
         return RaggedBatch(
             ids=read[0],
             slots=read[1],
             positions=read[2],
             runs=list(self._runs(single, read[2])),
             blocks=[block for row in ordered[len(single) :] for block in self._blocks(row, starts[row.slot])],
-            wanted=wanted,
+            rows=[slice(starts[row.slot], starts[row.slot] + len(row.tokens)) for row in rows],
         )
 
     def _runs(self, rows: Sequence[Row], positions: Tensor) -> Iterator[Run]:

@@ -26,6 +26,7 @@ class RaggedLayer(nn.Module):
         self.plain = plain
         attention, mlp = plain.self_attn, plain.mlp
         self.layer = attention.layer_idx
+        self.is_last = self.layer == attention.config.num_hidden_layers - 1
         self.scaling = attention.scaling
         self.dim = attention.head_dim
         self.key_heads = attention.config.num_key_value_heads
@@ -59,10 +60,13 @@ class RaggedLayer(nn.Module):
             turned = torch.cat((self.norms[2](query), self.norms[3](keys)), dim=1)
         turned = _rotated(turned, *position_embeddings)
         cache.write(batch, turned[:, -self.key_heads :], values)
-        seen = batch.attend(turned[:, : -self.key_heads], cache.keys, cache.values, self.scaling)
-        hidden = output(seen) + hidden
+        query = turned[:, : -self.key_heads]
+        if self.is_last and batch.last is not None:
+            query, hidden, batch = query[batch.kept], hidden[batch.kept], batch.last
+        seen = batch.attend(query, cache.keys, cache.values, self.scaling)
+        hidden = output(seen).add_(hidden)
         gate, up = gate_up(self.norms[1](hidden)).chunk(2, dim=-1)
-        return (down(activation(gate) * up) + hidden)[None]
+        return down(activation(gate).mul_(up)).add_(hidden)[None]
 
     def __getattr__(self, name: str) -> Any:
         """What a model reads of its layers."""

@@ -74,7 +74,6 @@ class SlotModel:
     def _together(self, batches: RaggedBatches, rows: Sequence[Row]) -> list[Tensor]:
         batch = batches.of(rows)
         self.ids[batch.slots, batch.positions] = batch.ids
-        wanted = [token for tokens in batch.wanted for token in range(tokens.start, tokens.stop)]
         self.cache.batch = batch
         try:
             logits = self._model(
@@ -83,11 +82,10 @@ class SlotModel:
                 attention_mask=self._no_mask,
                 past_key_values=self.cache,
                 use_cache=True,
-                logits_to_keep=torch.tensor(wanted, device=self._device),
             ).logits[0]
         finally:
             self.cache.batch = None
-        return list(logits.split([tokens.stop - tokens.start for tokens in batch.wanted]))
+        return [logits[tokens] for tokens in (batch.last or batch).rows]
 
     def _in_groups(self, rows: Sequence[Row]) -> list[Tensor]:
         logits: list[Tensor] = [torch.empty(0)] * len(rows)

@@ -46,8 +46,17 @@ def test_each_row_looks_at_its_own_slot_up_to_its_own_token(key_heads: int, wind
         torch.testing.assert_close(found[mine], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_neighbours_of_one_token_are_looked_up_together_and_wanted_logits_keep_the_order_of_the_rows() -> None:
+def test_neighbours_of_one_token_are_looked_up_together_and_rows_keep_their_order() -> None:
     batch = RaggedBatches(CELLS, None, dtype=torch.float32, device=torch.device("cpu")).of(ROWS)
     assert [run.slots for run in batch.runs] == [slice(1, 3), slice(5, 6)]
-    assert [len(batch.ids[wanted]) for wanted in batch.wanted] == [1, 1, 1, 1, 7]
-    assert [batch.slots[wanted][0].item() for wanted in batch.wanted] == [6, 1, 5, 2, 0]
+    assert [batch.ids[row].tolist() for row in batch.rows] == [list(row.tokens) for row in ROWS]
+
+
+def test_the_last_layer_is_left_with_the_tokens_whose_logits_are_wanted() -> None:
+    batches = RaggedBatches(CELLS, None, dtype=torch.float32, device=torch.device("cpu"))
+    batch = batches.of(ROWS)
+    assert batch.last is not None and batch.kept is not None
+    assert [batch.last.ids[row].tolist() for row in batch.last.rows] == [[2 * BLOCK + 4], [3], [4], [5], [*range(7)]]
+    for name in ("ids", "slots", "positions"):
+        assert torch.equal(getattr(batch.last, name), getattr(batch, name)[batch.kept])
+    assert batches.of(ROWS[1:]).last is None, "who wants all of it"
