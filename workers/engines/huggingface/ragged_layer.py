@@ -1,4 +1,4 @@
-"""A decoder layer of Llama's kind over a ragged batch, in a third of the operations that transformers takes for it.
+"""A decoder layer of Llama's kind over a ragged batch, in fewer operations than transformers takes for it.
 
 A step of few rows on a CPU is as much the way into each operation as the operation. Everything but a ragged batch goes
 through the layer as transformers wrote it.
