@@ -1,4 +1,4 @@
-"""Text to tokens and back, as one model's vocabulary has it. Read-only after construction, so any thread may use it."""
+"""Text to tokens and back, as one model's vocabulary has it. Any thread may use it."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -8,10 +8,12 @@ import llama_cpp
 import numpy as np
 
 from workers.engines.lengths import checked_tokens
-from workers.engines.llama.library import token_to_piece, vocab_is_eog
+from workers.engines.llama.known_texts import KnownTexts
+from workers.engines.llama.library import token_to_piece, vocab_is_control, vocab_is_eog
 from workers.engines.token_text import shown_token
 
 _NONE = -1  # llama.cpp's token id for "this vocabulary has none"
+_PARTING = (llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BPE)
 _PIECE_BYTES = 512  # more than any token of a known vocabulary
 
 
@@ -28,9 +30,15 @@ class Vocabulary:
         self.end_tokens = frozenset(ends)
         self.end_array = np.array(ends, dtype=np.int64)
         self._pieces: dict[int, bytes] = {}
+        self._known_texts = self._texts_that_are_kept()
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         """Tokens of a text, special tokens in it recognised; `add_special` puts BOS/EOS where the model wants them."""
+        if self._known_texts is None:
+            return self._tokenize(text, add_special)
+        return self._known_texts.tokenize(text, add_special)
+
+    def _tokenize(self, text: str, add_special: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         capacity = len(raw) + 16
         buffer = (ctypes.c_int32 * capacity)()
@@ -63,6 +71,16 @@ class Vocabulary:
     def checked(self, tokens: Sequence[int], field: str) -> list[int]:
         """Ids that came from outside. Raises InvalidRequest, naming the field, where there is no such token."""
         return checked_tokens(tokens, self.size, field)
+
+    def _texts_that_are_kept(self) -> KnownTexts | None:
+        """None where a text's end has a token of its own, or its parts may depend on each other."""
+        if llama_cpp.llama_vocab_type(self._pointer) not in _PARTING or llama_cpp.llama_vocab_get_add_eos(
+            self._pointer
+        ):
+            return None
+        special = [token for token in range(self.size) if vocab_is_control(self._pointer, token)]
+        names = {token: self._rendered(token, special=True).decode("utf-8", "replace") for token in special}
+        return KnownTexts(self._tokenize, {token: name for token, name in names.items() if name})
 
     def _rendered(self, token: int, *, special: bool) -> bytes:
         size = _PIECE_BYTES
