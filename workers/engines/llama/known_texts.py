@@ -39,9 +39,9 @@ class KnownTexts:
 
     def __init__(self, tokenize: Tokenize, special: Mapping[int, str]) -> None:
         self._tokenize = tokenize
-        names = list(special.values())
+        names = "\0".join(special.values())
         # one whose name is a part of another's may be that other one in the next text
-        self._special = {token: name for token, name in special.items() if sum(name in other for other in names) == 1}
+        self._special = {token: name for token, name in special.items() if names.count(name) == 1}
         self._known: list[_Known] = []  # the latest last
         self._lock = threading.Lock()
 
@@ -78,11 +78,13 @@ class KnownTexts:
         position = start
         special = [number for number in range(index, len(tokens)) if tokens[number] in self._special]
         counts = Counter(tokens[number] for number in special)
+        # where they differ the tokenizer put one there, or left one alone: which is which cannot be told
+        told = {token for token, count in counts.items() if text.count(self._special[token], start) == count}
         found: list[_Mark] = []
         for number in special:
+            if tokens[number] not in told:
+                continue
             name = self._special[tokens[number]]
-            if text.count(name, start) != counts[tokens[number]]:
-                continue  # the tokenizer put one there, or left one alone: which is which cannot be told
             at = text.index(name, position)
             found.append(_Mark(at, number, name))
             position = at + len(name)
