@@ -136,7 +136,10 @@ def _layers(loaded: LoadedModel) -> list[Any]:
     known = {f"transformers.models.{kind.lower()}.modeling_{kind.lower()}.{kind}DecoderLayer" for kind in _KINDS}
     for layer in layers:
         kind = type(layer)
-        hooked = any(hasattr(module, "_hf_hook") or module._forward_hooks for module in layer.modules())
+        hooked = any(
+            hasattr(module, "_hf_hook") or module._forward_hooks or module._forward_pre_hooks
+            for module in layer.modules()
+        )
         on_cpu = all(part.device.type in _ON_CPU for part in (*layer.parameters(), *layer.buffers()))
         if f"{kind.__module__}.{kind.__qualname__}" not in known or hooked or not on_cpu:
             return []

@@ -74,9 +74,8 @@ class Vocabulary:
 
     def _texts_that_are_kept(self) -> KnownTexts | None:
         """None where a text's end has a token of its own, or its parts may depend on each other."""
-        if llama_cpp.llama_vocab_type(self._pointer) not in _PARTING or llama_cpp.llama_vocab_get_add_eos(
-            self._pointer
-        ):
+        adds_end = llama_cpp.llama_vocab_get_add_eos(self._pointer)
+        if adds_end or llama_cpp.llama_vocab_type(self._pointer) not in _PARTING:
             return None
         special = [token for token in range(self.size) if vocab_is_control(self._pointer, token)]
         names = {token: self._rendered(token, special=True).decode("utf-8", "replace") for token in special}
