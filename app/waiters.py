@@ -1,6 +1,7 @@
 """Everybody in this process who waits for a job: one thread hears the hints and reads the news for all of them.
 
-A hint (pub/sub, `app.hints`) only says that there is news; the news itself is the job record and the event stream.
+A hint (pub/sub, `app.hints`) may be lost or come late: the job record and the event stream are what counts. An event
+that a hint carries is told to who has read all that came before it; everything else is read.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from app.client_sockets import ClientSockets
 from app.contract import event_stream
 from app.contract.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.contract.event_stream import FROM_START, Event, EventType
-from app.contract.job_record import hinted_jobs, job_from_hint
+from app.contract.hint_lines import HintLine, lines_of
 from app.contract.job_store import JobStore
 from app.contract.jobs import Job
 from app.contract.redis_client import RedisClient
@@ -182,22 +183,40 @@ class Waiters:
             yield from waiter.events(heartbeat_seconds)
 
     def _take(self, hint: str, client: RedisClient) -> None:
-        """A hint names jobs with news, or is the record of one that has ended: those who wait for it have it now."""
-        waiters = self._waiters_of(hinted_jobs(hint))
-        if not waiters:
-            return  # most hints are for other processes
-        job = job_from_hint(hint)
-        if job is not None:
-            for waiter in waiters:
-                if waiter.position is None:
-                    waiter.tell(job)
-            waiters = [waiter for waiter in waiters if waiter.position is not None]
-        if waiters:
-            self._read(waiters, client)
+        """Tell those who wait for the jobs of a hint what it carries, and read for them what it does not."""
+        unread: list[Waiter] = []
+        for told in lines_of(hint):
+            with self._lock:
+                waiters = list(self._waiting.get(told.job_id, ()))
+            if waiters:  # most hints are for other processes
+                unread += self._tell(told, waiters)
+        if unread:
+            self._read(unread, client)
 
-    def _waiters_of(self, job_ids: Iterable[str]) -> list[Waiter]:
-        with self._lock:
-            return [waiter for job_id in job_ids for waiter in self._waiting.get(job_id, ())]
+    def _tell(self, told: HintLine, waiters: Collection[Waiter]) -> Iterable[Waiter]:
+        """Returns whom it is to be read for: those who wait for more than it carries."""
+        found = told.event()
+        if found is not None:
+            return self._tell_event(*found, [waiter for waiter in waiters if waiter.position is not None])
+        job = told.record()
+        if job is None:
+            return waiters
+        for waiter in waiters:
+            if waiter.position is None:
+                waiter.tell(job)
+        return [waiter for waiter in waiters if waiter.position is not None]
+
+    def _tell_event(self, after: str, event: Event, followers: Iterable[Waiter]) -> Iterable[Waiter]:
+        """Only who has read all that came before it can take it."""
+        with self._reading:
+            others = []
+            for waiter in followers:
+                if waiter.position == after:
+                    waiter.position = event.id
+                    waiter.tell(event)
+                else:
+                    others.append(waiter)
+            return others
 
     def _everybody(self) -> list[Waiter]:
         return [waiter for waiters in self._waiting.values() for waiter in waiters]

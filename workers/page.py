@@ -1,15 +1,16 @@
-"""What the publisher knows of one running job, and how that is written for `lua/publish.lua`."""
+"""What the publisher knows of one running job, and how that is written."""
 
 import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from app.contract.event_stream import Published
 from app.contract.job_record import outcome_fields
 from app.contract.job_store import Claim
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Source, Status, TokenLogprob, Usage
+from app.contract.outputs import JobOutput
 from workers.batching.sequence import Outcome, Sequence
 
 
@@ -63,6 +64,11 @@ class Page:
             self.composed_tokens += len(self.tokens)
             self.text, self.tokens, self.logprobs = "", [], []
 
+    @property
+    def brings_first_text(self) -> bool:
+        """A follower waits for it."""
+        return self.followed and self.end is None and bool(self.unsent) and self.unsent[0].tokens_before == 0
+
     def rewind(self) -> None:
         """Send everything again: what is there is not written twice."""
         self.unsent, self.written = self.written, []
@@ -78,15 +84,37 @@ class End:
     embeddings: list[list[float]] | None = None
 
 
-def delta_arguments(delta: Delta) -> list[str | int]:
+def outputs_of(page: Page) -> list[JobOutput]:
+    """One for each unsent delta; the last one carries the end."""
+    claim = page.claim
+    made = [
+        JobOutput(
+            job_id=claim.job_id,
+            token=claim.token,
+            delta=_delta_data(delta),
+            tokens=_json(delta.tokens),
+            before=delta.tokens_before,
+            after=delta.tokens_before + len(delta.tokens),
+            is_followed=page.followed,
+        )
+        for delta in page.unsent
+    ]
+    if page.end is None:
+        return made
+    composed = page.composed_tokens
+    nothing = JobOutput(job_id=claim.job_id, token=claim.token, before=composed, after=composed)
+    last = made.pop() if made else nothing
+    return [*made, replace(last, end=_end_event(page.end), end_fields=_end_fields(page))]
+
+
+def _delta_data(delta: Delta) -> str:
     data: dict[str, object] = {"text": delta.text}
     if delta.logprobs:
         data["logprobs"] = [asdict(entry) for entry in delta.logprobs]
-    after = delta.tokens_before + len(delta.tokens)
-    return [_json(data), _json(delta.tokens), delta.tokens_before, after]
+    return _json(data)
 
 
-def end_event(end: End) -> str:
+def _end_event(end: End) -> str:
     data: dict[str, object] = {
         "status": end.status,
         "finish_reason": end.finish_reason,
@@ -96,7 +124,7 @@ def end_event(end: End) -> str:
     return _json({name: value for name, value in data.items() if value is not None})
 
 
-def end_fields(page: Page) -> list[str]:
+def _end_fields(page: Page) -> list[str]:
     """The outcome as field, value, field, value, ... of the job record."""
     end = page.end
     assert end is not None

@@ -1,8 +1,8 @@
 """Carries what the batch loop produces to Redis: deltas to event streams, outcomes to job records, hints to the API.
 
-One thread, one pipeline per round for all sequences. A job whose stream somebody follows is written at every step; the
-others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. While Redis is gone
-everything is kept and sent again: `lua/publish.lua` writes each delta once however often it is sent.
+One thread, one call of Redis per round for all sequences. A job whose stream somebody follows is written at every step;
+the others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. While Redis is gone
+everything is kept and sent again: each delta is written once, however often it is sent.
 """
 
 import logging
@@ -12,23 +12,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
 import redis
 
-from app.contract import keys
 from app.contract.event_stream import Published
-from app.contract.job_record import RECORD_FIELDS
 from app.contract.job_store import Claim
 from app.contract.jobs import FinishReason, Job, JobError, Metrics, Output, Source, Status, Usage
-from app.contract.redis_client import LoadedScript, RedisClient
+from app.contract.outputs import FENCED, MISSING, OutputWriter
+from app.contract.redis_client import RedisClient
 from workers.batching.sequence import Update
-from workers.page import End, Page, delta_arguments, end_event, end_fields, end_of
+from workers.page import End, Page, end_of, outputs_of
 
 UNFOLLOWED_SECONDS = 0.5
 GATHERING_SECONDS = 0.1  # while nobody follows: each waking of this thread is felt by the one that decodes
+FIRST_TEXT_SECONDS = 0.001  # once in the life of a job that is followed
 RETRY_SECONDS = 0.5
-FENCED, MISSING = 0, -1  # what `lua/publish.lua` answers beside 1
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +49,7 @@ class Publisher:
         give_back: Callable[[Claim], object],
         keep: Callable[[Mapping[str, str]], object] = lambda _: None,
     ) -> None:
-        self._redis = client
-        self._script = LoadedScript(client, "publish")
-        self._model = model
-        self._ttl_seconds = ttl_seconds
+        self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds)
         self._on_fenced = on_fenced
         self._give_back = give_back
         self._keep = keep
@@ -84,12 +79,17 @@ class Publisher:
             self._inbox.put(_nothing)
 
     def publish(self, updates: list[Update]) -> None:
-        """Take what a step brought. Returns at once, and wakes the publisher's thread only where it has to write."""
+        """Take what a step brought, and wake the publisher's thread where it has to write.
+
+        Returns at once, but behind a first text that somebody waits for: that gets the interpreter and a CPU first.
+        """
         self._updates.extend(updates)
         now = time.monotonic()
         if now - self._gathered_at >= GATHERING_SECONDS or any(map(self._is_urgent, updates)):
             self._gathered_at = now
             self._inbox.put(_nothing)
+        if any(map(self._is_first_text, updates)):
+            time.sleep(FIRST_TEXT_SECONDS)
 
     def finish(
         self,
@@ -183,6 +183,10 @@ class Publisher:
         page = self._pages.get(update.sequence.id)
         return update.outcome is not None or (page is not None and page.followed)
 
+    def _is_first_text(self, update: Update) -> bool:
+        page = self._pages.get(update.sequence.id)
+        return page is not None and page.followed and page.composed_tokens == 0 and bool(update.text)
+
     def _take_updates(self) -> None:
         while self._updates:
             update = self._updates.popleft()
@@ -204,8 +208,10 @@ class Publisher:
         due = [page for page in due if page.unsent or page.end or page.leaves]
         if not due:
             return True
+        first = [page for page in due if page.brings_first_text]  # somebody waits for it: it is not kept by the others
+        rest = [page for page in due if not page.brings_first_text]
         try:
-            return self._write(due)
+            return all(self._write(pages) for pages in (first, rest) if pages)
         except redis.RedisError as error:
             logger.warning("Redis does not take results (%s); kept, trying again", type(error).__name__)
             return False
@@ -215,16 +221,18 @@ class Publisher:
         answers = {page.key: page.claim.job_id for page in pages if page.key and _succeeds(page)}
         if answers:
             self._keep(answers)
-        calls = [(page, arguments) for page in pages for arguments in self._calls(page)]
+        outputs = [(page, output) for page in pages for output in outputs_of(page)]
         verdicts: dict[Page, set[int]] = {page: set() for page in pages}
-        for (page, _), verdict in zip(calls, self._run_scripts(calls), strict=True):
-            verdicts[page].add(verdict)
-        for page, told in verdicts.items():
+        if outputs:
+            told = self._writer.write([output for _, output in outputs])
+            for (page, _), verdict in zip(outputs, told, strict=True):
+                verdicts[page].add(verdict)
+        for page, found in verdicts.items():
             page.written += page.unsent
             page.unsent = []
             page.written_at = time.monotonic()
-            is_fenced = FENCED in told
-            if MISSING in told:
+            is_fenced = FENCED in found
+            if MISSING in found:
                 page.rewind()
                 continue
             if page.leaves and not is_fenced:
@@ -233,22 +241,7 @@ class Publisher:
                 self._close(page, is_fenced=is_fenced)
             elif is_fenced:
                 self._on_fenced(page.claim.job_id)
-        return not any(MISSING in told for told in verdicts.values())
-
-    def _run_scripts(self, calls: list[tuple[Page, list[str | int]]]) -> list[Any]:
-        """All calls of `publish.lua` in one round trip, and one hint for the jobs that go on."""
-        going_on = dict.fromkeys(page.claim.job_id for page, _ in calls if page.end is None)
-        if len(calls) == 1 and not going_on:  # a pipeline of one costs more than it saves
-            page, arguments = calls[0]
-            return [self._script.run(keys=self._keys(page), args=arguments)]
-        if not calls:
-            return []
-        with self._redis.pipeline(transaction=False) as pipe:
-            for page, arguments in calls:
-                self._script.call(pipe, keys=self._keys(page), args=arguments)
-            if going_on:  # the end of a job is hinted by the script
-                pipe.publish(keys.HINTS_CHANNEL, ",".join(going_on))
-            return self._script.execute(pipe)[: len(calls)]
+        return not any(MISSING in found for found in verdicts.values())
 
     def _close(self, page: Page, *, is_fenced: bool) -> None:
         self._pages.pop(page.claim.job_id, None)
@@ -256,21 +249,6 @@ class Publisher:
             logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
         page.closed.set()
         page.on_closed()
-
-    def _keys(self, page: Page) -> list[str]:
-        job_id, model = page.claim.job_id, self._model
-        return [keys.job(job_id), keys.events(job_id), keys.running(model), keys.ended(model), keys.service_time(model)]
-
-    def _calls(self, page: Page) -> list[list[str | int]]:
-        """The arguments of `publish.lua`, one list per unsent delta; the last one carries the end."""
-        head: list[str | int] = [page.claim.job_id, page.claim.token]
-        deltas: list[list[str | int]] = [delta_arguments(delta) for delta in page.unsent]
-        if page.end is None:
-            return [[*head, *delta, ""] for delta in deltas]
-        last = deltas.pop() if deltas else ["", "[]", page.composed_tokens, page.composed_tokens]
-        hint = [keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
-        end = [end_event(page.end), self._ttl_seconds, *hint, *end_fields(page)]
-        return [*([*head, *delta, ""] for delta in deltas), [*head, *last, *end]]
 
 
 def _succeeds(page: Page) -> bool:

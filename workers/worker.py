@@ -36,7 +36,6 @@ PREPARING_THREADS = 4
 
 logger = logging.getLogger(__name__)
 
-
 Answer = TypeVar("Answer")
 
 
@@ -86,7 +85,7 @@ class Worker:
             others=lambda: self._places.jobs - self._trials.count,
             on_quiet=lambda: self.on_room(),
         )
-        self._speculates = config.worker.speculation
+        self._config = config.worker
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
@@ -104,7 +103,8 @@ class Worker:
     def serve(self, engine: Engine) -> None:
         """The model is loaded: jobs may come."""
         self._engine = engine
-        self._loop = BatchLoop(engine, self._publisher.publish, on_joined=self._make_room, speculates=self._speculates)
+        config, publish = self._config, self._publisher.publish
+        self._loop = BatchLoop(engine, publish, self._make_room, speculates=config.speculation, nice=config.nice)
         self._loop.start()
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)

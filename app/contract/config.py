@@ -23,12 +23,14 @@ class WorkerConfig:
 
     drain_seconds: what running jobs get to finish when the worker is told to stop; then they go back into the queue.
     speculation: guess tokens that repeat the prompt or the text, where that is faster.
+    nice: of the threads that compute the model on CPUs, 0 to 19.
     """
 
     slots: int | None = None
     gpus: str | None = None
     drain_seconds: int = 20
     speculation: bool = True
+    nice: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,9 @@ class WorkerSchema(_Section):
     )
     drain_seconds = _count(0)
     speculation = fields.Boolean(truthy={True}, falsy={False}, metadata={"expected": "true or false"})
+    nice = fields.Integer(
+        strict=True, validate=validate.Range(0, 19), metadata={"expected": "a whole number from 0 to 19"}
+    )
     gpus = _Devices(allow_none=True, metadata={"expected": "auto, or devices such as 0 or 0,1"})
 
 

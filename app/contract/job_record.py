@@ -59,18 +59,6 @@ def job_from_record(values: list[str | None]) -> Job | None:
     )
 
 
-def hinted_jobs(hint: str) -> list[str]:
-    """The ids of the jobs that a hint is about; of a record, its first value, without reading the rest."""
-    return [hint[2 : hint.index('"', 2)]] if hint.startswith("[") else hint.split(",")
-
-
-def job_from_hint(message: str) -> Job | None:
-    """The job that a hint carries whole (`lua/publish.lua`); None for a hint that only names jobs."""
-    if not message.startswith("["):
-        return None
-    return job_from_record([value or None for value in json.loads(message)])  # Lua has no null: false stands for it
-
-
 def outcome_fields(
     status: Status, *, output: Output | None, usage: Usage, metrics: Metrics, error: JobError | None
 ) -> Mapping[str, str]:

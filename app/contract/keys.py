@@ -32,9 +32,8 @@
 | `llm:driver:<model>` | string | the process that drives the batches (`app.batches.driver`) | 5 s, renewed |
 | `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
 
-Channels: `llm:hints` carries comma-separated ids of jobs with news, or the whole record of a job that has ended, as a
-JSON list (`job_record.RECORD_FIELDS`); `llm:control` carries `cancel:<id>` and `follow:<id>` to the workers. Both are
-hints: a lost one costs a delay, never an answer.
+Channels: `llm:hints` carries a line for each job with news, to the API (`hint_lines`); `llm:control` carries
+`cancel:<id>` and `follow:<id>` to the workers. Both are hints: a lost one costs a delay, never an answer.
 """
 
 PREFIX = "llm:"

@@ -1,10 +1,11 @@
 """A schema that refuses names it does not know, and says which known name was probably meant."""
 
 import difflib
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError
+from marshmallow import RAISE, Schema, ValidationError, missing
 
 _LISTED = 12  # known names spelled out where none is near
 
@@ -12,6 +13,15 @@ _LISTED = 12  # known names spelled out where none is near
 class StrictSchema(Schema):
     class Meta:
         unknown = RAISE
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """As marshmallow's, without a look at the fields that may be left out and are: most, in most requests."""
+        return super().load(data, **{**options, "partial": self._may_be_left_out})
+
+    @functools.cached_property
+    def _may_be_left_out(self) -> frozenset[str]:
+        fields = self.load_fields.items()
+        return frozenset(name for name, made in fields if not made.required and made.load_default is missing)
 
     def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
         """Rewrite marshmallow's "Unknown field." in place."""

@@ -12,11 +12,12 @@ from typing import Any
 import redis
 
 from app.contract import keys
-from app.contract.job_record import RECORD_FIELDS, outcome_fields
+from app.contract.job_record import outcome_fields
 from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import FinishReason, JobError, Metrics, Output, Priority, Status, TokenLogprob, Usage
+from app.contract.outputs import JobOutput, OutputWriter
 from app.contract.queues import Queues, make_celery
-from app.contract.redis_client import connect, script
+from app.contract.redis_client import connect
 from app.contract.worker_registry import WorkerInfo, WorkerState, announce
 
 TTL_SECONDS = 60
@@ -42,7 +43,8 @@ class Turn:
         if logprob is not None:
             self._logprobs.append(logprob)
             data["logprobs"] = [asdict(logprob)]
-        self._publish(json.dumps(data), json.dumps([before]), before, before + 1, "", [])
+        tokens = json.dumps([before])
+        self._publish(delta=json.dumps(data), tokens=tokens, before=before, after=before + 1, is_followed=True)
 
     def succeed(self, *, embeddings: list[list[float]] | None = None, reason: FinishReason = FinishReason.STOP) -> None:
         output = Output(
@@ -73,19 +75,10 @@ class Turn:
             end["error"] = asdict(error)
         if output is not None:
             end["finish_reason"] = output.finish_reason
-        self._publish("", "[]", 0, 0, json.dumps(end), [part for pair in fields.items() for part in pair])
+        self._publish(end=json.dumps(end), end_fields=[part for pair in fields.items() for part in pair])
 
-    def _publish(self, delta: str, tokens: str, before: int, after: int, end: str, fields: list[str]) -> None:
-        job_id = self.claim.job_id
-        hint = [keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
-        model = self.worker.model
-        indexes = [keys.running(model), keys.ended(model), keys.service_time(model)]
-        self.worker.publish_script(
-            keys=[keys.job(job_id), keys.events(job_id), *indexes],
-            args=[job_id, self.claim.token, delta, tokens, before, after, end, TTL_SECONDS, *hint, *fields],
-        )
-        if not end:
-            self.worker.redis.publish(keys.HINTS_CHANNEL, job_id)
+    def _publish(self, **output: Any) -> None:
+        self.worker.writer.write([JobOutput(job_id=self.claim.job_id, token=self.claim.token, **output)])
 
 
 Play = Callable[[Turn], None]
@@ -115,7 +108,7 @@ class ScriptedWorker:
         self.play = says("Hello", " world", Turn.succeed)
         self.turns: list[Turn] = []
         self.redis = connect(redis_url)
-        self.publish_script = script(self.redis, "publish")
+        self.writer = OutputWriter(self.redis, model=model, ttl_seconds=TTL_SECONDS)
         queues = Queues(make_celery(redis_url, model))
         self._lists = [queues.list_key(priority) for priority in Priority]
         self._call = f"called off:{id(self)}"  # a list, too: what is pushed there ends the waiting at once

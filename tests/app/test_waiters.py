@@ -12,10 +12,11 @@ import redis
 from app import hints
 from app.contract import keys
 from app.contract.errors import JobNotFound, ShuttingDown, TooManyWaiters
+from app.contract.event_stream import FROM_START, Event
 from app.contract.job_store import Claim, JobStore, new_job_id
 from app.contract.jobs import FinishReason, JobRequest, Kind, Status
 from app.contract.redis_client import RedisClient
-from app.waiters import ClientGone, Waiters
+from app.waiters import ClientGone, Waiter, Waiters
 from tests.waiting import until
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import Outcome, Sequence, Update
@@ -187,6 +188,38 @@ def test_a_follower_gets_every_event_in_order_to_the_end(
         f"{number} " for number in range(50)
     )
     assert [event.type for event in (events[0], events[-1])] == ["started", "end"]
+
+
+def test_an_event_is_told_out_of_its_hint_to_who_has_read_all_before_it(
+    waiters: Waiters, redis_client: RedisClient
+) -> None:
+    hint = 'j 5-0 6-0 delta {"text": "as the hint has it"}'
+    up_to_date, behind = Waiter("j", "5-0", waiters.sockets), Waiter("j", FROM_START, waiters.sockets)
+    ending = Waiter("j", None, waiters.sockets)
+    for waiter in (up_to_date, behind, ending):
+        waiters.enter(waiter)
+    redis_client.xadd(keys.events("j"), {"type": "started", "data": '{"attempt": 1}'}, id="5-0")
+    redis_client.xadd(keys.events("j"), {"type": "delta", "data": '{"text": "as Redis has it"}'}, id="6-0")
+    for _ in range(2):  # it may be heard behind a reading of the whole stream, too
+        waiters._take(hint, redis_client)
+    assert _texts(up_to_date) == ["as the hint has it"], "without a look into Redis"
+    assert _texts(behind) == [None, "as Redis has it"]
+    assert ending.news.empty()
+
+
+def _texts(waiter: Waiter) -> list[str | None]:
+    told = [waiter.news.get_nowait()[1] for _ in range(waiter.news.qsize())]
+    return [event.data.get("text") for event in told if isinstance(event, Event)]
+
+
+def test_a_follower_hears_at_once_that_its_job_has_been_started(waiters: Waiters, store: JobStore) -> None:
+    assert waiters.wait(admit(store), 0.3) is None  # everything has been read again, and will be in seconds only
+    job_id = new_job_id()
+    with waiters.expect(job_id, FROM_START) as waiter:
+        admit(store, job_id)
+        claim(store, job_id)
+        started = next(waiter.events(2.0))
+    assert started is not None and started.type == "started"
 
 
 def test_following_resumes_after_any_event(waiters: Waiters, store: JobStore, publisher: Publisher) -> None:

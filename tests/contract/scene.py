@@ -7,9 +7,9 @@ from typing import Any
 import redis
 
 from app.contract import event_stream, keys
-from app.contract.job_record import RECORD_FIELDS
 from app.contract.job_store import LEASE_SECONDS, Claim, JobStore
 from app.contract.jobs import Job, JobRequest, Kind, Priority, Status
+from app.contract.outputs import WRITTEN, JobOutput, OutputWriter
 from app.contract.queues import Queues, make_celery
 from app.contract.reaper import Reaper
 from app.contract.redis_client import RedisClient, script
@@ -37,7 +37,7 @@ class Scene:
         )
         self.raw.set(keys.alive(MODEL), "somebody")
         self.renew_script = script(self.client, "renew")
-        self.publish_script = script(self.client, "publish")
+        self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS)
 
     def admit(self, *, priority: Priority = Priority.NORMAL, **more: Any) -> Job:
         return self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", priority=priority, **more), "me")
@@ -67,22 +67,17 @@ class Scene:
     def publish(self, claim: Claim, *words: str) -> None:
         """One delta for each word, a token each."""
         for number, word in enumerate(words, start=claim.published_tokens):
-            assert self._publish(claim, [json.dumps({"text": word}), f"[{number}]", number, number + 1, ""]) == 1
+            assert self._publish(claim, **_delta(word, number)) == WRITTEN
 
     def finish(self, claim: Claim, word: str = "") -> int:
         """Success, with or without a last delta."""
-        before = claim.published_tokens
-        delta = [json.dumps({"text": word}), f"[{before}]", before, before + 1] if word else ["", "[]", before, before]
-        names = ",".join(RECORD_FIELDS)
-        end = ['{"status":"succeeded"}', TTL_SECONDS, keys.HINTS_CHANNEL, names, "status", Status.SUCCEEDED.value]
-        return self._publish(claim, [*delta, *end])
-
-    def _publish(self, claim: Claim, arguments: list[str | int]) -> int:
-        indexes = [keys.running(MODEL), keys.ended(MODEL), keys.service_time(MODEL)]
-        told: int = self.publish_script(
-            keys=[keys.job(claim.job_id), keys.events(claim.job_id), *indexes],
-            args=[claim.job_id, claim.token, *arguments],
+        delta = _delta(word, claim.published_tokens) if word else {}
+        return self._publish(
+            claim, **delta, end='{"status":"succeeded"}', end_fields=["status", Status.SUCCEEDED.value]
         )
+
+    def _publish(self, claim: Claim, **output: Any) -> int:
+        (told,) = self.writer.write([JobOutput(job_id=claim.job_id, token=claim.token, **output)])
         return told
 
     def turn(self) -> int:
@@ -115,3 +110,8 @@ class Scene:
 def job_of(message: str) -> str:
     job_id: str = json.loads(message)["properties"]["correlation_id"]
     return job_id
+
+
+def _delta(word: str, position: int) -> dict[str, Any]:
+    text, tokens = json.dumps({"text": word}), f"[{position}]"
+    return {"delta": text, "tokens": tokens, "before": position, "after": position + 1}

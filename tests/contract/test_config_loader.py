@@ -75,7 +75,7 @@ def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
 
 def test_auto_means_that_the_worker_decides(tmp_path: Path) -> None:
     worker = load(tmp_path, "worker: {slots: auto, gpus: auto}").worker
-    assert (worker.slots, worker.gpus, worker.speculation) == (None, None, True)
+    assert (worker.slots, worker.gpus, worker.speculation, worker.nice) == (None, None, True, 10)
     assert not load(tmp_path, "worker: {speculation: false}").worker.speculation
 
 
@@ -193,6 +193,7 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
             "server: expected a mapping with keys of host, port, processes, threads, max_body_bytes, got 80",
         ),
         ("worker: {slots: many}", "worker.slots: expected auto or a whole number from 1 to 1024, got a text"),
+        ("worker: {nice: -5}", "worker.nice: expected a whole number from 0 to 19, got -5"),
         ("worker: {slots: 0}", "worker.slots: expected auto or a whole number from 1 to 1024, got 0"),
         ("worker: {gpus: [true]}", "worker.gpus: expected auto, or devices such as 0 or 0,1, got a list"),
         ("worker: {gpus: -1}", "worker.gpus: expected auto, or devices such as 0 or 0,1, got -1"),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -13,9 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.contract import keys
 from app.contract.errors import Conflict, QueueFull
-from app.contract.job_record import RECORD_FIELDS, outcome_fields
+from app.contract.job_record import outcome_fields
 from app.contract.job_store import LEASE_SECONDS, Claim, JobStore, new_job_id
 from app.contract.jobs import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
+from app.contract.outputs import JobOutput, OutputWriter
 from app.contract.queues import Queues, make_celery
 from app.contract.reaper import MISSING_SECONDS, Reaper
 from app.contract.redis_client import RedisClient, script
@@ -68,7 +69,8 @@ class JobLife(RuleBasedStateMachine):
         self.client = RepeatingClient(client)
         self.store = JobStore(self.client, model="m", queues=queues, ttl_seconds=TTL_SECONDS, max_queued=MAX_QUEUED)
         self.reaper = Reaper(client, model="m", queues=queues, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
-        self.renew_script, self.publish_script = script(self.client, "renew"), script(self.client, "publish")
+        self.renew_script = script(self.client, "renew")
+        self.writer = OutputWriter(self.client, model="m", ttl_seconds=TTL_SECONDS)
         self.lists = [queues.list_key(priority) for priority in Priority]
         self.model = Model()
         self.messages: list[tuple[str, str]] = []  # fetched by consumers who have not claimed yet: list and text
@@ -344,7 +346,7 @@ class JobLife(RuleBasedStateMachine):
 
     def _publish(self, run: Run, before: int, times: int) -> None:
         expected = self.model.publish(*run.held, before, word(before))
-        assert self._write(run, [*_delta(before), ""], times) == expected
+        assert self._write(run, times, **_delta(before)) == expected
 
     def _finish(self, run: Run, status: Status, has_delta: bool, times: int) -> None:
         if self.model.holds(*run.held):
@@ -353,18 +355,16 @@ class JobLife(RuleBasedStateMachine):
             self.model.publish(*run.held, run.sent, word(run.sent))
         text = "".join(word(position) for position in range(run.sent + has_delta))
         fields = outcome_fields(status, output=Output(text=text), usage=Usage(), metrics=Metrics(), error=None)
-        end = [json.dumps({"status": status}), TTL_SECONDS, keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
-        delta = _delta(run.sent) if has_delta else ["", "[]", run.sent, run.sent]
+        end: dict[str, Any] = {"end": json.dumps({"status": status})}
+        end["end_fields"] = [part for pair in fields.items() for part in pair]
+        delta = _delta(run.sent) if has_delta else {"before": run.sent, "after": run.sent}
         expected = self.model.finish(*run.held, status)
-        assert self._write(run, [*delta, *end, *(part for pair in fields.items() for part in pair)], times) == expected
+        assert self._write(run, times, **delta, **end) == expected
 
-    def _write(self, run: Run, arguments: list[str | int], times: int) -> int:
+    def _write(self, run: Run, times: int, **output: Any) -> int:
         job_id, token = run.held
-        indexes = [keys.running("m"), keys.ended("m"), keys.service_time("m")]
         self.client.times = times
-        told: int = self.publish_script(
-            keys=[keys.job(job_id), keys.events(job_id), *indexes], args=[job_id, token, *arguments]
-        )
+        (told,) = self.writer.write([JobOutput(job_id=job_id, token=token, **output)])
         return told
 
     def _end_lease(self, job: ModelJob) -> None:
@@ -388,8 +388,9 @@ class JobLife(RuleBasedStateMachine):
             self.raw.hset(keys.missing("m"), job_id, str(float(since) - MISSING_SECONDS))
 
 
-def _delta(before: int) -> list[str | int]:
-    return [json.dumps({"text": word(before)}), f"[{before}]", before, before + 1]
+def _delta(before: int) -> dict[str, Any]:
+    text, tokens = json.dumps({"text": word(before)}), f"[{before}]"
+    return {"delta": text, "tokens": tokens, "before": before, "after": before + 1}
 
 
 @pytest.mark.timeout(SHRINKING_SECONDS)

@@ -11,6 +11,7 @@ from app.contract import event_stream, keys
 from app.contract.errors import JobNotFound, NoWorker, QueueFull
 from app.contract.job_store import LEASE_SECONDS, JobStore, new_job_id
 from app.contract.jobs import JobRequest, Kind, Priority, Status
+from app.contract.outputs import FENCED, JobOutput, OutputWriter
 from app.contract.redis_client import RedisClient, script
 from tests.contract.scene import MODEL, Scene
 from tests.lost_worker import lose_worker
@@ -126,9 +127,8 @@ def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_bac
     assert store.cancel(job.id) is Status.CANCELED
     assert raw(redis_url).zcard(keys.running("m")) == 0
     assert claim is not None
-    publish_keys = [keys.job(job.id), keys.events(job.id), keys.running("m")]
-    late = [job.id, claim.token, '{"text":"late"}', "[1]", 0, 1, ""]
-    assert script(redis_client, "publish")(keys=publish_keys, args=late) == 0
+    late = JobOutput(job_id=job.id, token=claim.token, delta='{"text":"late"}', tokens="[1]", before=0, after=1)
+    assert OutputWriter(redis_client, model="m", ttl_seconds=60).write([late]) == [FENCED]
 
 
 def test_unknown_jobs_are_not_found(store: JobStore) -> None:

@@ -1,5 +1,7 @@
 """The worker as a process: engines that fail at each possible place, models that cannot be loaded, priorities."""
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -102,3 +104,16 @@ def test_jobs_of_high_priority_start_first(tmp_path: Path) -> None:
             done = {name: http.get(f"/jobs/{job}", params={"wait": 30}).json() for name, job in jobs.items()}
     assert positions == {"high": 1, "normal": 2, "low": 3}
     assert sorted(jobs, key=lambda name: done[name]["started_at"]) == ["high", "normal", "low"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
+def test_all_threads_that_compute_the_model_give_way_and_no_others_do(tmp_path: Path) -> None:
+    config = {**SMOLLM2, "model_params": {"n_ctx": 512, "n_threads": 2, "n_gpu_layers": 0}, "worker": {"nice": 19}}
+    with running_valkey(tmp_path / "valkey") as server, running_stack(tmp_path / "stack", server.url, config) as stack:
+        body = {"prompt": "Count to ten.", "params": {"max_tokens": 32, "ignore_eos": True}}
+        assert httpx.post(f"{stack.url}/generate", json=body, timeout=60).status_code == 200
+        worker = stack.processes["worker"].pid
+        threads = [int(entry.name) for entry in Path(f"/proc/{worker}/task").iterdir()]
+        nices = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+    assert list(nices.values()).count(19) == 2
+    assert nices[worker] < 19, "the consumer's"

@@ -1,20 +1,23 @@
 """The publisher against a real Valkey: what it writes, when, and what it must not write."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 
 from app.contract import event_stream, keys
 from app.contract.errors import EngineFailed
+from app.contract.hint_lines import HintLine, lines_of
 from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.contract.redis_client import RedisClient
 from tests.lost_worker import lose_worker
 from tests.repeating_client import RepeatingClient
 from tests.workers.batching.scripted_engine import prompt
+from workers import publisher
 from workers.batching.sequence import Outcome, Sequence, Update, job_error
 from workers.publisher import Publisher
 
@@ -217,15 +220,91 @@ def test_an_end_whose_confirmation_was_lost_is_not_taken_for_another_workers(
     assert bench.texts(claim.job_id) == ["one"]
 
 
-def test_news_are_hinted_once_per_step_for_all_jobs(bench: Bench, redis_url: str) -> None:
-    first, one, _ = bench.begin(followed=True)
-    second, two, _ = bench.begin(followed=True)
+@contextlib.contextmanager
+def hints_heard(redis_url: str) -> Iterator[Callable[[], list[HintLine]]]:
+    """Reads the next hint that is published in this block; nothing when none comes."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
         hints = raw.pubsub(ignore_subscribe_messages=True)
         hints.subscribe(keys.HINTS_CHANNEL)
         hints.get_message(timeout=1)
-        updates = [Update(sequence=sequence, text="x", tokens=[1]) for sequence in (one, two)]
-        bench.publisher.publish(updates)
-        message = hints.get_message(timeout=5)
+
+        def heard() -> list[HintLine]:
+            message = hints.get_message(timeout=0.5)
+            return [] if message is None else list(lines_of(message["data"]))
+
+        yield heard
         hints.close()
-    assert message is not None and message["data"] == f"{first.job_id},{second.job_id}"
+
+
+def test_one_hint_per_step_carries_the_text_of_all_jobs_that_are_followed(bench: Bench, redis_url: str) -> None:
+    (first, one, _), (second, two, _) = (bench.begin(followed=True) for _ in range(2))
+    _, unfollowed, _ = bench.begin()
+    started = [bench.events(claim.job_id)[-1].id for claim in (first, second)]
+    with hints_heard(redis_url) as heard:
+        bench.publisher.publish([Update(sequence=each, text="x", tokens=[1]) for each in (one, two, unfollowed)])
+        lines = heard()
+        assert heard() == []
+    written = [bench.events(claim.job_id)[-1] for claim in (first, second)]
+    assert [line.job_id for line in lines] == [first.job_id, second.job_id]
+    assert [line.event() for line in lines] == list(zip(started, written, strict=True))
+
+
+def test_a_hint_that_would_be_long_only_names_the_job(bench: Bench, redis_url: str) -> None:
+    claim, sequence, _ = bench.begin(followed=True)
+    with hints_heard(redis_url) as heard:
+        bench.say(sequence, "x" * 20_000)
+        (line,) = heard()
+    assert (line.job_id, line.event(), line.record()) == (claim.job_id, None, None)
+    assert bench.texts(claim.job_id) == ["x" * 20_000]
+
+
+def test_what_is_sent_again_is_hinted_once(redis_client: RedisClient, store: JobStore, redis_url: str) -> None:
+    bench = Bench(RepeatingClient(redis_client, times=2), store)
+    _, sequence, _ = bench.begin(followed=True)
+    with hints_heard(redis_url) as heard:
+        bench.say(sequence, "one")
+        assert len(heard()) == 1
+        assert heard() == []
+
+
+def test_a_step_in_which_jobs_end_tells_their_records_in_the_same_hint(bench: Bench, redis_url: str) -> None:
+    (first, one, closed), (second, two, _) = (bench.begin(followed=True) for _ in range(2))
+    for claim, sequence in ((first, one), (second, two)):
+        bench.say(sequence, "first ")
+        eventually(lambda claim=claim: bench.texts(claim.job_id) == ["first "])  # type: ignore[misc]
+    with hints_heard(redis_url) as heard:
+        ended = Update(sequence=one, text="x", tokens=[1], outcome=DONE)
+        bench.publisher.publish([ended, Update(sequence=two, text="y", tokens=[1])])
+        lines = heard()
+    assert closed.wait(5)
+    assert [line.job_id for line in lines] == [first.job_id, second.job_id]
+    assert lines[0].record() == bench.store.read(first.job_id)
+    assert lines[1].event() is not None
+
+
+def test_a_first_text_is_told_before_the_texts_of_those_that_go_on(bench: Bench, redis_url: str) -> None:
+    (first, one, _), (second, two, _) = (bench.begin(followed=True) for _ in range(2))
+    bench.say(one, "one ")
+    eventually(lambda: bench.texts(first.job_id) == ["one "])
+    with hints_heard(redis_url) as heard:
+        bench.publisher.publish([Update(sequence=each, text="x", tokens=[1]) for each in (one, two)])
+        told = [[line.job_id for line in heard()] for _ in range(2)]
+    assert told == [[second.job_id], [first.job_id]]
+
+
+def test_the_loop_waits_for_a_first_text_that_is_followed_and_for_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "FIRST_TEXT_SECONDS", 0.2)
+    claim, followed, _ = bench.begin(followed=True)
+    _, alone, _ = bench.begin()
+
+    def seconds(sequence: Sequence) -> float:
+        started = time.monotonic()
+        bench.say(sequence, "word ")
+        return time.monotonic() - started
+
+    assert seconds(alone) < 0.1
+    assert seconds(followed) >= 0.2
+    eventually(lambda: len(bench.texts(claim.job_id)) == 1)
+    assert seconds(followed) < 0.1

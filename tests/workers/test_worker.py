@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import redis
 
-from app.contract import event_stream, keys
+from app.contract import event_stream
 from app.contract.config import Config, JobsConfig
 from app.contract.job_store import Claim, JobStore
 from app.contract.jobs import Job, JobRequest, Kind, Status
-from app.contract.redis_client import RedisClient, connect, script
+from app.contract.outputs import JobOutput, OutputWriter
+from app.contract.redis_client import RedisClient, connect
 from app.contract.worker_registry import WorkerState
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
+from tests.waiting import until
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers import worker as worker_module
 from workers.engines.base import Chunk, Prompt, Sampled
@@ -167,7 +169,7 @@ def test_a_job_of_a_dead_worker_goes_on_where_it_was(
 
 
 def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_ended(
-    make_worker: Callable[..., Worker], store: JobStore, redis_url: str
+    make_worker: Callable[..., Worker], store: JobStore, redis_client: RedisClient, redis_url: str
 ) -> None:
     class StepByStep(ScriptedEngine):
         permits = threading.Semaphore(0)
@@ -180,8 +182,10 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
     job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="a text", stream=True), "me").id
     worker = make_worker(engine)
     worker.run(job_id)
+    engine.permits.release()
+    until(lambda: event_stream.published(redis_client, job_id).tokens)
     lose_worker(redis_url, job_id)
-    engine.permits.release()  # its first token is refused, while the next step runs
+    engine.permits.release()  # its second token is refused, while the next step runs
     time.sleep(0.2)
     worker.run(job_id)
     assert (store.read(job_id).status, worker.active_jobs) == (Status.QUEUED, 1)
@@ -256,13 +260,9 @@ def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published
     """A worker that has claimed a job, published some of it, and is never heard of again."""
     claim = store.claim(job_id, "worker-0")
     assert claim is not None
-    publish = script(client, "publish")
-    indexes = [keys.running("m"), keys.ended("m"), keys.service_time("m")]
-    tokens = json.dumps(list(published.encode()))
-    publish(
-        keys=[keys.job(job_id), keys.events(job_id), *indexes],
-        args=[job_id, claim.token, json.dumps({"text": published}), tokens, 0, len(published), ""],
-    )
+    text, tokens = json.dumps({"text": published}), json.dumps(list(published.encode()))
+    said = JobOutput(job_id=job_id, token=claim.token, delta=text, tokens=tokens, before=0, after=len(published))
+    OutputWriter(client, model="m", ttl_seconds=60).write([said])
 
 
 def wait_until_final(store: JobStore, job_id: str) -> Job:

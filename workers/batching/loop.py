@@ -14,6 +14,7 @@ from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Engine, Sampled
+from workers.priority import give_way
 
 Publish = Callable[[list[Update]], None]
 Command = Callable[[], None]
@@ -28,12 +29,20 @@ class BatchLoop:
 
     on_joined: called, from the loop's thread, when one follows another with its key and needs no slot.
     speculates: tokens may be guessed, where the engine can verify them and it pays.
+    nice: of its thread, and those the engine starts from it, where they compute on CPUs.
     """
 
     def __init__(
-        self, engine: Engine, publish: Publish, on_joined: Command | None = None, *, speculates: bool = True
+        self,
+        engine: Engine,
+        publish: Publish,
+        on_joined: Command | None = None,
+        *,
+        speculates: bool = True,
+        nice: int = 0,
     ) -> None:
         self._engine = engine
+        self._nice = nice
         self._publish = publish
         self._on_joined = on_joined or _nothing
         self._speculation = Speculation(engine.limits) if speculates and engine.verifies_drafts else None
@@ -113,6 +122,8 @@ class BatchLoop:
         self._commands.put(release)
 
     def _run(self) -> None:
+        if self._engine.computes_on_cpu:
+            give_way(self._nice)  # before the engine's own threads start: they inherit it
         while self._obey():
             updates: list[Update] = []
             try:

@@ -118,6 +118,11 @@ class Engine(ABC):
     @abstractmethod
     def limits(self) -> Limits: ...
 
+    @property
+    def computes_on_cpu(self) -> bool:
+        """Does `step` keep the CPUs busy? Then the loop gives way to others."""
+        return False
+
     @abstractmethod
     def prepare(self, request: JobRequest) -> Prompt:
         """Tokenize and check a request. Called from any thread.

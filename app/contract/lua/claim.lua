@@ -4,6 +4,7 @@
 -- ARGV: id, worker id, lease_seconds, nonce of this call, kept_seconds, hints channel
 -- Returns nil, or {request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published tokens,
 --         owner}
+-- include: add_event
 -- include: end_job
 -- include: end_without_worker
 local record = redis.call('HMGET', KEYS[1], 'status', 'request', 'created_at', 'followed', 'started_at', 'claim', 'token',
@@ -39,5 +40,6 @@ local started_at = record[5] or now
 redis.call('HSET', KEYS[1], 'token', token, 'attempt', attempt, 'status', 'processing', 'worker', ARGV[2],
   'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at)
 redis.call('ZADD', KEYS[3], lease_until, ARGV[1])
-redis.call('XADD', KEYS[4], '*', 'type', 'started', 'data', '{"attempt":' .. attempt .. '}')
+local hint = add_event(KEYS[4], ARGV[1], 'started', '{"attempt":' .. attempt .. '}')
+if record[4] == '1' then redis.call('PUBLISH', ARGV[6], hint) end
 return taken(token, attempt, started_at)

@@ -1,44 +1,64 @@
--- Write what a sequence has produced; refused when another worker has claimed the job since (fencing).
--- KEYS: job, events, running, ended, service time
--- ARGV: id, fencing token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta,
---       end JSON ('' = not the end), then for the end: kept_seconds, hints channel, names of the record's fields
---       (comma-separated), and the end's field/value pairs
--- Returns 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing is written, they come first.
+-- Write what the sequences of a step have produced; each refused when another worker has claimed its job since (fencing).
+-- KEYS: running, ended, service time, then of each output: job, events
+-- ARGV: kept_seconds, hints channel, names of the record's fields (comma-separated), then of each output: id, fencing
+--       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when somebody
+--       follows it, end JSON ('' = not the end), how many strings follow, and these: the end's field/value pairs
+-- Returns for each 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing of it is written,
+-- they come first. All are hinted in one message, a line each.
 -- Sent once more, after its answer was lost, a call is answered again, and what is there is not written again.
+-- include: add_event
 -- include: end_job
-local HINT_BYTES = 16384 -- every API process hears every hint; a larger record is read only by who waits for it
 local NEWEST_SHARE = 0.1 -- of the mean service time: about the last twenty jobs count
+local HEAD = 9 -- strings of each output before its field/value pairs
 
--- Tell that the job is final: the record itself as a JSON list, or its id where the record is large.
-local function hint(job_key, job_id, channel, fields)
+local hints = {}
+
+-- The hint of a final job: the record itself as a JSON list, or its id where the record is large.
+local function record_hint(job_key, job_id)
   local names = {}
-  for name in string.gmatch(fields, '[^,]+') do names[#names + 1] = name end
+  for name in string.gmatch(ARGV[3], '[^,]+') do names[#names + 1] = name end
   local values = redis.call('HMGET', job_key, unpack(names))
   local bytes = 0
   for _, value in ipairs(values) do bytes = bytes + (value and #value or 0) end
-  redis.call('PUBLISH', channel, bytes > HINT_BYTES and job_id or cjson.encode(values))
+  return bytes > HINT_BYTES and job_id or cjson.encode(values)
 end
 
-local function count_service_time(service_key, claimed_at)
+local function count_service_time(claimed_at)
   local time = redis.call('TIME')
   local seconds = tonumber(time[1]) + tonumber(time[2]) / 1e6 - tonumber(claimed_at)
-  local mean = tonumber(redis.call('GET', service_key) or seconds)
-  redis.call('SET', service_key, string.format('%.6f', mean + NEWEST_SHARE * (seconds - mean)))
+  local mean = tonumber(redis.call('GET', KEYS[3]) or seconds)
+  redis.call('SET', KEYS[3], string.format('%.6f', mean + NEWEST_SHARE * (seconds - mean)))
 end
 
-local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'published', 'claimed_at')
-if record[1] ~= ARGV[2] or record[2] == 'queued' then return 0 end
-if record[2] ~= 'processing' then return 1 end -- ended under this very token
-local published, before = tonumber(record[3] or 0), tonumber(ARGV[5])
-if published < before then return -1 end
-if ARGV[3] ~= '' and published == before then
-  redis.call('XADD', KEYS[2], '*', 'type', 'delta', 'data', ARGV[3], 'tokens', ARGV[4])
-  if ARGV[7] == '' then redis.call('HSET', KEYS[1], 'published', ARGV[6]) end
+local function write(job_key, events_key, first, fields)
+  local job_id, token, delta, tokens, before, after, followed, end_event = unpack(ARGV, first, first + HEAD - 2)
+  local record = redis.call('HMGET', job_key, 'token', 'status', 'published', 'claimed_at')
+  if record[1] ~= token or record[2] == 'queued' then return 0 end
+  if record[2] ~= 'processing' then return 1 end -- ended under this very token
+  local published = tonumber(record[3] or 0)
+  if published < tonumber(before) then return -1 end
+  if delta ~= '' and published == tonumber(before) then
+    local hint = add_event(events_key, job_id, 'delta', delta, 'tokens', tokens)
+    if end_event == '' then
+      redis.call('HSET', job_key, 'published', after)
+      if followed == '1' then hints[#hints + 1] = hint end
+    end
+  end
+  if end_event ~= '' then
+    redis.call('ZREM', KEYS[1], job_id)
+    end_job(job_key, events_key, KEYS[2], job_id, ARGV[1], end_event, fields)
+    count_service_time(record[4])
+    hints[#hints + 1] = record_hint(job_key, job_id)
+  end
+  return 1
 end
-if ARGV[7] ~= '' then
-  redis.call('ZREM', KEYS[3], ARGV[1])
-  end_job(KEYS[1], KEYS[2], KEYS[4], ARGV[1], ARGV[8], ARGV[7], {unpack(ARGV, 11)})
-  count_service_time(KEYS[5], record[4])
-  hint(KEYS[1], ARGV[1], ARGV[9], ARGV[10])
+
+local verdicts, first = {}, 4
+for key = 4, #KEYS, 2 do
+  local strings = tonumber(ARGV[first + HEAD - 1])
+  local fields = {unpack(ARGV, first + HEAD, first + HEAD + strings - 1)}
+  verdicts[#verdicts + 1] = write(KEYS[key], KEYS[key + 1], first, fields)
+  first = first + HEAD + strings
 end
-return 1
+if #hints > 0 then redis.call('PUBLISH', ARGV[2], table.concat(hints, '\n')) end
+return verdicts

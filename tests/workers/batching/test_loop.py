@@ -1,9 +1,12 @@
 """The batch loop with an engine that checks the law of the cache at every step."""
 
+import os
+import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Sequence as Chunks
 
 import pytest
 
@@ -12,6 +15,7 @@ from app.contract.jobs import FinishReason, Status
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Earlier, Outcome, Sequence, Update
+from workers.engines.base import Chunk, Sampled
 
 
 class Collected:
@@ -221,3 +225,26 @@ def test_a_sequence_goes_on_behind_earlier_tokens_as_if_nothing_had_happened(
     collected.wait_for("s")
     assert collected.texts["s"] == "def"
     assert engine.steps[:2] == [[(0, 16)], [(0, 7)]], "20 tokens of the prompt and 3 earlier ones, in chunks"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_only_an_engine_that_takes_the_cpus_gives_way(collected: Collected, on_cpu: bool) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    found: list[int] = []
+
+    class Looks(ScriptedEngine):
+        @property
+        def computes_on_cpu(self) -> bool:
+            return on_cpu
+
+        def step(self, chunks: Chunks[Chunk]) -> list[Sampled]:
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().step(chunks)
+
+    loop = BatchLoop(Looks(), collected.publish, nice=19)
+    loop.submit(Sequence("s", prompt("text")))
+    loop.start()
+    collected.wait_for("s")
+    loop.stop()
+    assert set(found) == {19 if on_cpu else own}

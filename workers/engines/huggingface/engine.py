@@ -65,6 +65,10 @@ class HuggingfaceEngine(Engine):
     def limits(self) -> Limits:
         return self._limits
 
+    @property
+    def computes_on_cpu(self) -> bool:
+        return self._loaded.device.type == "cpu"
+
     def prepare(self, request: JobRequest) -> Prompt:
         if self._prompts is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")

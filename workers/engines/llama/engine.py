@@ -53,6 +53,10 @@ class LlamaEngine(Engine):
     def limits(self) -> Limits:
         return self._limits
 
+    @property
+    def computes_on_cpu(self) -> bool:
+        return self._model.gpu_share < 1
+
     def prepare(self, request: JobRequest) -> Prompt:
         if self._context is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
