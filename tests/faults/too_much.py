@@ -43,16 +43,23 @@ def _more_than_may_wait(folder: Path) -> Counts:
 
 
 def _submit(url: str, jobs: Sequence[Told]) -> int:
-    """Submit each job once; returns how many were told 503 and when to try again."""
+    """Submit each job once; returns how many were told 503 and when to try again.
 
-    def submit(told: Told) -> bool:
+    Each thread has a client of its own: threads of one have been seen to close each other's connections.
+    """
+
+    def submit(http: httpx.Client, told: Told) -> bool:
         answer = http.post("/agenerate", json=told.asked.body)
         if answer.status_code == 202:
             told.job_ids.add(answer.json()["id"])
         return answer.status_code == 503 and int(answer.headers.get("Retry-After", 0)) > 0
 
-    with httpx.Client(base_url=url, timeout=30) as http, ThreadPoolExecutor(CLIENTS) as pool:
-        return sum(pool.map(submit, jobs))
+    def submit_all(share: Sequence[Told]) -> int:
+        with httpx.Client(base_url=url, timeout=30) as http:
+            return sum(submit(http, told) for told in share)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return sum(pool.map(submit_all, [jobs[number::CLIENTS] for number in range(CLIENTS)]))
 
 
 def _wait(url: str, jobs: Sequence[Told]) -> None:
