@@ -86,11 +86,14 @@ class Service:
         return found[0] if found else WorkerInfo(id="", model=self.model, family="", state=WorkerState.LOADING)
 
     def running_jobs(self, worker_id: str | None = None) -> list[Running]:
-        """What runs, on one worker or on any."""
+        """What runs, on one worker or on any; one look for all, as jobs end while they are read one by one."""
         names = ("status", "worker", "attempt", "followed", "published")
         with self.redis() as client:
             ids = client.zrange(keys.running(self.model), 0, -1)
-            records = [(job_id, *client.hmget(keys.job(job_id), names)) for job_id in ids]
+            pipeline = client.pipeline(transaction=False)
+            for job_id in ids:
+                pipeline.hmget(keys.job(job_id), names)
+            records = [(job_id, *values) for job_id, values in zip(ids, pipeline.execute(), strict=True)]
         return [
             Running(job_id, int(attempt), followed == "1", int(published or 0))
             for job_id, status, worker, attempt, followed, published in records
