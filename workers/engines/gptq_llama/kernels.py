@@ -1,8 +1,9 @@
 """Quantized layers on a CPU.
 
-torch multiplies 4-bit codes itself (`_weight_int4pack_mm_for_cpu`); gptqmodel has that too, behind a permutation of the
-inputs that most models do not need and that costs up to half as much again. What torch has no such kernel for becomes
-plain weights when it is loaded: gptqmodel would dequantize it in every step, with a C++ compiler at hand.
+4-bit codes are multiplied as they are: by a kernel of our own where there is one (`int4_matmul.py`), else by torch's
+(`_weight_int4pack_mm_for_cpu`). gptqmodel has torch's too, behind a permutation of the inputs that most models do not
+need and that costs up to half as much again. What torch has no such kernel for becomes plain weights when it is loaded:
+gptqmodel would dequantize it in every step, with a C++ compiler at hand.
 """
 
 import logging
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.engines.gptq_llama import build
+from workers.engines.gptq_llama.int4_matmul import OwnWeights, load
 from workers.engines.gptq_llama.tensors import WORD_BITS, zero_codes
 
 GROUP_SIZES = (32, 64, 128, 256)  # of torch's kernel
@@ -21,64 +24,83 @@ _OUTPUTS = 16  # it packs so many rows together
 logger = logging.getLogger(__name__)
 
 
+class TorchWeights(nn.Module):
+    """The weights of a layer as torch's kernel reads them."""
+
+    def __init__(self, packed: Tensor, scales: Tensor, group_size: int, bias: Tensor | None) -> None:
+        """scales: `[groups, N, 2]`, with what is added for the zero points; their type is that of x."""
+        super().__init__()
+        self.packed, self.scales, self.group_size, self.bias = packed, scales, group_size, bias
+
+    @classmethod
+    def of(cls, codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None) -> "TorchWeights":
+        """codes: `[N, K]` int32. scales, zeros: `[K / group size, N]`."""
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
+        offsets = (_MIDDLE - zeros) * scales
+        return cls(packed, torch.stack((scales, offsets), dim=2).contiguous(), codes.shape[1] // len(scales), bias)
+
+    def multiply(self, rows: Tensor) -> Tensor:
+        """`[rows, K]` to `[rows, N]`."""
+        out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales)
+        return out if self.bias is None else out.add_(self.bias)
+
+    @classmethod
+    def join(cls, parts: "Sequence[TorchWeights]") -> "TorchWeights":
+        """The outputs of all, side by side, unless its blocks of rows may not be cut there: whoever joins tries."""
+        biases = [part.bias for part in parts if part.bias is not None]
+        return cls(
+            torch.cat([part.packed for part in parts]),
+            torch.cat([part.scales for part in parts], dim=1),
+            parts[0].group_size,
+            torch.cat(biases) if biases else None,
+        )
+
+
 class Int4Linear(nn.Module):
     """x `[..., K]` to `[..., N]`. permutation: the inputs in the order of their groups; None = as they come."""
 
-    packed: Tensor
-    scales: Tensor
-    permutation: Tensor | None
-    bias: Tensor | None
-
     def __init__(
         self,
-        codes: Tensor,
-        scales: Tensor,
-        zeros: Tensor,
+        weights: OwnWeights | TorchWeights,
+        *,
+        inputs: int,
+        outputs: int,
         group_size: int,
         permutation: Tensor | None,
-        bias: Tensor | None,
     ) -> None:
-        """codes: `[N, K]` int32. scales, zeros: `[K / group_size, N]`; their type is that of x."""
         super().__init__()
-        self.group_size = group_size
-        self.in_features, self.out_features = codes.shape[1], codes.shape[0]
-        offsets = (_MIDDLE - zeros) * scales
-        self.register_buffer("packed", torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1))
-        self.register_buffer("scales", torch.stack((scales, offsets), dim=2).contiguous())
-        self.register_buffer("permutation", permutation)
-        self.register_buffer("bias", bias)
+        self.in_features, self.out_features, self.group_size = inputs, outputs, group_size
+        self.weights, self.permutation = weights, permutation
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features)
         if self.permutation is not None:
             rows = rows.index_select(1, self.permutation)
-        out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales)
-        if self.bias is not None:
-            out += self.bias
-        return out.view(*x.shape[:-1], self.out_features)
+        return self.weights.multiply(rows).view(*x.shape[:-1], self.out_features)
 
     @staticmethod
     def join(layers: "Sequence[Int4Linear]") -> "Int4Linear | None":
-        """One layer that says what these say, side by side; None where torch's packing does not allow it."""
+        """One layer that says what these say, side by side; None where the packing does not allow it."""
         first = layers[0]
         if any(layer.group_size != first.group_size or not _alike(layer, first) for layer in layers):
             return None
-        joined = Int4Linear.__new__(Int4Linear)
-        nn.Module.__init__(joined)
-        joined.group_size, joined.in_features = first.group_size, first.in_features
-        joined.out_features = sum(layer.out_features for layer in layers)
-        joined.register_buffer("packed", torch.cat([layer.packed for layer in layers]))
-        joined.register_buffer("scales", torch.cat([layer.scales for layer in layers], dim=1))
-        joined.register_buffer("permutation", first.permutation)
-        biases = [layer.bias for layer in layers if layer.bias is not None]
-        joined.register_buffer("bias", torch.cat(biases) if biases else None)
-        probe = torch.randn((2, first.in_features), generator=torch.Generator().manual_seed(0)).to(first.scales.dtype)
+        parts: Any = [layer.weights for layer in layers]  # of one class, which the CPU has decided
+        joined = Int4Linear(
+            type(first.weights).join(parts),
+            inputs=first.in_features,
+            outputs=sum(layer.out_features for layer in layers),
+            group_size=first.group_size,
+            permutation=first.permutation,
+        )
+        probe = torch.randn((2, first.in_features), generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
         apart = torch.cat([layer(probe) for layer in layers], dim=1)
-        return joined.eval() if torch.equal(joined(probe), apart) else None  # blocks of rows may not be cut anywhere
+        return joined.eval() if torch.equal(joined(probe), apart) else None
 
 
 def _alike(layer: Int4Linear, other: Int4Linear) -> bool:
-    if (layer.permutation is None, layer.bias is None) != (other.permutation is None, other.bias is None):
+    if (layer.permutation is None) != (other.permutation is None):
+        return False
+    if (layer.weights.bias is None) != (other.weights.bias is None):
         return False
     return layer.permutation is None or (
         other.permutation is not None and torch.equal(layer.permutation, other.permutation)
@@ -129,7 +151,14 @@ def _int4(module: Any, dtype: torch.dtype) -> Int4Linear | None:
         codes = codes[permutation]
     zeros = zero_codes(module.qzeros, 4).to(dtype)
     bias = None if module.bias is None else module.bias.to(dtype)
-    return Int4Linear(codes.t().contiguous(), module.scales.to(dtype), zeros, size, permutation, bias)
+    codes, scales = codes.t().contiguous(), module.scales.to(dtype)
+    library = load(build.library_file())
+    weights: OwnWeights | TorchWeights
+    if library is None:
+        weights = TorchWeights.of(codes, scales, zeros, bias)
+    else:
+        weights = OwnWeights.of(library, codes, scales, zeros, bias)
+    return Int4Linear(weights, inputs=inputs, outputs=outputs, group_size=size, permutation=permutation)
 
 
 def _dense(module: Any, dtype: torch.dtype, dequantized: Any) -> nn.Linear:

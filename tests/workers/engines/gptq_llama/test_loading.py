@@ -68,11 +68,12 @@ def test_a_legacy_file_says_what_its_weights_stand_for(recipe: Recipe, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "act-order", "asymmetric", "asymmetric act-order", "groups of 64"])
-def test_torchs_own_4_bit_kernel_says_the_same_up_to_rounding(name: str, tmp_path: Path) -> None:
+def test_4_bit_kernels_say_the_same_up_to_rounding(name: str, kernel: str, tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", RECIPES[name])
     engine = make_engine(file, tmp_path, dtype="torch.bfloat16")
     found = [module for module in engine._loaded.model.modules() if isinstance(module, Int4Linear)]
-    assert len(found) == 12, "7 a layer, of which gate and up are one"
+    apart = {"ours": 4, "torch's": 6}  # of 7 in a layer; torch's cannot join layers of 32 outputs
+    assert len(found) == 2 * apart[kernel]
     assert difference(logits(engine, PROMPT), expected_logits(weights)) < 0.05
     assert complete(engine, request("abc", max_tokens=5))[0].tokens
 
