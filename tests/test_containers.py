@@ -107,6 +107,15 @@ def test_the_worker_of_transformers_holds_the_4_bit_kernel_of_its_own_source(tmp
     assert library.name == build.library_file().name
 
 
+def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
+    assert Image("llama").last("COPY").split() == [
+        "workers/engines/llama/build_rows.py", "workers/engines/llama/rows.c", "/kernel/",
+    ]  # fmt: skip
+    assert Image("llama").last("RUN").endswith("python3 /kernel/build_rows.py /wheels/llm_api_kernels")
+    installed = next(rest for rest in Image("worker").all("RUN") if "from=llama,source=/wheels" in rest)
+    assert installed.split(" && ")[-1].startswith("cp -r /wheels/llm_api_kernels ")
+
+
 @pytest.mark.parametrize("target", ["api", "forwarder", "worker", "worker-transformers"])
 def test_an_image_runs_as_a_fixed_user_who_is_not_root(target: str) -> None:
     assert Image(target).last("USER") == "1000:1000"

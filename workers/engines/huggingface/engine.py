@@ -22,7 +22,6 @@ from workers.engines.huggingface.loading import LoadedModel, load
 from workers.engines.huggingface.logprobs import token_logprobs
 from workers.engines.huggingface.model_params import ModelParams
 from workers.engines.huggingface.packing import pack_linears
-from workers.engines.huggingface.passing_thread import in_passing_thread
 from workers.engines.huggingface.prompts import PromptMaker
 from workers.engines.huggingface.ragged import Row
 from workers.engines.huggingface.ragged_layer import fuse_for_ragged_layers, use_plain_layers, use_ragged_layers
@@ -32,6 +31,7 @@ from workers.engines.huggingface.slot_model import SlotModel
 from workers.engines.huggingface.source import locate
 from workers.engines.huggingface.states import RowState, State
 from workers.engines.huggingface.vocabulary import Vocabulary
+from workers.engines.passing_thread import in_passing_thread
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from transformers.generation import GenerationMode
 from transformers.generation.utils import GENERATION_MODES_MAPPING
 
 from app.contract.errors import InvalidRequest, UnsupportedParameter
-from workers.engines.huggingface.passing_thread import in_passing_thread
+from workers.engines.passing_thread import in_passing_thread
 
 _OF_ROWS = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 _ONLY_WITHIN_GENERATE = frozenset({"use_cache", "cache_implementation", "cache_config", "max_cache_len"})

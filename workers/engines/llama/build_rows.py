@@ -1,7 +1,7 @@
 """Compiles rows.c into the environment: `python -m workers.engines.llama.build_rows [folder]`.
 
-It also runs as a file by itself, beside an installed llama-cpp-python. Without the library ggml's own kernel multiplies, so a
-build that fails says so in one line and ends well.
+It also runs as a file by itself, beside an installed llama-cpp-python. Without the library ggml's own kernel
+multiplies, so a build that fails says so in one line and ends well.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _REASON_CHARACTERS = 300
 
 
 def library_file(folder: Path | None = None) -> Path:
-    """Where the library of this source and the installed llama.cpp lies, if built; folder: None = in this environment."""
+    """Where the library of this source for the installed llama.cpp lies, if built; folder: None = this environment."""
     of = SOURCE.read_bytes() + importlib.metadata.version(_PACKAGE).encode()
     name = f"rows-{hashlib.sha256(of).hexdigest()[:12]}.so"
     return (folder or Path(sysconfig.get_path("platlib")) / "llm_api_kernels") / name

@@ -25,6 +25,17 @@ prompts = [[random.randrange(100, 40_000) for _ in range(length)] for length in 
 print(used, Bare(str(SMOLLM2_FILE), 4, 512).run(prompts, [24] * 4)[1])
 """
 
+THREADS = """
+import os, time
+from workers.engines.llama import build_rows
+from workers.engines.llama.rows import use_rows
+before = len(os.listdir("/proc/self/task"))
+used, end = use_rows(build_rows.library_file()), time.monotonic() + 10
+while len(os.listdir("/proc/self/task")) > before and time.monotonic() < end:
+    time.sleep(0.01)
+print(used, len(os.listdir("/proc/self/task")) - before)
+"""
+
 
 @pytest.fixture(scope="module")
 def module() -> ctypes.CDLL:
@@ -51,10 +62,15 @@ def test_so_it_is_for_layers_of_any_size(module: ctypes.CDLL, inputs: int, outpu
 def test_a_model_chooses_the_same_tokens_with_and_without_it(module: ctypes.CDLL) -> None:
     said = {}
     for kind in ("with", "without"):
-        ran = subprocess.run([sys.executable, "-c", TEXTS, kind], stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603
+        ran = subprocess.run([sys.executable, "-c", TEXTS, kind], stdout=subprocess.PIPE, check=True, text=True)
         used, _, said[kind] = ran.stdout.strip().splitlines()[-1].partition(" ")
         assert used == str(kind == "with")
     assert said["with"] == said["without"]
+
+
+def test_its_trial_leaves_no_threads_that_would_slow_the_batch_loops(module: ctypes.CDLL) -> None:
+    ran = subprocess.run([sys.executable, "-c", THREADS], stdout=subprocess.PIPE, check=True, text=True)
+    assert ran.stdout.split() == ["True", "0"]
 
 
 def test_where_it_was_not_built_the_log_says_that_ggml_multiplies(
@@ -62,7 +78,9 @@ def test_where_it_was_not_built_the_log_says_that_ggml_multiplies(
 ) -> None:
     with caplog.at_level(logging.INFO):
         assert not use_rows(tmp_path / "rows-1.so")
-    assert caplog.messages == ["weights of type Q4_1 are multiplied row by row: the kernel of several rows was not built"]
+    assert caplog.messages == [
+        "weights of type Q4_1 are multiplied row by row: the kernel of several rows was not built"
+    ]
 
 
 def test_what_is_no_library_of_ours_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

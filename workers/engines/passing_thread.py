@@ -1,4 +1,4 @@
-"""Work of torch in a thread that ends.
+"""Work of torch or ggml in a thread that ends.
 
 Every thread that computes has a pool of OpenMP's threads for as long as it lives. Where all pools together are larger
 than the number of CPUs, none of their threads spins any more: each operation of a step waits for the kernel to wake
