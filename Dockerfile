@@ -46,7 +46,7 @@ RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS} -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" \
 # hadolint ignore=DL3006
 FROM llama-${LLAMA_BUILD} AS llama
 # the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
-COPY workers/engines/llama/build_rows.py workers/engines/llama/rows.c /kernel/
+COPY workers/engines/llama/build_rows.py workers/engines/llama/rows.c workers/engines/llama/rows_kernel.h /kernel/
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
  && python3 /kernel/build_rows.py /wheels/llm_api_kernels
 

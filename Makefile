@@ -84,7 +84,7 @@ $(VENV)/.created: $(if $(CUT_SHORT),again)
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-ROWS_KERNEL := workers/engines/llama/build_rows.py workers/engines/llama/rows.c
+ROWS_KERNEL := $(addprefix workers/engines/llama/,build_rows.py rows.c rows_kernel.h)
 $(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $(VENV)/.created
 	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
 	@echo $$PPID > $(VENV)/.installing

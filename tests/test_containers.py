@@ -109,7 +109,8 @@ def test_the_worker_of_transformers_holds_the_4_bit_kernel_of_its_own_source(tmp
 
 def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
     assert Image("llama").last("COPY").split() == [
-        "workers/engines/llama/build_rows.py", "workers/engines/llama/rows.c", "/kernel/",
+        "workers/engines/llama/build_rows.py", "workers/engines/llama/rows.c",
+        "workers/engines/llama/rows_kernel.h", "/kernel/",
     ]  # fmt: skip
     assert Image("llama").last("RUN").endswith("python3 /kernel/build_rows.py /wheels/llm_api_kernels")
     installed = next(rest for rest in Image("worker").all("RUN") if "from=llama,source=/wheels" in rest)

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("rows.c")
+KERNEL = "rows_kernel.h"  # beside it
 _PACKAGE = "llama-cpp-python"
 _COMPILE = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden")
 _DEFINITIONS = ("-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_BACKEND_BUILD")
@@ -27,7 +28,7 @@ _REASON_CHARACTERS = 300
 
 def library_file(folder: Path | None = None) -> Path:
     """Where the library of this source for the installed llama.cpp lies, if built; folder: None = this environment."""
-    of = SOURCE.read_bytes() + importlib.metadata.version(_PACKAGE).encode()
+    of = SOURCE.read_bytes() + SOURCE.with_name(KERNEL).read_bytes() + importlib.metadata.version(_PACKAGE).encode()
     name = f"rows-{hashlib.sha256(of).hexdigest()[:12]}.so"
     return (folder or Path(sysconfig.get_path("platlib")) / "llm_api_kernels") / name
 

@@ -1,6 +1,7 @@
 import ctypes
 import logging
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,12 +96,11 @@ def test_a_library_that_says_something_else_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library_log()
-    wrong = tmp_path / "rows.c"
-    right = build_rows.SOURCE.read_text()
+    right = build_rows.SOURCE.with_name(build_rows.KERNEL).read_text()
     cut = "sum_of_eight(sums[o][row]) + added[o * TILE_ROWS + row]"
     assert right.count(cut) == 1
-    wrong.write_text(right.replace(cut, cut.replace("+", "-")))
-    monkeypatch.setattr(build_rows, "SOURCE", wrong)
+    (tmp_path / build_rows.KERNEL).write_text(right.replace(cut, cut.replace("+", "-")))
+    monkeypatch.setattr(build_rows, "SOURCE", Path(shutil.copy(build_rows.SOURCE, tmp_path)))
     assert build_rows.build(tmp_path) is None
     with caplog.at_level(logging.INFO):
         assert not use_rows(build_rows.library_file(tmp_path))
