@@ -23,6 +23,7 @@ MAX_GRAMMAR_BYTES = 65_536  # compiled once per request, in the worker
 ALIASES = {
     "max_new_tokens": "max_tokens",  # transformers
     "n_predict": "max_tokens",  # llama.cpp
+    "num_predict": "max_tokens",  # Ollama
     "temp": "temperature",  # llama.cpp
     "typical": "typical_p",  # llama.cpp's old name
     "typ_p": "typical_p",  # llama.cpp
@@ -30,8 +31,10 @@ ALIASES = {
     "penalty_last_n": "repeat_last_n",  # llama.cpp
     "n_probs": "logprobs",  # llama-server
     "min_new_tokens": "min_length",  # transformers
+    "min_tokens": "min_length",  # vLLM
     "mirostat_mode": "mirostat",  # llama-cpp-python
     "stop_strings": "stop",  # transformers
+    "stop_sequences": "stop",  # TGI's client
 }
 
 
