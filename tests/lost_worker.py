@@ -2,10 +2,10 @@
 
 import redis
 
-from app.contract import keys
-from app.contract.queues import Queues, make_celery
-from app.contract.reaper import Reaper
-from app.contract.redis_client import connect
+from app.jobs import keys
+from app.jobs.order import Queues, make_celery
+from app.jobs.reaper import Reaper
+from app.jobs.redis_client import connect
 
 
 def reaper(url: str, *, model: str = "m", max_attempts: int = 3) -> Reaper:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.contract.redis_client import RedisClient
+from app.jobs.redis_client import RedisClient
 
 
 class RepeatingClient:

@@ -66,11 +66,13 @@ class Stack:
         return process
 
     def start_worker(self, name: str = "worker") -> "subprocess.Popen[bytes]":
-        return self.start(name, "workers.celery_app")
+        return self.start(name, "workers.main")
 
     def start_api(self, name: str = "api", port: int | None = None, *options: str) -> "subprocess.Popen[bytes]":
         """options: gunicorn's."""
-        return self.start(name, "gunicorn", "-c", "python:app.gunicorn_conf", *options, "app.wsgi:app", port=port)
+        return self.start(
+            name, "gunicorn", "-c", "python:app.server.gunicorn_settings", *options, "app.server.wsgi:app", port=port
+        )
 
     def wait_alive(self, name: str = "api", port: int | None = None) -> None:
         """Until /healthz answers; fails with the log when the process ends before."""

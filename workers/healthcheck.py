@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 import redis
 
-from app.contract.config_loader import load_config
-from app.contract.errors import ConfigError, StartupError
-from app.contract.redis_client import connect
-from app.contract.worker_registry import WorkerInfo, WorkerState, read_workers
+from app.config.loader import load_config
+from app.errors import ConfigError, StartupError
+from app.jobs.redis_client import connect
+from app.jobs.workers import WorkerInfo, WorkerState, read_workers
 
 ANSWER_SECONDS = 3.0  # below the time-out of the HEALTHCHECK
 
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def of_host(workers: Iterable[WorkerInfo], host: str) -> Iterable[WorkerInfo]:
-    """Those whose id, `<host>-<pid>-<random>` as `workers.identity.new_worker_id` makes it, names `host`."""
+    """Those whose id, `<host>-<pid>-<random>` as `workers.worker_id.new_worker_id` makes it, names `host`."""
     return (worker for worker in workers if worker.id.rsplit("-", 2)[0] == host)
 
 

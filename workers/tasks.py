@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from app.contract.queues import TASK_NAME
+from app.jobs.order import TASK_NAME
 from workers.worker import Worker
 
 

@@ -11,24 +11,24 @@ from typing import TypeVar
 
 import redis
 
-from app.contract import event_stream
-from app.contract.config import Config
-from app.contract.event_stream import Published
-from app.contract.job_store import Claim, JobStore
-from app.contract.jobs import Kind, Usage
-from app.contract.redis_client import RedisClient
-from app.contract.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
-from workers.answers import Answers
+from app.config.settings import Config
+from app.jobs import event_stream
+from app.jobs.event_stream import Published
+from app.jobs.job import Kind, Usage
+from app.jobs.redis_client import RedisClient
+from app.jobs.store import Claim, JobStore
+from app.jobs.workers import WorkerInfo, WorkerState, announce, forget_failures, retire
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Earlier, Sequence, job_error
 from workers.engines.base import Engine, Prompt
-from workers.leases import Leases
-from workers.places import Places
-from workers.publisher import Publisher
-from workers.quick import is_quick
-from workers.same_requests import SameRequests
-from workers.trials import Trials
+from workers.jobs.capacity import Places
+from workers.jobs.inline_prepare import is_quick
+from workers.jobs.leases import Leases
+from workers.jobs.publisher import Publisher
+from workers.jobs.quarantine import Trials
+from workers.jobs.response_cache import SameRequests
+from workers.tokenizer_service import Answers
 
 CLAIM_RETRY_SECONDS = 0.5
 HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out

@@ -13,8 +13,8 @@ import psutil
 from tests.bench import first_token, hop, prefix, slots, speculation, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
-from tests.workers.engines.gptq_llama.models import quantized
-from tests.workers.engines.huggingface.models import smollm2
+from tests.workers.engines.gptq.models import quantized
+from tests.workers.engines.transformers.models import smollm2
 
 PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "transformers", "gptq")
 

@@ -19,7 +19,7 @@ from typing import Any
 import llama_cpp as llama
 import numpy as np
 
-from workers.batching.residents import common_prefix
+from workers.batching.prefix_cache import common_prefix
 
 BATCH = 512
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workers.engines.huggingface.loading import prepare_library
+from workers.engines.transformers.loading.model import prepare_library
 
 
 class Sequential:

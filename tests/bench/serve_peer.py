@@ -15,7 +15,7 @@ import psutil
 
 from tests.bench.load import Body, Result, run_load
 from tests.stack import free_port
-from workers.engines.machine import usable_cpus
+from workers.engines.shared.resources import usable_cpus
 
 # The fastest of those tried on 2 cores; the figures are in docs/performance.md.
 SETTINGS = ("--cb-max-batch-tokens", "2048", "--cb-num-blocks", "64")

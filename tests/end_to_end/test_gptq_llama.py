@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tests.end_to_end.test_main_job import parse_events
 from tests.stack import Stack, running_stack
 from tests.valkey import running_valkey
-from tests.workers.engines.gptq_llama.models import folder_with, quantized
-from tests.workers.engines.huggingface.models import smollm2
+from tests.workers.engines.gptq.models import folder_with, quantized
+from tests.workers.engines.transformers.models import smollm2
 
 pytestmark = pytest.mark.timeout(600)  # who comes first quantizes the model
 CAPITAL = "The capital of France is"

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.test_main_job import parse_events
 from tests.stack import Stack, running_stack
 from tests.valkey import running_valkey
-from tests.workers.engines.huggingface.models import smollm2, tiny
+from tests.workers.engines.transformers.models import smollm2, tiny
 
 CAPITAL = "The capital of France is"
 

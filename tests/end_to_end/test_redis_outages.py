@@ -10,7 +10,7 @@ import httpx
 import pytest
 import redis
 
-from tests.app.sse_reading import parse
+from tests.app.api.sse_reading import parse
 from tests.stack import Stack, engine_config, running_stack
 from tests.valkey import Valkey, running_valkey
 from tests.waiting import until

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import redis
 
-from app.contract import keys
-from tests.app.webhooks.receiver import SECRET, listening, silence
+from app.jobs import keys
+from tests.app.api.webhooks.receiver import SECRET, listening, silence
 from tests.stack import Stack, engine_config
 from tests.waiting import until
 

@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.contract.config import Config
-from app.contract.jobs import JobRequest
-from app.contract.sampling import SamplingParams
-from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+from app.config.settings import Config
+from app.jobs.job import JobRequest
+from app.jobs.sampling import SamplingParams
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
+from workers.models.progress import ReportProgress
 
 _VOICES = 1000
 _POISON = re.compile(r"poison(?: after ([0-9]+))?")

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 
-from app.contract.config import Config
-from app.contract.errors import ModelUnavailable
-from app.contract.jobs import JobRequest
+from app.config.settings import Config
+from app.errors import ModelUnavailable
+from app.jobs.job import JobRequest
 from tests.engines.instant import Instant
-from workers.engines.base import Chunk, Prompt, ReportProgress, Sampled
+from workers.engines.base import Chunk, Prompt, Sampled
+from workers.models.progress import ReportProgress
 
 
 class NeverLoads(Instant):

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.contract.config import Config
-from app.contract.errors import InvalidRequest
-from app.contract.jobs import Chat, JobRequest, Text
-from app.contract.sampling import SamplingParams
-from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
+from app.config.settings import Config
+from app.errors import InvalidRequest
+from app.jobs.job import Chat, JobRequest, Text
+from app.jobs.sampling import SamplingParams
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
+from workers.models.progress import ReportProgress
 
 
 class Instant(Engine):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from app.contract.jobs import Status
+from app.jobs.job import Status
 from tests.engines.counting import voiceless
 from tests.faults.client import Asked, Told, Way
 from tests.faults.found import Found, find_jobs

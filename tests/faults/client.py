@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.app.sse_reading import Received, parse
+from tests.app.api.sse_reading import Received, parse
 
 POLL_SECONDS = 5
 _ENDS = {"job_canceled": "canceled", "worker_lost": "failed", "engine_error": "failed", "expired": "expired"}

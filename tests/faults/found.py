@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.contract import event_stream, keys
-from app.contract.event_stream import FROM_START, Event, EventType
-from app.contract.job_record import RECORD_FIELDS, job_from_record
-from app.contract.jobs import Job
-from app.contract.redis_client import RedisClient, connect
+from app.jobs import event_stream, keys
+from app.jobs.event_stream import FROM_START, Event, EventType
+from app.jobs.job import Job
+from app.jobs.record import RECORD_FIELDS, job_from_record
+from app.jobs.redis_client import RedisClient, connect
 from tests.faults.service import Service
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.contract.redis_client import RedisClient
-from app.contract.worker_registry import WorkerInfo, WorkerState, announce, retire
+from app.jobs.redis_client import RedisClient
+from app.jobs.workers import WorkerInfo, WorkerState, announce, retire
 from workers.healthcheck import main, of_host
-from workers.identity import new_worker_id
+from workers.worker_id import new_worker_id
 
 HERE = WorkerInfo(id=new_worker_id(), model="m", family="llama", state=WorkerState.READY, slots=4, running=1)
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import redis
 
-from app.contract import event_stream
-from app.contract.config import Config, JobsConfig
-from app.contract.job_store import Claim, JobStore
-from app.contract.jobs import Job, JobRequest, Kind, Status
-from app.contract.outputs import JobOutput, OutputWriter
-from app.contract.redis_client import RedisClient, connect
-from app.contract.worker_registry import WorkerState
+from app.config.settings import Config, JobsConfig
+from app.jobs import event_stream
+from app.jobs.job import Job, JobRequest, Kind, Status
+from app.jobs.publishing import JobOutput, OutputWriter
+from app.jobs.redis_client import RedisClient, connect
+from app.jobs.store import Claim, JobStore
+from app.jobs.workers import WorkerState
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
 from tests.waiting import until

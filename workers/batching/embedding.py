@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.contract.jobs import Text
+from app.jobs.job import Text
 from workers.engines.base import Engine
 
 Vectors = list[list[float]]

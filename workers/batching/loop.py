@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from workers.batching.elsewhere import ElsewhereLane
-from workers.batching.exclusive import ExclusiveLane
-from workers.batching.followers import Followers
+from workers.batching.remote import ElsewhereLane
+from workers.batching.request_coalescing import Followers
 from workers.batching.scheduler import Copy, Scheduler
 from workers.batching.sequence import Sequence, Update
+from workers.batching.solo import ExclusiveLane
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Engine, Sampled
-from workers.priority import give_way
+from workers.niceness import give_way
 
 Publish = Callable[[list[Update]], None]
 Command = Callable[[], None]

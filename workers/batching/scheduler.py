@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workers.batching.residents import MIN_SHARED_TOKENS, Residents, common_prefix
+from workers.batching.prefix_cache import MIN_SHARED_TOKENS, Residents, common_prefix
 from workers.batching.sequence import Sequence
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Limits

@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
 
-from app.contract.errors import EngineFailed, JobTimeout, LLMAPIError
-from app.contract.jobs import FinishReason, JobError, Status, TokenLogprob, Usage
-from workers.batching.lookup import Lookup
-from workers.batching.text_stream import TextStream
+from app.errors import EngineFailed, JobTimeout, LLMAPIError
+from app.jobs.job import FinishReason, JobError, Status, TokenLogprob, Usage
+from workers.batching.detokenizer import TextStream
+from workers.batching.ngram_lookup import Lookup
 from workers.engines.base import Chunk, Prompt, Sampled
 
 
@@ -45,7 +45,7 @@ class Sequence:
     from there: the tokens are prefilled like the prompt's.
 
     key: sequences with the same key have the same tokens, so one of them is computed and the others follow it
-    (`workers.batching.followers`); None: this one has a computation of its own.
+    (`workers.batching.request_coalescing`); None: this one has a computation of its own.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ guesses, and the steps are those of a loop without them.
 from collections.abc import Sequence as List
 from itertools import islice
 
-from workers.batching.lookup import Lookup
+from workers.batching.ngram_lookup import Lookup
 from workers.batching.sequence import Sequence
 from workers.engines.base import Chunk, Limits
 

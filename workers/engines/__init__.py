@@ -1,4 +1,5 @@
 """Engines: model families behind one promise (`base`), found by name through `registry`.
 
-An engine knows nothing of Redis, Celery or Flask, and imports from `app` only `app.contract`.
+An engine knows nothing of Redis, Celery or Flask, and imports from `app` only plain dataclasses, errors and the
+configuration.
 """

@@ -10,13 +10,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from app.contract.config import Config
-from app.contract.errors import UnsupportedParameter
-from app.contract.jobs import Chat, FinishReason, JobRequest, Text, TokenLogprob, Usage
-from app.contract.sampling import SamplingParams
-
-ReportProgress = Callable[[str, float | None], None]
-"""Called while a model is fetched and loaded: what is going on, in words, and how far it is (0-1, None: unknown)."""
+from app.config.settings import Config
+from app.errors import UnsupportedParameter
+from app.jobs.job import Chat, FinishReason, JobRequest, Text, TokenLogprob, Usage
+from app.jobs.sampling import SamplingParams
+from workers.models.progress import ReportProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,14 @@
 from difflib import get_close_matches
 from importlib import import_module
 
-from app.contract.errors import ConfigError
+from app.errors import ConfigError
 from workers.engines.base import Engine
 
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
-    "huggingface": "workers.engines.huggingface.engine:HuggingfaceEngine",
-    "openai": "workers.engines.openai.engine:OpenAIEngine",
-    "gptq_llama": "workers.engines.gptq_llama.engine:GptqLlamaEngine",
+    "huggingface": "workers.engines.transformers.engine:HuggingfaceEngine",
+    "openai": "workers.engines.remote.engine:OpenAIEngine",
+    "gptq_llama": "workers.engines.gptq.engine:GptqLlamaEngine",
 }
 _WITH_TRANSFORMERS = "pip install -r workers/requirements/huggingface.txt"
 INSTALL = {

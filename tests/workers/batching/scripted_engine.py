@@ -4,8 +4,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from app.contract.jobs import JobRequest
-from app.contract.sampling import SamplingParams
+from app.jobs.job import JobRequest
+from app.jobs.sampling import SamplingParams
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 
 END = 0

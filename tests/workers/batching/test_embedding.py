@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Sequence
 
-from app.contract.errors import PromptTooLong
-from app.contract.jobs import Text
+from app.errors import PromptTooLong
+from app.jobs.job import Text
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.embedding import EmbeddingLoop
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence as Chunks
 
 import pytest
 
-from app.contract.errors import PromptTooLong
-from app.contract.jobs import FinishReason, Status
+from app.errors import PromptTooLong
+from app.jobs.job import FinishReason, Status
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Earlier, Outcome, Sequence, Update

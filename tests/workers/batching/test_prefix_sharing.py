@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.contract.jobs import Status
-from app.contract.sampling import SamplingParams
+from app.jobs.job import Status
+from app.jobs.sampling import SamplingParams
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop

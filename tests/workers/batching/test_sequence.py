@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.contract.jobs import FinishReason, Status
+from app.jobs.job import FinishReason, Status
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import Earlier, Sequence
 from workers.engines.base import Prompt, Sampled

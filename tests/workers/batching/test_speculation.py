@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.contract.jobs import FinishReason, Status
-from app.contract.sampling import SamplingParams
+from app.jobs.job import FinishReason, Status
+from app.jobs.sampling import SamplingParams
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.contract.jobs import FinishReason, JobRequest, TokenLogprob, Usage
+from app.jobs.job import FinishReason, JobRequest, TokenLogprob, Usage
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import Sequence as Running
 from workers.batching.sequence import Update

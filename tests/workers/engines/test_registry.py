@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from app.contract.errors import ConfigError
+from app.errors import ConfigError
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.registry import load_engine_class
 
@@ -25,14 +25,14 @@ def test_importing_the_registry_imports_no_model_library() -> None:
 
 def test_a_llama_worker_loads_neither_torch_nor_transformers() -> None:
     program = "import sys; from workers.engines.registry import load_engine_class as load; load('llama'); "
-    families = "'workers.engines.huggingface', 'workers.engines.gptq_llama'"
+    families = "'workers.engines.transformers', 'workers.engines.gptq'"
     program += f"sys.exit(bool({{'torch', 'transformers', {families}}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith("workers.engines.huggingface")]:
+    for name in [name for name in sys.modules if name.startswith("workers.engines.transformers")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigError, match=r"pip install -r workers/requirements/huggingface.txt"):
         load_engine_class("huggingface")
@@ -40,7 +40,7 @@ def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: 
 
 def test_the_gptq_family_names_both_commands_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith("workers.engines.gptq_llama")]:
+    for name in [name for name in sys.modules if name.startswith("workers.engines.gptq")]:
         monkeypatch.delitem(sys.modules, name)
     commands = r"pip install -r workers/requirements/huggingface.txt && pip install --no-deps -r .*gptq_llama.txt"
     with pytest.raises(ConfigError, match=commands) as caught:

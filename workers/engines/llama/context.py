@@ -8,12 +8,12 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from app.contract.errors import EngineFailed, ModelUnavailable
+from app.errors import EngineFailed, ModelUnavailable
 from workers.engines.llama.batch import Batch
 from workers.engines.llama.library import library_log
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import ModelParams
-from workers.engines.machine import usable_cpus
+from workers.engines.shared.resources import usable_cpus
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from app.contract.errors import EngineFailed, InvalidRequest, PromptTooLong, UnsupportedParameter
-from app.contract.jobs import Text
+from app.errors import EngineFailed, InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.jobs.job import Text
 from workers.engines.llama.batch import Batch
 from workers.engines.llama.context import context_settings
 from workers.engines.llama.library import library_log

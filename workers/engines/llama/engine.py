@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from app.contract.config import Config
-from app.contract.errors import ModelUnavailable, UnsupportedParameter
-from app.contract.jobs import Chat, JobRequest, Text, TokenLogprob
-from workers.engines.base import Chunk, Engine, Limits, Prompt, ReportProgress, Sampled
-from workers.engines.cache_size import cells_per_slot, choose_slots
-from workers.engines.chat_template import ChatTemplate
+from app.config.settings import Config
+from app.errors import ModelUnavailable, UnsupportedParameter
+from app.jobs.job import Chat, JobRequest, Text, TokenLogprob
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import Embedder
 from workers.engines.llama.library import free_gpu_bytes
@@ -19,8 +17,11 @@ from workers.engines.llama.logprobs import Row, token_logprob
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import ModelParams
 from workers.engines.llama.prompts import DEFAULTS, PromptMaker, SequenceState
-from workers.engines.machine import one_at_a_time
-from workers.model_source import locate_model
+from workers.engines.shared.cache_size import cells_per_slot, choose_slots
+from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.resources import one_at_a_time
+from workers.models.progress import ReportProgress
+from workers.models.source import locate_model
 
 logger = logging.getLogger(__name__)
 

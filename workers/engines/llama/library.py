@@ -14,8 +14,8 @@ from typing import Any
 
 import llama_cpp
 
-from workers.engines.llama import build_rows
-from workers.engines.llama.rows import use_rows
+from workers.engines.llama.rows_kernel import build
+from workers.engines.llama.rows_kernel.loading import use_rows
 
 logger = logging.getLogger("llama.cpp")
 
@@ -56,7 +56,7 @@ def library_log() -> LibraryLog:
     log = LibraryLog()
     _load_backend_modules()
     if not free_gpu_bytes():
-        use_rows(build_rows.library_file())
+        use_rows(build.library_file())
     llama_cpp.llama_backend_init()
     return log
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from app.contract.jobs import TokenLogprob
+from app.jobs.job import TokenLogprob
 from workers.engines.llama.vocabulary import Vocabulary
 
 IMPOSSIBLE = -9999.0  # instead of -inf, which JSON does not have; OpenAI's number

@@ -7,11 +7,11 @@ from typing import Any
 
 import llama_cpp
 
-from app.contract.errors import ConfigError, ModelUnavailable
-from workers.engines.base import ReportProgress
+from app.errors import ConfigError, ModelUnavailable
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
 from workers.engines.llama.model_params import CacheType, ModelParams
 from workers.engines.llama.vocabulary import Vocabulary
+from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
 

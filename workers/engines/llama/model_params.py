@@ -8,8 +8,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from app.contract.errors import ConfigError
-from workers.engines.chat_template import configured_template
+from app.errors import ConfigError
+from workers.engines.shared.chat_template import configured_template
 
 logger = logging.getLogger(__name__)
 

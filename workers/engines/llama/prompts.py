@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.contract.errors import InvalidRequest, UnsupportedParameter
-from app.contract.jobs import JobRequest, TokenLogprob
-from app.contract.sampling import SamplingParams
+from app.errors import InvalidRequest, UnsupportedParameter
+from app.jobs.job import JobRequest, TokenLogprob
+from app.jobs.sampling import SamplingParams
 from workers.engines.base import Prompt
-from workers.engines.chat_template import ChatTemplate
-from workers.engines.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
-from workers.engines.infill import infill_tokens
-from workers.engines.lengths import check_biased_tokens, check_fits, tokens_to_generate
 from workers.engines.llama.samplers import Sampler, is_deterministic
 from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
+from workers.engines.shared.infill import infill_tokens
+from workers.engines.shared.lengths import check_biased_tokens, check_fits, tokens_to_generate
 
 DEFAULTS = {"max_tokens": 128, "temperature": 0.8, "top_p": 0.95, "top_k": 40, "repeat_penalty": 1.1}
 """Of generate, as the original service had them."""

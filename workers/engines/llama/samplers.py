@@ -15,11 +15,11 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from app.contract.errors import InvalidGrammar
-from app.contract.sampling import SamplingParams
-from workers.engines.constraint import Constraint
+from app.errors import InvalidGrammar
+from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import sampler_sample
 from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.shared.constraint import Constraint
 
 MIROSTAT_M = 100  # tokens that mirostat 1 estimates the distribution from, as llama.cpp
 _SEED_MASK = 0xFFFF_FFFF

@@ -7,10 +7,10 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from workers.engines.lengths import checked_tokens
 from workers.engines.llama.known_texts import KnownTexts
 from workers.engines.llama.library import token_to_piece, vocab_is_control, vocab_is_eog
-from workers.engines.token_text import shown_token
+from workers.engines.shared.lengths import checked_tokens
+from workers.engines.shared.token_text import shown_token
 
 _NONE = -1  # llama.cpp's token id for "this vocabulary has none"
 _PARTING = (llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BPE)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.contract.config import Config, WorkerConfig
-from app.contract.jobs import JobRequest, Kind, TokenLogprob
+from app.config.settings import Config, WorkerConfig
+from app.jobs.job import JobRequest, Kind, TokenLogprob
 from workers.engines.base import Chunk, Engine, Prompt
 from workers.engines.llama.engine import LlamaEngine
 

@@ -3,8 +3,8 @@
 import psutil
 import pytest
 
-from app.contract.errors import PromptTooLong
-from app.contract.jobs import FinishReason, Status
+from app.errors import PromptTooLong
+from app.jobs.job import FinishReason, Status
 from tests.workers.batching.test_loop import Collected
 from tests.workers.engines.llama.driver import GREEDY, complete, make_engine, request
 from workers.batching.loop import BatchLoop

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.contract.errors import InvalidRequest, PromptTooLong
+from app.errors import InvalidRequest, PromptTooLong
 from tests.workers.engines.llama.driver import GREEDY, complete
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.vocabulary import Vocabulary

@@ -5,7 +5,7 @@ from typing import Any
 import llama_cpp
 import pytest
 
-from app.contract.errors import EngineFailed, ModelUnavailable
+from app.errors import EngineFailed, ModelUnavailable
 from tests.workers.engines.llama.driver import (
     GREEDY,
     MODEL,
@@ -18,9 +18,9 @@ from tests.workers.engines.llama.driver import (
     request,
     step,
 )
-from workers.batching.residents import common_prefix
+from workers.batching.prefix_cache import common_prefix
 from workers.engines.llama.engine import LlamaEngine
-from workers.model_source import _package_folder
+from workers.models.source import _package_folder
 
 PROMPTS = ["The capital of France is", "Once upon a time", "def add(a, b):\n    return", "Water boils at"]
 NUMBERED = [f"{PROMPTS[number % 4]} {number}" for number in range(32)]
@@ -197,7 +197,7 @@ def test_a_training_context_exceeded_is_warned_about(caplog: pytest.LogCaptureFi
 
 
 def test_progress_is_reported_while_the_model_loads() -> None:
-    from app.contract.config import Config, WorkerConfig
+    from app.config.settings import Config, WorkerConfig
 
     seen: list[float | None] = []
     config = Config(model_name="SmolLM2", setup_params=MODEL, model_params={"n_ctx": 256}, worker=WorkerConfig(slots=1))

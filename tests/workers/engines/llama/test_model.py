@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.contract.config import Config, WorkerConfig
-from app.contract.errors import ModelUnavailable
+from app.config.settings import Config, WorkerConfig
+from app.errors import ModelUnavailable
 from tests.workers.engines.llama.driver import GREEDY, MODEL, THREADS, complete, make_engine
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import ModelParams
-from workers.model_source import _package_folder
+from workers.models.source import _package_folder
 
 HIDDEN = 576  # of SmolLM2-135M
 _UINT32, _FLOAT32, _STRING = 4, 6, 8  # value types of GGUF metadata

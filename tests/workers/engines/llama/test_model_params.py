@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.contract.errors import ConfigError
+from app.errors import ConfigError
 from workers.engines.llama.model_params import CacheType, ModelParams
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.contract.errors import InvalidGrammar, InvalidRequest, PromptTooLong, UnsupportedParameter
-from app.contract.jobs import Chat, JobRequest, Kind
+from app.errors import InvalidGrammar, InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.jobs.job import Chat, JobRequest, Kind
 from tests.workers.engines.llama.driver import request
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.vocabulary import Vocabulary

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from app.contract.sampling import SamplingParams
+from app.jobs.sampling import SamplingParams
 from workers.engines.llama.samplers import Sampler, penalize, penalizes, recent_tokens
 from workers.engines.llama.vocabulary import Vocabulary
 

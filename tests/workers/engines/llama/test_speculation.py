@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from app.contract.jobs import FinishReason
+from app.jobs.job import FinishReason
 from tests.bench import extraction
 from tests.workers.engines.llama.driver import GREEDY, request
 from tests.workers.engines.speculating import Guesses, Said, say

@@ -1,0 +1,283 @@
+"""The record of a batch, in Redis: which of its lines have been opened, and how many are answered.
+
+A line is not opened yet (`next_line` or later), open (its number in a set), or answered (in the output or among the
+errors). It goes that way once, whoever moves it how often.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.api.batches.files import File, new_file_id
+from app.api.batches.input import Inspection
+from app.api.batches.paging import Cut, page
+from app.errors import BatchNotFound, FileNotFound
+from app.jobs import keys
+from app.jobs.redis_client import RedisClient, script
+
+DRIVER_SECONDS = 5  # a driver that is gone is missed so long
+_COLLECTED_AT_ONCE = 1_000_000  # characters: Redis does nothing else meanwhile
+_TIMES = ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A line and its answer, a line of a file: among the errors, or in the output. tokens: read, cached, written."""
+
+    number: int
+    text: str
+    has_failed: bool
+    tokens: tuple[int, int, int] = (0, 0, 0)
+
+
+class Batch:
+    """What the record of a batch says."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.id = values["id"]
+        self.owner = values["owner"]
+        self.endpoint = values["endpoint"]
+        self.input_file_id = values["input_file_id"]
+        self.output_file_id = values["output"]
+        self.error_file_id = values["errors"]
+        self.expires_at = float(values["expires_at"])
+        self.created_at = float(values["created_at"])
+        self.lines = int(values["lines"])
+        self.next_line = int(values["next_line"])
+        self.files_ttl_seconds = int(values["files_ttl"])
+        self.ending = values.get("ending")  # why its remaining lines are not asked: cancelled, expired
+
+    @property
+    def has_ended(self) -> bool:
+        return self._values["status"] != "in_progress"
+
+    @property
+    def status(self) -> str:
+        """OpenAI's word for it."""
+        if self.has_ended or self.ending is None:
+            return self._values["status"]
+        return "cancelling" if self.ending == "cancelled" else "finalizing"
+
+    def document(self) -> dict[str, Any]:
+        """OpenAI's object."""
+        values = self._values
+        faults = json.loads(values.get("faults", "[]"))
+        return {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": self.endpoint,
+            "model": values["model"],
+            "errors": {"object": "list", "data": faults} if faults else None,
+            "input_file_id": self.input_file_id,
+            "completion_window": values["completion_window"],
+            "status": self.status,
+            "output_file_id": values.get("output_file_id"),
+            "error_file_id": values.get("error_file_id"),
+            "created_at": int(self.created_at),
+            "expires_at": int(self.expires_at),
+            **{name: int(float(values[name])) if name in values else None for name in _TIMES},
+            "request_counts": {name: self._number(name) for name in ("total", "completed", "failed")},
+            "usage": {
+                "input_tokens": self._number("input_tokens"),
+                "input_tokens_details": {"cached_tokens": self._number("cached_tokens")},
+                "output_tokens": self._number("output_tokens"),
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": self._number("input_tokens") + self._number("output_tokens"),
+            },
+            "metadata": json.loads(values["metadata"]),
+        }
+
+    def _number(self, name: str) -> int:
+        return int(self._values.get(name, 0))
+
+
+class BatchStore:
+    """Reads and changes the batches of one model's service."""
+
+    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int) -> None:
+        """ttl_seconds: how long an ended batch is kept."""
+        self._redis = client
+        self._model = model
+        self._ttl_seconds = ttl_seconds
+        self._make = script(client, "batch_make")
+        self._take = script(client, "batch_take")
+        self._collect = script(client, "batch_collect")
+        self._stop = script(client, "batch_stop")
+        self._finish = script(client, "batch_finish")
+        self._hold = script(client, "batch_hold")
+
+    def make(
+        self,
+        file: File,
+        *,
+        endpoint: str,
+        completion_window: str,
+        window_seconds: int,
+        files_ttl_seconds: int,
+        metadata: Mapping[str, str] | None,
+        inspected: Inspection,
+    ) -> Batch:
+        """Begin a batch; one whose file has faults has failed at once.
+
+        Raises FileNotFound where the file is gone meanwhile.
+        """
+        now = time.time()
+        values: dict[str, str | int | float] = {
+            "id": f"batch_{uuid.uuid4().hex}",
+            "owner": file.owner,
+            "model": self._model,
+            "endpoint": endpoint,
+            "input_file_id": file.id,
+            "output": new_file_id(),
+            "errors": new_file_id(),
+            "completion_window": completion_window,
+            "created_at": now,
+            "expires_at": now + window_seconds,
+            "files_ttl": files_ttl_seconds,
+            "metadata": json.dumps(metadata),
+            "lines": inspected.lines,
+            "next_line": 0,
+            "total": inspected.requests,
+        }
+        if inspected.faults:
+            return self._fail(values | {"status": "failed", "failed_at": now, "faults": json.dumps(inspected.faults)})
+        values |= {"status": "in_progress", "in_progress_at": now}
+        batch_id = str(values["id"])
+        made = self._make(
+            keys=[
+                keys.file(file.id),
+                keys.file_lines(file.id),
+                keys.batch(batch_id),
+                keys.batches_of(file.owner),
+                keys.unfinished(self._model),
+            ],
+            args=[batch_id, str(now), *(part for pair in values.items() for part in pair)],
+        )
+        if not made:
+            raise FileNotFound(f"the file {file.id!r} has been deleted meanwhile")
+        return self.read(batch_id, file.owner)
+
+    def read(self, batch_id: str, owner: str) -> Batch:
+        """Raises BatchNotFound."""
+        batch = self.find(batch_id)
+        if batch is None or batch.owner != owner:
+            raise BatchNotFound(f"no batch has the id {batch_id[:100]!r}: it never was, or its time is over")
+        return batch
+
+    def find(self, batch_id: str) -> Batch | None:
+        values = self._redis.hgetall(keys.batch(batch_id))
+        return Batch(values) if values else None
+
+    def list_batches(self, owner: str, cut: Cut) -> tuple[list[Batch], bool]:
+        """A page of the owner's batches, and whether more come. Raises InvalidRequest."""
+        return page(self._redis, keys.batches_of(owner), cut, keys.batch, Batch)
+
+    def unfinished(self) -> list[str]:
+        """Ids, oldest first."""
+        return self._redis.zrange(keys.unfinished(self._model), 0, -1)
+
+    def hold(self, who: str) -> bool:
+        """Whether `who` is to drive the batches for the next `DRIVER_SECONDS`: saves work, nothing depends on it."""
+        return bool(self._hold(keys=[keys.driver(self._model)], args=[who, DRIVER_SECONDS]))
+
+    def open_lines(self, batch: Batch) -> list[int]:
+        """Their numbers (0 = the first of the file), in order."""
+        return sorted(map(int, self._redis.smembers(keys.batch_open(batch.id))))
+
+    def lines(self, batch: Batch, numbers: Sequence[int]) -> list[str]:
+        """What stands in the file there."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                pipe.lindex(keys.file_lines(batch.input_file_id), number)
+            return pipe.execute()
+
+    def next_lines(self, batch: Batch, count: int) -> list[str]:
+        """Of those not opened yet."""
+        start = batch.next_line
+        return self._redis.lrange(keys.file_lines(batch.input_file_id), start, start + count - 1)
+
+    def open(self, batch: Batch, lines: Sequence[str]) -> list[int]:
+        """Open those lines, which `next_lines` has read; returns their numbers, none where somebody else has."""
+        numbers = [number for number, text in enumerate(lines, batch.next_line) if text.strip()]
+        end = batch.next_line + len(lines)
+        opened = self._take(
+            keys=[keys.batch(batch.id), keys.batch_open(batch.id)], args=[batch.next_line, end, *numbers]
+        )
+        if not opened:
+            return []
+        batch.next_line = end
+        return numbers
+
+    def collect(self, batch: Batch, answered: Sequence[Answered]) -> None:
+        """Write answers down, some at a time; those of lines that are answered already are dropped."""
+        some: list[Answered] = []
+        for line in answered:
+            some.append(line)
+            if sum(len(one.text) for one in some) > _COLLECTED_AT_ONCE:
+                self._collect_some(batch, some)
+                some = []
+        if some:
+            self._collect_some(batch, some)
+
+    def cancel(self, batch: Batch) -> None:
+        self._stop(keys=[keys.batch(batch.id)], args=["cancelled", "cancelling_at", str(time.time())])
+
+    def expire(self, batch: Batch) -> None:
+        self._stop(keys=[keys.batch(batch.id)], args=["expired", "finalizing_at", str(time.time())])
+
+    def finish(self, batch: Batch) -> None:
+        """End it, if every line is answered."""
+        output, errors = batch.output_file_id, batch.error_file_id
+        self._finish(
+            keys=[
+                keys.batch(batch.id),
+                keys.batch_open(batch.id),
+                keys.unfinished(self._model),
+                keys.files_of(batch.owner),
+                keys.file(batch.input_file_id),
+                keys.file_lines(batch.input_file_id),
+                keys.file(output),
+                keys.file_lines(output),
+                keys.file(errors),
+                keys.file_lines(errors),
+            ],
+            args=[
+                batch.id,
+                batch.owner,
+                str(time.time()),
+                max(self._ttl_seconds, batch.files_ttl_seconds),
+                batch.files_ttl_seconds,
+                output,
+                errors,
+                f"{batch.id}_output.jsonl",
+                f"{batch.id}_error.jsonl",
+            ],
+        )
+
+    def drop(self, batch_id: str) -> None:
+        """Forget that a batch is unfinished, whose record is gone."""
+        self._redis.zrem(keys.unfinished(self._model), batch_id)
+
+    def _collect_some(self, batch: Batch, answered: Sequence[Answered]) -> None:
+        output, errors = keys.file_lines(batch.output_file_id), keys.file_lines(batch.error_file_id)
+        self._collect(
+            keys=[keys.batch(batch.id), keys.batch_open(batch.id), output, errors],
+            args=[
+                part
+                for line in answered
+                for part in (line.number, "failed" if line.has_failed else "completed", line.text, *line.tokens)
+            ],
+        )
+
+    def _fail(self, values: Mapping[str, str | int | float]) -> Batch:
+        batch = Batch({name: str(value) for name, value in values.items()})
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.batch(batch.id), mapping=values)
+            pipe.expire(keys.batch(batch.id), self._ttl_seconds)
+            pipe.zadd(keys.batches_of(batch.owner), {batch.id: batch.created_at})
+            pipe.execute()
+        return batch

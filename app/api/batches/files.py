@@ -1,0 +1,132 @@
+"""Files, in Redis: any API process on any machine can read what another has taken in.
+
+A file is text, kept as a list of its lines. Its hash says what it is and is written last: without it there is no file.
+"""
+
+import itertools
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.api.batches.paging import Cut, page
+from app.errors import Conflict, FileNotFound, LLMAPIError
+from app.jobs import keys
+from app.jobs.redis_client import RedisClient, script
+
+LINES_AT_ONCE = 500
+UPLOAD_SECONDS = 3600  # an upload that never ends, since its process died, is kept no longer
+BATCH = "batch"
+"""The purpose of a file of requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """created_at, expires_at: Unix seconds."""
+
+    id: str
+    owner: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: int
+
+
+class FileStore:
+    """Reads and changes files."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._redis = client
+        self._forget = script(client, "file_forget")
+
+    def put(self, lines: Iterable[str], *, owner: str, filename: str, size: int, ttl_seconds: int) -> File:
+        """Keep a file of requests. lines: with their ends. size: in bytes. Raises what `lines` raises."""
+        now = time.time()
+        made = File(
+            id=new_file_id(),
+            owner=owner,
+            filename=filename,
+            purpose=BATCH,
+            bytes=size,
+            created_at=now,
+            expires_at=int(now) + ttl_seconds,
+        )
+        name = keys.file_lines(made.id)
+        try:
+            self._put_lines(name, iter(lines))
+        except LLMAPIError:
+            self._redis.delete(name)
+            raise
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.file(made.id), mapping={field: getattr(made, field) for field in File.__slots__})
+            pipe.expire(keys.file(made.id), ttl_seconds)
+            pipe.expire(name, ttl_seconds)
+            pipe.zadd(keys.files_of(owner), {made.id: now})
+            pipe.execute()
+        return made
+
+    def read(self, file_id: str, owner: str) -> File:
+        """Raises FileNotFound."""
+        values = self._redis.hgetall(keys.file(file_id))
+        if values.get("owner") != owner:
+            raise FileNotFound(f"no file has the id {file_id[:100]!r}: it never was, or its time is over")
+        return _file(values)
+
+    def lines(self, file_id: str, start: int = 0) -> Iterator[list[str]]:
+        """Its lines from the `start`-th on (0 = the first), some at a time."""
+        while some := self._redis.lrange(keys.file_lines(file_id), start, start + LINES_AT_ONCE - 1):
+            yield some
+            start += len(some)
+
+    def list_files(self, owner: str, cut: Cut, purpose: str | None = None) -> tuple[list[File], bool]:
+        """A page of the owner's files, and whether more come. Raises InvalidRequest."""
+
+        def wanted(values: Mapping[str, str]) -> File | None:
+            return _file(values) if purpose in (None, values["purpose"]) else None
+
+        return page(self._redis, keys.files_of(owner), cut, keys.file, wanted)
+
+    def forget(self, file: File) -> None:
+        """Raises Conflict while a batch reads it."""
+        file_keys = [keys.file(file.id), keys.file_lines(file.id), keys.files_of(file.owner)]
+        if not self._forget(keys=file_keys, args=[file.id]):
+            raise Conflict("a batch reads this file; cancel the batch or wait for its end, and try again")
+
+    def _put_lines(self, name: str, lines: Iterator[str]) -> None:
+        while some := list(itertools.islice(lines, LINES_AT_ONCE)):
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.rpush(name, *some)
+                pipe.expire(name, UPLOAD_SECONDS)
+                pipe.execute()
+
+
+def new_file_id() -> str:
+    return f"file-{uuid.uuid4().hex}"
+
+
+def file_object(file: File) -> dict[str, Any]:
+    """OpenAI's."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": int(file.created_at),
+        "expires_at": file.expires_at,
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+    }
+
+
+def _file(values: Mapping[str, str]) -> File:
+    return File(
+        id=values["id"],
+        owner=values["owner"],
+        filename=values["filename"],
+        purpose=values["purpose"],
+        bytes=int(values["bytes"]),
+        created_at=float(values["created_at"]),
+        expires_at=int(values["expires_at"]),
+    )

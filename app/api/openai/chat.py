@@ -1,0 +1,151 @@
+"""Chat completions: from a request to its jobs, from their texts to messages and chunks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.api import dispatch
+from app.api.openai.choices import copies
+from app.api.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
+from app.api.openai.logprobs import chat_logprobs
+from app.api.openai.plan import Plan
+from app.api.openai.reasoning import ThinkingReader, Thought
+from app.api.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
+from app.api.openai.tool_schema import forced_schema, wanted_calls
+from app.api.schemas.openai.chat import ChatBody
+from app.api.schemas.openai.tools import Tools
+from app.config.settings import Config
+from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, TokenLogprob
+
+OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+Choice = dict[str, Any]
+
+
+def plan(body: ChatBody, config: Config) -> Plan:
+    """Raises ModelNotFound."""
+    check_model(body.model, config.model_name)
+    request = _with_chat(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
+
+    def answer(jobs: list[Job]) -> dict[str, Any]:
+        told = [_message_choice(index, job, body) for index, job in enumerate(jobs)]
+        return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs))
+
+    return Plan(requests=copies(request, body.n), answer=answer, field_names=_field_names(body))
+
+
+def _with_chat(request: JobRequest, body: ChatBody) -> JobRequest:
+    chat = Chat(
+        messages=body.messages,
+        tools=list(body.tools.tools),
+        variables=body.variables,
+        calls=wanted_calls(body.tools, body.format),
+    )
+    schema = forced_schema(body.tools, body.format)
+    params = body.params if schema is None else {**body.params, "json_schema": schema}
+    return replace(request, chat=chat, params=params)
+
+
+def _field_names(body: ChatBody) -> dict[str, str]:
+    """What the worker's names of parameters are called in this request."""
+    forced = "response_format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
+    return {"params.json_schema": forced, "params.": ""}
+
+
+def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:
+    """A choice of a whole answer."""
+    assert job.output is not None, "the job has succeeded"
+    reader = _reader(body)
+    pieces = [*reader.feed(job.output.text), *reader.finish()]
+    content = "".join(piece.text for piece in pieces if isinstance(piece, Words))
+    calls = _calls(job.id, pieces)
+    message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
+    thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
+    if thoughts:
+        message["reasoning_content"] = thoughts
+    if calls and body.tools.legacy:
+        message["function_call"] = calls[0]["function"]
+    elif calls:
+        message["tool_calls"] = calls
+    logprobs = chat_logprobs(job.output.logprobs or ()) if "logprobs" in body.params else None
+    reason = _finish_reason(job.output.finish_reason, body.tools, has_calls=bool(calls))
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
+
+
+class ChatWriter:
+    """Writes one choice in chunks."""
+
+    def __init__(self, index: int, job: Job, body: ChatBody) -> None:
+        self._index = index
+        self._job_id = job.id
+        self._tools = body.tools
+        self._reader = _reader(body)
+        self._has_begun = False
+        self._calls = 0
+        self._unsent: list[TokenLogprob] | None = [] if "logprobs" in body.params else None
+
+    def delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Choice]:
+        yield from self._begin()
+        if self._unsent is not None:
+            self._unsent += logprobs
+        for piece in self._reader.feed(text):
+            yield self._choice(self._delta_of(piece))
+        if self._unsent:
+            yield self._choice({"content": ""})
+
+    def end(self, finish_reason: FinishReason | None) -> Iterator[Choice]:
+        yield from self._begin()
+        for piece in self._reader.finish():
+            yield self._choice(self._delta_of(piece))
+        yield self._choice({}, _finish_reason(finish_reason, self._tools, has_calls=self._calls > 0))
+
+    def _begin(self) -> Iterator[Choice]:
+        if not self._has_begun:
+            self._has_begun = True
+            yield {**self._choice({"role": "assistant", "content": "", "refusal": None}), "logprobs": None}
+
+    def _delta_of(self, piece: Piece | Thought) -> dict[str, Any]:
+        if isinstance(piece, Thought):
+            return {"reasoning_content": piece.text}
+        if isinstance(piece, Words):
+            return {"content": piece.text}
+        if isinstance(piece, CallBegins):
+            self._calls += 1
+            function = {"name": piece.name, "arguments": ""}
+            if self._tools.legacy:
+                return {"function_call": function}
+            call = {"id": call_id(self._job_id, self._calls - 1), "type": "function", "function": function}
+            return {"tool_calls": [{"index": self._calls - 1, **call}]}
+        arguments = {"arguments": piece.text}
+        if self._tools.legacy:
+            return {"function_call": arguments}
+        return {"tool_calls": [{"index": self._calls - 1, "function": arguments}]}
+
+    def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> Choice:
+        logprobs = None
+        if self._unsent:
+            logprobs, self._unsent = chat_logprobs(self._unsent), []
+        return {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _reader(body: ChatBody) -> ThinkingReader:
+    tools, answers_by_schema = body.tools, body.format is not None
+    calls = reader_of(tools.tools, named=tools.choice.named, parallel=tools.parallel, lists_only=answers_by_schema)
+    return ThinkingReader(calls)
+
+
+def _calls(job_id: str, pieces: Sequence[Piece | Thought]) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = []
+    for piece in pieces:
+        if isinstance(piece, CallBegins):
+            function = {"name": piece.name, "arguments": ""}
+            calls.append({"id": call_id(job_id, len(calls)), "type": "function", "function": function})
+        elif isinstance(piece, Arguments):
+            calls[-1]["function"]["arguments"] += piece.text
+    return calls
+
+
+def _finish_reason(reason: FinishReason | None, tools: Tools, *, has_calls: bool) -> str:
+    if has_calls and reason is FinishReason.STOP:
+        return "function_call" if tools.legacy else "tool_calls"
+    return FINISH_REASONS.get(reason, "stop") if reason is not None else "stop"

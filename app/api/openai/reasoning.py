@@ -1,0 +1,79 @@
+"""What a model thinks, told from what it says: `<think>...</think>` at the beginning of an answer, as it is written."""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.api.openai.tool_calls import Piece, Reader
+
+BEGIN, END = "<think>", "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    text: str
+
+
+class _At(enum.Enum):
+    BEGINNING = enum.auto()
+    THOUGHTS = enum.auto()
+    GAP = enum.auto()  # behind the thoughts, before the first word
+    WORDS = enum.auto()
+
+
+class ThinkingReader:
+    """Thoughts as they come, then what another reader finds in the rest. White space around thoughts is left out.
+
+    A text that does not begin with the tag has no thoughts: in the middle of an answer somebody may explain it.
+    """
+
+    def __init__(self, rest: Reader) -> None:
+        self._rest = rest
+        self._at = _At.BEGINNING
+        self._held = ""
+        self._has_thought = False
+
+    def feed(self, text: str) -> Iterator[Piece | Thought]:
+        return self._read(text, is_over=False)
+
+    def finish(self) -> Iterator[Piece | Thought]:
+        yield from self._read("", is_over=True)
+        yield from self._rest.finish()
+
+    def _read(self, text: str, *, is_over: bool) -> Iterator[Piece | Thought]:
+        self._held += text
+        if self._at is _At.BEGINNING:
+            self._begin(is_over)
+        if self._at is _At.THOUGHTS:
+            yield from self._think(is_over)
+        if self._at is _At.GAP:
+            self._held = self._held.lstrip()
+            self._at = _At.WORDS if self._held else _At.GAP
+        if self._at is _At.WORDS:
+            said, self._held = self._held, ""
+            yield from self._rest.feed(said)
+
+    def _begin(self, is_over: bool) -> None:
+        beginning = self._held.lstrip()
+        if beginning.startswith(BEGIN):
+            self._at, self._held = _At.THOUGHTS, beginning.removeprefix(BEGIN)
+        elif is_over or not BEGIN.startswith(beginning):
+            self._at = _At.WORDS
+
+    def _think(self, is_over: bool) -> Iterator[Thought]:
+        thought, end, said = self._held.partition(END)
+        if not end and not is_over:
+            thought = thought[: len(thought) - _withheld(thought)]
+        self._held = said if end else self._held[len(thought) :]
+        self._at = _At.GAP if end else _At.THOUGHTS
+        thought = thought if self._has_thought else thought.lstrip()
+        thought = thought.rstrip() if end or is_over else thought
+        if thought:
+            self._has_thought = True
+            yield Thought(thought)
+
+
+def _withheld(text: str) -> int:
+    """Characters at the end that may belong to the end of the thoughts, white space before it included."""
+    size = next((size for size in range(min(len(text), len(END) - 1), 0, -1) if text.endswith(END[:size])), 0)
+    return len(text) - len(text[: len(text) - size].rstrip())

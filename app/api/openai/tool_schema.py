@@ -1,0 +1,77 @@
+"""The JSON Schema that makes a model call functions: a list of calls, or the arguments of the one that is named."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.api.openai.closed_schema import closed
+from app.api.schemas.openai.tools import Tools
+
+Schema = dict[str, Any]
+
+ANY_ARGUMENTS: Schema = {"type": "object"}
+
+
+def forced_schema(tools: Tools, answer_format: Schema | None) -> Schema | None:
+    """What the text must follow, if anything."""
+    answer: Schema | None = closed(answer_format)
+    if tools.choice.named is not None:
+        return schema_of_arguments(tools.tools[0])
+    if tools.choice.mode == "required":
+        return schema_of_calls(tools.tools, parallel=tools.parallel)
+    if answer is not None and tools.tools:
+        return schema_of_calls_or(answer, tools.tools, parallel=tools.parallel)
+    return answer
+
+
+def wanted_calls(tools: Tools, answer_format: Schema | None) -> dict[str, Any]:
+    """The same for an engine that passes it on (`Chat.calls`)."""
+    if not tools.tools:
+        return {}
+    named = tools.choice.named
+    choice = tools.choice.mode if named is None else {"type": "function", "function": {"name": named}}
+    return {"tool_choice": choice, "parallel_tool_calls": tools.parallel, "schema": closed(answer_format)}
+
+
+def schema_of_arguments(tool: dict[str, Any]) -> Schema:
+    return closed(tool["function"].get("parameters")) or ANY_ARGUMENTS
+
+
+def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:
+    """A list of one call at least, `[{"name": ..., "arguments": {...}}]`, exactly one unless `parallel`."""
+    definitions = {
+        f"tool{index}": _moved(schema_of_arguments(tool), f"tool{index}") for index, tool in enumerate(tools)
+    }
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                "arguments": {"$ref": f"#/$defs/tool{index}"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for index, tool in enumerate(tools)
+    ]
+    several = {} if parallel else {"maxItems": 1}
+    return {"type": "array", "items": {"anyOf": calls}, "minItems": 1, **several, "$defs": definitions}
+
+
+def schema_of_calls_or(answer: Schema, tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:
+    """Calls, or an answer in its format."""
+    calls = schema_of_calls(tools, parallel=parallel)
+    definitions = calls.pop("$defs") | {"answer": _moved(answer, "answer")}
+    return {"anyOf": [calls, {"$ref": "#/$defs/answer"}], "$defs": definitions}
+
+
+def _moved(schema: Any, name: str) -> Any:
+    """The schema under `$defs`: what it says of its own root (`#/...`) is there now."""
+    if isinstance(schema, list):
+        return [_moved(item, name) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: _moved(value, name) for key, value in schema.items()}
+    reference = moved.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        moved["$ref"] = f"#/$defs/{name}{reference[1:]}"
+    return moved

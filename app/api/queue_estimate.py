@@ -1,0 +1,98 @@
+"""How fast the queue moves: when a refused request should come back, and when a waiting job should start."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+
+from app.jobs import keys
+from app.jobs.job import Job
+from app.jobs.redis_client import RedisClient
+from app.jobs.workers import WorkerState, read_workers
+
+FRESH_SECONDS = 1.0  # a reading serves the process so long: a burst of refusals costs one
+DEFAULT_SERVICE_SECONDS = 1.0  # of a job, as long as no job has been measured
+WORKER_START_SECONDS = 5  # where nobody serves now, nobody will earlier
+MAX_RETRY_SECONDS = 120  # the queue may be short by then: whoever waits longer finds a server that has nothing to do
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """Of one model. slots: what its ready workers run at once, running: what runs now.
+
+    service_seconds: a job's mean, None = not measured.
+    """
+
+    slots: int = 0
+    running: int = 0
+    service_seconds: float | None = None
+
+
+class QueueEstimate:
+    """One per process."""
+
+    def __init__(self, client: RedisClient, *, model: str) -> None:
+        self._redis = client
+        self._model = model
+        self._lock = threading.Lock()
+        self._readings: dict[str, tuple[float, Capacity]] = {}  # of each model, and the time.monotonic() it was made at
+
+    def retry_after_seconds(self, waiting: int) -> int:
+        """Whole seconds until `waiting` jobs should have started: 1 to `MAX_RETRY_SECONDS`."""
+        capacity = self._capacity(self._model)
+        mean_seconds = DEFAULT_SERVICE_SECONDS if capacity.service_seconds is None else capacity.service_seconds
+        seconds = math.ceil(waiting * mean_seconds / max(1, capacity.slots))
+        fewest = 1 if capacity.slots else WORKER_START_SECONDS
+        return min(MAX_RETRY_SECONDS, max(fewest, seconds))
+
+    def slots(self) -> int:
+        """What the ready workers run at once."""
+        return self._capacity(self._model).slots
+
+    def start_times(self, jobs: Sequence[Job], positions: Sequence[int | None]) -> list[float | None]:
+        """When each job should start (Unix seconds), from its place in line.
+
+        None where nobody can tell: it has started, no worker of its model is ready, or no job has been measured.
+        Nothing is read where no job waits.
+        """
+        return [
+            None if position is None or job.started_at is not None else self._start_time(job.model, position)
+            for job, position in zip(jobs, positions, strict=True)
+        ]
+
+    def _start_time(self, model: str, position: int) -> float | None:
+        capacity = self._capacity(model)
+        if not capacity.slots or capacity.service_seconds is None:
+            return None
+        free = max(0, capacity.slots - capacity.running)
+        return time.time() + max(0, position - free) * capacity.service_seconds / capacity.slots
+
+    def _capacity(self, model: str) -> Capacity:
+        with self._lock:  # others wait for the one that reads
+            read_at, capacity = self._readings.get(model, (-math.inf, Capacity()))
+            if time.monotonic() - read_at >= FRESH_SECONDS:
+                capacity = self._read(model)
+                self._readings[model] = time.monotonic(), capacity
+            return capacity
+
+    def _read(self, model: str) -> Capacity:
+        try:
+            workers = read_workers(self._redis)
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.get(keys.service_time(model))
+                pipe.zcard(keys.running(model))
+                service_seconds, running = pipe.execute()
+        except redis.RedisError as error:
+            logger.warning("nothing known of the queue's pace: %s", type(error).__name__)
+            return Capacity()
+        return Capacity(
+            slots=sum(info.slots for info in workers if info.model == model and info.state is WorkerState.READY),
+            running=running,
+            service_seconds=None if service_seconds is None else float(service_seconds),
+        )

@@ -1,0 +1,79 @@
+"""Requests become validated data here: webargs with our reading of JSON and our errors."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from flask import Request
+from marshmallow import Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+from webargs.multidictproxy import MultiDictProxy
+from werkzeug.datastructures import CombinedMultiDict
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.errors import InvalidRequest, MalformedRequest
+
+_EXAMPLE = """send a JSON object, for example {"prompt": "..."}, with the header Content-Type: application/json"""
+_MAX_ERRORS = 16
+_MAX_PATH = 100  # characters; a path holds names the client chose
+_IN_DETAIL = 3  # errors spelled out in the problem's one sentence
+
+
+class RequestParser(FlaskParser):
+    """Reads a body as JSON whatever its declared type (curl -d declares a form), and raises our errors."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {  # noqa: RUF012 - as webargs declares it
+        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
+        "files": None,  # the schema says what becomes of them
+    }
+
+    def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
+        """Raises MalformedRequest, and werkzeug's RequestEntityTooLarge."""
+        body = req.get_data(cache=False)
+        if req.content_length is None and req.max_content_length and len(body) >= req.max_content_length:
+            raise RequestEntityTooLarge  # a chunked body: werkzeug cuts it off at the limit and says nothing
+        try:
+            value = json.loads(body.decode())  # decoded here: json.loads would let lone surrogates through
+        except UnicodeDecodeError:
+            raise MalformedRequest(f"the body is not UTF-8; {_EXAMPLE}") from None
+        except json.JSONDecodeError as error:
+            where = f"{error.msg}, line {error.lineno} column {error.colno}" if body.strip() else "it is empty"
+            raise MalformedRequest(f"the body is not JSON ({where}); {_EXAMPLE}") from None
+        except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
+            raise MalformedRequest(
+                f"the body is not JSON that can be read: nested or long beyond reason; {_EXAMPLE}"
+            ) from None
+        if not isinstance(value, dict):
+            raise MalformedRequest(f"the body is JSON, but no object; {_EXAMPLE}")
+        return value
+
+    def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
+        """A form, whose files stand beside its other parts."""
+        return MultiDictProxy(CombinedMultiDict([req.files, req.form]), schema)
+
+    def handle_error(self, error: ValidationError, req: Request, schema: Schema, **kwargs: Any) -> NoReturn:
+        assert isinstance(error.messages, dict), "webargs puts the messages under their location"
+        (messages,) = error.messages.values()
+        raise invalid_request(messages) from None
+
+
+def invalid_request(messages: Mapping[str, Any]) -> InvalidRequest:
+    """The error that marshmallow's messages amount to, its fields named by their dotted paths."""
+    errors: dict[str, list[str]] = {}
+    for path, message in itertools.islice(_flatten(messages, ""), _MAX_ERRORS):
+        errors.setdefault(path, []).append(message)
+    said = [f"{path}: {texts[0]}" for path, texts in errors.items()]
+    more = f" And {len(said) - _IN_DETAIL} more, see errors." if len(said) > _IN_DETAIL else ""
+    return InvalidRequest(" ".join(said[:_IN_DETAIL]) + more, errors=errors)
+
+
+def _flatten(messages: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for name, inner in messages.items():
+            yield from _flatten(inner, path if name == "_schema" else f"{path}.{name}" if path else str(name))
+    elif isinstance(messages, list):
+        for inner in messages:
+            yield from _flatten(inner, path)
+    else:
+        yield path[:_MAX_PATH].encode(errors="backslashreplace").decode(), str(messages)

@@ -1,0 +1,38 @@
+"""One blueprint per resource; `BLUEPRINTS` is all of them."""
+
+from collections.abc import Sequence
+
+from app.api.openapi import Blueprint
+from app.api.routes import (
+    docs,
+    embeddings,
+    generate,
+    health,
+    job_events,
+    jobs,
+    models,
+    openai_batches,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_files,
+    openai_responses,
+    tokenize,
+)
+
+BLUEPRINTS: Sequence[Blueprint] = (
+    generate.blueprint,
+    embeddings.blueprint,
+    jobs.blueprint,
+    job_events.blueprint,
+    models.blueprint,
+    openai_chat.blueprint,
+    openai_completions.blueprint,
+    openai_embeddings.blueprint,
+    openai_responses.blueprint,
+    openai_files.blueprint,
+    openai_batches.blueprint,
+    tokenize.blueprint,
+    health.blueprint,
+    docs.blueprint,
+)

@@ -1,0 +1,32 @@
+"""`/embeddings`: texts become vectors."""
+
+from flask import Response
+
+from app.api import dispatch, idempotency
+from app.api.json_response import JSON, json_answer
+from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
+from app.jobs.job import Kind
+
+blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
+
+
+@blueprint.endpoint(
+    "POST",
+    "/embeddings",
+    body=EmbeddingsSchema,
+    parameters=[idempotency.PARAMETER],
+    answers={
+        200: answer(
+            "One L2-normalised vector; for a list of texts a list of them.",
+            {JSON: EMBEDDINGS_ANSWER},
+            LOCATION | CACHE_STATUS,
+        )
+    },
+    problems=(400, 409, 413, 422, 500, 502, 503, 504),
+)
+def embeddings(body: EmbeddingsBody) -> Response:
+    """Embed a text, or several in one go."""
+    job = dispatch.run(dispatch.job_request(Kind.EMBED, body, texts=body.texts), body.on_disconnect)
+    rows = (job.output.embeddings if job.output else None) or []
+    return json_answer(rows[0] if isinstance(body.text, str) else rows)

@@ -1,0 +1,84 @@
+"""`/generate` waits for the text; `/agenerate` answers with the job, or streams the text."""
+
+from flask import Response, request
+
+from app.api import dispatch, idempotency, text_stream
+from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
+from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.schemas.generate import GenerateBody, GenerateSchema
+from app.api.schemas.job import JobSchema
+from app.jobs.job import Chat, JobRequest, Kind
+
+blueprint = Blueprint("generate", __name__, description="Prompts go in, text comes out.")
+
+_PROBLEMS = (400, 409, 413, 422, 500, 502, 503, 504)
+_TEXT = {"type": "string"}
+
+
+@blueprint.endpoint(
+    "POST",
+    "/generate",
+    body=GenerateSchema,
+    parameters=[idempotency.PARAMETER],
+    answers={
+        200: answer(
+            "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
+            {JSON: {"anyOf": [_TEXT, JobSchema]}, PLAIN_TEXT: _TEXT},
+            LOCATION | CACHE_STATUS,
+        )
+    },
+    problems=_PROBLEMS,
+)
+def generate(body: GenerateBody) -> Response:
+    """Continue a prompt, or answer messages, and wait for the text.
+
+    The job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key` came.
+    """
+    job = dispatch.run(_request(body, stream=False), body.on_disconnect)
+    if body.details:
+        return json_answer(dispatch.document(job))
+    text = job.output.text if job.output else ""
+    if _wants(PLAIN_TEXT):
+        return Response(text, content_type=f"{PLAIN_TEXT}; charset=utf-8")
+    return json_answer(text)
+
+
+@blueprint.endpoint(
+    "POST",
+    "/agenerate",
+    body=GenerateSchema,
+    parameters=[idempotency.PARAMETER],
+    answers={
+        200: answer(
+            "With `Accept: text/event-stream` or `stream: true`: events whose data is the next piece of text and "
+            "nothing else. The end of the response is the end of the text. What fails later comes as an event named "
+            "`error` with a problem document.",
+            {EVENT_STREAM: None},
+            LOCATION,
+        ),
+        202: answer("The job, accepted.", JobSchema, LOCATION),
+    },
+    problems=_PROBLEMS,
+)
+def agenerate(body: GenerateBody) -> Response:
+    """Continue a prompt, or answer messages, without waiting for the whole text.
+
+    A stream's job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key`
+    came; without a stream the job goes on by itself.
+    """
+    if body.stream or _wants(EVENT_STREAM):
+        return text_stream.respond(_request(body, stream=True), body.on_disconnect)
+    job = dispatch.admit(_request(body, stream=False))
+    return json_answer(dispatch.document(job), 202)
+
+
+def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
+    chat = None if body.messages is None else Chat(messages=body.messages)
+    return dispatch.job_request(Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream)
+
+
+def _wants(media_type: str) -> bool:
+    """Whether the client prefers this type to JSON; where it likes both alike (axios does), it gets JSON."""
+    if media_type not in request.headers.get("Accept", ""):
+        return False
+    return request.accept_mimetypes.best_match([JSON, media_type]) == media_type

@@ -1,0 +1,50 @@
+"""Does the process live, and could it serve a prompt now."""
+
+from flask import Response
+
+from app.api.json_response import JSON, json_answer
+from app.api.openapi import Blueprint, answer
+from app.api.problems import error_answer
+from app.api.routes.models import best_worker, workers_of
+from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerSchema
+from app.api.services import services
+from app.errors import NoWorker
+from app.jobs.workers import WorkerInfo, WorkerState
+
+blueprint = Blueprint("health", __name__, description="For probes and people.")
+
+RETRY_SECONDS = 2
+_WORKERS = WorkerSchema(many=True)
+
+
+@blueprint.endpoint("GET", "/check", answers={200: answer("Ok", {JSON: {"type": "string", "enum": ["Ok"]}})})
+def check() -> Response:
+    """The original API's health check."""
+    return json_answer("Ok")
+
+
+@blueprint.endpoint("GET", "/healthz", answers={200: answer("The process lives.", HealthSchema)})
+def healthz() -> Response:
+    """Whether this process answers; asks nobody else."""
+    return json_answer({"status": "ok"})
+
+
+@blueprint.endpoint(
+    "GET", "/readyz", answers={200: answer("A prompt would be served now.", ReadinessSchema)}, problems=(503,)
+)
+def readyz() -> Response:
+    """Whether Redis answers and a worker has its model loaded; else what is missing, workers and progress included."""
+    model = services().config.model_name
+    workers = workers_of(model)
+    shown = _WORKERS.dump(workers)
+    best = best_worker(workers)
+    if best is not None and best.state is WorkerState.READY:
+        return json_answer({"status": "ready", "model": model, "workers": shown})
+    return error_answer(NoWorker(_missing(best, model), retry_after_seconds=RETRY_SECONDS), workers=shown)
+
+
+def _missing(best: WorkerInfo | None, model: str) -> str:
+    if best is None:
+        return f"no worker serves {model!r}; start one (`make run`, or python -m workers.main)"
+    progress = "" if best.progress is None else f", {best.progress:.0%}"
+    return f"the worker of {model!r} is {best.state}{progress}: {best.detail or 'it gives no detail'}"

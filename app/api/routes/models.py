@@ -1,0 +1,64 @@
+"""`/v1/models`: what is served here, in OpenAI's shape, and how its loading goes."""
+
+from typing import Any
+
+from flask import Response
+
+from app.api.json_response import json_answer
+from app.api.openai.envelope import check_model
+from app.api.openapi import Blueprint, answer
+from app.api.schemas.models import ABSENT, ModelListSchema, ModelSchema
+from app.api.services import services
+from app.jobs.workers import WorkerInfo, WorkerState, read_workers
+
+blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
+
+_PREFERENCE = [WorkerState.READY, WorkerState.LOADING, WorkerState.DRAINING, WorkerState.FAILED]
+_LIST = ModelListSchema()
+_MODEL = ModelSchema()
+
+
+@blueprint.endpoint(
+    "GET", "/v1/models", answers={200: answer("The model of this service.", ModelListSchema)}, problems=(503,)
+)
+def list_models() -> Response:
+    """The model served here; `state`, `detail` and `progress` tell how far its workers are."""
+    return json_answer(_LIST.dump({"object": "list", "data": [_model()]}))
+
+
+@blueprint.endpoint(
+    "GET",
+    "/v1/models/<path:model_id>",
+    parameters=[{"in": "path", "name": "model_id", "schema": {"type": "string"}}],
+    answers={200: answer("The model.", ModelSchema)},
+    problems=(404, 503),
+)
+def read_model(model_id: str) -> Response:
+    """One model by its name: the one that is served here."""
+    check_model(model_id, services().config.model_name)
+    return json_answer(_MODEL.dump(_model()))
+
+
+def _model() -> dict[str, Any]:
+    config = services().config
+    best = best_worker(workers_of(config.model_name))
+    return {
+        "id": config.model_name,
+        "object": "model",
+        "created": int(services().started_at),
+        "owned_by": "llm-api",
+        "family": config.model_family,
+        "state": best.state.value if best else ABSENT,
+        "detail": best.detail if best else "no worker has been heard of",
+        "progress": best.progress if best else None,
+        "context_tokens": (best.context_tokens or None) if best else None,
+    }
+
+
+def workers_of(model: str) -> list[WorkerInfo]:
+    return [info for info in read_workers(services().redis) if info.model == model]
+
+
+def best_worker(workers: list[WorkerInfo]) -> WorkerInfo | None:
+    """The one that tells most about whether the model can be used."""
+    return min(workers, key=lambda info: (_PREFERENCE.index(info.state), -(info.progress or 0)), default=None)

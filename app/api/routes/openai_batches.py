@@ -1,0 +1,95 @@
+"""`/v1/batches`: files of requests, asked line by line behind everybody who waits for an answer."""
+
+import itertools
+from typing import Any
+
+from flask import Response
+
+from app.api.auth import current_owner
+from app.api.batches.input import inspect
+from app.api.batches.paging import Cut, list_object
+from app.api.json_response import json_answer
+from app.api.openapi import Blueprint, answer
+from app.api.request_parser import invalid_request
+from app.api.schemas.openai.batches import (
+    BatchBody,
+    BatchListQuerySchema,
+    BatchListSchema,
+    BatchObjectSchema,
+    BatchSchema,
+)
+from app.api.services import services
+from app.errors import Conflict, FileNotFound
+
+blueprint = Blueprint("openai_batches", __name__, description="OpenAI's API: batches.")
+
+BATCH_ID = {"in": "path", "name": "batch_id", "schema": {"type": "string"}}
+_PATH = "/v1/batches/<batch_id>"
+
+
+@blueprint.endpoint(
+    "POST",
+    "/v1/batches",
+    body=BatchSchema,
+    answers={200: answer("The batch: in progress, or failed where its file cannot be asked.", BatchObjectSchema)},
+    problems=(400, 413, 503),
+)
+def create_batch(body: BatchBody) -> Response:
+    """Ask every line of a file, at low priority. The answers come in a file of their own, in any order.
+
+    Each line is an object with `custom_id`, `method` (POST), `url` (the endpoint) and `body` (the request).
+    """
+    files, longest = services().files, services().config.files.ttl
+    try:
+        file = files.read(body.input_file_id, current_owner())
+        batch = services().batches.make(
+            file,
+            endpoint=body.endpoint,
+            completion_window=body.completion_window,
+            window_seconds=body.window_seconds,
+            files_ttl_seconds=min(body.files_ttl_seconds or longest, longest),
+            metadata=body.metadata,
+            inspected=inspect(itertools.chain.from_iterable(files.lines(file.id))),
+        )
+    except FileNotFound as error:
+        raise invalid_request({"input_file_id": [error.detail]}) from None
+    return json_answer(batch.document())
+
+
+@blueprint.endpoint(
+    "GET",
+    "/v1/batches",
+    query=BatchListQuerySchema,
+    answers={200: answer("The caller's batches, newest first.", BatchListSchema)},
+    problems=(400, 503),
+)
+def list_batches(query: dict[str, Any]) -> Response:
+    """The caller's batches, newest first."""
+    cut = Cut(limit=query["limit"], after=query.get("after"))
+    found, has_more = services().batches.list_batches(current_owner(), cut)
+    return json_answer(list_object([batch.document() for batch in found], has_more))
+
+
+@blueprint.endpoint(
+    "GET", _PATH, parameters=[BATCH_ID], answers={200: answer("The batch.", BatchObjectSchema)}, problems=(404, 503)
+)
+def read_batch(batch_id: str) -> Response:
+    """How far a batch is."""
+    return json_answer(services().batches.read(batch_id, current_owner()).document())
+
+
+@blueprint.endpoint(
+    "POST",
+    f"{_PATH}/cancel",
+    parameters=[BATCH_ID],
+    answers={200: answer("The batch; `cancelling` until its jobs have ended.", BatchObjectSchema)},
+    problems=(404, 409, 503),
+)
+def cancel_batch(batch_id: str) -> Response:
+    """Cancel a batch: what is answered already is kept, every other line is told so in the error file."""
+    batches = services().batches
+    batch = batches.read(batch_id, current_owner())
+    if batch.has_ended:
+        raise Conflict(f"the batch has ended already: it is {batch.status}")
+    batches.cancel(batch)
+    return json_answer(batches.read(batch_id, current_owner()).document())

@@ -1,0 +1,130 @@
+"""`/v1/files`: files of requests, and what batches have made of them."""
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+from flask import Response, g, request
+
+from app.api.auth import current_owner
+from app.api.batches.files import File, file_object
+from app.api.batches.paging import Cut, list_object
+from app.api.json_response import json_answer
+from app.api.openapi import Blueprint, answer
+from app.api.request_parser import invalid_request
+from app.api.schemas.openai.files import (
+    FileDeletedSchema,
+    FileListQuerySchema,
+    FileListSchema,
+    FileSchema,
+    UploadSchema,
+)
+from app.api.services import services
+from app.errors import BodyTooLarge, InvalidRequest
+
+blueprint = Blueprint("openai_files", __name__, description="OpenAI's API: files.")
+
+FILE_ID = {"in": "path", "name": "file_id", "schema": {"type": "string"}}
+OCTETS = "application/octet-stream"
+_FORM_BYTES = 65_536  # what surrounds the file in a request
+_MAX_NAME = 255  # characters
+_PATH = "/v1/files/<file_id>"
+
+
+def _take_files() -> None:
+    """Uploads have a limit of their own."""
+    request.max_content_length = services().config.files.max_bytes + _FORM_BYTES
+    g.body_limit = "files.max_bytes"
+
+
+blueprint.before_request(_take_files)
+
+
+@blueprint.endpoint(
+    "POST",
+    "/v1/files",
+    form=UploadSchema,
+    answers={200: answer("The file, kept.", FileSchema)},
+    problems=(400, 413, 503),
+)
+def upload_file(form: dict[str, Any]) -> Response:
+    """Keep a file of requests for a batch, for `files.ttl` seconds or as long as `expires_after` says."""
+    config, upload = services().config.files, form["file"]
+    size = upload.stream.seek(0, 2)
+    upload.stream.seek(0)
+    if size > config.max_bytes:
+        raise BodyTooLarge(f"the file is longer than files.max_bytes allows, {config.max_bytes}; make several of it")
+    kept = services().files.put(
+        _lines(upload.stream),
+        owner=current_owner(),
+        filename=(upload.filename or "file.jsonl")[:_MAX_NAME],
+        size=size,
+        ttl_seconds=min(form.get("seconds", config.ttl), config.ttl),
+    )
+    return json_answer(file_object(kept))
+
+
+@blueprint.endpoint(
+    "GET",
+    "/v1/files",
+    query=FileListQuerySchema,
+    answers={200: answer("The caller's files.", FileListSchema)},
+    problems=(400, 503),
+)
+def list_files(query: dict[str, Any]) -> Response:
+    """The caller's files, newest first."""
+    cut = Cut(limit=query["limit"], after=query.get("after"), newest_first=query["order"] == "desc")
+    found, has_more = services().files.list_files(current_owner(), cut, query.get("purpose"))
+    return json_answer(list_object([file_object(file) for file in found], has_more))
+
+
+@blueprint.endpoint(
+    "GET", _PATH, parameters=[FILE_ID], answers={200: answer("The file.", FileSchema)}, problems=(404, 503)
+)
+def read_file(file_id: str) -> Response:
+    """What a file is."""
+    return json_answer(file_object(_existing(file_id)))
+
+
+@blueprint.endpoint(
+    "GET",
+    f"{_PATH}/content",
+    parameters=[FILE_ID],
+    answers={200: answer("Its content, as it was sent or written.", {OCTETS: None})},
+    problems=(404, 503),
+)
+def read_file_content(file_id: str) -> Response:
+    """What is in a file."""
+    file = _existing(file_id)
+    pages = services().files.lines(file.id)
+    content = ("".join(lines).encode() for lines in pages)
+    return Response(content, content_type=OCTETS, headers={"Content-Length": str(file.bytes)})
+
+
+@blueprint.endpoint(
+    "DELETE",
+    _PATH,
+    parameters=[FILE_ID],
+    answers={200: answer("The file is gone.", FileDeletedSchema)},
+    problems=(404, 409, 503),
+)
+def delete_file(file_id: str) -> Response:
+    """Delete a file that no unfinished batch reads."""
+    services().files.forget(_existing(file_id))
+    return json_answer({"id": file_id, "object": "file", "deleted": True})
+
+
+def _existing(file_id: str) -> File:
+    return services().files.read(file_id, current_owner())
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Raises InvalidRequest."""
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.decode()
+        except UnicodeDecodeError:
+            raise _no_text(number) from None
+
+
+def _no_text(number: int) -> InvalidRequest:
+    return invalid_request({"file": [f"Line {number} is not UTF-8; send JSON lines in UTF-8."]})

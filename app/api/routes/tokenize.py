@@ -1,0 +1,47 @@
+"""`/tokenize` and `/detokenize`: a worker knows the tokens; it needs no slot and no turn in the queue for that."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Response
+
+from app.api.json_response import json_answer
+from app.api.openapi import Blueprint, answer
+from app.api.schemas.tokenize import DetokenizedSchema, DetokenizeSchema, TokenizeBody, TokenizeSchema, TokensSchema
+from app.api.services import services
+from app.jobs.job import Chat
+from app.jobs.tokenizer_rpc import Subject
+
+blueprint = Blueprint("tokenize", __name__, description="Texts as tokens, and back.")
+
+_PROBLEMS = (400, 413, 422, 500, 503)
+
+
+@blueprint.endpoint(
+    "POST",
+    "/tokenize",
+    body=TokenizeSchema,
+    answers={200: answer("The ids of the tokens.", TokensSchema)},
+    problems=_PROBLEMS,
+)
+def tokenize(body: TokenizeBody) -> Response:
+    """The tokens of a text, or of the prompt that a conversation becomes."""
+    about: dict[str, Any] = {"add_special": body.add_special}
+    if body.messages is None:
+        about["text"] = body.text
+    else:
+        about["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
+    tokens = services().questions.ask(Subject.TOKENIZE, about)
+    return json_answer({"tokens": tokens, "count": len(tokens)})
+
+
+@blueprint.endpoint(
+    "POST",
+    "/detokenize",
+    body=DetokenizeSchema,
+    answers={200: answer("Their text.", DetokenizedSchema)},
+    problems=_PROBLEMS,
+)
+def detokenize(body: dict[str, Any]) -> Response:
+    """The text of tokens."""
+    return json_answer({"text": services().questions.ask(Subject.DETOKENIZE, body)})

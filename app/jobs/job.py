@@ -1,0 +1,205 @@
+"""What a job is: its request, its states and its outcome, as plain dataclasses that cross process borders as JSON."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (Status.QUEUED, Status.PROCESSING)
+
+
+JOB_EVENTS = tuple(f"job.{status}" for status in Status if status.is_final)
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def step(self) -> int:
+        """Number of the broker's list for this priority: lower runs first (see `queues.PRIORITY_STEPS`)."""
+        return list(Priority).index(self)
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # end-of-generation token, or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    CONTENT_FILTER = "content_filter"  # of an upstream server
+    CANCELED = "canceled"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+class OnDisconnect(StrEnum):
+    CANCEL = "cancel"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A conversation. The worker makes a prompt of it, with its model's own chat template.
+
+    messages: as OpenAI's API has them, contents as texts. tools: functions that the model may call, as there.
+    variables: what else the template may read (`enable_thinking`, say).
+
+    calls: with tools, what `params.json_schema` was made of, for an engine that passes that on: `tool_choice`,
+    `parallel_tool_calls`, and the `schema` of an answer that calls nothing.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    variables: dict[str, Any] = field(default_factory=dict)
+    calls: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Who is told of a job's end, and of which ends: `job.<status>`."""
+
+    url: str
+    events: tuple[str, ...] = JOB_EVENTS
+
+
+Text = str | tuple[int, ...]
+"""A text, or the ids of its tokens in the model's vocabulary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a client asked for, after validation.
+
+    `Kind.GENERATE` has one of `chat`, `prompt_tokens` (ids, as they are) and `prompt`; `Kind.EMBED` has `texts`.
+    `params` holds only what the client set, under the canonical names of `app.jobs.sampling`; the engine adds its
+    family's defaults.
+
+    response: of a request to `/v1/responses`, what it takes to tell its answer again (`app.api.openai.responses`).
+    timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
+    after its end, None = `jobs.ttl`.
+    """
+
+    kind: Kind
+    prompt: str = ""
+    prompt_tokens: tuple[int, ...] | None = None
+    chat: Chat | None = None
+    texts: tuple[Text, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
+    timeout_seconds: float = 600.0
+    expires_in_seconds: float | None = None
+    ttl_seconds: int | None = None
+    stream: bool = False
+    webhook: Webhook | None = None
+    response: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__slots__}
+        if self.chat is not None:
+            values["chat"] = asdict(self.chat)
+        if self.webhook is not None:
+            values["webhook"] = asdict(self.webhook)
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "JobRequest":
+        data = dict(data)
+        data["kind"], data["priority"] = Kind(data["kind"]), Priority(data["priority"])
+        data["texts"] = tuple(text if isinstance(text, str) else tuple(text) for text in data["texts"])
+        if "prompt_tokens" in data:
+            data["prompt_tokens"] = tuple(data["prompt_tokens"])
+        if "chat" in data:
+            data["chat"] = Chat(**data["chat"])
+        if "webhook" in data:
+            data["webhook"] = Webhook(url=data["webhook"]["url"], events=tuple(data["webhook"]["events"]))
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """Natural-log probability of one generated (or echoed) token and of its likeliest rivals.
+
+    `logprob` is None for the first token of an echoed prompt, which nothing predicts.
+    """
+
+    token: str
+    logprob: float | None
+    top: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Outcome of a job: `text` for `Kind.GENERATE`, `embeddings` (one L2-normalised row per text) for `Kind.EMBED`."""
+
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprob] | None = None
+    embeddings: list[list[float]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Source(StrEnum):
+    """Where a job's answer comes from."""
+
+    COMPUTED = "computed"
+    JOINED = "joined"  # computed once, for this job and the same request of another job at the same time
+    CACHED = "cached"  # computed before, for the same request of another job (`cache.ttl`)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """source: None where nothing was answered."""
+
+    source: Source | None = None
+    queue_seconds: float | None = None
+    time_to_first_token_seconds: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job failed: `code` is that of an `app.errors` class, `errors` its messages per field."""
+
+    code: str
+    message: str
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job as the record in Redis tells it. Times are Unix seconds."""
+
+    id: str
+    kind: Kind
+    model: str
+    status: Status
+    priority: Priority
+    owner: str
+    created_at: float
+    attempt: int = 0
+    started_at: float | None = None
+    completed_at: float | None = None
+    output: Output | None = None
+    usage: Usage | None = None
+    metrics: Metrics | None = None
+    error: JobError | None = None

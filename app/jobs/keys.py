@@ -1,0 +1,150 @@
+"""Names, types and lifetimes of everything this service keeps in Redis.
+
+| key | type | holds | lives |
+|---|---|---|---|
+| `llm:job:<id>` | hash | the job record (`job_store`) | until final, then `jobs.ttl` |
+| `llm:events:<id>` | stream | what happened to the job, `event_stream` | as its record |
+| `llm:queued:<model>` | zset | ids waiting, scored by priority and age | while queued |
+| `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
+| `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |
+| `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
+| `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
+| `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
+| `llm:webhook:<id>` | hash | the record of a final job whose webhook is to be sent | until sent, 3 days at most |
+| `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
+| `llm:cached:<digest>` | string | id of the job that answers a request (`workers.jobs.response_cache`) | `cache.ttl` |
+| `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
+| `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
+| `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
+| `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |
+| `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
+| `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
+| `llm:workers` | set | worker ids, cleaned by readers | - |
+| `llm:questions:<model>` | list | what any worker may answer, beside jobs (`questions`) | until taken, 30 s at most |
+| `llm:answer:<id>` | list | the answer to one question | until read, 30 s at most |
+| `llm:file:<id>` | hash | a file's fields (`api.batches.files`) | as `expires_at` says; longer while a batch reads it |
+| `llm:file-lines:<id>` | list | its lines; of a file that a batch writes, those so far | as its hash |
+| `llm:files:<owner>` | zset | an owner's files, scored by creation time | entries: cleaned by readers |
+| `llm:batch:<id>` | hash | the record of a batch (`app.api.batches.batches`) | until its end, then `files.ttl` |
+| `llm:batch-open:<id>` | set | numbers of lines that are asked, and not answered | while there are any |
+| `llm:batches:<owner>` | zset | an owner's batches, scored by creation time | entries: cleaned by readers |
+| `llm:unfinished:<model>` | zset | batches that have not ended, scored by creation time | until their end |
+| `llm:driver:<model>` | string | the process that drives the batches (`app.api.batches.driver`) | 5 s, renewed |
+| `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
+
+Channels: `llm:hints` carries a line for each job with news, to the API (`hint_lines`); `llm:control` carries
+`cancel:<id>` and `follow:<id>` to the workers. Both are hints: a lost one costs a delay, never an answer.
+"""
+
+PREFIX = "llm:"
+HINTS_CHANNEL = PREFIX + "hints"
+CONTROL_CHANNEL = PREFIX + "control"
+WORKERS = PREFIX + "workers"
+
+
+def job(job_id: str) -> str:
+    return f"{PREFIX}job:{job_id}"
+
+
+def events(job_id: str) -> str:
+    return f"{PREFIX}events:{job_id}"
+
+
+def queued(model: str) -> str:
+    return f"{PREFIX}queued:{model}"
+
+
+def running(model: str) -> str:
+    return f"{PREFIX}running:{model}"
+
+
+def expiring(model: str) -> str:
+    return f"{PREFIX}expiring:{model}"
+
+
+def ended(model: str) -> str:
+    return f"{PREFIX}ended:{model}"
+
+
+def idempotency(owner: str, digest: str) -> str:
+    return f"{PREFIX}idempotency:{owner}:{digest}"
+
+
+def webhook(job_id: str) -> str:
+    return f"{PREFIX}webhook:{job_id}"
+
+
+def webhooks(model: str) -> str:
+    return f"{PREFIX}webhooks:{model}"
+
+
+def cached(digest: str) -> str:
+    return f"{PREFIX}cached:{digest}"
+
+
+def service_time(model: str) -> str:
+    return f"{PREFIX}service:{model}"
+
+
+def missing(model: str) -> str:
+    return f"{PREFIX}missing:{model}"
+
+
+def reaper(model: str) -> str:
+    return f"{PREFIX}reaper:{model}"
+
+
+def trial(worker_id: str) -> str:
+    return f"{PREFIX}trial:{worker_id}"
+
+
+def jobs_of(owner: str) -> str:
+    return f"{PREFIX}jobs:{owner}"
+
+
+def alive(model: str) -> str:
+    return f"{PREFIX}alive:{model}"
+
+
+def worker(worker_id: str) -> str:
+    return f"{PREFIX}worker:{worker_id}"
+
+
+def questions(model: str) -> str:
+    return f"{PREFIX}questions:{model}"
+
+
+def answer(question_id: str) -> str:
+    return f"{PREFIX}answer:{question_id}"
+
+
+def file(file_id: str) -> str:
+    return f"{PREFIX}file:{file_id}"
+
+
+def file_lines(file_id: str) -> str:
+    return f"{PREFIX}file-lines:{file_id}"
+
+
+def files_of(owner: str) -> str:
+    return f"{PREFIX}files:{owner}"
+
+
+def batch(batch_id: str) -> str:
+    return f"{PREFIX}batch:{batch_id}"
+
+
+def batch_open(batch_id: str) -> str:
+    return f"{PREFIX}batch-open:{batch_id}"
+
+
+def batches_of(owner: str) -> str:
+    return f"{PREFIX}batches:{owner}"
+
+
+def unfinished(model: str) -> str:
+    return f"{PREFIX}unfinished:{model}"
+
+
+def driver(model: str) -> str:
+    return f"{PREFIX}driver:{model}"

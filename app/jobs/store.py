@@ -1,0 +1,294 @@
+"""The job record: the one truth about a job, a hash in Redis written by scripts that take one step each.
+
+Everything raised by Redis itself passes through as `redis.RedisError`.
+"""
+
+import hashlib
+import json
+import secrets
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
+from app.jobs import keys
+from app.jobs.job import Job, JobRequest, Status
+from app.jobs.order import Queues
+from app.jobs.record import RECORD_FIELDS, job_from_record
+from app.jobs.redis_client import RedisClient, script
+
+LEASE_SECONDS = 15  # a worker renews every third of it
+
+
+def new_job_id() -> str:
+    """A random UUID: nobody can guess another's job."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job taken by a worker. Every write for it carries `token`; a later claim's token makes this one's writes void.
+
+    created_at, started_at: Unix seconds, the latter of the first claim. followed: somebody reads the job's stream, so
+    its deltas are worth writing at once. losses: workers that died with it. ran_seconds: how long earlier workers had
+    it. published_tokens: how many of its tokens are in its stream already.
+    """
+
+    job_id: str
+    owner: str
+    request: JobRequest
+    token: int
+    attempt: int
+    created_at: float
+    started_at: float
+    followed: bool
+    losses: int = 0
+    ran_seconds: float = 0.0
+    published_tokens: int = 0
+
+    @property
+    def queue_seconds(self) -> float:
+        return max(0.0, self.started_at - self.created_at)
+
+
+class JobStore:
+    """Reads and changes job records of one model's service."""
+
+    def __init__(self, client: RedisClient, *, model: str, queues: Queues, ttl_seconds: int, max_queued: int) -> None:
+        self._redis = client
+        self._model = model
+        self._queues = queues
+        self._ttl_seconds = ttl_seconds
+        self._max_queued = max_queued
+        self._admit = script(client, "admit")
+        self._claim = script(client, "claim")
+        self._hand_back = script(client, "hand_back")
+        self._cancel = script(client, "cancel")
+        self._forget = script(client, "forget")
+        self._follow = script(client, "follow")
+
+    def admit(
+        self, request: JobRequest, owner: str, job_id: str | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """Accept a job: its record, its place in the queue and its Celery message appear in one atomic step.
+
+        job_id: from `new_job_id`, for a caller that wants to wait for the job before anything can happen to it.
+        idempotency_key: the same key and request of the same owner again give the job they gave before, whose id is
+        then another than `job_id`.
+
+        Raises:
+            QueueFull: `jobs.max_queued` jobs of this model wait already.
+            NoWorker: no worker of this model lives.
+            Conflict: another request came with this idempotency key.
+        """
+        job_id = job_id or new_job_id()
+        body = json.dumps(request.to_json(), ensure_ascii=False, separators=(",", ":"))
+        record = {
+            "id": job_id,
+            "kind": request.kind.value,
+            "model": self._model,
+            "priority": request.priority.value,
+            "owner": owner,
+            "request": body,
+            "followed": "1" if request.stream else "0",
+        }
+        if request.ttl_seconds is not None:
+            record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
+        if request.webhook is not None:
+            due = {"delivery": keys.webhook(job_id), "due": keys.webhooks(self._model)}
+            record["webhook"] = json.dumps(asdict(request.webhook) | due)
+        expires_in = request.expires_in_seconds
+        verdict, *rest = self._admit(
+            keys=[
+                keys.job(job_id),
+                keys.queued(self._model),
+                keys.jobs_of(owner),
+                keys.alive(self._model),
+                self._queues.list_key(request.priority),
+                keys.expiring(self._model),
+                keys.idempotency(owner, _digest(idempotency_key)) if idempotency_key else "",
+            ],
+            args=[
+                job_id,
+                self._max_queued,
+                request.priority.step,
+                self._queues.message(job_id, request.priority),
+                "" if expires_in is None else f"{expires_in:.6f}",
+                _fingerprint(request, self._model) if idempotency_key else "",
+                ",".join(RECORD_FIELDS) if idempotency_key else "",
+                *(part for pair in record.items() for part in pair),
+            ],
+        )
+        if verdict == "full":
+            raise QueueFull(f"{rest[0]} jobs wait already (jobs.max_queued); try again", waiting=rest[0])
+        if verdict == "no_worker":
+            raise NoWorker(f"no worker serves {self._model!r}; start one and try again", waiting=rest[0])
+        if verdict == "conflict":
+            raise Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
+        if verdict == "same":
+            earlier = job_from_record(rest)
+            assert earlier is not None, "admit.lua answers with a record that is there"
+            return earlier
+        return Job(
+            id=job_id,
+            kind=request.kind,
+            model=self._model,
+            status=Status.QUEUED,
+            priority=request.priority,
+            owner=owner,
+            created_at=float(rest[0]),
+        )
+
+    def read(self, job_id: str) -> Job:
+        """Raises JobNotFound."""
+        job = job_from_record(self._redis.hmget(keys.job(job_id), RECORD_FIELDS))
+        if job is None:
+            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+        return job
+
+    def read_many(self, job_ids: Iterable[str], client: RedisClient | None = None) -> list[Job | None]:
+        """The records in the order of the ids, None where there is none; one round trip (of `client`, if given)."""
+        with (client or self._redis).pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(keys.job(job_id), RECORD_FIELDS)
+            return [job_from_record(values) for values in pipe.execute()]
+
+    def read_request(self, job_id: str) -> JobRequest:
+        """What was asked. Raises JobNotFound."""
+        body = self._redis.hget(keys.job(job_id), "request")
+        if body is None:
+            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+        return JobRequest.from_json(json.loads(body))
+
+    def queue_position(self, job: Job) -> int | None:
+        """Jobs of the same model that start before this one, plus one; None once it has started."""
+        return self.queue_positions([job])[0]
+
+    def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
+        """As `queue_position`, for each job; one round trip, none where no job is queued."""
+        queued = [job for job in jobs if job.status is Status.QUEUED]
+        if not queued:
+            return [None] * len(jobs)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job in queued:
+                pipe.zrank(keys.queued(job.model), job.id)
+            ranks = dict(zip((job.id for job in queued), pipe.execute(), strict=True))
+        return [None if (rank := ranks.get(job.id)) is None else rank + 1 for job in jobs]
+
+    def claim(self, job_id: str, worker_id: str) -> Claim | None:
+        """Take a queued job for `LEASE_SECONDS`; None when it is in any other state, gone, or has waited too long."""
+        model = self._model
+        got = self._claim(
+            keys=[
+                keys.job(job_id),
+                keys.queued(model),
+                keys.running(model),
+                keys.events(job_id),
+                keys.expiring(model),
+                keys.ended(model),
+            ],
+            args=[job_id, worker_id, LEASE_SECONDS, secrets.token_hex(8), self._ttl_seconds, keys.HINTS_CHANNEL],
+        )
+        if got is None:
+            return None
+        request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published, owner = got
+        return Claim(
+            job_id=job_id,
+            owner=owner,
+            request=JobRequest.from_json(json.loads(request)),
+            token=int(token),
+            attempt=int(attempt),
+            created_at=float(created_at),
+            started_at=float(started_at),
+            followed=followed == "1",
+            losses=int(losses),
+            ran_seconds=float(ran_seconds),
+            published_tokens=int(published),
+        )
+
+    def hand_back(self, claim: Claim) -> bool:
+        """Put a claimed job back into the queue, for another worker to continue. False: the claim is void.
+
+        A job whose cancellation was asked for is `canceled`.
+        """
+        job_id, model, priority = claim.job_id, self._model, claim.request.priority
+        handed = self._hand_back(
+            keys=[
+                keys.job(job_id),
+                keys.queued(model),
+                keys.running(model),
+                self._queues.list_key(priority),
+                keys.events(job_id),
+                keys.ended(model),
+            ],
+            args=[
+                job_id,
+                claim.token,
+                self._queues.message(job_id, priority),
+                self._ttl_seconds,
+                keys.HINTS_CHANNEL,
+            ],
+        )
+        return bool(handed)
+
+    def cancel(self, job_id: str) -> Status:
+        """Cancel a job: queued, or left behind by a dead worker, it ends at once; running, its worker is told.
+
+        Returns its status after the call.
+
+        Raises JobNotFound.
+        """
+        model = self._model
+        status = self._cancel(
+            keys=[
+                keys.job(job_id),
+                keys.queued(model),
+                keys.events(job_id),
+                keys.running(model),
+                keys.expiring(model),
+                keys.ended(model),
+            ],
+            args=[job_id, self._ttl_seconds, keys.HINTS_CHANNEL, keys.CONTROL_CHANNEL],
+        )
+        if status is None:
+            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+        return Status(status)
+
+    def follow(self, job_id: str) -> None:
+        """Ask the worker to write this job's deltas as they come: somebody reads its stream now."""
+        self._follow(keys=[keys.job(job_id)], args=[job_id, keys.CONTROL_CHANNEL])
+
+    def forget(self, job: Job) -> bool:
+        """Delete a final job, record and stream. False while it is not final."""
+        job_keys = [keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner), keys.ended(self._model)]
+        return bool(self._forget(keys=job_keys, args=[job.id, job.owner]))
+
+    def list_jobs(
+        self, owner: str, *, status: Status | None = None, limit: int = 20, before: float | None = None
+    ) -> list[Job]:
+        """The owner's jobs, newest first, created strictly before `before` (Unix seconds)."""
+        index = keys.jobs_of(owner)
+        found: list[Job] = []
+        upper: str = "+inf" if before is None else f"({before:.6f}"
+        offset = 0
+        while len(found) < limit:
+            ids = self._redis.zrevrangebyscore(index, upper, "-inf", start=offset, num=limit)
+            if not ids:
+                break
+            jobs = self.read_many(ids)
+            dead = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
+            if dead:
+                self._redis.zrem(index, *dead)
+            found += [job for job in jobs if job is not None and status in (None, job.status)]
+            offset += len(ids) - len(dead)
+        return found[:limit]
+
+
+def _digest(idempotency_key: str) -> str:
+    return hashlib.sha256(idempotency_key.encode()).hexdigest()
+
+
+def _fingerprint(request: JobRequest, model: str) -> str:
+    """Of what is asked of whom; whether the answer is streamed does not make it another request."""
+    asked = {name: value for name, value in request.to_json().items() if name != "stream"}
+    return hashlib.sha256(json.dumps([model, asked], sort_keys=True).encode()).hexdigest()

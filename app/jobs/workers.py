@@ -1,0 +1,78 @@
+"""Who serves: each worker tells its state here every few seconds; the API reads it for `/readyz` and `/v1/models`."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from app.jobs import keys
+from app.jobs.redis_client import RedisClient
+
+ALIVE_SECONDS = 15  # three renewals
+FAILURE_KEPT_SECONDS = 86_400
+
+
+class WorkerState(StrEnum):
+    LOADING = "loading"  # fetching or loading the model; jobs may queue already
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"  # gave up; `detail` says why, and no restart will help
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """progress: 0-1 while a model is fetched, None when unknown. slots, running: sequences at most, and now.
+
+    used_cells: cache cells held; 0 when nothing runs, or cells have leaked.
+    """
+
+    id: str
+    model: str
+    family: str
+    state: WorkerState
+    detail: str = ""
+    progress: float | None = None
+    slots: int = 0
+    running: int = 0
+    used_cells: int = 0
+    context_tokens: int = 0
+
+
+def announce(client: RedisClient, info: WorkerInfo) -> None:
+    """Write one worker's state; a living worker repeats it within `ALIVE_SECONDS`."""
+    failed = info.state is WorkerState.FAILED
+    with client.pipeline(transaction=False) as pipe:
+        pipe.sadd(keys.WORKERS, info.id)
+        pipe.set(keys.worker(info.id), json.dumps(asdict(info)), ex=FAILURE_KEPT_SECONDS if failed else ALIVE_SECONDS)
+        if not failed:
+            pipe.set(keys.alive(info.model), info.id, ex=ALIVE_SECONDS)
+        pipe.execute()
+
+
+def retire(client: RedisClient, worker_id: str) -> None:
+    with client.pipeline(transaction=False) as pipe:
+        pipe.srem(keys.WORKERS, worker_id)
+        pipe.delete(keys.worker(worker_id))
+        pipe.execute()
+
+
+def forget_failures(client: RedisClient, model: str) -> None:
+    """A worker of the model is ready: earlier failures are history."""
+    for info in read_workers(client):
+        if info.model == model and info.state is WorkerState.FAILED:
+            retire(client, info.id)
+
+
+def read_workers(client: RedisClient) -> list[WorkerInfo]:
+    """Every worker heard of lately, failures included; forgets the silent ones."""
+    ids = sorted(client.smembers(keys.WORKERS))
+    if not ids:
+        return []
+    states = client.mget([keys.worker(worker_id) for worker_id in ids])
+    silent = [worker_id for worker_id, state in zip(ids, states, strict=True) if state is None]
+    if silent:
+        client.srem(keys.WORKERS, *silent)
+    return [_info(json.loads(state)) for state in states if state is not None]
+
+
+def _info(data: dict[str, object]) -> WorkerInfo:
+    return WorkerInfo(**{**data, "state": WorkerState(str(data["state"]))})  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""How the API is served: the WSGI entry point, gunicorn's settings, and shutdown."""

@@ -1,0 +1,77 @@
+"""Batches over a real Valkey and a scripted worker, driven by hand."""
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.api.batches.driver import BatchDriver
+from tests.app.api.scripted_worker import ScriptedWorker
+
+COMPLETIONS = "/v1/completions"
+
+
+def line(custom_id: str, *, url: str = COMPLETIONS, method: str = "POST", **body: Any) -> str:
+    return json.dumps({"custom_id": custom_id, "method": method, "url": url, "body": {"prompt": custom_id, **body}})
+
+
+@dataclass
+class Batches:
+    """A client of `/v1/batches`, and a process that drives them."""
+
+    app: Flask
+    client: FlaskClient
+    driver: BatchDriver
+
+    def upload(self, *lines: str, **form: Any) -> Any:
+        file = (io.BytesIO("\n".join(lines).encode()), "requests.jsonl")
+        answer = self.client.post("/v1/files", data={"purpose": "batch", "file": file, **form})
+        assert answer.status_code == 200, answer.text
+        return answer.get_json()
+
+    def create(self, *lines: str, **body: Any) -> Any:
+        asked = {
+            "input_file_id": self.upload(*lines)["id"],
+            "endpoint": COMPLETIONS,
+            "completion_window": "24h",
+            **body,
+        }
+        answer = self.client.post("/v1/batches", json=asked)
+        assert answer.status_code == 200, answer.text
+        return answer.get_json()
+
+    def read(self, batch: Any) -> Any:
+        return self.client.get(f"/v1/batches/{batch['id']}").get_json()
+
+    def drive(self, until: Callable[[], bool], *drivers: BatchDriver) -> None:
+        deadline = time.monotonic() + 60
+        while not until():
+            assert time.monotonic() < deadline, "the batch does not come to that"
+            for driver in drivers or (self.driver,):
+                driver.turn()
+            time.sleep(0.01)
+
+    def finish(self, batch: Any, *drivers: BatchDriver) -> Any:
+        """The batch, once it has ended."""
+        self.drive(lambda: self.read(batch)["status"] not in ("in_progress", "cancelling", "finalizing"), *drivers)
+        return self.read(batch)
+
+    def content(self, file_id: str | None) -> dict[str, Any]:
+        """The lines of an output, by their custom ids; each once."""
+        if file_id is None:
+            return {}
+        lines = list(map(json.loads, self.client.get(f"/v1/files/{file_id}/content").text.splitlines()))
+        found = {line["custom_id"]: line for line in lines}
+        assert len(found) == len(lines)
+        return found
+
+
+@pytest.fixture
+def batches(app: Flask, client: FlaskClient, worker: ScriptedWorker) -> Iterator[Batches]:
+    yield Batches(app, client, BatchDriver(app))

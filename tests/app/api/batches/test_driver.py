@@ -1,0 +1,314 @@
+"""A batch from its file to its answers."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pytest
+import redis
+
+from app.api.batches import driver as driving
+from app.api.batches import lines
+from app.api.batches.driver import BatchDriver
+from app.api.openai.plan import Plan
+from app.api.schemas.openai.completions import CompletionBody
+from app.config.settings import Config
+from app.jobs import keys
+from app.jobs.job import Priority, Status
+from app.jobs.redis_client import RedisClient
+from tests.app.api.batches.conftest import COMPLETIONS, Batches, line
+from tests.app.api.conftest import MODEL
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+
+
+@pytest.fixture(autouse=True)
+def fresh_estimate(batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slots that are read are those of this test's worker."""
+    monkeypatch.setattr("app.api.queue_estimate.FRESH_SECONDS", 0.0)
+
+
+def test_each_line_is_answered_as_a_request_of_its_own_would_be(batches: Batches, worker: ScriptedWorker) -> None:
+    batch = batches.create(line("one"), "", line("two", n=2, seed=1), line("three"), metadata={"for": "me"})
+    assert (batch["status"], batch["request_counts"]) == ("in_progress", {"total": 3, "completed": 0, "failed": 0})
+    done = batches.finish(batch)
+    assert (done["status"], done["metadata"], done["error_file_id"]) == ("completed", {"for": "me"}, None)
+    assert done["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+    found = batches.content(done["output_file_id"])
+    assert set(found) == {"one", "two", "three"}
+    body = found["two"]["response"]["body"]
+    assert (found["two"]["response"]["status_code"], body["object"]) == (200, "text_completion")
+    assert [choice["text"] for choice in body["choices"]] == ["Hello world"] * 2
+    assert (done["usage"]["input_tokens"], done["usage"]["output_tokens"]) == (9, 8)
+    assert {turn.request.priority for turn in worker.turns} == {Priority.LOW}
+
+
+def test_nothing_is_left_of_a_batch_but_what_it_wrote(batches: Batches, redis_client: RedisClient) -> None:
+    batch = batches.create(line("one"), line("bad", n=-1))
+    assert redis_client.execute_command("TTL", keys.file_lines(batch["input_file_id"])) == -1, "it is being read"
+    done = batches.finish(batch)
+    assert redis_client.exists(keys.unfinished(MODEL), keys.batch_open(done["id"])) == 0
+    assert batches.client.get("/jobs").get_json()["data"] == []
+    for name in ("input_file_id", "output_file_id", "error_file_id"):
+        assert redis_client.execute_command("TTL", keys.file(done[name])) > 0
+        assert redis_client.execute_command("TTL", keys.file_lines(done[name])) > 0
+    assert redis_client.execute_command("TTL", keys.batch(done["id"])) > 0
+    assert batches.client.delete(f"/v1/files/{done['input_file_id']}").status_code == 200
+
+
+def test_what_is_wrong_with_a_line_is_told_under_its_custom_id(batches: Batches, worker: ScriptedWorker) -> None:
+    def play(turn: Turn) -> None:
+        if turn.request.prompt == "refused":
+            turn.fail("prompt_too_long", "too long", {"prompt": ["too long"]})
+        else:
+            says("fine", Turn.succeed)(turn)
+
+    worker.play = play
+    asked = [
+        line("fine"),
+        line("refused"),
+        line("temperature", temperature=-1),
+        line("model", model="gpt-4"),
+        line("stream", stream=True),
+        line("url", url="/v1/embeddings"),
+        line("method", method="GET"),
+        '{"custom_id": "bodiless", "method": "POST", "url": "/v1/completions"}',
+        line("long", suffix="x" * 100_000),
+    ]
+    done = batches.finish(batches.create(*asked))
+    assert (done["status"], done["request_counts"]) == ("completed", {"total": 9, "completed": 1, "failed": 8})
+    assert set(batches.content(done["output_file_id"])) == {"fine"}
+    told = {
+        custom_id: (entry["response"]["status_code"], entry["response"]["body"]["error"]["param"])
+        for custom_id, entry in batches.content(done["error_file_id"]).items()
+    }
+    assert told == {
+        "refused": (400, "prompt"),
+        "temperature": (400, "temperature"),
+        "model": (404, "model"),
+        "stream": (400, "stream"),
+        "url": (400, "url"),
+        "method": (400, "method"),
+        "bodiless": (400, "body"),
+        "long": (413, None),
+    }
+
+
+def test_a_quarter_of_the_slots_is_left_for_whoever_comes(batches: Batches, worker: ScriptedWorker) -> None:
+    gate = threading.Event()
+    worker.play = says(gate, "done", Turn.succeed)
+    batch = batches.create(*(line(str(number), n=2) for number in range(6)))
+    batches.drive(lambda: len(worker.turns) == 3)  # of 4
+    for _ in range(20):
+        batches.driver.turn()
+    assert len(batches.client.get("/jobs").get_json()["data"]) == 3
+    gate.set()
+    assert batches.finish(batch)["request_counts"]["completed"] == 6
+
+
+def test_three_processes_that_drive_at_once_answer_no_line_twice(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.play = says(Turn.succeed)
+    drivers = [BatchDriver(batches.app), BatchDriver(batches.app)]
+    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    batch = batches.create(*(line(str(number)) for number in range(40)))
+    stop = threading.Event()
+
+    def drive(driver: BatchDriver) -> None:
+        while not stop.is_set():
+            driver.turn()
+
+    threads = [threading.Thread(target=drive, args=[driver]) for driver in drivers]
+    for thread in threads:
+        thread.start()
+    try:
+        done = batches.finish(batch)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert done["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
+    assert len(batches.content(done["output_file_id"])) == 40
+
+
+class Killed(BaseException):
+    """A driver died."""
+
+
+@dataclass
+class DiesAtFirst:
+    """A step that kills its driver twice: the first time before it is done, the second time after."""
+
+    step: Callable[..., Any]
+    deaths: int = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.deaths == 0:
+            self.deaths += 1
+            raise Killed
+        result = self.step(*args, **kwargs)
+        if self.deaths == 1:
+            self.deaths += 1
+            raise Killed
+        return result
+
+
+def test_a_driver_that_died_at_any_step_is_followed_by_one_that_goes_on(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.play = says("x", Turn.succeed)
+    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    services = batches.driver._services
+    steps: list[DiesAtFirst] = []
+    for store, methods in ((services.batches, ("open", "collect", "finish")), (services.store, ("admit", "forget"))):
+        for method in methods:
+            steps.append(DiesAtFirst(getattr(store, method)))
+            monkeypatch.setattr(store, method, steps[-1])
+    names = {str(number) for number in range(12)}  # of which three are asked at once
+    batch = batches.create(line("bad", n=-1), *map(line, names))
+    done: Any = None
+    while done is None:
+        with contextlib.suppress(Killed):
+            done = batches.finish(batch, BatchDriver(batches.app))
+    assert [step.deaths for step in steps] == [2] * 5
+    assert done["request_counts"] == {"total": 13, "completed": 12, "failed": 1}
+    assert set(batches.content(done["output_file_id"])) == names
+    assert set(batches.content(done["error_file_id"])) == {"bad"}
+
+
+def test_a_result_that_vanished_before_it_was_written_down_is_made_again(
+    batches: Batches, worker: ScriptedWorker
+) -> None:
+    batch = batches.create(line("one"))
+    batches.drive(lambda: len(worker.turns) == 1)
+    (job,) = batches.client.get("/jobs").get_json()["data"]
+    batches.client.get(f"/jobs/{job['id']}?wait=5")
+    assert batches.client.delete(f"/jobs/{job['id']}").status_code == 204
+    assert batches.finish(batch)["request_counts"]["completed"] == 1
+    assert len(worker.turns) == 2
+
+
+def test_canceling_keeps_what_is_answered_and_tells_the_others(batches: Batches, worker: ScriptedWorker) -> None:
+    def play(turn: Turn) -> None:
+        says("quick", Turn.succeed)(turn) if turn.request.prompt == "quick" else turn.wait_for_cancel()
+
+    worker.play = play
+    batch = batches.create(line("quick"), *(line(f"slow {number}") for number in range(9)))
+    batches.drive(lambda: len(worker.turns) == 4)
+    canceled = batches.client.post(f"/v1/batches/{batch['id']}/cancel").get_json()
+    assert canceled["status"] == "cancelling" and canceled["cancelling_at"]
+    done = batches.finish(batch)
+    assert (done["status"], done["request_counts"]) == ("cancelled", {"total": 10, "completed": 1, "failed": 9})
+    assert done["cancelled_at"]
+    errors = batches.content(done["error_file_id"])
+    assert {(entry["response"], entry["error"]["code"]) for entry in errors.values()} == {(None, "batch_cancelled")}
+    assert {turn.worker.store.read(turn.claim.job_id).status for turn in worker.turns[4:]} <= {Status.CANCELED}
+    assert batches.client.post(f"/v1/batches/{batch['id']}/cancel").status_code == 409
+
+
+def test_what_is_not_answered_within_the_window_is_told_so(batches: Batches, worker: ScriptedWorker) -> None:
+    worker.play = Turn.wait_for_cancel
+    done = batches.finish(batches.create(line("one"), line("two"), completion_window="1s"))
+    assert (done["status"], done["request_counts"]["failed"]) == ("expired", 2)
+    errors = batches.content(done["error_file_id"])
+    assert {entry["error"]["code"] for entry in errors.values()} == {"batch_expired"}
+
+
+def test_a_batch_waits_while_no_worker_serves(batches: Batches, worker: ScriptedWorker) -> None:
+    worker.redis.delete(keys.worker(worker.name), keys.alive(MODEL))
+    batch = batches.create(line("one"))
+    for _ in range(3):
+        assert batches.driver.turn()
+    assert batches.read(batch)["request_counts"]["completed"] == 0
+    worker.announce()
+    assert batches.finish(batch)["request_counts"]["completed"] == 1
+
+
+def test_a_full_queue_keeps_lines_until_there_is_room(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = batches.driver._services.store
+    monkeypatch.setattr(store, "_max_queued", 0)
+    batch = batches.create(line("one"), line("two"))
+    for _ in range(3):
+        batches.driver.turn()
+    assert worker.turns == []
+    monkeypatch.setattr(store, "_max_queued", 50)
+    assert batches.finish(batch)["request_counts"]["completed"] == 2
+
+
+def test_a_line_that_we_fail_on_does_not_hold_up_the_others(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema, real = lines.ENDPOINTS[COMPLETIONS]
+
+    def plan(body: CompletionBody, config: Config) -> Plan:
+        if body.prompts == ["planned wrong"]:
+            raise AssertionError
+        planned = real(body, config)
+        return replace(planned, answer=lambda _: {}[0]) if body.prompts == ["answered wrong"] else planned
+
+    monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
+    done = batches.finish(batches.create(line("planned wrong"), line("answered wrong"), line("fine")))
+    assert done["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
+    told = batches.content(done["error_file_id"]).values()
+    assert [entry["response"]["status_code"] for entry in told] == [500, 500]
+
+
+def test_a_line_is_not_refused_because_redis_is_away(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema, real = lines.ENDPOINTS[COMPLETIONS]
+    tries: list[bool] = []
+
+    def plan(body: CompletionBody, config: Config) -> Plan:
+        tries.append(True)
+        if len(tries) == 1:
+            raise redis.ConnectionError
+        return real(body, config)
+
+    monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
+    batch = batches.create(line("one"))
+    with pytest.raises(redis.ConnectionError):
+        batches.driver.turn()
+    assert batches.finish(batch)["request_counts"]["completed"] == 1
+
+
+def test_a_response_of_a_batch_goes_on_behind_another(batches: Batches, worker: ScriptedWorker) -> None:
+    first = batches.client.post("/v1/responses", json={"input": "Hello"}).get_json()
+    body = {"input": "And?", "previous_response_id": first["id"]}
+    asked = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": body})
+    done = batches.finish(batches.create(asked, endpoint="/v1/responses"))
+    (entry,) = batches.content(done["output_file_id"]).values()
+    assert entry["response"]["body"]["previous_response_id"] == first["id"]
+    assert [message["content"] for message in worker.turns[-1].request.chat.messages] == [
+        "Hello",
+        "Hello world",
+        "And?",
+    ]
+
+
+def test_a_redis_without_memory_costs_no_line(
+    batches: Batches, worker: ScriptedWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    gate = threading.Event()
+    worker.play = says(gate, "done", Turn.succeed)
+    batch = batches.create(*(line(str(number)) for number in range(6)))
+    batches.drive(lambda: len(worker.turns) == 3)  # of 4 slots
+    gate.set()
+    for turn in worker.turns:
+        batches.client.get(f"/jobs/{turn.claim.job_id}?wait=5")
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.config_set("maxmemory", 1)
+        for _ in range(3):
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                batches.driver.turn()
+        raw.config_set("maxmemory", 0)
+    assert batches.read(batch)["request_counts"]["completed"] == 3
+    done = batches.finish(batch)
+    assert done["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+    assert len(batches.content(done["output_file_id"])) == 6

@@ -1,0 +1,50 @@
+"""Thoughts before an answer, whole and letter by letter."""
+
+import pytest
+
+from app.api.openai.reasoning import ThinkingReader, Thought
+from app.api.openai.tool_calls import CallBegins, CallReader, PlainReader, Reader, Words
+from tests.app.api.openai.test_tool_calls import HERMES, TOOLS, cuts
+
+
+def read(rest: Reader, pieces: list[str]) -> tuple[str, str, int]:
+    """Thoughts, words, and how many calls."""
+    reader = ThinkingReader(rest)
+    found = [piece for text in pieces for piece in reader.feed(text)]
+    found += reader.finish()
+    thoughts = "".join(piece.text for piece in found if isinstance(piece, Thought))
+    words = "".join(piece.text for piece in found if isinstance(piece, Words))
+    return thoughts, words, sum(isinstance(piece, CallBegins) for piece in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "words"),
+    [
+        ("<think>\nParis, or\n\nRome?\n</think>\n\nIt is Paris.\n", "Paris, or\n\nRome?", "It is Paris.\n"),
+        ("\n<think>a < b </ c</think>d", "a < b </ c", "d"),
+        ("<think>\n\n</think>\n\nHello", "", "Hello"),
+        ("<think>cut off ", "cut off", ""),
+        ("<think>cut off </thi", "cut off </thi", ""),
+        ("<think></think>", "", ""),
+        ("No tag <think>here</think>", "", "No tag <think>here</think>"),
+        ("  <thi", "", "  <thi"),
+        ("<thinking> it over", "", "<thinking> it over"),
+        (" \n", "", " \n"),
+        ("", "", ""),
+    ],
+)
+def test_thoughts_are_told_from_words_however_the_text_is_cut(text: str, thoughts: str, words: str) -> None:
+    for pieces in cuts(text):
+        assert read(PlainReader(), pieces) == (thoughts, words, 0), pieces
+
+
+def test_calls_are_found_behind_thoughts_and_none_in_them() -> None:
+    for pieces in cuts(f"<think>{HERMES}?</think>\n{HERMES}"):
+        thoughts, words, calls = read(CallReader(TOOLS), pieces)
+        assert (thoughts, words, calls) == (f"{HERMES}?", "", 1)
+
+
+def test_thoughts_are_told_as_they_come() -> None:
+    reader = ThinkingReader(PlainReader())
+    pieces = [list(reader.feed(text)) for text in ("<think>", "\nSo", " then", ".\n", "</think>", "\n\n", "Yes", "!")]
+    assert pieces == [[], [Thought("So")], [Thought(" then")], [Thought(".")], [], [], [Words("Yes")], [Words("!")]]

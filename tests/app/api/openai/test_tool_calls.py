@@ -1,0 +1,175 @@
+"""Calls in what a model writes, whole and letter by letter."""
+
+import json
+import random
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pytest
+
+from app.api.openai.tool_calls import (
+    Arguments,
+    ArgumentsReader,
+    CallBegins,
+    CallReader,
+    Piece,
+    PlainReader,
+    Reader,
+    Words,
+)
+
+TOOLS = ("weather", "time")
+CITY = '{"name": "weather", "arguments": {"city": "Zürich"}}'
+HERMES = f"<tool_call>\n{CITY}\n</tool_call>"
+
+
+CODER = """<tool_call>
+<function=weather>
+<parameter=city>
+Zürich
+West
+</parameter>
+<parameter=days>
+3
+</parameter>
+<parameter=code>
+7
+</parameter>
+</function>
+</tool_call>"""
+WEATHER = {"city": "Zürich\nWest", "days": 3, "code": "7"}
+PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}, "code": {"type": ["string", "null"]}}
+PARAMETERS = {"weather": {"type": "object", "properties": PROPERTIES}}
+
+
+def read(reader: Reader, pieces: Sequence[str]) -> tuple[str, list[tuple[str, Any]]]:
+    """The words, and the calls with their arguments."""
+    found: list[Piece] = []
+    for piece in pieces:
+        found += reader.feed(piece)
+    found += reader.finish()
+    words, calls = "", []
+    for piece in found:
+        if isinstance(piece, Words):
+            words += piece.text
+        elif isinstance(piece, CallBegins):
+            calls.append([piece.name, ""])
+        else:
+            assert isinstance(piece, Arguments)
+            calls[-1][1] += piece.text
+    return words, [(name, json.loads(arguments)) for name, arguments in calls]
+
+
+def cuts(text: str) -> list[list[str]]:
+    """Whole, letter by letter, and cut at random as tokens would cut it."""
+    random_cuts = []
+    for seed in range(5):
+        draw, at, pieces = random.Random(seed), 0, []
+        while at < len(text):
+            size = draw.randint(1, 8)
+            pieces.append(text[at : at + size])
+            at += size
+        random_cuts.append(pieces)
+    return [[text], list(text), *random_cuts]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "calls"),
+    [
+        ("It is sunny.\n", "It is sunny.\n", []),
+        (HERMES, "", [("weather", {"city": "Zürich"})]),
+        (f"Let me see.\n\n{HERMES}", "Let me see.", [("weather", {"city": "Zürich"})]),
+        (f"{HERMES}\n{HERMES}\n", "", [("weather", {"city": "Zürich"})] * 2),
+        (f"\n{HERMES}\nDone.", "\nDone.", [("weather", {"city": "Zürich"})]),
+        (f"<tool_call>{CITY}", "", [("weather", {"city": "Zürich"})]),
+        ('{"name": "time", "parameters": {}}', "", [("time", {})]),
+        ('<|python_tag|>{"name": "time", "parameters": {"zone": 1}}', "", [("time", {"zone": 1})]),
+        (
+            '{"name": "time", "parameters": {"n": 1}}; {"name": "time", "parameters": {"n": 2}}',
+            "",
+            [("time", {"n": 1}), ("time", {"n": 2})],
+        ),
+        (
+            '{"type": "function", "function": {"name": "time", "arguments": "{\\"n\\": 1}"}}',
+            "",
+            [("time", {"n": 1})],
+        ),
+        (
+            f'[TOOL_CALLS] [{CITY}, {{"name": "time", "arguments": {{}}}}]',
+            "",
+            [("weather", {"city": "Zürich"}), ("time", {})],
+        ),
+        (f"[{CITY}]", "", [("weather", {"city": "Zürich"})]),
+        ('[TOOL_CALLS]weather[ARGS]{"city": "Bern"}', "", [("weather", {"city": "Bern"})]),
+        (
+            'Wait.[TOOL_CALLS]time[CALL_ID]a1B2[ARGS]{"n": 1}[TOOL_CALLS]time{"n": 2}',
+            "Wait.",
+            [("time", {"n": 1}), ("time", {"n": 2})],
+        ),
+        ('weather[ARGS]{"city": "Bern"}', "", [("weather", {"city": "Bern"})]),
+        ("time", "time", []),
+        ("time flies", "time flies", []),
+        ("time [ARGS] is odd", "time [ARGS] is odd", []),
+        ('time{"n": ', 'time{"n": ', []),
+        (CODER, "", [("weather", WEATHER)]),
+        (f"Let me see.\n{CODER}\n{CODER}", "Let me see.", [("weather", WEATHER)] * 2),
+        (CODER.removeprefix("<tool_call>\n"), "", [("weather", WEATHER)]),
+        ("<tool_call>\n<function=time>\n</function>\n</tool_call>", "", [("time", {})]),
+        (CODER[:60], CODER[:60], []),
+        ('<tool_call>{"name": "time"}</tool_call>', "", [("time", {})]),
+        ("<tool_call>oops</tool_call> then", "<tool_call>oops</tool_call> then", []),
+        ("<tool_call>", "<tool_call>", []),
+        ("a < b and <tool is no tag", "a < b and <tool is no tag", []),
+        ('{"name": "Bob", "age": 3}', '{"name": "Bob", "age": 3}', []),
+        ('{"name": "nobody", "arguments": {}}', '{"name": "nobody", "arguments": {}}', []),
+        ('{"name": "time", "arg', '{"name": "time", "arg', []),
+        ("[1, 2, 3] are numbers", "[1, 2, 3] are numbers", []),
+        ("[", "[", []),
+        ("  \n", "  \n", []),
+        ("", "", []),
+    ],
+)
+def test_calls_are_found_in_every_format_however_the_text_is_cut(
+    text: str, words: str, calls: list[tuple[str, Any]]
+) -> None:
+    for pieces in cuts(text):
+        assert read(CallReader(TOOLS, parameters=PARAMETERS), pieces) == (words, calls), pieces
+
+
+def test_words_are_told_as_they_come() -> None:
+    reader = CallReader(TOOLS)
+    assert [list(reader.feed(piece)) for piece in ("It", " is", " sunny")] == [
+        [Words("It")],
+        [Words(" is")],
+        [Words(" sunny")],
+    ]
+
+
+@pytest.mark.parametrize(("most", "told"), [(None, 2), (1, 1)])
+def test_no_more_calls_are_told_than_wanted(most: int | None, told: int) -> None:
+    for text in (f"{HERMES}\n{HERMES}", f"[{CITY}, {CITY}]"):
+        words, calls = read(CallReader(TOOLS, most=most), list(text))
+        assert (words, len(calls)) == ("", told)
+
+
+def test_an_answer_in_its_own_format_is_no_call_though_it_looks_like_one() -> None:
+    assert read(CallReader(TOOLS, lists_only=True), list(CITY)) == (CITY, [])
+    assert len(read(CallReader(TOOLS, lists_only=True), list(f"[{CITY}]"))[1]) == 1
+
+
+def test_the_arguments_of_a_named_function_are_told_as_they_come() -> None:
+    reader = ArgumentsReader("time")
+    assert list(reader.feed('{"n"')) == [CallBegins("time"), Arguments('{"n"')]
+    assert [*reader.feed(": 1}"), *reader.finish()] == [Arguments(": 1}")]
+    assert list(ArgumentsReader("time").finish()) == [CallBegins("time")]
+
+
+def test_without_tools_everything_is_words() -> None:
+    assert read(PlainReader(), list(HERMES)) == (HERMES, [])
+
+
+def test_a_long_call_takes_no_time_that_grows_with_its_square() -> None:
+    text = '{"name": "time", "arguments": {"text": "' + "word " * 20_000 + '"}}'
+    names: Collection[str] = TOOLS
+    _, calls = read(CallReader(names), [text[at : at + 4] for at in range(0, len(text), 4)])
+    assert len(calls) == 1

@@ -1,0 +1,290 @@
+import re
+import threading
+import time
+import uuid
+from datetime import datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.api import queue_estimate
+from app.config.settings import Config
+from app.jobs import keys
+from app.jobs.workers import WorkerState
+from tests.app.api.conftest import MakeApp
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+UNKNOWN = "0f0e7c1c-6a53-4c3e-9d33-5a1b0c7d2e4f"
+
+
+def submit(client: FlaskClient, /, **body: Any) -> str:
+    path: str = client.post("/agenerate", json={"prompt": "Say hello", **body}).get_json()["urls"]["self"]
+    return path
+
+
+def test_the_job_object_is_what_the_design_says(client: FlaskClient, worker: ScriptedWorker) -> None:
+    job = client.get(f"{submit(client)}?wait=10").get_json()
+    here = f"/jobs/{job['id']}"
+    assert " ".join(job) == (
+        "id object kind model status priority attempt queue_position estimated_start_at created_at started_at "
+        "completed_at output usage metrics error urls"
+    )
+    assert uuid.UUID(job["id"]).version == 4
+    assert all(RFC_3339.fullmatch(job[name]) for name in ("created_at", "started_at", "completed_at"))
+    assert job["created_at"] <= job["started_at"] <= job["completed_at"]
+    constant = {name: job[name] for name in ("object", "kind", "model", "status", "priority", "attempt")}
+    assert constant == {
+        "object": "job",
+        "kind": "generate",
+        "model": "scripted",
+        "status": "succeeded",
+        "priority": "normal",
+        "attempt": 1,
+    }
+    assert job["output"] == {"text": "Hello world", "finish_reason": "stop", "logprobs": None}
+    assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 2}
+    assert set(job["metrics"]) == {"source", "queue_seconds", "time_to_first_token_seconds", "tokens_per_second"}
+    assert (job["queue_position"], job["estimated_start_at"], job["error"]) == (None, None, None)
+    assert job["urls"] == {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
+
+
+def test_a_queued_job_knows_its_place(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.stop()
+    low, normal, high = (submit(client, priority=priority) for priority in ("low", "normal", "high"))
+    assert [client.get(path).get_json()["queue_position"] for path in (high, normal, low)] == [1, 2, 3]
+    job = client.get(low).get_json()
+    assert [job[name] for name in ("started_at", "completed_at", "output", "usage", "metrics", "error")] == [None] * 6
+
+
+@pytest.fixture
+def line(client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of four queued jobs, in the order of their turns. Jobs have lately taken 60 s, four at once."""
+    monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 0.0)
+    worker.stop()
+    worker.redis.set(keys.service_time("scripted"), "60")
+    return [submit(client) for _ in range(4)]
+
+
+def seconds_until(time_of_day: str) -> float:
+    assert RFC_3339.fullmatch(time_of_day)
+    return datetime.fromisoformat(time_of_day).timestamp() - time.time()
+
+
+def run_elsewhere(worker: ScriptedWorker, count: int) -> None:
+    """Other jobs take so many of the worker's four slots."""
+    for number in range(count):
+        worker.redis.execute_command("ZADD", keys.running("scripted"), int(time.time()) + 60, f"job-{number}")
+
+
+def test_a_queued_job_knows_when_its_turn_should_come(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    run_elsewhere(worker, 4)
+    single = [client.get(path).get_json()["estimated_start_at"] for path in line]
+    listed = [job["estimated_start_at"] for job in client.get("/jobs").get_json()["data"]][::-1]
+    for found in (single, listed):
+        assert [seconds_until(at) for at in found] == pytest.approx([15, 30, 45, 60], abs=5)
+
+
+def test_free_slots_take_the_first_in_line_at_once(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    run_elsewhere(worker, 2)
+    found = [client.get(path).get_json()["estimated_start_at"] for path in line]
+    assert [seconds_until(at) for at in found] == pytest.approx([0, 0, 15, 30], abs=5)
+
+
+def test_the_accepted_job_is_told_when_its_turn_should_come(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    run_elsewhere(worker, 4)
+    accepted = client.post("/agenerate", json={"prompt": "x"}).get_json()
+    assert accepted["queue_position"] == 5
+    assert seconds_until(accepted["estimated_start_at"]) == pytest.approx(75, abs=5)
+
+
+def test_a_turn_is_not_estimated_where_nothing_is_measured_or_nobody_serves(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    worker.redis.delete(keys.service_time("scripted"))
+    assert client.get(line[0]).get_json()["estimated_start_at"] is None
+    worker.redis.set(keys.service_time("scripted"), "60")
+    worker.announce(WorkerState.DRAINING)
+    job = client.get(line[0]).get_json()
+    assert (job["queue_position"], job["estimated_start_at"]) == (1, None)
+
+
+def test_a_job_that_was_handed_back_has_started_already(
+    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+) -> None:
+    claim = worker.store.claim(line[0].rpartition("/")[2], "scripted")
+    assert claim is not None and worker.store.hand_back(claim)
+    job = client.get(line[0]).get_json()
+    assert (job["status"], job["queue_position"], job["estimated_start_at"]) == ("queued", 1, None)
+
+
+def test_a_page_of_queued_jobs_costs_no_more_readings_than_one(
+    make_app: MakeApp, config: Config, worker: ScriptedWorker, line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 1.0)
+    worker.redis.execute_command("CONFIG", "RESETSTAT")
+    assert len(make_app(config).test_client().get("/jobs").get_json()["data"]) == len(line)
+    assert worker.redis.execute_command("INFO", "commandstats")["cmdstat_smembers"]["calls"] == 1
+
+
+def test_a_failed_job_says_why(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = lambda turn: turn.fail("engine_error", "it broke")
+    job = client.get(f"{submit(client)}?wait=10").get_json()
+    assert (job["status"], job["error"]) == ("failed", {"code": "engine_error", "message": "it broke"})
+
+
+def test_wait_returns_as_soon_as_the_job_ends(client: FlaskClient, worker: ScriptedWorker) -> None:
+    release = threading.Event()
+    worker.play = says(release, "late", Turn.succeed)
+    path = submit(client)
+    threading.Timer(0.3, release.set).start()
+    started = time.monotonic()
+    assert client.get(f"{path}?wait=30").get_json()["status"] == "succeeded"
+    assert 0.2 < time.monotonic() - started < 5
+
+
+def test_wait_returns_the_job_as_it_is_when_the_time_is_over(client: FlaskClient, worker: ScriptedWorker) -> None:
+    release = threading.Event()
+    worker.play = says(release, "late", Turn.succeed)
+    path = submit(client)
+    assert client.get(f"{path}?wait=0.2").get_json()["status"] in ("queued", "processing")
+    release.set()
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "nan", "inf", "x", ""])
+def test_a_wait_that_cannot_be_is_refused(client: FlaskClient, wait: str) -> None:
+    response = client.get(f"/jobs/{UNKNOWN}?wait={wait}")
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, ["wait"])
+
+
+CALLS = [("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("DELETE", "")]
+
+
+@pytest.mark.parametrize(("method", "suffix"), CALLS)
+def test_an_unknown_job_is_not_found(client: FlaskClient, method: str, suffix: str) -> None:
+    response = client.open(f"/jobs/{UNKNOWN}{suffix}", method=method)
+    assert (response.status_code, response.get_json()["code"]) == (404, "job_not_found")
+
+
+@pytest.mark.parametrize(
+    "job_id", ["3", "x" * 36, UNKNOWN + "0", UNKNOWN.replace("-", ""), "%00", "%ff", "%F0%9F%98%80"]
+)
+@pytest.mark.parametrize(("method", "suffix"), CALLS)
+def test_a_malformed_job_id_is_named(client: FlaskClient, method: str, suffix: str, job_id: str) -> None:
+    response = client.open(f"/jobs/{job_id}{suffix}", method=method)
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, ["job_id"])
+
+
+def test_an_id_in_capitals_is_the_same_id(client: FlaskClient, worker: ScriptedWorker) -> None:
+    path = submit(client)
+    assert client.get(path.upper().replace("/JOBS", "/jobs")).get_json()["urls"]["self"] == path
+
+
+def test_canceling_a_queued_job_ends_it(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.stop()
+    response = client.post(f"{submit(client)}/cancel")
+    assert (response.status_code, response.get_json()["status"]) == (200, "canceled")
+
+
+def test_canceling_a_running_job_tells_its_worker(client: FlaskClient, worker: ScriptedWorker) -> None:
+    entered = threading.Event()
+    worker.play = says(lambda turn: entered.set(), Turn.wait_for_cancel)
+    path = submit(client)
+    assert entered.wait(5)
+    response = client.post(f"{path}/cancel")
+    assert (response.status_code, response.get_json()["status"]) == (202, "processing")
+    assert client.get(f"{path}?wait=10").get_json()["status"] == "canceled"
+
+
+def test_canceling_a_job_that_has_ended_changes_nothing(client: FlaskClient, worker: ScriptedWorker) -> None:
+    path = submit(client)
+    before = client.get(f"{path}?wait=10").get_json()
+    response = client.post(f"{path}/cancel")
+    assert (response.status_code, response.get_json()) == (200, before)
+
+
+def test_deleting_a_running_job_cancels_it(client: FlaskClient, worker: ScriptedWorker) -> None:
+    entered = threading.Event()
+    worker.play = says(lambda turn: entered.set(), Turn.wait_for_cancel)
+    path = submit(client)
+    assert entered.wait(5)
+    assert client.delete(path).status_code == 202
+    assert client.get(f"{path}?wait=10").get_json()["status"] == "canceled"
+
+
+def test_deleting_a_job_that_has_ended_forgets_it(client: FlaskClient, worker: ScriptedWorker) -> None:
+    path = submit(client)
+    client.get(f"{path}?wait=10")
+    response = client.delete(path)
+    assert (response.status_code, response.get_data()) == (204, b"")
+    assert client.get(path).status_code == client.get(f"{path}/events").status_code == 404
+    assert client.get("/jobs").get_json()["data"] == []
+
+
+def test_the_list_shows_the_newest_first(client: FlaskClient, worker: ScriptedWorker) -> None:
+    paths = [submit(client) for _ in range(3)]
+    listed = client.get("/jobs").get_json()
+    assert (listed["object"], listed["next_cursor"]) == ("list", None)
+    assert [job["urls"]["self"] for job in listed["data"]] == paths[::-1]
+
+
+def test_the_pages_of_the_list_hold_every_job_once(client: FlaskClient, worker: ScriptedWorker) -> None:
+    paths = [submit(client) for _ in range(7)]
+    found: list[str] = []
+    query = "limit=3"
+    for _ in range(3):
+        page = client.get(f"/jobs?{query}").get_json()
+        found += [job["urls"]["self"] for job in page["data"]]
+        query = f"limit=3&cursor={page['next_cursor']}"
+    assert found == paths[::-1]
+    assert page["next_cursor"] is None
+
+
+def test_the_list_can_be_narrowed_to_a_status(client: FlaskClient, worker: ScriptedWorker) -> None:
+    done = submit(client)
+    client.get(f"{done}?wait=10")
+    worker.play = lambda turn: turn.fail("engine_error", "it broke")
+    failed = submit(client)
+    client.get(f"{failed}?wait=10")
+    assert [job["urls"]["self"] for job in client.get("/jobs?status=failed").get_json()["data"]] == [failed]
+    assert [job["urls"]["self"] for job in client.get("/jobs?status=succeeded").get_json()["data"]] == [done]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("status=done", "status"),
+        ("cursor=x", "cursor"),
+        ("cursor=", "cursor"),
+        ("cursor=1.5", "cursor"),
+        ("cursor=nan", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("cursor=%C3%A9", "cursor"),
+    ],
+)
+def test_a_wrong_query_is_named(client: FlaskClient, query: str, field: str) -> None:
+    response = client.get(f"/jobs?{query}")
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
+
+
+def test_with_keys_everybody_sees_their_own_jobs_only(locked_app: Flask, worker: ScriptedWorker) -> None:
+    mine, other = ({"Authorization": f"Bearer {key}"} for key in ("first-key", "second-key"))
+    client = locked_app.test_client()
+    path = client.post("/agenerate", json={"prompt": "x"}, headers=mine).get_json()["urls"]["self"]
+    assert client.get(f"{path}?wait=10", headers=mine).status_code == 200
+    for method, suffix in CALLS:
+        response = client.open(f"{path}{suffix}", method=method, headers=other)
+        assert (response.status_code, response.get_json()["code"]) == (404, "job_not_found")
+    assert client.get("/jobs", headers=other).get_json()["data"] == []
+    assert len(client.get("/jobs", headers=mine).get_json()["data"]) == 1

@@ -1,0 +1,461 @@
+"""`/v1/chat/completions` over a scripted worker: what becomes of a request, and what of a worker's text."""
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.jobs.job import FinishReason, TokenLogprob
+from tests.app.api.conftest import MODEL
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+
+HELLO = [{"role": "user", "content": "Hello"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "strict": True,
+    },
+}
+TIME = {"type": "function", "function": {"name": "time"}}
+
+
+def chat(client: FlaskClient, **body: Any) -> TestResponse:
+    return client.post("/v1/chat/completions", json={"model": MODEL, "messages": HELLO, **body})
+
+
+def answered(client: FlaskClient, **body: Any) -> Any:
+    response = chat(client, **body)
+    assert response.status_code == 200, response.text
+    return response.get_json()
+
+
+def refused(client: FlaskClient, **body: Any) -> tuple[int, str, str]:
+    response = chat(client, **body)
+    error = response.get_json()["error"]
+    assert error["type"] == "invalid_request_error"
+    return response.status_code, error["param"], error["message"]
+
+
+def chunks(response: TestResponse) -> list[Any]:
+    """The chunks of a stream that ended well."""
+    events = response.get_data(as_text=True).split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    return [json.loads(event.removeprefix("data: ")) for event in events[:-2] if event.startswith("data: ")]
+
+
+def params(worker: ScriptedWorker) -> Any:
+    return worker.turns[-1].request.params
+
+
+def test_the_answer_is_a_chat_completion(client: FlaskClient, worker: ScriptedWorker) -> None:
+    answer = answered(client)
+    job_id = worker.turns[0].claim.job_id
+    assert answer["created"] == pytest.approx(time.time(), abs=5)
+    assert answer["system_fingerprint"].startswith("fp_")
+    assert {name: answer[name] for name in ("id", "object", "model", "choices", "usage")} == {
+        "id": f"chatcmpl-{job_id}",
+        "object": "chat.completion",
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello world", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 2},
+        },
+    }
+
+
+def test_the_answer_says_where_its_job_is(client: FlaskClient, worker: ScriptedWorker) -> None:
+    assert chat(client).headers["Location"] == f"/jobs/{worker.turns[0].claim.job_id}"
+
+
+def test_the_worker_gets_the_conversation_and_canonical_parameters(client: FlaskClient, worker: ScriptedWorker) -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]},
+        {"role": "user", "content": "Hello", "name": "Ann"},
+    ]
+    more = {"temperature": 0.5, "top_p": 0.9, "stop": "x", "seed": -1, "presence_penalty": 1, "logit_bias": {"5": -100}}
+    answered(client, messages=messages, max_completion_tokens=7, max_tokens=3, top_k=4, n_predict=None, **more)
+    request = worker.turns[0].request
+    assert request.chat.messages == [
+        {"role": "developer", "content": "Be\nbrief."},
+        {"role": "user", "content": "Hello", "name": "Ann"},
+    ]
+    assert request.params == {
+        "max_tokens": 7,
+        "repeat_penalty": 1.0,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["x"],
+        "seed": 2**32 - 1,
+        "presence_penalty": 1.0,
+        "logit_bias": {"5": -100.0},
+        "top_k": 4,
+    }
+
+
+def test_a_message_that_was_answered_with_may_be_sent_back_as_it_is(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    call = {"id": "a1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+    nothing = {"refusal": None, "annotations": None, "audio": None, "function_call": None}
+    sent = {"role": "assistant", "content": None, "tool_calls": [call], **nothing}
+    answered(client, messages=[*HELLO, sent, {"role": "tool", "tool_call_id": "a1", "content": "noon"}])
+    assert worker.turns[0].request.chat.messages[1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a1", "content": "noon"},
+    ]
+
+
+def test_without_a_model_the_served_one_is_meant_and_another_is_not_found(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    assert answered(client, model=None)["model"] == MODEL
+    response = chat(client, model="gpt-4")
+    assert (response.status_code, response.get_json()["error"]["code"]) == (404, "model_not_found")
+    assert response.get_json()["error"]["param"] == "model"
+
+
+def test_a_stream_brings_chunks_and_done(client: FlaskClient, worker: ScriptedWorker) -> None:
+    response = chat(client, stream=True)
+    found = chunks(response)
+    assert response.mimetype == "text/event-stream"
+    assert {(chunk["id"], chunk["object"], chunk["model"]) for chunk in found} == {
+        (f"chatcmpl-{worker.turns[0].claim.job_id}", "chat.completion.chunk", MODEL)
+    }
+    assert [chunk["choices"][0]["delta"] for chunk in found] == [
+        {"role": "assistant", "content": "", "refusal": None},
+        {"content": "Hello"},
+        {"content": " world"},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in found] == [None, None, None, "stop"]
+    assert all("usage" not in chunk for chunk in found)
+
+
+def test_the_last_chunk_tells_the_usage_when_asked(client: FlaskClient, worker: ScriptedWorker) -> None:
+    *others, last = chunks(chat(client, stream=True, stream_options={"include_usage": True}))
+    assert all(chunk["usage"] is None for chunk in others)
+    assert (last["choices"], last["usage"]["total_tokens"]) == ([], 5)
+    assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
+def test_each_choice_is_a_job_with_a_seed_of_its_own(client: FlaskClient, worker: ScriptedWorker) -> None:
+    answer = answered(client, n=3, seed=2**32 - 1)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert {turn.request.params["seed"] for turn in worker.turns} == {2**32 - 1, 0, 1}
+    assert answer["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 6,
+        "total_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+
+
+def test_a_stream_of_several_choices_tells_them_apart_by_their_index(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    found = chunks(chat(client, n=3, stream=True))
+    for index in range(3):
+        mine = [chunk["choices"][0] for chunk in found if chunk["choices"][0]["index"] == index]
+        assert "".join(choice["delta"].get("content", "") for choice in mine) == "Hello world"
+        assert mine[-1]["finish_reason"] == "stop"
+
+
+def test_logprobs_are_told_whole_and_in_chunks(client: FlaskClient, worker: ScriptedWorker) -> None:
+    entry = TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5, "He": -1.5})
+    worker.play = says(lambda turn: turn.delta("Hi", entry), Turn.succeed)
+    whole = answered(client, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]
+    assert params(worker)["logprobs"] == 2
+    assert [token["token"] for token in whole["content"][0]["top_logprobs"]] == ["Hi", "He"]
+    streamed = [chunk["choices"][0]["logprobs"] for chunk in chunks(chat(client, logprobs=True, stream=True))]
+    assert params(worker)["logprobs"] == 0
+    assert [found["content"][0]["bytes"] for found in streamed if found] == [[72, 105]]
+
+
+@pytest.mark.parametrize(
+    ("format", "schema"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {"type": "integer"}}},
+            {"type": "integer"},
+        ),
+    ],
+)
+def test_a_response_format_becomes_a_schema(
+    client: FlaskClient, worker: ScriptedWorker, format: Any, schema: Any
+) -> None:
+    answered(client, response_format=format)
+    assert params(worker).get("json_schema") == schema
+
+
+def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says(
+        "Wait.\n<tool_", 'call>{"name": "weather", "arguments": {"city": "Ulm"}}</tool_call>', Turn.succeed
+    )
+    choice = answered(client, tools=[WEATHER])["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", "Wait.")
+    assert call["function"] == {"name": "weather", "arguments": '{"city": "Ulm"}'}
+    assert (len(call["id"]), call["type"]) == (9, "function")
+    assert worker.turns[0].request.chat.tools[0]["function"]["name"] == "weather"
+    assert "json_schema" not in params(worker)
+
+
+def test_thoughts_stand_beside_the_answer(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("<think>", "Paris or", " Rome?\n</thi", "nk>\n\n", "Paris", ".", Turn.succeed)
+    message = answered(client)["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("Paris or Rome?", "Paris.")
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(chat(client, stream=True))]
+    assert [delta["reasoning_content"] for delta in deltas if "reasoning_content" in delta] == ["Paris or", " Rome?"]
+    assert "".join(delta.get("content", "") for delta in deltas) == "Paris."
+
+
+def test_a_value_in_xml_is_what_the_schema_of_its_tool_says(client: FlaskClient, worker: ScriptedWorker) -> None:
+    call = "<tool_call>\n<function=weather>\n<parameter=city>\n12\n</parameter>\n</function>\n</tool_call>"
+    worker.play = says(call, Turn.succeed)
+    (told,) = answered(client, tools=[WEATHER])["choices"][0]["message"]["tool_calls"]
+    assert json.loads(told["function"]["arguments"]) == {"city": "12"}
+
+
+def test_calls_are_streamed_with_their_index(client: FlaskClient, worker: ScriptedWorker) -> None:
+    call = '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
+    worker.play = says(call, call, Turn.succeed)
+    found = [chunk["choices"][0] for chunk in chunks(chat(client, tools=[TIME], stream=True))]
+    calls = [call for choice in found for call in choice["delta"].get("tool_calls", [])]
+    assert [(call["index"], call["function"]) for call in calls] == [
+        (0, {"name": "time", "arguments": ""}),
+        (0, {"arguments": "{}"}),
+        (1, {"name": "time", "arguments": ""}),
+        (1, {"arguments": "{}"}),
+    ]
+    assert len({call["id"] for call in calls if "id" in call}) == 2
+    assert found[-1]["finish_reason"] == "tool_calls"
+
+
+def test_a_required_call_is_a_list_by_grammar(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says('[{"name": "time", "arguments": {}}]', Turn.succeed)
+    choice = answered(client, tools=[WEATHER, TIME], tool_choice="required")["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "time", "arguments": "{}"}
+    assert choice["message"]["content"] is None
+    schema = params(worker)["json_schema"]
+    assert (schema["type"], schema["minItems"], list(schema["$defs"])) == ("array", 1, ["tool0", "tool1"])
+
+
+def test_of_a_named_function_only_the_arguments_are_written(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says('{"city":', ' "Ulm"}', Turn.succeed)
+    named = {"type": "function", "function": {"name": "weather"}}
+    choice = answered(client, tools=[TIME, WEATHER], tool_choice=named)["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Ulm"}'}
+    assert params(worker)["json_schema"]["required"] == ["city"]
+    assert [tool["function"]["name"] for tool in worker.turns[0].request.chat.tools] == ["weather"]
+    streamed = chunks(chat(client, tools=[WEATHER], tool_choice=named, stream=True))
+    deltas = [call["function"] for c in streamed for call in c["choices"][0]["delta"].get("tool_calls", [])]
+    assert "".join(delta["arguments"] for delta in deltas) == '{"city": "Ulm"}'
+
+
+def test_arguments_that_were_cut_off_end_with_length(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says('{"city":', lambda turn: turn.succeed(reason=FinishReason.LENGTH))
+    named = {"type": "function", "function": {"name": "weather"}}
+    assert answered(client, tools=[WEATHER], tool_choice=named)["choices"][0]["finish_reason"] == "length"
+
+
+def test_with_tool_choice_none_the_text_is_a_text(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says('{"name": "time", "arguments": {}}', Turn.succeed)
+    message = answered(client, tools=[TIME], tool_choice="none")["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": '{"name": "time", "arguments": {}}', "refusal": None}
+    assert worker.turns[0].request.chat.tools == []
+
+
+def test_allowed_tools_are_the_only_ones_told(client: FlaskClient, worker: ScriptedWorker) -> None:
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "time"}}]}
+    worker.play = says('[{"name": "time", "arguments": {}}]', Turn.succeed)
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    answered(client, tools=[WEATHER, TIME], tool_choice=choice)
+    assert [tool["function"]["name"] for tool in worker.turns[0].request.chat.tools] == ["time"]
+
+
+def test_a_format_and_tools_go_together(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says('{"name": "time", "arguments": {}}', Turn.succeed)
+    message = answered(client, tools=[TIME], response_format={"type": "json_object"})["choices"][0]["message"]
+    assert message["content"] == '{"name": "time", "arguments": {}}'
+    assert "anyOf" in params(worker)["json_schema"]
+
+
+def test_functions_of_the_time_before_tools_are_answered_in_kind(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says('<tool_call>{"name": "time", "arguments": {}}</tool_call>', Turn.succeed)
+    choice = answered(client, functions=[TIME["function"]], function_call="auto")["choices"][0]
+    assert choice["message"]["function_call"] == {"name": "time", "arguments": "{}"}
+    assert choice["finish_reason"] == "function_call"
+    messages = [
+        *HELLO,
+        {"role": "assistant", "content": None, "function_call": {"name": "time", "arguments": "{}"}},
+        {"role": "function", "name": "time", "content": "noon"},
+    ]
+    answered(client, messages=messages)
+    sent = worker.turns[-1].request.chat.messages
+    assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"] and sent[2]["role"] == "tool"
+
+
+def test_what_else_the_template_reads_is_passed_on(client: FlaskClient, worker: ScriptedWorker) -> None:
+    answered(client, reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
+    assert worker.turns[0].request.chat.variables == {"enable_thinking": False, "reasoning_effort": "low"}
+
+
+def test_names_that_mean_nothing_here_are_ignored(client: FlaskClient, worker: ScriptedWorker) -> None:
+    ignored: dict[str, Any] = {
+        "user": "u",
+        "safety_identifier": "s",
+        "metadata": {"a": "b"},
+        "store": True,
+        "service_tier": "flex",
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "prediction": {"type": "content", "content": "x"},
+        "verbosity": "low",
+        "modalities": ["text"],
+    }
+    answered(client, **ignored)
+    assert params(worker) == {"max_tokens": 1_000_000, "repeat_penalty": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "mood": "good"}]}, "messages.0.mood"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "messages.0.tool_calls"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages.0.content.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
+        ({"modalities": ["text", "audio"]}, "modalities.1"),
+        ({"audio": {"voice": "x", "format": "wav"}}, "audio"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
+        ({"response_format": {"type": "json_object"}, "grammar": "root ::= x"}, "grammar"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0.type"),
+        ({"tools": [{"type": "function", "function": {"name": "no good"}}]}, "tools.0.function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TIME], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
+        ({"tools": [TIME], "tool_choice": "sometimes"}, "tool_choice"),
+        ({"tools": [TIME], "functions": [{"name": "f"}]}, "functions"),
+        ({"tools": [TIME], "function_call": "auto"}, "function_call"),
+        ({"tools": [TIME], "tool_choice": "required", "json_schema": {}}, "json_schema"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+        ({"temprature": 1}, "temprature"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_its_name(
+    client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any], param: str
+) -> None:
+    status, found, message = refused(client, **body)
+    assert (status, found) == (400, param)
+    assert param in message
+    assert worker.turns == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("code", "field", "status", "said"),
+    [
+        ("prompt_too_long", "messages", 400, ("context_length_exceeded", "messages")),
+        ("invalid_grammar", "params.json_schema", 400, ("invalid_grammar", "response_format")),
+        ("invalid_request", "params.logit_bias", 400, ("invalid_request", "logit_bias")),
+        ("engine_error", "", 500, ("engine_error", None)),
+    ],
+)
+def test_what_the_worker_finds_wrong_is_said_in_the_requests_own_names(
+    client: FlaskClient, worker: ScriptedWorker, stream: bool, code: str, field: str, status: int, said: Any
+) -> None:
+    worker.play = lambda turn: turn.fail(code, "like this", {field: ["like this"]} if field else {})
+    response = chat(client, stream=stream, response_format={"type": "json_object"})
+    error = response.get_json()["error"]
+    assert (response.status_code, (error["code"], error["param"])) == (status, said)
+
+
+def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("Hello", lambda turn: turn.fail("engine_error", "broken"))
+    *_, last, end = chat(client, stream=True).get_data(as_text=True).split("\n\n")
+    assert (json.loads(last.removeprefix("data: "))["error"]["message"], end) == ("broken", "")
+
+
+def test_when_one_choice_fails_the_others_are_canceled(client: FlaskClient, worker: ScriptedWorker) -> None:
+    canceled = threading.Event()
+
+    def play(turn: Turn) -> None:
+        if turn is worker.turns[0]:
+            while len(worker.turns) < 2:
+                time.sleep(0.01)
+            turn.fail("engine_error", "broken")
+        else:
+            turn.wait_for_cancel()
+            canceled.set()
+
+    worker.play = play
+    assert chat(client, n=2).status_code == 500
+    assert canceled.wait(5)
+
+
+def test_a_client_that_leaves_a_stream_cancels_all_of_its_choices(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("Hello", Turn.wait_for_cancel)
+    response = client.post("/v1/chat/completions", json={"messages": HELLO, "n": 2, "stream": True}, buffered=False)
+    next(response.iter_encoded())
+    response.close()
+    listed = client.get("/jobs").get_json()["data"]
+    jobs = [client.get(f"{job['urls']['self']}?wait=10").get_json() for job in listed]
+    assert [job["status"] for job in jobs] == ["canceled"] * 2
+
+
+def test_the_same_request_with_the_same_key_makes_no_second_jobs(client: FlaskClient, worker: ScriptedWorker) -> None:
+    headers = {"Idempotency-Key": "once"}
+    for stream in (False, True, False):
+        body = {"messages": HELLO, "n": 2, "stream": stream}
+        response = client.post("/v1/chat/completions", json=body, headers=headers)
+        assert response.status_code == 200
+        assert "Hello" in response.text and "world" in response.text
+    assert len(worker.turns) == 2
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_canceled_job_is_not_tried_again_by_openais_clients(
+    client: FlaskClient, worker: ScriptedWorker, n: int
+) -> None:
+    def play(turn: Turn) -> None:
+        worker.store.cancel(turn.claim.job_id)
+        turn.wait_for_cancel()
+
+    worker.play = play
+    response = chat(client, n=n)
+    assert (response.status_code, response.headers["x-should-retry"]) == (409, "false")

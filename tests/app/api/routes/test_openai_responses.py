@@ -1,0 +1,302 @@
+"""`/v1/responses` over a scripted worker: what becomes of a request, and what of a worker's text, at once and later."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.jobs.job import FinishReason, TokenLogprob
+from tests.app.api.conftest import MODEL
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.sse_reading import parse
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
+
+
+def post(client: FlaskClient, **body: Any) -> TestResponse:
+    return client.post("/v1/responses", json={"input": "Hello", **body})
+
+
+def answered(client: FlaskClient, **body: Any) -> Any:
+    response = post(client, **body)
+    assert response.status_code == 200, response.text
+    return response.get_json()
+
+
+def ended(client: FlaskClient, response: Any) -> Any:
+    """The response once its job has ended."""
+    client.get(f"/jobs/{response['id'].removeprefix('resp_')}?wait=10")
+    return client.get(f"/v1/responses/{response['id']}").get_json()
+
+
+def events(response: TestResponse) -> list[Any]:
+    assert response.mimetype == "text/event-stream"
+    received = parse(response.get_data(as_text=True))
+    found = [json.loads(event.data) for event in received]
+    assert [event["type"] for event in found] == [event.name for event in received]
+    return found
+
+
+def said(response: Any) -> str:
+    (message,) = response["output"]
+    (part,) = message["content"]
+    return str(part["text"])
+
+
+def asked(worker: ScriptedWorker, turn: int = -1) -> Any:
+    return worker.turns[turn].request
+
+
+def speaking(client: FlaskClient, worker: ScriptedWorker) -> Any:
+    """A response in the background that has said "Hello", and goes on until it is canceled."""
+    has_spoken = threading.Event()
+    worker.play = says("Hello", lambda _: has_spoken.set(), Turn.wait_for_cancel)
+    response = answered(client, background=True)
+    assert has_spoken.wait(10)
+    return response
+
+
+def test_the_answer_is_a_response(client: FlaskClient, worker: ScriptedWorker) -> None:
+    answer = answered(client, model=MODEL, instructions="Be brief.", metadata={"a": "b"}, temperature=0.5)
+    job_id = worker.turns[0].claim.job_id
+    assert asked(worker).chat.messages == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+    ]
+    assert (asked(worker).params["temperature"], answer["temperature"]) == (0.5, 0.5)
+    assert (answer["id"], answer["object"], answer["status"]) == (f"resp_{job_id}", "response", "completed")
+    assert (answer["instructions"], answer["metadata"], answer["error"]) == ("Be brief.", {"a": "b"}, None)
+    assert answer["usage"] == {
+        "input_tokens": 3,
+        "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
+        "output_tokens": 2,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 5,
+    }
+    (item,) = answer["output"]
+    assert (item["type"], item["role"], item["status"], said(answer)) == (
+        "message", "assistant", "completed", "Hello world",
+    )  # fmt: skip
+    assert client.get(f"/v1/responses/{answer['id']}").get_json() == answer
+
+
+def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> None:
+    items = [
+        {"role": "developer", "content": [{"type": "input_text", "text": text} for text in ("one", "two")]},
+        {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "content": [
+            {"type": "output_text", "text": "said", "annotations": [], "logprobs": []}
+        ]},
+        {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call", "call_id": "c2", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "22 C"}]},
+        {"role": "user", "content": "And?"},
+    ]  # fmt: skip
+    answered(client, input=items)
+    calls = [
+        {"id": name, "type": "function", "function": {"name": "weather", "arguments": "{}"}} for name in ("c1", "c2")
+    ]
+    assert asked(worker).chat.messages == [
+        {"role": "developer", "content": "one\ntwo"},
+        {"role": "assistant", "content": "said", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c1", "content": "22 C"},
+        {"role": "user", "content": "And?"},
+    ]
+
+
+def test_a_response_goes_on_behind_another_without_its_instructions(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    worker.play = says(CALL, Turn.succeed)
+    first = answered(client, instructions="old", tools=[WEATHER])
+    (call,) = first["output"]
+    worker.play = says("Warm.", Turn.succeed)
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": "22 C"}
+    second = answered(client, instructions="new", input=[output], previous_response_id=first["id"])
+    answered(client, input="Thanks", previous_response_id=second["id"])
+    roles = [(message["role"], message["content"]) for message in asked(worker).chat.messages]
+    assert roles == [
+        ("user", "Hello"), ("assistant", None), ("tool", "22 C"), ("assistant", "Warm."), ("user", "Thanks"),
+    ]  # fmt: skip
+    (told,) = asked(worker).chat.messages[1]["tool_calls"]
+    assert (told["id"], told["function"]["name"]) == (call["call_id"], "weather")
+
+
+def test_a_call_is_an_item_of_its_own(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("Let me see. ", CALL, Turn.succeed)
+    answer = answered(client, tools=[WEATHER], tool_choice="auto")
+    message, call = answer["output"]
+    assert message["content"][0]["text"] == "Let me see."
+    assert (call["type"], call["name"], json.loads(call["arguments"])) == (
+        "function_call",
+        "weather",
+        {"city": "Paris"},
+    )
+    assert answer["tools"] == [WEATHER]
+    assert asked(worker).chat.tools == [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "schema"),
+    [({"type": "function", "name": "weather"}, {**CITY, "additionalProperties": False}), ("required", None)],
+)
+def test_a_call_that_must_be_is_forced(client: FlaskClient, worker: ScriptedWorker, choice: Any, schema: Any) -> None:
+    worker.play = says(
+        '{"city": "Paris"}' if schema else '[{"name": "weather", "arguments": {"city": "Paris"}}]', Turn.succeed
+    )
+    answer = answered(client, tools=[WEATHER], tool_choice=choice)
+    assert [item["type"] for item in answer["output"]] == ["function_call"]
+    found = asked(worker).params["json_schema"]
+    assert found == schema or found["type"] == "array"
+
+
+def test_the_text_follows_a_schema(client: FlaskClient, worker: ScriptedWorker) -> None:
+    form = {"type": "json_schema", "name": "city", "schema": CITY, "strict": True}
+    answer = answered(client, text={"format": form})
+    assert asked(worker).params["json_schema"] == {**CITY, "additionalProperties": False}
+    assert answer["text"] == {"format": form}
+
+
+def test_an_answer_that_is_cut_off_is_incomplete(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("Hello", lambda turn: turn.succeed(reason=FinishReason.LENGTH))
+    answer = answered(client, max_output_tokens=1)
+    assert asked(worker).params["max_tokens"] == 1
+    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert answer["output"][0]["status"] == "incomplete"
+
+
+def test_logprobs_are_told_where_they_are_asked_for(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says(lambda turn: turn.delta("Hi", TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5})),
+                       Turn.succeed)  # fmt: skip
+    body: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 1}
+    (entry,) = answered(client, **body)["output"][0]["content"][0]["logprobs"]
+    assert (entry["token"], entry["bytes"], len(entry["top_logprobs"])) == ("Hi", [72, 105], 1)
+    (delta,) = [event for event in events(post(client, **body, stream=True)) if event["type"].endswith("text.delta")]
+    assert delta["logprobs"] == [entry]
+
+
+def test_a_response_in_the_background_is_read_later(client: FlaskClient, worker: ScriptedWorker) -> None:
+    gate = threading.Event()
+    worker.play = says("Hello", gate, Turn.succeed)
+    response = answered(client, background=True)
+    assert response["status"] in ("queued", "in_progress") and response["background"] and response["output"] == []
+    gate.set()
+    done = ended(client, response)
+    assert (done["status"], said(done)) == ("completed", "Hello") and done["completed_at"]
+
+
+def test_a_response_in_the_background_says_how_it_failed(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"messages": ["too long"]})
+    done = ended(client, answered(client, background=True))
+    assert (done["status"], done["error"]) == ("failed", {"code": "invalid_prompt", "message": "too long"})
+    error = post(client, stream=True).get_json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
+
+
+def test_a_response_is_canceled_and_deleted(client: FlaskClient, worker: ScriptedWorker) -> None:
+    path = f"/v1/responses/{speaking(client, worker)['id']}"
+    assert client.delete(path).status_code == 409
+    assert client.post(f"{path}/cancel").status_code == 200
+    done = ended(client, {"id": path.rpartition("/")[2]})
+    assert (done["status"], done["output"][0]["status"]) == ("cancelled", "incomplete")
+    assert client.delete(path).get_json()["deleted"] is True
+    for answer in (client.get(path), client.post(f"{path}/cancel"), client.delete(path)):
+        assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "response_not_found")
+
+
+def test_what_is_no_response_is_not_found(client: FlaskClient, worker: ScriptedWorker) -> None:
+    job_id = client.post("/agenerate", json={"prompt": "Hello"}).get_json()["id"]
+    for name in (f"resp_{job_id}", job_id, "resp_1"):
+        assert client.get(f"/v1/responses/{name}").status_code == 404
+        error = post(client, previous_response_id=name).get_json()["error"]
+        assert (error["code"], error["param"]) == ("invalid_request", "previous_response_id")
+
+
+def test_a_stream_tells_every_step_in_order(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = says("Let me ", "see. ", CALL, Turn.succeed)
+    found = events(post(client, tools=[WEATHER], stream=True))
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    assert [event["type"].removeprefix("response.") for event in found] == [
+        "created", "queued", "in_progress",
+        "output_item.added", "content_part.added", "output_text.delta", "output_text.delta",
+        "output_text.done", "content_part.done", "output_item.done",
+        "output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done",
+        "completed",
+    ]  # fmt: skip
+    last = found[-1]["response"]
+    assert client.get(f"/v1/responses/{last['id']}").get_json() == last
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_stream_is_read_again_from_any_event_on(
+    client: FlaskClient, worker: ScriptedWorker, background: bool
+) -> None:
+    gate = threading.Event()
+    worker.play = says("Hello", gate, " world", Turn.succeed)
+    if background:
+        path = f"/v1/responses/{answered(client, background=True)['id']}"
+        live = client.get(f"{path}?stream=true&starting_after=1", buffered=False)
+        gate.set()
+        found = events(live)
+    else:
+        gate.set()
+        found = events(post(client, stream=True))
+        path = f"/v1/responses/{found[0]['response']['id']}"
+        found = found[2:]
+    assert found[0]["sequence_number"] == 2
+    for after in (-1, 2, 5, found[-1]["sequence_number"]):
+        again = events(client.get(f"{path}?stream=true" + (f"&starting_after={after}" if after >= 0 else "")))
+        expected = [event for event in found if event["sequence_number"] > after]
+        assert again[len(again) - len(expected) :] == expected
+        assert len(again) == len(expected) + (2 if after < 0 else 0)
+
+
+def test_a_canceled_stream_ends_with_what_was_said(client: FlaskClient, worker: ScriptedWorker) -> None:
+    response = speaking(client, worker)
+    client.post(f"/v1/responses/{response['id']}/cancel")
+    ended(client, response)
+    last = events(client.get(f"/v1/responses/{response['id']}?stream=true"))[-1]
+    assert (last["type"], last["response"]["status"], said(last["response"])) == (
+        "response.failed", "cancelled", "Hello",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"input": []}, "input"),
+        ({"input": None}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
+        ({"input": [{"type": "function_call_output", "call_id": "1", "output": [{"type": []}]}]}, "input.0.output.0"),
+        ({"input": [{"role": "user", "content": [{"type": {}, "refusal": "x"}]}]}, "input.0.content.0"),
+        ({"input": [{"role": "user", "content": [1]}]}, "input.0.content.0"),
+        ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role"),
+        ({"input": [{"role": [], "content": "x"}]}, "input.0.role"),
+        ({"input": [{"type": {}}]}, "input.0.type"),
+        ({"input": [1]}, "input.0"),
+        ({"input": [{"type": "reasoning"}]}, "input.0.type"),
+        ({"input": [{"type": "function_call", "call_id": "1", "name": "x"}]}, "input.0.arguments"),
+        ({"input": [{"type": "function_call_output", "call_id": 1, "output": "x"}]}, "input.0.call_id"),
+        ({"input": [{"role": "user", "content": "x", "audio": "y"}]}, "input.0.audio"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"include": ["reasoning.encrypted_content"]}, "include.0"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"tools": [{"type": "web_search", "name": "x"}]}, "tools.0.type"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"verbosity": "\ud800"}}, "text"),
+        ({"reasoning": {"summary": float("nan")}}, "reasoning"),
+        ({"max_output_token": 5}, "max_output_token"),
+        ({"metadata": {"a": 1}}, "metadata.a.value"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_its_name(client: FlaskClient, body: dict[str, Any], param: str) -> None:
+    response = post(client, **body)
+    assert (response.status_code, response.get_json()["error"]["param"]) == (400, param), response.text

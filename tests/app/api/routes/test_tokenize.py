@@ -1,0 +1,52 @@
+"""`/tokenize` and `/detokenize`, answered by a worker's own thread over a small engine."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.config.settings import Config
+from app.jobs.redis_client import RedisClient
+from tests.app.api.conftest import MODEL
+from tests.app.api.scripted_worker import ScriptedWorker
+from tests.engines.instant import Instant
+from workers.tokenizer_service import Answers
+
+
+@pytest.fixture(autouse=True)
+def answers(worker: ScriptedWorker, redis_client: RedisClient) -> Iterator[None]:
+    engine = Instant(Config(model_name=MODEL), lambda *_: None)
+    answers = Answers(redis_client, MODEL, engine)
+    answers.start()
+    yield
+    answers.stop()
+
+
+def test_a_text_becomes_tokens_and_tokens_a_text(client: FlaskClient, worker: ScriptedWorker) -> None:
+    assert client.post("/tokenize", json={"text": "ab"}).get_json() == {"tokens": [0, 97, 98], "count": 3}
+    assert client.post("/tokenize", json={"text": "ab", "add_special": False}).get_json()["tokens"] == [97, 98]
+    assert client.post("/detokenize", json={"tokens": [97, 98]}).get_json() == {"text": "ab"}
+    assert worker.turns == [], "no job was made"
+
+
+def test_what_the_worker_finds_wrong_names_the_field(client: FlaskClient) -> None:
+    response = client.post("/tokenize", json={"messages": [{"role": "user", "content": "Hi"}]})
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, ["messages"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/tokenize", {}, "text"),
+        ("/tokenize", {"text": "a", "messages": [{"role": "user", "content": "Hi"}]}, "text"),
+        ("/tokenize", {"text": 1}, "text"),
+        ("/tokenize", {"text": "a", "specials": True}, "specials"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens.0"),
+        ("/detokenize", {"tokens": ["a"]}, "tokens.0"),
+    ],
+)
+def test_a_wrong_field_is_named(client: FlaskClient, path: str, body: dict[str, Any], field: str) -> None:
+    response = client.post(path, json=body)
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])

@@ -1,0 +1,107 @@
+"""How a job shall be run, as every endpoint that makes a job reads it."""
+
+import json
+import math
+import threading
+import time
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.config.settings import Config
+from app.jobs import keys
+from tests.app.api.scripted_worker import ScriptedWorker
+from tests.lost_worker import reaper
+
+ENDPOINTS = [("/generate", {"prompt": "x"}), ("/agenerate", {"prompt": "x"}), ("/embeddings", {"text": "x"})]
+
+
+def submit(client: FlaskClient, **body: Any) -> str:
+    path: str = client.post("/agenerate", json={"prompt": "x", **body}).get_json()["urls"]["self"]
+    return path
+
+
+@pytest.mark.parametrize(("path", "body"), ENDPOINTS)
+def test_the_worker_gets_both_times(
+    client: FlaskClient, worker: ScriptedWorker, path: str, body: dict[str, Any]
+) -> None:
+    worker.play = lambda turn: turn.succeed(embeddings=[[1.0]])
+    made = client.post(path, json={**body, "expires_in": 2.5, "ttl": 30})
+    assert made.status_code < 300
+    job = client.get("/jobs").get_json()["data"][0]
+    client.get(f"{job['urls']['self']}?wait=10")
+    request = worker.turns[0].request
+    assert (request.expires_in_seconds, request.ttl_seconds) == (2.5, 30)
+
+
+WRONG: dict[str, tuple[Any, ...]] = {
+    "expires_in": (0, 0.99, -1, "5", True, math.nan, math.inf, []),
+    "ttl": (0, -1, 1.5, "5", True, math.inf, {}),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(("path", "body"), ENDPOINTS)
+def test_a_time_that_cannot_be_is_named(
+    client: FlaskClient, worker: ScriptedWorker, path: str, body: dict[str, Any], name: str, value: Any
+) -> None:
+    response = client.post(path, data=json.dumps({**body, name: value}))
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [name])
+    assert worker.turns == []
+
+
+@pytest.mark.parametrize("body", [{"expires_in": 1e300}, {"ttl": 1e300}, {"ttl": 10**40}])
+def test_a_time_beyond_reason_is_still_a_time(
+    client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any]
+) -> None:
+    job = client.get(f"{submit(client, **body)}?wait=10").get_json()
+    assert job["status"] == "succeeded"
+
+
+def test_a_job_is_kept_for_its_own_time_to_live(client: FlaskClient, worker: ScriptedWorker) -> None:
+    path = submit(client, ttl=1)
+    assert client.get(f"{path}?wait=10").get_json()["status"] == "succeeded"
+    deadline = time.monotonic() + 5
+    while client.get(path).status_code != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert client.get("/jobs").get_json()["data"] == []
+
+
+def test_a_time_to_live_is_never_longer_than_the_servers(
+    client: FlaskClient, worker: ScriptedWorker, config: Config
+) -> None:
+    path = submit(client, ttl=config.jobs.ttl * 1000)
+    client.get(f"{path}?wait=10")
+    assert ttl_of(worker, path) == pytest.approx(config.jobs.ttl, abs=10)
+
+
+def ttl_of(worker: ScriptedWorker, path: str) -> int:
+    seconds: int = worker.redis.execute_command("TTL", keys.job(path.rpartition("/")[2]))
+    return seconds
+
+
+def test_a_job_that_waits_too_long_expires_and_is_never_started(
+    client: FlaskClient, worker: ScriptedWorker, redis_url: str
+) -> None:
+    worker.stop()
+    path = submit(client, expires_in=1)
+    time.sleep(1.01)
+    reaper(redis_url, model="scripted").reap()
+    job = client.get(path).get_json()
+    assert (job["status"], job["started_at"], job["queue_position"], job["attempt"]) == ("expired", None, None, 0)
+    assert job["completed_at"] is not None
+
+
+@pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
+def test_whoever_waits_for_a_job_that_expires_hears_so(
+    client: FlaskClient, worker: ScriptedWorker, redis_url: str, path: str
+) -> None:
+    worker.stop()
+    reaping = threading.Timer(1.1, reaper(redis_url, model="scripted").reap)
+    reaping.start()
+    response = client.post(path, json={"prompt": "x", "expires_in": 1, "stream": path.endswith("stream")})
+    reaping.join()
+    assert (response.status_code, response.get_json()["code"]) == (504, "expired")
+    assert worker.turns == []

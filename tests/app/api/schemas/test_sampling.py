@@ -1,0 +1,185 @@
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from marshmallow import ValidationError
+
+from app.api.schemas.sampling import ALIASES, MAX_STOPS, SamplingSchema
+from app.jobs.sampling import SamplingParams
+
+SCHEMA = SamplingSchema(partial=True)
+
+
+def load(**params: Any) -> dict[str, Any]:
+    found: dict[str, Any] = SCHEMA.load(params)
+    return found
+
+
+def messages(**params: Any) -> Any:
+    with pytest.raises(ValidationError) as caught:
+        SCHEMA.load(params)
+    return caught.value.messages
+
+
+def test_every_parameter_of_the_contract_can_be_sent() -> None:
+    names = {field.name for field in fields(SamplingParams)} - {"extra"}
+    assert names <= set(SCHEMA.load_fields)
+
+
+def test_what_comes_out_is_what_was_sent() -> None:
+    assert load() == {}
+    assert load(temperature=0.5, stop=["a"], seed=3) == {"temperature": 0.5, "stop": ["a"], "seed": 3}
+
+
+@pytest.mark.parametrize(("alias", "canonical"), sorted(ALIASES.items()))
+def test_an_alias_becomes_its_canonical_name(alias: str, canonical: str) -> None:
+    value: Any = ["x"] if canonical == "stop" else 1
+    assert load(**{alias: value}) == {canonical: value}
+
+
+def test_max_length_stays_itself_for_only_the_worker_knows_the_length_of_a_prompt() -> None:
+    assert load(max_length=20, max_tokens=5) == {"max_length": 20, "max_tokens": 5}
+
+
+def test_do_sample_false_is_greedy() -> None:
+    assert load(do_sample=False) == {"temperature": 0.0}
+    assert load(do_sample=True, temperature=0.7) == {"do_sample": True, "temperature": 0.7}
+    assert load(do_sample=False, temp=0) == {"temperature": 0.0}
+
+
+def test_what_only_transformers_knows_passes_as_it_is_and_is_the_workers_to_judge() -> None:
+    sent = {"num_beams": 4, "sequence_bias": [[[1, 2], 3]], "eos_token_id": [5, 6], "max_time": 1, "use_cache": False}
+    assert load(**sent, watermarking_config=None) == sent
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_beams", 1.5), ("use_cache", 1), ("max_time", "1"), ("suppress_tokens", [math.inf])]
+)
+def test_what_only_transformers_knows_has_its_type(name: str, value: Any) -> None:
+    assert list(messages(**{name: value})) == [name]
+
+
+def test_do_sample_false_with_a_temperature_is_refused() -> None:
+    assert messages(do_sample=False, temp=0.7) == {
+        "temp": ["do_sample: false means temperature 0; send do_sample or temp."]
+    }
+
+
+def test_a_name_beside_its_alias_is_refused_and_both_are_named() -> None:
+    (text,) = messages(max_tokens=3, n_predict=3)["n_predict"]
+    assert "max_tokens and n_predict" in text
+
+
+def test_two_aliases_of_one_name_are_refused_and_both_are_named() -> None:
+    (text,) = messages(max_new_tokens=3, n_predict=3)["n_predict"]
+    assert "max_new_tokens and n_predict" in text
+
+
+def test_n_probs_zero_asks_for_no_logprobs() -> None:
+    assert load(n_probs=0) == {}
+    assert load(logprobs=0) == {"logprobs": 0}
+
+
+def test_null_means_not_given() -> None:
+    assert load(stop=None, seed=None, temperature=None, max_tokens=3, n_predict=None) == {"max_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("sent", "near"), [("temprature", "temperature"), ("topk", "top_k"), ("max_token", "max_tokens")]
+)
+def test_an_unknown_parameter_is_refused_with_the_nearest_known_one(sent: str, near: str) -> None:
+    assert messages(**{sent: 1}) == {sent: [f"Unknown parameter. Did you mean {near!r}?"]}
+
+
+def test_an_unknown_parameter_near_none_is_answered_with_known_ones() -> None:
+    (text,) = messages(zzzzzz=1)["zzzzzz"]
+    assert "max_tokens" in text and "/docs" in text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.1, 101, "0.7", True, [], {}, 10**400])
+def test_a_temperature_that_is_no_number_in_range_is_refused(value: Any) -> None:
+    assert set(messages(temperature=value)) == {"temperature"}
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, math.nan, math.inf, 10**30, []])
+def test_a_max_tokens_that_is_no_count_is_refused(value: Any) -> None:
+    assert set(messages(max_tokens=value)) == {"max_tokens"}
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    assert load(max_tokens=5.0) == {"max_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("top_p", -0.01, 1.01),
+        ("min_p", -0.01, 1.01),
+        ("typical_p", -0.01, 1.01),
+        ("repeat_penalty", 0, 10.1),
+        ("frequency_penalty", -10.1, 10.1),
+        ("presence_penalty", -10.1, 10.1),
+        ("top_k", -1, 10**7),
+        ("repeat_last_n", -2, 10**7),
+        ("seed", -1, 2**32),
+        ("logprobs", -1, 21),
+        ("min_length", -1, 10**7),
+        ("max_length", 0, 10**7),
+        ("mirostat", -1, 3),
+        ("mirostat_tau", -1, 101),
+        ("mirostat_eta", -0.1, 1.1),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, low: float, high: float) -> None:
+    assert set(messages(**{name: low})) == set(messages(**{name: high})) == {name}
+
+
+def test_stop_is_a_string_or_a_list_and_may_be_empty() -> None:
+    assert load(stop="a") == {"stop": ["a"]}
+    assert load(stop=["a", "b"]) == {"stop": ["a", "b"]}
+    assert load(stop=[]) == {"stop": []}
+
+
+@pytest.mark.parametrize("value", ["", [""], ["a", 3], 3, {"a": 1}, ["x"] * (MAX_STOPS + 1), ["x" * 1025], [None]])
+def test_stop_strings_that_cannot_be_are_refused(value: Any) -> None:
+    assert set(messages(stop=value)) == {"stop"}
+
+
+def test_logit_bias_takes_token_ids_as_texts() -> None:
+    assert load(logit_bias={"17": -100, "3": 1.5}) == {"logit_bias": {"17": -100.0, "3": 1.5}}
+    assert SamplingParams.build({}, load(logit_bias={"17": -100})).logit_bias == {17: -100.0}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"x": 1}, {"-1": 1}, {"1.5": 1}, {"٣": 1}, {"1": math.nan}, {"1": 101}, {"1": "1"}, [[1, 2]], {"9" * 12: 1}],
+)
+def test_logit_biases_that_cannot_be_are_refused(value: Any) -> None:
+    assert set(messages(logit_bias=value)) == {"logit_bias"}
+
+
+def test_too_many_logit_biases_are_refused() -> None:
+    assert "1024" in messages(logit_bias={str(token): 1 for token in range(1025)})["logit_bias"][0]
+
+
+def test_grammar_and_json_schema_exclude_each_other() -> None:
+    (text,) = messages(grammar='root ::= "a"', json_schema={"type": "object"})["json_schema"]
+    assert "grammar and json_schema" in text
+
+
+@pytest.mark.parametrize("value", ["{}", [], {"a": math.nan}, {"a": "\ud800"}, {"a": "x" * 70_000}])
+def test_json_schemas_that_cannot_be_are_refused(value: Any) -> None:
+    assert set(messages(json_schema=value)) == {"json_schema"}
+
+
+@pytest.mark.parametrize("name", ["grammar", "suffix"])
+@pytest.mark.parametrize("value", ["a\0b", "\udfff", "x" * 70_000, 3])
+def test_texts_that_cannot_be_are_refused(name: str, value: Any) -> None:
+    assert set(messages(**{name: value})) == {name}
+
+
+@pytest.mark.parametrize("name", ["echo", "ignore_eos", "do_sample"])
+@pytest.mark.parametrize("value", [0, 1, "true", []])
+def test_a_flag_is_true_or_false(name: str, value: Any) -> None:
+    assert messages(**{name: value}) == {name: ["Must be true or false."]}

@@ -1,0 +1,168 @@
+"""A worker without a model, for tests of routes: it claims jobs as a real one does and plays what a test tells it."""
+
+import base64
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import redis
+
+from app.jobs import keys
+from app.jobs.job import FinishReason, JobError, Metrics, Output, Priority, Status, TokenLogprob, Usage
+from app.jobs.order import Queues, make_celery
+from app.jobs.publishing import JobOutput, OutputWriter
+from app.jobs.record import outcome_fields
+from app.jobs.redis_client import connect
+from app.jobs.store import Claim, JobStore
+from app.jobs.workers import WorkerInfo, WorkerState, announce
+
+TTL_SECONDS = 60
+
+
+@dataclass
+class Turn:
+    """One job in the hands of the worker."""
+
+    claim: Claim
+    worker: "ScriptedWorker"
+    _texts: list[str] = field(default_factory=list)
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def request(self) -> Any:
+        return self.claim.request
+
+    def delta(self, text: str, logprob: TokenLogprob | None = None) -> None:
+        before = len(self._texts)
+        self._texts.append(text)
+        data: dict[str, Any] = {"text": text}
+        if logprob is not None:
+            self._logprobs.append(logprob)
+            data["logprobs"] = [asdict(logprob)]
+        tokens = json.dumps([before])
+        self._publish(delta=json.dumps(data), tokens=tokens, before=before, after=before + 1, is_followed=True)
+
+    def succeed(self, *, embeddings: list[list[float]] | None = None, reason: FinishReason = FinishReason.STOP) -> None:
+        output = Output(
+            text="".join(self._texts),
+            finish_reason=reason,
+            logprobs=self._logprobs or None,
+            embeddings=embeddings,
+        )
+        self._end(Status.SUCCEEDED, output, error=None)
+
+    def fail(self, code: str, message: str, errors: dict[str, list[str]] | None = None) -> None:
+        self._end(Status.FAILED, None, JobError(code=code, message=message, errors=errors or {}))
+
+    def wait_for_cancel(self, seconds: float = 10.0) -> None:
+        """Until the job's record says that it is to be canceled; then end it so."""
+        deadline = time.monotonic() + seconds
+        while self.worker.redis.hget(keys.job(self.claim.job_id), "cancel") != "1":
+            assert time.monotonic() < deadline, "nobody canceled the job"
+            time.sleep(0.01)
+        self._end(Status.CANCELED, Output(text="".join(self._texts), finish_reason=FinishReason.CANCELED), None)
+
+    def _end(self, status: Status, output: Output | None, error: JobError | None) -> None:
+        usage = Usage(prompt_tokens=3, completion_tokens=len(self._texts), cached_tokens=2)
+        metrics = Metrics(queue_seconds=self.claim.queue_seconds)
+        fields = outcome_fields(status, output=output, usage=usage, metrics=metrics, error=error)
+        end: dict[str, Any] = {"status": status, "usage": asdict(usage)}
+        if error is not None:
+            end["error"] = asdict(error)
+        if output is not None:
+            end["finish_reason"] = output.finish_reason
+        self._publish(end=json.dumps(end), end_fields=[part for pair in fields.items() for part in pair])
+
+    def _publish(self, **output: Any) -> None:
+        self.worker.writer.write([JobOutput(job_id=self.claim.job_id, token=self.claim.token, **output)])
+
+
+Play = Callable[[Turn], None]
+
+
+def says(*steps: str | threading.Event | Play) -> Play:
+    """Pieces of text, events to wait for, and whatever else is to be done, one after the other."""
+
+    def play(turn: Turn) -> None:
+        for step in steps:
+            if isinstance(step, str):
+                turn.delta(step)
+            elif isinstance(step, threading.Event):
+                assert step.wait(10)
+            else:
+                step(turn)
+
+    return play
+
+
+class ScriptedWorker:
+    """Takes jobs from the broker's lists in the order of their priorities and plays `play`, each in a thread."""
+
+    def __init__(self, redis_url: str, model: str) -> None:
+        self.model = model
+        self.name = "scripted"
+        self.play = says("Hello", " world", Turn.succeed)
+        self.turns: list[Turn] = []
+        self.redis = connect(redis_url)
+        self.writer = OutputWriter(self.redis, model=model, ttl_seconds=TTL_SECONDS)
+        queues = Queues(make_celery(redis_url, model))
+        self._lists = [queues.list_key(priority) for priority in Priority]
+        self._call = f"called off:{id(self)}"  # a list, too: what is pushed there ends the waiting at once
+        self._broker = redis.Redis.from_url(redis_url, decode_responses=True)
+        self.store = JobStore(self.redis, model=model, queues=queues, ttl_seconds=TTL_SECONDS, max_queued=1000)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more jobs; those taken are played to their end."""
+        self._stopping.set()
+        self._broker.lpush(self._call, "")
+        self._thread.join(20)
+        self._broker.delete(self._call)
+
+    def announce(self, state: WorkerState = WorkerState.READY, **more: Any) -> None:
+        info = WorkerInfo(id=self.name, model=self.model, family="test", state=state, slots=4, **more)
+        announce(self.redis, info)
+
+    def _run(self) -> None:
+        threads: list[threading.Thread] = []
+        while not self._stopping.is_set():
+            message = self._broker.brpop([*self._lists, self._call], timeout=1)
+            if message and message[0] != self._call:
+                assert isinstance(message[1], str)
+                threads.append(threading.Thread(target=self._take, args=[job_id_of(message[1])], daemon=True))
+                threads[-1].start()
+        for thread in threads:
+            thread.join(15)
+
+    def _take(self, job_id: str) -> None:
+        claim = self.store.claim(job_id, "scripted")
+        if claim is not None:
+            self.turns.append(turn := Turn(claim, self))
+            self.play(turn)
+
+
+def job_id_of(message: str) -> str:
+    """The one argument of a task in Celery's protocol 2."""
+    arguments, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+    job_id: str = arguments[0]
+    return job_id
+
+
+@contextlib.contextmanager
+def working(redis_url: str, model: str) -> Iterator[ScriptedWorker]:
+    """A ready worker, until the end of the block."""
+    worker = ScriptedWorker(redis_url, model)
+    worker.announce()
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()

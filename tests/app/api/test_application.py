@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.api.application import create_app, max_waiters
+from app.config.settings import Config, ServerConfig
+from app.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_without_a_redis_the_cure_is_named(config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"redis_url is not set: set it \(LLM_API_REDIS_URL\)"):
+        create_app(replace(config, redis_url=None))
+
+
+@pytest.mark.parametrize(("threads", "waiting"), [(512, 480), (1064, 1032), (64, 48), (4, 3), (1, 1)])
+def test_some_threads_never_wait(threads: int, waiting: int) -> None:
+    assert max_waiters(ServerConfig(threads=threads)) == waiting
+
+
+def test_a_wrong_configuration_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("modle_family: llama\n")
+    environment = {"LLM_API_CONFIG": str(config), "PYTHONPATH": str(ROOT), "PATH": ""}
+    for module in ("app.server.wsgi", "app.server.gunicorn_settings"):
+        ran = subprocess.run(
+            [sys.executable, "-c", f"import {module}"], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert ran.returncode != 0
+        assert ran.stderr.count("\n") == 1 and "modle_family" in ran.stderr
+
+
+def test_the_api_is_small(tmp_path: Path) -> None:
+    """The promise is 80 MB for a process that waits for requests; gunicorn and its threads take some of it."""
+    code = (
+        "from app.config.settings import Config\n"
+        "from app.api.application import create_app\n"
+        "create_app(Config(model_name='m', redis_url='redis://127.0.0.1:1/0'))\n"
+        "print(open('/proc/self/statm').read().split()[1])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) * 4096 < 70e6

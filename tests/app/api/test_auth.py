@@ -1,0 +1,91 @@
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.api.auth import OPEN_PATHS
+from tests.app.api.scripted_worker import ScriptedWorker
+
+KEY = {"Authorization": "Bearer first-key"}
+
+
+@pytest.fixture
+def locked(locked_app: Flask, worker: ScriptedWorker) -> FlaskClient:
+    return locked_app.test_client()
+
+
+def closed_calls(app: Flask) -> list[tuple[str, str]]:
+    """Every route but the open ones, static files included, and paths that do not exist."""
+    calls = [
+        (method, rule.rule)
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"})
+        if rule.rule not in OPEN_PATHS
+    ]
+    return [*calls, ("GET", "/"), ("GET", "/nowhere"), ("GET", "/healthz/"), ("GET", "//healthz")]
+
+
+def test_every_route_but_the_open_ones_wants_a_key(locked: FlaskClient) -> None:
+    calls = closed_calls(locked.application)
+    assert ("POST", "/generate") in calls and ("GET", "/docs") in calls
+    answers = {call: locked.open(call[1], method=call[0]) for call in calls}
+    assert {call: answer.status_code for call, answer in answers.items()} == dict.fromkeys(calls, 401)
+    assert all(answer.headers["WWW-Authenticate"].startswith("Bearer") for answer in answers.values())
+
+
+def test_the_open_routes_answer_everybody(locked: FlaskClient) -> None:
+    assert [locked.get(path).status_code for path in sorted(OPEN_PATHS)] == [200, 200]
+
+
+@pytest.mark.parametrize("key", ["first-key", "second-key"])
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_any_of_the_keys_opens(locked: FlaskClient, key: str, scheme: str) -> None:
+    response = locked.post("/generate", json={"prompt": "x"}, headers={"Authorization": f"{scheme} {key}"})
+    assert response.get_json() == "Hello world"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "first-key",
+        "Bearer",
+        "Bearer ",
+        "Bearer first-kez",
+        "Basic first-key",
+        "Bearer first-key first-key",
+        "Bearer \xff",
+    ],
+)
+def test_what_is_no_key_is_refused(locked: FlaskClient, header: str) -> None:
+    response = locked.get("/jobs", headers={"Authorization": header})
+    assert (response.status_code, response.get_json()["code"]) == (401, "unauthorized")
+    assert "Authorization: Bearer" in response.get_json()["detail"]
+    assert "first-key" not in response.text
+
+
+def test_openais_routes_say_it_in_openais_shape(locked: FlaskClient) -> None:
+    error = locked.get("/v1/models").get_json()["error"]
+    assert (error["code"], error["type"], error["param"]) == ("unauthorized", "invalid_request_error", None)
+
+
+def test_no_key_stands_in_redis(locked: FlaskClient, worker: ScriptedWorker) -> None:
+    locked.post("/generate", json={"prompt": "x"}, headers=KEY)
+    job_id = worker.turns[0].claim.job_id
+    owner = worker.store.read(job_id).owner
+    assert owner.startswith("key-") and "first" not in owner
+
+
+def test_without_keys_nobody_is_asked(client: FlaskClient, worker: ScriptedWorker) -> None:
+    assert client.post("/generate", json={"prompt": "x"}).status_code == 200
+    assert worker.store.read(worker.turns[0].claim.job_id).owner == "anonymous"
+
+
+def test_the_document_asks_for_keys_only_where_keys_are_set(locked: FlaskClient, client: FlaskClient) -> None:
+    with_keys = locked.get("/openapi.json", headers=KEY).get_json()
+    assert with_keys["components"]["securitySchemes"]["api_key"]["scheme"] == "bearer"
+    assert with_keys["paths"]["/generate"]["post"]["security"] == [{"api_key": []}]
+    assert "401" in with_keys["paths"]["/generate"]["post"]["responses"]
+    assert "security" not in with_keys["paths"]["/check"]["get"]
+    without = client.get("/openapi.json").get_json()
+    assert "securitySchemes" not in without["components"]
+    assert "401" not in without["paths"]["/generate"]["post"]["responses"]

@@ -1,0 +1,225 @@
+"""Webhooks over a real Valkey to a real HTTP server: each end of a job is told, and nobody is disturbed by that."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+
+from app.api.webhooks import sender as sender_module
+from app.api.webhooks.queue import WebhookQueue
+from app.api.webhooks.sender import WebhookSender
+from app.jobs import keys
+from app.jobs.job import JobRequest, Kind, Webhook
+from app.jobs.redis_client import RedisClient, connect
+from app.jobs.store import JobStore
+from tests.app.api.webhooks.receiver import SECRET, Receiver, listening, silence, status
+from tests.waiting import until
+
+MakeSender = Callable[..., WebhookSender]
+REQUEST = JobRequest(kind=Kind.GENERATE, prompt="a secret prompt")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with listening() as receiver:
+        yield receiver
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "RETRY_SECONDS", (0.05, 0.05, 0.05))
+    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.02)
+
+
+@pytest.fixture
+def make_sender(redis_url: str) -> Iterator[MakeSender]:
+    made: list[WebhookSender] = []
+
+    def make(*, allow_private: bool = True) -> WebhookSender:
+        made.append(WebhookSender(WebhookQueue(connect(redis_url), "m"), SECRET, allow_private=allow_private))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for sender in made:
+        sender.stop()
+
+
+def end_job(store: JobStore, url: str, **options: object) -> str:
+    """A job with a webhook that has ended: it was canceled."""
+    webhook = Webhook(url=url, **options)  # type: ignore[arg-type]
+    job_id = store.admit(replace(REQUEST, webhook=webhook), "me").id
+    store.cancel(job_id)
+    return job_id
+
+
+def waiting(client: RedisClient) -> int:
+    return client.zcard(keys.webhooks("m"))
+
+
+def test_a_jobs_end_is_told_with_a_signature_and_the_job_object(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    job_id = end_job(store, receiver.url)
+    make_sender()
+    until(lambda: receiver.heard and not waiting(redis_client))
+    path, headers, body = receiver.heard[0]
+    told = receiver.verified()
+    assert (told["type"], told["data"]["id"], told["data"]["status"]) == ("job.canceled", job_id, "canceled")
+    assert told["timestamp"] == told["data"]["completed_at"]
+    assert (path, headers["webhook-id"], headers["Content-Type"]) == ("/hook?a=b", f"msg_{job_id}", "application/json")
+    assert b"a secret prompt" not in body
+    assert not redis_client.exists(keys.webhook(job_id))
+
+
+def test_only_the_ends_asked_for_are_told(store: JobStore, redis_client: RedisClient) -> None:
+    end_job(store, "http://127.0.0.1:1/", events=("job.succeeded",))
+    assert waiting(redis_client) == 0
+
+
+def test_a_job_without_a_webhook_leaves_nothing_to_send(store: JobStore, redis_client: RedisClient) -> None:
+    job_id = store.admit(REQUEST, "me").id
+    store.cancel(job_id)
+    assert (waiting(redis_client), redis_client.exists(keys.webhook(job_id))) == (0, 0)
+
+
+def test_a_forgotten_job_is_told_all_the_same(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    job_id = end_job(store, receiver.url)
+    assert store.forget(store.read(job_id))
+    make_sender()
+    until(lambda: receiver.heard)
+    assert receiver.verified()["data"]["id"] == job_id
+
+
+def test_a_failed_attempt_is_made_again_with_the_same_id(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    receiver.answers += [status(500), status(503, Retry_After="0")]
+    job_id = end_job(store, receiver.url)
+    make_sender()
+    until(lambda: len(receiver.heard) == 3 and not waiting(redis_client))
+    assert receiver.ids == [f"msg_{job_id}"] * 3
+    assert [receiver.verified(index) for index in range(3)] == [receiver.verified()] * 3
+
+
+def test_a_receiver_may_ask_for_a_pause(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    receiver.answers.append(status(429, Retry_After="60"))
+    end_job(store, receiver.url)
+    make_sender()
+    until(lambda: receiver.heard)
+    job_id = receiver.ids[0].removeprefix("msg_")
+
+    def due_in() -> float:
+        return float(redis_client.execute_command("ZSCORE", keys.webhooks("m"), job_id)) - time.time()
+
+    until(lambda: 50 < due_in() < 61)
+    assert len(receiver.heard) == 1
+
+
+@pytest.mark.parametrize(("answers", "attempts"), [([500] * 9, 4), ([410], 1)])
+def test_it_is_given_up_with_a_word_in_the_log(
+    store: JobStore,
+    redis_client: RedisClient,
+    make_sender: MakeSender,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+    answers: list[int],
+    attempts: int,
+) -> None:
+    receiver.answers += [status(code) for code in answers]
+    job_id = end_job(store, receiver.url)
+    make_sender()
+    until(lambda: receiver.heard and not waiting(redis_client))
+    assert len(receiver.heard) == attempts
+    (line,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert job_id in line and "given up" in line and str(answers[0]) in line
+
+
+def test_a_redirect_is_not_followed(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    with listening() as other:
+        receiver.answers += [status(302, Location=other.url)] * 9
+        end_job(store, receiver.url)
+        make_sender()
+        until(lambda: receiver.heard and not waiting(redis_client))
+        assert other.heard == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "[::ffff:127.0.0.1]", "0"])
+def test_a_private_address_is_refused_also_behind_a_name(
+    store: JobStore,
+    redis_client: RedisClient,
+    make_sender: MakeSender,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+    host: str,
+) -> None:
+    end_job(store, receiver.url.replace("127.0.0.1", host))
+    make_sender(allow_private=False)
+    until(lambda: not waiting(redis_client))
+    assert receiver.heard == []
+    assert "webhooks.allow_private" in caplog.text
+
+
+def test_two_senders_tell_each_end_once(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    ids = {f"msg_{end_job(store, receiver.url)}" for _ in range(40)}
+    for _ in range(2):
+        make_sender()
+    until(lambda: not waiting(redis_client))
+    assert (set(receiver.ids), len(receiver.ids)) == (ids, 40)
+
+
+def test_a_silent_receiver_keeps_no_other_waiting(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    released = threading.Event()
+    with listening() as silent:
+        silent.answers += [silence(released)] * 100
+        for _ in range(30):
+            end_job(store, silent.url)
+        make_sender()
+        until(lambda: len(silent.heard) == 4)
+        seconds = 0.0
+        for count in range(1, 4):
+            end_job(store, receiver.url)
+            seconds += until(lambda count=count: len(receiver.heard) == count)  # type: ignore[misc]
+        assert seconds < 5
+        assert len(silent.heard) == 4
+        released.set()
+
+
+def test_a_receiver_that_is_not_there_is_left_alone_for_a_while(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        end_job(store, "http://127.0.0.1:1/")
+    make_sender()
+    time.sleep(0.5)
+    assert waiting(redis_client) == 5
+
+
+def test_what_a_sender_has_not_settled_is_sent_again_when_its_lease_is_over(
+    store: JobStore, redis_client: RedisClient, redis_url: str, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    job_id = end_job(store, receiver.url)
+    due = WebhookQueue(connect(redis_url), "m")
+    (lost,) = due.take(5)
+    assert due.take(5) == []
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.zadd(keys.webhooks("m"), {job_id: 1})
+    make_sender()
+    until(lambda: receiver.ids == [f"msg_{job_id}"])
+    until(lambda: not waiting(redis_client))
+    due.again(lost, 0.0, 1)
+    assert waiting(redis_client) == 0, "the lost sender's word is void"

@@ -1,0 +1,157 @@
+"""What is promised about jobs, as a model in plain Python: no Redis, no time but what is told to have passed."""
+
+from dataclasses import dataclass, field
+
+from app.jobs.job import JobRequest, Status
+
+OWNERS = ["me", "you and I"]
+TTL_SECONDS = 1000
+MAX_QUEUED = 3
+MAX_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class ModelJob:
+    """turn: jobs of one priority start in this order. losses: workers that died with it and ran nothing on trial."""
+
+    id: str
+    request: JobRequest
+    owner: str
+    idempotency_key: str | None
+    turn: int
+    status: Status = Status.QUEUED
+    token: int = 0
+    attempt: int = 0
+    losses: int = 0
+    worker: str = ""
+    texts: list[str] = field(default_factory=list)
+    output: str = ""
+    has_waited_too_long: bool = False
+    is_cancel_requested: bool = False
+    is_lease_over: bool = False
+
+    @property
+    def is_expiring(self) -> bool:
+        return self.status is Status.QUEUED and self.attempt == 0 and self.request.expires_in_seconds is not None
+
+    @property
+    def kept_seconds(self) -> int:
+        return min(self.request.ttl_seconds or TTL_SECONDS, TTL_SECONDS)
+
+    @property
+    def line(self) -> tuple[int, int]:
+        return self.request.priority.step, self.turn
+
+
+class Model:
+    """Every method does what the store, a worker's script or the reaper should do, and says what it should answer."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, ModelJob] = {}
+        self.trials: dict[str, str] = {}
+        self._turns = 0
+
+    def of_status(self, *statuses: Status) -> list[ModelJob]:
+        return [job for job in self.jobs.values() if job.status in statuses]
+
+    def admit(self, job_id: str, request: JobRequest, owner: str, key: str | None) -> str:
+        """Returns the id of the job that answers the request, "conflict" or "full"."""
+        for job in self.jobs.values():
+            if key is not None and (job.owner, job.idempotency_key) == (owner, key):
+                return job.id if job.request == request else "conflict"
+        if len(self.of_status(Status.QUEUED)) >= MAX_QUEUED:
+            return "full"
+        self.jobs[job_id] = ModelJob(job_id, request, owner, key, self._next_turn())
+        return job_id
+
+    def claim(self, job_id: str, worker: str) -> bool:
+        job = self.jobs.get(job_id)
+        if job is None or job.status is not Status.QUEUED:
+            return False
+        if job.is_expiring and job.has_waited_too_long:
+            self._end(job, Status.EXPIRED)
+            return False
+        job.status, job.worker = Status.PROCESSING, worker
+        job.token += 1
+        job.attempt += 1
+        job.is_lease_over = False
+        return True
+
+    def holds(self, job_id: str, token: int) -> bool:
+        job = self.jobs.get(job_id)
+        return job is not None and (job.status, job.token) == (Status.PROCESSING, token)
+
+    def publish(self, job_id: str, token: int, before: int, text: str) -> int:
+        """Returns 1, 0 when fenced, -1 when tokens before this one are missing."""
+        if not self.holds(job_id, token):
+            return self._answer_of_the_past(job_id, token)
+        texts = self.jobs[job_id].texts
+        if before == len(texts):
+            texts.append(text)
+        return 1 if before < len(texts) else -1
+
+    def finish(self, job_id: str, token: int, status: Status) -> int:
+        if not self.holds(job_id, token):
+            return self._answer_of_the_past(job_id, token)
+        job = self.jobs[job_id]
+        job.status, job.output = status, "".join(job.texts)
+        return 1
+
+    def hand_back(self, job_id: str, token: int) -> bool:
+        if not self.holds(job_id, token):
+            return False
+        job = self.jobs[job_id]
+        if job.is_cancel_requested:
+            self._end(job, Status.CANCELED)
+        else:
+            job.status = Status.QUEUED
+        return True
+
+    def cancel(self, job_id: str) -> Status:
+        job = self.jobs[job_id]
+        if job.status is Status.QUEUED or (job.status is Status.PROCESSING and job.is_lease_over):
+            self._end(job, Status.CANCELED)
+        elif job.status is Status.PROCESSING:
+            job.is_cancel_requested = True
+        return job.status
+
+    def forget(self, job_id: str) -> bool:
+        if not self.jobs[job_id].status.is_final:
+            return False
+        del self.jobs[job_id]
+        return True
+
+    def reap(self) -> None:
+        lost = [job for job in self.of_status(Status.PROCESSING) if job.is_lease_over]
+        for job in sorted(lost, key=lambda job: job.line):
+            self._take_from_worker(job)
+        for job in self.of_status(Status.QUEUED):
+            if job.is_expiring and job.has_waited_too_long:
+                self._end(job, Status.EXPIRED)
+
+    def _take_from_worker(self, job: ModelJob) -> None:
+        is_to_blame = self.trials.get(job.worker, job.id) == job.id
+        job.losses += is_to_blame
+        if job.is_cancel_requested:
+            self._end(job, Status.CANCELED)
+        elif job.losses >= MAX_ATTEMPTS:
+            self._end(job, Status.FAILED)
+        else:
+            job.status = Status.QUEUED
+            job.token += 1
+            if is_to_blame and job.losses > 1:
+                job.turn = self._next_turn()
+
+    def _answer_of_the_past(self, job_id: str, token: int) -> int:
+        """To a write that is no longer due: who has ended the job hears so again, others are fenced."""
+        job = self.jobs.get(job_id)
+        return int(job is not None and job.status.is_final and job.token == token)
+
+    def _end(self, job: ModelJob, status: Status) -> None:
+        """Without the worker: whatever it might still write is void."""
+        job.status, job.output = status, "".join(job.texts)
+        job.token += 1
+
+    def _next_turn(self) -> int:
+        self._turns += 1
+        return self._turns

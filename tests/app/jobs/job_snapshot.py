@@ -1,0 +1,104 @@
+"""All that Redis holds of jobs at one moment, compared with what the model says."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import redis
+
+from app.jobs import keys
+from app.jobs.job import Status
+from tests.app.jobs.job_model import MAX_ATTEMPTS, OWNERS, Model, ModelJob
+
+SLOW_SECONDS = 60  # more than a test takes
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """records and events by job id, indexes by their keys, seconds_to_live of every key."""
+
+    records: dict[str, dict[str, str]]
+    events: dict[str, list[tuple[str, dict[str, str]]]]
+    indexes: dict[str, dict[str, float]]
+    seconds_to_live: dict[str, int]
+
+    @classmethod
+    def of(cls, raw: "redis.Redis", job_ids: Iterable[str]) -> Self:
+        indexes = [name("m") for name in (keys.queued, keys.running, keys.expiring, keys.ended)]
+        indexes += [keys.jobs_of(owner) for owner in OWNERS]
+        names: Any = raw.keys()
+        with raw.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(keys.job(job_id))
+            for job_id in job_ids:
+                pipe.xrange(keys.events(job_id))
+            for index in indexes:
+                pipe.zrange(index, 0, -1, withscores=True)
+            for name in names:
+                pipe.ttl(name)
+            answers = iter(pipe.execute())
+        return cls(
+            records={job_id: next(answers) for job_id in job_ids},
+            events={job_id: next(answers) for job_id in job_ids},
+            indexes={index: dict(next(answers)) for index in indexes},
+            seconds_to_live={name: next(answers) for name in names},
+        )
+
+    def compare(self, model: Model) -> None:
+        self._compare_keys(model)
+        self._compare_indexes(model)
+        for job in model.jobs.values():
+            self._compare_record(job)
+            self._compare_stream(job)
+
+    def _compare_keys(self, model: Model) -> None:
+        """What is kept of each job, and nothing of those that are forgotten."""
+        kept = [self.records[job.id]["idempotency"] for job in model.jobs.values() if job.idempotency_key is not None]
+        kept += [name for job_id in model.jobs for name in (keys.job(job_id), keys.events(job_id))]
+        about_jobs = [name for kind in ("job", "events", "idempotency") for name in self._named(kind)]
+        assert set(about_jobs) <= set(kept)
+        assert set(self._named("job")) == {keys.job(job_id) for job_id in model.jobs}
+        assert len(self._named("idempotency")) == sum(job.idempotency_key is not None for job in model.jobs.values())
+
+    def _named(self, kind: str) -> list[str]:
+        return [name for name in self.seconds_to_live if name.startswith(f"{keys.PREFIX}{kind}:")]
+
+    def _compare_indexes(self, model: Model) -> None:
+        jobs = model.jobs.values()
+        queue = [job.id for job in sorted(model.of_status(Status.QUEUED), key=lambda job: job.line)]
+        places = {job_id: float(self.records[job_id]["place"]) for job_id in queue}
+        assert list(self.indexes[keys.queued("m")].items()) == list(places.items())
+        running = [job.id for job in model.of_status(Status.PROCESSING)]
+        leases = {job_id: float(self.records[job_id]["lease_until"]) for job_id in running}
+        assert self.indexes[keys.running("m")] == leases
+        assert set(self.indexes[keys.expiring("m")]) == {job.id for job in jobs if job.is_expiring}
+        assert set(self.indexes[keys.ended("m")]) == {f"{job.id} {job.owner}" for job in jobs if job.status.is_final}
+        for owner in OWNERS:
+            assert set(self.indexes[keys.jobs_of(owner)]) == {job.id for job in jobs if job.owner == owner}
+
+    def _compare_record(self, job: ModelJob) -> None:
+        record = self.records[job.id]
+        assert record["status"] == job.status
+        assert (int(record.get("token", 0)), int(record.get("attempt", 0))) == (job.token, job.attempt)
+        assert ("idempotency" in record) is (job.idempotency_key is not None)
+        names = [keys.job(job.id), keys.events(job.id), record.get("idempotency", "")]
+        seconds = {self.seconds_to_live[name] for name in names if name in self.seconds_to_live}
+        if job.status.is_final:
+            assert all(job.kept_seconds - SLOW_SECONDS < left <= job.kept_seconds for left in seconds)
+            assert json.loads(record.get("output", '{"text":""}'))["text"] == job.output
+            assert ("error" in record) is (job.status is Status.FAILED and job.losses >= MAX_ATTEMPTS)
+        else:
+            assert seconds == {-1}
+
+    def _compare_stream(self, job: ModelJob) -> None:
+        events = [fields for _, fields in self.events[job.id]]
+        kinds = [fields["type"] for fields in events]
+        assert kinds.count("started") == job.attempt
+        assert kinds.count("end") == int(job.status.is_final)
+        if job.status.is_final:
+            assert kinds[-1] == "end"
+            assert json.loads(events[-1]["data"])["status"] == job.status
+        deltas = [fields for fields in events if fields["type"] == "delta"]
+        assert [json.loads(fields["tokens"]) for fields in deltas] == [[number] for number in range(len(job.texts))]
+        assert [json.loads(fields["data"])["text"] for fields in deltas] == job.texts

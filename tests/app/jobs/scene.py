@@ -1,0 +1,117 @@
+"""A model's queue in a real Valkey, and hands for all who meet at it: clients, consumers, workers, the reaper."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from app.jobs import event_stream, keys
+from app.jobs.job import Job, JobRequest, Kind, Priority, Status
+from app.jobs.order import Queues, make_celery
+from app.jobs.publishing import WRITTEN, JobOutput, OutputWriter
+from app.jobs.reaper import Reaper
+from app.jobs.redis_client import RedisClient, script
+from app.jobs.store import LEASE_SECONDS, Claim, JobStore
+from tests.lost_worker import end_lease
+
+MODEL, TTL_SECONDS, MAX_ATTEMPTS = "m", 60, 3
+
+
+@dataclass
+class Scene:
+    """A model's queue, and hands for all who meet at it."""
+
+    client: RedisClient
+    raw: "redis.Redis"
+    url: str
+    queues: Queues = field(init=False)
+    store: JobStore = field(init=False)
+    reaper: Reaper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queues = Queues(make_celery(self.url, MODEL))
+        self.store = JobStore(self.client, model=MODEL, queues=self.queues, ttl_seconds=TTL_SECONDS, max_queued=-1)
+        self.reaper = Reaper(
+            self.client, model=MODEL, queues=self.queues, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS
+        )
+        self.raw.set(keys.alive(MODEL), "somebody")
+        self.renew_script = script(self.client, "renew")
+        self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS)
+
+    def admit(self, *, priority: Priority = Priority.NORMAL, **more: Any) -> Job:
+        return self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", priority=priority, **more), "me")
+
+    def fetch(self, priority: Priority = Priority.NORMAL) -> str:
+        """A consumer takes the next message."""
+        message = self.raw.rpop(self.queues.list_key(priority))
+        assert isinstance(message, str)
+        return job_of(message)
+
+    def running(self, worker: str = "worker-1", **request: Any) -> Claim:
+        """A new job, claimed by a worker."""
+        job = self.admit(**request)
+        self.raw.lrem(self.queues.list_key(job.priority), 0, self.queues.message(job.id, job.priority))
+        return self.claimed(job.id, worker)
+
+    def claimed(self, job_id: str, worker: str = "worker-1") -> Claim:
+        claim = self.store.claim(job_id, worker)
+        assert claim is not None
+        return claim
+
+    def renew(self, claim: Claim) -> list[str]:
+        job_keys = [keys.job(claim.job_id), keys.running(MODEL)]
+        told: list[str] = self.renew_script(keys=job_keys, args=[claim.job_id, claim.token, LEASE_SECONDS])
+        return told
+
+    def publish(self, claim: Claim, *words: str) -> None:
+        """One delta for each word, a token each."""
+        for number, word in enumerate(words, start=claim.published_tokens):
+            assert self._publish(claim, **_delta(word, number)) == WRITTEN
+
+    def finish(self, claim: Claim, word: str = "") -> int:
+        """Success, with or without a last delta."""
+        delta = _delta(word, claim.published_tokens) if word else {}
+        return self._publish(
+            claim, **delta, end='{"status":"succeeded"}', end_fields=["status", Status.SUCCEEDED.value]
+        )
+
+    def _publish(self, claim: Claim, **output: Any) -> int:
+        (told,) = self.writer.write([JobOutput(job_id=claim.job_id, token=claim.token, **output)])
+        return told
+
+    def turn(self) -> int:
+        """One turn of the reaper, as if a second had passed since the last."""
+        self.raw.delete(keys.reaper(MODEL))
+        return self.reaper.reap()
+
+    def lose(self, *claims: Claim) -> None:
+        for claim in claims:
+            end_lease(self.url, claim.job_id, model=MODEL)
+        self.turn()
+
+    def seconds_pass(self, seconds: float) -> None:
+        """For messages that are missing."""
+        for job_id, since in self.raw.hgetall(keys.missing(MODEL)).items():
+            self.raw.hset(keys.missing(MODEL), job_id, str(float(since) - seconds))
+
+    def line(self, priority: Priority = Priority.NORMAL) -> list[str]:
+        """Ids in the order in which consumers get them."""
+        messages = self.raw.lrange(self.queues.list_key(priority), 0, -1)
+        return [job_of(message) for message in reversed(messages)]
+
+    def queue(self) -> list[str]:
+        return [str(job_id) for job_id in self.raw.zrange(keys.queued(MODEL), 0, -1)]
+
+    def events(self, job_id: str) -> list[event_stream.Event]:
+        return event_stream.read_many(self.client, [(job_id, event_stream.FROM_START)])[0]
+
+
+def job_of(message: str) -> str:
+    job_id: str = json.loads(message)["properties"]["correlation_id"]
+    return job_id
+
+
+def _delta(word: str, position: int) -> dict[str, Any]:
+    text, tokens = json.dumps({"text": word}), f"[{position}]"
+    return {"delta": text, "tokens": tokens, "before": position, "after": position + 1}

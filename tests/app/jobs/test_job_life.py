@@ -1,0 +1,400 @@
+"""Any order of events: jobs, workers, a reaper and a broker that loses messages, against the model of `job_model`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import redis
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from app.errors import Conflict, QueueFull
+from app.jobs import keys
+from app.jobs.job import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
+from app.jobs.order import Queues, make_celery
+from app.jobs.publishing import JobOutput, OutputWriter
+from app.jobs.reaper import MISSING_SECONDS, Reaper
+from app.jobs.record import outcome_fields
+from app.jobs.redis_client import RedisClient, script
+from app.jobs.store import LEASE_SECONDS, Claim, JobStore, new_job_id
+from tests.app.jobs.job_model import MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
+from tests.app.jobs.job_snapshot import Snapshot
+from tests.repeating_client import RepeatingClient
+
+MAX_JOBS = 4
+SETTINGS = settings(max_examples=180, stateful_step_count=50, deadline=None, print_blob=True, database=None)
+SHRINKING_SECONDS = 400  # a failure is made small before it is told
+
+Thing = TypeVar("Thing")
+requests = st.builds(
+    JobRequest,
+    kind=st.just(Kind.GENERATE),
+    prompt=st.sampled_from(["p", "q"]),
+    priority=st.sampled_from([Priority.NORMAL, Priority.NORMAL, Priority.HIGH, Priority.LOW]),
+    expires_in_seconds=st.sampled_from([None, 100.0]),
+    ttl_seconds=st.sampled_from([None, 500, 5000]),
+)
+workers = st.sampled_from(["ada", "bob"])
+which = st.integers(0, 99)  # of those to which it can happen
+times = st.integers(1, 2)  # that a command is sent
+
+
+@dataclass(slots=True)
+class Run:
+    """A claim in the hands of a worker, who may be late. Of what it says, `sent` tokens have been sent."""
+
+    claim: Claim
+    sent: int
+
+    @property
+    def held(self) -> tuple[str, int]:
+        return self.claim.job_id, self.claim.token
+
+
+def word(position: int) -> str:
+    return f"{position} "
+
+
+class JobLife(RuleBasedStateMachine):
+    """Every rule does the same to Redis and to the model, and compares what they answer."""
+
+    def __init__(self, raw: "redis.Redis", client: RedisClient, queues: Queues) -> None:
+        super().__init__()
+        self.raw = raw
+        self.raw.flushall()
+        self.raw.set(keys.alive("m"), "somebody")
+        self.client = RepeatingClient(client)
+        self.store = JobStore(self.client, model="m", queues=queues, ttl_seconds=TTL_SECONDS, max_queued=MAX_QUEUED)
+        self.reaper = Reaper(client, model="m", queues=queues, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
+        self.renew_script = script(self.client, "renew")
+        self.writer = OutputWriter(self.client, model="m", ttl_seconds=TTL_SECONDS)
+        self.lists = [queues.list_key(priority) for priority in Priority]
+        self.model = Model()
+        self.messages: list[tuple[str, str]] = []  # fetched by consumers who have not claimed yet: list and text
+        self.runs: list[Run] = []
+        self.accepted: set[str] = set()
+        self.forgotten: set[str] = set()
+        self.ends: dict[str, Status] = {}
+        self.claims: dict[str, tuple[int, int]] = {}  # highest token and attempt of each job
+
+    # --- what clients do
+
+    @precondition(lambda self: len(self.model.jobs) < MAX_JOBS)
+    @rule(request=requests, owner=st.sampled_from(OWNERS), key=st.sampled_from([None, "a", "b"]), times=times)
+    def admit(self, request: JobRequest, owner: str, key: str | None, times: int) -> None:
+        job_id = new_job_id()
+        expected = self.model.admit(job_id, request, owner, key)
+        self.client.times = times
+        try:
+            told = self.store.admit(request, owner, job_id, idempotency_key=key).id
+        except Conflict:
+            told = "conflict"
+        except QueueFull:
+            told = "full"
+        assert told == expected
+        if told == job_id:
+            self.accepted.add(job_id)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(which=which, times=times)
+    def cancel(self, which: int, times: int) -> None:
+        job = self._pick(which, list(self.model.jobs.values()))
+        self.client.times = times
+        assert self.store.cancel(job.id) is self.model.cancel(job.id)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(which=which, times=times)
+    def forget(self, which: int, times: int) -> None:
+        job = self.store.read(self._pick(which, list(self.model.jobs.values())).id)
+        self.client.times = times
+        assert self.store.forget(job) is self.model.forget(job.id)
+        if job.id not in self.model.jobs:
+            self.forgotten.add(job.id)
+
+    # --- what workers do
+
+    @rule()
+    def fetch(self) -> None:
+        message = next(((name, text) for name in self.lists if (text := self.raw.rpop(name)) is not None), None)
+        if message is not None:
+            self.messages.append(message)
+
+    @precondition(lambda self: self.messages)
+    @rule(which=which, worker=workers, times=times)
+    def claim(self, which: int, worker: str, times: int) -> None:
+        self._claim(self._take_message(which), worker, times)
+
+    @precondition(lambda self: self.model.of_status(Status.QUEUED))
+    @rule(which=which, worker=workers, times=times)
+    def claim_by_a_second_message(self, which: int, worker: str, times: int) -> None:
+        self._claim(self._pick(which, self.model.of_status(Status.QUEUED)).id, worker, times)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(which=which, worker=workers)
+    def claim_whatever_it_is(self, which: int, worker: str) -> None:
+        self._claim(self._pick(which, list(self.model.jobs)), worker, 1)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=which, is_late=st.booleans(), times=times)
+    def renew(self, which: int, is_late: bool, times: int) -> None:
+        run = self._pick_run(which, is_late)
+        self.client.times = times
+        job_id, token = run.held
+        told = self.renew_script(keys=[keys.job(job_id), keys.running("m")], args=[job_id, token, LEASE_SECONDS])
+        if self.model.holds(job_id, token):
+            job = self.model.jobs[job_id]
+            job.is_lease_over = False
+            assert told[:2] == ["ok", str(int(job.is_cancel_requested))]
+        else:
+            assert told == ["lost"]
+
+    @precondition(lambda self: self.runs)
+    @rule(which=which, is_late=st.booleans(), times=times)
+    def publish(self, which: int, is_late: bool, times: int) -> None:
+        run = self._pick_run(which, is_late)
+        self._publish(run, run.sent, times)
+        run.sent += 1
+
+    @precondition(lambda self: self.runs)
+    @rule(which=which, back=st.integers(1, 3))
+    def publish_again(self, which: int, back: int) -> None:
+        run = self._pick_run(which, is_late=False)
+        self._publish(run, max(0, run.sent - back), 1)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=which)
+    def publish_after_a_gap(self, which: int) -> None:
+        """What was sent before did not get there."""
+        run = self._pick_run(which, is_late=False)
+        self._publish(run, run.sent + 1, 1)
+
+    @precondition(lambda self: self.runs)
+    @rule(
+        which=which,
+        is_late=st.booleans(),
+        status=st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.CANCELED]),
+        has_delta=st.booleans(),
+        times=times,
+    )
+    def finish(self, which: int, is_late: bool, status: Status, has_delta: bool, times: int) -> None:
+        self._finish(self._pick_run(which, is_late), status, has_delta, times)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=which, is_late=st.booleans(), times=times)
+    def hand_back(self, which: int, is_late: bool, times: int) -> None:
+        run = self._pick_run(which, is_late)
+        is_handed = self.model.hand_back(*run.held)
+        self.client.times = times
+        assert self.store.hand_back(run.claim) is (is_handed and times == 1)
+
+    @precondition(lambda self: self.model.of_status(Status.PROCESSING))
+    @rule(which=which)
+    def run_on_trial(self, which: int) -> None:
+        job = self._pick(which, self.model.of_status(Status.PROCESSING))
+        self.model.trials[job.worker] = job.id
+        self.raw.set(keys.trial(job.worker), job.id)
+
+    @rule(worker=workers)
+    def end_trial(self, worker: str) -> None:
+        self.model.trials.pop(worker, None)
+        self.raw.delete(keys.trial(worker))
+
+    # --- what the broker does
+
+    @precondition(lambda self: self.messages)
+    @rule(which=which)
+    def lose_message(self, which: int) -> None:
+        """A consumer dies with it."""
+        self._take_message(which)
+
+    @precondition(lambda self: self.messages)
+    @rule(which=which)
+    def put_message_back(self, which: int) -> None:
+        """As Kombu does for a consumer that leaves: marked, and at the end."""
+        name, text = self.messages.pop(which % len(self.messages))
+        content = json.loads(text)
+        content["headers"]["redelivered"] = content["properties"]["delivery_info"]["redelivered"] = True
+        self.raw.lpush(name, json.dumps(content))
+
+    @rule(name=st.sampled_from(range(3)))
+    def duplicate_message(self, name: int) -> None:
+        message = self.raw.lindex(self.lists[name], -1)
+        if message is not None:
+            self.raw.rpush(self.lists[name], message)
+
+    # --- what time does
+
+    @precondition(lambda self: self.model.of_status(Status.PROCESSING))
+    @rule(which=which)
+    def end_lease(self, which: int) -> None:
+        self._end_lease(self._pick(which, self.model.of_status(Status.PROCESSING)))
+
+    @precondition(lambda self: self.model.of_status(Status.PROCESSING))
+    @rule(worker=workers)
+    def lose_worker(self, worker: str) -> None:
+        self._lose_worker(worker)
+
+    @precondition(lambda self: self.model.of_status(Status.QUEUED))
+    @rule(which=which, worker=workers)
+    def kill_worker(self, which: int, worker: str) -> None:
+        """A job takes its worker down, and all that runs there."""
+        self._claim(self._pick(which, self.model.of_status(Status.QUEUED)).id, worker, 1)
+        self._lose_worker(worker)
+
+    @precondition(lambda self: self._mortal_jobs())
+    @rule(which=which)
+    def wait_too_long(self, which: int) -> None:
+        job = self._pick(which, self._mortal_jobs())
+        job.has_waited_too_long = True
+        self.raw.hset(keys.job(job.id), "expires_at", "1")
+        self.raw.zadd(keys.expiring("m"), {job.id: 1}, xx=True)
+
+    @precondition(lambda self: any(job.status.is_final for job in self.model.jobs.values()))
+    @rule(which=which)
+    def outlive(self, which: int) -> None:
+        """The time to live of a final job passes: Redis deletes all its keys at once, and the reaper the rest."""
+        job = self._pick(which, [job for job in self.model.jobs.values() if job.status.is_final])
+        names = [keys.job(job.id), keys.events(job.id), self.raw.hget(keys.job(job.id), "idempotency")]
+        assert len({self.raw.pexpiretime(name) for name in names if name}) == 1
+        self.raw.delete(*(name for name in names if name))
+        self.raw.zadd(keys.ended("m"), {f"{job.id} {job.owner}": 1})
+        self.model.forget(job.id)
+        self.forgotten.add(job.id)
+        self._have_a_turn()
+
+    @rule(turns=st.integers(1, 2))
+    def reap(self, turns: int) -> None:
+        for _ in range(turns):
+            self._have_a_turn()
+            self._let_missing_seconds_pass()
+
+    # --- what is promised
+
+    @invariant()
+    def redis_is_as_the_model_says(self) -> None:
+        snapshot = Snapshot.of(self.raw, self.model.jobs)
+        snapshot.compare(self.model)
+        assert not [name for name in snapshot.seconds_to_live for job_id in self.forgotten if job_id in name]
+        for job in self.model.jobs.values():
+            self._remember(job.id, snapshot.records[job.id])
+
+    def teardown(self) -> None:
+        """All consumers and workers of before are dead. From now on all is well, and every job comes to its end."""
+        for _ in range(2 * MAX_JOBS + 2):
+            for job in self.model.of_status(Status.PROCESSING):
+                self._end_lease(job)
+            for _ in range(2):
+                self._have_a_turn()
+                self._let_missing_seconds_pass()
+            if not self.model.of_status(Status.QUEUED, Status.PROCESSING):
+                break
+            self.messages = []
+            self.fetch()
+            while self.messages:
+                run = self._claim(self._take_message(0), "healthy", 1)
+                if run is not None:
+                    self._finish(run, Status.SUCCEEDED, True, 1)
+                self.fetch()
+        assert not self.model.of_status(Status.QUEUED, Status.PROCESSING)
+        self.redis_is_as_the_model_says()
+        assert set(self.model.jobs) | self.forgotten == self.accepted
+
+    # --- steps
+
+    def _remember(self, job_id: str, record: dict[str, str]) -> None:
+        """What is final stays, and the rest grows, whatever the model says."""
+        status, claims = Status(record["status"]), (int(record.get("token", 0)), int(record.get("attempt", 0)))
+        assert self.ends.get(job_id, status) is status
+        assert all(now >= then for now, then in zip(claims, self.claims.get(job_id, (0, 0)), strict=True))
+        self.claims[job_id] = claims
+        if status.is_final:
+            self.ends[job_id] = status
+
+    def _pick(self, which: int, things: Sequence[Thing]) -> Thing:
+        return things[which % len(things)]
+
+    def _pick_run(self, which: int, is_late: bool) -> Run:
+        return self._pick(which, [run for run in self.runs if self.model.holds(*run.held) is not is_late] or self.runs)
+
+    def _mortal_jobs(self) -> list[ModelJob]:
+        """Not final, and with an end to their patience, whether they still need it or not."""
+        jobs = self.model.of_status(Status.QUEUED, Status.PROCESSING)
+        return [job for job in jobs if job.request.expires_in_seconds is not None]
+
+    def _take_message(self, which: int) -> str:
+        """The id of the job that it is about."""
+        _, text = self.messages.pop(which % len(self.messages))
+        job_id: str = json.loads(text)["properties"]["correlation_id"]
+        return job_id
+
+    def _claim(self, job_id: str, worker: str, times: int) -> Run | None:
+        is_expected = self.model.claim(job_id, worker)
+        self.client.times = times
+        claim = self.store.claim(job_id, worker)
+        assert (claim is not None) is is_expected
+        if claim is None:
+            return None
+        job = self.model.jobs[job_id]
+        assert (claim.request, claim.token, claim.attempt) == (job.request, job.token, job.attempt)
+        assert (claim.losses, claim.published_tokens) == (job.losses, len(job.texts))
+        run = Run(claim, claim.published_tokens)
+        self.runs.append(run)
+        return run
+
+    def _publish(self, run: Run, before: int, times: int) -> None:
+        expected = self.model.publish(*run.held, before, word(before))
+        assert self._write(run, times, **_delta(before)) == expected
+
+    def _finish(self, run: Run, status: Status, has_delta: bool, times: int) -> None:
+        if self.model.holds(*run.held):
+            run.sent = len(self.model.jobs[run.claim.job_id].texts)
+        if has_delta:
+            self.model.publish(*run.held, run.sent, word(run.sent))
+        text = "".join(word(position) for position in range(run.sent + has_delta))
+        fields = outcome_fields(status, output=Output(text=text), usage=Usage(), metrics=Metrics(), error=None)
+        end: dict[str, Any] = {"end": json.dumps({"status": status})}
+        end["end_fields"] = [part for pair in fields.items() for part in pair]
+        delta = _delta(run.sent) if has_delta else {"before": run.sent, "after": run.sent}
+        expected = self.model.finish(*run.held, status)
+        assert self._write(run, times, **delta, **end) == expected
+
+    def _write(self, run: Run, times: int, **output: Any) -> int:
+        job_id, token = run.held
+        self.client.times = times
+        (told,) = self.writer.write([JobOutput(job_id=job_id, token=token, **output)])
+        return told
+
+    def _end_lease(self, job: ModelJob) -> None:
+        job.is_lease_over = True
+        self.raw.hset(keys.job(job.id), "lease_until", "1")
+        self.raw.zadd(keys.running("m"), {job.id: 1})
+
+    def _lose_worker(self, worker: str) -> None:
+        for job in self.model.of_status(Status.PROCESSING):
+            if job.worker == worker:
+                self._end_lease(job)
+        self._have_a_turn()
+
+    def _have_a_turn(self) -> None:
+        self.raw.delete(keys.reaper("m"))
+        self.model.reap()
+        self.reaper.reap()
+
+    def _let_missing_seconds_pass(self) -> None:
+        for job_id, since in self.raw.hgetall(keys.missing("m")).items():
+            self.raw.hset(keys.missing("m"), job_id, str(float(since) - MISSING_SECONDS))
+
+
+def _delta(before: int) -> dict[str, Any]:
+    text, tokens = json.dumps({"text": word(before)}), f"[{before}]"
+    return {"delta": text, "tokens": tokens, "before": before, "after": before + 1}
+
+
+@pytest.mark.timeout(SHRINKING_SECONDS)
+def test_every_accepted_job_ends_once_whatever_happens_to_it(redis_url: str, redis_client: RedisClient) -> None:
+    queues = Queues(make_celery(redis_url, "m"))
+    with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        run_state_machine_as_test(lambda: JobLife(raw, redis_client, queues), settings=SETTINGS)

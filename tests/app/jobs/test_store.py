@@ -1,0 +1,212 @@
+"""The job record in a real Valkey: admission, claims, cancellation, listing, forgetting."""
+
+import base64
+import json
+import time
+
+import pytest
+import redis
+
+from app.errors import JobNotFound, NoWorker, QueueFull
+from app.jobs import event_stream, keys
+from app.jobs.job import JobRequest, Kind, Priority, Status
+from app.jobs.publishing import FENCED, JobOutput, OutputWriter
+from app.jobs.redis_client import RedisClient, script
+from app.jobs.store import LEASE_SECONDS, JobStore, new_job_id
+from tests.app.jobs.scene import MODEL, Scene
+from tests.lost_worker import lose_worker
+
+
+def request(prompt: str = "hello", priority: Priority = Priority.NORMAL) -> JobRequest:
+    return JobRequest(kind=Kind.GENERATE, prompt=prompt, params={"temperature": 0.5}, priority=priority)
+
+
+def raw(url: str) -> "redis.Redis":
+    return redis.Redis.from_url(url, decode_responses=True)
+
+
+def test_an_admitted_job_reads_back_as_queued_with_its_place_in_line(store: JobStore) -> None:
+    first, second = store.admit(request(), "me"), store.admit(request(), "me")
+    job = store.read(second.id)
+    assert (job.status, job.kind, job.owner, job.priority) == (Status.QUEUED, Kind.GENERATE, "me", Priority.NORMAL)
+    assert job == second
+    assert [store.queue_position(j) for j in (first, second)] == [1, 2]
+
+
+def test_the_message_carries_the_job_id_and_nothing_else(store: JobStore, redis_url: str) -> None:
+    job = store.admit(request("a secret prompt"), "me")
+    (message,) = raw(redis_url).lrange("llm:jobs.m:1", 0, -1)
+    args, kwargs, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+    assert (args, kwargs) == ([job.id], {})
+    assert "secret" not in message
+
+
+def test_each_priority_has_its_own_list_and_goes_ahead_in_line(store: JobStore, redis_url: str) -> None:
+    low, high = store.admit(request(priority=Priority.LOW), "me"), store.admit(request(priority=Priority.HIGH), "me")
+    assert [store.queue_position(job) for job in (low, high)] == [2, 1]
+    assert [raw(redis_url).llen(name) for name in ("llm:jobs.m", "llm:jobs.m:1", "llm:jobs.m:2")] == [1, 0, 1]
+
+
+def test_a_full_queue_refuses_and_leaves_nothing_behind(store: JobStore, redis_url: str) -> None:
+    for _ in range(3):
+        store.admit(request(), "me")
+    before = raw(redis_url).dbsize()
+    with pytest.raises(QueueFull, match="3 jobs wait") as refusal:
+        store.admit(request(), "me")
+    assert refusal.value.waiting == 3
+    assert raw(redis_url).dbsize() == before
+
+
+def test_without_a_living_worker_a_job_is_refused(store: JobStore, redis_client: RedisClient) -> None:
+    store.admit(request(), "me")
+    redis_client.delete(keys.alive("m"))
+    with pytest.raises(NoWorker) as refusal:
+        store.admit(request(), "me")
+    assert refusal.value.waiting == 1
+
+
+def test_admitting_the_same_id_again_makes_no_second_job(store: JobStore, redis_url: str) -> None:
+    job_id = new_job_id()
+    first, again = store.admit(request(), "me", job_id), store.admit(request(), "me", job_id)
+    assert first == again
+    assert raw(redis_url).llen("llm:jobs.m:1") == 1
+
+
+def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_line(store: JobStore) -> None:
+    job = store.admit(request(), "me")
+    claim = store.claim(job.id, "worker-1")
+    assert claim is not None
+    assert (claim.request, claim.attempt, claim.followed) == (request(), 1, False)
+    assert claim.queue_seconds >= 0
+    job = store.read(job.id)
+    assert (job.status, job.attempt, store.queue_position(job)) == (Status.PROCESSING, 1, None)
+    assert job.started_at is not None and job.started_at >= job.created_at
+
+
+def test_a_leased_job_cannot_be_claimed_until_its_lease_runs_out(store: JobStore, redis_url: str) -> None:
+    job = store.admit(request(), "me")
+    first = store.claim(job.id, "worker-1")
+    assert store.claim(job.id, "worker-2") is None
+    lose_worker(redis_url, job.id)
+    second = store.claim(job.id, "worker-2")
+    assert first is not None and second is not None
+    assert second.token > first.token
+    assert (second.attempt, second.losses) == (2, 1)
+
+
+def test_a_claim_whose_answer_was_lost_is_answered_again(store: JobStore, redis_client: RedisClient) -> None:
+    job = store.admit(request(), "me")
+    claim = script(redis_client, "claim")
+    job_keys = [keys.job(job.id), keys.queued("m"), keys.running("m"), keys.events(job.id)]
+    first = claim(keys=job_keys, args=[job.id, "w", LEASE_SECONDS, "nonce"])
+    again = claim(keys=job_keys, args=[job.id, "w", LEASE_SECONDS, "nonce"])
+    assert first[:4] == again[:4]
+
+
+def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore, redis_client: RedisClient) -> None:
+    job = store.admit(request(), "me")
+    assert store.cancel(job.id) is Status.CANCELED
+    assert store.read(job.id).completed_at is not None
+    assert store.claim(job.id, "worker-1") is None
+    ((end,),) = event_stream.read_many(redis_client, [(job.id, "0-0")])
+    assert (end.type, end.data) == (event_stream.EventType.END, {"status": "canceled"})
+
+
+def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -> None:
+    job = store.admit(request(), "me")
+    store.claim(job.id, "worker-1")
+    assert store.cancel(job.id) is Status.PROCESSING
+
+
+def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_back_too_late(
+    store: JobStore, redis_client: RedisClient, redis_url: str
+) -> None:
+    job = store.admit(request(), "me")
+    claim = store.claim(job.id, "worker-1")
+    raw(redis_url).hset(keys.job(job.id), "lease_until", str(time.time() - 1))
+    assert store.cancel(job.id) is Status.CANCELED
+    assert raw(redis_url).zcard(keys.running("m")) == 0
+    assert claim is not None
+    late = JobOutput(job_id=job.id, token=claim.token, delta='{"text":"late"}', tokens="[1]", before=0, after=1)
+    assert OutputWriter(redis_client, model="m", ttl_seconds=60).write([late]) == [FENCED]
+
+
+def test_unknown_jobs_are_not_found(store: JobStore) -> None:
+    for call in (store.read, store.cancel):
+        with pytest.raises(JobNotFound):
+            call(new_job_id())
+    assert store.claim(new_job_id(), "worker-1") is None
+
+
+def test_only_a_final_job_is_forgotten_and_nothing_of_it_remains(store: JobStore, redis_url: str) -> None:
+    job = store.admit(request(), "me")
+    assert store.forget(job) is False
+    store.cancel(job.id)
+    assert store.forget(job) is True
+    assert raw(redis_url).keys(f"*{job.id}*") == []
+    assert store.list_jobs("me") == []
+
+
+def test_a_job_keeps_no_expiry_until_it_is_final(store: JobStore, redis_url: str) -> None:
+    job = store.admit(request(), "me")
+    assert raw(redis_url).ttl(keys.job(job.id)) == -1
+    store.cancel(job.id)
+    assert 0 < raw(redis_url).ttl(keys.job(job.id)) <= 60
+    assert 0 < raw(redis_url).ttl(keys.events(job.id)) <= 60
+
+
+def test_jobs_are_listed_newest_first_per_owner_by_status_and_in_pages(store: JobStore) -> None:
+    jobs = [store.admit(request(), "me") for _ in range(3)]
+    store.cancel(jobs[1].id)
+    store.admit(request(), "you")
+    newest_first = [job.id for job in reversed(jobs)]
+    assert [job.id for job in store.list_jobs("me")] == newest_first
+    page = store.list_jobs("me", limit=2)
+    rest = store.list_jobs("me", before=page[-1].created_at)
+    assert [job.id for job in (*page, *rest)] == newest_first
+    assert [job.id for job in store.list_jobs("me", status=Status.CANCELED)] == [jobs[1].id]
+
+
+def test_a_listing_drops_jobs_whose_record_has_expired(store: JobStore, redis_url: str) -> None:
+    jobs = [store.admit(request(), "me") for _ in range(2)]
+    raw(redis_url).delete(keys.job(jobs[0].id))
+    assert [job.id for job in store.list_jobs("me")] == [jobs[1].id]
+    assert raw(redis_url).zcard("llm:jobs:me") == 1
+
+
+def test_a_job_that_was_handed_back_is_lost_to_who_had_it(scene: Scene) -> None:
+    claim = scene.running()
+    assert scene.store.hand_back(claim) is True
+    assert scene.store.hand_back(claim) is False
+    assert scene.renew(claim) == ["lost"]
+    assert scene.finish(claim) == 0
+    assert scene.store.read(claim.job_id).status is Status.QUEUED
+
+
+def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Scene) -> None:
+    claim = scene.running()
+    scene.publish(claim, "so far")
+    scene.store.cancel(claim.job_id)
+    with scene.raw.pubsub(ignore_subscribe_messages=True) as hints:
+        hints.subscribe(keys.HINTS_CHANNEL)
+        hints.get_message(timeout=1)
+        assert scene.store.hand_back(claim) is True
+        assert (hints.get_message(timeout=2) or {})["data"] == claim.job_id
+    job = scene.store.read(claim.job_id)
+    assert job.status is Status.CANCELED
+    assert job.output is not None and job.output.text == "so far"
+    assert scene.queue() == scene.line() == scene.raw.zrange(keys.running(MODEL), 0, -1) == []
+
+
+def test_jobs_handed_back_keep_their_places_and_the_time_they_ran(scene: Scene) -> None:
+    claims = [scene.running() for _ in range(3)]
+    waiting = scene.admit()
+    scene.raw.hset(keys.job(claims[0].job_id), "claimed_at", f"{time.time() - 10:.6f}")
+    assert all(scene.store.hand_back(claims[number]) for number in (1, 0, 2))
+    assert scene.line() == scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
+    again = scene.claimed(scene.fetch())
+    assert (again.job_id, again.attempt, again.losses) == (claims[0].job_id, 2, 0)
+    assert again.ran_seconds == pytest.approx(10, abs=1)
+    scene.raw.hset(keys.job(again.job_id), "claimed_at", f"{time.time() - 5:.6f}")
+    scene.store.hand_back(again)
+    assert scene.claimed(scene.fetch()).ran_seconds == pytest.approx(15, abs=1)

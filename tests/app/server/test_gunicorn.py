@@ -1,0 +1,128 @@
+"""The API under gunicorn, as it is run: what only a real socket shows."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, says, working
+from tests.stack import Stack
+from tests.valkey import Valkey
+
+MODEL = "gunicorn"
+
+
+@pytest.fixture(scope="module")
+def running_api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Stack]:
+    server = {"processes": 1, "threads": 64, "max_body_bytes": 100_000}
+    stack = Stack(tmp_path_factory.mktemp(MODEL), valkey.url, {"model_name": MODEL, "server": server})
+    stack.start_api()
+    try:
+        stack.wait_alive()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def api(running_api: Stack, redis_url: str) -> Stack:
+    """Over an empty database."""
+    return running_api
+
+
+@pytest.fixture
+def player(api: Stack, redis_url: str) -> Iterator[ScriptedWorker]:
+    with working(redis_url, MODEL) as worker:
+        yield worker
+
+
+def post(stack: Stack, path: str, body: dict[str, Any]) -> socket.socket:
+    """Send a request and return without reading the answer."""
+    data = json.dumps(body).encode()
+    connection = socket.create_connection(("127.0.0.1", stack.port), timeout=10)
+    connection.sendall(
+        b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data)
+    )
+    return connection
+
+
+def only_job(stack: Stack, *, wait: int = 0) -> Any:
+    deadline = time.monotonic() + 5
+    while not (jobs := httpx.get(f"{stack.url}/jobs").json()["data"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return httpx.get(f"{stack.url}{jobs[0]['urls']['self']}?wait={wait}", timeout=wait + 5).json()
+
+
+def test_it_starts_with_one_line_and_answers(api: Stack, player: ScriptedWorker) -> None:
+    with api.client() as client:
+        assert [client.post("/generate", json={"prompt": "x"}).json() for _ in range(3)] == ["Hello world"] * 3
+    assert api.log("api").splitlines() == [f"api: 1 processes of 64 threads listen on 127.0.0.1:{api.port}"]
+
+
+def test_a_generate_whose_client_leaves_is_canceled(api: Stack, player: ScriptedWorker) -> None:
+    player.play = Turn.wait_for_cancel
+    connection = post(api, "/generate", {"prompt": "x"})
+    only_job(api)
+    connection.close()
+    assert only_job(api, wait=10)["status"] == "canceled"
+
+
+def test_a_generate_whose_client_leaves_goes_on_when_asked_to(api: Stack, player: ScriptedWorker) -> None:
+    player.play = says(lambda turn: time.sleep(0.5), "done", Turn.succeed)
+    connection = post(api, "/generate", {"prompt": "x", "on_disconnect": "continue"})
+    only_job(api)
+    connection.close()
+    assert only_job(api, wait=10)["status"] == "succeeded"
+
+
+def test_a_stream_whose_client_leaves_is_canceled(api: Stack, player: ScriptedWorker) -> None:
+    def chatter(turn: Turn) -> None:
+        for _ in range(20):
+            turn.delta("word ")
+            time.sleep(0.02)
+        turn.wait_for_cancel()
+
+    player.play = chatter
+    connection = post(api, "/agenerate", {"prompt": "x", "stream": True})
+    assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    connection.close()
+    assert only_job(api, wait=10)["status"] == "canceled"
+
+
+def test_a_stream_arrives_piece_by_piece_with_its_end(api: Stack, player: ScriptedWorker) -> None:
+    player.play = says("a", lambda turn: time.sleep(0.3), "b", Turn.succeed)
+    with api.client() as client, client.stream("POST", "/agenerate", json={"prompt": "x", "stream": True}) as response:
+        arrivals = [(time.monotonic(), piece) for piece in response.iter_raw()]
+        assert client.get("/check").json() == "Ok"
+    assert arrivals[-1][0] - arrivals[0][0] > 0.2
+    assert b"data: a" in arrivals[0][1] and b"data: b" in arrivals[-1][1]
+
+
+@pytest.mark.parametrize("size", [150_000, 20_000_000])
+def test_a_body_over_the_limit_hears_413(api: Stack, size: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection.request("POST", "/generate", body=b"x" * size)
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["code"]) == (413, "body_too_large")
+    connection.close()
+
+
+def test_a_chunked_body_over_the_limit_hears_413(api: Stack) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection.request("POST", "/generate", body=iter([b"x" * 50_000] * 3), encode_chunked=True)
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["code"]) == (413, "body_too_large")
+    connection.close()
+
+
+def test_a_chunked_body_is_read(api: Stack, player: ScriptedWorker) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection.request("POST", "/generate", body=iter([b'{"prompt":', b' "x"}']), encode_chunked=True)
+    assert connection.getresponse().read() == b'"Hello world"'
+    connection.close()

@@ -1,0 +1,82 @@
+"""Threads that stay with their client for a moment, in the real gunicorn."""
+
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app.server.gunicorn_worker import LINGER_MILLISECONDS
+from tests.stack import Stack
+from tests.valkey import Valkey
+
+THREADS = 4
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Stack]:
+    folder, server = tmp_path_factory.mktemp("linger"), {"processes": 1, "threads": THREADS}
+    stack = Stack(folder, valkey.url, {"model_name": "linger", "server": server})
+    stack.start_api()
+    try:
+        stack.wait_alive()
+        yield stack
+    finally:
+        stack.stop()
+
+
+def ask(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+@pytest.mark.parametrize("pause_milliseconds", [0, 4 * LINGER_MILLISECONDS], ids=["at once", "after a while"])
+def test_requests_that_follow_each_other_on_a_connection_are_all_answered(api: Stack, pause_milliseconds: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    for _ in range(20):
+        assert ask(connection) == 200
+        time.sleep(pause_milliseconds / 1000)
+    connection.close()
+
+
+def test_more_busy_clients_than_threads_are_all_served(api: Stack) -> None:
+    failures: list[BaseException] = []
+
+    def client() -> None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+            assert all(ask(connection) == 200 for _ in range(100))
+            connection.close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=client) for _ in range(4 * THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_requests_sent_in_one_piece_are_answered_one_by_one(api: Stack) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+        connection.sendall(request * 3)
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 3 or received.count(b'"ok"') < 3:
+            data = connection.recv(65536)
+            assert data, received
+            received += data
+
+
+def test_a_client_that_leaves_after_its_answer_costs_nothing(api: Stack) -> None:
+    for _ in range(3 * THREADS):
+        connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+        assert ask(connection) == 200
+        connection.close()
+    assert httpx.get(f"{api.url}/healthz", timeout=5).status_code == 200

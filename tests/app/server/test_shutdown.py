@@ -1,0 +1,179 @@
+"""An API process that is told to stop while clients wait: gunicorn, real sockets, and the jobs afterwards."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, working
+from tests.app.api.sse_reading import parse
+from tests.stack import Stack, free_port
+from tests.waiting import until
+
+MODEL = "farewell"
+SHORT_GRACE = ("--graceful-timeout", "5")  # of which one second is left for answers
+
+
+@pytest.fixture
+def stack(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
+    stack = Stack(tmp_path, redis_url, {"model_name": MODEL, "server": {"processes": 1, "threads": 64}})
+    yield stack
+    stack.stop()
+
+
+@dataclass
+class Cues:
+    """When jobs may end: those of the prompt "soon", and all others."""
+
+    soon: threading.Event = field(default_factory=threading.Event)
+    late: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def cues() -> Cues:
+    return Cues()
+
+
+@pytest.fixture
+def worker(redis_url: str, cues: Cues) -> Iterator[ScriptedWorker]:
+    """Says "one " at once, except to the prompt "silent", and "two" when the job may end."""
+
+    def play(turn: Turn) -> None:
+        prompt = turn.request.prompt or turn.request.texts[0]
+        if prompt != "silent":
+            turn.delta("one ")
+        assert (cues.soon if prompt == "soon" else cues.late).wait(30)
+        turn.delta("two")
+        turn.succeed(embeddings=[[1.0]] if turn.request.texts else None)
+
+    with working(redis_url, MODEL) as worker:
+        worker.play = play
+        yield worker
+        cues.soon.set()
+        cues.late.set()
+
+
+@pytest.fixture
+def clients() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def start(stack: Stack, *options: str) -> None:
+    stack.start_api("api", None, *options)
+    stack.wait_alive()
+
+
+def refuses(stack: Stack) -> bool:
+    """Whether a new connection is refused, or reset as it was not accepted in time."""
+    try:
+        return httpx.get(f"{stack.url}/healthz", timeout=2).status_code != 200
+    except (httpx.ConnectError, httpx.ReadError):
+        return True
+
+
+def test_whoever_still_waits_near_the_end_of_the_grace_hears_where_the_job_goes_on(
+    stack: Stack, worker: ScriptedWorker, cues: Cues, clients: ThreadPoolExecutor
+) -> None:
+    start(stack)
+    stack.start_api("other", other_port := free_port())
+    stack.wait_alive("other", other_port)
+    followed = httpx.post(f"{stack.url}/agenerate", json={"prompt": "followed"}).json()["urls"]["self"]
+
+    def ask(method: str, path: str, **body: Any) -> "Future[tuple[httpx.Response, float]]":
+        def run() -> tuple[httpx.Response, float]:
+            answer = httpx.request(method, f"{stack.url}{path}", json=body or None, timeout=30)
+            return answer, time.monotonic()
+
+        return clients.submit(run)
+
+    cut = [
+        ask("POST", "/generate", prompt="long"),
+        ask("POST", "/generate", prompt="long", on_disconnect="continue"),
+        ask("POST", "/embeddings", text="long"),
+        ask("POST", "/agenerate", prompt="silent", stream=True),
+    ]
+    streams = [ask("POST", "/agenerate", prompt="spoken", stream=True), ask("GET", f"{followed}/events")]
+    read, soon = ask("GET", f"{followed}?wait=60"), ask("POST", "/generate", prompt="soon")
+    until(lambda: len(worker.turns) == 7)
+    told = time.monotonic()
+    stack.processes["api"].send_signal(signal.SIGTERM)
+    until(lambda: refuses(stack), 3)
+    cues.soon.set()
+    assert soon.result()[0].json() == "one two", "what ends within the grace is answered"
+    answers = [future.result() for future in (*cut, *streams, read)]
+    assert all(5 < at - told < 10 for _, at in answers)
+    assert stack.processes["api"].wait(10.5 - (time.monotonic() - told)) == 0
+    assert stack.log("api").count("\n") == 1, stack.log("api")
+    cues.late.set()
+    with httpx.Client(base_url=f"http://127.0.0.1:{other_port}", timeout=20) as other:
+        for answer, _ in answers[:4]:
+            assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
+            assert int(answer.headers["Retry-After"]) > 0
+            path = answer.headers["Location"].removesuffix("/events")
+            assert answer.headers["Location"] in answer.json()["detail"]
+            assert "the job goes on" in answer.json()["detail"]
+            assert other.get(f"{path}?wait=10").json()["status"] == "succeeded"
+        for answer, _ in answers[4:6]:
+            *before, error = parse(answer.text)
+            assert (answer.status_code, error.name, error.json["code"]) == (200, "error", "shutting_down")
+            assert answer.text.endswith("\n\n") and "Last-Event-ID" in error.json["detail"]
+            rest = other.get(error.json["location"], headers={"Last-Event-ID": str(before[-1].id)})
+            assert [event.name for event in parse(rest.text)] == ["delta", "end"]
+            assert parse(rest.text)[0].json == {"text": "two"}
+        assert (answers[6][0].status_code, answers[6][0].json()["status"]) == (200, "processing")
+        assert other.get(f"{followed}?wait=10").json()["status"] == "succeeded"
+        assert {job["status"] for job in other.get("/jobs").json()["data"]} == {"succeeded"}
+
+
+def test_a_quick_exit_is_told_to_those_who_wait_too(
+    stack: Stack, worker: ScriptedWorker, clients: ThreadPoolExecutor
+) -> None:
+    start(stack)
+    waiting = clients.submit(httpx.post, f"{stack.url}/generate", json={"prompt": "long"}, timeout=20)
+    until(lambda: worker.turns)
+    stack.processes["api"].send_signal(signal.SIGINT)
+    assert stack.processes["api"].wait(9) == 0
+    assert waiting.result().json()["code"] == "shutting_down"
+
+
+def test_after_the_death_of_its_master_a_process_tells_its_clients_and_ends(
+    stack: Stack, worker: ScriptedWorker, clients: ThreadPoolExecutor
+) -> None:
+    start(stack, *SHORT_GRACE)
+    master = stack.processes.pop("api")
+    (child,) = Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()
+    waiting = clients.submit(httpx.post, f"{stack.url}/generate", json={"prompt": "long"}, timeout=20)
+    until(lambda: worker.turns)
+    master.kill()
+    master.wait()
+    assert waiting.result().json()["code"] == "shutting_down"
+    until(lambda: _has_ended(child))
+
+
+def _has_ended(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_reload_answers_new_requests_all_the_while(
+    stack: Stack, worker: ScriptedWorker, cues: Cues, clients: ThreadPoolExecutor
+) -> None:
+    start(stack, *SHORT_GRACE)
+    waiting = clients.submit(httpx.post, f"{stack.url}/generate", json={"prompt": "long"}, timeout=20)
+    until(lambda: worker.turns)
+    cues.soon.set()
+    stack.processes["api"].send_signal(signal.SIGHUP)
+    while not waiting.done():
+        assert httpx.get(f"{stack.url}/healthz", timeout=5).status_code == 200
+    assert waiting.result().json()["code"] == "shutting_down"
+    assert httpx.post(f"{stack.url}/generate", json={"prompt": "soon"}, timeout=5).json() == "one two"

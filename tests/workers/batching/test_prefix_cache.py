@@ -1,0 +1,34 @@
+"""What idle slots hold, and how much of it two prompts share."""
+
+import random
+
+from workers.batching.prefix_cache import Residents, common_prefix
+
+
+def test_the_common_prefix_is_that_of_a_plain_comparison() -> None:
+    chance = random.Random(1)
+    for _ in range(500):
+        first = [chance.randrange(3) for _ in range(chance.randrange(40))]
+        second = first[: chance.randrange(41)] + [chance.randrange(3) for _ in range(chance.randrange(10))]
+        plain = 0
+        while plain < min(len(first), len(second)) and first[plain] == second[plain]:
+            plain += 1
+        assert common_prefix(first, second) == plain, (first, second)
+
+
+def test_the_slot_with_the_longest_common_prefix_is_found() -> None:
+    residents = Residents()
+    residents.leave(1, [1, 2, 3])
+    residents.leave(2, [1, 2, 9, 9])
+    assert residents.best([1, 2, 9, 8]) == (2, 3)
+    assert residents.best([7]) == (None, 0)
+
+
+def test_empty_slots_are_given_up_first_and_then_the_longest_unused() -> None:
+    residents = Residents()
+    residents.leave(0, [1])
+    residents.leave(1, [2])
+    residents.touch(0)
+    assert sorted(range(3), key=residents.age) == [2, 1, 0]
+    residents.drop(1)
+    assert residents.cells == 1

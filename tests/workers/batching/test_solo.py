@@ -1,0 +1,133 @@
+"""Sequences that run alone, beside the batch."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from app.jobs.job import FinishReason, Status
+from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
+from tests.workers.batching.test_loop import Collected
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import Earlier, Sequence
+from workers.engines.base import Sampled
+
+
+@pytest.fixture
+def collected() -> Collected:
+    return Collected()
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture
+def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
+    loop = BatchLoop(engine, collected.publish)
+    yield loop
+    loop.stop()
+    assert engine.alone == []
+
+
+def exclusive(name: str, completion: str, **options: int) -> Sequence:
+    return Sequence(name, prompt(completion, exclusive=True, **options))
+
+
+def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.submit(exclusive("first", "a_b__c"))
+    loop.submit(exclusive("second", "xyz"))
+    loop.submit(Sequence("batched", prompt("batched")))
+    loop.start()
+    collected.wait_for("first", "second", "batched")
+    assert collected.texts == {"first": "abc", "second": "xyz", "batched": "batched"}
+    assert all(found[0].finish_reason is FinishReason.STOP for found in collected.outcomes.values())
+    assert list(collected.outcomes) == ["first", "batched", "second"], "the batch steps between the turns"
+    assert engine.used_cells() == 0
+
+
+def test_exclusive_sequences_take_no_slot(collected: Collected) -> None:
+    engine = ScriptedEngine(slots=1)
+    loop = BatchLoop(engine, collected.publish)
+    loop.submit(Sequence("batched", prompt("a" * 40, max_tokens=40)))
+    loop.submit(exclusive("alone", "bc"))
+    loop.start()
+    collected.wait_for("batched", "alone")
+    assert list(collected.outcomes) == ["alone", "batched"]
+    loop.stop()
+
+
+def test_an_exclusive_sequence_that_fails_costs_nobody_else(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.submit(exclusive("bad", "a!"))
+    loop.submit(exclusive("good", "ok"))
+    loop.submit(Sequence("batched", prompt("batched")))
+    loop.start()
+    collected.wait_for("bad", "good", "batched")
+    assert collected.outcomes["bad"][0].status is Status.FAILED
+    assert (collected.texts["bad"], collected.texts["good"], collected.texts["batched"]) == ("a", "ok", "batched")
+    assert engine.resets == 0
+
+
+def test_running_and_waiting_exclusive_sequences_can_be_canceled(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.start()
+    loop.submit(exclusive("running", "a" + "_" * 100_000))
+    loop.submit(exclusive("waiting", "b"))
+    while not collected.texts["running"]:
+        time.sleep(0.001)
+    loop.cancel("waiting")
+    collected.wait_for("waiting")
+    assert loop.running_count == 1
+    loop.cancel("running")
+    collected.wait_for("running")
+    assert [collected.outcomes[name][0].status for name in ("running", "waiting")] == [Status.CANCELED] * 2
+    assert (collected.texts["running"], engine.alone) == ("a", [])
+
+
+def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, collected: Collected) -> None:
+    loop.submit(exclusive("long", "abcdef", max_tokens=3))
+    loop.submit(exclusive("next", "z"))
+    loop.start()
+    collected.wait_for("long", "next")
+    assert collected.outcomes["long"][0].finish_reason is FinishReason.LENGTH
+    assert collected.texts == {"long": "abc", "next": "z"}
+
+
+def test_an_exclusive_sequence_goes_on_behind_earlier_tokens(loop: BatchLoop, collected: Collected) -> None:
+    earlier = Earlier(tokens=list(b"ab"), pieces=[b"a", b"b"], text="ab")
+    loop.submit(Sequence("s", prompt("abcd", exclusive=True), earlier=earlier))
+    loop.start()
+    collected.wait_for("s")
+    assert collected.texts["s"] == "cd"
+
+
+def test_on_trial_alone_an_exclusive_sequence_holds_the_others_and_is_held_by_them(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    passed = threading.Event()
+    loop.submit(Sequence("batched", prompt("abc")))
+    loop.submit(exclusive("before", "xyz"))
+    loop.hold_others("tried", tokens=2, on_passed=passed.set)
+    loop.submit(exclusive("tried", "12345"))
+    loop.start()
+    assert passed.wait(5)
+    collected.wait_for("tried")
+    assert engine.steps == []
+    assert list(collected.outcomes) == ["tried"]
+    loop.release_others()
+    collected.wait_for("batched", "before")
+    assert collected.texts == {"tried": "12345", "batched": "abc", "before": "xyz"}
+
+
+def test_a_last_token_is_output_and_ends_the_sequence_for_its_reason() -> None:
+    sequence = Sequence("s", prompt("abc"))
+    update = sequence.advance(Sampled(token=1, piece=b"x", last=FinishReason.LENGTH), context_tokens=64)
+    assert update.text == "x"
+    assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH

@@ -1,0 +1,129 @@
+import ctypes
+import logging
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.engines.llama.library import library_log
+from workers.engines.llama.rows_kernel import build
+from workers.engines.llama.rows_kernel.loading import differing, use_rows
+
+OLDER_VERSION = "rows-000000000000.so"
+TEXTS = """
+import hashlib, random, sys
+from pathlib import Path
+from tests.stack import SMOLLM2_FILE
+from tests.bench.bare_loop import Bare
+from workers.engines.llama import build_rows
+from workers.engines.llama.rows_kernel.loading import use_rows
+used = sys.argv[1] == "with" and use_rows(build.library_file())
+random.seed(7)
+prompts = [[random.randrange(100, 40_000) for _ in range(length)] for length in (3, 14, 60, 250)]
+print(used, Bare(str(SMOLLM2_FILE), 4, 512).run(prompts, [24] * 4)[1])
+"""
+
+THREADS = """
+import os, time
+from workers.engines.llama import build_rows
+from workers.engines.llama.rows_kernel.loading import use_rows
+before = len(os.listdir("/proc/self/task"))
+used, end = use_rows(build.library_file()), time.monotonic() + 10
+while len(os.listdir("/proc/self/task")) > before and time.monotonic() < end:
+    time.sleep(0.01)
+print(used, len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def module() -> ctypes.CDLL:
+    library_log()
+    if platform.machine() != "x86_64":
+        pytest.skip("the kernel of several rows is for x86-64")
+    library = ctypes.CDLL(str(build.library_file()))
+    if not library.rows_supported():
+        pytest.skip("needs a CPU that has AVX-512 with VNNI")
+    return library
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 5, 7, 8, 31, 32, 33, 64, 65, 300])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_bit_of_a_product_is_ggmls(module: ctypes.CDLL, rows: int, threads: int) -> None:
+    assert differing(module, 576, 192, rows, threads) == 0
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(32, 32), (64, 4096), (1536, 576), (4096, 1024), (11_008, 64)])
+def test_so_it_is_for_layers_of_any_size(module: ctypes.CDLL, inputs: int, outputs: int) -> None:
+    assert differing(module, inputs, outputs, 9) == 0
+
+
+def test_a_model_chooses_the_same_tokens_with_and_without_it(module: ctypes.CDLL) -> None:
+    said = {}
+    for kind in ("with", "without"):
+        ran = subprocess.run([sys.executable, "-c", TEXTS, kind], stdout=subprocess.PIPE, check=True, text=True)
+        used, _, said[kind] = ran.stdout.strip().splitlines()[-1].partition(" ")
+        assert used == str(kind == "with")
+    assert said["with"] == said["without"]
+
+
+def test_its_trial_leaves_no_threads_that_would_slow_the_batch_loops(module: ctypes.CDLL) -> None:
+    ran = subprocess.run([sys.executable, "-c", THREADS], stdout=subprocess.PIPE, check=True, text=True)
+    assert ran.stdout.split() == ["True", "0"]
+
+
+def test_where_it_was_not_built_the_log_says_that_ggml_multiplies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert not use_rows(tmp_path / "rows-1.so")
+    assert caplog.messages == [
+        "weights of type Q4_1 are multiplied row by row: the kernel of several rows was not built"
+    ]
+
+
+def test_what_is_no_library_of_ours_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "rows-1.so").write_bytes(b"no library")
+    with caplog.at_level(logging.INFO):
+        assert not use_rows(tmp_path / "rows-1.so")
+    assert "invalid ELF header" in caplog.text or "file too short" in caplog.text
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")
+def test_a_library_that_says_something_else_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library_log()
+    right = build.SOURCE.with_name(build.KERNEL).read_text()
+    cut = "sum_of_eight(sums[o][row]) + added[o * TILE_ROWS + row]"
+    assert right.count(cut) == 1
+    (tmp_path / build.KERNEL).write_text(right.replace(cut, cut.replace("+", "-")))
+    monkeypatch.setattr(build, "SOURCE", Path(shutil.copy(build.SOURCE, tmp_path)))
+    assert build.build(tmp_path) is None
+    with caplog.at_level(logging.INFO):
+        assert not use_rows(build.library_file(tmp_path))
+    assert "differs from ggml's in" in caplog.text or "no AVX-512" in caplog.text
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")
+def test_a_build_that_fails_leaves_no_library_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "false")
+    assert build.build(tmp_path) == "false fails: 1"
+    assert list(tmp_path.glob("*.so")) == []
+
+
+def test_a_machine_of_another_kind_gets_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert build.build(tmp_path) == "there is none for aarch64"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")
+def test_a_build_replaces_those_of_older_sources_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / OLDER_VERSION).touch()
+    (tmp_path / "int4_matmul-000000000000.so").touch()
+    assert build.build(tmp_path) is None
+    assert {file.name for file in tmp_path.iterdir()} == {
+        build.library_file(tmp_path).name, "int4_matmul-000000000000.so",
+    }  # fmt: skip

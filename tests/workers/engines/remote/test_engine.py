@@ -1,0 +1,438 @@
+"""The openai family against a real HTTP server: what is passed on, and what becomes of an upstream server's faults."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.errors import ModelUnavailable
+from app.jobs import event_stream
+from app.jobs.job import FinishReason, Job, JobRequest, Kind, Status, TokenLogprob, Usage
+from app.jobs.redis_client import RedisClient
+from app.jobs.store import JobStore
+from tests.lost_worker import lose_worker
+from tests.waiting import until
+from tests.workers.engines.remote.conftest import API_KEY, Desk, config_for
+from tests.workers.engines.remote.upstream_server import MODEL, SECRET, Server, chat, chunks, hangs, refuses, says, text
+from workers.engines.remote.engine import OpenAIEngine
+from workers.worker import Worker
+
+HELLO = [{"role": "user", "content": "Hello"}]
+GREEDY = {"temperature": 0}
+
+
+def text_of(job: Job) -> str:
+    assert job.output is not None, job.error
+    return job.output.text
+
+
+def error_of(job: Job) -> tuple[str, str]:
+    assert job.error is not None, job.output
+    return job.error.code, job.error.message
+
+
+def test_a_prompt_becomes_a_completion_with_its_text_usage_and_reason(desk: Desk, server: Server) -> None:
+    server.plays.append(text("Par", "is", reason="length"))
+    job = desk.run("The capital is", params={"max_tokens": 2, "top_p": 0.5, "stop": ["."]})
+    assert (job.status, text_of(job)) == (Status.SUCCEEDED, "Paris")
+    assert job.usage == Usage(prompt_tokens=5, completion_tokens=7, cached_tokens=2)
+    assert job.output is not None and job.output.finish_reason is FinishReason.LENGTH
+    heard = server.heard[-1]
+    assert (heard.path, heard.headers["Authorization"]) == ("/v1/completions", f"Bearer {API_KEY}")
+    assert heard.body == {
+        "model": MODEL,
+        "prompt": "The capital is",
+        "max_tokens": 2,
+        "top_p": 0.5,
+        "stop": ["."],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_a_server_that_tells_no_usage_has_its_pieces_counted(desk: Desk, server: Server) -> None:
+    server.plays.append(text("a", "b", "c", usage=None))
+    assert desk.run().usage == Usage(completion_tokens=3)
+
+
+def test_a_chat_is_passed_on_as_it_is(desk: Desk, server: Server) -> None:
+    server.plays.append(chat("Hi", " there"))
+    options = {"variables": {"reasoning_effort": "low", "enable_thinking": False}}
+    job = desk.run(messages=HELLO, chat=options, params={"max_tokens": 1_000_000, "repeat_penalty": 1.0})
+    assert text_of(job) == "Hi there"
+    assert server.heard[-1].path == "/v1/chat/completions"
+    assert server.bodies == [
+        {
+            "model": MODEL,
+            "messages": HELLO,
+            "reasoning_effort": "low",
+            "chat_template_kwargs": {"enable_thinking": False},
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ]
+
+
+def test_prompts_become_chats_where_that_is_configured(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server
+) -> None:
+    desk = Desk(make_worker(prompts_as="chat", param_names={"max_tokens": "max_completion_tokens"}), store)
+    server.plays.append(chat("Hi"))
+    assert text_of(desk.run("Hello")) == "Hi"
+    assert server.bodies[0]["messages"] == HELLO
+    assert server.bodies[0]["max_completion_tokens"] == 128 and "max_tokens" not in server.bodies[0]
+    refused = desk.run(prompt_tokens=(1, 2))
+    assert refused.error is not None and list(refused.error.errors) == ["prompt"]
+
+
+def test_a_text_comes_piece_by_piece(desk: Desk, server: Server, redis_client: RedisClient) -> None:
+    server.plays.append(text("a", "bé", "c"))
+    job_id = desk.begin(stream=True)
+    desk.end_of(job_id)
+    events = event_stream.read_many(redis_client, [(job_id, event_stream.FROM_START)])[0]
+    assert "".join(event.data["text"] for event in events if event.type == "delta") == "abéc"
+
+
+def test_log_probabilities_are_those_of_the_upstream_server(desk: Desk, server: Server) -> None:
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [-0.5, -1.0], "top_logprobs": [{"a": -0.5}, {"c": -0.1}]}
+    whole = {"index": 0, "text": "ab", "logprobs": logprobs, "finish_reason": "stop"}
+    server.plays.append(chunks({"choices": [whole]}))
+    job = desk.run(params={"logprobs": 1})
+    assert job.output is not None and job.output.logprobs == [
+        TokenLogprob(token="a", logprob=-0.5, top={"a": -0.5}),
+        TokenLogprob(token="b", logprob=-1.0, top={"c": -0.1}),
+    ]
+    assert (text_of(job), server.bodies[0]["logprobs"]) == ("ab", 1)
+
+    rival = {"token": "\\xf0", "bytes": [240], "logprob": -2.0}
+    entry = {"token": "H", "bytes": [72], "logprob": -0.25, "top_logprobs": [rival]}
+    choice = {"index": 0, "delta": {"content": "H"}, "logprobs": {"content": [entry]}, "finish_reason": "stop"}
+    server.plays.append(chunks({"choices": [choice]}))
+    job = desk.run(messages=HELLO, params={"logprobs": 1})
+    assert job.output is not None
+    assert job.output.logprobs == [TokenLogprob(token="H", logprob=-0.25, top={"bytes:\\xf0": -2.0})]
+    assert (server.bodies[1]["logprobs"], server.bodies[1]["top_logprobs"]) == (True, 1)
+
+
+CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "weather", "arguments": '{"city"'}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+def more(index: int, arguments: str, name: str | None = None) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]}
+
+
+def test_calls_of_tools_become_text_in_which_the_api_finds_them(desk: Desk, server: Server) -> None:
+    server.plays.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), more(1, "", "now"), reason="tool_calls"))
+    calls = {"tool_choice": "required", "parallel_tool_calls": False, "schema": None}
+    job = desk.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls}, params={"json_schema": {"type": "array"}})
+    assert text_of(job) == (
+        '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+        '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    )
+    body = server.bodies[0]
+    assert (body["tools"], body["tool_choice"], body["parallel_tool_calls"]) == (TOOLS, "required", False)
+    assert "response_format" not in body
+
+
+def test_the_call_of_a_named_function_is_its_arguments_alone(desk: Desk, server: Server) -> None:
+    server.plays.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), reason="tool_calls"))
+    named = {"type": "function", "function": {"name": "weather"}}
+    calls = {"tool_choice": named, "parallel_tool_calls": True, "schema": None}
+    assert text_of(desk.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls})) == '{"city": "Rome"}'
+    assert server.bodies[0]["tool_choice"] == named
+
+
+@pytest.mark.parametrize(("required", "strict"), [(["a"], True), ([], False)])
+def test_a_schema_is_passed_on_strictly_where_openais_servers_would_take_it(
+    desk: Desk, server: Server, required: list[str], strict: bool
+) -> None:
+    schema = {"type": "object", "properties": {"a": {}}, "required": required, "additionalProperties": False}
+    server.plays.append(chat("{}"))
+    desk.run(messages=HELLO, params={"json_schema": schema})
+    told = server.bodies[0]["response_format"]
+    assert told == {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
+
+
+@pytest.mark.parametrize("name", ["top_k", "grammar", "num_beams", "min_length"])
+def test_what_openais_api_has_not_is_refused_by_name(desk: Desk, server: Server, name: str) -> None:
+    job = desk.run(params={name: 3})
+    assert job.error is not None and job.error.code == "unsupported_parameter"
+    assert list(job.error.errors) == [f"params.{name}"] and "param_names" in job.error.errors[f"params.{name}"][0]
+    assert server.bodies == []
+
+
+def test_it_is_passed_on_where_the_configuration_names_it(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server
+) -> None:
+    desk = Desk(make_worker(param_names={"top_k": "top_k", "repeat_penalty": "repetition_penalty"}), store)
+    server.plays.append(text("a"))
+    desk.run(params={"top_k": 3, "repeat_penalty": 1.2})
+    assert (server.bodies[0]["top_k"], server.bodies[0]["repetition_penalty"]) == (3, 1.2)
+
+
+def test_embeddings_are_normalised_and_in_their_order(desk: Desk, server: Server, store: JobStore) -> None:
+    data = [{"index": 1, "embedding": [0.0, 2.0]}, {"index": 0, "embedding": [3.0, 4.0]}]
+    server.plays += [refuses(503), says({"data": data, "usage": {"prompt_tokens": 9, "total_tokens": 9}})]
+    job = desk.run(kind=Kind.EMBED, prompt="", texts=("a", "b"))
+    assert job.output is not None and job.output.embeddings == [[0.6, 0.8], [0.0, 1.0]]
+    assert job.usage == Usage(prompt_tokens=9)
+    assert server.bodies[-1] == {"model": MODEL, "input": ["a", "b"], "encoding_format": "float"}
+
+
+def test_one_slow_embedding_holds_up_no_other(desk: Desk, server: Server) -> None:
+    server.plays.append(hangs())
+    slow = desk.begin(kind=Kind.EMBED, prompt="", texts=("slow",))
+    until(lambda: server.bodies)
+    server.plays.append(says({"data": [{"index": 0, "embedding": [1.0]}]}))
+    assert desk.run(kind=Kind.EMBED, prompt="", texts=("quick",)).status is Status.SUCCEEDED
+    assert desk.store.read(slow).status is Status.PROCESSING
+    desk.worker.cancel(slow)
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rate_limit_is_waited_for_as_long_as_it_says(desk: Desk, server: Server) -> None:
+    server.plays += [refuses(429, Retry_After="1"), text("done")]
+    started = time.monotonic()
+    job = desk.run()
+    assert (text_of(job), len(server.bodies)) == ("done", 2)
+    assert time.monotonic() - started >= 1.0
+
+
+def test_a_rate_limit_of_one_job_is_heeded_by_all(desk: Desk, server: Server) -> None:
+    server.plays += [refuses(429, Retry_After="1"), text("a"), text("b")]
+    first = desk.begin()
+    until(lambda: server.bodies)
+    time.sleep(0.1)
+    started = time.monotonic()
+    second = desk.begin()
+    assert {text_of(desk.end_of(job_id)) for job_id in (first, second)} == {"a", "b"}
+    assert time.monotonic() - started > 0.7
+
+
+def test_a_rate_limit_beyond_the_jobs_time_fails_it_at_once(desk: Desk, server: Server) -> None:
+    server.plays += [refuses(429, Retry_After="3600")]
+    started = time.monotonic()
+    job = desk.run(timeout_seconds=20.0)
+    assert error_of(job)[0] == "upstream_busy"
+    assert time.monotonic() - started < 5
+    assert error_of(desk.run(timeout_seconds=20.0))[0] == "upstream_busy", "and the next one, without another request"
+    assert len(server.bodies) == 1
+
+
+def test_failures_are_tried_again_a_few_times(desk: Desk, server: Server) -> None:
+    server.plays += [refuses(500), refuses(502), text("done")]
+    assert text_of(desk.run()) == "done"
+    server.plays += [refuses(500)] * 4
+    assert error_of(desk.run())[0] == "upstream_error"
+    assert not server.plays
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected", "cure"),
+    [
+        (401, "invalid_api_key", "upstream_error", "setup_params.api_key"),
+        (403, "x", "upstream_error", "setup_params.api_key"),
+        (404, "model_not_found", "upstream_error", "setup_params.model"),
+        (429, "insufficient_quota", "upstream_error", "quota"),
+        (400, "context_length_exceeded", "prompt_too_long", "shorten"),
+        (400, "unknown_parameter", "invalid_request", "parameter"),
+        (422, "x", "invalid_request", "parameter"),
+        (418, "x", "upstream_error", "418"),
+    ],
+)
+def test_what_no_waiting_cures_fails_at_once_in_words_of_ours(
+    desk: Desk, server: Server, caplog: pytest.LogCaptureFixture, status: int, code: str, expected: str, cure: str
+) -> None:
+    server.plays.append(refuses(status, code))
+    with caplog.at_level(logging.DEBUG, logger="workers"):
+        told, message = error_of(desk.run())
+    assert (told, len(server.bodies)) == (expected, 1)
+    assert cure in message and "\n" not in message
+    for leaked in (SECRET, API_KEY):
+        assert leaked not in message and leaked not in caplog.text
+
+
+def test_a_completion_that_breaks_off_goes_on_behind_its_text(desk: Desk, server: Server) -> None:
+    server.plays += [text("a", "b", reason=None), text("c", usage=(9, 1))]
+    job = desk.run("prompt ", params={"max_tokens": 10})
+    assert text_of(job) == "abc"
+    assert (server.bodies[1]["prompt"], server.bodies[1]["max_tokens"]) == ("prompt ab", 8)
+    assert job.usage == Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
+
+
+def test_a_completion_that_breaks_off_at_its_last_token_is_over(desk: Desk, server: Server) -> None:
+    server.plays += [text("a", "b", reason=None)]
+    job = desk.run(params={"max_tokens": 2})
+    assert job.output is not None and (text_of(job), job.output.finish_reason) == ("ab", FinishReason.LENGTH)
+
+
+def test_a_chat_that_breaks_off_fails_with_what_it_has(desk: Desk, server: Server) -> None:
+    server.plays += [chat("Hel", reason=None)]
+    job = desk.run(messages=HELLO)
+    assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "Hel", "upstream_error")
+    assert len(server.bodies) == 1
+
+
+def test_a_chat_that_breaks_off_before_any_text_is_asked_for_again(desk: Desk, server: Server) -> None:
+    server.plays += [chat(reason=None), chat("Hello")]
+    assert text_of(desk.run(messages=HELLO)) == "Hello"
+
+
+def test_a_greedy_chat_that_breaks_off_goes_on_where_it_begins_the_same(desk: Desk, server: Server) -> None:
+    server.plays += [chat("Hel", reason=None), chat("H", "ello", " you")]
+    job = desk.run(messages=HELLO, params=GREEDY)
+    assert (job.status, text_of(job)) == (Status.SUCCEEDED, "Hello you")
+    assert job.usage == Usage(prompt_tokens=5, completion_tokens=7, cached_tokens=2)
+
+
+@pytest.mark.parametrize("other", [("Hi",), ("He",)])
+def test_two_answers_are_never_mixed(desk: Desk, server: Server, other: tuple[str, ...]) -> None:
+    server.plays += [chat("Hel", reason=None), chat(*other)]
+    job = desk.run(messages=HELLO, params=GREEDY)
+    assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "Hel", "upstream_error")
+
+
+@pytest.mark.parametrize("chunk", ['{"choices": [{"index": 0, "text": 5}]}', '{"choices": 7}', "no JSON", '"text"'])
+def test_an_answer_in_another_shape_is_a_failure_of_the_upstream_server(desk: Desk, server: Server, chunk: str) -> None:
+    server.plays += [chunks(chunk)] * 4
+    assert error_of(desk.run())[0] == "upstream_error"
+
+
+def test_an_error_within_a_stream_is_translated(desk: Desk, server: Server) -> None:
+    server.plays += [chunks({"error": {"message": SECRET, "code": 500}})] * 4
+    code, message = error_of(desk.run())
+    assert code == "upstream_error" and SECRET not in message
+
+
+def test_a_filtered_answer_says_so(desk: Desk, server: Server) -> None:
+    server.plays.append(chat("It", reason="content_filter"))
+    job = desk.run(messages=HELLO)
+    assert job.output is not None and job.output.finish_reason is FinishReason.CONTENT_FILTER
+
+
+def test_a_silent_server_is_left(make_worker: Callable[..., Worker], store: JobStore, server: Server) -> None:
+    desk = Desk(make_worker(silence_seconds=0.3), store)
+    server.plays += [hangs("a"), text("b")]
+    assert text_of(desk.run("p")) == "ab"
+    assert server.left.wait(5)
+
+
+def test_a_job_ends_at_its_time_whatever_the_server_does(desk: Desk, server: Server) -> None:
+    server.plays += [hangs("a")]
+    job = desk.run(timeout_seconds=0.5)
+    assert (error_of(job)[0], text_of(job)) == ("timeout", "a")
+    assert server.left.wait(5), "the connection is closed"
+
+
+def test_canceling_a_job_closes_its_connection(desk: Desk, server: Server, store: JobStore) -> None:
+    server.plays += [hangs("a")]
+    job_id = desk.begin(stream=True)
+    until(lambda: server.bodies)
+    desk.worker.cancel(job_id)
+    assert desk.end_of(job_id).status is Status.CANCELED
+    assert server.left.wait(5)
+
+
+# --- workers that come and go -----------------------------------------------------------------------------------------
+
+
+def cut_off(desk: Desk, server: Server, redis_client: RedisClient, **options: Any) -> str:
+    """A job whose worker has left, after it has published "ab"."""
+    server.plays += [hangs("a", "b")]
+    job_id = desk.begin(stream=True, **options)
+    until(lambda: event_stream.published(redis_client, job_id).text == "ab")
+    assert desk.worker.hand_back()
+    assert server.left.wait(5)
+    return job_id
+
+
+def test_another_worker_goes_on_with_a_completion(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_client: RedisClient
+) -> None:
+    job_id = cut_off(Desk(make_worker("worker-0"), store), server, redis_client)
+    server.plays += [text("c", usage=(4, 1))]
+    desk = Desk(make_worker(), store)
+    desk.worker.run(job_id)
+    job = desk.end_of(job_id)
+    assert (text_of(job), job.usage) == ("abc", Usage(prompt_tokens=2, completion_tokens=3, cached_tokens=2))
+    assert server.bodies[-1]["prompt"] == "a promptab"
+
+
+def test_another_worker_does_not_go_on_with_a_chat(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_client: RedisClient
+) -> None:
+    job_id = cut_off(Desk(make_worker("worker-0"), store), server, redis_client, messages=HELLO)
+    desk = Desk(make_worker(), store)
+    desk.worker.run(job_id)
+    job = desk.end_of(job_id)
+    assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "ab", "upstream_error")
+    assert len(server.bodies) == 1
+
+
+def test_a_job_elsewhere_passes_its_trial_when_it_begins(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_url: str
+) -> None:
+    lost = [store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me").id for _ in range(3)]
+    for job_id in lost:
+        store.claim(job_id, "worker-0")
+        lose_worker(redis_url, job_id)
+    server.plays += [hangs("a")] * 3
+    desk = Desk(make_worker(), store)
+    for job_id in lost:
+        desk.worker.run(job_id)
+    until(lambda: len(server.bodies) == 3)
+    until(desk.worker.has_room)
+
+
+def test_as_many_requests_run_at_once_as_there_are_slots(desk: Desk, server: Server) -> None:
+    server.plays += [hangs("a")] * 8
+    for _ in range(3):
+        desk.begin()
+    until(lambda: len(server.bodies) == 3)
+    assert desk.worker.has_room()
+
+
+# --- the start --------------------------------------------------------------------------------------------------------
+
+
+def start(server: Server, base_url: str | None = None) -> None:
+    config = config_for(server)
+    if base_url is not None:
+        config.setup_params["base_url"] = base_url
+    OpenAIEngine(config, lambda *_: None).close()
+
+
+@pytest.mark.parametrize("status", [500, 404, 403])
+def test_a_server_that_lists_no_models_is_a_line_in_the_log(
+    server: Server, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    server.on_models = refuses(status)
+    start(server)
+    (record,) = caplog.records
+    assert "cannot be listed" in record.message and str(status) in record.message
+    assert SECRET not in caplog.text
+
+
+def test_a_server_that_is_not_there_is_a_line_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    start(server, "http://127.0.0.1:1/v1")
+    (record,) = caplog.records
+    assert "cannot be reached" in record.message
+
+
+def test_a_model_that_is_not_listed_is_a_line_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.on_models = says({"object": "list", "data": [{"id": "another"}]})
+    start(server)
+    (record,) = caplog.records
+    assert "lists no model 'remote'" in record.message
+
+
+def test_a_key_that_is_refused_ends_the_start(server: Server) -> None:
+    server.on_models = refuses(401)
+    with pytest.raises(ModelUnavailable, match=r"setup_params\.api_key") as raised:
+        start(server)
+    assert SECRET not in str(raised.value)

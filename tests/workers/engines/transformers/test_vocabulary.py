@@ -1,0 +1,99 @@
+"""Text to tokens and back, for tokenizers of each make."""
+
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from tests.workers.engines.transformers.models import MINILM, smollm2, tokenizer
+from workers.engines.transformers.vocabulary import Vocabulary
+
+TEXT = "Hello, wörld! 日本語 👍🏽 \n\tx = 1"
+
+
+def sentencepiece_like() -> Any:
+    """Bytes as a last resort and spaces written as ▁, as Llama 2 and Mistral have it."""
+    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    for piece in ("▁Hello", "▁", "Hello", ",", "w", "r", "l", "d", "!", "x", "=", "1", "▁x"):
+        vocabulary.setdefault(piece, len(vocabulary))
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, fuse_unk=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens(["</s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+
+
+def word_pieces() -> Any:
+    return AutoTokenizer.from_pretrained(MINILM)
+
+
+def spelled(found: Any, text: str) -> str:
+    vocabulary = Vocabulary(found, len(found))
+    speller = vocabulary.speller([])
+    pieces = [speller.spell(token) for token in vocabulary.tokenize(text, add_special=False)]
+    return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize("make", [tokenizer, sentencepiece_like, lambda: AutoTokenizer.from_pretrained(smollm2())])
+def test_pieces_put_together_are_the_text(make: Any) -> None:
+    assert spelled(make(), TEXT).lstrip(" ") == TEXT
+
+
+def test_tokens_that_depend_on_their_neighbours_are_spelled_in_context() -> None:
+    assert spelled(word_pieces(), "embedding words, unbelievably") == "embedding words, unbelievably"
+
+
+def test_bytes_that_make_no_character_are_held_for_a_while_and_no_longer() -> None:
+    vocabulary = Vocabulary(tokenizer(), 259)
+    vocabulary._pieces = None  # as if its tokens depended on their neighbours
+    half = vocabulary.tokenizer.convert_tokens_to_ids("â")  # the first byte of three
+    speller = vocabulary.speller([])
+    pieces = [speller.spell(half) for _ in range(20)]
+    assert pieces[:10] == [b""] * 10
+    assert any(pieces)
+    whole = vocabulary.speller([])
+    assert [whole.spell(token) for token in vocabulary.tokenize("日")] == [b"", b"", "日".encode()]
+
+
+def test_a_completion_keeps_the_space_before_its_first_word() -> None:
+    vocabulary = Vocabulary(sentencepiece_like(), 300)
+    assert vocabulary.speller([5, 6]).spell(vocabulary.tokenizer.convert_tokens_to_ids("▁Hello")) == b" Hello"
+
+
+def test_special_tokens_have_a_name_and_no_bytes() -> None:
+    vocabulary = Vocabulary(tokenizer(), 259)
+    assert vocabulary.speller([]).spell(256) == b""
+    assert vocabulary.text(256) == "<|end|>"
+    assert vocabulary.text(vocabulary.tokenize("a")[0]) == "a"
+
+
+def test_a_beginning_written_by_a_chat_template_is_not_doubled() -> None:
+    found = tokenizer()
+    found.backend_tokenizer.post_processor = pre_bos(found)
+    vocabulary = Vocabulary(found, 259)
+    assert vocabulary.tokenize("a")[0] == 257
+    assert vocabulary.tokenize("<|begin|>a").count(257) == 1
+    assert vocabulary.tokenize("a", add_special=False).count(257) == 0
+
+
+def pre_bos(found: Any) -> Any:
+    from tokenizers import processors
+
+    return processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", found.bos_token_id)])
+
+
+def test_infill_tokens_are_found_by_the_names_families_give_them() -> None:
+    assert Vocabulary(tokenizer(), 259).infill is None
+    found = tokenizer()
+    found.add_special_tokens({"extra_special_tokens": ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"]})
+    vocabulary = Vocabulary(found, len(found))
+    names = [vocabulary.text(token) for token in vocabulary.infill or ()]
+    assert names == ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
+
+
+def test_spaces_split_as_the_tokenizer_wants() -> None:
+    assert pre_tokenizers.ByteLevel.alphabet()  # the tokenizer of these tests knows every byte
+    assert spelled(tokenizer(), "  a  b ") == "  a  b "

@@ -1,0 +1,123 @@
+"""Renewal of claims and the control channel, against a real Valkey."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from app.jobs import keys
+from app.jobs.job import JobRequest, Kind
+from app.jobs.redis_client import RedisClient
+from app.jobs.store import LEASE_SECONDS, Claim, JobStore
+from app.jobs.workers import WorkerInfo, WorkerState, read_workers, retire
+from tests.lost_worker import lose_worker
+from workers.jobs.leases import Leases
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.canceled: list[str] = []
+        self.followed: list[str] = []
+
+    def cancel(self, job_id: str) -> None:
+        self.canceled.append(job_id)
+
+    def follow(self, job_id: str) -> None:
+        self.followed.append(job_id)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def leases(redis_client: RedisClient, heard: Heard) -> Iterator[Leases]:
+    info = WorkerInfo(id="worker-1", model="m", family="f", state=WorkerState.READY, slots=4)
+    leases = Leases(redis_client, model="m", control=heard, describe=lambda: info)
+    yield leases
+    leases.stop()
+
+
+def claimed(store: JobStore) -> Claim:
+    claim = store.claim(store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me").id, "worker-1")
+    assert claim is not None
+    return claim
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_renewal_moves_the_lease_and_announces_the_worker(
+    leases: Leases, store: JobStore, redis_client: RedisClient, redis_url: str, heard: Heard
+) -> None:
+    claim = claimed(store)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        raw.hset(keys.job(claim.job_id), "lease_until", "1")
+        leases.add(claim)
+        leases.renew_all()
+        renewed = float(raw.hget(keys.job(claim.job_id), "lease_until") or 0)
+        assert renewed == pytest.approx(time.time() + LEASE_SECONDS, abs=2)
+        assert raw.zscore(keys.running("m"), claim.job_id) == pytest.approx(renewed)
+        assert 0 < raw.ttl(keys.alive("m")) <= 15
+    assert [info.id for info in read_workers(redis_client)] == ["worker-1"]
+    assert (heard.canceled, heard.followed) == ([], [])
+
+
+def test_a_renewal_tells_of_a_cancellation_and_of_followers_that_the_channel_missed(
+    leases: Leases, store: JobStore, heard: Heard
+) -> None:
+    canceled, followed = claimed(store), claimed(store)
+    store.cancel(canceled.job_id)
+    store.follow(followed.job_id)
+    leases.add(canceled)
+    leases.add(followed)
+    leases.renew_all()
+    assert (heard.canceled, heard.followed) == ([canceled.job_id], [followed.job_id])
+
+
+def test_a_job_that_another_worker_has_claimed_is_stopped_here(
+    leases: Leases, store: JobStore, heard: Heard, redis_url: str
+) -> None:
+    claim = claimed(store)
+    leases.add(claim)
+    lose_worker(redis_url, claim.job_id)
+    assert store.claim(claim.job_id, "worker-2") is not None
+    leases.renew_all()
+    assert heard.canceled == [claim.job_id]
+
+
+def test_the_control_channel_is_heard_at_once_and_again_after_its_connection_was_killed(
+    leases: Leases, store: JobStore, heard: Heard, redis_client: RedisClient, redis_url: str
+) -> None:
+    claim = claimed(store)
+    leases.add(claim)
+    leases.start()
+    with redis.Redis.from_url(redis_url) as raw:
+        eventually(lambda: raw.pubsub_numsub(keys.CONTROL_CHANNEL)[0][1] >= 1)
+        store.follow(claim.job_id)
+        eventually(lambda: heard.followed == [claim.job_id])
+        raw.client_kill_filter(_type="pubsub")
+        eventually(lambda: raw.publish(keys.CONTROL_CHANNEL, f"cancel:{claim.job_id}") > 0)
+        eventually(lambda: claim.job_id in heard.canceled)
+        redis_client.publish(keys.CONTROL_CHANNEL, "cancel:somebody-else's")
+    assert set(heard.canceled) == {claim.job_id}
+
+
+def test_a_retired_worker_is_no_longer_listed(leases: Leases, redis_client: RedisClient) -> None:
+    leases.renew_all()
+    retire(redis_client, "worker-1")
+    assert read_workers(redis_client) == []
+
+
+def test_a_silent_worker_is_forgotten(leases: Leases, redis_client: RedisClient, redis_url: str) -> None:
+    leases.renew_all()
+    redis_client.delete(keys.worker("worker-1"))
+    assert read_workers(redis_client) == []
+    with redis.Redis.from_url(redis_url) as raw:
+        assert raw.scard(keys.WORKERS) == 0

@@ -1,0 +1,231 @@
+"""What makes two requests the same, and what is kept of an answer: a worker in this process, a real Valkey."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.config.settings import CacheConfig, Config, JobsConfig
+from app.jobs import event_stream, keys
+from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, Priority, Source, Status
+from app.jobs.redis_client import RedisClient
+from app.jobs.sampling import SamplingParams
+from app.jobs.store import Claim, JobStore
+from tests.lost_worker import lose_worker
+from tests.workers.batching.scripted_engine import ScriptedEngine
+from workers.engines.base import Chunk, Prompt, Sampled
+from workers.jobs.publisher import Publisher
+from workers.jobs.response_cache import SameRequests
+from workers.worker import Worker
+
+CONFIG = Config(model_name="m", jobs=JobsConfig(ttl=60))
+KEEPS = replace(CONFIG, cache=CacheConfig(ttl=60))
+REQUEST = JobRequest(kind=Kind.GENERATE, prompt="text", params={"temperature": 0})
+PROMPT = Prompt(tokens=[1, 2], sampling=SamplingParams(), is_deterministic=True)
+CLAIM = Claim(job_id="1", owner="me", request=REQUEST, token=1, attempt=1, created_at=0, started_at=0, followed=False)
+
+
+class Greedy(ScriptedEngine):
+    """Says its prompt, and is greedy at temperature 0. No step runs until `go` is set."""
+
+    def __init__(self, slots: int = 2) -> None:
+        super().__init__(slots=slots)
+        self.go = threading.Event()
+        self.embedded = 0
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        prompt = super().prepare(request)
+        prompt.is_deterministic = request.params.get("temperature") == 0
+        return prompt
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        assert self.go.wait(10)
+        return super().step(chunks)
+
+    def embed(self, texts: Sequence[object]) -> list[tuple[list[float], int]]:
+        self.embedded += len(texts)
+        return [([1.0, 0.0], 3) for _ in texts]
+
+
+@pytest.fixture
+def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable[..., tuple[Worker, Greedy]]]:
+    made: list[Worker] = []
+
+    def make(config: Config, slots: int = 2) -> tuple[Worker, Greedy]:
+        worker, engine = Worker(config, redis_client, store, f"worker-{len(made)}"), Greedy(slots)
+        worker.serve(engine)
+        made.append(worker)
+        return worker, engine
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def run(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -> str:
+    job_id = store.admit(replace(REQUEST, **request), owner).id
+    worker.run(job_id)
+    return job_id
+
+
+def answer(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -> Job:
+    job_id = run(worker, store, owner, **request)
+    assert worker.drain(5)
+    return store.read(job_id)
+
+
+def source(job: Job) -> Source | None:
+    assert job.metrics is not None
+    return job.metrics.source
+
+
+def key_of(config: Config, claim: Claim = CLAIM, prompt: Prompt | None = PROMPT) -> str | None:
+    redis: Any = None
+    publisher: Publisher = None  # type: ignore[assignment]
+    return SameRequests(redis, config, publisher).key(claim, prompt)
+
+
+HOW: list[dict[str, Any]] = [
+    {"priority": Priority.LOW},
+    {"timeout_seconds": 5.0},
+    {"ttl_seconds": 5},
+    {"expires_in_seconds": 1.0},
+    {"stream": True},
+    {"response": {"id": "resp_1"}},
+]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_how_a_job_is_run_makes_no_other_request(how: dict[str, Any]) -> None:
+    assert key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **how))) == key_of(CONFIG)
+
+
+def test_whatever_decides_the_answer_makes_another_request() -> None:
+    schema = {"properties": {"a": {}, "b": {}}}
+    turned = {"properties": {"b": {}, "a": {}}}
+    asked: list[dict[str, Any]] = [
+        {},
+        {"prompt": "text "},
+        {"prompt_tokens": (1, 2)},
+        {"chat": Chat(messages=[{"role": "user", "content": "text"}])},
+        {"chat": Chat(messages=[{"role": "user", "content": "text"}], variables={"enable_thinking": True})},
+        *({"params": {"temperature": 0, name: value}} for name, value in [("seed", 1), ("seed", 2), ("stop", ["a"])]),
+        *({"params": {"temperature": 0, name: 3}} for name in ("max_tokens", "logprobs", "top_k")),
+        *({"params": {"temperature": 0, "json_schema": each}} for each in (schema, turned)),
+    ]
+    found = [key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **each))) for each in asked]
+    found.append(key_of(CONFIG, prompt=replace(PROMPT, tokens=[1, 2, 3])))  # the day in a chat template, say
+    found.append(key_of(CONFIG, replace(CLAIM, owner="you")))
+    for changed in ({"model_params": {"type_k": "q8_0"}}, {"setup_params": {"path": "a"}}, {"model_name": "n"}):
+        found.append(key_of(replace(CONFIG, **changed)))  # type: ignore[arg-type]
+    assert None not in found and len(set(found)) == len(found)
+
+
+def test_only_what_is_deterministic_and_touches_no_other_jobs_fate_is_shared() -> None:
+    assert key_of(CONFIG, prompt=replace(PROMPT, is_deterministic=False)) is None
+    assert key_of(CONFIG, replace(CLAIM, losses=1)) is None, "it may be what killed its worker"
+    assert key_of(CONFIG, replace(CLAIM, published_tokens=3)) is None, "it goes on where another attempt ended"
+    assert key_of(CONFIG, replace(CLAIM, attempt=2)) == key_of(CONFIG)
+    assert key_of(CONFIG, prompt=None) is None, "embeddings do not run long enough to be joined"
+    assert key_of(KEEPS, prompt=None) is not None
+
+
+def test_with_across_keys_it_does_not_matter_who_asks() -> None:
+    everybody = replace(CONFIG, cache=CacheConfig(across_keys=True))
+    assert key_of(everybody, replace(CLAIM, owner="you")) == key_of(everybody) != key_of(CONFIG)
+
+
+def test_the_same_request_in_flight_is_computed_once_for_each_who_asks_and_takes_one_place(
+    make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_client: RedisClient
+) -> None:
+    worker, engine = make_worker(CONFIG, slots=3)
+    made_room = threading.Event()
+    jobs = [run(worker, store) for _ in range(2)]
+    others = [run(worker, store, "you")]
+    worker.on_room = made_room.set
+    jobs.append(run(worker, store, priority=Priority.HIGH, stream=True))
+    engine.go.set()
+    assert made_room.wait(5)
+    assert worker.drain(5)
+    found = [store.read(job_id) for job_id in [*jobs, *others]]
+    assert [job.output.text for job in found if job.output] == ["text"] * 4
+    assert sorted(filter(None, map(source, found))) == [Source.COMPUTED, Source.COMPUTED, Source.JOINED, Source.JOINED]
+    assert source(found[3]) is Source.COMPUTED, "another key, another computation"
+    assert max(len(step) for step in engine.steps) == 2
+    for job in found:
+        assert job.usage is not None and (job.usage.prompt_tokens, job.usage.completion_tokens) == (3, 4)
+        assert job.usage.cached_tokens == (3 if source(job) is Source.JOINED else 0)
+        events = event_stream.read_many(redis_client, [(job.id, event_stream.FROM_START)])[0]
+        assert [event.type for event in events][-1] == "end"
+        assert event_stream.published(redis_client, job.id).text == "text"
+
+
+def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_themselves(
+    make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_url: str
+) -> None:
+    suspect = store.admit(REQUEST, "me").id
+    store.claim(suspect, "worker-0")
+    lose_worker(redis_url, suspect)
+    worker, engine = make_worker(CONFIG, slots=4)
+    engine.go.set()
+    worker.run(suspect)
+    drawn = [run(worker, store, params={}) for _ in range(2)]
+    assert worker.drain(5)
+    assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {Source.COMPUTED}
+
+
+def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_job(
+    make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_client: RedisClient
+) -> None:
+    worker, engine = make_worker(KEEPS)
+    engine.go.set()
+    first = answer(worker, store)
+    second = answer(worker, store, stream=True)
+    assert (source(first), source(second)) == (Source.COMPUTED, Source.CACHED)
+    assert len(engine.steps) == 5, "four tokens and the end, once"
+    assert second.output == first.output and second.output is not None
+    assert second.output.finish_reason is FinishReason.STOP
+    assert second.usage is not None and (second.usage.completion_tokens, second.usage.cached_tokens) == (4, 3)
+    assert event_stream.published(redis_client, second.id).text == "text"
+    [entry] = redis_client.keys("llm:cached:*")  # type: ignore[attr-defined]
+    assert redis_client.get(entry) == first.id and 0 < redis_client.ttl(entry) <= 60  # type: ignore[attr-defined]
+    assert source(answer(worker, store, "you")) is Source.COMPUTED
+    assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is Source.COMPUTED
+    assert source(answer(worker, store, params={})) is Source.COMPUTED
+    store.forget(first)
+    assert source(answer(worker, store)) is Source.COMPUTED, "what is deleted answers nobody"
+    another, other_engine = make_worker(KEEPS)
+    assert source(answer(another, store)) is Source.CACHED and not other_engine.steps, "any worker of the model"
+
+
+def test_embeddings_are_kept_too(make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore) -> None:
+    worker, engine = make_worker(KEEPS)
+    texts: dict[str, Any] = {"kind": Kind.EMBED, "prompt": "", "texts": ("a", "b"), "params": {}}
+    found = [answer(worker, store, **texts) for _ in range(2)]
+    assert [source(job) for job in found] == [Source.COMPUTED, Source.CACHED]
+    assert found[0].output == found[1].output and engine.embedded == 2
+    assert found[1].usage is not None and found[1].usage.prompt_tokens == found[1].usage.cached_tokens == 6
+
+
+def test_only_what_succeeds_is_kept(make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore) -> None:
+    worker, engine = make_worker(KEEPS)
+    canceled = run(worker, store)
+    time.sleep(0.05)
+    worker.cancel(canceled)
+    engine.go.set()
+    assert worker.drain(5) and store.read(canceled).status is Status.CANCELED
+    assert answer(worker, store, prompt="fails!").status is Status.FAILED
+    assert answer(worker, store, prompt="fails!").status is Status.FAILED
+    assert source(answer(worker, store)) is Source.COMPUTED
+
+
+def test_nothing_is_kept_unless_it_is_configured(
+    make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_client: RedisClient
+) -> None:
+    worker, engine = make_worker(CONFIG)
+    engine.go.set()
+    assert [source(answer(worker, store)) for _ in range(2)] == [Source.COMPUTED] * 2
+    assert redis_client.keys(keys.cached("*")) == []  # type: ignore[attr-defined]

@@ -1,0 +1,126 @@
+"""From a GPTQ model's files to a model of transformers with quantized layers."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from app.errors import ModelUnavailable
+from workers.engines.gptq.layers import use_cpu_kernels
+from workers.engines.gptq.params import GptqParams
+from workers.engines.gptq.quantization import Quantization, settle
+from workers.engines.gptq.quantization_claims import statements
+from workers.engines.gptq.source import GptqSource
+from workers.engines.gptq.tensors import read
+from workers.engines.registry import INSTALL
+from workers.engines.transformers.loading.model import (
+    LoadedModel,
+    errors_explained,
+    load_config,
+    load_tokenizer,
+    prepare_library,
+)
+from workers.engines.transformers.loading.model_params import ModelParams
+from workers.engines.transformers.loading.setup_params import ModelKind, SetupParams
+from workers.models.progress import ReportProgress
+
+_PACKAGES = ("gptqmodel", "optimum", "accelerate")
+_COMPUTED = ".rotary_emb.inv_freq"  # of old files; transformers computes it
+
+logger = logging.getLogger(__name__)
+
+
+def load(
+    source: GptqSource, setup: SetupParams, gptq: GptqParams, params: ModelParams, report: ReportProgress
+) -> LoadedModel:
+    """Raises ModelUnavailable or ConfigError."""
+    prepare_library(params.n_threads)
+    trust = setup.trust_remote_code or params.trust_remote_code
+    if trust:
+        logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.model.label)
+    report("loading the model", None)
+    with errors_explained(source.model, trusts=trust):
+        _check_packages()
+        device_map = gptq.device_map
+        config = load_config(source.model, setup, trust)
+        said = statements(gptq, source.model.folder, config)
+        vars(config).pop("quantization_config", None)  # of the files; what the tensors say takes its place
+        model_class, linear_shapes = _skeleton(config, trust)
+        tokenizer = load_tokenizer(source.model, params, trust)
+        tensors = read(source.weights)
+        quantization = settle(tensors, said, linear_shapes)
+        logger.info("%s: %s", source.model.label, _described(quantization))
+        config.quantization_config = quantization.as_config(_backend(gptq, device_map))
+        options = {**params.for_model, "device_map": device_map}
+        model = _model(model_class, config, tensors, source.model.label, options)
+    return LoadedModel(model=model, tokenizer=tokenizer, kind=ModelKind.CAUSAL, source=source.model)
+
+
+def _check_packages() -> None:
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            raise ModelUnavailable(f"the family gptq_llama needs {package}: run `{INSTALL['gptq_llama']}`")
+    from logbar import LogBar
+
+    LogBar.shared().setLevel("ERROR")  # gptqmodel draws its log and its progress on the standard output
+
+
+def _backend(gptq: GptqParams, device_map: Any) -> str:
+    """On a CPU the plainest of gptqmodel's layers: they hold the tensors until ours take their place."""
+    return "torch" if device_map in ("cpu", {"": "cpu"}) else gptq.backend
+
+
+def _skeleton(config: Any, trust: bool) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """The model's class, and inputs and outputs of its linear modules by name."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    shapes = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            shapes[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            shapes[name] = (module.weight.shape[0], module.weight.shape[1])
+    return type(model), shapes
+
+
+def _model(model_class: Any, config: Any, tensors: dict[str, Tensor], label: str, options: Mapping[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # optimum looks at every attribute, deprecated ones too
+        model, info = model_class.from_pretrained(
+            None, config=config, state_dict=tensors, output_loading_info=True, **options
+        )
+    _tell(label, info, tensors)
+    use_cpu_kernels(model, model.dtype)
+    return model.eval().requires_grad_(False)
+
+
+def _tell(label: str, info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """GPTQ-for-LLaMa wrote biases of zeros for layers that have none."""
+    outside = [name.removesuffix(".qweight") for name in info["unexpected_keys"] if name.endswith(".qweight")]
+    if outside:
+        raise ModelUnavailable(
+            f"{label}: {outside[0]} is quantized, and only layers inside the model's blocks can be loaded so: "
+            "get another file"
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelUnavailable(f"{label} has no {missing[0]} ({len(missing)} in all): get the model anew")
+    unknown = sorted(
+        name
+        for name in info["unexpected_keys"]
+        if not (name.endswith(".bias") and not tensors[name].any()) and not name.endswith(_COMPUTED)
+    )
+    if unknown:
+        logger.warning("%s: %s (%d in all) are not part of the model and are not used", label, unknown[0], len(unknown))
+
+
+def _described(found: Quantization) -> str:
+    groups = "one group per column" if found.group_size == -1 else f"groups of {found.group_size}"
+    order = "act-order" if found.desc_act else "plain order"
+    return f"{len(found.layers)} layers of {found.bits} bits, {groups}, {order}, {'' if found.sym else 'a'}symmetric"

@@ -1,0 +1,78 @@
+"""What a model's files and the configuration say about its quantization, each under the names its tool gave it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.errors import ConfigError
+from workers.engines.gptq.params import GptqParams
+
+_BITS = ("bits", "wbits", "w_bit")
+_GROUP_SIZE = ("group_size", "groupsize", "q_group_size")
+_ORDERED = ("desc_act", "act_order")
+_FORMAT = ("checkpoint_format", "format")
+_METHOD = ("quant_method", "method")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """None: it says nothing of that. where: what a message calls it."""
+
+    where: str
+    bits: int | None = None
+    group_size: int | None = None
+    desc_act: bool | None = None
+    format: str | None = None
+
+
+def statements(params: GptqParams, folder: Path, config: Any) -> list[Statement]:
+    """config: the model's; its `quantization_config` is read.
+
+    Raises:
+        ConfigError: two of them contradict each other, or the method is not GPTQ.
+    """
+    found = [Statement(where="model_params", bits=params.wbits, group_size=params.group_size)]
+    for name, values in _documents(folder, config):
+        method = _first(values, _METHOD)
+        if method not in (None, "gptq"):
+            raise ConfigError(f"{name} says {method}: gptq_llama loads gptq, try model_family: huggingface")
+        found.append(
+            Statement(
+                where=name,
+                bits=_first(values, _BITS),
+                group_size=_first(values, _GROUP_SIZE),
+                desc_act=_first(values, _ORDERED),
+                format=_first(values, _FORMAT),
+            )
+        )
+    _check_agreement(found)
+    return found
+
+
+def _documents(folder: Path, config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    written = getattr(config, "quantization_config", None)
+    if written is not None:
+        yield "quantization_config of config.json", written if isinstance(written, Mapping) else written.to_dict()
+    file = folder / "quantize_config.json"
+    if file.exists():
+        try:
+            values = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} cannot be read ({type(error).__name__}): correct or remove it") from error
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{file} must hold a mapping: correct or remove it")
+        yield file.name, values
+
+
+def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _check_agreement(found: list[Statement]) -> None:
+    for name in ("bits", "group_size"):
+        said = [(each.where, getattr(each, name)) for each in found if getattr(each, name) is not None]
+        for where, value in said[1:]:
+            if value != said[0][1]:
+                raise ConfigError(f"{name} is {said[0][1]} in {said[0][0]} and {value} in {where}: correct one of them")

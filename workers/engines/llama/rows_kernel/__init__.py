@@ -1,0 +1,1 @@
+"""A ggml backend module that multiplies several rows at once by Q4_1 weights (docs/decisions/0026)."""

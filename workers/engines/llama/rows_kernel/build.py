@@ -1,0 +1,92 @@
+"""Compiles rows.c into the environment: `python -m workers.engines.llama.rows_kernel.build [folder]`.
+
+It also runs as a file by itself, beside an installed llama-cpp-python. Without the library ggml's own kernel
+multiplies, so a build that fails says so in one line and ends well.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("rows.c")
+KERNEL = "rows_kernel.h"  # beside it
+_PACKAGE = "llama-cpp-python"
+_COMPILE = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden")
+_DEFINITIONS = ("-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_BACKEND_BUILD")
+_MACHINES = ("x86_64", "AMD64")
+_REASON_CHARACTERS = 300
+
+
+def library_file(folder: Path | None = None) -> Path:
+    """Where the library of this source for the installed llama.cpp lies, if built; folder: None = this environment."""
+    of = SOURCE.read_bytes() + SOURCE.with_name(KERNEL).read_bytes() + importlib.metadata.version(_PACKAGE).encode()
+    name = f"rows-{hashlib.sha256(of).hexdigest()[:12]}.so"
+    return (folder or Path(sysconfig.get_path("platlib")) / "llm_api_kernels") / name
+
+
+def build(folder: Path | None = None) -> str | None:
+    """Make `library_file(folder)`, and remove those of older sources. Returns why it failed."""
+    target = library_file(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if platform.machine() not in _MACHINES:
+        return f"there is none for {platform.machine()}"
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            headers, linked = _ggml_headers(Path(scratch)), Path(scratch) / target.name
+            includes = [f"-I{headers / part}" for part in ("include", "src")]
+            # the module finds ggml by the name under which llama_cpp has loaded it
+            libraries = [f"-L{_libraries()}", "-l:libggml-base.so.0"]
+            _run([*compiler, *_COMPILE, *_DEFINITIONS, *includes, str(SOURCE), "-o", str(linked), *libraries])
+            for older in target.parent.glob("rows-*.so"):
+                older.unlink()
+            linked.replace(target)
+    except (OSError, LookupError, tarfile.TarError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def _ggml_headers(folder: Path) -> Path:
+    """From the source of the installed version: what a module has to hold changes between versions. Packages bring the
+    public headers only."""
+    wanted = f"{_PACKAGE}=={importlib.metadata.version(_PACKAGE)}"
+    download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+    _run([*download, "--no-binary", _PACKAGE, "-d", str(folder), wanted])
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        parts = ("/ggml/include/", "/ggml/src/ggml-backend-impl.h")
+        members = [member for member in archive if any(part in member.name for part in parts)]
+        if not members:
+            raise LookupError(f"the source of {wanted} holds no ggml")
+        archive.extractall(folder, members, filter="data")
+    return folder / members[0].name.split("/ggml/")[0] / "ggml"
+
+
+def _libraries() -> Path:
+    """Without importing the package."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        raise LookupError("llama_cpp is not installed")
+    return Path(spec.origin).parent / "lib"
+
+
+def _run(command: list[str]) -> None:
+    """Raises RuntimeError with what it said."""
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - CC's owner's
+    if ran.returncode != 0:
+        said = " ".join(ran.stderr.split())[:_REASON_CHARACTERS]
+        raise RuntimeError(f"{command[0]} fails: {said or ran.returncode}")
+
+
+if __name__ == "__main__":
+    failure = build(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    if failure is not None:
+        sys.stderr.write(f"no kernel of several rows for Q4_1, ggml's takes its place and is slower: {failure}\n")

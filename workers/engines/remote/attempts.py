@@ -1,0 +1,70 @@
+"""Attempts at one upstream request, until one succeeds, none makes sense any more, or the job's time is over."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import openai
+
+from app.errors import LLMAPIError, UpstreamBusy
+from workers.engines.remote.failures import BrokenAnswer, Failure, failure_of, pause_seconds
+
+MOST_SPREAD_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+
+class Gate:
+    """Shared by all requests to one server: closed for as long as it asks to be left alone."""
+
+    def __init__(self) -> None:
+        self._opens_at = 0.0
+
+    def close(self, seconds: float) -> None:
+        self._opens_at = max(self._opens_at, time.monotonic() + seconds)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Until it opens; spread, so that not all go through at once."""
+        left = self._opens_at - time.monotonic()
+        return left + random.uniform(0.0, min(MOST_SPREAD_SECONDS, left)) if left > 0 else 0.0
+
+
+class Attempts:
+    """`failures`: attempts in a row that brought nothing. seconds: what there is for all of them."""
+
+    def __init__(self, gate: Gate, seconds: float) -> None:
+        self.failures = 0
+        self._gate = gate
+        self._deadline = time.monotonic() + seconds
+
+    async def until_success(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Raises what the last failure means to the client."""
+        failure: Failure | None = None
+        while True:
+            await self._pause(failure)
+            try:
+                return await attempt()
+            except (openai.OpenAIError, BrokenAnswer) as error:
+                failure = failure_of(error)
+            self.failures += 1
+            if failure.after_seconds is not None:
+                self._gate.close(failure.after_seconds)
+            if self.failures >= failure.again.value:
+                raise failure.error
+            logger.info("%s; the next attempt comes by itself", failure.error.detail)
+
+    async def _pause(self, failure: Failure | None) -> None:
+        seconds = 0.0 if failure is None else pause_seconds(self.failures, failure.after_seconds)
+        seconds = max(seconds, self._gate.wait_seconds)
+        if time.monotonic() + seconds > self._deadline:
+            raise _out_of_time() if failure is None else failure.error
+        await asyncio.sleep(seconds)
+
+
+def _out_of_time() -> LLMAPIError:
+    return UpstreamBusy("the upstream server wants to be left alone for longer than this job has time; try again later")

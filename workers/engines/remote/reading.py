@@ -1,0 +1,110 @@
+"""From the chunks of an upstream stream to pieces of text, as a job's stream has them.
+
+Function calls become text again, in the format of Hermes, which the API finds calls in; a named function's arguments
+stand alone, as a grammar would have made them.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from app.jobs.job import FinishReason, TokenLogprob, Usage
+from workers.engines.base import Sampled
+from workers.engines.remote.failures import BrokenAnswer
+from workers.engines.shared.token_text import shown_token
+
+_REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
+_TOKEN = 0  # upstream servers do not tell ids
+_MISSHAPEN = (AttributeError, TypeError, ValueError, KeyError, IndexError)
+
+
+class AnswerReader:
+    """Reads one stream. `usage` and `last` are told by the end of it; without `last` it broke off."""
+
+    def __init__(self, *, is_chat: bool, names_function: bool) -> None:
+        self.last: FinishReason | None = None
+        self.usage: Usage | None = None
+        self._is_chat = is_chat
+        self._calls = _Calls(names_function=names_function)
+
+    def read(self, chunk: Any) -> list[Sampled]:
+        """Raises BrokenAnswer."""
+        try:
+            return list(self._read(chunk))
+        except _MISSHAPEN as error:
+            raise BrokenAnswer(type(error).__name__) from None  # its message may quote the answer
+
+    def _read(self, chunk: Any) -> Iterator[Sampled]:
+        if getattr(chunk, "usage", None):
+            self.usage = _usage(chunk.usage)
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue  # nobody asked for a second one
+            text = self._chat_text(choice.delta) if self._is_chat else choice.text or ""
+            if choice.finish_reason is not None:
+                self.last = _REASONS.get(choice.finish_reason, FinishReason.STOP)
+                text += self._calls.finish()
+            logprobs = list(_chat_logprobs(choice.logprobs) if self._is_chat else _text_logprobs(choice.logprobs))
+            if text or logprobs:
+                yield Sampled(token=_TOKEN, piece=text.encode(), logprobs=logprobs[0] if logprobs else None)
+            for entry in logprobs[1:]:  # of the same piece
+                yield Sampled(token=_TOKEN, piece=b"", logprobs=entry)
+
+    def _chat_text(self, delta: Any) -> str:
+        if delta is None:
+            return ""
+        text: str = delta.content or getattr(delta, "refusal", None) or ""
+        return text + "".join(self._calls.feed(call) for call in delta.tool_calls or ())
+
+
+class _Calls:
+    """The calls of one answer as text, while they come."""
+
+    def __init__(self, *, names_function: bool) -> None:
+        self._names_function = names_function
+        self._open: int | None = None
+        self._has_arguments = False
+
+    def feed(self, call: Any) -> str:
+        text = ""
+        if call.index != self._open:
+            text = self.finish()
+            self._open, self._has_arguments = call.index or 0, False
+            if not self._names_function:
+                text += f'<tool_call>{{"name": {json.dumps(call.function.name)}, "arguments": '
+        arguments = (call.function.arguments if call.function else None) or ""
+        self._has_arguments = self._has_arguments or bool(arguments)
+        return text + arguments
+
+    def finish(self) -> str:
+        if self._open is None:
+            return ""
+        self._open = None
+        return ("" if self._has_arguments else "{}") + ("" if self._names_function else "}</tool_call>")
+
+
+def _usage(told: Any) -> Usage:
+    details = getattr(told, "prompt_tokens_details", None)
+    return Usage(
+        prompt_tokens=int(told.prompt_tokens or 0),
+        completion_tokens=int(told.completion_tokens or 0),
+        cached_tokens=int((details and details.cached_tokens) or 0),
+    )
+
+
+def _chat_logprobs(told: Any) -> Iterator[TokenLogprob]:
+    for entry in (told and told.content) or ():
+        top = {_shown(rival): float(rival.logprob) for rival in entry.top_logprobs or ()}
+        yield TokenLogprob(token=_shown(entry), logprob=float(entry.logprob), top=top)
+
+
+def _shown(entry: Any) -> str:
+    return shown_token(bytes(entry.bytes)) if entry.bytes else str(entry.token)
+
+
+def _text_logprobs(told: Any) -> Iterator[TokenLogprob]:
+    tokens = (told and told.tokens) or []
+    rivals = (told and told.top_logprobs) or [None] * len(tokens)
+    for token, logprob, top in zip(tokens, (told and told.token_logprobs) or [], rivals, strict=True):
+        found = {str(rival): float(value) for rival, value in (top or {}).items()}
+        yield TokenLogprob(token=str(token), logprob=None if logprob is None else float(logprob), top=found)

@@ -1,0 +1,169 @@
+"""From a job's request to an upstream request's body: what OpenAI's API has is passed on, the rest refused by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from app.errors import UnsupportedParameter
+from app.jobs.job import Chat, JobRequest
+from app.jobs.sampling import MAX_TOKENS, SamplingParams
+from workers.engines.remote.params import ModelParams, PromptsAs, SetupParams
+
+Body = dict[str, Any]
+
+DEFAULT_MAX_TOKENS = 128  # of generate, as in every family; all else is the upstream server's default
+_OF_BOTH = frozenset({"temperature", "top_p", "seed", "stop", "frequency_penalty", "presence_penalty", "logit_bias"})
+_OF_COMPLETIONS = frozenset({"echo", "suffix"})
+_CONSTRAINING = ("json_schema", "grammar")
+_NEUTRAL = {f.name: f.default for f in fields(SamplingParams)}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """is_chat: to `/chat/completions`, else to `/completions`. names_function: the answer is one call's arguments.
+
+    max_tokens_name: what the body calls the tokens generated at most.
+    """
+
+    is_chat: bool
+    body: Body
+    max_tokens_name: str
+    names_function: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Asked again, it is likely to be answered with the same text."""
+        return self.body.get("temperature") == 0 or "seed" in self.body
+
+    @property
+    def may_be_continued(self) -> bool:
+        """A completion goes on behind any text, but where a grammar would begin anew."""
+        begins_anew = self.body.get("echo") or any(name in self.body for name in _CONSTRAINING)
+        return isinstance(self.body.get("prompt"), str) and not begins_anew
+
+    def behind(self, text: str, pieces: int) -> Body | None:
+        """The body that has the answer go on behind `text`, which has come in so many pieces, each at least a token;
+        None where no token is left.
+        """
+        body = {**self.body, "prompt": self.body["prompt"] + text}
+        if self.max_tokens_name not in body:
+            return body
+        left = body[self.max_tokens_name] - pieces
+        return {**body, self.max_tokens_name: left} if left > 0 else None
+
+
+class RequestMaker:
+    """Of one upstream server."""
+
+    def __init__(self, setup: SetupParams, params: ModelParams) -> None:
+        self._model = setup.model
+        self._params = params
+
+    def make(self, request: JobRequest) -> UpstreamRequest:
+        """Raises UnsupportedParameter: names what the upstream server could not be told."""
+        is_chat = request.chat is not None or self._params.prompts_as is PromptsAs.CHAT
+        chat = self._chat(request) if is_chat else None
+        body: Body = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
+        body |= _prompt(request) if chat is None else _conversation(chat)
+        calls = {} if chat is None else chat.calls
+        params = dict(request.params)
+        if calls:
+            params.pop("json_schema", None)  # made for engines that know no tools
+            if calls.get("schema") is not None:
+                params["json_schema"] = calls["schema"]
+        params.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+        return UpstreamRequest(
+            is_chat=is_chat,
+            body=body | self._sampling(params, is_chat=is_chat),
+            max_tokens_name=self._params.param_names.get("max_tokens", "max_tokens"),
+            names_function=isinstance(calls.get("tool_choice"), dict),
+        )
+
+    def _chat(self, request: JobRequest) -> Chat:
+        if request.chat is not None:
+            return request.chat
+        if request.prompt_tokens is not None:
+            reason = "prompts go upstream as chats (model_params.prompts_as), which are made of text"
+            raise UnsupportedParameter(f"prompt: {reason}", errors={"prompt": [reason]})
+        return Chat(messages=[{"role": "user", "content": request.prompt}])
+
+    def _sampling(self, params: Mapping[str, Any], *, is_chat: bool) -> Body:
+        found: Body = {}
+        refused: dict[str, list[str]] = {}
+        for name, value in params.items():
+            told = self._told(name, value, is_chat=is_chat)
+            if told is None:
+                refused[f"params.{name}"] = [
+                    f"the upstream server is not known to have it: {_cure(name, is_chat=is_chat)}"
+                ]
+            else:
+                found |= told
+        if refused:
+            names = ", ".join(path.removeprefix("params.") for path in refused)
+            raise UnsupportedParameter(f"the openai family cannot pass on {names}", errors=refused)
+        return found
+
+    def _told(self, name: str, value: Any, *, is_chat: bool) -> Body | None:
+        """How the upstream server is told of a parameter; None where it cannot be."""
+        if name == "max_tokens" and value >= MAX_TOKENS:
+            return {}  # as many as there is room for
+        if (theirs := self._params.param_names.get(name)) is not None:
+            return {theirs: value}
+        if name in _OF_BOTH or name == "max_tokens":
+            return {name: value}
+        if name == "logprobs":
+            return {"logprobs": True, "top_logprobs": value} if is_chat else {"logprobs": value}
+        if name == "json_schema" and is_chat:
+            return {"response_format": _response_format(value)}
+        if name in _OF_COMPLETIONS and not is_chat:
+            return {name: value}
+        is_off = name == "do_sample" or (name in _NEUTRAL and value == _NEUTRAL[name])
+        return {} if is_off else None
+
+
+def _prompt(request: JobRequest) -> Body:
+    return {"prompt": list(request.prompt_tokens) if request.prompt_tokens is not None else request.prompt}
+
+
+def _conversation(chat: Chat) -> Body:
+    variables = dict(chat.variables)
+    body: Body = {"messages": chat.messages}
+    if "reasoning_effort" in variables:
+        body["reasoning_effort"] = variables.pop("reasoning_effort")
+    if variables:
+        body["chat_template_kwargs"] = variables
+    if chat.tools:
+        body["tools"] = chat.tools
+        body["tool_choice"] = chat.calls.get("tool_choice", "auto")
+        if not chat.calls.get("parallel_tool_calls", True):
+            body["parallel_tool_calls"] = False
+    return body
+
+
+def _response_format(schema: Mapping[str, Any]) -> Body:
+    if schema == {"type": "object"}:
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": _may_be_strict(schema)},
+    }
+
+
+def _may_be_strict(schema: Any) -> bool:
+    """OpenAI's own servers refuse `strict` where an object has properties that may be left out, or others."""
+    if isinstance(schema, list):
+        return all(map(_may_be_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        is_closed = schema.get("additionalProperties") is False
+        if not is_closed or set(schema.get("required", ())) != set(properties):
+            return False
+    return all(map(_may_be_strict, schema.values()))
+
+
+def _cure(name: str, *, is_chat: bool) -> str:
+    if name in _OF_COMPLETIONS and is_chat:
+        return "chats have none, leave it out"
+    return f"leave it out, or give its name there in model_params.param_names ({{{name}: ...}})"

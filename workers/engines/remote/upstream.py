@@ -1,0 +1,137 @@
+"""The upstream server: one client, one thread with an event loop, in which all requests to it run."""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import openai
+
+from app.errors import ModelUnavailable
+from app.jobs.job import Text
+from workers.engines.base import Stop, Tell
+from workers.engines.remote.answering import Answering
+from workers.engines.remote.attempts import Attempts, Gate
+from workers.engines.remote.failures import BrokenAnswer, failure_of
+from workers.engines.remote.params import SetupParams
+from workers.engines.remote.requests import UpstreamRequest
+
+CONNECT_SECONDS = 5.0
+CHECK_SECONDS = 10.0
+_NO_KEY = "none"  # where the server wants none; without any the package would look for one in the environment
+
+logger = logging.getLogger(__name__)
+for _name in ("openai", "httpx2", "httpcore2"):  # they would log each request
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+Embedded = tuple[list[float], int]
+
+
+class Upstream:
+    """silence_seconds: without a byte; then a request counts as failed. Its methods may be called from any thread."""
+
+    def __init__(self, setup: SetupParams, silence_seconds: float) -> None:
+        self._model = setup.model
+        self._client = openai.AsyncOpenAI(
+            base_url=setup.base_url,
+            api_key=setup.api_key or _NO_KEY,
+            max_retries=0,
+            timeout=openai.Timeout(silence_seconds, connect=min(CONNECT_SECONDS, silence_seconds)),
+        )
+        self._gate = Gate()
+        self._events = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """One look at the start, said in one line. A server that is away may come back: that is logged, no more.
+
+        Raises ModelUnavailable: it refuses the key, which no waiting cures.
+        """
+        try:
+            names = self._spawn(self._model_names()).result()
+        except openai.AuthenticationError:
+            raise ModelUnavailable("the upstream server refuses the key: set setup_params.api_key") from None
+        except Exception as error:
+            reason = failure_of(error).error.detail if isinstance(error, openai.OpenAIError) else type(error).__name__
+            logger.warning("the upstream server's models cannot be listed, jobs are tried all the same: %s", reason)
+        else:
+            if self._model not in names:
+                logger.warning(
+                    "the upstream server lists no model %r, jobs are tried all the same: see setup_params.model",
+                    self._model,
+                )
+
+    def answer(self, request: UpstreamRequest, so_far: str, pieces: int, seconds: float, tell: Tell) -> Stop:
+        """As `Engine.forward`."""
+        answering = Answering(self._client, request, tell, Attempts(self._gate, seconds))
+        task = self._spawn(answering.run(so_far, pieces))
+
+        def stop() -> None:
+            task.cancel()  # its connection ends with it
+
+        return stop
+
+    def embed(self, texts: Sequence[Text], seconds: float) -> list[Embedded]:
+        """As `Engine.embed`; the first vector has the tokens of all, as upstream servers tell no other number."""
+
+        async def all_of_them() -> list[Embedded]:
+            attempts = Attempts(self._gate, seconds)
+            found: list[Embedded] = []
+            for _, alike in groupby(texts, key=type):  # one request takes texts or tokens
+                several = list(alike)
+                found += await attempts.until_success(partial(self._embed, several))
+            return found
+
+        embedded: list[Embedded] = self._spawn(all_of_them()).result()
+        return embedded
+
+    def close(self) -> None:
+        """What still runs ends without an answer."""
+        self._events.call_soon_threadsafe(self._events.stop)
+        self._thread.join()
+
+    async def _model_names(self) -> set[str]:
+        page = await self._client.models.list(timeout=CHECK_SECONDS)
+        return {model.id for model in page.data}
+
+    async def _embed(self, texts: Sequence[Text]) -> list[Embedded]:
+        asked: Any = [text if isinstance(text, str) else list(text) for text in texts]
+        answer = await self._client.embeddings.create(model=self._model, input=asked, encoding_format="float")
+        try:
+            rows = [_normalised(row.embedding) for row in sorted(answer.data, key=lambda row: row.index)]
+            tokens = int(answer.usage.prompt_tokens) if answer.usage else 0
+        except (AttributeError, TypeError, ValueError):
+            raise BrokenAnswer("no vectors") from None
+        if len(rows) != len(texts):
+            raise BrokenAnswer("another number of vectors")
+        return [(row, 0 if index else tokens) for index, row in enumerate(rows)]
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(coroutine, self._events)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._events)
+        try:
+            self._events.run_forever()
+        finally:
+            self._events.run_until_complete(self._end_all())
+            self._events.run_until_complete(self._events.shutdown_asyncgens())
+            self._events.close()
+
+    async def _end_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+
+def _normalised(row: Sequence[float]) -> list[float]:
+    length = math.hypot(*row)
+    return [number / length for number in row] if length else list(row)

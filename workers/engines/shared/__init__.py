@@ -1,0 +1,1 @@
+"""What several engine families use: chat templates, grammars, lengths, memory, threads."""

@@ -1,0 +1,214 @@
+"""What a sequence may still say: grammars and JSON schemas over tokens, through llguidance, for every model family.
+
+llguidance is kept from what would bring it down or hold up the batch. It calls itself once per rule of a chain, so it
+compiles on a thread with a stack of known size. Its limits count items, which says little of time when a grammar is
+ambiguous, so a sequence also has CPU time to its credit and fails when that is spent. Tokens are never forced
+(`no_forcing`): forcing tokenizes all the text ahead that only the grammar decides, again at every token.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from app.errors import InvalidGrammar
+from app.jobs.sampling import SamplingParams
+from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
+from workers.engines.shared.schema_sandbox import survives
+
+MAX_BYTES = 65_536  # of a grammar or a schema, as the API has it
+MAX_SCHEMA_OBJECTS = 1_000  # each may be one more call of llguidance to itself
+STACK_BYTES = 64 * 1024 * 1024  # 8,000 such calls or more; the 1,000 allowed touch 8 MB of it
+FIRST_CREDIT_SECONDS = 0.5  # CPU time by which a sequence may hold up the batch, and then by one last step
+CREDIT_SECONDS_PER_VOCABULARY_TOKEN = 0.5e-6  # earned by every accepted token: 25 ms for 49,000, ten costly masks
+MIN_EARLEY_ITEMS, EARLEY_ITEMS_PER_VOCABULARY_TOKEN = 100_000, 4  # of one step; where all is open, honest ones take 1
+_OPTIONS = '%llguidance {"no_forcing": true}\n'
+_JSON_STYLE = {  # one line, as json.dumps writes it: small models let loose on white space do not find back
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
+_REASON_CHARACTERS = 200
+_compiling = threading.Lock()  # one at a time: the other cores are for decoding
+
+
+class ConstraintCompiler:
+    """One per loaded model; any thread may use it.
+
+    Args:
+        tokenizer: of `llguidance.hf.from_tokenizer`, or `tokenizer_of_pieces`; with all end-of-generation tokens.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer) -> None:
+        self._tokenizer = tokenizer
+        items = max(MIN_EARLEY_ITEMS, tokenizer.vocab_size * EARLEY_ITEMS_PER_VOCABULARY_TOKEN)
+        self._limits = LLParserLimits(step_max_items=items, verbose_errors=False)  # verbose ones hold the text so far
+
+    def compile(self, sampling: SamplingParams) -> "Constraint | None":
+        """None where the parameters hold neither a grammar nor a schema. 1-5 ms for common ones, 1 s for the worst.
+
+        Raises:
+            InvalidGrammar: the field and what is wrong with it.
+        """
+        if sampling.grammar is not None:
+            return self._compiled("params.grammar", sampling.grammar, _of_gbnf)
+        if sampling.json_schema is not None:
+            return self._compiled("params.json_schema", _json(sampling.json_schema), _of_json_schema)
+        return None
+
+    def _compiled(self, field: str, text: str, convert: Callable[[str], str]) -> "Constraint":
+        if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+            raise _invalid(field, f"longer than {MAX_BYTES} bytes: make it smaller")
+        try:
+            grammar = convert(text)
+            matcher = _on_deep_stack(lambda: LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits))
+        except GrammarSyntaxError as error:
+            raise _invalid(field, str(error)) from error
+        if matcher.is_error():
+            raise _invalid(field, _reason(matcher))
+        constraint = Constraint(matcher, self._tokenizer, field)
+        constraint.allow(np.zeros(self._tokenizer.vocab_size, dtype=np.float32))  # finds what no text can satisfy
+        return constraint
+
+
+def tokenizer_of_pieces(
+    pieces: Sequence[bytes], *, control_tokens: Collection[int], end_tokens: Collection[int]
+) -> LLTokenizer:
+    """From the bytes of every token; 0.15 s for 49,000.
+
+    Args:
+        pieces: may be a part of a UTF-8 character; an empty one is never allowed.
+        control_tokens: never allowed, whatever their bytes.
+        end_tokens: at least one; allowed only where the grammar may end.
+    """
+    return LLTokenizer(TokenizerWrapper(_Vocabulary(pieces, control_tokens, end_tokens)), eos_token=sorted(end_tokens))
+
+
+class Constraint:
+    """Where one sequence stands in its grammar; one thread at a time.
+
+    Everything but `is_complete` raises `InvalidGrammar` when the grammar turns out too ambiguous or leads nowhere: the
+    sequence cannot go on.
+    """
+
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, field: str) -> None:
+        self._matcher = matcher
+        self._size: int = tokenizer.vocab_size
+        self._end_tokens = frozenset(tokenizer.eos_tokens)
+        self._field = field
+        self._credit_seconds = FIRST_CREDIT_SECONDS
+
+    @property
+    def is_complete(self) -> bool:
+        """Only an end-of-generation token is allowed now."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    def permits(self, token: int) -> bool:
+        """Is this one token allowed? A few µs: sample first, ask, and `allow` only when it is not."""
+        with self._charged():
+            if self._matcher.is_stopped():
+                return token in self._end_tokens
+            return 0 <= token < self._size and self._matcher.validate_tokens([token]) == 1
+
+    def allow(self, logits: npt.NDArray[np.float32]) -> None:
+        """Set the logits (`[vocabulary]`, perhaps padded) of all that is not allowed to -inf, in place."""
+        with self._charged():
+            packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        forbidden = np.unpackbits(packed, bitorder="little", count=self._size) == 0
+        logits[: self._size][forbidden[: len(logits)]] = -np.inf
+        logits[self._size :] = -np.inf
+
+    def accept(self, token: int) -> None:
+        """Go on behind this token. Raises `ValueError` where it is not allowed, and leaves things as they are."""
+        if not self.permits(token):
+            raise ValueError(f"token {token} is not allowed here")
+        with self._charged():
+            self._matcher.consume_token(token)
+        earned = self._size * CREDIT_SECONDS_PER_VOCABULARY_TOKEN
+        self._credit_seconds = min(FIRST_CREDIT_SECONDS, self._credit_seconds + earned)
+
+    @contextmanager
+    def _charged(self) -> Iterator[None]:
+        started = time.thread_time()
+        yield
+        self._credit_seconds -= time.thread_time() - started
+        if self._matcher.is_error():
+            raise _invalid(self._field, f"it leads nowhere, or is too complex to follow ({_reason(self._matcher)})")
+        if self._credit_seconds < 0:
+            raise _invalid(self._field, "too ambiguous: it takes too long to follow; make it simpler")
+
+
+class _Vocabulary:
+    """What `TokenizerWrapper` wants to know."""
+
+    bos_token_id = None
+
+    def __init__(self, pieces: Sequence[bytes], control: Collection[int], ends: Collection[int]) -> None:
+        self.special_token_ids = sorted({*control, *ends})
+        self.tokens = list(pieces)
+        for token in self.special_token_ids:
+            self.tokens[token] = b"<[%d]>" % token  # a name of its own for each
+        self.eos_token_id = min(ends)
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        """Only forcing would tokenize, which is off."""
+        return []
+
+
+def _of_gbnf(text: str) -> str:
+    return _OPTIONS + lark_of_gbnf(text)
+
+
+def _json(schema: dict[str, Any]) -> str:
+    try:
+        return json.dumps(schema)
+    except RecursionError as error:
+        raise _invalid("params.json_schema", "nested too deeply") from error
+
+
+def _of_json_schema(text: str) -> str:
+    if text.count("{") > MAX_SCHEMA_OBJECTS:
+        raise GrammarSyntaxError(f"more than {MAX_SCHEMA_OBJECTS} objects in it: make it smaller")
+    schema = json.loads(text) | {"x-guidance": _JSON_STYLE}
+    start = {"lark_grammar": f"{_OPTIONS}start: @schema\n"}
+    grammar = json.dumps({"grammars": [start, {"name": "schema", "json_schema": schema}]})
+    if not survives(text, grammar):
+        raise GrammarSyntaxError("its patterns, formats or multipleOf take too long to compile: simplify or drop them")
+    return grammar
+
+
+def _on_deep_stack(construct: Callable[[], LLMatcher]) -> LLMatcher:
+    outcome: list[LLMatcher | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(construct())
+        except BaseException as error:  # a panic of the library is no `Exception`
+            outcome.append(error)
+
+    with _compiling:
+        before = threading.stack_size(STACK_BYTES)  # of the process: a thread started elsewhere meanwhile gets it too
+        try:
+            thread = threading.Thread(target=run, name="grammar")
+            thread.start()
+        finally:
+            threading.stack_size(before)
+        thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise GrammarSyntaxError("llguidance fails at it: write it another way") from outcome[0]
+    return outcome[0]
+
+
+def _reason(matcher: LLMatcher) -> str:
+    return " ".join(matcher.get_error().partition("\n<")[0].split())[:_REASON_CHARACTERS]
+
+
+def _invalid(field: str, reason: str) -> InvalidGrammar:
+    what = "grammar" if field == "params.grammar" else "JSON schema"
+    return InvalidGrammar(f"the {what} cannot be followed: {reason}", errors={field: [reason]})

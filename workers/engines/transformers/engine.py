@@ -1,0 +1,264 @@
+"""The huggingface family's engine: rows of a batch over slots, `generate()` for the rest, embeddings."""
+
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from app.config.settings import Config
+from app.errors import UnsupportedParameter
+from app.jobs.job import Chat, JobRequest, Text, TokenLogprob
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
+from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.short_lived_thread import in_passing_thread
+from workers.engines.transformers.embeddings import Embedder
+from workers.engines.transformers.forward.packing import pack_linears
+from workers.engines.transformers.forward.ragged import Row
+from workers.engines.transformers.forward.ragged_layer import (
+    fuse_for_ragged_layers,
+    use_plain_layers,
+    use_ragged_layers,
+)
+from workers.engines.transformers.forward.slot_model import SlotModel
+from workers.engines.transformers.generation.logprobs import token_logprobs
+from workers.engines.transformers.generation.prompts import PromptMaker
+from workers.engines.transformers.generation.sampling import Choice, choose
+from workers.engines.transformers.generation.solo import Soloist
+from workers.engines.transformers.generation.states import RowState, State
+from workers.engines.transformers.loading.layout import CacheLayout, layout_of
+from workers.engines.transformers.loading.limits import batched_limits, context_tokens, embedding_tokens
+from workers.engines.transformers.loading.model import LoadedModel, load
+from workers.engines.transformers.loading.model_params import ModelParams
+from workers.engines.transformers.loading.self_check import disagreement
+from workers.engines.transformers.loading.setup_params import ModelKind, SetupParams
+from workers.engines.transformers.loading.source import locate
+from workers.engines.transformers.vocabulary import Vocabulary
+from workers.models.progress import ReportProgress
+
+logger = logging.getLogger(__name__)
+
+
+class HuggingfaceEngine(Engine):
+    """A model of transformers. `Prompt.state` is a `RowState` or an `AloneState`.
+
+    Another family that ends up with a model of transformers derives from it and brings its own `load`.
+    """
+
+    moves_slots: ClassVar[bool] = True
+
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        params = ModelParams.read(config.model_params)
+        setup = SetupParams.read(config.setup_params)
+        self._slots: SlotModel | None = None
+        self._loaded, self._limits = in_passing_thread(lambda: self._prepare(config, setup, params, report))
+        trusts = setup.trust_remote_code or params.trust_remote_code
+        size = self._loaded.text_config.vocab_size
+        self._vocabulary = Vocabulary(self._loaded.tokenizer, size)
+        self._template = _chat_template(self._loaded.tokenizer)
+        self._embedder: Embedder | None = None
+        self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
+        self._soloist = Soloist(self._loaded, self._vocabulary, trusts_remote_code=trusts)
+
+    def load(self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
+        """Find the model and load it. Raises ConfigError, ModelUnavailable."""
+        return load(locate(config, setup, report), setup, params, report)
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def computes_on_cpu(self) -> bool:
+        return self._loaded.device.type == "cpu"
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        if self._prompts is None:
+            raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
+        return self._prompts.prepare(request)
+
+    def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
+        state: State = prompt.state
+        return state.resume(generated)
+
+    def start(self, slot: int, prompt: Prompt) -> None:
+        self._generation.cut(slot, 0)
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        rows = [Row(c.slot, c.tokens, c.position, _explains_prompt(c) or c.drafted > 0) for c in chunks]
+        logits = self._generation.run(rows)
+        for chunk, found in zip(chunks, logits, strict=True):
+            state: State = chunk.prompt.state
+            state.start()
+            if _explains_prompt(chunk):
+                self._explain_prompt(chunk, found)
+        sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
+        if not sampling:
+            return []
+        return self._sample([chunks[index] for index in sampling], [logits[index] for index in sampling])
+
+    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        return self._soloist.run(prompt, generated)
+
+    def move(self, source: int, target: int) -> None:
+        self._generation.move(source, target)
+
+    @property
+    def shares_prefixes(self) -> bool:
+        return self._slots is not None
+
+    @property
+    def verifies_drafts(self) -> bool:
+        return self._slots is not None
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        self._generation.copy(source, target, tokens)
+
+    def cut(self, slot: int, tokens: int) -> None:
+        self._generation.cut(slot, tokens)
+
+    def release(self, slot: int | None, prompt: Prompt) -> None:
+        if slot is not None:
+            self._generation.cut(slot, 0)
+
+    def reset(self) -> None:
+        if self._slots is not None:
+            self._slots.forget_all()
+
+    def used_cells(self) -> int:
+        return 0 if self._slots is None else self._slots.used_cells()
+
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        rendered = text if isinstance(text, str) else self._template.render(text)
+        return self._vocabulary.tokenize(rendered, add_special=add_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return self._vocabulary.detokenize(self._vocabulary.checked(tokens, "tokens"))
+
+    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+        if self._embedder is None:
+            self._embedder = Embedder(self._loaded, self._vocabulary, self._limits.context_tokens)
+        embedder = self._embedder
+        return in_passing_thread(lambda: embedder.embed(texts))
+
+    @property
+    def _only_embeds(self) -> bool:
+        return self._loaded.kind is ModelKind.EMBEDDING
+
+    def _prompt_maker(self, params: ModelParams, trusts_remote_code: bool) -> PromptMaker:
+        return PromptMaker(
+            self._loaded,
+            self._vocabulary,
+            self._template,
+            self._limits.context_tokens,
+            batched=self._slots is not None,
+            seed=params.seed,
+            trusts_remote_code=trusts_remote_code,
+        )
+
+    @property
+    def _generation(self) -> SlotModel:
+        assert self._slots is not None
+        return self._slots
+
+    def _prepare(
+        self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress
+    ) -> tuple[LoadedModel, Limits]:
+        loaded = self.load(config, setup, params, report)
+        fuse_for_ragged_layers(loaded)
+        pack_linears(loaded)
+        return loaded, self._prepare_slots(loaded, params, config.worker.slots)
+
+    def _prepare_slots(self, loaded: LoadedModel, params: ModelParams, wanted_slots: int | None) -> Limits:
+        """Slots where the model can fill them; else one job at a time."""
+        if loaded.kind is ModelKind.EMBEDDING:
+            return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
+        cells = context_tokens(loaded, params)
+        layout = layout_of(loaded, cells)
+        if layout is not None:
+            limits = batched_limits(loaded, layout, cells, params, wanted_slots)
+            self._slots = self._agreeing_slots(loaded, layout, slots=limits.slots, cells=cells)
+            if self._slots is not None:
+                return limits
+        return Limits(slots=1, context_tokens=cells, max_batched_tokens=params.n_batch)
+
+    def _agreeing_slots(self, loaded: LoadedModel, layout: CacheLayout, *, slots: int, cells: int) -> SlotModel | None:
+        """Over ragged batches if the model takes them; None: over slots it does not say what it says alone."""
+        name = type(loaded.model).__name__
+        if use_ragged_layers(loaded, layout):
+            found = SlotModel(loaded, layout, slots=slots, cells=cells, ragged=True)
+            wrong = disagreement(loaded, found)
+            if wrong is None:
+                return found
+            logger.warning("%s takes no ragged batches (%s): its batches are padded", name, wrong)
+            use_plain_layers(loaded)
+        found = SlotModel(loaded, layout, slots=slots, cells=cells)
+        wrong = disagreement(loaded, found)
+        if wrong is None:
+            return found
+        logger.warning("%s cannot be batched (%s): requests run one at a time", name, wrong)
+        return None
+
+    @torch.inference_mode()
+    def _sample(self, chunks: Sequence[Chunk], logits: Sequence[Tensor]) -> list[Sampled]:
+        """logits: of each chunk, `[tokens, vocabulary]`; of its last token and its guesses at least."""
+        told: list[list[Sampled]] = [[] for _ in chunks]
+        choosing = list(range(len(chunks)))
+        while choosing:  # all that follow the last token, then those that follow a first guess that has held, ...
+            mine = [chunks[index] for index in choosing]
+            ahead = [chunks[index].drafted - len(told[index]) for index in choosing]  # guesses behind the token
+            ends = [c.position + len(c.tokens) - guesses for c, guesses in zip(mine, ahead, strict=True)]
+            ids = [self._generation.ids[c.slot : c.slot + 1, :end] for c, end in zip(mine, ends, strict=True)]
+            at = [logits[index][-1 - guesses] for index, guesses in zip(choosing, ahead, strict=True)]
+            scores = torch.stack(at).to(torch.float32)
+            choices = choose([chunk.prompt.state for chunk in mine], ids, scores)
+            for index, choice, row in zip(choosing, choices, scores, strict=True):
+                told[index].append(self._told(chunks[index], choice, row))
+            choosing = [index for index in choosing if _goes_on(chunks[index], told[index])]
+        return [replace(first, behind=behind) if behind else first for first, *behind in told]
+
+    def _told(self, chunk: Chunk, choice: Choice, logits: Tensor) -> Sampled:
+        state: RowState = chunk.prompt.state
+        try:
+            if choice.error is not None:
+                raise choice.error
+            if state.grammar is not None:
+                state.grammar.accept([choice.token])
+        except Exception as error:  # this row's; the others go on
+            return Sampled(token=0, piece=b"", error=error)
+        rivals, logprobs = chunk.prompt.sampling.logprobs, None
+        if rivals is not None:
+            (logprobs,) = token_logprobs(logits[None], [choice.token], rivals, self._vocabulary)
+        prompt_logprobs = [] if chunk.generated else state.prompt_logprobs
+        return state.sampled(choice.token, logprobs=logprobs, prompt_logprobs=prompt_logprobs)
+
+    def _explain_prompt(self, chunk: Chunk, logits: Tensor) -> None:
+        """A row of the prompt predicts the token after it; nothing predicts the first."""
+        found: list[TokenLogprob] = chunk.prompt.state.prompt_logprobs
+        tokens = chunk.prompt.tokens
+        if chunk.position == 0:
+            found.append(TokenLogprob(token=self._vocabulary.text(tokens[0]), logprob=None))
+        following = tokens[chunk.position + 1 : chunk.position + 1 + len(chunk.tokens)]
+        found += token_logprobs(logits, following, chunk.prompt.sampling.logprobs or 0, self._vocabulary)
+
+
+def _goes_on(chunk: Chunk, told: Sequence[Sampled]) -> bool:
+    """Has the guess held behind which the next token can be chosen?"""
+    return len(told) <= chunk.drafted and told[-1].confirms(chunk.draft[len(told) - 1])
+
+
+def _explains_prompt(chunk: Chunk) -> bool:
+    sampling = chunk.prompt.sampling
+    return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
+
+
+def _chat_template(tokenizer: Any) -> ChatTemplate:
+    """The tokenizer's own or the one of `model_params`, which it was given; some have a second one for tools."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    special = {name: str(getattr(tokenizer, name, None) or "") for name in names}
+    own = getattr(tokenizer, "chat_template", None)
+    if not isinstance(own, dict):
+        return ChatTemplate(own, special_tokens=special)
+    return ChatTemplate(own.get("default"), tool_source=own.get("tool_use"), special_tokens=special)

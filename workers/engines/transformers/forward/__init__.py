@@ -1,0 +1,1 @@
+"""Forward passes over the slot cache, padded or ragged."""

@@ -1,0 +1,108 @@
+"""What `model.generate()` itself makes of a request: its processors, its criteria, its way of decoding.
+
+`generate()` takes a decoding method of the caller's; ours does not decode, it hands back what it is given.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+from transformers.generation import GenerationMode
+from transformers.generation.utils import GENERATION_MODES_MAPPING
+
+from app.errors import InvalidRequest, UnsupportedParameter
+from workers.engines.shared.short_lived_thread import in_passing_thread
+
+_OF_ROWS = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+_ONLY_WITHIN_GENERATE = frozenset({"use_cache", "cache_implementation", "cache_config", "max_cache_len"})
+_REASON_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """processors: in transformers' order. config: everything resolved, tensors included."""
+
+    processors: list[Any]
+    config: GenerationConfig
+
+    @property
+    def mode(self) -> GenerationMode:
+        return self.config.get_generation_mode()
+
+    @property
+    def end_tokens(self) -> list[int]:
+        found = self.config._eos_token_tensor
+        return [] if found is None else [int(token) for token in found.tolist()]
+
+
+def plan(model: Any, ids: Tensor, arguments: Mapping[str, Any], processors: Sequence[Any]) -> Plan:
+    """Ask `generate()`. ids: `[1, length]`, the prompt. processors: of our own, which go where it puts a caller's.
+
+    Raises:
+        InvalidRequest: transformers refuses the arguments; with its reason.
+    """
+    asked = {name: value for name, value in arguments.items() if name not in _ONLY_WITHIN_GENERATE}
+    with refusals_explained():
+        found: Plan = model.generate(ids, custom_generate=_hand_back, logits_processor=list(processors), **asked)
+    return found
+
+
+def runs_alone(plan: Plan, arguments: Mapping[str, Any]) -> bool:
+    """Whether a row of a batch cannot do this."""
+    config = plan.config
+    guides = config.guidance_scale is not None and config.guidance_scale != 1
+    caches = config.use_cache is False or bool(_ONLY_WITHIN_GENERATE & arguments.keys())
+    return plan.mode not in _OF_ROWS or guides or caches
+
+
+def check_mode(plan: Plan, *, trusts_remote_code: bool) -> None:
+    """Raises UnsupportedParameter for decoding modes that transformers fetches from the hub, unless that is trusted."""
+    name = plan.mode.value.replace("_", " ")
+    if "/" in GENERATION_MODES_MAPPING[plan.mode] and not trusts_remote_code:
+        reason = f"transformers runs {name} from code on the hub: set setup_params.trust_remote_code to allow that"
+        raise UnsupportedParameter(reason, errors={"params": [reason]})
+
+
+def try_out(plan: Plan, ids: Tensor, vocabulary_size: int) -> None:
+    """Run the processors once, so that what they cannot do is the request's error and not the batch's.
+
+    Raises:
+        InvalidRequest: with transformers' reason.
+    """
+
+    def run() -> None:
+        with torch.inference_mode():
+            scores = torch.zeros((1, vocabulary_size), device=ids.device)
+            for processor in plan.processors:
+                scores = processor(ids, scores)
+
+    with refusals_explained():
+        in_passing_thread(run)
+
+
+@contextmanager
+def refusals_explained(unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Turns what transformers says against arguments into InvalidRequest. unless: it was no refusal."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+        if unless():
+            raise
+        reason = re.sub(r"\s+", " ", str(error)).strip()[:_REASON_CHARACTERS]
+        raise InvalidRequest(f"transformers refuses these parameters: {reason}", errors={"params": [reason]}) from error
+
+
+def _hand_back(
+    _model: Any,
+    input_ids: Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: GenerationConfig,
+    **_inputs: Any,
+) -> Plan:
+    return Plan(list(logits_processor), generation_config)

@@ -1,0 +1,121 @@
+"""Requests that no row of a batch can be: `model.generate()` with the request's own arguments, one at a time."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor
+
+from app.jobs.job import FinishReason, TokenLogprob
+from workers.engines.base import Prompt, Sampled
+from workers.engines.transformers.generation.generate_stepper import Turnstile
+from workers.engines.transformers.generation.logprobs import token_logprobs
+from workers.engines.transformers.generation.plan import refusals_explained
+from workers.engines.transformers.generation.states import AloneState
+from workers.engines.transformers.loading.model import LoadedModel
+from workers.engines.transformers.vocabulary import Vocabulary
+
+
+class Soloist:
+    """Runs one prompt after the other; one thread at a time."""
+
+    def __init__(self, loaded: LoadedModel, vocabulary: Vocabulary, *, trusts_remote_code: bool) -> None:
+        self._loaded = loaded
+        self._vocabulary = vocabulary
+        self._trusts_remote_code = trusts_remote_code
+
+    def run(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        """As `Engine.run_alone` promises."""
+        state: AloneState = prompt.state
+        state.start()
+        tokens = [*prompt.tokens, *generated]
+        turnstile = Turnstile(len(tokens), streams=state.streams, should_end=lambda: state.is_out_of_time)
+        turns = turnstile.turns(lambda criterion: self._generate(prompt, generated, criterion))
+        try:
+            if state.streams:
+                for new in turns:
+                    yield [state.sampled(token) for token in new]
+                yield [Sampled(token=0, piece=b"", ends=True)]  # it has ended without an end token
+            else:
+                yield from self._tell_at_the_end(prompt, generated, turns)
+        finally:
+            turns.close()
+
+    def _tell_at_the_end(
+        self, prompt: Prompt, generated: Sequence[int], turns: Generator[list[int]]
+    ) -> Generator[Sequence[Sampled]]:
+        """Nothing is final before the end (beams), or the log-probabilities are still to be found."""
+        state: AloneState = prompt.state
+        new: list[int] = []
+        for more in turns:
+            new += more
+            yield []
+        explained = self._explained(prompt, generated, new)
+        found = [state.sampled(token, **details) for token, details in zip(new, explained, strict=True)]
+        if found and found[-1].last is None and not found[-1].ends:
+            found[-1] = replace(found[-1], last=FinishReason.STOP)
+        yield found or [Sampled(token=0, piece=b"", ends=True)]
+
+    def _generate(self, prompt: Prompt, generated: Sequence[int], turnstile: Turnstile) -> Tensor:
+        state: AloneState = prompt.state
+        ids = torch.tensor([[*prompt.tokens, *generated]], device=self._loaded.device)
+        arguments, processors = behind(state, prompt.tokens, len(generated), self._loaded.device)
+        if not state.streams and prompt.sampling.stop:
+            arguments |= {"stop_strings": list(prompt.sampling.stop), "tokenizer": self._vocabulary.tokenizer}
+        if self._trusts_remote_code:
+            arguments["trust_remote_code"] = True
+        torch.manual_seed(state.seed)  # nobody else draws from torch's own generators
+        with refusals_explained(unless=lambda: turnstile.has_begun):
+            output: Tensor = self._loaded.model.generate(
+                ids, stopping_criteria=[turnstile], logits_processor=processors, **arguments
+            )
+        return output
+
+    @torch.inference_mode()
+    def _explained(self, prompt: Prompt, generated: Sequence[int], new: Sequence[int]) -> list[dict[str, Any]]:
+        """For each new token what `Sampled` says beside it: log-probabilities, from one more pass over the whole."""
+        rivals = prompt.sampling.logprobs
+        if rivals is None or not new:
+            return [{} for _ in new]
+        everything = [*prompt.tokens, *generated, *new]
+        ids = torch.tensor([everything[:-1]], device=self._loaded.device)
+        logits = self._loaded.model(input_ids=ids, use_cache=False).logits[0]
+        first = len(everything) - len(new) - 1
+        details: list[dict[str, Any]] = [
+            {"logprobs": each} for each in token_logprobs(logits[first:], new, rivals, self._vocabulary)
+        ]
+        if prompt.sampling.echo and not generated:
+            nothing = TokenLogprob(token=self._vocabulary.text(prompt.tokens[0]), logprob=None)
+            predicted = token_logprobs(logits, prompt.tokens[1:], rivals, self._vocabulary)
+            details[0]["prompt_logprobs"] = [nothing, *predicted]
+        return details
+
+
+def behind(
+    state: AloneState, prompt: Sequence[int], earlier: int, device: torch.device
+) -> tuple[dict[str, Any], list[Any]]:
+    """Arguments and processors that make `generate()`, given the prompt and `earlier` tokens as its input, go on as it
+    would have gone on behind the prompt alone.
+    """
+    arguments, processors = dict(state.arguments), list(state.processors)
+    arguments.pop("max_time", None)  # counted by us, from the first token on
+    if not earlier:
+        return arguments, processors
+    arguments["max_new_tokens"] -= earlier
+    least = arguments.pop("min_new_tokens", 0) - earlier
+    if least > 0:
+        arguments["min_new_tokens"] = least
+    arguments.pop("begin_suppress_tokens", None)
+    if "exponential_decay_length_penalty" in arguments:
+        start, factor = arguments["exponential_decay_length_penalty"]
+        arguments["exponential_decay_length_penalty"] = (start - earlier, factor)
+    ids = torch.tensor([prompt], device=device)
+    penalty = arguments.pop("encoder_repetition_penalty", 1.0)
+    if penalty != 1.0:
+        processors.append(EncoderRepetitionPenaltyLogitsProcessor(penalty=penalty, encoder_input_ids=ids))
+    size = arguments.pop("encoder_no_repeat_ngram_size", 0)
+    if size:
+        processors.append(EncoderNoRepeatNGramLogitsProcessor(size, ids))
+    return arguments, processors

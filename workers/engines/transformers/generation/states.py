@@ -1,0 +1,80 @@
+"""What the engine keeps per sequence, as `Prompt.state`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from app.jobs.job import FinishReason, TokenLogprob
+from workers.engines.base import Sampled
+from workers.engines.transformers.generation.processors import FollowGrammar
+from workers.engines.transformers.vocabulary import Speller
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Of any sequence. max_seconds: `max_time` of transformers, counted from the first step. is_deterministic: as in
+    `Prompt`.
+    """
+
+    speller: Speller
+    end_tokens: frozenset[int]
+    is_deterministic: bool
+    grammar: FollowGrammar | None = None
+    max_seconds: float | None = None
+    started_at: float | None = None
+
+    def resume(self, generated: Sequence[int]) -> list[bytes]:
+        """As `Engine.resume` promises."""
+        if self.grammar is not None:
+            self.grammar.accept(generated)
+        return [self.speller.spell(token) for token in generated]
+
+    def start(self) -> None:
+        if self.started_at is None:
+            self.started_at = time.monotonic()
+
+    @property
+    def is_out_of_time(self) -> bool:
+        if self.max_seconds is None or self.started_at is None:
+            return False
+        return time.monotonic() - self.started_at > self.max_seconds
+
+    def sampled(self, token: int, **details: Any) -> Sampled:
+        """What the loop is told of a token. One that ends the text and has a text of its own is output, as
+        `generate()` does it: `eos_token_id` may name any token.
+        """
+        piece = self.speller.spell(token)
+        ends = token in self.end_tokens
+        last = FinishReason.LENGTH if self.is_out_of_time else None
+        if ends and piece:
+            last = FinishReason.STOP
+        return Sampled(token=token, piece=piece, ends=ends and not piece, last=last, **details)
+
+
+@dataclass(slots=True, kw_only=True)
+class RowState(State):
+    """Of a row of the batch. processors: look at the row's tokens. warpers: look at its scores alone, so that rows with
+    the same `warper_key` share them. generator: None = greedy. is_seeded: what it draws shall be drawn again one day.
+    """
+
+    processors: list[Any]
+    warpers: list[Any]
+    warper_key: tuple[Any, ...]
+    generator: torch.Generator | None
+    is_seeded: bool
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class AloneState(State):
+    """Of a sequence that runs in `generate()`. arguments: for it. processors: of our own. streams: its tokens are final
+    as they come.
+    """
+
+    arguments: dict[str, Any]
+    processors: list[Any]
+    streams: bool
+    seed: int

@@ -1,0 +1,84 @@
+"""What a model keeps of the tokens it has read, and whether slots can keep it."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from workers.engines.transformers.loading.model import LoadedModel
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_PROBE_TOKENS = 2
+# Their frequencies follow the longest sequence of a batch, so that rows would not be independent of each other.
+_ROPES_OF_THE_BATCH = ("dynamic", "longrope")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheLayout:
+    """windows: of each kind of layer the tokens it looks back at, itself included (None: all). bytes_per_cell: keys and
+    values of one token in all layers.
+    """
+
+    layers: int
+    windows: dict[str, int | None]
+    bytes_per_cell: int
+
+
+def layout_of(loaded: LoadedModel, context_tokens: int) -> CacheLayout | None:
+    """None: the model has no standard cache of keys and values, and its requests run one at a time."""
+    reason = _obstacle(loaded, context_tokens)
+    found = None if reason else _probed(loaded)
+    if found is None:
+        why = reason or "it keeps no plain keys and values"
+        logger.warning("%s cannot be batched (%s): requests run one at a time", type(loaded.model).__name__, why)
+    return found
+
+
+def _obstacle(loaded: LoadedModel, context_tokens: int) -> str | None:
+    model = loaded.model
+    if getattr(model, "_is_stateful", False) or not model._supports_default_dynamic_cache():
+        return "it keeps a state, not keys and values"
+    attention = model.config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        return f"attn_implementation {attention} takes no mask of our own; sdpa does"
+    rope = getattr(loaded.text_config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in _ROPES_OF_THE_BATCH:
+        trained = rope.get("original_max_position_embeddings") or loaded.text_config.max_position_embeddings
+        if context_tokens > trained:
+            return f"its rotary frequencies change at {trained} tokens; a smaller model_params.n_ctx avoids that"
+    return None
+
+
+@torch.inference_mode()
+def _probed(loaded: LoadedModel) -> CacheLayout | None:
+    """From what the model puts into a cache of transformers' own."""
+    cache = DynamicCache(config=loaded.text_config)
+    tokens = torch.zeros((1, _PROBE_TOKENS), dtype=torch.long, device=loaded.device)
+    try:
+        loaded.model(input_ids=tokens, past_key_values=cache, use_cache=True)
+    except Exception:
+        logger.debug("the model takes no cache", exc_info=True)
+        return None
+    if not cache.layers or not all(_is_plain(layer) for layer in cache.layers):
+        return None
+    kinds = getattr(loaded.text_config, "layer_types", None) or [_kind(layer) for layer in cache.layers]
+    windows = {kind: getattr(layer, "sliding_window", None) for kind, layer in zip(kinds, cache.layers, strict=False)}
+    if not set(windows) <= {_FULL, _SLIDING}:
+        return None
+    parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+    cell_bytes = sum(part.element_size() * part.shape[1] * part.shape[3] for part in parts)
+    return CacheLayout(layers=len(cache.layers), windows=windows, bytes_per_cell=cell_bytes)
+
+
+def _is_plain(layer: Any) -> bool:
+    if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) or not layer.is_initialized:
+        return False
+    return all(part.ndim == 4 and part.shape[2] == _PROBE_TOKENS for part in (layer.keys, layer.values))
+
+
+def _kind(layer: Any) -> str:
+    return _SLIDING if isinstance(layer, DynamicSlidingWindowLayer) else _FULL

@@ -1,0 +1,179 @@
+"""Loads a model and its tokenizer through transformers; whatever goes wrong becomes one line that names the cure."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as library_logging
+
+from app.errors import ConfigError, LLMAPIError, ModelUnavailable
+from workers.engines.shared.resources import usable_cpus
+from workers.engines.transformers.loading.model_params import ModelParams
+from workers.engines.transformers.loading.setup_params import ModelKind, SetupParams
+from workers.engines.transformers.loading.source import Source
+from workers.models.progress import ReportProgress
+
+_GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_REASON_CHARACTERS = 400
+_SHOWN_KEYS = 3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """model: a `PreTrainedModel`, in evaluation mode. tokenizer: a `PreTrainedTokenizerBase`."""
+
+    model: Any
+    tokenizer: Any
+    kind: ModelKind
+    source: Source
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go; weights that a device map has put away (`meta`) are brought to the first GPU."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        if device.type == "meta":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return device
+
+    @property
+    def text_config(self) -> Any:
+        """Of the part that reads and writes text, which is all of most models."""
+        return self.model.config.get_text_config(decoder=True)
+
+
+def load(source: Source, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
+    """Raises ModelUnavailable or ConfigError."""
+    prepare_library(params.n_threads)
+    trust = setup.trust_remote_code or params.trust_remote_code
+    if trust:
+        logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.label)
+    report("loading the model", None)
+    with errors_explained(source, trusts=trust):
+        if "device_map" in params.for_model and find_spec("accelerate") is None:
+            raise ModelUnavailable("model_params.device_map needs accelerate: run `pip install accelerate`")
+        config = load_config(source, setup, trust)
+        kind = setup.model_kind or kind_of(config)
+        tokenizer = load_tokenizer(source, params, trust)
+        model = _model(source, params, config, kind, trust)
+    return LoadedModel(model=model, tokenizer=tokenizer, kind=kind, source=source)
+
+
+def prepare_library(n_threads: int | None) -> None:
+    """transformers' own log says much that is no concern of a server's, and its progress bars are for terminals."""
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    torch.set_num_threads(n_threads or usable_cpus())
+
+
+def kind_of(config: Any) -> ModelKind:
+    """What the architecture is made for. Raises ModelUnavailable for models that translate one text into another."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelUnavailable("this is an encoder-decoder model, which this family cannot run: use another")
+    architectures = getattr(config, "architectures", None) or []
+    if not architectures or any(name.endswith(_GENERATIVE) for name in architectures):
+        return ModelKind.CAUSAL
+    return ModelKind.EMBEDDING
+
+
+def set_config_params(config: Any, values: Mapping[str, Any]) -> None:
+    """Set attributes of a `PreTrainedConfig`; mappings are merged into nested configs and mappings, at any depth."""
+    for name, value in values.items():
+        present = getattr(config, name, None)
+        if isinstance(value, Mapping) and hasattr(present, "to_dict"):
+            set_config_params(present, value)
+        else:
+            setattr(config, name, _merged(present, value))
+
+
+def _merged(present: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    kept = present if isinstance(present, Mapping) else {}
+    return dict(kept) | {name: _merged(kept.get(name), inner) for name, inner in value.items()}
+
+
+def load_config(source: Source, setup: SetupParams, trust: bool) -> Any:
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust, **_gguf(source))
+    try:
+        set_config_params(config, setup.config_params)
+    except Exception as error:  # configs check the types of what is set
+        raise ConfigError(f"setup_params.config_params: {_reason(error)}") from error
+    return config
+
+
+def load_tokenizer(source: Source, params: ModelParams, trust: bool) -> Any:
+    own = source.tokenizer_folder == source.folder
+    options = params.for_tokenizer | (_gguf(source) if own else {})
+    return AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=trust, **options)
+
+
+def _model(source: Source, params: ModelParams, config: Any, kind: ModelKind, trust: bool) -> Any:
+    loads_text = kind is ModelKind.CAUSAL or any(n.endswith(_GENERATIVE) for n in config.architectures or [])
+    auto_class = AutoModelForCausalLM if loads_text else AutoModel
+    model, info = auto_class.from_pretrained(
+        source.folder,
+        config=config,
+        trust_remote_code=trust,
+        output_loading_info=True,
+        **_gguf(source),
+        **params.for_model,
+    )
+    missing = sorted(info["missing_keys"])
+    if missing and kind is ModelKind.CAUSAL:
+        shown = ", ".join(missing[:_SHOWN_KEYS])
+        logger.warning("%s has no %s (%d in all): these weights are random", source.label, shown, len(missing))
+    if "device_map" not in params.for_model and torch.cuda.is_available():
+        model = model.to("cuda")
+    return model.eval().requires_grad_(False)
+
+
+def _gguf(source: Source) -> dict[str, str]:
+    return {"gguf_file": source.gguf_file} if source.gguf_file else {}
+
+
+@contextmanager
+def errors_explained(source: Source, *, trusts: bool) -> Iterator[None]:
+    try:
+        yield
+    except LLMAPIError:
+        raise
+    except ImportError as error:
+        cure = f": run `pip install {error.name}`" if error.name else ""
+        raise ModelUnavailable(f"{source.label} needs a package that is not here ({_reason(error)}){cure}") from error
+    except torch.OutOfMemoryError as error:
+        raise ModelUnavailable(
+            f"{source.label} does not fit into the memory of the GPU: quantize it, or set model_params.device_map"
+        ) from error
+    except Exception as error:
+        if not trusts and _has_code(source):
+            raise ModelUnavailable(
+                f"{source.label} comes with Python code of its own: read it, then set setup_params.trust_remote_code"
+            ) from error
+        if isinstance(error, TypeError):
+            raise ConfigError(
+                f"model_params: transformers refuses them for {source.label}: {_reason(error)}"
+            ) from error
+        raise ModelUnavailable(
+            f"{source.label} could not be loaded ({type(error).__name__}: {_reason(error)}): "
+            "check the files and setup_params"
+        ) from error
+
+
+def _has_code(source: Source) -> bool:
+    try:
+        return "auto_map" in json.loads((source.folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _reason(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()[:_REASON_CHARACTERS]

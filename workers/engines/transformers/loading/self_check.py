@@ -1,0 +1,74 @@
+"""Does a model say over slots what it says without? Tried at the start, as no list of architectures is ever complete.
+
+A model whose attention has habits of its own (position biases, a window of its own making) may ignore our masks and
+positions without an error. Two sequences of random tokens, in chunks, beside each other, tell.
+"""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from workers.engines.transformers.forward.ragged import Row
+from workers.engines.transformers.forward.slot_model import SlotModel
+from workers.engines.transformers.loading.model import LoadedModel
+
+MIN_TOKENS, MAX_TOKENS = 24, 520  # of the longer one: beyond common windows of small models, yet quick
+_BEYOND_WINDOW = 8
+_DIFFERENCE_FLOAT, _DIFFERENCE_HALF = 1e-3, 0.08  # of the logits' norms: rounding stays below, wrong masks far above
+
+logger = logging.getLogger(__name__)
+
+
+def disagreement(loaded: LoadedModel, slots: SlotModel) -> str | None:
+    """What is wrong, None: nothing. Leaves the slots empty. Needs two; with one, the second sequence is left out."""
+    length = _probe_length(loaded, slots.cache.cells)
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = loaded.text_config.vocab_size
+    long = torch.randint(vocabulary, (length,), generator=generator).tolist()
+    short = torch.randint(vocabulary, (max(2, length // 3),), generator=generator).tolist()
+    sequences = {slots.cache.slots - 1: short, 0: long}
+    try:
+        found = _over_slots(slots, sequences)
+        worst = max(difference(found[slot], _alone(loaded, tokens)) for slot, tokens in sequences.items())
+    except Exception as error:
+        logger.debug("the failed check", exc_info=True)
+        return f"{type(error).__name__} in a forward pass over slots"
+    finally:
+        slots.forget_all()
+    allowed = _DIFFERENCE_FLOAT if loaded.model.dtype == torch.float32 else _DIFFERENCE_HALF
+    return None if worst <= allowed else f"over slots its logits differ by {worst:.1%}"
+
+
+def _probe_length(loaded: LoadedModel, cells: int) -> int:
+    """Longer than any window that the config speaks of, as far as that is quick."""
+    values = [v for name, v in loaded.text_config.to_dict().items() if "window" in name and isinstance(v, int)]
+    longest = max((value + _BEYOND_WINDOW for value in values if value + _BEYOND_WINDOW <= MAX_TOKENS), default=0)
+    return min(max(MIN_TOKENS, longest), cells - 1)
+
+
+def _over_slots(slots: SlotModel, sequences: dict[int, list[int]]) -> dict[int, Tensor]:
+    """Prefilled in two chunks each, then one step together."""
+    for begin, end in ((0.0, 0.5), (0.5, 1.0)):
+        rows = []
+        for slot, tokens in sorted(sequences.items()):
+            most = len(tokens) - 1
+            start, stop = int(begin * most), int(end * most)
+            if stop > start:
+                rows.append(Row(slot, tokens[start:stop], start))
+        slots.run(rows)
+    last = [Row(slot, tokens[-1:], len(tokens) - 1) for slot, tokens in sorted(sequences.items())]
+    return dict(zip(sorted(sequences), (logits[-1] for logits in slots.run(last)), strict=True))
+
+
+@torch.inference_mode()
+def _alone(loaded: LoadedModel, tokens: list[int]) -> Tensor:
+    ids = torch.tensor([tokens], device=loaded.device)
+    logits: Tensor = loaded.model(input_ids=ids, use_cache=False).logits[0, -1]
+    return logits
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Of two rows of logits, as a share of their norm."""
+    found, expected = (logits.float() - logits.float().mean() for logits in (found, expected))
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-12))

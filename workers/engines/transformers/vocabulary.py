@@ -1,0 +1,158 @@
+"""Text to tokens and back. Read-only after construction, so any thread may use it."""
+
+import json
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from workers.engines.shared.lengths import checked_tokens
+
+_PROBE = "Hello, wörld! 123 \n\t  x = {'a': [1, 2]} 日本語"
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
+_SPACE = "▁"  # SentencePiece writes a space so
+_INFILL = (  # prefix, suffix, middle, as the families that were trained to fill in call them
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # noqa: RUF001 - DeepSeek writes it with these
+)
+
+Decode = Callable[[Sequence[int]], str]
+
+
+class Vocabulary:
+    """Args: size: rows of the model's output. tokenizer: of transformers, fast or slow."""
+
+    def __init__(self, tokenizer: Any, size: int) -> None:
+        self.tokenizer = tokenizer
+        self.size = size
+        self._lock = threading.Lock()  # a fast tokenizer refuses to be set up by two threads at once
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._pieces = self._fixed_pieces()
+        self.infill = self._infill_tokens()
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Tokens of a text, special tokens in it recognised; `add_special` puts BOS/EOS where the model wants them."""
+        with self._lock:
+            tokens: list[int] = self.tokenizer(text, add_special_tokens=add_special, verbose=False).input_ids
+        bos = self.tokenizer.bos_token_id
+        if add_special and bos is not None and len(tokens) > 1 and tokens[0] == tokens[1] == bos:
+            del tokens[0]  # a chat template wrote BOS into the text already
+        return tokens
+
+    def text(self, token: int) -> str:
+        """The token as text to show, special tokens by name."""
+        if token in self._special or token >= len(self.tokenizer):
+            return str(self.tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
+        if self._pieces is not None:
+            return self._pieces[token].decode("utf-8", "replace")
+        return self._decode([token])
+
+    def checked(self, tokens: Sequence[int], field: str) -> list[int]:
+        """Ids that came from outside. Raises InvalidRequest, naming the field, where there is no such token."""
+        return checked_tokens(tokens, self.size, field)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
+        """The text of tokens; special ones by name, or left out."""
+        with self._lock:
+            return str(
+                self.tokenizer.decode(tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
+            )
+
+    def speller(self, prompt: Sequence[int]) -> "Speller":
+        """Turns the tokens that follow `prompt` into pieces of text."""
+        return _FixedSpeller(self._pieces) if self._pieces is not None else _ContextSpeller(self._decode, prompt)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self.detokenize(tokens, special=False)
+
+    def _fixed_pieces(self) -> list[bytes] | None:
+        """The bytes of each token where they do not depend on its neighbours; None for other tokenizers."""
+        spell = _spelling(self.tokenizer)
+        if spell is None:
+            return None
+        added = {token: str(found) for token, found in self.tokenizer.added_tokens_decoder.items()}
+        names = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        pieces = [b"" for _ in range(max(self.size, len(names)))]
+        for token, name in enumerate(names):
+            if name is not None and token not in self._special:
+                pieces[token] = added[token].encode() if token in added else spell(name)
+        probe = self.tokenize(_PROBE, add_special=False)
+        spelled = b"".join(pieces[token] for token in probe).decode("utf-8", "replace")
+        return pieces if spelled.lstrip(" ") == self._decode(probe).lstrip(" ") else None
+
+    def _infill_tokens(self) -> tuple[int, int, int] | None:
+        known = self.tokenizer.get_vocab()
+        for prefix, suffix, middle in _INFILL:
+            if prefix in known and suffix in known and middle in known:
+                return known[prefix], known[suffix], known[middle]
+        return None
+
+
+class Speller(ABC):
+    """One sequence's tokens become bytes, which may be a part of a UTF-8 character; empty for special tokens."""
+
+    @abstractmethod
+    def spell(self, token: int) -> bytes: ...
+
+
+class _FixedSpeller(Speller):
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    def spell(self, token: int) -> bytes:
+        return self._pieces[token]
+
+
+class _ContextSpeller(Speller):
+    """What a token adds to the text before it, for tokenizers whose tokens depend on their neighbours."""
+
+    CONTEXT_TOKENS = 6
+    MAX_HELD_TOKENS = 12  # of a character that is still incomplete; more make no character
+
+    def __init__(self, decode: Decode, prompt: Sequence[int]) -> None:
+        self._decode = decode
+        self._tokens = list(prompt[-self.CONTEXT_TOKENS :])
+        self._told = decode(self._tokens)
+
+    def spell(self, token: int) -> bytes:
+        self._tokens.append(token)
+        text = self._decode(self._tokens)
+        incomplete = text.endswith("\N{REPLACEMENT CHARACTER}")  # the next token may complete it
+        if incomplete and len(self._tokens) < self.CONTEXT_TOKENS + self.MAX_HELD_TOKENS:
+            return b""
+        new = text[len(self._told) :]
+        self._tokens = self._tokens[-self.CONTEXT_TOKENS :]
+        self._told = self._decode(self._tokens)
+        return new.encode("utf-8", "replace")
+
+
+def _spelling(tokenizer: Any) -> Callable[[str], bytes] | None:
+    """How a token's name is its bytes, read from the decoder of a fast tokenizer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    decoder = json.loads(backend.to_str()).get("decoder") if backend is not None else None
+    steps = (decoder or {}).get("decoders", [decoder or {}])
+    kinds = {step.get("type") for step in steps}
+    if kinds == {"ByteLevel"}:
+        return _of_byte_level
+    if kinds <= {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"} and kinds & {"ByteFallback", "Metaspace"}:
+        return _of_sentencepiece
+    return None
+
+
+_BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
+
+
+def _of_byte_level(name: str) -> bytes:
+    return bytes(_BYTE_OF[character] for character in name) if all(c in _BYTE_OF for c in name) else name.encode()
+
+
+def _of_sentencepiece(name: str) -> bytes:
+    if _BYTE_TOKEN.fullmatch(name):
+        return bytes([int(name[3:5], 16)])
+    return name.replace(_SPACE, " ").encode()

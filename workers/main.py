@@ -1,0 +1,127 @@
+"""Entry point of a worker process: `python -m workers.main`.
+
+Loads the configuration, announces itself, loads the model, then lets Celery consume the model's queue while there is a
+slot free. Exit code 78 (EX_CONFIG) says that a restart cannot help: the reason is on stderr, in one line, and
+in `/readyz`.
+"""
+
+import gc
+import logging
+import os
+import signal
+import sys
+import warnings
+
+from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+
+from app.config.loader import load_config
+from app.errors import ConfigError, StartupError
+from app.jobs.order import Queues, make_celery
+from app.jobs.reaper import Reaper
+from app.jobs.redis_client import connect
+from app.jobs.store import JobStore
+from workers.celery_consumer import adapt_consumer
+from workers.engines.registry import load_engine_class
+from workers.tasks import register_tasks
+from workers.worker import Worker
+from workers.worker_id import new_worker_id
+
+EX_CONFIG = 78
+SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
+
+GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; Python's 700 would look for them all the time
+
+logger = logging.getLogger("workers")
+
+
+def main() -> int:
+    """Run a worker until it is told to stop; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
+    warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
+    try:
+        config = load_config()
+        if config.redis_url is None:
+            raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, or use `make run`, which starts a Valkey")
+    except StartupError as error:
+        return _refuse(error)
+    if config.worker.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = config.worker.gpus  # before a model library is loaded, which reads it once
+    sys.setswitchinterval(SWITCH_SECONDS)
+    celery = make_celery(config.redis_url, config.model_name)
+    client = connect(config.redis_url)
+    store = JobStore(
+        client,
+        model=config.model_name,
+        queues=Queues(celery),
+        ttl_seconds=config.jobs.ttl,
+        max_queued=config.jobs.max_queued,
+    )
+    worker = Worker(config, client, store, new_worker_id())
+    worker.announce_from_now()
+    try:
+        worker.serve(load_engine_class(config.model_family)(config, worker.report))
+    except StartupError as error:
+        worker.give_up(error.detail)
+        return _refuse(error)
+    except Exception as error:
+        worker.give_up(f"the engine failed while loading ({type(error).__name__}); the worker's log says more")
+        raise
+    gc.freeze()  # what is loaded stays: the collector need not look at it again and again
+    gc.set_threshold(GC_ALLOCATIONS)
+    reaper = Reaper(
+        connect(config.redis_url),
+        model=config.model_name,
+        queues=Queues(celery),
+        ttl_seconds=config.jobs.ttl,
+        max_attempts=config.jobs.max_attempts,
+    )
+    reaper.start()
+    try:
+        return _consume(celery, worker, config.worker.drain_seconds)
+    finally:
+        worker.close()
+
+
+def _consume(celery: Celery, worker: Worker, drain_seconds: int) -> int:
+    register_tasks(celery, worker)
+    adapt_consumer(celery, worker)
+    signals.setup_logging.connect(_keep_logging)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("kombu").setLevel(logging.WARNING)
+    logger.info("ready: %s, %d slots of %d tokens", worker.info.model, worker.info.slots, worker.info.context_tokens)
+    consumer = celery.Worker(
+        hostname=f"worker@{worker.info.id}",
+        pool="solo",
+        concurrency=1,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    consumer.start()
+    if worker.active_jobs:
+        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, drain_seconds)
+    if not worker.drain(drain_seconds):
+        logger.info("%d jobs go back into the queue", worker.active_jobs)
+        if not worker.hand_back():
+            logger.warning("%d jobs are left: they are taken over when their leases have run out", worker.active_jobs)
+    return int(consumer.exitcode or 0)
+
+
+def _keep_logging(**_: object) -> None:
+    """Connected, it tells Celery that logging is set up already."""
+
+
+def _refuse(error: StartupError) -> int:
+    sys.stderr.write(f"worker: {error.detail}\n")
+    return EX_CONFIG
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # model threads of a native library must not delay or break the exit

