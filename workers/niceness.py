@@ -5,7 +5,7 @@ import sys
 import threading
 
 
-def give_way(nice: int) -> None:
+def set_niceness(nice: int) -> None:
     """Have the calling thread, and those it starts from now on, run at this niceness: 0 to 19, 19 gives way most.
 
     A thread that is nicer already stays so. Only Linux has a niceness of each thread; elsewhere nothing happens.

@@ -1,4 +1,4 @@
-"""Answers what is asked beside jobs (`app.jobs.tokenizer_rpc`): that needs the tokenizer, no slot and no queue."""
+"""Answers calls that make no job (`app.jobs.tokenizer_rpc`): that needs the tokenizer, no slot and no queue."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ import redis
 from app.jobs import tokenizer_rpc
 from app.jobs.job import Chat
 from app.jobs.redis_client import RedisClient
-from app.jobs.tokenizer_rpc import Question, Subject
+from app.jobs.tokenizer_rpc import TokenizerCall, TokenizerOperation
 from workers.batching.sequence import job_error
 from workers.engines.base import Engine
 
@@ -19,7 +19,7 @@ RETRY_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
 
-class Answers:
+class TokenizerService:
     """One thread, from `start` to `stop`."""
 
     def __init__(self, client: RedisClient, model: str, engine: Engine) -> None:
@@ -47,7 +47,7 @@ class Answers:
                 logger.warning("no questions: no answer from Redis (%s)", type(error).__name__)
                 self._stopping.wait(RETRY_SECONDS)
 
-    def _answer(self, question: Question) -> None:
+    def _answer(self, question: TokenizerCall) -> None:
         try:
             found = self._find(question)
         except Exception as error:  # a request's fault, or the tokenizer's: told to whoever asked
@@ -58,9 +58,9 @@ class Answers:
         else:
             tokenizer_rpc.answer(self._redis, question, found)
 
-    def _find(self, question: Question) -> Any:
+    def _find(self, question: TokenizerCall) -> Any:
         about = question.about
-        if question.subject is Subject.DETOKENIZE:
+        if question.subject is TokenizerOperation.DETOKENIZE:
             return self._engine.detokenize(about["tokens"])
         text = Chat(**about["chat"]) if "chat" in about else about["text"]
         return self._engine.tokenize(text, add_special=about["add_special"])

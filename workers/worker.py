@@ -20,15 +20,15 @@ from app.jobs.store import Claim, JobStore
 from app.jobs.workers import WorkerInfo, WorkerState, announce, forget_failures, retire
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Earlier, Sequence, job_error
+from workers.batching.sequence import BatchSequence, ResumeState, job_error
 from workers.engines.base import Engine, Prompt
-from workers.jobs.capacity import Places
-from workers.jobs.inline_prepare import is_quick
+from workers.jobs.capacity import Capacity
+from workers.jobs.inline_prepare import can_prepare_inline
 from workers.jobs.leases import Leases
 from workers.jobs.publisher import Publisher
-from workers.jobs.quarantine import Trials
-from workers.jobs.response_cache import SameRequests
-from workers.tokenizer_service import Answers
+from workers.jobs.quarantine import Quarantine
+from workers.jobs.response_cache import ResponseCache
+from workers.tokenizer_service import TokenizerService
 
 CLAIM_RETRY_SECONDS = 0.5
 HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out
@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True, eq=False)
-class _InHand:
+class RunningJob:
     """A job of this worker, and what earlier ones have published of it. has_begun: the batch loop has it."""
 
     claim: Claim
@@ -66,17 +66,17 @@ class Worker:
             give_back=store.hand_back,
             keep=lambda answers: self._same.keep(answers),
         )
-        self._same = SameRequests(client, config, self._publisher)
+        self._same = ResponseCache(client, config, self._publisher)
         self._leases = Leases(client, model=config.model_name, control=self, describe=self._describe)
         self.on_room: Callable[[], None] = lambda: None  # called when a slot becomes free after all were taken
-        self._places = Places(
+        self._places = Capacity(
             slots=lambda: self.info.slots,
             followers=lambda: 0 if self._loop is None else self._loop.follower_count,
             on_freed=self._make_room,
         )
         self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
-        self._in_hand: dict[str, _InHand] = {}
-        self._trials = Trials(
+        self._in_hand: dict[str, RunningJob] = {}
+        self._trials = Quarantine(
             client,
             worker_id,
             max_attempts=config.jobs.max_attempts,
@@ -89,7 +89,7 @@ class Worker:
         self._engine: Engine | None = None
         self._loop: BatchLoop | None = None
         self._embeddings: EmbeddingLoop | None = None
-        self._answers: Answers | None = None
+        self._answers: TokenizerService | None = None
 
     def announce_from_now(self) -> None:
         """Tell the registry that this worker exists, and keep telling it."""
@@ -109,7 +109,7 @@ class Worker:
         self._trials.stage = self._loop
         self._embeddings = EmbeddingLoop(engine)
         self._embeddings.start()
-        self._answers = Answers(self._redis, self.info.model, engine)
+        self._answers = TokenizerService(self._redis, self.info.model, engine)
         self._answers.start()
         limits = engine.limits
         self.info = replace(
@@ -211,20 +211,20 @@ class Worker:
         if claim.published_tokens:
             threading.Thread(target=self._take_over, args=[claim], name="take-over", daemon=True).start()
         else:
-            self._open(_InHand(claim, None))
+            self._open(RunningJob(claim, None))
 
     def _take_over(self, claim: Claim) -> None:
         published = _until_redis_answers(lambda: event_stream.published(self._redis, claim.job_id))
         logger.info("job %s goes on after %d tokens, attempt %d", claim.job_id, len(published.tokens), claim.attempt)
-        self._open(_InHand(claim, published))
+        self._open(RunningJob(claim, published))
 
-    def _open(self, job: "_InHand") -> None:
+    def _open(self, job: "RunningJob") -> None:
         claim = job.claim
         self._in_hand[claim.job_id] = job
         self._publisher.open(claim, lambda: self._closed(claim.job_id), job.published)
         if claim.losses:
             self._trials.add(claim)
-        elif is_quick(claim.request) and job.published is None:
+        elif can_prepare_inline(claim.request) and job.published is None:
             self._begin(job)
         else:
             self._threads.submit(self._begin, job)
@@ -239,7 +239,7 @@ class Worker:
         if self.has_room():
             self.on_room()
 
-    def _begin(self, job: "_InHand") -> None:
+    def _begin(self, job: "RunningJob") -> None:
         assert self._engine is not None and self._loop is not None and self._embeddings is not None
         job_id, request = job.claim.job_id, job.claim.request
         try:
@@ -252,21 +252,21 @@ class Worker:
                 return
             earlier = None if job.published is None else self._earlier(prompt, job.published)
             seconds = request.timeout_seconds - job.claim.ran_seconds
-            self._loop.submit(Sequence(job_id, prompt, timeout_seconds=seconds, earlier=earlier, key=key))
+            self._loop.submit(BatchSequence(job_id, prompt, timeout_seconds=seconds, earlier=earlier, key=key))
             job.has_begun = True
             if job.cancel_requested:  # since before the loop knew it
                 self._loop.cancel(job_id)
         except Exception as error:
             self._fail(job_id, error)
 
-    def _earlier(self, prompt: Prompt, published: Published) -> Earlier:
+    def _earlier(self, prompt: Prompt, published: Published) -> ResumeState:
         assert self._engine is not None
         tokens = published.tokens
         if prompt.elsewhere:  # whose tokens say nothing
             pieces = [published.text.encode(), *(b"" for _ in tokens[1:])]
         else:
             pieces = self._engine.resume(prompt, tokens)
-        return Earlier(tokens=tokens, pieces=pieces, text=published.text)
+        return ResumeState(tokens=tokens, pieces=pieces, text=published.text)
 
     def _embedded(self, job_id: str, vectors: list[list[float]], tokens: int, error: Exception | None) -> None:
         if error is not None:

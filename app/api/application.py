@@ -9,7 +9,7 @@ from app.api.batches.batches import BatchStore
 from app.api.batches.driver import BatchDriver
 from app.api.batches.files import FileStore
 from app.api.queue_estimate import QueueEstimate
-from app.api.redis_health import RedisWatch
+from app.api.redis_health import RedisHealth
 from app.api.routes import BLUEPRINTS, docs
 from app.api.services import Services, provide, services_of
 from app.api.waiting.waiters import Waiters
@@ -21,7 +21,7 @@ from app.jobs.order import Queues, make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
-from app.jobs.tokenizer_rpc import Questions
+from app.jobs.tokenizer_rpc import TokenizerClient
 
 RESERVED_THREADS = 32  # of each process: for what does not wait, /healthz above all
 
@@ -57,7 +57,7 @@ def _services(config: Config) -> Services:
     url = config.redis_url
     if url is None:
         raise ConfigError("redis_url is not set: set it (LLM_API_REDIS_URL), or use `make run`, which starts a Valkey")
-    watch = RedisWatch(url)
+    watch = RedisHealth(url)
     client = watch.client()
     queues = Queues(make_celery(url, config.model_name))
     jobs = config.jobs
@@ -72,7 +72,7 @@ def _services(config: Config) -> Services:
         reaper=Reaper(
             connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
         ),
-        questions=Questions(watch.client(), config.model_name),
+        questions=TokenizerClient(watch.client(), config.model_name),
         webhooks=_webhook_sender(config, url),
         files=FileStore(client),
         batches=BatchStore(client, model=config.model_name, ttl_seconds=config.files.ttl),

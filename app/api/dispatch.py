@@ -24,7 +24,7 @@ from app.errors import (
     WaitTimeout,
     error_from_code,
 )
-from app.jobs.job import Job, JobError, JobRequest, Kind, OnDisconnect, Source, Status
+from app.jobs.job import AnswerSource, Job, JobError, JobRequest, Kind, OnDisconnect, Status
 from app.jobs.store import new_job_id
 
 WAIT_GRACE_SECONDS = 30.0  # beyond the job's own time: its turn in the queue, and its last words
@@ -97,7 +97,7 @@ def run(job_request: JobRequest, on_disconnect: OnDisconnect | None) -> Job:
 
 def tell_cached(jobs: Sequence[Job]) -> None:
     """An answer of jobs that were all answered by earlier ones says so, as RFC 9211 has it."""
-    if all(job.metrics is not None and job.metrics.source is Source.CACHED for job in jobs):
+    if all(job.metrics is not None and job.metrics.source is AnswerSource.CACHED for job in jobs):
         _add_header("Cache-Status", "llm-api; hit")
 
 

@@ -27,7 +27,7 @@ class RedisAway(redis.ConnectionError):
     """Redis has not answered lately. Said without asking it, and logged once for all by the watch."""
 
 
-class RedisWatch:
+class RedisHealth:
     """`is_away`: Redis has not answered the last `SILENT_PINGS` pings. False until `start`."""
 
     def __init__(self, redis_url: str) -> None:
@@ -77,7 +77,7 @@ class RedisWatch:
 class _WatchedPool(redis.BlockingConnectionPool):
     """Every command takes its connection here."""
 
-    def __init__(self, *, watch: RedisWatch, **options: Any) -> None:
+    def __init__(self, *, watch: RedisHealth, **options: Any) -> None:
         self._watch = watch
         super().__init__(redis_connect_func=self._greet, **options)  # type: ignore[no-untyped-call]
 

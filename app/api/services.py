@@ -8,14 +8,14 @@ from flask import Flask, current_app
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
 from app.api.queue_estimate import QueueEstimate
-from app.api.redis_health import RedisWatch
+from app.api.redis_health import RedisHealth
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
-from app.jobs.tokenizer_rpc import Questions
+from app.jobs.tokenizer_rpc import TokenizerClient
 
 _EXTENSION = "llm_api"
 
@@ -26,12 +26,12 @@ class Services:
 
     config: Config
     redis: RedisClient
-    watch: RedisWatch
+    watch: RedisHealth
     store: JobStore
     waiters: Waiters
     estimate: QueueEstimate
     reaper: Reaper
-    questions: Questions
+    questions: TokenizerClient
     webhooks: WebhookSender | None
     files: FileStore
     batches: BatchStore

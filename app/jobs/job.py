@@ -158,7 +158,7 @@ class Usage:
     cached_tokens: int = 0
 
 
-class Source(StrEnum):
+class AnswerSource(StrEnum):
     """Where a job's answer comes from."""
 
     COMPUTED = "computed"
@@ -170,7 +170,7 @@ class Source(StrEnum):
 class Metrics:
     """source: None where nothing was answered."""
 
-    source: Source | None = None
+    source: AnswerSource | None = None
     queue_seconds: float | None = None
     time_to_first_token_seconds: float | None = None
     tokens_per_second: float | None = None

@@ -32,12 +32,12 @@
 | `llm:driver:<model>` | string | the process that drives the batches (`app.api.batches.driver`) | 5 s, renewed |
 | `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
 
-Channels: `llm:hints` carries a line for each job with news, to the API (`hint_lines`); `llm:control` carries
+Channels: `llm:notifications` carries a line for each job with news, to the API (`hint_lines`); `llm:control` carries
 `cancel:<id>` and `follow:<id>` to the workers. Both are hints: a lost one costs a delay, never an answer.
 """
 
 PREFIX = "llm:"
-HINTS_CHANNEL = PREFIX + "hints"
+NOTIFICATIONS_CHANNEL = PREFIX + "notifications"
 CONTROL_CHANNEL = PREFIX + "control"
 WORKERS = PREFIX + "workers"
 

@@ -12,7 +12,7 @@ from app.jobs.job import Job
 from app.jobs.record import job_from_record
 
 
-class HintLine:
+class Notification:
     """Only as much of it is read as is asked for, as most hints are for other processes."""
 
     __slots__ = ("_line", "job_id")
@@ -35,5 +35,5 @@ class HintLine:
         return after, Event(event_id, EventType(event_type), json.loads(data))
 
 
-def lines_of(hint: str) -> Iterator[HintLine]:
-    return map(HintLine, hint.split("\n"))
+def notifications_in(hint: str) -> Iterator[Notification]:
+    return map(Notification, hint.split("\n"))

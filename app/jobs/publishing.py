@@ -11,7 +11,7 @@ FENCED, WRITTEN, MISSING = 0, 1, -1  # what becomes of an output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobOutput:
+class OutputWrite:
     """A delta, an end, or both, of the job that `token` was claimed with.
 
     delta, tokens: JSON of the event's data and of its token ids; no delta: ''. before, after: tokens published before,
@@ -36,9 +36,9 @@ class OutputWriter:
     def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int) -> None:
         self._publish = script(client, "publish")
         self._indexes = [keys.running(model), keys.ended(model), keys.service_time(model)]
-        self._head: list[str | int] = [ttl_seconds, keys.HINTS_CHANNEL, ",".join(RECORD_FIELDS)]
+        self._head: list[str | int] = [ttl_seconds, keys.NOTIFICATIONS_CHANNEL, ",".join(RECORD_FIELDS)]
 
-    def write(self, outputs: Sequence[JobOutput]) -> list[int]:
+    def write(self, outputs: Sequence[OutputWrite]) -> list[int]:
         """What became of each: `WRITTEN`, `FENCED` (another worker has the job), or `MISSING`: Redis lacks tokens from
         before its delta, and nothing of it was written. May be sent again: what is there is not written twice.
         """

@@ -63,7 +63,7 @@ class Reaper:
                 keys.PREFIX,
                 self._ttl_seconds,
                 self._max_attempts,
-                keys.HINTS_CHANNEL,
+                keys.NOTIFICATIONS_CHANNEL,
                 str(TURN_SECONDS * _TURN_SHARE),
                 str(AWAY_SECONDS),
                 str(PAUSE_SECONDS),

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.jobs.job import (
+    AnswerSource,
     FinishReason,
     Job,
     JobError,
@@ -13,7 +14,6 @@ from app.jobs.job import (
     Metrics,
     Output,
     Priority,
-    Source,
     Status,
     TokenLogprob,
     Usage,
@@ -83,7 +83,7 @@ def _output(data: dict[str, Any]) -> Output:
 
 def _metrics(data: dict[str, Any]) -> Metrics:
     source = data.pop("source", None)
-    return Metrics(source=None if source is None else Source(source), **data)
+    return Metrics(source=None if source is None else AnswerSource(source), **data)
 
 
 def _time(value: str | None) -> float | None:

@@ -187,7 +187,14 @@ class JobStore:
                 keys.expiring(model),
                 keys.ended(model),
             ],
-            args=[job_id, worker_id, LEASE_SECONDS, secrets.token_hex(8), self._ttl_seconds, keys.HINTS_CHANNEL],
+            args=[
+                job_id,
+                worker_id,
+                LEASE_SECONDS,
+                secrets.token_hex(8),
+                self._ttl_seconds,
+                keys.NOTIFICATIONS_CHANNEL,
+            ],
         )
         if got is None:
             return None
@@ -226,7 +233,7 @@ class JobStore:
                 claim.token,
                 self._queues.message(job_id, priority),
                 self._ttl_seconds,
-                keys.HINTS_CHANNEL,
+                keys.NOTIFICATIONS_CHANNEL,
             ],
         )
         return bool(handed)
@@ -248,7 +255,7 @@ class JobStore:
                 keys.expiring(model),
                 keys.ended(model),
             ],
-            args=[job_id, self._ttl_seconds, keys.HINTS_CHANNEL, keys.CONTROL_CHANNEL],
+            args=[job_id, self._ttl_seconds, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL],
         )
         if status is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")

@@ -1,4 +1,4 @@
-"""Questions that any worker of a model answers beside its jobs, at once and without a slot: a text's tokens, say.
+"""TokenizerClient that any worker of a model answers beside its jobs, at once and without a slot: a text's tokens, say.
 
 A question waits in a list until a worker takes it; the answer comes through a list of its own. Nothing is kept of
 either, and a question whose worker dies is never answered: whoever wants to know asks again.
@@ -22,17 +22,17 @@ KEPT_SECONDS = 30  # of what nobody takes
 BLOCKED_SECONDS = 2.0  # in one command, below the client's own time-out
 
 
-class Subject(StrEnum):
+class TokenizerOperation(StrEnum):
     TOKENIZE = "tokenize"  # {"text" or "chat", "add_special"} -> [token, ...]
     DETOKENIZE = "detokenize"  # {"tokens"} -> text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class TokenizerCall:
     """asked_at: Unix seconds of the asker."""
 
     id: str
-    subject: Subject
+    subject: TokenizerOperation
     about: dict[str, Any]
     asked_at: float
 
@@ -42,14 +42,14 @@ class Question:
         return time.time() - self.asked_at > KEPT_SECONDS
 
 
-class Questions:
+class TokenizerClient:
     """The asking side. client: for this alone, as each asker blocks a connection."""
 
     def __init__(self, client: RedisClient, model: str) -> None:
         self._redis = client
         self._model = model
 
-    def ask(self, subject: Subject, about: Mapping[str, Any]) -> Any:
+    def ask(self, subject: TokenizerOperation, about: Mapping[str, Any]) -> Any:
         """What a worker answers. Raises NoWorker, and the error that the worker found."""
         if not self._redis.exists(keys.alive(self._model)):
             raise NoWorker(f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5)
@@ -75,16 +75,16 @@ class Questions:
         raise NoWorker("no worker has answered: the model still loads, or its worker is gone", retry_after_seconds=5)
 
 
-def next_question(client: RedisClient, model: str, seconds: float) -> Question | None:
+def next_question(client: RedisClient, model: str, seconds: float) -> TokenizerCall | None:
     """For a worker: the oldest question, or None when none came for so long."""
     found = client.brpop([keys.questions(model)], timeout=seconds)
     if found is None:
         return None
     asked = json.loads(found[1])
-    return Question(**{**asked, "subject": Subject(asked["subject"])})
+    return TokenizerCall(**{**asked, "subject": TokenizerOperation(asked["subject"])})
 
 
-def answer(client: RedisClient, question: Question, found: Any = None, error: JobError | None = None) -> None:
+def answer(client: RedisClient, question: TokenizerCall, found: Any = None, error: JobError | None = None) -> None:
     said = {"answer": found} if error is None else {"error": asdict(error)}
     with client.pipeline(transaction=False) as pipe:
         pipe.lpush(keys.answer(question.id), json.dumps(said))

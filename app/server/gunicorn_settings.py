@@ -8,7 +8,7 @@ import app.api.application  # noqa: F401 - loaded once, before the fork: half th
 from app.api.services import services_of
 from app.config.loader import load_config
 from app.errors import StartupError
-from app.server.shutdown import Farewell
+from app.server.shutdown import Shutdown
 
 _CONFIGURATION_FAULT = 78  # EX_CONFIG of sysexits.h: starting again is no use
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
@@ -46,7 +46,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    worker.farewell = Farewell(worker, services_of(worker.wsgi).waiters)
+    worker.farewell = Shutdown(worker, services_of(worker.wsgi).waiters)
     worker.farewell.start()
 
 

@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.2
 LAST_SECONDS = 4.0  # of the grace, for the answers: after the last one gunicorn keeps its connection for 2 s
 
 
-class Farewell:
+class Shutdown:
     """Looks after one gunicorn worker. `at_once`: it was told to leave without any grace (SIGINT, SIGQUIT)."""
 
     def __init__(self, worker: Any, waiters: Waiters) -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from workers.niceness import give_way
+from workers.niceness import set_niceness
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
 
@@ -20,7 +20,7 @@ def niceness_behind(*calls: int) -> tuple[int, int]:
 
     def work() -> None:
         for nice in calls:
-            give_way(nice)
+            set_niceness(nice)
         look()
         inner = threading.Thread(target=look)
         inner.start()

@@ -11,7 +11,7 @@ import redis
 from app.config.settings import Config, JobsConfig
 from app.jobs import event_stream
 from app.jobs.job import Job, JobRequest, Kind, Status
-from app.jobs.publishing import JobOutput, OutputWriter
+from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim, JobStore
 from app.jobs.workers import WorkerState
@@ -261,7 +261,7 @@ def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published
     claim = store.claim(job_id, "worker-0")
     assert claim is not None
     text, tokens = json.dumps({"text": published}), json.dumps(list(published.encode()))
-    said = JobOutput(job_id=job_id, token=claim.token, delta=text, tokens=tokens, before=0, after=len(published))
+    said = OutputWrite(job_id=job_id, token=claim.token, delta=text, tokens=tokens, before=0, after=len(published))
     OutputWriter(client, model="m", ttl_seconds=60).write([said])
 
 

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Sequence
 
 
-class TextStream:
+class Detokenizer:
     """Assembles one sequence's text piece by piece.
 
     Text that could be the beginning of a stop string is held back until it is known not to be one.

@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from workers.batching.remote import ElsewhereLane
-from workers.batching.request_coalescing import Followers
+from workers.batching.remote import RemoteLane
+from workers.batching.request_coalescing import RequestCoalescer
 from workers.batching.scheduler import Copy, Scheduler
-from workers.batching.sequence import Sequence, Update
-from workers.batching.solo import ExclusiveLane
+from workers.batching.sequence import BatchSequence, Update
+from workers.batching.solo import SoloLane
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Engine, Sampled
-from workers.niceness import give_way
+from workers.niceness import set_niceness
 
 Publish = Callable[[list[Update]], None]
 Command = Callable[[], None]
@@ -52,10 +52,10 @@ class BatchLoop:
             shares_prefixes=engine.shares_prefixes,
             speculation=self._speculation,
         )
-        self._lane = ExclusiveLane(engine)
-        self._followers = Followers()
+        self._lane = SoloLane(engine)
+        self._followers = RequestCoalescer()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._elsewhere = ElsewhereLane(engine, self._commands.put)
+        self._elsewhere = RemoteLane(engine, self._commands.put)
         self._stopping = False
         self._cells_when_idle = 0
         self._trial_tokens: int | None = None
@@ -90,7 +90,7 @@ class BatchLoop:
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, sequence: Sequence) -> None:
+    def submit(self, sequence: BatchSequence) -> None:
         self._commands.put(lambda: self._add(sequence))
 
     def cancel(self, sequence_id: str) -> None:
@@ -110,20 +110,20 @@ class BatchLoop:
         """
 
         def hold() -> None:
-            self._scheduler.alone = sequence_id
+            self._scheduler.solo_sequence_id = sequence_id
             self._trial_tokens, self._on_passed = tokens, on_passed
 
         self._commands.put(hold)
 
     def release_others(self) -> None:
         def release() -> None:
-            self._scheduler.alone = None
+            self._scheduler.solo_sequence_id = None
 
         self._commands.put(release)
 
     def _run(self) -> None:
         if self._engine.computes_on_cpu:
-            give_way(self._nice)  # before the engine's own threads start: they inherit it
+            set_niceness(self._nice)  # before the engine's own threads start: they inherit it
         while self._obey():
             updates: list[Update] = []
             try:
@@ -142,7 +142,7 @@ class BatchLoop:
         self._lane.close()
         self._elsewhere.close()
 
-    def _add(self, sequence: Sequence) -> None:
+    def _add(self, sequence: BatchSequence) -> None:
         own = sequence.prompt
         if own.elsewhere:
             self._begin_elsewhere(sequence)
@@ -155,14 +155,14 @@ class BatchLoop:
         self._publish([so_far])
         self._on_joined()
 
-    def _line_of(self, sequence: Sequence) -> ExclusiveLane | Scheduler:
-        return self._lane if sequence.prompt.exclusive else self._scheduler
+    def _line_of(self, sequence: BatchSequence) -> SoloLane | Scheduler:
+        return self._lane if sequence.prompt.solo else self._scheduler
 
     def _obey(self) -> bool:
         """Take all commands; with nothing to run, wait for one. False: stop."""
-        if not (self._scheduler.has_work or self._lane.may_go_on(self._scheduler.alone)):
+        if not (self._scheduler.has_work or self._lane.may_go_on(self._scheduler.solo_sequence_id)):
             if not self._scheduler.running:
-                self._cells_when_idle = self._engine.used_cells() - self._scheduler.residents.cells
+                self._cells_when_idle = self._engine.used_cells() - self._scheduler.prefix_cache.cells
             with contextlib.suppress(queue.Empty):  # somebody's time is up
                 self._commands.get(timeout=self._elsewhere.patience_seconds)()
         while not self._commands.empty():
@@ -221,8 +221,8 @@ class BatchLoop:
             if chunk.samples:
                 self._advance(sequence, chunk, next(results), updates)
 
-    def _advance(self, sequence: Sequence, chunk: Chunk, first: Sampled, updates: list[Update]) -> None:
-        for result in (first, *first.behind):
+    def _advance(self, sequence: BatchSequence, chunk: Chunk, first: Sampled, updates: list[Update]) -> None:
+        for result in (first, *first.accepted):
             if result is not first:
                 sequence.position += 1  # the guess before it has held
             if result.error is not None:
@@ -238,19 +238,19 @@ class BatchLoop:
             self._judge(sequence)
 
     def _take_exclusive_turn(self, updates: list[Update]) -> None:
-        updates += self._lane.turn(self._scheduler.alone)
+        updates += self._lane.turn(self._scheduler.solo_sequence_id)
         if self._lane.current is not None:
             self._judge(self._lane.current)
 
-    def _begin_elsewhere(self, sequence: Sequence) -> None:
+    def _begin_elsewhere(self, sequence: BatchSequence) -> None:
         """Nothing of it runs here that could take this worker down: a trial is passed with that."""
         self._elsewhere.add(sequence)
-        if sequence.id == self._scheduler.alone and self._trial_tokens is not None:
+        if sequence.id == self._scheduler.solo_sequence_id and self._trial_tokens is not None:
             self._trial_tokens = None
             self._on_passed()
 
-    def _judge(self, sequence: Sequence) -> None:
-        if sequence.id != self._scheduler.alone or self._trial_tokens is None:
+    def _judge(self, sequence: BatchSequence) -> None:
+        if sequence.id != self._scheduler.solo_sequence_id or self._trial_tokens is None:
             return
         if sequence.new_tokens >= self._trial_tokens:
             self._trial_tokens = None
@@ -263,18 +263,18 @@ class BatchLoop:
             with contextlib.suppress(Exception):  # the failure is told already; freeing is tried for each
                 self._engine.release(sequence.slot, sequence.prompt)
         self._engine.reset()
-        self._scheduler.residents.clear()
+        self._scheduler.prefix_cache.clear()
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: BatchSequence) -> None:
         stays = self._scheduler.remove(sequence)
         self._engine.release(None if stays else sequence.slot, sequence.prompt)
 
-    def _ended(self, sequence: Sequence) -> Update:
+    def _ended(self, sequence: BatchSequence) -> Update:
         self._engine.release(None, sequence.prompt)
         return Update(sequence=sequence, outcome=sequence.outcome)
 
 
-def _slot(sequence: Sequence) -> int:
+def _slot(sequence: BatchSequence) -> int:
     assert sequence.slot is not None
     return sequence.slot
 

@@ -13,7 +13,7 @@ PRIOR_HITS = {2: 0.4, 3: 0.6, 4: 0.8, 5: 0.93, 6: 0.97, 7: 0.98}
 PRIOR_WEIGHT = 4.0  # against what the sequence itself has shown, in guesses
 
 
-class Lookup:
+class NgramLookup:
     """The tokens of one sequence, and the place in them that it seems to repeat.
 
     Every token tries the guess before it, whether anybody has used that or not: what guesses are worth is known before

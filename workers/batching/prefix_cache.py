@@ -5,7 +5,7 @@ from collections.abc import Sequence
 MIN_SHARED_TOKENS = 32  # copying a prefix costs about as much as computing so many tokens of a small model
 
 
-class Residents:
+class PrefixCache:
     """Tokens that ended sequences have left behind, by slot, until it is needed: the longest unused goes first."""
 
     def __init__(self) -> None:

@@ -3,11 +3,10 @@ and are canceled, timed and ended like all others.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as List
+from collections.abc import Callable, Iterator, Sequence
 
 from app.errors import LLMAPIError
-from workers.batching.sequence import Sequence, Update
+from workers.batching.sequence import BatchSequence, Update
 from workers.engines.base import Engine, Sampled, Stop
 
 _ENDLESS = 2**62  # tokens of context: whoever computes knows its own limit
@@ -15,19 +14,19 @@ _ENDLESS = 2**62  # tokens of context: whoever computes knows its own limit
 logger = logging.getLogger(__name__)
 
 
-class ElsewhereLane:
+class RemoteLane:
     """Used by the batch loop's thread alone. command: has something done by that thread, from any other."""
 
     def __init__(self, engine: Engine, command: Callable[[Callable[[], None]], None]) -> None:
         self._engine = engine
         self._command = command
-        self._running: dict[str, tuple[Sequence, Stop]] = {}
+        self._running: dict[str, tuple[BatchSequence, Stop]] = {}
         self._news: list[Update] = []
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[BatchSequence]:
         return iter([sequence for sequence, _ in self._running.values()])
 
     @property
@@ -35,8 +34,8 @@ class ElsewhereLane:
         """Until somebody's time is up; None while nobody is here."""
         return max(0.0, min((sequence.seconds_left for sequence in self), default=0.0)) if self._running else None
 
-    def add(self, sequence: Sequence) -> None:
-        def tell(sampled: List[Sampled]) -> None:
+    def add(self, sequence: BatchSequence) -> None:
+        def tell(sampled: Sequence[Sampled]) -> None:
             self._command(lambda: self._take(sequence, sampled))
 
         try:
@@ -68,7 +67,7 @@ class ElsewhereLane:
         for sequence in self:
             self._leave(sequence)
 
-    def _take(self, sequence: Sequence, told: List[Sampled]) -> None:
+    def _take(self, sequence: BatchSequence, told: Sequence[Sampled]) -> None:
         for sampled in told:
             if self._running.get(sequence.id, (None,))[0] is not sequence:  # it has left meanwhile
                 return
@@ -80,12 +79,12 @@ class ElsewhereLane:
             if sequence.outcome is not None:
                 self._leave(sequence)
 
-    def _fail(self, sequence: Sequence, error: Exception) -> None:
+    def _fail(self, sequence: BatchSequence, error: Exception) -> None:
         if not isinstance(error, LLMAPIError):
             logger.error("sequence %s, which is computed elsewhere, failed", sequence.id, exc_info=error)
         self._news.append(sequence.fail(error))
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: BatchSequence) -> None:
         _, stop = self._running.pop(sequence.id)
         stop()
         self._engine.release(None, sequence.prompt)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from workers.batching.sequence import Sequence, Update
+from workers.batching.sequence import BatchSequence, Update
 
 
 @dataclass(slots=True)
@@ -11,12 +11,12 @@ class _Company:
     """told: what the leader has brought so far."""
 
     key: str
-    leader: Sequence
-    followers: list[Sequence] = field(default_factory=list)
+    leader: BatchSequence
+    followers: list[BatchSequence] = field(default_factory=list)
     told: list[Update] = field(default_factory=list)
 
 
-class Followers:
+class RequestCoalescer:
     """A sequence leads when it comes first with its key; whoever comes with that key before its end follows.
 
     Every follower gets all that its leader gets, and ends with it. A leader that is interrupted leaves its place, its
@@ -27,11 +27,11 @@ class Followers:
         self._companies: dict[str, _Company] = {}
         self.count = 0
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[BatchSequence]:
         for company in self._companies.values():
             yield from company.followers
 
-    def join(self, sequence: Sequence) -> Update | None:
+    def join(self, sequence: BatchSequence) -> Update | None:
         """All that its leader has brought, for a sequence that follows from now on; None: it is to be computed."""
         if sequence.key is None:
             return None
@@ -59,7 +59,7 @@ class Followers:
         return found
 
     def end_interrupted(self) -> list[Update]:
-        """Followers that were canceled or ran out of time leave, with what they have."""
+        """RequestCoalescer that were canceled or ran out of time leave, with what they have."""
         updates = []
         for company in self._companies.values():
             for follower in list(company.followers):
@@ -69,7 +69,7 @@ class Followers:
                     self._remove(company, follower)
         return updates
 
-    def successions(self) -> Iterator[tuple[Update, Sequence]]:
+    def successions(self) -> Iterator[tuple[Update, BatchSequence]]:
         """The end of each leader that is interrupted and has followers, and the one that goes on in its place."""
         for company in self._companies.values():
             leader = company.leader
@@ -80,11 +80,11 @@ class Followers:
                 heir.take_place_of(leader)
                 yield update, heir
 
-    def _led_by(self, sequence: Sequence) -> _Company | None:
+    def _led_by(self, sequence: BatchSequence) -> _Company | None:
         company = None if sequence.key is None else self._companies.get(sequence.key)
         return company if company is not None and company.leader is sequence else None
 
-    def _remove(self, company: _Company, follower: Sequence) -> None:
+    def _remove(self, company: _Company, follower: BatchSequence) -> None:
         company.followers.remove(follower)
         self.count -= 1
 

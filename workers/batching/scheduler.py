@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workers.batching.prefix_cache import MIN_SHARED_TOKENS, Residents, common_prefix
-from workers.batching.sequence import Sequence
+from workers.batching.prefix_cache import MIN_SHARED_TOKENS, PrefixCache, common_prefix
+from workers.batching.sequence import BatchSequence
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Limits
 
@@ -23,7 +23,7 @@ class Copy:
     sequence's own slot, whose other cells go. source None: it begins with nothing.
     """
 
-    sequence: Sequence
+    sequence: BatchSequence
     source: int | None = None
     tokens: int = 0
 
@@ -32,7 +32,7 @@ class Copy:
 class _Donor:
     """A running sequence whose first `shared` tokens another one waits for."""
 
-    sequence: Sequence
+    sequence: BatchSequence
     shared: int
 
 
@@ -55,16 +55,18 @@ class Scheduler:
         self._speculation = speculation
         self._keeps_order = keeps_order
         self._shares_prefixes = shares_prefixes
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []  # by ascending slot
+        self._waiting: deque[BatchSequence] = deque()
+        self._running: list[BatchSequence] = []  # by ascending slot
         self._free = set(range(limits.slots))
         self._donors: dict[str, _Donor] = {}  # by the id of who waits for them
         self._steps_with_hole = 0
-        self.residents = Residents()
-        self.alone: str | None = None  # id of the one sequence that steps; the others keep their slots and wait
+        self.prefix_cache = PrefixCache()
+        self.solo_sequence_id: str | None = (
+            None  # id of the one sequence that steps; the others keep their slots and wait
+        )
 
     @property
-    def running(self) -> list[Sequence]:
+    def running(self) -> list[BatchSequence]:
         return self._running
 
     @property
@@ -72,21 +74,21 @@ class Scheduler:
         """Is there anything to do now?"""
         return bool((self._waiting and self._free) or self._stepping())
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: BatchSequence) -> None:
         self._waiting.append(sequence)
 
-    def replace(self, sequence: Sequence, heir: Sequence) -> None:
+    def replace(self, sequence: BatchSequence, heir: BatchSequence) -> None:
         """`heir` goes on in the place of `sequence`, in its slot or its turn."""
         places = self._waiting if sequence.slot is None else self._running
         places[places.index(sequence)] = heir
         if sequence.id in self._donors:
             self._donors[heir.id] = self._donors.pop(sequence.id)
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[BatchSequence]:
         yield from self._running
         yield from self._waiting
 
-    def interrupted_before_start(self) -> list[Sequence]:
+    def interrupted_before_start(self) -> list[BatchSequence]:
         """Waiting sequences that were canceled or ran out of time; they leave the queue."""
         gone = [sequence for sequence in self._waiting if sequence.interrupted() is not None]
         for sequence in gone:
@@ -106,15 +108,15 @@ class Scheduler:
             donor = self._donors[sequence.id]
             if donor.sequence.position >= donor.shared and donor.sequence in self._running:
                 yield self._copied(sequence, donor.sequence.slot, donor.shared)
-            elif donor.sequence not in self._running or self.alone == sequence.id:  # it has left, or is held
+            elif donor.sequence not in self._running or self.solo_sequence_id == sequence.id:  # it has left, or is held
                 del self._donors[sequence.id]
                 slot, shared = self._longest_resident(sequence)
                 if shared >= MIN_SHARED_TOKENS:
                     yield self._copied(sequence, slot, shared)
-                elif self.alone != sequence.id:
+                elif self.solo_sequence_id != sequence.id:
                     self._wait_for_donor(sequence, MIN_SHARED_TOKENS)
 
-    def plan(self) -> list[tuple[Sequence, Chunk]]:
+    def plan(self) -> list[tuple[BatchSequence, Chunk]]:
         """The next step: one token for everyone who decodes, then prompts by arrival while the budget lasts.
 
         Guesses ride along only where no prompt does.
@@ -136,7 +138,7 @@ class Scheduler:
         planned.sort(key=lambda pair: pair[1].slot)
         return planned
 
-    def remove(self, sequence: Sequence) -> bool:
+    def remove(self, sequence: BatchSequence) -> bool:
         """A running sequence leaves; its slot is free. True: what its cache holds is of use, and stays there."""
         slot = _slot(sequence)
         self._running.remove(sequence)
@@ -144,10 +146,10 @@ class Scheduler:
         self._donors.pop(sequence.id, None)
         stays = self._shares_prefixes and sequence.position >= MIN_SHARED_TOKENS
         if stays:
-            self.residents.leave(slot, sequence.computed)
+            self.prefix_cache.leave(slot, sequence.computed)
         return stays
 
-    def hole_to_close(self) -> tuple[Sequence, int] | None:
+    def hole_to_close(self) -> tuple[BatchSequence, int] | None:
         """(sequence in the highest slot, free slot below it) once a hole has lasted; the caller moves the cache."""
         hole = self._hole()
         if hole is None:
@@ -156,18 +158,18 @@ class Scheduler:
         self._steps_with_hole += 1
         return (self._running[-1], hole) if self._steps_with_hole > HOLE_STEPS else None
 
-    def moved(self, sequence: Sequence, target: int) -> None:
+    def moved(self, sequence: BatchSequence, target: int) -> None:
         """The cache of `sequence` lies in `target` now."""
         self._free.remove(target)
         self._free.add(_slot(sequence))
-        self.residents.drop(target)
+        self.prefix_cache.drop(target)
         sequence.slot = target
         self._running.sort(key=_slot)
 
-    def _stepping(self) -> list[Sequence]:
-        if not self.alone and not self._donors:
+    def _stepping(self) -> list[BatchSequence]:
+        if not self.solo_sequence_id and not self._donors:
             return self._running
-        return [s for s in self._running if self.alone in (None, s.id) and s.id not in self._donors]
+        return [s for s in self._running if self.solo_sequence_id in (None, s.id) and s.id not in self._donors]
 
     def _hole(self) -> int | None:
         if not (self._keeps_order and self._running):
@@ -175,34 +177,34 @@ class Scheduler:
         lowest, highest = _slot(self._running[0]), _slot(self._running[-1])
         return next((slot for slot in range(lowest, highest) if slot in self._free), None)
 
-    def _seat(self, sequence: Sequence) -> Copy:
+    def _seat(self, sequence: BatchSequence) -> Copy:
         source, shared = self._longest_resident(sequence)
         waits = self._wait_for_donor(sequence, max(shared + 1, MIN_SHARED_TOKENS))
         slot = self._choose_slot(None if waits else source, shared)
         if (slot != source and shared < MIN_SHARED_TOKENS) or waits:
             source = None
         self._free.remove(slot)
-        self.residents.drop(slot)
+        self.prefix_cache.drop(slot)
         sequence.slot = slot
         self._running = sorted((*self._running, sequence), key=_slot)
         return Copy(sequence) if source is None else self._copied(sequence, source, shared)
 
-    def _copied(self, sequence: Sequence, source: int | None, shared: int) -> Copy:
+    def _copied(self, sequence: BatchSequence, source: int | None, shared: int) -> Copy:
         self._donors.pop(sequence.id, None)
         if source in self._free:
-            self.residents.touch(source)
+            self.prefix_cache.touch(source)
         sequence.begin_with(shared)
         return Copy(sequence, source, shared)
 
-    def _longest_resident(self, sequence: Sequence) -> tuple[int | None, int]:
+    def _longest_resident(self, sequence: BatchSequence) -> tuple[int | None, int]:
         if not self._shares(sequence):
             return None, 0
-        slot, shared = self.residents.best(sequence.prefix)
+        slot, shared = self.prefix_cache.best(sequence.prefix)
         return slot, min(shared, len(sequence.prefix) - 1)  # the last token is computed: it samples
 
-    def _wait_for_donor(self, sequence: Sequence, least: int) -> bool:
+    def _wait_for_donor(self, sequence: BatchSequence, least: int) -> bool:
         """Wait for the running sequence that will have the longest common prefix, if it has `least` tokens."""
-        if not self._shares(sequence) or self.alone == sequence.id:
+        if not self._shares(sequence) or self.solo_sequence_id == sequence.id:
             return False
         candidates = [other for other in self._running if other is not sequence and other.id not in self._donors]
         found = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]
@@ -212,7 +214,7 @@ class Scheduler:
         self._donors[sequence.id] = best
         return True
 
-    def _shares(self, sequence: Sequence) -> bool:
+    def _shares(self, sequence: BatchSequence) -> bool:
         return self._shares_prefixes and sequence.may_skip_prefill
 
     def _choose_slot(self, source: int | None, shared: int) -> int:
@@ -220,10 +222,10 @@ class Scheduler:
         which least is lost.
         """
         candidates = self._candidates()
-        fits = source in candidates and 2 * shared >= len(self.residents.tokens(source))
+        fits = source in candidates and 2 * shared >= len(self.prefix_cache.tokens(source))
         if source is not None and (fits or candidates == [source]):
             return source
-        return min((slot for slot in candidates if slot != source), key=self.residents.age)
+        return min((slot for slot in candidates if slot != source), key=self.prefix_cache.age)
 
     def _candidates(self) -> list[int]:
         """Free slots that keep the running ones together: holes, else the edges, else (nobody runs) any."""
@@ -235,6 +237,6 @@ class Scheduler:
         return holes or [slot for slot in free if slot in (lowest - 1, highest + 1)]
 
 
-def _slot(sequence: Sequence) -> int:
+def _slot(sequence: BatchSequence) -> int:
     assert sequence.slot is not None
     return sequence.slot

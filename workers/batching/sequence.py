@@ -1,13 +1,13 @@
 """One request inside the batch: its tokens, its text, its place in the cache, and how it ended."""
 
 import time
-from collections.abc import Sequence as List
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from app.errors import EngineFailed, JobTimeout, LLMAPIError
 from app.jobs.job import FinishReason, JobError, Status, TokenLogprob, Usage
-from workers.batching.detokenizer import TextStream
-from workers.batching.ngram_lookup import Lookup
+from workers.batching.detokenizer import Detokenizer
+from workers.batching.ngram_lookup import NgramLookup
 from workers.engines.base import Chunk, Prompt, Sampled
 
 
@@ -22,7 +22,7 @@ class Outcome:
 class Update:
     """What one step brought to one sequence: text and logprobs to publish, the tokens behind them, and the end."""
 
-    sequence: "Sequence"
+    sequence: "BatchSequence"
     text: str = ""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
+class ResumeState:
     """What another worker has made of a sequence: its tokens, their pieces, and the text it has published of them."""
 
     tokens: list[int]
@@ -38,7 +38,7 @@ class Earlier:
     text: str
 
 
-class Sequence:
+class BatchSequence:
     """A prompt and what it has grown into. Moved only by the batch loop.
 
     `position` counts the tokens whose keys and values are in the cache. A sequence with something `earlier` goes on
@@ -54,7 +54,7 @@ class Sequence:
         prompt: Prompt,
         *,
         timeout_seconds: float = 600.0,
-        earlier: Earlier | None = None,
+        earlier: ResumeState | None = None,
         key: str | None = None,
     ) -> None:
         self.id = sequence_id
@@ -67,7 +67,7 @@ class Sequence:
         self.cached_tokens = 0
         self.told_usage: Usage | None = None  # by whoever answers a prompt that is `elsewhere`
         self.earlier_text = "" if earlier is None else earlier.text
-        self.lookup: Lookup | None = None  # hears of each token from the time on when somebody wants guesses
+        self.lookup: NgramLookup | None = None  # hears of each token from the time on when somebody wants guesses
         self.cancel_requested = False
         self.outcome: Outcome | None = None
         self.submitted_at = time.monotonic()
@@ -77,7 +77,7 @@ class Sequence:
         self._max_tokens = prompt.sampling.max_tokens
         if prompt.sampling.max_length is not None:
             self._max_tokens = min(self._max_tokens, prompt.sampling.max_length - len(prompt.tokens))
-        self._text = TextStream(prompt.sampling.stop)
+        self._text = Detokenizer(prompt.sampling.stop)
         self._token_starts: list[int] = []  # where each generated token's text begins
         self._echoed = False
         self._prefix = prompt.tokens
@@ -136,7 +136,7 @@ class Sequence:
             cached_tokens=self.cached_tokens,
         )
 
-    def next_chunk(self, budget: int, draft: List[int] = ()) -> Chunk:
+    def next_chunk(self, budget: int, draft: Sequence[int] = ()) -> Chunk:
         """The tokens of this sequence's next step: one to decode and the draft, or up to `budget` of its prompt."""
         assert self.slot is not None
         prefill = self._prefix[self.position : self.position + budget]
@@ -181,7 +181,7 @@ class Sequence:
             return self._end(update, Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.LENGTH))
         return update
 
-    def follow(self, leader: "Sequence") -> None:
+    def follow(self, leader: "BatchSequence") -> None:
         """Share what `leader`, which is computed, has and will have. The prompt of this sequence is needed no more."""
         self.has_joined = True
         self.prompt, self._prefix, self._text = leader.prompt, leader.prefix, leader._text
@@ -196,7 +196,7 @@ class Sequence:
         own = replace(update, sequence=self, outcome=None)
         return own if update.outcome is None else self._end(own, update.outcome)
 
-    def take_place_of(self, leader: "Sequence") -> None:
+    def take_place_of(self, leader: "BatchSequence") -> None:
         """Go on where `leader`, which this sequence follows, has got to."""
         self.slot, self.position, self._echoed = leader.slot, leader.position, leader._echoed
         self.cached_tokens = min(self.position, len(self.prompt.tokens))
@@ -221,7 +221,7 @@ class Sequence:
         outcome = Outcome(status=Status.FAILED, finish_reason=FinishReason.ERROR, error=job_error(error))
         return self._end(Update(sequence=self, text=self._finish()), outcome)
 
-    def _resume(self, earlier: Earlier) -> None:
+    def _resume(self, earlier: ResumeState) -> None:
         self._prefix = [*self.prompt.tokens, *earlier.tokens]
         self._given = len(earlier.tokens)
         self._echoed = True

@@ -6,34 +6,33 @@ batch waits for the other's end.
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
-from collections.abc import Sequence as List
+from collections.abc import Generator, Iterator, Sequence
 
 from app.errors import RequestError
-from workers.batching.sequence import Sequence, Update
+from workers.batching.sequence import BatchSequence, Update
 from workers.engines.base import Engine, Sampled
 
 logger = logging.getLogger(__name__)
 
 
-class ExclusiveLane:
+class SoloLane:
     """Used by the batch loop's thread alone. The one in front is `current`, and keeps that place to its end."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: deque[Sequence] = deque()
-        self._turns: Generator[List[Sampled]] | None = None
-        self.current: Sequence | None = None
+        self._waiting: deque[BatchSequence] = deque()
+        self._turns: Generator[Sequence[Sampled]] | None = None
+        self.current: BatchSequence | None = None
 
-    def __iter__(self) -> Iterator[Sequence]:
+    def __iter__(self) -> Iterator[BatchSequence]:
         if self.current is not None:
             yield self.current
         yield from self._waiting
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: BatchSequence) -> None:
         self._waiting.append(sequence)
 
-    def replace(self, sequence: Sequence, heir: Sequence) -> None:
+    def replace(self, sequence: BatchSequence, heir: BatchSequence) -> None:
         """`heir` goes on in the place of `sequence`, whose prompt and tokens it shares."""
         if self.current is sequence:
             self.current = heir
@@ -72,16 +71,16 @@ class ExclusiveLane:
         if self.current is not None:
             self._leave(self.current)
 
-    def _next(self, alone: str | None) -> Sequence | None:
+    def _next(self, alone: str | None) -> BatchSequence | None:
         if self.current is not None:
             return self.current if alone in (None, self.current.id) else None
         return next((sequence for sequence in self._waiting if alone in (None, sequence.id)), None)
 
-    def _advance(self, sequence: Sequence) -> list[Update]:
+    def _advance(self, sequence: BatchSequence) -> list[Update]:
         if self.current is None:
             self._waiting.remove(sequence)
             self.current = sequence
-            self._turns = self._engine.run_alone(sequence.prompt, sequence.generated)
+            self._turns = self._engine.run_solo(sequence.prompt, sequence.generated)
         assert self._turns is not None
         updates = []
         for sampled in next(self._turns):
@@ -91,7 +90,7 @@ class ExclusiveLane:
                 break
         return updates
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: BatchSequence) -> None:
         if sequence is not self.current:
             self._waiting.remove(sequence)
         else:

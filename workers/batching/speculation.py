@@ -2,15 +2,15 @@
 
 A guess costs a row. What a row costs beside the step itself is measured as the steps go by: next to nothing where the
 weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
-known from the sequence (`Lookup.expected_hits`). So there is nothing to switch off: where it does not pay, there are no
-guesses, and the steps are those of a loop without them.
+known from the sequence (`NgramLookup.expected_hits`). So there is nothing to switch off: where it does not pay, there
+are no guesses, and the steps are those of a loop without them.
 """
 
-from collections.abc import Sequence as List
+from collections.abc import Sequence
 from itertools import islice
 
-from workers.batching.ngram_lookup import Lookup
-from workers.batching.sequence import Sequence
+from workers.batching.ngram_lookup import NgramLookup
+from workers.batching.sequence import BatchSequence
 from workers.engines.base import Chunk, Limits
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # tokens; of all drafts of a step: rows of unequal length are costly
@@ -51,12 +51,12 @@ class Speculation:
         self._limits = limits
         self.cost = StepCost()
 
-    def learn(self, chunks: List[Chunk], seconds: float) -> None:
+    def learn(self, chunks: Sequence[Chunk], seconds: float) -> None:
         """What a step of these has taken. Prompts say little of what guesses cost, and are left out."""
         if all(len(chunk.tokens) == 1 + chunk.drafted for chunk in chunks):
             self.cost.learn(len({chunk.drafted for chunk in chunks}), sum(len(c.tokens) for c in chunks), seconds)
 
-    def drafts(self, decoding: List[Sequence]) -> dict[str, list[int]]:
+    def drafts(self, decoding: Sequence[BatchSequence]) -> dict[str, list[int]]:
         """Guessed tokens by the id of their sequence, all as many; empty where none are worth their rows."""
         guessing = [sequence for sequence in decoding if _lookup(sequence).has_guess]
         rows = len(decoding)
@@ -72,10 +72,10 @@ class Speculation:
             for length in LENGTHS
         )
 
-    def _best(self, rows: int, guessing: List[Sequence]) -> tuple[int, list[Sequence]]:
+    def _best(self, rows: int, guessing: Sequence[BatchSequence]) -> tuple[int, list[BatchSequence]]:
         """The length of the drafts with which most tokens a second are to be expected, and who has one."""
         rate = rows / self.cost.seconds(1, rows)  # tokens per second without
-        best, best_length, chosen = rate * MARGIN, 0, list[Sequence]()
+        best, best_length, chosen = rate * MARGIN, 0, list[BatchSequence]()
         expected = {s.id: list(islice(_lookup(s).expected_hits(), LENGTHS[-1])) for s in guessing}
         for length in LENGTHS:
             least = rate * self.cost.row * length  # tokens that its rows cost
@@ -89,13 +89,13 @@ class Speculation:
                 best, best_length, chosen = found, length, pays
         return best_length, chosen
 
-    def _fits(self, sequence: Sequence, length: int) -> bool:
+    def _fits(self, sequence: BatchSequence, length: int) -> bool:
         """A draft to the end of what may come at most is of use, a longer one is not."""
         return length < min(sequence.tokens_left, self._limits.context_tokens - sequence.position)
 
 
-def _lookup(sequence: Sequence) -> Lookup:
+def _lookup(sequence: BatchSequence) -> NgramLookup:
     """Made when it is first asked for; it hears of each token from the sequence."""
     if sequence.lookup is None:
-        sequence.lookup = Lookup([*sequence.prompt.tokens, *sequence.generated])
+        sequence.lookup = NgramLookup([*sequence.prompt.tokens, *sequence.generated])
     return sequence.lookup

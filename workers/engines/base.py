@@ -37,7 +37,7 @@ class Prompt:
     tokens: ids to prefill, never empty. echo_text: text to put before the completion (`echo`), else empty.
     state: whatever the engine keeps per sequence (a sampler chain); it goes back to the engine with every chunk and
     ends in `Engine.release`.
-    exclusive: no row of a batch can do this (beam search, say): it goes through `Engine.run_alone`, and takes no slot.
+    solo: no row of a batch can do this (beam search, say): it goes through `Engine.run_solo`, and takes no slot.
     elsewhere: nothing of it is computed here: it goes through `Engine.forward`, beside any number of others.
     is_deterministic: the same request again gives the same tokens (greedy, or drawn with a seed).
     """
@@ -46,7 +46,7 @@ class Prompt:
     sampling: SamplingParams
     echo_text: str = ""
     state: Any = None
-    exclusive: bool = False
+    solo: bool = False
     elsewhere: bool = False
     is_deterministic: bool = False
 
@@ -84,7 +84,7 @@ class Sampled:
     logprobs: of this token, when asked for; prompt_logprobs: of the prompt's tokens, once, with `echo`.
     error: the sampler of this row failed; this sequence fails, the others go on.
     usage: what somebody else has counted (`Engine.forward`), told with the last token.
-    behind: what was chosen behind it, where the chunk had guessed it: one for each guess that holds.
+    accepted: what was chosen behind it, where the chunk had guessed it: one for each guess that holds.
     """
 
     token: int
@@ -95,7 +95,7 @@ class Sampled:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: Exception | None = None
     usage: Usage | None = None
-    behind: Sequence["Sampled"] = ()
+    accepted: Sequence["Sampled"] = ()
 
     def confirms(self, guess: int) -> bool:
         """The sequence goes on, and as it was guessed."""
@@ -147,15 +147,15 @@ class Engine(ABC):
         Raises anything: the loop then fails the whole batch, calls `reset` and goes on.
         """
 
-    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
-        """Generate for an `exclusive` prompt, behind `generated` (tokens of an earlier attempt), turn by turn.
+    def run_solo(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        """Generate for an `solo` prompt, behind `generated` (tokens of an earlier attempt), turn by turn.
 
         A turn takes about as long as a step and brings what there is to tell, perhaps nothing. The last `Sampled` of
         all says that the sequence `ends` or is the `last`, where `max_tokens` does not. The loop takes turns between
         its steps, and closes the generator when the sequence is over for it: nothing may go on running then. Raises
         anything: this sequence fails, the batch goes on.
         """
-        raise NotImplementedError  # pragma: no cover - only called for prompts that `prepare` has made exclusive
+        raise NotImplementedError  # pragma: no cover - only called for prompts that `prepare` has made solo
 
     def forward(self, prompt: Prompt, generated: Sequence[int], so_far: str, seconds: float, tell: Tell) -> Stop:
         """Have an `elsewhere` prompt answered by somebody else. Returns at once; called from the loop's thread.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 MAX_FOLLOWERS = 256  # jobs that need no slot, beyond the slots; each is renewed, and written at every step if streamed
 
 
-class Places:
+class Capacity:
     """As many as slots, for jobs claimed or being claimed whose outcome is not written yet. A job that follows another
     with the same tokens takes none.
 

@@ -5,7 +5,7 @@ from app.jobs.job import Chat, JobRequest, Kind
 QUICK_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
 
 
-def is_quick(request: JobRequest) -> bool:
+def can_prepare_inline(request: JobRequest) -> bool:
     """Grammars can take a second, and tools are a long text."""
     constrained = request.params.get("grammar") or request.params.get("json_schema")
     has_tools = request.chat is not None and bool(request.chat.tools)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
 from app.jobs.event_stream import Published
-from app.jobs.job import FinishReason, JobError, Metrics, Output, Source, Status, TokenLogprob, Usage
-from app.jobs.publishing import JobOutput
+from app.jobs.job import AnswerSource, FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
+from app.jobs.publishing import OutputWrite
 from app.jobs.record import outcome_fields
 from app.jobs.store import Claim
-from workers.batching.sequence import Outcome, Sequence
+from workers.batching.sequence import BatchSequence, Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class ComposedDelta:
     """One entry of the event stream, frozen once composed: it is sent again unchanged until Redis has confirmed it."""
 
     text: str
@@ -25,7 +25,7 @@ class Delta:
 
 
 @dataclass(slots=True, eq=False)
-class Page:
+class JobOutput:
     """What is known, and not yet written, of one running job."""
 
     claim: Claim
@@ -34,8 +34,8 @@ class Page:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     composed_tokens: int = 0
-    unsent: list[Delta] = field(default_factory=list)
-    written: list[Delta] = field(default_factory=list)
+    unsent: list[ComposedDelta] = field(default_factory=list)
+    written: list[ComposedDelta] = field(default_factory=list)
     written_at: float = 0.0
     end: "End | None" = None
     key: str | None = None  # under which the answer, if there will be one, is kept for the same request
@@ -52,7 +52,9 @@ class Page:
     def take_over(self, published: Published) -> None:
         """What another worker has written stands as written."""
         for delta in published.deltas:
-            self.written.append(Delta(delta.text, list(delta.tokens), list(delta.logprobs), self.composed_tokens))
+            self.written.append(
+                ComposedDelta(delta.text, list(delta.tokens), list(delta.logprobs), self.composed_tokens)
+            )
             self.composed_tokens += len(delta.tokens)
         if published.first_at is not None:
             self.first_token_seconds = max(0.0, published.first_at - self.claim.created_at)
@@ -60,7 +62,7 @@ class Page:
     def compose(self) -> None:
         """Freeze what has come since the last round."""
         if self.text or self.tokens:
-            self.unsent.append(Delta(self.text, self.tokens, self.logprobs, self.composed_tokens))
+            self.unsent.append(ComposedDelta(self.text, self.tokens, self.logprobs, self.composed_tokens))
             self.composed_tokens += len(self.tokens)
             self.text, self.tokens, self.logprobs = "", [], []
 
@@ -84,11 +86,11 @@ class End:
     embeddings: list[list[float]] | None = None
 
 
-def outputs_of(page: Page) -> list[JobOutput]:
+def outputs_of(page: JobOutput) -> list[OutputWrite]:
     """One for each unsent delta; the last one carries the end."""
     claim = page.claim
     made = [
-        JobOutput(
+        OutputWrite(
             job_id=claim.job_id,
             token=claim.token,
             delta=_delta_data(delta),
@@ -102,12 +104,12 @@ def outputs_of(page: Page) -> list[JobOutput]:
     if page.end is None:
         return made
     composed = page.composed_tokens
-    nothing = JobOutput(job_id=claim.job_id, token=claim.token, before=composed, after=composed)
+    nothing = OutputWrite(job_id=claim.job_id, token=claim.token, before=composed, after=composed)
     last = made.pop() if made else nothing
     return [*made, replace(last, end=_end_event(page.end), end_fields=_end_fields(page))]
 
 
-def _delta_data(delta: Delta) -> str:
+def _delta_data(delta: ComposedDelta) -> str:
     data: dict[str, object] = {"text": delta.text}
     if delta.logprobs:
         data["logprobs"] = [asdict(entry) for entry in delta.logprobs]
@@ -124,7 +126,7 @@ def _end_event(end: End) -> str:
     return _json({name: value for name, value in data.items() if value is not None})
 
 
-def _end_fields(page: Page) -> list[str]:
+def _end_fields(page: JobOutput) -> list[str]:
     """The outcome as field, value, field, value, ... of the job record."""
     end = page.end
     assert end is not None
@@ -140,7 +142,7 @@ def _end_fields(page: Page) -> list[str]:
     return [part for pair in fields.items() for part in pair]
 
 
-def end_of(page: Page, sequence: Sequence, outcome: Outcome) -> End:
+def end_of(page: JobOutput, sequence: BatchSequence, outcome: Outcome) -> End:
     claim = page.claim
     ended_at, first_at = sequence.ended_at or time.monotonic(), sequence.first_token_at
     first_token_seconds = page.first_token_seconds
@@ -149,7 +151,7 @@ def end_of(page: Page, sequence: Sequence, outcome: Outcome) -> End:
     decoded = sequence.new_tokens - 1
     decoding_seconds = ended_at - first_at if first_at else 0.0
     metrics = Metrics(
-        source=Source.JOINED if sequence.has_joined else Source.COMPUTED,
+        source=AnswerSource.JOINED if sequence.has_joined else AnswerSource.COMPUTED,
         queue_seconds=round(claim.queue_seconds, 6),
         time_to_first_token_seconds=None if first_token_seconds is None else round(first_token_seconds, 6),
         tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,

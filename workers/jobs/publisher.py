@@ -16,12 +16,12 @@ from dataclasses import replace
 import redis
 
 from app.jobs.event_stream import Published
-from app.jobs.job import FinishReason, Job, JobError, Metrics, Output, Source, Status, Usage
+from app.jobs.job import AnswerSource, FinishReason, Job, JobError, Metrics, Output, Status, Usage
 from app.jobs.publishing import FENCED, MISSING, OutputWriter
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim
 from workers.batching.sequence import Update
-from workers.jobs.job_output import End, Page, end_of, outputs_of
+from workers.jobs.job_output import End, JobOutput, end_of, outputs_of
 
 UNFOLLOWED_SECONDS = 0.5
 GATHERING_SECONDS = 0.1  # while nobody follows: each waking of this thread is felt by the one that decodes
@@ -53,7 +53,7 @@ class Publisher:
         self._on_fenced = on_fenced
         self._give_back = give_back
         self._keep = keep
-        self._pages: dict[str, Page] = {}
+        self._pages: dict[str, JobOutput] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._updates: deque[Update] = deque()
         self._gathered_at = 0.0
@@ -65,7 +65,7 @@ class Publisher:
         """Begin a job, or go on with one of which something is `published`; when its outcome is written, or another
         worker's to write, the event is set and `on_closed` called, from the publisher's thread.
         """
-        page = Page(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
+        page = JobOutput(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
         if published is not None:
             page.take_over(published)
         self._pages[claim.job_id] = page
@@ -110,7 +110,7 @@ class Publisher:
             status=Status.FAILED if failed else Status.SUCCEEDED,
             finish_reason=FinishReason.ERROR if failed else None,
             usage=usage or Usage(),
-            metrics=Metrics(source=None if failed else Source.COMPUTED, queue_seconds=page.claim.queue_seconds),
+            metrics=Metrics(source=None if failed else AnswerSource.COMPUTED, queue_seconds=page.claim.queue_seconds),
             error=error,
             embeddings=embeddings,
         )
@@ -139,7 +139,7 @@ class Publisher:
                     status=Status.SUCCEEDED,
                     finish_reason=said.finish_reason,
                     usage=replace(used, cached_tokens=used.prompt_tokens),
-                    metrics=Metrics(source=Source.CACHED, queue_seconds=page.claim.queue_seconds),
+                    metrics=Metrics(source=AnswerSource.CACHED, queue_seconds=page.claim.queue_seconds),
                     embeddings=said.embeddings,
                 )
             )
@@ -216,13 +216,13 @@ class Publisher:
             logger.warning("Redis does not take results (%s); kept, trying again", type(error).__name__)
             return False
 
-    def _write(self, pages: Collection[Page]) -> bool:
+    def _write(self, pages: Collection[JobOutput]) -> bool:
         """False: Redis lacks what it had confirmed before, as after its host went down; all of it is due again."""
         answers = {page.key: page.claim.job_id for page in pages if page.key and _succeeds(page)}
         if answers:
             self._keep(answers)
         outputs = [(page, output) for page in pages for output in outputs_of(page)]
-        verdicts: dict[Page, set[int]] = {page: set() for page in pages}
+        verdicts: dict[JobOutput, set[int]] = {page: set() for page in pages}
         if outputs:
             told = self._writer.write([output for _, output in outputs])
             for (page, _), verdict in zip(outputs, told, strict=True):
@@ -243,7 +243,7 @@ class Publisher:
                 self._on_fenced(page.claim.job_id)
         return not any(MISSING in found for found in verdicts.values())
 
-    def _close(self, page: Page, *, is_fenced: bool) -> None:
+    def _close(self, page: JobOutput, *, is_fenced: bool) -> None:
         self._pages.pop(page.claim.job_id, None)
         if is_fenced:
             logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
@@ -251,7 +251,7 @@ class Publisher:
         page.on_closed()
 
 
-def _succeeds(page: Page) -> bool:
+def _succeeds(page: JobOutput) -> bool:
     return page.end is not None and page.end.status is Status.SUCCEEDED
 
 
@@ -259,5 +259,5 @@ def _nothing() -> None:
     """As a command: look at the updates."""
 
 
-def _is_due(page: Page, now: float) -> bool:
+def _is_due(page: JobOutput, now: float) -> bool:
     return page.followed or page.end is not None or page.leaves or now - page.written_at >= UNFOLLOWED_SECONDS

@@ -30,7 +30,7 @@ class Stage(Protocol):
     def release_others(self) -> None: ...
 
 
-class Trials:
+class Quarantine:
     """The suspects of one worker.
 
     begin: begins a claimed job, any thread. spawn: runs something in another thread. others: how many jobs this worker

@@ -27,7 +27,7 @@ _HOW_IT_IS_RUN = frozenset(
 )
 
 
-class SameRequests:
+class ResponseCache:
     """Of one worker. Any thread."""
 
     def __init__(self, client: RedisClient, config: Config, publisher: Publisher) -> None:

@@ -15,7 +15,7 @@ from app.api.batches.input import read_line
 from app.api.json_response import write_json
 from app.api.openai import chat, completions, embeddings, responses
 from app.api.openai.field_names import fields_called
-from app.api.openai.plan import Plan
+from app.api.openai.plan import AnswerPlan
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.chat import ChatSchema
@@ -30,7 +30,7 @@ _ENDINGS = {
     "cancelled": ("batch_cancelled", "this request was not answered before its batch was cancelled"),
     "expired": ("batch_expired", "this request was not answered within the completion window"),
 }
-ENDPOINTS: Mapping[str, tuple[Schema, Callable[[Any, Config], Plan]]] = {
+ENDPOINTS: Mapping[str, tuple[Schema, Callable[[Any, Config], AnswerPlan]]] = {
     "/v1/chat/completions": (ChatSchema(), chat.plan),
     "/v1/completions": (CompletionSchema(), completions.plan),
     "/v1/embeddings": (EmbeddingSchema(), embeddings.plan),
@@ -49,7 +49,7 @@ class Line:
 
     number: int
     custom_id: str
-    plan: Plan | None
+    plan: AnswerPlan | None
     refusal: LLMAPIError | None
     job_ids: Sequence[str]
 
@@ -129,7 +129,7 @@ def unasked_line(batch_id: str, number: int, text: str) -> Line:
     return Line(number=number, custom_id=custom_id, plan=None, refusal=None, job_ids=ids)
 
 
-def _plan(value: Mapping[str, Any], size: int, endpoint: str, config: Config) -> Plan:
+def _plan(value: Mapping[str, Any], size: int, endpoint: str, config: Config) -> AnswerPlan:
     """Raises LLMAPIError."""
     if value.get("method") != "POST":
         raise invalid_request({"method": ["Must be POST."]})

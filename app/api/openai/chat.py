@@ -8,7 +8,7 @@ from app.api import dispatch
 from app.api.openai.choices import copies
 from app.api.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
 from app.api.openai.logprobs import chat_logprobs
-from app.api.openai.plan import Plan
+from app.api.openai.plan import AnswerPlan
 from app.api.openai.reasoning import ThinkingReader, Thought
 from app.api.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
 from app.api.openai.tool_schema import forced_schema, wanted_calls
@@ -22,7 +22,7 @@ OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chat
 Choice = dict[str, Any]
 
 
-def plan(body: ChatBody, config: Config) -> Plan:
+def plan(body: ChatBody, config: Config) -> AnswerPlan:
     """Raises ModelNotFound."""
     check_model(body.model, config.model_name)
     request = _with_chat(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
@@ -31,7 +31,7 @@ def plan(body: ChatBody, config: Config) -> Plan:
         told = [_message_choice(index, job, body) for index, job in enumerate(jobs)]
         return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs))
 
-    return Plan(requests=copies(request, body.n), answer=answer, field_names=_field_names(body))
+    return AnswerPlan(requests=copies(request, body.n), answer=answer, field_names=_field_names(body))
 
 
 def _with_chat(request: JobRequest, body: ChatBody) -> JobRequest:

@@ -8,7 +8,7 @@ from app.api import dispatch
 from app.api.openai.choices import copies
 from app.api.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
 from app.api.openai.logprobs import CompletionLogprobs, mean_logprob
-from app.api.openai.plan import Plan
+from app.api.openai.plan import AnswerPlan
 from app.api.schemas.openai.completions import CompletionBody
 from app.config.settings import Config
 from app.jobs.job import FinishReason, Job, JobRequest, Kind, TokenLogprob
@@ -19,7 +19,7 @@ _FIELD_NAMES = {"params.": ""}
 Choice = dict[str, Any]
 
 
-def plan(body: CompletionBody, config: Config) -> Plan:
+def plan(body: CompletionBody, config: Config) -> AnswerPlan:
     """Raises ModelNotFound."""
     check_model(body.model, config.model_name)
     requests = _with_prompts(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
@@ -28,7 +28,7 @@ def plan(body: CompletionBody, config: Config) -> Plan:
         told = [_text_choice(index, job, body) for index, job in enumerate(_best(jobs, body))]
         return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs, len(body.prompts)))
 
-    return Plan(requests=requests, answer=answer, field_names=_FIELD_NAMES)
+    return AnswerPlan(requests=requests, answer=answer, field_names=_FIELD_NAMES)
 
 
 def _with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]:

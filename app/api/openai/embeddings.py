@@ -7,7 +7,7 @@ from typing import Any
 
 from app.api import dispatch
 from app.api.openai.envelope import check_model
-from app.api.openai.plan import Plan
+from app.api.openai.plan import AnswerPlan
 from app.api.schemas.openai.embeddings import EmbeddingBody
 from app.config.settings import Config
 from app.errors import InvalidRequest
@@ -18,7 +18,7 @@ _FIELD_NAMES = {"text.": "input."}
 Vector = list[float]
 
 
-def plan(body: EmbeddingBody, config: Config) -> Plan:
+def plan(body: EmbeddingBody, config: Config) -> AnswerPlan:
     """Raises ModelNotFound."""
     check_model(body.model, config.model_name)
     request = dispatch.job_request(Kind.EMBED, body, texts=tuple(body.input))
@@ -34,7 +34,7 @@ def plan(body: EmbeddingBody, config: Config) -> Plan:
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 
-    return Plan(requests=[request], answer=answer, field_names=_FIELD_NAMES)
+    return AnswerPlan(requests=[request], answer=answer, field_names=_FIELD_NAMES)
 
 
 def _vectors(job: Job, body: EmbeddingBody) -> list[Vector] | list[str]:

@@ -8,7 +8,7 @@ from app.jobs.job import Job, JobRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class AnswerPlan:
     """Of one request, whether it is answered at once or in a batch.
 
     requests: of its jobs. answer: made of these jobs, in their order, once all have succeeded; raises InvalidRequest.

@@ -13,7 +13,7 @@ Event = dict[str, Any]
 IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
 
 
-class OutputWriter:
+class ResponseOutputWriter:
     """Takes the text of a job and makes items of it: a message, function calls.
 
     Each of its events is `{type, ...}`; whoever sends them numbers them.

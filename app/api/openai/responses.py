@@ -9,8 +9,8 @@ from typing import Any
 
 from app.api import dispatch
 from app.api.openai.envelope import check_model
-from app.api.openai.plan import Plan
-from app.api.openai.response_items import COMPLETED, INCOMPLETE, Item, OutputWriter
+from app.api.openai.plan import AnswerPlan
+from app.api.openai.response_items import COMPLETED, INCOMPLETE, Item, ResponseOutputWriter
 from app.api.openai.tool_calls import reader_of
 from app.api.openai.tool_schema import forced_schema, wanted_calls
 from app.api.request_parser import invalid_request
@@ -47,7 +47,7 @@ _UNSAID: dict[str, Any] = {
 }
 
 
-def plan(body: ResponseBody, config: Config) -> Plan:
+def plan(body: ResponseBody, config: Config) -> AnswerPlan:
     """Raises ModelNotFound, InvalidRequest (the previous response)."""
     check_model(body.model, config.model_name)
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
@@ -70,7 +70,7 @@ def plan(body: ResponseBody, config: Config) -> Plan:
 
     forced = "text.format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
     names = {"messages": "input", "params.max_tokens": "max_output_tokens", "params.json_schema": forced, "params.": ""}
-    return Plan(requests=[request], answer=answer, field_names=names)
+    return AnswerPlan(requests=[request], answer=answer, field_names=names)
 
 
 def existing(response_id: str) -> tuple[Job, JobRequest]:
@@ -93,10 +93,10 @@ def response_id(job_id: str) -> str:
     return f"{PREFIX}{job_id}"
 
 
-def writer_of(job_id: str, request: JobRequest) -> OutputWriter:
+def writer_of(job_id: str, request: JobRequest) -> ResponseOutputWriter:
     assert request.response is not None and request.chat is not None, "the job was made for a response"
     reader = reader_of(request.chat.tools, **request.response["reader"])
-    return OutputWriter(job_id, reader, tells_logprobs="logprobs" in request.params)
+    return ResponseOutputWriter(job_id, reader, tells_logprobs="logprobs" in request.params)
 
 
 def response_object(job: Job, request: JobRequest) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from app.api.json_response import JSON, json_answer
 from app.api.openapi import Blueprint, answer
 from app.api.problems import error_answer
 from app.api.routes.models import best_worker, workers_of
-from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerSchema
+from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerStateSchema
 from app.api.services import services
 from app.errors import NoWorker
 from app.jobs.workers import WorkerInfo, WorkerState
@@ -14,7 +14,7 @@ from app.jobs.workers import WorkerInfo, WorkerState
 blueprint = Blueprint("health", __name__, description="For probes and people.")
 
 RETRY_SECONDS = 2
-_WORKERS = WorkerSchema(many=True)
+_WORKERS = WorkerStateSchema(many=True)
 
 
 @blueprint.endpoint("GET", "/check", answers={200: answer("Ok", {JSON: {"type": "string", "enum": ["Ok"]}})})

@@ -12,7 +12,7 @@ from app.api.json_response import EVENT_STREAM, JSON, json_answer
 from app.api.openai import responses
 from app.api.openai.choices import Choices, admitted
 from app.api.openai.field_names import fields_called
-from app.api.openai.plan import Plan
+from app.api.openai.plan import AnswerPlan
 from app.api.openai.response_stream import ResponseStream
 from app.api.openapi import LOCATION, Blueprint, answer
 from app.api.schemas.openai.response_answers import ResponseDeletedSchema, ResponseObjectSchema
@@ -100,7 +100,7 @@ def delete_response(response_id: str) -> Response:
     return json_answer({"id": response_id, "object": "response", "deleted": True})
 
 
-def _stream(plan: Plan, body: ResponseBody) -> Response:
+def _stream(plan: AnswerPlan, body: ResponseBody) -> Response:
     """Of a new job, which ends when the client leaves. Raises what it failed with before it said anything."""
     with contextlib.ExitStack() as resources:
         choices = resources.enter_context(admitted(plan.requests, body.on_disconnect, stream=True))

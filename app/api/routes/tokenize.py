@@ -10,7 +10,7 @@ from app.api.openapi import Blueprint, answer
 from app.api.schemas.tokenize import DetokenizedSchema, DetokenizeSchema, TokenizeBody, TokenizeSchema, TokensSchema
 from app.api.services import services
 from app.jobs.job import Chat
-from app.jobs.tokenizer_rpc import Subject
+from app.jobs.tokenizer_rpc import TokenizerOperation
 
 blueprint = Blueprint("tokenize", __name__, description="Texts as tokens, and back.")
 
@@ -31,7 +31,7 @@ def tokenize(body: TokenizeBody) -> Response:
         about["text"] = body.text
     else:
         about["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
-    tokens = services().questions.ask(Subject.TOKENIZE, about)
+    tokens = services().questions.ask(TokenizerOperation.TOKENIZE, about)
     return json_answer({"tokens": tokens, "count": len(tokens)})
 
 
@@ -44,4 +44,4 @@ def tokenize(body: TokenizeBody) -> Response:
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    return json_answer({"text": services().questions.ask(Subject.DETOKENIZE, body)})
+    return json_answer({"text": services().questions.ask(TokenizerOperation.DETOKENIZE, body)})

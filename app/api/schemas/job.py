@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_dump, validate
 
-from app.jobs.job import FinishReason, Job, Kind, Priority, Source, Status
+from app.jobs.job import AnswerSource, FinishReason, Job, Kind, Priority, Status
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 CURSOR = r"^[0-9]{1,12}\.[0-9]{6}$"  # of the list: opaque to clients
@@ -86,7 +86,7 @@ class UsageSchema(Schema):
 
 class MetricsSchema(Schema):
     source = fields.Enum(
-        Source,
+        AnswerSource,
         by_value=True,
         required=True,
         allow_none=True,

@@ -26,7 +26,7 @@ class ModelListSchema(Schema):
     data = fields.List(fields.Nested(ModelSchema), required=True)
 
 
-class WorkerSchema(Schema):
+class WorkerStateSchema(Schema):
     id = fields.String(required=True)
     state = fields.Enum(WorkerState, by_value=True, required=True)
     detail = fields.String(required=True)
@@ -39,7 +39,7 @@ class WorkerSchema(Schema):
 class ReadinessSchema(Schema):
     status = fields.String(required=True, metadata={"enum": ["ready"]})
     model = fields.String(required=True)
-    workers = fields.List(fields.Nested(WorkerSchema), required=True)
+    workers = fields.List(fields.Nested(WorkerStateSchema), required=True)
 
 
 class HealthSchema(Schema):

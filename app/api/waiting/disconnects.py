@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 
-class ClientSockets:
+class Disconnects:
     """Watches sockets that belong to others: it peeks, it never reads."""
 
     def __init__(self) -> None:

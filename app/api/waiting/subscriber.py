@@ -1,6 +1,6 @@
 """Hears the hints of all workers: one subscription per process, made again whenever it is lost.
 
-Hints can be lost, so everything waited for is read again when the subscription stands and every `REREAD_SECONDS`.
+Subscriber can be lost, so everything waited for is read again when the subscription stands and every `REREAD_SECONDS`.
 """
 
 import logging
@@ -20,7 +20,7 @@ RECONNECT_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
 
-class Hints:
+class Subscriber:
     """Calls `take` for every hint and `reread` when some may be lost, in a thread and with a client of its own."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Hints:
     def _hear(self, client: RedisClient) -> None:
         hints = client.pubsub()
         try:
-            hints.subscribe(keys.HINTS_CHANNEL)
+            hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
             hints.get_message(timeout=POLL_SECONDS)
             reread_at = 0.0  # at once: what came before the subscription was not heard
             while not self._closing.is_set():

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 
 from app.api.schemas.job import job_path
-from app.api.waiting.disconnects import ClientSockets
-from app.api.waiting.subscriber import Hints
+from app.api.waiting.disconnects import Disconnects
+from app.api.waiting.subscriber import Subscriber
 from app.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.jobs import event_stream
 from app.jobs.event_stream import FROM_START, Event, EventType
 from app.jobs.job import Job
-from app.jobs.notifications import HintLine, lines_of
+from app.jobs.notifications import Notification, notifications_in
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 
@@ -37,7 +37,7 @@ class Waiter:
 
     __slots__ = ("is_admitted", "job_id", "news", "position", "sockets")
 
-    def __init__(self, job_id: str, position: str | None, sockets: ClientSockets, news: "News | None" = None) -> None:
+    def __init__(self, job_id: str, position: str | None, sockets: Disconnects, news: "News | None" = None) -> None:
         self.job_id = job_id
         self.is_admitted = False  # before that, it is no news that there is no record
         self.position = position  # id of the last event read; None: waits for the record's end, not for events
@@ -97,8 +97,8 @@ class Waiters:
         self._lock = threading.Lock()
         self._reading = threading.Lock()  # a follower's position moves under it
         self.is_shut_down = False
-        self.sockets = ClientSockets()
-        self._hints = Hints(redis_url, take=self._take, reread=self._read_all)
+        self.sockets = Disconnects()
+        self._hints = Subscriber(redis_url, take=self._take, reread=self._read_all)
 
     def close(self) -> None:
         """Hear no more hints. Whoever still waits hears of nothing."""
@@ -185,7 +185,7 @@ class Waiters:
     def _take(self, hint: str, client: RedisClient) -> None:
         """Tell those who wait for the jobs of a hint what it carries, and read for them what it does not."""
         unread: list[Waiter] = []
-        for told in lines_of(hint):
+        for told in notifications_in(hint):
             with self._lock:
                 waiters = list(self._waiting.get(told.job_id, ()))
             if waiters:  # most hints are for other processes
@@ -193,7 +193,7 @@ class Waiters:
         if unread:
             self._read(unread, client)
 
-    def _tell(self, told: HintLine, waiters: Collection[Waiter]) -> Iterable[Waiter]:
+    def _tell(self, told: Notification, waiters: Collection[Waiter]) -> Iterable[Waiter]:
         """Returns whom it is to be read for: those who wait for more than it carries."""
         found = told.event()
         if found is not None:

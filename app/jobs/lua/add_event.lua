@@ -1,10 +1,10 @@
--- Included by every script that tells followers of an event at once: appends it to the job's stream and returns its hint,
+-- Included by every script that tells followers of an event at once: appends it to the job's stream and returns its notification,
 -- `<job id> <id of the event before> <its id> <type> <data>`, or the job's id alone where that would be long.
-local HINT_BYTES = 16384 -- every API process hears every hint; what is longer is read only by who waits for it
+local NOTIFICATION_BYTES = 16384 -- every API process hears every notification; what is longer is read only by who waits for it
 
 local function add_event(events_key, job_id, event_type, data, ...)
   local last = redis.call('XREVRANGE', events_key, '+', '-', 'COUNT', 1)[1]
   local id = redis.call('XADD', events_key, '*', 'type', event_type, 'data', data, ...)
-  if #data > HINT_BYTES then return job_id end
+  if #data > NOTIFICATION_BYTES then return job_id end
   return table.concat({job_id, last and last[1] or '0-0', id, event_type, data}, ' ')
 end

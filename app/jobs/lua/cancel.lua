@@ -1,7 +1,7 @@
 -- Cancel a job: a queued one ends here, as does one whose worker has let its lease run out; a running one is marked for
 -- its worker, a final one stays as it is.
 -- KEYS: job, queued, events, running, expiring, ended
--- ARGV: id, kept_seconds, hints channel, control channel
+-- ARGV: id, kept_seconds, notifications channel, control channel
 -- Returns nil (unknown) | the status after the call
 -- include: end_job
 -- include: end_without_worker

@@ -1,7 +1,7 @@
 -- A worker takes a queued job: attempt + 1, a new fencing token and a lease. Jobs in any other state are left alone; one
 -- that has waited longer than it may is ended here.
 -- KEYS: job, queued, running, events, expiring, ended
--- ARGV: id, worker id, lease_seconds, nonce of this call, kept_seconds, hints channel
+-- ARGV: id, worker id, lease_seconds, nonce of this call, kept_seconds, notifications channel
 -- Returns nil, or {request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published tokens,
 --         owner}
 -- include: add_event
@@ -40,6 +40,6 @@ local started_at = record[5] or now
 redis.call('HSET', KEYS[1], 'token', token, 'attempt', attempt, 'status', 'processing', 'worker', ARGV[2],
   'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at)
 redis.call('ZADD', KEYS[3], lease_until, ARGV[1])
-local hint = add_event(KEYS[4], ARGV[1], 'started', '{"attempt":' .. attempt .. '}')
-if record[4] == '1' then redis.call('PUBLISH', ARGV[6], hint) end
+local notification = add_event(KEYS[4], ARGV[1], 'started', '{"attempt":' .. attempt .. '}')
+if record[4] == '1' then redis.call('PUBLISH', ARGV[6], notification) end
 return taken(token, attempt, started_at)

@@ -1,7 +1,7 @@
 -- A worker that leaves puts a job back into the queue, at its old place, for another one to continue; one whose
 -- cancellation was asked for ends here.
 -- KEYS: job, queued, running, broker list, events, ended
--- ARGV: id, fencing token, Celery message, kept_seconds, hints channel
+-- ARGV: id, fencing token, Celery message, kept_seconds, notifications channel
 -- Returns 1, or 0 when fenced
 -- include: end_job
 -- include: end_without_worker

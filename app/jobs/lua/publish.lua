@@ -1,26 +1,26 @@
 -- Write what the sequences of a step have produced; each refused when another worker has claimed its job since (fencing).
 -- KEYS: running, ended, service time, then of each output: job, events
--- ARGV: kept_seconds, hints channel, names of the record's fields (comma-separated), then of each output: id, fencing
+-- ARGV: kept_seconds, notifications channel, names of the record's fields (comma-separated), then of each output: id, fencing
 --       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when somebody
 --       follows it, end JSON ('' = not the end), how many strings follow, and these: the end's field/value pairs
 -- Returns for each 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing of it is written,
--- they come first. All are hinted in one message, a line each.
+-- they come first. All are notified in one message, a line each.
 -- Sent once more, after its answer was lost, a call is answered again, and what is there is not written again.
 -- include: add_event
 -- include: end_job
 local NEWEST_SHARE = 0.1 -- of the mean service time: about the last twenty jobs count
 local HEAD = 9 -- strings of each output before its field/value pairs
 
-local hints = {}
+local notifications = {}
 
--- The hint of a final job: the record itself as a JSON list, or its id where the record is large.
-local function record_hint(job_key, job_id)
+-- The notification of a final job: the record itself as a JSON list, or its id where the record is large.
+local function record_notification(job_key, job_id)
   local names = {}
   for name in string.gmatch(ARGV[3], '[^,]+') do names[#names + 1] = name end
   local values = redis.call('HMGET', job_key, unpack(names))
   local bytes = 0
   for _, value in ipairs(values) do bytes = bytes + (value and #value or 0) end
-  return bytes > HINT_BYTES and job_id or cjson.encode(values)
+  return bytes > NOTIFICATION_BYTES and job_id or cjson.encode(values)
 end
 
 local function count_service_time(claimed_at)
@@ -38,17 +38,17 @@ local function write(job_key, events_key, first, fields)
   local published = tonumber(record[3] or 0)
   if published < tonumber(before) then return -1 end
   if delta ~= '' and published == tonumber(before) then
-    local hint = add_event(events_key, job_id, 'delta', delta, 'tokens', tokens)
+    local notification = add_event(events_key, job_id, 'delta', delta, 'tokens', tokens)
     if end_event == '' then
       redis.call('HSET', job_key, 'published', after)
-      if followed == '1' then hints[#hints + 1] = hint end
+      if followed == '1' then notifications[#notifications + 1] = notification end
     end
   end
   if end_event ~= '' then
     redis.call('ZREM', KEYS[1], job_id)
     end_job(job_key, events_key, KEYS[2], job_id, ARGV[1], end_event, fields)
     count_service_time(record[4])
-    hints[#hints + 1] = record_hint(job_key, job_id)
+    notifications[#notifications + 1] = record_notification(job_key, job_id)
   end
   return 1
 end
@@ -60,5 +60,5 @@ for key = 4, #KEYS, 2 do
   verdicts[#verdicts + 1] = write(KEYS[key], KEYS[key + 1], first, fields)
   first = first + HEAD + strings
 end
-if #hints > 0 then redis.call('PUBLISH', ARGV[2], table.concat(hints, '\n')) end
+if #notifications > 0 then redis.call('PUBLISH', ARGV[2], table.concat(notifications, '\n')) end
 return verdicts

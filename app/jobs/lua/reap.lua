@@ -1,7 +1,7 @@
 -- Look after the jobs of one model that nobody looks after: leases that ran out, messages that got lost, jobs that have
 -- waited too long, entries of jobs that are gone. Any process may call it at any time; one call a second does the work.
 -- KEYS: reaper, running, queued, expiring, ended, missing, then the broker's lists in the order of the priority steps
--- ARGV: key prefix, kept_seconds, max_attempts, hints channel, seconds between turns, seconds without a turn that mean that
+-- ARGV: key prefix, kept_seconds, max_attempts, notifications channel, seconds between turns, seconds without a turn that mean that
 --       all were away, seconds until the next turn then, most jobs of each kind per turn, most events read per turn,
 --       seconds until a missing message counts as lost, lease_seconds, message of `worker_lost`
 -- Returns id, priority, id, priority, ... of jobs for which the caller sends a message

@@ -14,7 +14,7 @@ import redis
 from app.jobs import keys
 from app.jobs.job import FinishReason, JobError, Metrics, Output, Priority, Status, TokenLogprob, Usage
 from app.jobs.order import Queues, make_celery
-from app.jobs.publishing import JobOutput, OutputWriter
+from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import connect
 from app.jobs.store import Claim, JobStore
@@ -78,7 +78,7 @@ class Turn:
         self._publish(end=json.dumps(end), end_fields=[part for pair in fields.items() for part in pair])
 
     def _publish(self, **output: Any) -> None:
-        self.worker.writer.write([JobOutput(job_id=self.claim.job_id, token=self.claim.token, **output)])
+        self.worker.writer.write([OutputWrite(job_id=self.claim.job_id, token=self.claim.token, **output)])
 
 
 Play = Callable[[Turn], None]

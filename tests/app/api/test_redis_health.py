@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.api.redis_health import RedisAway, RedisWatch, _WatchedPool
+from app.api.redis_health import RedisAway, RedisHealth, _WatchedPool
 from app.api.services import services_of
 from app.config.settings import Config
 from app.jobs.redis_client import RedisClient, connect
@@ -35,21 +35,21 @@ def server(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def watch(server: Valkey) -> Iterator[RedisWatch]:
-    watch = RedisWatch(server.url)
+def watch(server: Valkey) -> Iterator[RedisHealth]:
+    watch = RedisHealth(server.url)
     watch.start()
     yield watch
     watch.close()
 
 
-def seconds_to_refusal(watch: RedisWatch) -> float:
+def seconds_to_refusal(watch: RedisHealth) -> float:
     started = time.monotonic()
     with pytest.raises(RedisAway):
         watch.client().get("anything")
     return time.monotonic() - started
 
 
-def test_a_redis_that_falls_silent_is_away_at_once_for_all_who_come_later(server: Valkey, watch: RedisWatch) -> None:
+def test_a_redis_that_falls_silent_is_away_at_once_for_all_who_come_later(server: Valkey, watch: RedisHealth) -> None:
     client = connect(server.url, answer_seconds=ANSWER_SECONDS, pool=_WatchedPool, watch=watch)
     client.set("answer", "42")
     assert server.process is not None
@@ -74,7 +74,7 @@ def _seconds_to_failure(client: RedisClient) -> float:
 
 
 def test_a_redis_that_is_killed_is_away_until_it_is_back_and_two_lines_tell(
-    server: Valkey, watch: RedisWatch, caplog: pytest.LogCaptureFixture
+    server: Valkey, watch: RedisHealth, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         watch.client().set("answer", "42")
@@ -89,7 +89,7 @@ def test_a_redis_that_is_killed_is_away_until_it_is_back_and_two_lines_tell(
     assert back == "Redis answers again"
 
 
-def test_a_redis_that_is_busy_for_a_moment_is_not_away(server: Valkey, watch: RedisWatch) -> None:
+def test_a_redis_that_is_busy_for_a_moment_is_not_away(server: Valkey, watch: RedisHealth) -> None:
     with redis.Redis.from_url(server.url) as raw:
         raw.ping()
         raw.execute_command("CLIENT", "PAUSE", "1300", "ALL")
@@ -105,7 +105,7 @@ def test_a_redis_that_is_busy_for_a_moment_is_not_away(server: Valkey, watch: Re
 )
 def test_a_redis_that_says_no_is_not_away(error: str) -> None:
     with grumbling_redis(error) as url:
-        watch = RedisWatch(url)
+        watch = RedisHealth(url)
         for _ in range(3):
             with pytest.raises(redis.RedisError) as raised:
                 watch.client().ping()
@@ -118,7 +118,7 @@ def test_a_process_that_is_held_up_does_not_take_redis_for_away(server: Valkey) 
 import time
 from app import redis_watch
 redis_watch.SILENT_PINGS = 1
-redis_watch.RedisWatch({server.url!r}).start()
+redis_watch.RedisHealth({server.url!r}).start()
 print("started", flush=True)
 time.sleep(60)
 """
@@ -140,7 +140,7 @@ time.sleep(60)
 
 
 def test_who_has_waited_for_a_connection_meanwhile_hears_it_too(server: Valkey) -> None:
-    watch = RedisWatch(server.url)
+    watch = RedisHealth(server.url)
     client = watch.client()
     pool = client.connection_pool  # type: ignore[attr-defined]
     taken = [pool.get_connection() for _ in range(pool.max_connections)]

@@ -9,7 +9,7 @@ import redis
 from app.jobs import event_stream, keys
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.order import Queues, make_celery
-from app.jobs.publishing import WRITTEN, JobOutput, OutputWriter
+from app.jobs.publishing import WRITTEN, OutputWrite, OutputWriter
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
@@ -77,7 +77,7 @@ class Scene:
         )
 
     def _publish(self, claim: Claim, **output: Any) -> int:
-        (told,) = self.writer.write([JobOutput(job_id=claim.job_id, token=claim.token, **output)])
+        (told,) = self.writer.write([OutputWrite(job_id=claim.job_id, token=claim.token, **output)])
         return told
 
     def turn(self) -> int:

@@ -15,7 +15,7 @@ from app.errors import Conflict, QueueFull
 from app.jobs import keys
 from app.jobs.job import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
 from app.jobs.order import Queues, make_celery
-from app.jobs.publishing import JobOutput, OutputWriter
+from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.reaper import MISSING_SECONDS, Reaper
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
@@ -364,7 +364,7 @@ class JobLife(RuleBasedStateMachine):
     def _write(self, run: Run, times: int, **output: Any) -> int:
         job_id, token = run.held
         self.client.times = times
-        (told,) = self.writer.write([JobOutput(job_id=job_id, token=token, **output)])
+        (told,) = self.writer.write([OutputWrite(job_id=job_id, token=token, **output)])
         return told
 
     def _end_lease(self, job: ModelJob) -> None:

@@ -203,7 +203,7 @@ def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(sce
     scene.store.cancel(lost.job_id)
     time.sleep(0.02)
     hints = scene.raw.pubsub(ignore_subscribe_messages=True)
-    hints.subscribe(keys.HINTS_CHANNEL)
+    hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
     hints.get_message(timeout=1)
     scene.lose(lost)
     scene.store.cancel(canceled.id)

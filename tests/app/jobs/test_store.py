@@ -10,7 +10,7 @@ import redis
 from app.errors import JobNotFound, NoWorker, QueueFull
 from app.jobs import event_stream, keys
 from app.jobs.job import JobRequest, Kind, Priority, Status
-from app.jobs.publishing import FENCED, JobOutput, OutputWriter
+from app.jobs.publishing import FENCED, OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, JobStore, new_job_id
 from tests.app.jobs.scene import MODEL, Scene
@@ -127,7 +127,7 @@ def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_bac
     assert store.cancel(job.id) is Status.CANCELED
     assert raw(redis_url).zcard(keys.running("m")) == 0
     assert claim is not None
-    late = JobOutput(job_id=job.id, token=claim.token, delta='{"text":"late"}', tokens="[1]", before=0, after=1)
+    late = OutputWrite(job_id=job.id, token=claim.token, delta='{"text":"late"}', tokens="[1]", before=0, after=1)
     assert OutputWriter(redis_client, model="m", ttl_seconds=60).write([late]) == [FENCED]
 
 
@@ -188,7 +188,7 @@ def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Sce
     scene.publish(claim, "so far")
     scene.store.cancel(claim.job_id)
     with scene.raw.pubsub(ignore_subscribe_messages=True) as hints:
-        hints.subscribe(keys.HINTS_CHANNEL)
+        hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
         hints.get_message(timeout=1)
         assert scene.store.hand_back(claim) is True
         assert (hints.get_message(timeout=2) or {})["data"] == claim.job_id

@@ -11,11 +11,9 @@ from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 END = 0
 
 
-def prompt(completion: str, *, length: int = 3, exclusive: bool = False, **sampling: Any) -> Prompt:
+def prompt(completion: str, *, length: int = 3, solo: bool = False, **sampling: Any) -> Prompt:
     """A prompt of `length` tokens that the scripted engine answers with `completion`."""
-    return Prompt(
-        tokens=[1] * length, sampling=SamplingParams(**sampling), state=completion.encode(), exclusive=exclusive
-    )
+    return Prompt(tokens=[1] * length, sampling=SamplingParams(**sampling), state=completion.encode(), solo=solo)
 
 
 class ScriptedEngine(Engine):
@@ -43,7 +41,7 @@ class ScriptedEngine(Engine):
         self.moves: list[tuple[int, int]] = []
         self.fail_next_step: Exception | None = None
         self.resets = 0
-        self.alone: list[bytes] = []  # what runs in `run_alone` now: one at most
+        self.solo_sequence_id: list[bytes] = []  # what runs in `run_solo` now: one at most
         self.turns = 0
 
     @property
@@ -80,7 +78,7 @@ class ScriptedEngine(Engine):
             if not (behind[-1] if behind else first).confirms(guess):
                 break
             behind.append(self._next(chunk, len(chunk.generated) + number))
-        return replace(first, behind=behind)
+        return replace(first, accepted=behind)
 
     def _next(self, chunk: Chunk, at: int) -> Sampled:
         completion: bytes = chunk.prompt.state
@@ -90,11 +88,11 @@ class ScriptedEngine(Engine):
             return Sampled(token=END, piece=b"", error=ValueError("this row fails"))
         return Sampled(token=completion[at], piece=completion[at : at + 1])
 
-    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+    def run_solo(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
         """One token a turn; "_" is a turn that brings nothing, "!" fails."""
-        assert not self.alone, "two at once"
+        assert not self.solo_sequence_id, "two at once"
         completion: bytes = prompt.state
-        self.alone.append(completion)
+        self.solo_sequence_id.append(completion)
         try:
             for token in completion[len(generated) :]:
                 self.turns += 1
@@ -103,7 +101,7 @@ class ScriptedEngine(Engine):
                 yield [] if token == ord("_") else [Sampled(token=token, piece=bytes([token]))]
             yield [Sampled(token=END, piece=b"", ends=True)]
         finally:
-            self.alone.remove(completion)
+            self.solo_sequence_id.remove(completion)
 
     def move(self, source: int, target: int) -> None:
         assert target not in self.cells or self._shares_prefixes

@@ -5,8 +5,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import BatchSequence as Chunks
 from collections.abc import Iterator
-from collections.abc import Sequence as Chunks
 
 import pytest
 
@@ -14,7 +14,7 @@ from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Earlier, Outcome, Sequence, Update
+from workers.batching.sequence import BatchSequence, Outcome, ResumeState, Update
 from workers.engines.base import Chunk, Sampled
 
 
@@ -61,7 +61,7 @@ def test_more_sequences_than_slots_all_get_their_text_and_leave_no_cell(
 ) -> None:
     ids = [f"s{number}" for number in range(20)]
     for number, sequence_id in enumerate(ids):
-        loop.submit(Sequence(sequence_id, prompt(f"text {number}", length=1 + number)))
+        loop.submit(BatchSequence(sequence_id, prompt(f"text {number}", length=1 + number)))
     loop.start()
     collected.wait_for(*ids)
     assert [collected.texts[i] for i in ids] == [f"text {number}" for number in range(20)]
@@ -73,8 +73,8 @@ def test_more_sequences_than_slots_all_get_their_text_and_leave_no_cell(
 def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(Sequence("short", prompt("abcdefgh", length=1)))
-    loop.submit(Sequence("long", prompt("xyz", length=40)))
+    loop.submit(BatchSequence("short", prompt("abcdefgh", length=1)))
+    loop.submit(BatchSequence("long", prompt("xyz", length=40)))
     loop.start()
     collected.wait_for("short", "long")
     assert engine.steps[0] == [(0, 1), (1, 15)]
@@ -84,10 +84,10 @@ def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode(
 
 def test_a_newcomer_joins_a_running_batch(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
     loop.start()
-    loop.submit(Sequence("first", prompt("a" * 60, length=1, max_tokens=60)))
+    loop.submit(BatchSequence("first", prompt("a" * 60, length=1, max_tokens=60)))
     while not collected.texts["first"]:
         time.sleep(0.001)
-    loop.submit(Sequence("second", prompt("b", length=1)))
+    loop.submit(BatchSequence("second", prompt("b", length=1)))
     collected.wait_for("first", "second")
     assert collected.texts["second"] == "b"
 
@@ -95,7 +95,7 @@ def test_a_newcomer_joins_a_running_batch(loop: BatchLoop, engine: ScriptedEngin
 def test_a_canceled_sequence_keeps_what_it_has_and_frees_its_slot(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(Sequence("s", prompt("a" * 63, length=1, max_tokens=63)))
+    loop.submit(BatchSequence("s", prompt("a" * 63, length=1, max_tokens=63)))
     loop.cancel("s")
     loop.start()
     collected.wait_for("s")
@@ -107,8 +107,8 @@ def test_a_canceled_sequence_keeps_what_it_has_and_frees_its_slot(
 def test_a_sequence_that_waits_for_a_slot_can_be_canceled(collected: Collected) -> None:
     engine = ScriptedEngine(slots=1)
     loop = BatchLoop(engine, collected.publish)
-    loop.submit(Sequence("running", prompt("a" * 50, max_tokens=50)))
-    loop.submit(Sequence("waiting", prompt("b")))
+    loop.submit(BatchSequence("running", prompt("a" * 50, max_tokens=50)))
+    loop.submit(BatchSequence("waiting", prompt("b")))
     loop.cancel("waiting")
     loop.start()
     collected.wait_for("running", "waiting")
@@ -122,12 +122,12 @@ def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
 ) -> None:
     engine.fail_next_step = RuntimeError("the device is gone")
     for name in ("one", "two"):
-        loop.submit(Sequence(name, prompt("text")))
+        loop.submit(BatchSequence(name, prompt("text")))
     loop.start()
     collected.wait_for("one", "two")
     error = collected.outcomes["one"][0].error
     assert error is not None and error.code == "engine_error" and "device" not in error.message
-    loop.submit(Sequence("three", prompt("text")))
+    loop.submit(BatchSequence("three", prompt("text")))
     collected.wait_for("three")
     assert collected.texts["three"] == "text"
     assert (engine.resets, {name: len(found) for name, found in collected.outcomes.items()}) == (
@@ -137,8 +137,8 @@ def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
 
 
 def test_a_row_whose_sampler_fails_fails_alone(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(Sequence("bad", prompt("ab!cd")))
-    loop.submit(Sequence("good", prompt("abcd")))
+    loop.submit(BatchSequence("bad", prompt("ab!cd")))
+    loop.submit(BatchSequence("good", prompt("abcd")))
     loop.start()
     collected.wait_for("bad", "good")
     assert collected.outcomes["bad"][0].status is Status.FAILED
@@ -146,7 +146,7 @@ def test_a_row_whose_sampler_fails_fails_alone(loop: BatchLoop, collected: Colle
 
 
 def test_a_sequence_that_runs_out_of_time_fails_with_its_partial_text(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(Sequence("late", prompt("abc"), timeout_seconds=-1.0))
+    loop.submit(BatchSequence("late", prompt("abc"), timeout_seconds=-1.0))
     loop.start()
     collected.wait_for("late")
     outcome = collected.outcomes["late"][0]
@@ -155,10 +155,10 @@ def test_a_sequence_that_runs_out_of_time_fails_with_its_partial_text(loop: Batc
 
 
 def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(Sequence("stop", prompt("one two three", stop=(" tw",))))
-    loop.submit(Sequence("length", prompt("one two three", max_tokens=5)))
-    loop.submit(Sequence("bound", prompt("one two three", length=3, max_length=7)))
-    loop.submit(Sequence("full", prompt("x" * 100, length=60, max_tokens=100)))
+    loop.submit(BatchSequence("stop", prompt("one two three", stop=(" tw",))))
+    loop.submit(BatchSequence("length", prompt("one two three", max_tokens=5)))
+    loop.submit(BatchSequence("bound", prompt("one two three", length=3, max_length=7)))
+    loop.submit(BatchSequence("full", prompt("x" * 100, length=60, max_tokens=100)))
     loop.start()
     collected.wait_for("stop", "length", "bound", "full")
     assert collected.texts == {"stop": "one", "length": "one t", "bound": "one ", "full": "xxxx"}
@@ -174,9 +174,9 @@ def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLo
 def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(Sequence("first", prompt("a" * 40, length=1, max_tokens=40)))
-    loop.submit(Sequence("short", prompt("a", length=1)))
-    loop.submit(Sequence("long", prompt("b" * 40, length=1, max_tokens=40)))
+    loop.submit(BatchSequence("first", prompt("a" * 40, length=1, max_tokens=40)))
+    loop.submit(BatchSequence("short", prompt("a", length=1)))
+    loop.submit(BatchSequence("long", prompt("b" * 40, length=1, max_tokens=40)))
     loop.start()
     collected.wait_for("first", "short", "long")
     assert engine.moves == [(2, 1)]
@@ -184,7 +184,7 @@ def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
 
 
 def test_an_error_of_ours_keeps_its_code_and_fields() -> None:
-    sequence = Sequence("s", prompt("text"))
+    sequence = BatchSequence("s", prompt("text"))
     update = sequence.fail(PromptTooLong("too long", errors={"prompt": ["too long"]}))
     assert update.outcome is not None and update.outcome.error is not None
     assert (update.outcome.error.code, update.outcome.error.errors) == ("prompt_too_long", {"prompt": ["too long"]})
@@ -194,9 +194,9 @@ def test_while_one_is_tried_alone_the_others_wait_and_go_on_afterwards(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     passed = threading.Event()
-    loop.submit(Sequence("held", prompt("abcdef", length=1)))
+    loop.submit(BatchSequence("held", prompt("abcdef", length=1)))
     loop.hold_others("tried", tokens=3, on_passed=passed.set)
-    loop.submit(Sequence("tried", prompt("uvwxyz", length=1)))
+    loop.submit(BatchSequence("tried", prompt("uvwxyz", length=1)))
     loop.start()
     assert passed.wait(5)
     collected.wait_for("tried")
@@ -208,7 +208,7 @@ def test_while_one_is_tried_alone_the_others_wait_and_go_on_afterwards(
 
 
 def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
-    loop.submit(Sequence("held", prompt("abcdef", length=1)))
+    loop.submit(BatchSequence("held", prompt("abcdef", length=1)))
     loop.hold_others("never comes", tokens=None, on_passed=lambda: None)
     loop.start()
     loop.cancel("held")
@@ -219,8 +219,8 @@ def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: Scripted
 def test_a_sequence_goes_on_behind_earlier_tokens_as_if_nothing_had_happened(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    before = Earlier(tokens=list(b"abc"), pieces=[b"a", b"b", b"c"], text="abc")
-    loop.submit(Sequence("s", prompt("abcdef", length=20), earlier=before))
+    before = ResumeState(tokens=list(b"abc"), pieces=[b"a", b"b", b"c"], text="abc")
+    loop.submit(BatchSequence("s", prompt("abcdef", length=20), earlier=before))
     loop.start()
     collected.wait_for("s")
     assert collected.texts["s"] == "def"
@@ -243,7 +243,7 @@ def test_only_an_engine_that_takes_the_cpus_gives_way(collected: Collected, on_c
             return super().step(chunks)
 
     loop = BatchLoop(Looks(), collected.publish, nice=19)
-    loop.submit(Sequence("s", prompt("text")))
+    loop.submit(BatchSequence("s", prompt("text")))
     loop.start()
     collected.wait_for("s")
     loop.stop()

@@ -3,7 +3,7 @@
 import random
 from itertools import islice
 
-from workers.batching.ngram_lookup import Lookup
+from workers.batching.ngram_lookup import NgramLookup
 
 
 def text(words: str) -> list[int]:
@@ -11,12 +11,12 @@ def text(words: str) -> list[int]:
 
 
 def test_what_stood_behind_the_same_tokens_is_guessed_again() -> None:
-    lookup = Lookup(text("the harbour of Varn; the harb"))
+    lookup = NgramLookup(text("the harbour of Varn; the harb"))
     assert bytes(lookup.guesses(12)) == b"our of Varn;"
 
 
 def test_where_the_last_tokens_are_new_there_is_no_guess() -> None:
-    lookup = Lookup(text("abcdef"))
+    lookup = NgramLookup(text("abcdef"))
     assert not lookup.has_guess
     for number, token in enumerate(b"xbcd"):
         lookup.take(token)
@@ -24,18 +24,18 @@ def test_where_the_last_tokens_are_new_there_is_no_guess() -> None:
 
 
 def test_the_last_of_several_places_counts_and_is_followed_while_it_holds() -> None:
-    lookup = Lookup(text("abc1 abc2 abc"))
+    lookup = NgramLookup(text("abc1 abc2 abc"))
     assert bytes(lookup.guesses(1)) == b"2"
     lookup.take(ord("1"))
     assert bytes(lookup.guesses(4)) == b" abc", "it was the other place"
 
 
 def test_a_text_that_goes_round_is_guessed_beyond_its_end() -> None:
-    assert bytes(Lookup(text("la la la")).guesses(8)) == b" la la l"
+    assert bytes(NgramLookup(text("la la la")).guesses(8)) == b" la la l"
 
 
 def test_longer_matches_are_trusted_more_and_a_sequence_that_misleads_less() -> None:
-    short, long = Lookup(text("abc1 abc")), Lookup(text("once upon a time1 once upon a time"))
+    short, long = NgramLookup(text("abc1 abc")), NgramLookup(text("once upon a time1 once upon a time"))
     assert next(long.expected_hits()) > next(short.expected_hits())
     before = next(short.expected_hits())
     for turn in range(5):
@@ -45,14 +45,14 @@ def test_longer_matches_are_trusted_more_and_a_sequence_that_misleads_less() -> 
 
 
 def test_expected_hits_grow_by_less_than_one_for_each_guess() -> None:
-    found = list(islice(Lookup(text("once upon a time, once upon")).expected_hits(), 32))
+    found = list(islice(NgramLookup(text("once upon a time, once upon")).expected_hits(), 32))
     assert all(0 < after - before < 1 for before, after in zip([0.0, *found], found, strict=False))
 
 
 def test_at_random_a_guess_has_stood_behind_the_last_three_tokens_before() -> None:
     chance = random.Random(3)
     tokens = [chance.randrange(4) for _ in range(20)]
-    lookup = Lookup(tokens)
+    lookup = NgramLookup(tokens)
     for _ in range(500):
         places = [at for at in range(3, len(tokens)) if tokens[at - 3 : at] == tokens[-3:]]
         assert lookup.has_guess == bool(places)

@@ -2,7 +2,7 @@
 
 import random
 
-from workers.batching.prefix_cache import Residents, common_prefix
+from workers.batching.prefix_cache import PrefixCache, common_prefix
 
 
 def test_the_common_prefix_is_that_of_a_plain_comparison() -> None:
@@ -17,7 +17,7 @@ def test_the_common_prefix_is_that_of_a_plain_comparison() -> None:
 
 
 def test_the_slot_with_the_longest_common_prefix_is_found() -> None:
-    residents = Residents()
+    residents = PrefixCache()
     residents.leave(1, [1, 2, 3])
     residents.leave(2, [1, 2, 9, 9])
     assert residents.best([1, 2, 9, 8]) == (2, 3)
@@ -25,7 +25,7 @@ def test_the_slot_with_the_longest_common_prefix_is_found() -> None:
 
 
 def test_empty_slots_are_given_up_first_and_then_the_longest_unused() -> None:
-    residents = Residents()
+    residents = PrefixCache()
     residents.leave(0, [1])
     residents.leave(1, [2])
     residents.touch(0)

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import BatchSequence, Iterator
 
 import pytest
 
@@ -10,7 +10,7 @@ from app.jobs.job import FinishReason, Status
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Sequence as Job
+from workers.batching.sequence import BatchSequence as Job
 from workers.batching.sequence import Update
 from workers.engines.base import Chunk, Sampled
 
@@ -25,7 +25,7 @@ class StepByStep(ScriptedEngine):
         self.permits = threading.Semaphore(0)
         self.prompts: list[object] = []
 
-    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+    def step(self, chunks: BatchSequence[Chunk]) -> list[Sampled]:
         assert self.permits.acquire(timeout=10)
         return super().step(chunks)
 
@@ -61,8 +61,8 @@ def loop(engine: StepByStep, told: Told) -> Iterator[BatchLoop]:
     loop.stop()
 
 
-def same(name: str, *, key: str = "same", text: str = TEXT, seconds: float = 60.0, exclusive: bool = False) -> Job:
-    return Job(name, prompt(text, exclusive=exclusive), timeout_seconds=seconds, key=key)
+def same(name: str, *, key: str = "same", text: str = TEXT, seconds: float = 60.0, solo: bool = False) -> Job:
+    return Job(name, prompt(text, solo=solo), timeout_seconds=seconds, key=key)
 
 
 def rows(engine: ScriptedEngine) -> int:
@@ -107,8 +107,8 @@ def test_who_comes_late_gets_what_was_said_and_goes_on(loop: BatchLoop, engine: 
     assert told.texts["too late"] == TEXT and rows(engine) == 2 * (len(TEXT) + 1)
 
 
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_a_leader_that_is_canceled_leaves_what_it_has_computed_to_the_next(told: Told, exclusive: bool) -> None:
+@pytest.mark.parametrize("solo", [False, True])
+def test_a_leader_that_is_canceled_leaves_what_it_has_computed_to_the_next(told: Told, solo: bool) -> None:
     def publish(updates: list[Update]) -> None:
         told.publish(updates)
         for name, said in (("leader", TEXT[:5]), ("heir", TEXT[:8])):
@@ -117,7 +117,7 @@ def test_a_leader_that_is_canceled_leaves_what_it_has_computed_to_the_next(told:
 
     engine = ScriptedEngine()
     loop = BatchLoop(engine, publish)
-    leader, heir, third = (same(name, exclusive=exclusive) for name in ("leader", "heir", "third"))
+    leader, heir, third = (same(name, solo=solo) for name in ("leader", "heir", "third"))
     for each in (leader, heir, third):
         loop.submit(each)
     loop.start()
@@ -127,7 +127,7 @@ def test_a_leader_that_is_canceled_leaves_what_it_has_computed_to_the_next(told:
     assert told.outcomes["third"][0].status is Status.SUCCEEDED
     assert told.texts == {"leader": TEXT[:5], "heir": TEXT[:8], "third": TEXT}
     assert (leader.usage.completion_tokens, heir.usage.completion_tokens) == (5, 8)
-    steps = engine.turns + 1 if exclusive else rows(engine)
+    steps = engine.turns + 1 if solo else rows(engine)
     assert steps == len(TEXT) + 1, "nothing was computed twice"
     assert (engine.used_cells(), engine.alone, loop.follower_count) == (0, [], 0)
 
@@ -214,7 +214,7 @@ def _play(chance: random.Random) -> None:
     def add() -> None:
         name, key = waiting.pop()
         jobs[name] = key
-        loop.submit(Job(name, prompt(texts[key], exclusive=key == "c", length=34), key=key))
+        loop.submit(Job(name, prompt(texts[key], solo=key == "c", length=34), key=key))
 
     loop._publish = publish
     for _ in range(4):
@@ -228,4 +228,4 @@ def _play(chance: random.Random) -> None:
             assert told.texts[name] == texts[key]
         else:
             assert outcome.status is Status.CANCELED and name in canceled and texts[key].startswith(told.texts[name])
-    assert (loop.follower_count, engine.used_cells() - loop._scheduler.residents.cells) == (0, 0)
+    assert (loop.follower_count, engine.used_cells() - loop._scheduler.prefix_cache.cells) == (0, 0)

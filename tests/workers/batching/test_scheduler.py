@@ -2,7 +2,7 @@
 
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.scheduler import HOLE_STEPS, Scheduler
-from workers.batching.sequence import Sequence
+from workers.batching.sequence import BatchSequence
 from workers.engines.base import Limits
 
 
@@ -10,15 +10,15 @@ def make(slots: int = 4, budget: int = 16, *, moves: bool = True) -> Scheduler:
     return Scheduler(Limits(slots=slots, context_tokens=64, max_batched_tokens=budget), keeps_order=moves)
 
 
-def start(scheduler: Scheduler, *names: str, length: int = 1) -> list[Sequence]:
-    sequences = [Sequence(name, prompt("text", length=length)) for name in names]
+def start(scheduler: Scheduler, *names: str, length: int = 1) -> list[BatchSequence]:
+    sequences = [BatchSequence(name, prompt("text", length=length)) for name in names]
     for sequence in sequences:
         scheduler.add(sequence)
     list(scheduler.admit())
     return sequences
 
 
-def decode(sequence: Sequence) -> None:
+def decode(sequence: BatchSequence) -> None:
     sequence.position = len(sequence.prompt.tokens)
     sequence.generated.append(7)
 
@@ -101,17 +101,17 @@ def test_one_alone_steps_while_the_others_keep_their_slots() -> None:
     scheduler = make()
     a, b = start(scheduler, "a", "b")
     decode(a)
-    scheduler.alone = "b"
+    scheduler.solo_sequence_id = "b"
     assert [sequence.id for sequence, _ in scheduler.plan()] == ["b"]
     assert [s.slot for s in (a, b)] == [0, 1]
-    scheduler.alone = None
+    scheduler.solo_sequence_id = None
     assert [sequence.id for sequence, _ in scheduler.plan()] == ["a", "b"]
 
 
 def test_there_is_nothing_to_do_while_the_one_that_may_step_is_still_to_come() -> None:
     scheduler = make()
     start(scheduler, "a")
-    scheduler.alone = "b"
+    scheduler.solo_sequence_id = "b"
     assert not scheduler.has_work
     start(scheduler, "b")
     assert scheduler.has_work

@@ -4,22 +4,24 @@ import pytest
 
 from app.jobs.job import FinishReason, Status
 from tests.workers.batching.scripted_engine import prompt
-from workers.batching.sequence import Earlier, Sequence
+from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Prompt, Sampled
 
 
-def earlier(text: str, *, published: str | None = None) -> Earlier:
+def earlier(text: str, *, published: str | None = None) -> ResumeState:
     pieces = [bytes([byte]) for byte in text.encode()]
-    return Earlier(tokens=[piece[0] for piece in pieces], pieces=pieces, text=text if published is None else published)
+    return ResumeState(
+        tokens=[piece[0] for piece in pieces], pieces=pieces, text=text if published is None else published
+    )
 
 
-def seated(made: Prompt, before: Earlier | None = None) -> Sequence:
-    sequence = Sequence("s", made, earlier=before)
+def seated(made: Prompt, before: ResumeState | None = None) -> BatchSequence:
+    sequence = BatchSequence("s", made, earlier=before)
     sequence.slot = 0
     return sequence
 
 
-def say(sequence: Sequence, text: str) -> str:
+def say(sequence: BatchSequence, text: str) -> str:
     """Sample the bytes of `text` one by one; returns what is published of them."""
     updates = [sequence.advance(Sampled(token=byte, piece=bytes([byte])), 1000) for byte in text.encode()]
     return "".join(update.text for update in updates)
@@ -56,7 +58,7 @@ def test_what_could_begin_a_stop_string_is_still_held_back(before: str, publishe
 
 
 def test_half_a_character_waits_for_its_other_half() -> None:
-    half = Earlier(tokens=[1], pieces=["é".encode()[:1]], text="")
+    half = ResumeState(tokens=[1], pieces=["é".encode()[:1]], text="")
     sequence = seated(prompt(""), half)
     assert sequence.advance(Sampled(token=2, piece="é".encode()[1:]), 1000).text == "é"
 

@@ -10,7 +10,7 @@ from app.jobs.job import FinishReason, Status
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Earlier, Sequence
+from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Sampled
 
 
@@ -32,16 +32,16 @@ def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
     assert engine.alone == []
 
 
-def exclusive(name: str, completion: str, **options: int) -> Sequence:
-    return Sequence(name, prompt(completion, exclusive=True, **options))
+def solo_sequence(name: str, completion: str, **options: int) -> BatchSequence:
+    return BatchSequence(name, prompt(completion, solo=True, **options))
 
 
 def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(exclusive("first", "a_b__c"))
-    loop.submit(exclusive("second", "xyz"))
-    loop.submit(Sequence("batched", prompt("batched")))
+    loop.submit(solo_sequence("first", "a_b__c"))
+    loop.submit(solo_sequence("second", "xyz"))
+    loop.submit(BatchSequence("batched", prompt("batched")))
     loop.start()
     collected.wait_for("first", "second", "batched")
     assert collected.texts == {"first": "abc", "second": "xyz", "batched": "batched"}
@@ -53,8 +53,8 @@ def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
 def test_exclusive_sequences_take_no_slot(collected: Collected) -> None:
     engine = ScriptedEngine(slots=1)
     loop = BatchLoop(engine, collected.publish)
-    loop.submit(Sequence("batched", prompt("a" * 40, max_tokens=40)))
-    loop.submit(exclusive("alone", "bc"))
+    loop.submit(BatchSequence("batched", prompt("a" * 40, max_tokens=40)))
+    loop.submit(solo_sequence("alone", "bc"))
     loop.start()
     collected.wait_for("batched", "alone")
     assert list(collected.outcomes) == ["alone", "batched"]
@@ -64,9 +64,9 @@ def test_exclusive_sequences_take_no_slot(collected: Collected) -> None:
 def test_an_exclusive_sequence_that_fails_costs_nobody_else(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(exclusive("bad", "a!"))
-    loop.submit(exclusive("good", "ok"))
-    loop.submit(Sequence("batched", prompt("batched")))
+    loop.submit(solo_sequence("bad", "a!"))
+    loop.submit(solo_sequence("good", "ok"))
+    loop.submit(BatchSequence("batched", prompt("batched")))
     loop.start()
     collected.wait_for("bad", "good", "batched")
     assert collected.outcomes["bad"][0].status is Status.FAILED
@@ -78,8 +78,8 @@ def test_running_and_waiting_exclusive_sequences_can_be_canceled(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    loop.submit(exclusive("running", "a" + "_" * 100_000))
-    loop.submit(exclusive("waiting", "b"))
+    loop.submit(solo_sequence("running", "a" + "_" * 100_000))
+    loop.submit(solo_sequence("waiting", "b"))
     while not collected.texts["running"]:
         time.sleep(0.001)
     loop.cancel("waiting")
@@ -92,8 +92,8 @@ def test_running_and_waiting_exclusive_sequences_can_be_canceled(
 
 
 def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(exclusive("long", "abcdef", max_tokens=3))
-    loop.submit(exclusive("next", "z"))
+    loop.submit(solo_sequence("long", "abcdef", max_tokens=3))
+    loop.submit(solo_sequence("next", "z"))
     loop.start()
     collected.wait_for("long", "next")
     assert collected.outcomes["long"][0].finish_reason is FinishReason.LENGTH
@@ -101,8 +101,8 @@ def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, 
 
 
 def test_an_exclusive_sequence_goes_on_behind_earlier_tokens(loop: BatchLoop, collected: Collected) -> None:
-    earlier = Earlier(tokens=list(b"ab"), pieces=[b"a", b"b"], text="ab")
-    loop.submit(Sequence("s", prompt("abcd", exclusive=True), earlier=earlier))
+    earlier = ResumeState(tokens=list(b"ab"), pieces=[b"a", b"b"], text="ab")
+    loop.submit(BatchSequence("s", prompt("abcd", solo=True), earlier=earlier))
     loop.start()
     collected.wait_for("s")
     assert collected.texts["s"] == "cd"
@@ -112,10 +112,10 @@ def test_on_trial_alone_an_exclusive_sequence_holds_the_others_and_is_held_by_th
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     passed = threading.Event()
-    loop.submit(Sequence("batched", prompt("abc")))
-    loop.submit(exclusive("before", "xyz"))
+    loop.submit(BatchSequence("batched", prompt("abc")))
+    loop.submit(solo_sequence("before", "xyz"))
     loop.hold_others("tried", tokens=2, on_passed=passed.set)
-    loop.submit(exclusive("tried", "12345"))
+    loop.submit(solo_sequence("tried", "12345"))
     loop.start()
     assert passed.wait(5)
     collected.wait_for("tried")
@@ -127,7 +127,7 @@ def test_on_trial_alone_an_exclusive_sequence_holds_the_others_and_is_held_by_th
 
 
 def test_a_last_token_is_output_and_ends_the_sequence_for_its_reason() -> None:
-    sequence = Sequence("s", prompt("abc"))
+    sequence = BatchSequence("s", prompt("abc"))
     update = sequence.advance(Sampled(token=1, piece=b"x", last=FinishReason.LENGTH), context_tokens=64)
     assert update.text == "x"
     assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH

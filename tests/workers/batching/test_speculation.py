@@ -15,7 +15,7 @@ from app.jobs.sampling import SamplingParams
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Sequence
+from workers.batching.sequence import BatchSequence
 from workers.batching.speculation import Speculation, StepCost
 from workers.engines.base import Limits, Prompt
 
@@ -28,10 +28,10 @@ def speculation(*, piece: float, row: float, budget: int = 512, context: int = 1
     return made
 
 
-def decoding(count: int, said: str = ROUND, **sampling: Any) -> list[Sequence]:
+def decoding(count: int, said: str = ROUND, **sampling: Any) -> list[BatchSequence]:
     """Sequences that have said this and are to go on."""
     sequences = [
-        Sequence(f"s{number}", prompt("", length=1, **{"max_tokens": 900, **sampling})) for number in range(count)
+        BatchSequence(f"s{number}", prompt("", length=1, **{"max_tokens": 900, **sampling})) for number in range(count)
     ]
     for slot, sequence in enumerate(sequences):
         sequence.slot = slot
@@ -119,7 +119,10 @@ def test_a_text_that_repeats_takes_fewer_steps_than_tokens_and_is_the_same(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     odd = ROUND[:100] + "the quack " + ROUND[:100]
-    sequences = [Sequence("even", prompt(ROUND, max_tokens=900)), Sequence("odd", prompt(odd, max_tokens=900))]
+    sequences = [
+        BatchSequence("even", prompt(ROUND, max_tokens=900)),
+        BatchSequence("odd", prompt(odd, max_tokens=900)),
+    ]
     for sequence in sequences:
         loop.submit(sequence)
     loop.start()
@@ -133,7 +136,7 @@ def test_a_loop_that_may_not_speculate_makes_a_step_for_each_token(
     engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop = BatchLoop(engine, collected.publish, speculates=False)
-    loop.submit(Sequence("s", prompt(ROUND, max_tokens=900)))
+    loop.submit(BatchSequence("s", prompt(ROUND, max_tokens=900)))
     loop.start()
     collected.wait_for("s")
     loop.stop()
@@ -142,11 +145,11 @@ def test_a_loop_that_may_not_speculate_makes_a_step_for_each_token(
 
 def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, collected: Collected) -> None:
     late = ROUND[:92] + "and stop here" + ROUND
-    loop.submit(Sequence("late stop", prompt(late, stop=("stop",), max_tokens=900)))
-    loop.submit(Sequence("length", prompt(ROUND, max_tokens=77)))
-    loop.submit(Sequence("full", prompt(ROUND * 4, length=900, max_tokens=999)))
-    loop.submit(Sequence("fails", prompt(ROUND[:200] + "!", max_tokens=900)))
-    loop.submit(Sequence("ends", prompt(ROUND[:201], max_tokens=900)))
+    loop.submit(BatchSequence("late stop", prompt(late, stop=("stop",), max_tokens=900)))
+    loop.submit(BatchSequence("length", prompt(ROUND, max_tokens=77)))
+    loop.submit(BatchSequence("full", prompt(ROUND * 4, length=900, max_tokens=999)))
+    loop.submit(BatchSequence("fails", prompt(ROUND[:200] + "!", max_tokens=900)))
+    loop.submit(BatchSequence("ends", prompt(ROUND[:201], max_tokens=900)))
     loop.start()
     names = ("late stop", "length", "full", "fails", "ends")
     collected.wait_for(*names)
@@ -161,9 +164,9 @@ def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, c
 
 def test_one_on_trial_may_guess_and_passes(loop: BatchLoop, collected: Collected) -> None:
     passed = threading.Event()
-    loop.submit(Sequence("held", prompt(ROUND, max_tokens=900)))
+    loop.submit(BatchSequence("held", prompt(ROUND, max_tokens=900)))
     loop.hold_others("tried", tokens=70, on_passed=passed.set)
-    loop.submit(Sequence("tried", prompt(ROUND, max_tokens=900)))
+    loop.submit(BatchSequence("tried", prompt(ROUND, max_tokens=900)))
     loop.start()
     assert passed.wait(5)
     loop.release_others()
@@ -187,13 +190,13 @@ def test_at_random_no_guess_that_failed_is_ever_shared_or_left_behind(
         )
         name, answer = f"s{number}", "".join(words)[: chance.randrange(1, 200)]
         made = Prompt(tokens=before, sampling=SamplingParams(max_tokens=250), state=answer.encode())
-        loop.submit(Sequence(name, made))
+        loop.submit(BatchSequence(name, made))
         said[name] = (before, answer)
         if chance.random() < 0.3:
             collected.wait_for(*said)
     collected.wait_for(*said)
     assert {name: collected.texts[name] for name in said} == {name: answer for name, (_, answer) in said.items()}
     loop.stop()
-    assert sum(map(len, engine.cells.values())) == loop._scheduler.residents.cells
+    assert sum(map(len, engine.cells.values())) == loop._scheduler.prefix_cache.cells
     drafted = [tokens for step in engine.steps for _, tokens in step]
     assert len(engine.steps) < sum(len(answer) for _, answer in said.values()) and max(drafted) > 1

@@ -1,14 +1,14 @@
 """Requests through the real batch loop, with guessed tokens and without."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import BatchSequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from app.jobs.job import FinishReason, JobRequest, TokenLogprob, Usage
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Sequence as Running
+from workers.batching.sequence import BatchSequence as Running
 from workers.batching.sequence import Update
 from workers.batching.speculation import StepCost
 from workers.engines.base import Chunk, Engine, Sampled
@@ -59,10 +59,10 @@ def say(
                     found.reason = update.outcome.finish_reason
             changed.notify_all()
 
-    def step(chunks: Sequence[Chunk]) -> list[Sampled]:
+    def step(chunks: BatchSequence[Chunk]) -> list[Sampled]:
         results = real_step(chunks)
         guesses.made += sum(chunk.drafted for chunk in chunks)
-        guesses.held += sum(len(result.behind) for result in results)
+        guesses.held += sum(len(result.accepted) for result in results)
         return results
 
     real_step = engine.step
@@ -79,6 +79,6 @@ def say(
                 assert changed.wait_for(lambda: all(s.reason for s in said[: number + 1]), WAIT_SECONDS)  # noqa: B023
     loop.stop()
     monkeypatch.undo()
-    assert engine.used_cells() == loop._scheduler.residents.cells, "cells are left behind"
+    assert engine.used_cells() == loop._scheduler.prefix_cache.cells, "cells are left behind"
     engine.reset()
     return said, guesses

@@ -1,6 +1,6 @@
 import threading
 
-from workers.jobs.capacity import MAX_FOLLOWERS, Places
+from workers.jobs.capacity import MAX_FOLLOWERS, Capacity
 
 
 class Scene:
@@ -8,7 +8,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.followers = self.freed = 0
-        self.places = Places(slots=lambda: 2, followers=lambda: self.followers, on_freed=self._count)
+        self.places = Capacity(slots=lambda: 2, followers=lambda: self.followers, on_freed=self._count)
 
     def _count(self) -> None:
         self.freed += 1

@@ -11,13 +11,13 @@ import redis
 from app.errors import EngineFailed
 from app.jobs import event_stream, keys
 from app.jobs.job import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
-from app.jobs.notifications import HintLine, lines_of
+from app.jobs.notifications import Notification, notifications_in
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore
 from tests.lost_worker import lose_worker
 from tests.repeating_client import RepeatingClient
 from tests.workers.batching.scripted_engine import prompt
-from workers.batching.sequence import Outcome, Sequence, Update, job_error
+from workers.batching.sequence import BatchSequence, Outcome, Update, job_error
 from workers.jobs import publisher
 from workers.jobs.publisher import Publisher
 
@@ -34,13 +34,13 @@ class Bench:
             client, model="m", ttl_seconds=60, on_fenced=self.fenced.append, give_back=store.hand_back
         )
 
-    def begin(self, *, followed: bool = False) -> tuple[Claim, Sequence, threading.Event]:
+    def begin(self, *, followed: bool = False) -> tuple[Claim, BatchSequence, threading.Event]:
         job = self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), "me")
         claim = self.store.claim(job.id, "worker-1")
         assert claim is not None
-        return claim, Sequence(job.id, prompt("text")), self.publisher.open(claim)
+        return claim, BatchSequence(job.id, prompt("text")), self.publisher.open(claim)
 
-    def say(self, sequence: Sequence, text: str, *, end: bool = False) -> None:
+    def say(self, sequence: BatchSequence, text: str, *, end: bool = False) -> None:
         """One step that brought one token."""
         sequence.generated.append(len(sequence.generated))
         tokens = sequence.generated[-1:]
@@ -221,16 +221,16 @@ def test_an_end_whose_confirmation_was_lost_is_not_taken_for_another_workers(
 
 
 @contextlib.contextmanager
-def hints_heard(redis_url: str) -> Iterator[Callable[[], list[HintLine]]]:
+def hints_heard(redis_url: str) -> Iterator[Callable[[], list[Notification]]]:
     """Reads the next hint that is published in this block; nothing when none comes."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
         hints = raw.pubsub(ignore_subscribe_messages=True)
-        hints.subscribe(keys.HINTS_CHANNEL)
+        hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
         hints.get_message(timeout=1)
 
-        def heard() -> list[HintLine]:
+        def heard() -> list[Notification]:
             message = hints.get_message(timeout=0.5)
-            return [] if message is None else list(lines_of(message["data"]))
+            return [] if message is None else list(notifications_in(message["data"]))
 
         yield heard
         hints.close()
@@ -299,7 +299,7 @@ def test_the_loop_waits_for_a_first_text_that_is_followed_and_for_nothing_else(
     claim, followed, _ = bench.begin(followed=True)
     _, alone, _ = bench.begin()
 
-    def seconds(sequence: Sequence) -> float:
+    def seconds(sequence: BatchSequence) -> float:
         started = time.monotonic()
         bench.say(sequence, "word ")
         return time.monotonic() - started

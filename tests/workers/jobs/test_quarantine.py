@@ -8,7 +8,7 @@ from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim
-from workers.jobs.quarantine import TRIAL_TOKENS, Trials
+from workers.jobs.quarantine import TRIAL_TOKENS, Quarantine
 
 
 class Scene:
@@ -20,7 +20,7 @@ class Scene:
         self.company = 0
         self.tokens: int | None = None
         self.pass_: Callable[[], None] = lambda: None
-        self.trials = Trials(
+        self.trials = Quarantine(
             client,
             "worker-1",
             max_attempts=max_attempts,

@@ -10,7 +10,7 @@ import pytest
 
 from app.config.settings import CacheConfig, Config, JobsConfig
 from app.jobs import event_stream, keys
-from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, Priority, Source, Status
+from app.jobs.job import AnswerSource, Chat, FinishReason, Job, JobRequest, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.sampling import SamplingParams
 from app.jobs.store import Claim, JobStore
@@ -18,7 +18,7 @@ from tests.lost_worker import lose_worker
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.engines.base import Chunk, Prompt, Sampled
 from workers.jobs.publisher import Publisher
-from workers.jobs.response_cache import SameRequests
+from workers.jobs.response_cache import ResponseCache
 from workers.worker import Worker
 
 CONFIG = Config(model_name="m", jobs=JobsConfig(ttl=60))
@@ -77,7 +77,7 @@ def answer(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -
     return store.read(job_id)
 
 
-def source(job: Job) -> Source | None:
+def source(job: Job) -> AnswerSource | None:
     assert job.metrics is not None
     return job.metrics.source
 
@@ -85,7 +85,7 @@ def source(job: Job) -> Source | None:
 def key_of(config: Config, claim: Claim = CLAIM, prompt: Prompt | None = PROMPT) -> str | None:
     redis: Any = None
     publisher: Publisher = None  # type: ignore[assignment]
-    return SameRequests(redis, config, publisher).key(claim, prompt)
+    return ResponseCache(redis, config, publisher).key(claim, prompt)
 
 
 HOW: list[dict[str, Any]] = [
@@ -152,12 +152,17 @@ def test_the_same_request_in_flight_is_computed_once_for_each_who_asks_and_takes
     assert worker.drain(5)
     found = [store.read(job_id) for job_id in [*jobs, *others]]
     assert [job.output.text for job in found if job.output] == ["text"] * 4
-    assert sorted(filter(None, map(source, found))) == [Source.COMPUTED, Source.COMPUTED, Source.JOINED, Source.JOINED]
-    assert source(found[3]) is Source.COMPUTED, "another key, another computation"
+    assert sorted(filter(None, map(source, found))) == [
+        AnswerSource.COMPUTED,
+        AnswerSource.COMPUTED,
+        AnswerSource.JOINED,
+        AnswerSource.JOINED,
+    ]
+    assert source(found[3]) is AnswerSource.COMPUTED, "another key, another computation"
     assert max(len(step) for step in engine.steps) == 2
     for job in found:
         assert job.usage is not None and (job.usage.prompt_tokens, job.usage.completion_tokens) == (3, 4)
-        assert job.usage.cached_tokens == (3 if source(job) is Source.JOINED else 0)
+        assert job.usage.cached_tokens == (3 if source(job) is AnswerSource.JOINED else 0)
         events = event_stream.read_many(redis_client, [(job.id, event_stream.FROM_START)])[0]
         assert [event.type for event in events][-1] == "end"
         assert event_stream.published(redis_client, job.id).text == "text"
@@ -174,7 +179,7 @@ def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_
     worker.run(suspect)
     drawn = [run(worker, store, params={}) for _ in range(2)]
     assert worker.drain(5)
-    assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {Source.COMPUTED}
+    assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {AnswerSource.COMPUTED}
 
 
 def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_job(
@@ -184,7 +189,7 @@ def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_
     engine.go.set()
     first = answer(worker, store)
     second = answer(worker, store, stream=True)
-    assert (source(first), source(second)) == (Source.COMPUTED, Source.CACHED)
+    assert (source(first), source(second)) == (AnswerSource.COMPUTED, AnswerSource.CACHED)
     assert len(engine.steps) == 5, "four tokens and the end, once"
     assert second.output == first.output and second.output is not None
     assert second.output.finish_reason is FinishReason.STOP
@@ -192,20 +197,20 @@ def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_
     assert event_stream.published(redis_client, second.id).text == "text"
     [entry] = redis_client.keys("llm:cached:*")  # type: ignore[attr-defined]
     assert redis_client.get(entry) == first.id and 0 < redis_client.ttl(entry) <= 60  # type: ignore[attr-defined]
-    assert source(answer(worker, store, "you")) is Source.COMPUTED
-    assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is Source.COMPUTED
-    assert source(answer(worker, store, params={})) is Source.COMPUTED
+    assert source(answer(worker, store, "you")) is AnswerSource.COMPUTED
+    assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is AnswerSource.COMPUTED
+    assert source(answer(worker, store, params={})) is AnswerSource.COMPUTED
     store.forget(first)
-    assert source(answer(worker, store)) is Source.COMPUTED, "what is deleted answers nobody"
+    assert source(answer(worker, store)) is AnswerSource.COMPUTED, "what is deleted answers nobody"
     another, other_engine = make_worker(KEEPS)
-    assert source(answer(another, store)) is Source.CACHED and not other_engine.steps, "any worker of the model"
+    assert source(answer(another, store)) is AnswerSource.CACHED and not other_engine.steps, "any worker of the model"
 
 
 def test_embeddings_are_kept_too(make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore) -> None:
     worker, engine = make_worker(KEEPS)
     texts: dict[str, Any] = {"kind": Kind.EMBED, "prompt": "", "texts": ("a", "b"), "params": {}}
     found = [answer(worker, store, **texts) for _ in range(2)]
-    assert [source(job) for job in found] == [Source.COMPUTED, Source.CACHED]
+    assert [source(job) for job in found] == [AnswerSource.COMPUTED, AnswerSource.CACHED]
     assert found[0].output == found[1].output and engine.embedded == 2
     assert found[1].usage is not None and found[1].usage.prompt_tokens == found[1].usage.cached_tokens == 6
 
@@ -219,7 +224,7 @@ def test_only_what_succeeds_is_kept(make_worker: Callable[..., tuple[Worker, Gre
     assert worker.drain(5) and store.read(canceled).status is Status.CANCELED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED
-    assert source(answer(worker, store)) is Source.COMPUTED
+    assert source(answer(worker, store)) is AnswerSource.COMPUTED
 
 
 def test_nothing_is_kept_unless_it_is_configured(
@@ -227,5 +232,5 @@ def test_nothing_is_kept_unless_it_is_configured(
 ) -> None:
     worker, engine = make_worker(CONFIG)
     engine.go.set()
-    assert [source(answer(worker, store)) for _ in range(2)] == [Source.COMPUTED] * 2
+    assert [source(answer(worker, store)) for _ in range(2)] == [AnswerSource.COMPUTED] * 2
     assert redis_client.keys(keys.cached("*")) == []  # type: ignore[attr-defined]

@@ -9,8 +9,8 @@ from workers.engines.gptq.params import GptqParams
 from workers.engines.gptq.source import locate
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.loading.model_params import ModelParams
-from workers.engines.transformers.loading.setup_params import SetupParams
+from workers.engines.transformers.loading.model_params import TransformersModelParams
+from workers.engines.transformers.loading.setup_params import TransformersSetupParams
 from workers.models.progress import ReportProgress
 
 
@@ -22,5 +22,7 @@ class GptqLlamaEngine(HuggingfaceEngine):
         self._gptq.show_devices(config.worker.gpus)
         super().__init__(replace(config, model_params=Params(self._gptq.others)), report)
 
-    def load(self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
+    def load(
+        self, config: Config, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
+    ) -> LoadedModel:
         return load(locate(config, setup, report), setup, self._gptq, params, report)

@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 from app.errors import ModelUnavailable
 from workers.engines.gptq.layers import use_cpu_kernels
 from workers.engines.gptq.params import GptqParams
-from workers.engines.gptq.quantization import Quantization, settle
-from workers.engines.gptq.quantization_claims import statements
+from workers.engines.gptq.quantization import Quantization, reconcile
+from workers.engines.gptq.quantization_claims import quantization_claims
 from workers.engines.gptq.source import GptqSource
 from workers.engines.gptq.tensors import read
 from workers.engines.registry import INSTALL
@@ -26,8 +26,8 @@ from workers.engines.transformers.loading.model import (
     load_tokenizer,
     prepare_library,
 )
-from workers.engines.transformers.loading.model_params import ModelParams
-from workers.engines.transformers.loading.setup_params import ModelKind, SetupParams
+from workers.engines.transformers.loading.model_params import TransformersModelParams
+from workers.engines.transformers.loading.setup_params import ModelKind, TransformersSetupParams
 from workers.models.progress import ReportProgress
 
 _PACKAGES = ("gptqmodel", "optimum", "accelerate")
@@ -37,7 +37,11 @@ logger = logging.getLogger(__name__)
 
 
 def load(
-    source: GptqSource, setup: SetupParams, gptq: GptqParams, params: ModelParams, report: ReportProgress
+    source: GptqSource,
+    setup: TransformersSetupParams,
+    gptq: GptqParams,
+    params: TransformersModelParams,
+    report: ReportProgress,
 ) -> LoadedModel:
     """Raises ModelUnavailable or ConfigError."""
     prepare_library(params.n_threads)
@@ -49,12 +53,12 @@ def load(
         _check_packages()
         device_map = gptq.device_map
         config = load_config(source.model, setup, trust)
-        said = statements(gptq, source.model.folder, config)
+        said = quantization_claims(gptq, source.model.folder, config)
         vars(config).pop("quantization_config", None)  # of the files; what the tensors say takes its place
         model_class, linear_shapes = _skeleton(config, trust)
         tokenizer = load_tokenizer(source.model, params, trust)
         tensors = read(source.weights)
-        quantization = settle(tensors, said, linear_shapes)
+        quantization = reconcile(tensors, said, linear_shapes)
         logger.info("%s: %s", source.model.label, _described(quantization))
         config.quantization_config = quantization.as_config(_backend(gptq, device_map))
         options = {**params.for_model, "device_map": device_map}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.gptq.params import BITS
-from workers.engines.gptq.quantization_claims import Statement
+from workers.engines.gptq.quantization_claims import QuantizationClaim
 from workers.engines.gptq.tensors import (
     QuantizedLayer,
     all_zero_points_are,
@@ -48,8 +48,8 @@ class Quantization:
         }
 
 
-def settle(
-    tensors: dict[str, Tensor], said: Sequence[Statement], linear_shapes: Mapping[str, tuple[int, int]]
+def reconcile(
+    tensors: dict[str, Tensor], said: Sequence[QuantizationClaim], linear_shapes: Mapping[str, tuple[int, int]]
 ) -> Quantization:
     """Complete the tensors in place: every layer gets its `g_idx`, zero points become format v2.
 
@@ -74,7 +74,7 @@ def settle(
     )
 
 
-def _bits(layers: Sequence[QuantizedLayer], said: Sequence[Statement]) -> int:
+def _bits(layers: Sequence[QuantizedLayer], said: Sequence[QuantizationClaim]) -> int:
     found = bits_of(layers)
     for each in said:
         if each.bits is not None and each.bits != found:
@@ -98,7 +98,7 @@ def _check_shapes(layers: Sequence[QuantizedLayer], bits: int, linear_shapes: Ma
             )
 
 
-def _group_size(layers: Sequence[QuantizedLayer], bits: int, said: Sequence[Statement]) -> int:
+def _group_size(layers: Sequence[QuantizedLayer], bits: int, said: Sequence[QuantizationClaim]) -> int:
     where, value = next(((each.where, each.group_size) for each in said if each.group_size is not None), ("", None))
     try:
         return group_size_of(layers, bits, value)
@@ -107,7 +107,11 @@ def _group_size(layers: Sequence[QuantizedLayer], bits: int, said: Sequence[Stat
 
 
 def _settle_order(
-    tensors: dict[str, Tensor], layers: Sequence[QuantizedLayer], bits: int, group_size: int, said: Sequence[Statement]
+    tensors: dict[str, Tensor],
+    layers: Sequence[QuantizedLayer],
+    bits: int,
+    group_size: int,
+    said: Sequence[QuantizationClaim],
 ) -> bool:
     reordered = False
     for layer in layers:
@@ -125,7 +129,7 @@ def _settle_order(
 
 
 def _settle_zero_points(
-    tensors: dict[str, Tensor], layers: Sequence[QuantizedLayer], bits: int, said: Sequence[Statement]
+    tensors: dict[str, Tensor], layers: Sequence[QuantizedLayer], bits: int, said: Sequence[QuantizationClaim]
 ) -> bool:
     """Whether the zero points are symmetric; they are in format v2 from now on."""
     version = next((each.format for each in said if each.format is not None), None)

@@ -17,7 +17,7 @@ _METHOD = ("quant_method", "method")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class QuantizationClaim:
     """None: it says nothing of that. where: what a message calls it."""
 
     where: str
@@ -27,19 +27,19 @@ class Statement:
     format: str | None = None
 
 
-def statements(params: GptqParams, folder: Path, config: Any) -> list[Statement]:
+def quantization_claims(params: GptqParams, folder: Path, config: Any) -> list[QuantizationClaim]:
     """config: the model's; its `quantization_config` is read.
 
     Raises:
         ConfigError: two of them contradict each other, or the method is not GPTQ.
     """
-    found = [Statement(where="model_params", bits=params.wbits, group_size=params.group_size)]
+    found = [QuantizationClaim(where="model_params", bits=params.wbits, group_size=params.group_size)]
     for name, values in _documents(folder, config):
         method = _first(values, _METHOD)
         if method not in (None, "gptq"):
             raise ConfigError(f"{name} says {method}: gptq_llama loads gptq, try model_family: huggingface")
         found.append(
-            Statement(
+            QuantizationClaim(
                 where=name,
                 bits=_first(values, _BITS),
                 group_size=_first(values, _GROUP_SIZE),
@@ -70,7 +70,7 @@ def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
-def _check_agreement(found: list[Statement]) -> None:
+def _check_agreement(found: list[QuantizationClaim]) -> None:
     for name in ("bits", "group_size"):
         said = [(each.where, getattr(each, name)) for each in found if getattr(each, name) is not None]
         for where, value in said[1:]:

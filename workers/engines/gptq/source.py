@@ -7,8 +7,8 @@ from pathlib import Path
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.gptq.conversion import PICKLED, converted
-from workers.engines.transformers.loading.setup_params import SetupParams
-from workers.engines.transformers.loading.source import Source
+from workers.engines.transformers.loading.setup_params import TransformersSetupParams
+from workers.engines.transformers.loading.source import WeightsSource
 from workers.models.progress import ReportProgress
 from workers.models.source import locate_model, locate_tokenizer
 
@@ -21,11 +21,11 @@ _WEIGHTS = (".safetensors", *PICKLED)
 class GptqSource:
     """model: its configuration and tokenizer. weights: safetensors files, all of them."""
 
-    model: Source
+    model: WeightsSource
     weights: tuple[Path, ...]
 
 
-def locate(config: Config, setup: SetupParams, report: ReportProgress) -> GptqSource:
+def locate(config: Config, setup: TransformersSetupParams, report: ReportProgress) -> GptqSource:
     """Fetch what is not here yet, and convert what torch has pickled.
 
     Raises:
@@ -37,7 +37,7 @@ def locate(config: Config, setup: SetupParams, report: ReportProgress) -> GptqSo
     if setup.tokenizer_repo_id is not None:
         tokenizer = locate_tokenizer(config, setup.tokenizer_repo_id, report)
     files = tuple(converted(file, config.models_dir, report) if file.suffix in PICKLED else file for file in weights)
-    return GptqSource(model=Source(folder=folder, tokenizer_folder=tokenizer), weights=files)
+    return GptqSource(model=WeightsSource(folder=folder, tokenizer_folder=tokenizer), weights=files)
 
 
 def _folder_of(file: Path) -> Path:

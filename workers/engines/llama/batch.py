@@ -8,7 +8,7 @@ import llama_cpp
 import numpy as np
 
 
-class Batch:
+class TokenBatch:
     """Filled whole arrays at a time: element-wise writes through ctypes cost more than the rest of a step."""
 
     def __init__(self, capacity: int) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import EngineFailed, ModelUnavailable
-from workers.engines.llama.batch import Batch
+from workers.engines.llama.batch import TokenBatch
 from workers.engines.llama.library import library_log
 from workers.engines.llama.model import Model
-from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.shared.resources import usable_cpus
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,12 @@ class Context:
         ModelUnavailable: there is no memory for it; names the keys to make smaller.
     """
 
-    def __init__(self, model: Model, params: ModelParams, *, slots: int, cells_per_slot: int, max_rows: int) -> None:
+    def __init__(
+        self, model: Model, params: LlamaModelParams, *, slots: int, cells_per_slot: int, max_rows: int
+    ) -> None:
         self.slots = slots
         self._vocabulary_size = model.vocabulary.size
-        self._batch = Batch(max_rows)
+        self._batch = TokenBatch(max_rows)
         settings = context_settings(params, cells=slots * cells_per_slot, sequences=slots, rows=max_rows)
         settings.kv_unified = False
         settings.type_k, settings.type_v = params.type_k, params.type_v
@@ -101,7 +103,7 @@ class Context:
         return 0 if last < 0 else last - int(llama_cpp.llama_memory_seq_pos_min(self._memory, slot)) + 1
 
 
-def _flash_attention(params: ModelParams) -> int:
+def _flash_attention(params: LlamaModelParams) -> int:
     """Left to llama.cpp, it might be off for a model, and quantized values with it."""
     if params.flash_attn is None and not params.type_v.is_quantized:
         return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
@@ -109,7 +111,7 @@ def _flash_attention(params: ModelParams) -> int:
     return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED if is_off else llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
 
 
-def context_settings(params: ModelParams, *, cells: int, sequences: int, rows: int) -> Any:
+def context_settings(params: LlamaModelParams, *, cells: int, sequences: int, rows: int) -> Any:
     """What every context of a model shares; `n_batch == n_ubatch`, so that a batch of ours is one of llama.cpp's."""
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx, settings.n_seq_max = cells, sequences

@@ -1,7 +1,7 @@
 """Embeddings: a context of their own, many texts in one batch, pooled here.
 
 llama.cpp's own pooling wants a text in one physical batch, and keeps `[batch, vocabulary]` floats for it: 400 MB for a
-text of 2,048 tokens. Pooling the token embeddings ourselves lets a long text pass in pieces.
+text of 2,048 tokens. PoolingType the token embeddings ourselves lets a long text pass in pieces.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from app.errors import EngineFailed, InvalidRequest, PromptTooLong, UnsupportedParameter
 from app.jobs.job import Text
-from workers.engines.llama.batch import Batch
+from workers.engines.llama.batch import TokenBatch
 from workers.engines.llama.context import context_settings
 from workers.engines.llama.library import library_log
 from workers.engines.llama.model import Model
-from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.model_params import LlamaModelParams
 
 MAX_TEXTS = 32  # in one batch
 MAX_ROWS = 512  # of one decode, where the model reads from left to right
@@ -26,7 +26,7 @@ MAX_ROWS = 512  # of one decode, where the model reads from left to right
 Matrix = npt.NDArray[np.float32]
 
 
-class Pooling(IntEnum):
+class PoolingType(IntEnum):
     """As GGUF files name it in `<architecture>.pooling_type`."""
 
     NONE = 0
@@ -39,17 +39,17 @@ class Pooling(IntEnum):
 Tokens = list[int]
 
 
-class Embedder:
+class LlamaEmbedder:
     """max_tokens: of one text. One thread at a time; runs beside the generation context of the same model."""
 
-    def __init__(self, model: Model, params: ModelParams, max_tokens: int) -> None:
+    def __init__(self, model: Model, params: LlamaModelParams, max_tokens: int) -> None:
         self._pooling = _pooling_of(model)
         self._vocabulary = model.vocabulary
         self._max_tokens = max_tokens
         self._size: int = llama_cpp.llama_model_n_embd_out(model.pointer)
         # A model that reads in both directions must see a text at once.
         self._rows = min(MAX_ROWS, max_tokens) if model.is_causal else max_tokens
-        self._batch = Batch(self._rows)
+        self._batch = TokenBatch(self._rows)
         settings = context_settings(params, cells=max_tokens, sequences=MAX_TEXTS, rows=self._rows)
         settings.embeddings, settings.pooling_type, settings.kv_unified = True, llama_cpp.LLAMA_POOLING_TYPE_NONE, True
         self._context: Any = model.new_context(settings)
@@ -116,19 +116,21 @@ class Embedder:
         return np.array(np.ctypeslib.as_array(found, shape=(len(tokens), self._size)))
 
     def _pooled(self, tokens: Matrix) -> Matrix:
-        if self._pooling is Pooling.CLS:
+        if self._pooling is PoolingType.CLS:
             return np.asarray(tokens[0])
-        if self._pooling is Pooling.LAST:
+        if self._pooling is PoolingType.LAST:
             return np.asarray(tokens[-1])
         return np.asarray(tokens.mean(axis=0), dtype=np.float32)
 
 
-def _pooling_of(model: Model) -> Pooling:
+def _pooling_of(model: Model) -> PoolingType:
     named = model.metadata(f"{model.architecture}.pooling_type")
-    pooling = Pooling(int(named)) if named and named.isdigit() and int(named) in list(Pooling) else Pooling.NONE
-    if pooling is Pooling.RANK:
+    pooling = (
+        PoolingType(int(named)) if named and named.isdigit() and int(named) in list(PoolingType) else PoolingType.NONE
+    )
+    if pooling is PoolingType.RANK:
         raise UnsupportedParameter("this model ranks texts and has no embeddings")
-    return Pooling.MEAN if pooling is Pooling.NONE else pooling
+    return PoolingType.MEAN if pooling is PoolingType.NONE else pooling
 
 
 def _normalized(vector: Matrix) -> Matrix:

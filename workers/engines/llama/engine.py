@@ -11,12 +11,12 @@ from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text, TokenLogprob
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 from workers.engines.llama.context import Context, Logits
-from workers.engines.llama.embeddings import Embedder
+from workers.engines.llama.embeddings import LlamaEmbedder
 from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprob
 from workers.engines.llama.model import Model
-from workers.engines.llama.model_params import ModelParams
-from workers.engines.llama.prompts import DEFAULTS, PromptMaker, SequenceState
+from workers.engines.llama.model_params import LlamaModelParams
+from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
 from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.resources import one_at_a_time
@@ -32,12 +32,12 @@ class LlamaEngine(Engine):
     moves_slots: ClassVar[bool] = True
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
-        params = ModelParams.read(config.model_params)
+        params = LlamaModelParams.read(config.model_params)
         path = _gguf_file(locate_model(config, report, single_file=True))
         report("loading the model", None)
         self._params = params
         self._model = Model(path, params, report)
-        self._embedder: Embedder | None = None
+        self._embedder: LlamaEmbedder | None = None
         try:
             with one_at_a_time(path):  # a worker that starts beside this one shall see what is left
                 self._limits = _choose_limits(self._model, params, config.worker.slots)
@@ -46,7 +46,7 @@ class LlamaEngine(Engine):
             self._model.close()
             raise
         self._template = _chat_template(self._model, params)
-        self._prompts = PromptMaker(
+        self._prompts = LlamaPromptMaker(
             self._model.vocabulary, self._template, _defaults(params), self._limits.context_tokens
         )
 
@@ -123,7 +123,7 @@ class LlamaEngine(Engine):
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         if self._embedder is None:
-            self._embedder = Embedder(self._model, self._params, self._limits.context_tokens)
+            self._embedder = LlamaEmbedder(self._model, self._params, self._limits.context_tokens)
         return self._embedder.embed(texts)
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class LlamaEngine(Engine):
             if guess is None or not behind[-1].confirms(guess):
                 break
             generated.append(guess)
-        return replace(first, behind=behind)
+        return replace(first, accepted=behind)
 
     def _next_token(self, chunk: Chunk, batch_row: int, row: Row, generated: Sequence[int]) -> Sampled:
         state: SequenceState = chunk.prompt.state
@@ -204,7 +204,7 @@ class LlamaEngine(Engine):
         found.extend(token_logprob(row, token, rivals, vocabulary) for row, token in zip(rows, following, strict=False))
 
 
-def _choose_limits(model: Model, params: ModelParams, wanted_slots: int | None) -> Limits:
+def _choose_limits(model: Model, params: LlamaModelParams, wanted_slots: int | None) -> Limits:
     cells = cells_per_slot(model.trained_tokens, params.n_ctx)
     slots = _slots_that_fit(model, cells, wanted_slots) if model.is_causal else 1
     rows = max(params.n_batch, slots)  # every running sequence decodes in each step
@@ -229,11 +229,11 @@ def _explains_prompt(chunk: Chunk) -> bool:
     return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
 
 
-def _defaults(params: ModelParams) -> dict[str, object]:
+def _defaults(params: LlamaModelParams) -> dict[str, object]:
     return {**DEFAULTS, "repeat_last_n": params.last_n_tokens_size, "seed": params.seed}
 
 
-def _chat_template(model: Model, params: ModelParams) -> ChatTemplate:
+def _chat_template(model: Model, params: LlamaModelParams) -> ChatTemplate:
     """`model_params.chat_template`, else the model's own; some have a second one for tools."""
     vocabulary = model.vocabulary
     special = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos}

@@ -4,14 +4,14 @@ import numpy as np
 import numpy.typing as npt
 
 from app.jobs.job import TokenLogprob
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 IMPOSSIBLE = -9999.0  # instead of -inf, which JSON does not have; OpenAI's number
 
 Row = npt.NDArray[np.float32]
 
 
-def token_logprob(row: Row, token: int, rivals: int, vocabulary: Vocabulary) -> TokenLogprob:
+def token_logprob(row: Row, token: int, rivals: int, vocabulary: LlamaVocabulary) -> TokenLogprob:
     """Natural logarithms under the softmax of `row` (`[vocabulary]`), with the `rivals` likeliest tokens."""
     normalizer = _log_sum_exp(row)
 

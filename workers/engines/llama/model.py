@@ -9,8 +9,8 @@ import llama_cpp
 
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
-from workers.engines.llama.model_params import CacheType, ModelParams
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.model_params import CacheType, LlamaModelParams
+from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -22,14 +22,14 @@ _METADATA_BYTES = 256  # enough for most values; chat templates are longer
 class Model:
     """Raises `ModelUnavailable` where the file is missing, no GGUF, cut short, or of a kind that cannot run here."""
 
-    def __init__(self, path: Path, params: ModelParams, report: ReportProgress) -> None:
+    def __init__(self, path: Path, params: LlamaModelParams, report: ReportProgress) -> None:
         _check_file(path)
         self.path = path
         self._params = params
         self._library_log = library_log()
         self._library_log.verbose = params.verbose
         self.pointer = self._load(params, report)
-        self.vocabulary = Vocabulary(self.pointer)
+        self.vocabulary = LlamaVocabulary(self.pointer)
         self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
         self.architecture = self.metadata("general.architecture") or ""
         self._adapter = self._load_adapter(params.lora_path) if params.lora_path else None
@@ -96,7 +96,7 @@ class Model:
             llama_cpp.llama_model_free(self.pointer)
             self.pointer = None
 
-    def _load(self, params: ModelParams, report: ReportProgress) -> Any:
+    def _load(self, params: LlamaModelParams, report: ReportProgress) -> Any:
         settings = _settings(params)
 
         def tell(done: float, _user_data: Any) -> bool:
@@ -155,7 +155,7 @@ def _check_file(path: Path, where: str = "") -> None:
         raise ModelUnavailable(f"{where}{path} is no GGUF file: give a .gguf file (convert older formats first)")
 
 
-def _settings(params: ModelParams) -> Any:
+def _settings(params: LlamaModelParams) -> Any:
     settings = llama_cpp.llama_model_default_params()
     settings.load_mode = _load_mode(params)
     if params.n_gpu_layers is not None:
@@ -167,7 +167,7 @@ def _settings(params: ModelParams) -> Any:
     return settings
 
 
-def _load_mode(params: ModelParams) -> int:
+def _load_mode(params: LlamaModelParams) -> int:
     modes = {
         (False, False): llama_cpp.LLAMA_LOAD_MODE_NONE,
         (True, False): llama_cpp.LLAMA_LOAD_MODE_MMAP,

@@ -39,7 +39,7 @@ class CacheType(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelParams:
+class LlamaModelParams:
     """Defaults apply where a key is missing or null.
 
     n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
@@ -68,7 +68,7 @@ class ModelParams:
     verbose: bool = False
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> "ModelParams":
+    def read(cls, raw: Mapping[str, Any]) -> "LlamaModelParams":
         """Check and convert; one warning for each key that llama.cpp no longer has.
 
         Raises:

@@ -10,7 +10,7 @@ from app.jobs.job import JobRequest, TokenLogprob
 from app.jobs.sampling import SamplingParams
 from workers.engines.base import Prompt
 from workers.engines.llama.samplers import Sampler, is_deterministic
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.constraint import Constraint, ConstraintCompiler, tokenizer_of_pieces
 from workers.engines.shared.infill import infill_tokens
@@ -28,11 +28,11 @@ class SequenceState:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
-class PromptMaker:
+class LlamaPromptMaker:
     """Args: defaults: laid under each request's `params`. context_tokens: cells of one slot."""
 
     def __init__(
-        self, vocabulary: Vocabulary, template: ChatTemplate, defaults: Mapping[str, Any], context_tokens: int
+        self, vocabulary: LlamaVocabulary, template: ChatTemplate, defaults: Mapping[str, Any], context_tokens: int
     ) -> None:
         self._vocabulary = vocabulary
         self._template = template
@@ -93,7 +93,7 @@ class PromptMaker:
         return self._compiler.compile(sampling)
 
 
-def _compiler_of(vocabulary: Vocabulary) -> ConstraintCompiler:
+def _compiler_of(vocabulary: LlamaVocabulary) -> ConstraintCompiler:
     pieces = [vocabulary.piece(token) for token in range(vocabulary.size)]
     control_tokens = [token for token, piece in enumerate(pieces) if not piece]
     return ConstraintCompiler(

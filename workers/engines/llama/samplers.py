@@ -18,7 +18,7 @@ import numpy.typing as npt
 from app.errors import InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import sampler_sample
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import Constraint
 
 MIROSTAT_M = 100  # tokens that mirostat 1 estimates the distribution from, as llama.cpp
@@ -35,7 +35,7 @@ class Sampler:
     size may round a logit differently in its last bits, and where two tokens are that close the choice can differ.
     """
 
-    def __init__(self, sampling: SamplingParams, vocabulary: Vocabulary, constraint: Constraint | None) -> None:
+    def __init__(self, sampling: SamplingParams, vocabulary: LlamaVocabulary, constraint: Constraint | None) -> None:
         self._sampling = sampling
         self._vocabulary = vocabulary
         self._constraint = constraint
@@ -144,7 +144,7 @@ def penalize(row: Row, recent: Sequence[int], sampling: SamplingParams) -> None:
 class _Chain:
     """llama.cpp's samplers after the penalties, with their random state. Freed with the object at the latest."""
 
-    def __init__(self, sampling: SamplingParams, vocabulary: Vocabulary) -> None:
+    def __init__(self, sampling: SamplingParams, vocabulary: LlamaVocabulary) -> None:
         parameters = llama_cpp.llama_sampler_chain_default_params()
         parameters.no_perf = True
         chain = llama_cpp.llama_sampler_chain_init(parameters)
@@ -158,7 +158,7 @@ class _Chain:
         return int(sampler_sample(self._pointer, context, batch_row))
 
 
-def _samplers(sampling: SamplingParams, vocabulary: Vocabulary) -> list[Any]:
+def _samplers(sampling: SamplingParams, vocabulary: LlamaVocabulary) -> list[Any]:
     seed = _seed(sampling.seed)
     temperature = llama_cpp.llama_sampler_init_temp(sampling.temperature)
     tau, eta = sampling.mirostat_tau, sampling.mirostat_eta

@@ -17,7 +17,7 @@ _PARTING = (llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BPE)
 _PIECE_BYTES = 512  # more than any token of a known vocabulary
 
 
-class Vocabulary:
+class LlamaVocabulary:
     """Args: model: llama.cpp's model pointer, which must outlive this object."""
 
     def __init__(self, model: int) -> None:

@@ -7,7 +7,7 @@ from app.config.settings import Config
 from app.jobs.job import JobRequest, Text
 from app.jobs.sampling import SamplingParams
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, Stop, Tell
-from workers.engines.remote.params import ModelParams, SetupParams
+from workers.engines.remote.params import RemoteModelParams, RemoteSetupParams
 from workers.engines.remote.requests import RequestMaker, UpstreamRequest
 from workers.engines.remote.upstream import Upstream
 from workers.models.progress import ReportProgress
@@ -21,7 +21,7 @@ class OpenAIEngine(Engine):
     embedding_calls = 4
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
-        setup, params = SetupParams.read(config.setup_params), ModelParams.read(config.model_params)
+        setup, params = RemoteSetupParams.read(config.setup_params), RemoteModelParams.read(config.model_params)
         self._slots = config.worker.slots or SLOTS
         self._embedding_seconds = float(config.jobs.timeout)
         self._requests = RequestMaker(setup, params)

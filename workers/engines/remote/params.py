@@ -18,7 +18,7 @@ class PromptsAs(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetupParams:
+class RemoteSetupParams:
     """api_key None: the server wants none."""
 
     base_url: str
@@ -26,7 +26,7 @@ class SetupParams:
     api_key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> "SetupParams":
+    def read(cls, raw: Mapping[str, Any]) -> "RemoteSetupParams":
         """Raises ConfigError: one line that names the key; never a value, which may hold a secret."""
         _refuse_unknown("setup_params", raw, [f.name for f in fields(cls)])
         given = {key: _text(f"setup_params.{key}", value) for key, value in raw.items() if value is not None}
@@ -37,7 +37,7 @@ class SetupParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelParams:
+class RemoteModelParams:
     """param_names: what the upstream server calls parameters of ours that OpenAI's API does not have, or has by another
     name (`{top_k: top_k, repeat_penalty: repetition_penalty, max_tokens: max_completion_tokens}`).
     silence_seconds: without a byte from upstream; then the answer counts as broken.
@@ -48,7 +48,7 @@ class ModelParams:
     silence_seconds: float = 120.0
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> "ModelParams":
+    def read(cls, raw: Mapping[str, Any]) -> "RemoteModelParams":
         """Raises ConfigError: names the key and what was expected."""
         _refuse_unknown("model_params", raw, list(_READERS))
         given: dict[str, Any] = {key: _READERS[key](f"model_params.{key}", value) for key, value in raw.items()}

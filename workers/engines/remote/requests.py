@@ -7,7 +7,7 @@ from typing import Any
 from app.errors import UnsupportedParameter
 from app.jobs.job import Chat, JobRequest
 from app.jobs.sampling import MAX_TOKENS, SamplingParams
-from workers.engines.remote.params import ModelParams, PromptsAs, SetupParams
+from workers.engines.remote.params import PromptsAs, RemoteModelParams, RemoteSetupParams
 
 Body = dict[str, Any]
 
@@ -55,7 +55,7 @@ class UpstreamRequest:
 class RequestMaker:
     """Of one upstream server."""
 
-    def __init__(self, setup: SetupParams, params: ModelParams) -> None:
+    def __init__(self, setup: RemoteSetupParams, params: RemoteModelParams) -> None:
         self._model = setup.model
         self._params = params
 

@@ -18,7 +18,7 @@ from workers.engines.base import Stop, Tell
 from workers.engines.remote.answering import Answering
 from workers.engines.remote.attempts import Attempts, Gate
 from workers.engines.remote.failures import BrokenAnswer, failure_of
-from workers.engines.remote.params import SetupParams
+from workers.engines.remote.params import RemoteSetupParams
 from workers.engines.remote.requests import UpstreamRequest
 
 CONNECT_SECONDS = 5.0
@@ -35,7 +35,7 @@ Embedded = tuple[list[float], int]
 class Upstream:
     """silence_seconds: without a byte; then a request counts as failed. Its methods may be called from any thread."""
 
-    def __init__(self, setup: SetupParams, silence_seconds: float) -> None:
+    def __init__(self, setup: RemoteSetupParams, silence_seconds: float) -> None:
         self._model = setup.model
         self._client = openai.AsyncOpenAI(
             base_url=setup.base_url,

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from app.errors import ConfigError, InvalidRequest, UnsupportedParameter
 from app.jobs.job import Chat
-from workers.engines.shared.tool_prompt import tell_tools
+from workers.engines.shared.tool_prompt import with_tool_prompt
 
 CHATML = """\
 {%- for message in messages %}
@@ -72,7 +72,7 @@ class ChatTemplate:
         compiled = self._with_tools if chat.tools else self._plain
         messages = [_prepared(message, compiled.knows_developer) for message in chat.messages]
         if not compiled.knows_tools:
-            messages = tell_tools(messages, chat.tools)
+            messages = with_tool_prompt(messages, chat.tools)
         try:
             return compiled.template.render(
                 **self._special_tokens,

@@ -20,7 +20,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from app.errors import InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
-from workers.engines.shared.schema_sandbox import survives
+from workers.engines.shared.schema_sandbox import compiles_safely
 
 MAX_BYTES = 65_536  # of a grammar or a schema, as the API has it
 MAX_SCHEMA_OBJECTS = 1_000  # each may be one more call of llguidance to itself
@@ -178,7 +178,7 @@ def _of_json_schema(text: str) -> str:
     schema = json.loads(text) | {"x-guidance": _JSON_STYLE}
     start = {"lark_grammar": f"{_OPTIONS}start: @schema\n"}
     grammar = json.dumps({"grammars": [start, {"name": "schema", "json_schema": schema}]})
-    if not survives(text, grammar):
+    if not compiles_safely(text, grammar):
         raise GrammarSyntaxError("its patterns, formats or multipleOf take too long to compile: simplify or drop them")
     return grammar
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def in_passing_thread(work: Callable[[], Found]) -> Found:
+def in_short_lived_thread(work: Callable[[], Found]) -> Found:
     """Returns or raises what `work` does."""
     found: list[Found] = []
     raised: list[BaseException] = []

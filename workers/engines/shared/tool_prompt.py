@@ -23,7 +23,7 @@ For each function call, return a json object with function name and arguments wi
 Message = dict[str, Any]
 
 
-def tell_tools(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[Message]:
+def with_tool_prompt(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[Message]:
     """The messages as a template without tools takes them: calls and their results as texts, tools in a system one."""
     told = [_as_text(message) for message in messages]
     if not tools:

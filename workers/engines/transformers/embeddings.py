@@ -12,7 +12,7 @@ from torch import Tensor
 from app.errors import InvalidRequest, PromptTooLong
 from app.jobs.job import Text
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.vocabulary import Vocabulary
+from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 MAX_TEXTS = 32  # in one pass
 MAX_PADDED_TOKENS = 4096  # of one pass, padding included; a longer text goes alone
@@ -26,10 +26,10 @@ class Pooling(StrEnum):
     LAST = "pooling_mode_lasttoken"
 
 
-class Embedder:
+class TransformersEmbedder:
     """max_tokens: of one text. One thread at a time; may run beside the generation of the same model."""
 
-    def __init__(self, loaded: LoadedModel, vocabulary: Vocabulary, max_tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, vocabulary: TransformersVocabulary, max_tokens: int) -> None:
         model = loaded.model
         has_head = model.get_output_embeddings() is not None
         self._model = model.base_model if has_head else model

@@ -13,8 +13,8 @@ from app.errors import UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text, TokenLogprob
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 from workers.engines.shared.chat_template import ChatTemplate
-from workers.engines.shared.short_lived_thread import in_passing_thread
-from workers.engines.transformers.embeddings import Embedder
+from workers.engines.shared.short_lived_thread import in_short_lived_thread
+from workers.engines.transformers.embeddings import TransformersEmbedder
 from workers.engines.transformers.forward.packing import pack_linears
 from workers.engines.transformers.forward.ragged import Row
 from workers.engines.transformers.forward.ragged_layer import (
@@ -24,18 +24,18 @@ from workers.engines.transformers.forward.ragged_layer import (
 )
 from workers.engines.transformers.forward.slot_model import SlotModel
 from workers.engines.transformers.generation.logprobs import token_logprobs
-from workers.engines.transformers.generation.prompts import PromptMaker
+from workers.engines.transformers.generation.prompts import TransformersPromptMaker
 from workers.engines.transformers.generation.sampling import Choice, choose
-from workers.engines.transformers.generation.solo import Soloist
+from workers.engines.transformers.generation.solo import SoloGenerator
 from workers.engines.transformers.generation.states import RowState, State
 from workers.engines.transformers.loading.layout import CacheLayout, layout_of
 from workers.engines.transformers.loading.limits import batched_limits, context_tokens, embedding_tokens
 from workers.engines.transformers.loading.model import LoadedModel, load
-from workers.engines.transformers.loading.model_params import ModelParams
+from workers.engines.transformers.loading.model_params import TransformersModelParams
 from workers.engines.transformers.loading.self_check import disagreement
-from workers.engines.transformers.loading.setup_params import ModelKind, SetupParams
+from workers.engines.transformers.loading.setup_params import ModelKind, TransformersSetupParams
 from workers.engines.transformers.loading.source import locate
-from workers.engines.transformers.vocabulary import Vocabulary
+from workers.engines.transformers.vocabulary import TransformersVocabulary
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -50,19 +50,21 @@ class HuggingfaceEngine(Engine):
     moves_slots: ClassVar[bool] = True
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
-        params = ModelParams.read(config.model_params)
-        setup = SetupParams.read(config.setup_params)
+        params = TransformersModelParams.read(config.model_params)
+        setup = TransformersSetupParams.read(config.setup_params)
         self._slots: SlotModel | None = None
-        self._loaded, self._limits = in_passing_thread(lambda: self._prepare(config, setup, params, report))
+        self._loaded, self._limits = in_short_lived_thread(lambda: self._prepare(config, setup, params, report))
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
-        self._vocabulary = Vocabulary(self._loaded.tokenizer, size)
+        self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
         self._template = _chat_template(self._loaded.tokenizer)
-        self._embedder: Embedder | None = None
+        self._embedder: TransformersEmbedder | None = None
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
-        self._soloist = Soloist(self._loaded, self._vocabulary, trusts_remote_code=trusts)
+        self._soloist = SoloGenerator(self._loaded, self._vocabulary, trusts_remote_code=trusts)
 
-    def load(self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
+    def load(
+        self, config: Config, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
+    ) -> LoadedModel:
         """Find the model and load it. Raises ConfigError, ModelUnavailable."""
         return load(locate(config, setup, report), setup, params, report)
 
@@ -99,7 +101,7 @@ class HuggingfaceEngine(Engine):
             return []
         return self._sample([chunks[index] for index in sampling], [logits[index] for index in sampling])
 
-    def run_alone(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+    def run_solo(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
         return self._soloist.run(prompt, generated)
 
     def move(self, source: int, target: int) -> None:
@@ -139,16 +141,16 @@ class HuggingfaceEngine(Engine):
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         if self._embedder is None:
-            self._embedder = Embedder(self._loaded, self._vocabulary, self._limits.context_tokens)
+            self._embedder = TransformersEmbedder(self._loaded, self._vocabulary, self._limits.context_tokens)
         embedder = self._embedder
-        return in_passing_thread(lambda: embedder.embed(texts))
+        return in_short_lived_thread(lambda: embedder.embed(texts))
 
     @property
     def _only_embeds(self) -> bool:
         return self._loaded.kind is ModelKind.EMBEDDING
 
-    def _prompt_maker(self, params: ModelParams, trusts_remote_code: bool) -> PromptMaker:
-        return PromptMaker(
+    def _prompt_maker(self, params: TransformersModelParams, trusts_remote_code: bool) -> TransformersPromptMaker:
+        return TransformersPromptMaker(
             self._loaded,
             self._vocabulary,
             self._template,
@@ -164,14 +166,14 @@ class HuggingfaceEngine(Engine):
         return self._slots
 
     def _prepare(
-        self, config: Config, setup: SetupParams, params: ModelParams, report: ReportProgress
+        self, config: Config, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
     ) -> tuple[LoadedModel, Limits]:
         loaded = self.load(config, setup, params, report)
         fuse_for_ragged_layers(loaded)
         pack_linears(loaded)
         return loaded, self._prepare_slots(loaded, params, config.worker.slots)
 
-    def _prepare_slots(self, loaded: LoadedModel, params: ModelParams, wanted_slots: int | None) -> Limits:
+    def _prepare_slots(self, loaded: LoadedModel, params: TransformersModelParams, wanted_slots: int | None) -> Limits:
         """Slots where the model can fill them; else one job at a time."""
         if loaded.kind is ModelKind.EMBEDDING:
             return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
@@ -217,7 +219,7 @@ class HuggingfaceEngine(Engine):
             for index, choice, row in zip(choosing, choices, scores, strict=True):
                 told[index].append(self._told(chunks[index], choice, row))
             choosing = [index for index in choosing if _goes_on(chunks[index], told[index])]
-        return [replace(first, behind=behind) if behind else first for first, *behind in told]
+        return [replace(first, accepted=behind) if behind else first for first, *behind in told]
 
     def _told(self, chunk: Chunk, choice: Choice, logits: Tensor) -> Sampled:
         state: RowState = chunk.prompt.state

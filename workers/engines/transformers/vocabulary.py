@@ -25,7 +25,7 @@ _INFILL = (  # prefix, suffix, middle, as the families that were trained to fill
 Decode = Callable[[Sequence[int]], str]
 
 
-class Vocabulary:
+class TransformersVocabulary:
     """Args: size: rows of the model's output. tokenizer: of transformers, fast or slow."""
 
     def __init__(self, tokenizer: Any, size: int) -> None:

@@ -13,7 +13,7 @@ import redis
 from app.api.batches import driver as driving
 from app.api.batches import lines
 from app.api.batches.driver import BatchDriver
-from app.api.openai.plan import Plan
+from app.api.openai.plan import AnswerPlan
 from app.api.schemas.openai.completions import CompletionBody
 from app.config.settings import Config
 from app.jobs import keys
@@ -245,7 +245,7 @@ def test_a_line_that_we_fail_on_does_not_hold_up_the_others(
 ) -> None:
     schema, real = lines.ENDPOINTS[COMPLETIONS]
 
-    def plan(body: CompletionBody, config: Config) -> Plan:
+    def plan(body: CompletionBody, config: Config) -> AnswerPlan:
         if body.prompts == ["planned wrong"]:
             raise AssertionError
         planned = real(body, config)
@@ -264,7 +264,7 @@ def test_a_line_is_not_refused_because_redis_is_away(
     schema, real = lines.ENDPOINTS[COMPLETIONS]
     tries: list[bool] = []
 
-    def plan(body: CompletionBody, config: Config) -> Plan:
+    def plan(body: CompletionBody, config: Config) -> AnswerPlan:
         tries.append(True)
         if len(tries) == 1:
             raise redis.ConnectionError

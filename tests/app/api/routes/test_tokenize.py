@@ -11,13 +11,13 @@ from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker
 from tests.engines.instant import Instant
-from workers.tokenizer_service import Answers
+from workers.tokenizer_service import TokenizerService
 
 
 @pytest.fixture(autouse=True)
 def answers(worker: ScriptedWorker, redis_client: RedisClient) -> Iterator[None]:
     engine = Instant(Config(model_name=MODEL), lambda *_: None)
-    answers = Answers(redis_client, MODEL, engine)
+    answers = TokenizerService(redis_client, MODEL, engine)
     answers.start()
     yield
     answers.stop()

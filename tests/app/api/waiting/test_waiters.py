@@ -19,7 +19,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore, new_job_id
 from tests.waiting import until
 from tests.workers.batching.scripted_engine import prompt
-from workers.batching.sequence import Outcome, Sequence, Update
+from workers.batching.sequence import BatchSequence, Outcome, Update
 from workers.jobs.publisher import Publisher
 
 DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
@@ -49,7 +49,7 @@ def claim(store: JobStore, job_id: str) -> Claim:
 
 def finish(store: JobStore, publisher: Publisher, job_id: str, text: str = "done") -> None:
     publisher.open(claim(store, job_id))
-    sequence = Sequence(job_id, prompt("text"))
+    sequence = BatchSequence(job_id, prompt("text"))
     publisher.publish([Update(sequence=sequence, text=text, tokens=[1], outcome=DONE)])
 
 
@@ -172,7 +172,7 @@ def test_a_follower_gets_every_event_in_order_to_the_end(
 ) -> None:
     job_id = admit(store)
     publisher.open(claim(store, job_id))
-    sequence = Sequence(job_id, prompt("text"))
+    sequence = BatchSequence(job_id, prompt("text"))
 
     def speak() -> None:
         for number in range(50):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.workers.engines.llama.driver import make_engine
 from workers.engines.llama.engine import LlamaEngine
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 
 @pytest.fixture(scope="session")
@@ -26,5 +26,5 @@ def engine(shared_engine: LlamaEngine) -> Iterator[LlamaEngine]:
 
 
 @pytest.fixture(scope="session")
-def vocabulary(shared_engine: LlamaEngine) -> Vocabulary:
+def vocabulary(shared_engine: LlamaEngine) -> LlamaVocabulary:
     return shared_engine._model.vocabulary

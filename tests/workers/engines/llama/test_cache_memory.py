@@ -8,7 +8,7 @@ from app.jobs.job import FinishReason, Status
 from tests.workers.batching.test_loop import Collected
 from tests.workers.engines.llama.driver import GREEDY, complete, make_engine, request
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Sequence, Update
+from workers.batching.sequence import BatchSequence, Update
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.library import free_gpu_bytes, row_bytes
 from workers.engines.llama.model_params import CacheType
@@ -49,7 +49,7 @@ def with_a_copy(engine: LlamaEngine) -> None:
     loop = BatchLoop(engine, told.publish)
     loop.start()
     for name in ("computed", "copied"):
-        loop.submit(Sequence(name, engine.prepare(request(STORY, max_tokens=12, **GREEDY))))
+        loop.submit(BatchSequence(name, engine.prepare(request(STORY, max_tokens=12, **GREEDY))))
     told.wait_for("computed", "copied")
     loop.stop()
     assert told.texts["computed"] == told.texts["copied"] != ""
@@ -84,7 +84,7 @@ def test_a_full_cache_makes_wait_and_none_gets_more_than_its_slot() -> None:
         engine.prepare(request(" a" * 64))
     loop = BatchLoop(engine, publish)
     jobs = [
-        Sequence(str(length), engine.prepare(request(" a" * length, max_tokens=1000, ignore_eos=True)))
+        BatchSequence(str(length), engine.prepare(request(" a" * length, max_tokens=1000, ignore_eos=True)))
         for length in (63, 1, 62, 20, 63)
     ]
     for job in jobs:

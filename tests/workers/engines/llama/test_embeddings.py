@@ -9,7 +9,7 @@ import pytest
 from app.errors import InvalidRequest, PromptTooLong
 from tests.workers.engines.llama.driver import GREEDY, complete
 from workers.engines.llama.engine import LlamaEngine
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 TEXTS = ["The cat sat on the mat.", "A kitten lay on the rug.", "Interest rates rose by one percent this quarter."]
 
@@ -18,7 +18,7 @@ def vectors(engine: LlamaEngine, texts: list[str]) -> "np.ndarray[tuple[int, int
     return np.array([vector for vector, _ in engine.embed(texts)])
 
 
-def test_vectors_are_normalised_and_counted_in_tokens(engine: LlamaEngine, vocabulary: Vocabulary) -> None:
+def test_vectors_are_normalised_and_counted_in_tokens(engine: LlamaEngine, vocabulary: LlamaVocabulary) -> None:
     found = engine.embed(TEXTS)
     assert [tokens for _, tokens in found] == [len(vocabulary.tokenize(text)) for text in TEXTS]
     assert all(np.linalg.norm(vector) == pytest.approx(1, abs=1e-5) and len(vector) == 576 for vector, _ in found)
@@ -54,7 +54,7 @@ def test_embedding_beside_a_running_decode_changes_neither(engine: LlamaEngine) 
     assert all(np.allclose(each, expected, atol=1e-4) for each in found)
 
 
-def test_token_ids_have_the_vector_of_their_text(engine: LlamaEngine, vocabulary: Vocabulary) -> None:
+def test_token_ids_have_the_vector_of_their_text(engine: LlamaEngine, vocabulary: LlamaVocabulary) -> None:
     by_text, by_tokens = engine.embed([TEXTS[0], tuple(vocabulary.tokenize(TEXTS[0]))])
     assert by_tokens[1] == by_text[1] and np.dot(by_tokens[0], by_text[0]) > 0.999
     with pytest.raises(InvalidRequest, match="no token 49152") as caught:

@@ -7,7 +7,7 @@ import pytest
 
 from workers.engines.llama import known_texts
 from workers.engines.llama.known_texts import KnownTexts
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 WORDS = ["river ", "  two  spaces", "\n\n", "12345", "Grüße", "\U0001f600", "<|im_start|>", "<|im_end|>", "<|im", "x"]
 FILLER = "It rained for a long time, and nobody minded. " * 12
@@ -20,7 +20,7 @@ def turn(rng: random.Random) -> str:
 
 @pytest.mark.parametrize("add_special", [True, False])
 def test_conversations_that_grow_and_change_have_the_tokens_of_a_fresh_reading(
-    vocabulary: Vocabulary, add_special: bool
+    vocabulary: LlamaVocabulary, add_special: bool
 ) -> None:
     rng = random.Random(1)
     conversations = [[f"<|im_start|>system\n{FILLER}{number}<|im_end|>\n"] for number in range(3)]

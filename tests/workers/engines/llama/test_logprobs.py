@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from workers.engines.llama.logprobs import token_logprob
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 
-def test_the_probabilities_of_all_tokens_sum_to_one(vocabulary: Vocabulary) -> None:
+def test_the_probabilities_of_all_tokens_sum_to_one(vocabulary: LlamaVocabulary) -> None:
     row = np.random.default_rng(0).normal(0, 4, vocabulary.size).astype(np.float32)
     values = [token_logprob(row, token, 0, vocabulary).logprob for token in range(0, vocabulary.size, 97)]
     expected = row[::97].astype(np.float64) - np.log(np.exp(row.astype(np.float64)).sum())
     assert values == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_rivals_come_likeliest_first_and_may_hold_the_token_itself(vocabulary: Vocabulary) -> None:
+def test_rivals_come_likeliest_first_and_may_hold_the_token_itself(vocabulary: LlamaVocabulary) -> None:
     row = np.full(vocabulary.size, -30, dtype=np.float32)
     row[[1000, 2000, 3000]] = [1, 3, 2]
     found = token_logprob(row, 2000, 3, vocabulary)
@@ -25,6 +25,6 @@ def test_rivals_come_likeliest_first_and_may_hold_the_token_itself(vocabulary: V
     assert sum(math.exp(value) for value in found.top.values()) == pytest.approx(1)
 
 
-def test_more_rivals_than_tokens_are_all_tokens(vocabulary: Vocabulary) -> None:
+def test_more_rivals_than_tokens_are_all_tokens(vocabulary: LlamaVocabulary) -> None:
     row = np.zeros(3, dtype=np.float32)
     assert len(token_logprob(row, 0, 50, vocabulary).top) == 3

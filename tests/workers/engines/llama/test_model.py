@@ -11,7 +11,7 @@ from app.errors import ModelUnavailable
 from tests.workers.engines.llama.driver import GREEDY, MODEL, THREADS, complete, make_engine
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.model import Model
-from workers.engines.llama.model_params import ModelParams
+from workers.engines.llama.model_params import LlamaModelParams
 from workers.models.source import _package_folder
 
 HIDDEN = 576  # of SmolLM2-135M
@@ -109,7 +109,7 @@ def test_a_model_loads_without_mmap_and_with_mlock() -> None:
 
 
 def test_the_cache_of_a_cell_is_what_the_architecture_says() -> None:
-    model = Model(model_file(), ModelParams(), lambda *_: None)
+    model = Model(model_file(), LlamaModelParams(), lambda *_: None)
     assert model.cache_bytes_per_cell == 30 * 3 * (64 + 64) * 2  # layers, KV heads, keys and values, f16
     assert model.is_causal and model.trained_tokens == 8192
     model.close()

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from workers.engines.llama.model_params import CacheType, ModelParams
+from workers.engines.llama.model_params import CacheType, LlamaModelParams
 
 
 def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
-    params = ModelParams.read(
+    params = LlamaModelParams.read(
         {
             "n_ctx": 512,
             "n_parts": -1,
@@ -36,12 +36,12 @@ def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("value", ["q8_0", "Q8_0", 8])
 def test_the_type_of_the_cache_has_llama_cpps_name_or_number(value: object) -> None:
-    params = ModelParams.read({"type_k": value, "type_v": value, "flash_attn": True})
+    params = LlamaModelParams.read({"type_k": value, "type_v": value, "flash_attn": True})
     assert (params.type_k, params.type_v, params.flash_attn) == (CacheType.Q8_0, CacheType.Q8_0, True)
 
 
 def test_null_is_the_default() -> None:
-    assert ModelParams.read({"n_ctx": None, "lora_path": None, "n_threads": None}) == ModelParams()
+    assert LlamaModelParams.read({"n_ctx": None, "lora_path": None, "n_threads": None}) == LlamaModelParams()
 
 
 @pytest.mark.parametrize(
@@ -69,5 +69,5 @@ def test_null_is_the_default() -> None:
 )
 def test_a_wrong_value_names_the_key_and_what_was_expected(raw: dict[str, Any], hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        ModelParams.read(raw)
+        LlamaModelParams.read(raw)
     assert hint in caught.value.detail and "model_params." in caught.value.detail

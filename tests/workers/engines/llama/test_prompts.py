@@ -9,7 +9,7 @@ from app.errors import InvalidGrammar, InvalidRequest, PromptTooLong, Unsupporte
 from app.jobs.job import Chat, JobRequest, Kind
 from tests.workers.engines.llama.driver import request
 from workers.engines.llama.engine import LlamaEngine
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 
 def test_the_defaults_of_generate_are_those_of_the_original(engine: LlamaEngine) -> None:
@@ -28,7 +28,7 @@ def test_greedy_and_seeded_requests_are_deterministic(
     assert engine.prepare(request("Hi", **params)).is_deterministic is is_deterministic
 
 
-def test_special_tokens_in_the_prompt_are_recognised(engine: LlamaEngine, vocabulary: Vocabulary) -> None:
+def test_special_tokens_in_the_prompt_are_recognised(engine: LlamaEngine, vocabulary: LlamaVocabulary) -> None:
     tokens = engine.prepare(request("<|im_start|>user")).tokens
     assert vocabulary.text(tokens[0]) == "<|im_start|>" and vocabulary.piece(tokens[0]) == b""
 

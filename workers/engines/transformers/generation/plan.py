@@ -16,7 +16,7 @@ from transformers.generation import GenerationMode
 from transformers.generation.utils import GENERATION_MODES_MAPPING
 
 from app.errors import InvalidRequest, UnsupportedParameter
-from workers.engines.shared.short_lived_thread import in_passing_thread
+from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 _OF_ROWS = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 _ONLY_WITHIN_GENERATE = frozenset({"use_cache", "cache_implementation", "cache_config", "max_cache_len"})
@@ -24,7 +24,7 @@ _REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GenerationPlan:
     """processors: in transformers' order. config: everything resolved, tensors included."""
 
     processors: list[Any]
@@ -40,7 +40,7 @@ class Plan:
         return [] if found is None else [int(token) for token in found.tolist()]
 
 
-def plan(model: Any, ids: Tensor, arguments: Mapping[str, Any], processors: Sequence[Any]) -> Plan:
+def plan(model: Any, ids: Tensor, arguments: Mapping[str, Any], processors: Sequence[Any]) -> GenerationPlan:
     """Ask `generate()`. ids: `[1, length]`, the prompt. processors: of our own, which go where it puts a caller's.
 
     Raises:
@@ -48,11 +48,13 @@ def plan(model: Any, ids: Tensor, arguments: Mapping[str, Any], processors: Sequ
     """
     asked = {name: value for name, value in arguments.items() if name not in _ONLY_WITHIN_GENERATE}
     with refusals_explained():
-        found: Plan = model.generate(ids, custom_generate=_hand_back, logits_processor=list(processors), **asked)
+        found: GenerationPlan = model.generate(
+            ids, custom_generate=_hand_back, logits_processor=list(processors), **asked
+        )
     return found
 
 
-def runs_alone(plan: Plan, arguments: Mapping[str, Any]) -> bool:
+def runs_alone(plan: GenerationPlan, arguments: Mapping[str, Any]) -> bool:
     """Whether a row of a batch cannot do this."""
     config = plan.config
     guides = config.guidance_scale is not None and config.guidance_scale != 1
@@ -60,7 +62,7 @@ def runs_alone(plan: Plan, arguments: Mapping[str, Any]) -> bool:
     return plan.mode not in _OF_ROWS or guides or caches
 
 
-def check_mode(plan: Plan, *, trusts_remote_code: bool) -> None:
+def check_mode(plan: GenerationPlan, *, trusts_remote_code: bool) -> None:
     """Raises UnsupportedParameter for decoding modes that transformers fetches from the hub, unless that is trusted."""
     name = plan.mode.value.replace("_", " ")
     if "/" in GENERATION_MODES_MAPPING[plan.mode] and not trusts_remote_code:
@@ -68,7 +70,7 @@ def check_mode(plan: Plan, *, trusts_remote_code: bool) -> None:
         raise UnsupportedParameter(reason, errors={"params": [reason]})
 
 
-def try_out(plan: Plan, ids: Tensor, vocabulary_size: int) -> None:
+def try_out(plan: GenerationPlan, ids: Tensor, vocabulary_size: int) -> None:
     """Run the processors once, so that what they cannot do is the request's error and not the batch's.
 
     Raises:
@@ -82,7 +84,7 @@ def try_out(plan: Plan, ids: Tensor, vocabulary_size: int) -> None:
                 scores = processor(ids, scores)
 
     with refusals_explained():
-        in_passing_thread(run)
+        in_short_lived_thread(run)
 
 
 @contextmanager
@@ -104,5 +106,5 @@ def _hand_back(
     stopping_criteria: Any,
     generation_config: GenerationConfig,
     **_inputs: Any,
-) -> Plan:
-    return Plan(list(logits_processor), generation_config)
+) -> GenerationPlan:
+    return GenerationPlan(list(logits_processor), generation_config)

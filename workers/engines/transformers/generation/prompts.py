@@ -28,11 +28,11 @@ from workers.engines.shared.constraint import ConstraintCompiler
 from workers.engines.shared.infill import infill_tokens
 from workers.engines.shared.lengths import check_biased_tokens, check_fits, tokens_to_generate
 from workers.engines.transformers.generation.arguments import DEFAULTS, generate_arguments
-from workers.engines.transformers.generation.plan import Plan, check_mode, plan, runs_alone, try_out
+from workers.engines.transformers.generation.plan import GenerationPlan, check_mode, plan, runs_alone, try_out
 from workers.engines.transformers.generation.processors import FollowGrammar, common_processors
 from workers.engines.transformers.generation.states import AloneState, RowState
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.vocabulary import Vocabulary
+from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 _STREAMING = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.ASSISTED_GENERATION)
 _STEPPING = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)  # one sequence, one token after the other
@@ -48,7 +48,7 @@ _SCORES_ALONE = (
 _SEEDS = 2**32
 
 
-class PromptMaker:
+class TransformersPromptMaker:
     """Args: batched: the model can be a row of a batch. seed: of requests that name none. trusts_remote_code: decoding
     modes may be fetched from the hub.
     """
@@ -56,7 +56,7 @@ class PromptMaker:
     def __init__(
         self,
         loaded: LoadedModel,
-        vocabulary: Vocabulary,
+        vocabulary: TransformersVocabulary,
         template: ChatTemplate,
         context_tokens: int,
         *,
@@ -93,7 +93,7 @@ class PromptMaker:
             sampling=sampling,
             echo_text=echo_text,
             state=state,
-            exclusive=isinstance(state, AloneState),
+            solo=isinstance(state, AloneState),
             is_deterministic=state.is_deterministic,
         )
 
@@ -160,7 +160,7 @@ class PromptMaker:
             **common,
         )
 
-    def _grammar(self, sampling: SamplingParams, found: Plan, prompt_tokens: int) -> FollowGrammar | None:
+    def _grammar(self, sampling: SamplingParams, found: GenerationPlan, prompt_tokens: int) -> FollowGrammar | None:
         if sampling.grammar is None and sampling.json_schema is None:
             return None
         if found.mode not in _STEPPING:

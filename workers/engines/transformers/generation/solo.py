@@ -10,28 +10,28 @@ from transformers import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionP
 
 from app.jobs.job import FinishReason, TokenLogprob
 from workers.engines.base import Prompt, Sampled
-from workers.engines.transformers.generation.generate_stepper import Turnstile
+from workers.engines.transformers.generation.generate_stepper import GenerateStepper
 from workers.engines.transformers.generation.logprobs import token_logprobs
 from workers.engines.transformers.generation.plan import refusals_explained
 from workers.engines.transformers.generation.states import AloneState
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.vocabulary import Vocabulary
+from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 
-class Soloist:
+class SoloGenerator:
     """Runs one prompt after the other; one thread at a time."""
 
-    def __init__(self, loaded: LoadedModel, vocabulary: Vocabulary, *, trusts_remote_code: bool) -> None:
+    def __init__(self, loaded: LoadedModel, vocabulary: TransformersVocabulary, *, trusts_remote_code: bool) -> None:
         self._loaded = loaded
         self._vocabulary = vocabulary
         self._trusts_remote_code = trusts_remote_code
 
     def run(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
-        """As `Engine.run_alone` promises."""
+        """As `Engine.run_solo` promises."""
         state: AloneState = prompt.state
         state.start()
         tokens = [*prompt.tokens, *generated]
-        turnstile = Turnstile(len(tokens), streams=state.streams, should_end=lambda: state.is_out_of_time)
+        turnstile = GenerateStepper(len(tokens), streams=state.streams, should_end=lambda: state.is_out_of_time)
         turns = turnstile.turns(lambda criterion: self._generate(prompt, generated, criterion))
         try:
             if state.streams:
@@ -58,7 +58,7 @@ class Soloist:
             found[-1] = replace(found[-1], last=FinishReason.STOP)
         yield found or [Sampled(token=0, piece=b"", ends=True)]
 
-    def _generate(self, prompt: Prompt, generated: Sequence[int], turnstile: Turnstile) -> Tensor:
+    def _generate(self, prompt: Prompt, generated: Sequence[int], turnstile: GenerateStepper) -> Tensor:
         state: AloneState = prompt.state
         ids = torch.tensor([[*prompt.tokens, *generated]], device=self._loaded.device)
         arguments, processors = behind(state, prompt.tokens, len(generated), self._loaded.device)

@@ -9,14 +9,14 @@ from workers.engines.base import Limits
 from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.transformers.loading.layout import CacheLayout
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.loading.model_params import ModelParams
+from workers.engines.transformers.loading.model_params import TransformersModelParams
 
 _TRAINED = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length")
 _POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings")
 _UNBOUNDED = 2048  # of models that keep a state and were given no length
 
 
-def context_tokens(loaded: LoadedModel, params: ModelParams) -> int:
+def context_tokens(loaded: LoadedModel, params: TransformersModelParams) -> int:
     """Raises ConfigError where `n_ctx` is beyond a table of positions, which nothing can stretch."""
     trained = trained_tokens(loaded)
     if params.n_ctx and trained and params.n_ctx > trained and _has_position_table(loaded):
@@ -38,7 +38,7 @@ def embedding_tokens(loaded: LoadedModel) -> int:
 
 
 def batched_limits(
-    loaded: LoadedModel, layout: CacheLayout, cells: int, params: ModelParams, wanted_slots: int | None
+    loaded: LoadedModel, layout: CacheLayout, cells: int, params: TransformersModelParams, wanted_slots: int | None
 ) -> Limits:
     """Raises ModelUnavailable where what is configured does not fit."""
     available = torch.cuda.mem_get_info(loaded.device)[0] if loaded.device.type == "cuda" else None

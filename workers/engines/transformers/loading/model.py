@@ -15,9 +15,9 @@ from transformers.utils import logging as library_logging
 
 from app.errors import ConfigError, LLMAPIError, ModelUnavailable
 from workers.engines.shared.resources import usable_cpus
-from workers.engines.transformers.loading.model_params import ModelParams
-from workers.engines.transformers.loading.setup_params import ModelKind, SetupParams
-from workers.engines.transformers.loading.source import Source
+from workers.engines.transformers.loading.model_params import TransformersModelParams
+from workers.engines.transformers.loading.setup_params import ModelKind, TransformersSetupParams
+from workers.engines.transformers.loading.source import WeightsSource
 from workers.models.progress import ReportProgress
 
 _GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -34,7 +34,7 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     kind: ModelKind
-    source: Source
+    source: WeightsSource
 
     @property
     def device(self) -> torch.device:
@@ -50,7 +50,9 @@ class LoadedModel:
         return self.model.config.get_text_config(decoder=True)
 
 
-def load(source: Source, setup: SetupParams, params: ModelParams, report: ReportProgress) -> LoadedModel:
+def load(
+    source: WeightsSource, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
+) -> LoadedModel:
     """Raises ModelUnavailable or ConfigError."""
     prepare_library(params.n_threads)
     trust = setup.trust_remote_code or params.trust_remote_code
@@ -101,7 +103,7 @@ def _merged(present: Any, value: Any) -> Any:
     return dict(kept) | {name: _merged(kept.get(name), inner) for name, inner in value.items()}
 
 
-def load_config(source: Source, setup: SetupParams, trust: bool) -> Any:
+def load_config(source: WeightsSource, setup: TransformersSetupParams, trust: bool) -> Any:
     config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust, **_gguf(source))
     try:
         set_config_params(config, setup.config_params)
@@ -110,13 +112,13 @@ def load_config(source: Source, setup: SetupParams, trust: bool) -> Any:
     return config
 
 
-def load_tokenizer(source: Source, params: ModelParams, trust: bool) -> Any:
+def load_tokenizer(source: WeightsSource, params: TransformersModelParams, trust: bool) -> Any:
     own = source.tokenizer_folder == source.folder
     options = params.for_tokenizer | (_gguf(source) if own else {})
     return AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=trust, **options)
 
 
-def _model(source: Source, params: ModelParams, config: Any, kind: ModelKind, trust: bool) -> Any:
+def _model(source: WeightsSource, params: TransformersModelParams, config: Any, kind: ModelKind, trust: bool) -> Any:
     loads_text = kind is ModelKind.CAUSAL or any(n.endswith(_GENERATIVE) for n in config.architectures or [])
     auto_class = AutoModelForCausalLM if loads_text else AutoModel
     model, info = auto_class.from_pretrained(
@@ -136,12 +138,12 @@ def _model(source: Source, params: ModelParams, config: Any, kind: ModelKind, tr
     return model.eval().requires_grad_(False)
 
 
-def _gguf(source: Source) -> dict[str, str]:
+def _gguf(source: WeightsSource) -> dict[str, str]:
     return {"gguf_file": source.gguf_file} if source.gguf_file else {}
 
 
 @contextmanager
-def errors_explained(source: Source, *, trusts: bool) -> Iterator[None]:
+def errors_explained(source: WeightsSource, *, trusts: bool) -> Iterator[None]:
     try:
         yield
     except LLMAPIError:
@@ -168,7 +170,7 @@ def errors_explained(source: Source, *, trusts: bool) -> Iterator[None]:
         ) from error
 
 
-def _has_code(source: Source) -> bool:
+def _has_code(source: WeightsSource) -> bool:
     try:
         return "auto_map" in json.loads((source.folder / "config.json").read_text())
     except (OSError, ValueError):

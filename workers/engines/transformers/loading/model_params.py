@@ -36,7 +36,7 @@ _OF_TOKENIZERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelParams:
+class TransformersModelParams:
     """n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
     training context. n_batch: tokens of one step. n_threads: of the CPU; None = all that may be used. seed: of requests
     that name none; None = another each time. for_model, for_tokenizer: arguments of `from_pretrained`.
@@ -51,7 +51,7 @@ class ModelParams:
     for_tokenizer: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> "ModelParams":
+    def read(cls, raw: Mapping[str, Any]) -> "TransformersModelParams":
         """Texts such as `torch.bfloat16` become what they name, at any depth; `torch_dtype` is the old name of `dtype`.
 
         Raises:

@@ -16,7 +16,7 @@ class ModelKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetupParams:
+class TransformersSetupParams:
     """tokenizer_repo_id: a repository or local folder; None = the model's own. gguf_file: of the repository or folder.
 
     config_params: set on the model's config, mappings merged into what is there. model_kind None: as the model's
@@ -30,7 +30,7 @@ class SetupParams:
     model_kind: ModelKind | None = None
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> "SetupParams":
+    def read(cls, raw: Mapping[str, Any]) -> "TransformersSetupParams":
         """Raises ConfigError with the key and what was expected; keys of `model_source` are not looked at."""
         given: dict[str, Any] = {
             key: _READERS[key](key, value) for key, value in raw.items() if key in KEYS and value is not None

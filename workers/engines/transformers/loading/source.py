@@ -6,7 +6,7 @@ from pathlib import Path
 from app.config.params import Params
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
-from workers.engines.transformers.loading.setup_params import KEYS, SetupParams
+from workers.engines.transformers.loading.setup_params import KEYS, TransformersSetupParams
 from workers.models.progress import ReportProgress
 from workers.models.source import locate_model, locate_tokenizer
 
@@ -14,7 +14,7 @@ _GGUF = ".gguf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class WeightsSource:
     """gguf_file: name of the file in `folder` that holds the model; then the tokenizer may be in it too."""
 
     folder: Path
@@ -26,7 +26,7 @@ class Source:
         return str(self.folder / self.gguf_file if self.gguf_file else self.folder)
 
 
-def locate(config: Config, setup: SetupParams, report: ReportProgress) -> Source:
+def locate(config: Config, setup: TransformersSetupParams, report: ReportProgress) -> WeightsSource:
     """Fetch what is not here yet.
 
     Raises:
@@ -44,10 +44,10 @@ def locate(config: Config, setup: SetupParams, report: ReportProgress) -> Source
     tokenizer = folder
     if setup.tokenizer_repo_id is not None:
         tokenizer = locate_tokenizer(config, setup.tokenizer_repo_id, report)
-    return Source(folder=folder, tokenizer_folder=tokenizer, gguf_file=gguf_file)
+    return WeightsSource(folder=folder, tokenizer_folder=tokenizer, gguf_file=gguf_file)
 
 
-def _of_gguf_file(config: Config, setup: SetupParams) -> Config:
+def _of_gguf_file(config: Config, setup: TransformersSetupParams) -> Config:
     """Of a repository on the hub only the named GGUF file is fetched."""
     if setup.gguf_file is None or "repo_id" not in config.setup_params:
         return config

@@ -14,7 +14,7 @@ from workers.engines.transformers.forward import packing
 from workers.engines.transformers.forward.packing import PackedLinear, pack_linears
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.loading.setup_params import ModelKind
-from workers.engines.transformers.loading.source import Source
+from workers.engines.transformers.loading.source import WeightsSource
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no fast bfloat16, and packs nothing"
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 def loaded(dtype: torch.dtype = torch.bfloat16) -> LoadedModel:
     folder: Path = tiny("llama")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().requires_grad_(False)
-    source = Source(folder=folder, tokenizer_folder=folder)
+    source = WeightsSource(folder=folder, tokenizer_folder=folder)
     return LoadedModel(model=model, tokenizer=SimpleNamespace(), kind=ModelKind.CAUSAL, source=source)
 
 

@@ -89,7 +89,7 @@ def check(engine: HuggingfaceEngine, arguments: dict[str, Any]) -> list[int]:
 def test_an_argument_of_a_row_does_what_it_does_in_generate(
     llama: HuggingfaceEngine, arguments: dict[str, Any]
 ) -> None:
-    assert not llama.prepare(of_api(arguments)).exclusive
+    assert not llama.prepare(of_api(arguments)).solo
     check(llama, arguments)
 
 
@@ -97,7 +97,7 @@ def test_an_argument_of_a_row_does_what_it_does_in_generate(
 def test_another_way_of_decoding_does_what_it_does_in_generate(
     llama: HuggingfaceEngine, arguments: dict[str, Any]
 ) -> None:
-    assert llama.prepare(of_api(arguments)).exclusive
+    assert llama.prepare(of_api(arguments)).solo
     if "stop_strings" in arguments:  # generate() leaves the stop string in
         (found, *_) = complete(llama, of_api(arguments), *NEIGHBOURS)
         assert "a" not in found.text
@@ -108,7 +108,7 @@ def test_another_way_of_decoding_does_what_it_does_in_generate(
 
 @pytest.mark.parametrize("arguments", WITHOUT_EFFECT, ids=name_of)
 def test_what_has_no_effect_in_generate_has_none_in_a_row(llama: HuggingfaceEngine, arguments: dict[str, Any]) -> None:
-    assert not llama.prepare(of_api(arguments)).exclusive
+    assert not llama.prepare(of_api(arguments)).solo
     assert check(llama, arguments) == check(llama, {})
 
 

@@ -9,9 +9,9 @@ from tests.workers.engines.transformers.models import ARCHITECTURES, END, WINDOW
 from workers.engines.transformers.loading.layout import layout_of
 from workers.engines.transformers.loading.limits import batched_limits, context_tokens
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.loading.model_params import ModelParams
+from workers.engines.transformers.loading.model_params import TransformersModelParams
 from workers.engines.transformers.loading.setup_params import ModelKind
-from workers.engines.transformers.loading.source import Source
+from workers.engines.transformers.loading.source import WeightsSource
 
 YARN = {"rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 128}
 
@@ -22,7 +22,7 @@ def loaded(architecture: str = "llama", **changes: Any) -> LoadedModel:
         model = AutoModelForCausalLM.from_config(config)
     else:
         model = AutoModelForCausalLM.from_pretrained(tiny(architecture))
-    source = Source(folder=tiny(architecture), tokenizer_folder=tiny(architecture))
+    source = WeightsSource(folder=tiny(architecture), tokenizer_folder=tiny(architecture))
     return LoadedModel(model=model.eval(), tokenizer=tokenizer(), kind=ModelKind.CAUSAL, source=source)
 
 
@@ -72,12 +72,12 @@ def test_attention_that_takes_no_mask_of_ours_runs_alone(caplog: pytest.LogCaptu
 def test_the_context_is_the_trained_one_unless_something_else_is_asked_for(
     architecture: str, n_ctx: int | None, expected: int
 ) -> None:
-    assert context_tokens(loaded(architecture), ModelParams(n_ctx=n_ctx)) == expected
+    assert context_tokens(loaded(architecture), TransformersModelParams(n_ctx=n_ctx)) == expected
 
 
 def test_a_step_has_room_for_a_token_of_every_slot() -> None:
     model = loaded("llama")
     layout = layout_of(model, 64)
     assert layout is not None
-    limits = batched_limits(model, layout, 64, ModelParams(n_batch=2), 5)
+    limits = batched_limits(model, layout, 64, TransformersModelParams(n_batch=2), 5)
     assert (limits.slots, limits.context_tokens, limits.max_batched_tokens) == (5, 64, 5)
