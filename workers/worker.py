@@ -12,8 +12,7 @@ from typing import TypeVar
 import redis
 
 from app.config.settings import Config
-from app.jobs import event_stream
-from app.jobs.event_stream import Published
+from app.jobs.events import Published, read_published
 from app.jobs.job import Kind, Usage
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore
@@ -214,7 +213,7 @@ class Worker:
             self._open(RunningJob(claim, None))
 
     def _take_over(self, claim: Claim) -> None:
-        published = _until_redis_answers(lambda: event_stream.published(self._redis, claim.job_id))
+        published = _until_redis_answers(lambda: read_published(self._redis, claim.job_id))
         logger.info("job %s goes on after %d tokens, attempt %d", claim.job_id, len(published.tokens), claim.attempt)
         self._open(RunningJob(claim, published))
 

@@ -3,7 +3,7 @@
 from app.api.json_response import write_json
 from app.api.problems import problem
 from app.errors import LLMAPIError
-from app.jobs.event_stream import Event
+from app.jobs.events import Event
 
 HEARTBEAT_SECONDS = 10.0  # writing is how a server learns that a client has left, and keeps proxies from closing
 COMMENT = b": still here\n\n"

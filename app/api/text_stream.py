@@ -12,7 +12,7 @@ from app.api.json_response import EVENT_STREAM
 from app.api.services import services
 from app.api.waiting.waiters import Waiters
 from app.errors import JobNotFound, LLMAPIError
-from app.jobs.event_stream import FROM_START, Event, EventType
+from app.jobs.events import FROM_START, Event, EventType
 from app.jobs.job import JobError, JobRequest, OnDisconnect, Status
 from app.jobs.store import JobStore, new_job_id
 

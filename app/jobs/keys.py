@@ -3,7 +3,7 @@
 | key | type | holds | lives |
 |---|---|---|---|
 | `llm:job:<id>` | hash | the job record (`job_store`) | until final, then `jobs.ttl` |
-| `llm:events:<id>` | stream | what happened to the job, `event_stream` | as its record |
+| `llm:events:<id>` | stream | what happened to the job, `events` | as its record |
 | `llm:queued:<model>` | zset | ids waiting, scored by priority and age | while queued |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
 | `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |

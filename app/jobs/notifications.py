@@ -7,7 +7,7 @@ that has ended, as a JSON list.
 import json
 from collections.abc import Iterator
 
-from app.jobs.event_stream import Event, EventType
+from app.jobs.events import Event, EventType
 from app.jobs.job import Job
 from app.jobs.record import job_from_record
 

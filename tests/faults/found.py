@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.jobs import event_stream, keys
-from app.jobs.event_stream import FROM_START, Event, EventType
+from app.jobs import keys
+from app.jobs.events import FROM_START, Event, EventType, read_events
 from app.jobs.job import Job
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, connect
@@ -60,5 +60,5 @@ def _find(client: RedisClient, job_id: str) -> Found | None:
     request = client.hget(keys.job(job_id), "request")
     if job is None or request is None:
         return None
-    (events,) = event_stream.read_many(client, [(job_id, FROM_START)])
+    (events,) = read_events(client, [(job_id, FROM_START)])
     return Found(job, json.loads(request)["prompt"], events)

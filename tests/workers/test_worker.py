@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from app.config.settings import Config, JobsConfig
-from app.jobs import event_stream
+from app.jobs.events import FROM_START, read_events, read_published
 from app.jobs.job import Job, JobRequest, Kind, Status
 from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
@@ -163,7 +163,7 @@ def test_a_job_of_a_dead_worker_goes_on_where_it_was(
     job = store.read(job_id)
     assert job.output is not None and job.output.text == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert job.usage is not None and (job.usage.completion_tokens, job.attempt) == (36, 2)
-    events = event_stream.read_many(redis_client, [(job_id, event_stream.FROM_START)])[0]
+    events = read_events(redis_client, [(job_id, FROM_START)])[0]
     assert "".join(event.data["text"] for event in events if event.type == "delta") == job.output.text
     assert [event.data["attempt"] for event in events if event.type == "started"] == [1, 2]
 
@@ -183,7 +183,7 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
     worker = make_worker(engine)
     worker.run(job_id)
     engine.permits.release()
-    until(lambda: event_stream.published(redis_client, job_id).tokens)
+    until(lambda: read_published(redis_client, job_id).tokens)
     lose_worker(redis_url, job_id)
     engine.permits.release()  # its second token is refused, while the next step runs
     time.sleep(0.2)
@@ -230,7 +230,7 @@ def test_a_worker_that_leaves_hands_back_what_still_runs_with_all_it_has_made(
     assert worker.hand_back()
     job = store.read(job_id)
     assert (job.status, worker.active_jobs) == (Status.QUEUED, 0)
-    said = event_stream.published(redis_client, job_id).text
+    said = read_published(redis_client, job_id).text
     assert said and text.startswith(said)
     another = make_worker(ScriptedEngine())
     another.run(job_id)

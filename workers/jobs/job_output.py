@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
-from app.jobs.event_stream import Published
+from app.jobs.events import Published
 from app.jobs.job import AnswerSource, FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
 from app.jobs.publishing import OutputWrite
 from app.jobs.record import outcome_fields

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import redis
 
-from app.jobs.event_stream import Published
+from app.jobs.events import Published
 from app.jobs.job import AnswerSource, FinishReason, Job, JobError, Metrics, Output, Status, Usage
 from app.jobs.publishing import FENCED, MISSING, OutputWriter
 from app.jobs.redis_client import RedisClient

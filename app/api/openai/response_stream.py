@@ -11,7 +11,7 @@ from app.api.json_response import write_json
 from app.api.openai.responses import item_status, response_with, writer_of
 from app.api.problems import openai_error
 from app.errors import LLMAPIError
-from app.jobs.event_stream import Event, EventType
+from app.jobs.events import Event, EventType
 from app.jobs.job import FinishReason, Job, JobError, JobRequest, Output, Status, TokenLogprob, Usage
 
 _LAST = {"completed": "completed", "incomplete": "incomplete"}  # what has no name of its own is told as failed

@@ -12,7 +12,7 @@ from app.api.openai.choices import Choices, admitted
 from app.api.openai.envelope import Envelope, usage
 from app.api.problems import openai_error
 from app.errors import LLMAPIError
-from app.jobs.event_stream import Event, EventType
+from app.jobs.events import Event, EventType
 from app.jobs.job import FinishReason, Job, JobError, JobRequest, OnDisconnect, Status, TokenLogprob, Usage
 
 DONE = b"data: [DONE]\n\n"

@@ -12,8 +12,7 @@ from app.api.request_parser import invalid_request
 from app.api.routes.jobs import JOB_ID_PARAMETER
 from app.api.services import services
 from app.errors import LLMAPIError
-from app.jobs import event_stream
-from app.jobs.event_stream import FROM_START, Event
+from app.jobs.events import FROM_START, Event, read_events
 
 blueprint = Blueprint("job_events", __name__, description="A job's events, live and after the fact.")
 
@@ -46,7 +45,7 @@ def job_events(job_id: str) -> Response:
     if request.method == "HEAD":
         return _respond(iter(()))
     if job.status.is_final:
-        (events,) = event_stream.read_many(services().redis, [(job.id, after)])
+        (events,) = read_events(services().redis, [(job.id, after)])
         return _respond(map(sse.json_event, events)) if events else Response(status=204)
     services().store.follow(job.id)
     following = services().waiters.follow(job.id, after, heartbeat_seconds=LOOK_SECONDS)

@@ -19,8 +19,7 @@ from app.api.schemas.openai.response_answers import ResponseDeletedSchema, Respo
 from app.api.schemas.openai.responses import ResponseBody, ResponseQuerySchema, ResponseSchema
 from app.api.services import services
 from app.errors import Conflict
-from app.jobs import event_stream
-from app.jobs.event_stream import FROM_START, Event, EventType
+from app.jobs.events import FROM_START, Event, EventType, read_events
 from app.jobs.job import Job, JobError, JobRequest, Status
 
 blueprint = Blueprint("openai_responses", __name__, description="OpenAI's API: responses.")
@@ -138,7 +137,7 @@ def _follow(job: Job, request: JobRequest, starting_after: int) -> Response:
     """Of a job that goes on when the client leaves."""
     stream = ResponseStream(job, request, starting_after)
     if job.status.is_final:
-        (events,) = event_stream.read_many(services().redis, [(job.id, FROM_START)])
+        (events,) = read_events(services().redis, [(job.id, FROM_START)])
         return _respond(stream.chunks(events))
     services().store.follow(job.id)
     following = services().waiters.follow(job.id, FROM_START, heartbeat_seconds=sse.HEARTBEAT_SECONDS)

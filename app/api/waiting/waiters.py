@@ -14,8 +14,7 @@ from app.api.schemas.job import job_path
 from app.api.waiting.disconnects import Disconnects
 from app.api.waiting.subscriber import Subscriber
 from app.errors import JobNotFound, ShuttingDown, TooManyWaiters
-from app.jobs import event_stream
-from app.jobs.event_stream import FROM_START, Event, EventType
+from app.jobs.events import FROM_START, Event, EventType, read_events
 from app.jobs.job import Job
 from app.jobs.notifications import Notification, notifications_in
 from app.jobs.redis_client import RedisClient
@@ -254,7 +253,7 @@ class Waiters:
     def _read_events(self, followers: list[Waiter], client: RedisClient) -> None:
         with self._reading:
             positions = [(waiter.job_id, waiter.position or FROM_START) for waiter in followers]
-            for waiter, events in zip(followers, event_stream.read_many(client, positions), strict=True):
+            for waiter, events in zip(followers, read_events(client, positions), strict=True):
                 for event in events:
                     waiter.position = event.id
                     waiter.tell(event)

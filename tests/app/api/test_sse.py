@@ -4,7 +4,7 @@ import pytest
 
 from app.api import sse
 from app.errors import EngineFailed
-from app.jobs.event_stream import Event, EventType
+from app.jobs.events import Event, EventType
 
 
 def test_a_text_event_holds_its_id_and_the_text_and_nothing_else() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import redis
 
-from app.jobs import event_stream, keys
+from app.jobs import keys
+from app.jobs.events import FROM_START, Event, read_events
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.order import Queues, make_celery
 from app.jobs.publishing import WRITTEN, OutputWrite, OutputWriter
@@ -103,8 +104,8 @@ class Scene:
     def queue(self) -> list[str]:
         return [str(job_id) for job_id in self.raw.zrange(keys.queued(MODEL), 0, -1)]
 
-    def events(self, job_id: str) -> list[event_stream.Event]:
-        return event_stream.read_many(self.client, [(job_id, event_stream.FROM_START)])[0]
+    def events(self, job_id: str) -> list[Event]:
+        return read_events(self.client, [(job_id, FROM_START)])[0]
 
 
 def job_of(message: str) -> str:

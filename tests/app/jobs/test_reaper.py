@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from app.jobs import event_stream, keys
+from app.jobs import keys
+from app.jobs.events import EventType
 from app.jobs.job import FinishReason, Priority, Status
 from app.jobs.reaper import AWAY_SECONDS, EVENTS_PER_TURN, PAUSE_SECONDS, TURN_SECONDS, Reaper
 from app.jobs.record import RECORD_FIELDS
@@ -57,7 +58,7 @@ def test_a_job_that_took_the_last_worker_it_may_has_failed_and_keeps_its_text(sc
     assert job.output is not None
     assert (job.output.text, job.output.finish_reason) == ("0 1 2 ", FinishReason.ERROR)
     (*_, end) = scene.events(job_id)
-    assert end.type is event_stream.EventType.END
+    assert end.type is EventType.END
     assert (end.data["status"], end.data["error"]["code"]) == ("failed", "worker_lost")
     assert scene.queue() == scene.line() == []
 

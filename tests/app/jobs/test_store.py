@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from app.errors import JobNotFound, NoWorker, QueueFull
-from app.jobs import event_stream, keys
+from app.jobs import keys
+from app.jobs.events import EventType, read_events
 from app.jobs.job import JobRequest, Kind, Priority, Status
 from app.jobs.publishing import FENCED, OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, script
@@ -108,8 +109,8 @@ def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore,
     assert store.cancel(job.id) is Status.CANCELED
     assert store.read(job.id).completed_at is not None
     assert store.claim(job.id, "worker-1") is None
-    ((end,),) = event_stream.read_many(redis_client, [(job.id, "0-0")])
-    assert (end.type, end.data) == (event_stream.EventType.END, {"status": "canceled"})
+    ((end,),) = read_events(redis_client, [(job.id, "0-0")])
+    assert (end.type, end.data) == (EventType.END, {"status": "canceled"})
 
 
 def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -> None:

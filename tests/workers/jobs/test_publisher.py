@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from app.errors import EngineFailed
-from app.jobs import event_stream, keys
+from app.jobs import keys
+from app.jobs.events import FROM_START, Event, read_events, read_published
 from app.jobs.job import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.jobs.notifications import Notification, notifications_in
 from app.jobs.redis_client import RedisClient
@@ -46,8 +47,8 @@ class Bench:
         tokens = sequence.generated[-1:]
         self.publisher.publish([Update(sequence=sequence, text=text, tokens=tokens, outcome=DONE if end else None)])
 
-    def events(self, job_id: str) -> list[event_stream.Event]:
-        return event_stream.read_many(self.client, [(job_id, event_stream.FROM_START)])[0]
+    def events(self, job_id: str) -> list[Event]:
+        return read_events(self.client, [(job_id, FROM_START)])[0]
 
     def texts(self, job_id: str) -> list[str]:
         return [event.data["text"] for event in self.events(job_id) if event.type == "delta"]
@@ -86,7 +87,7 @@ def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:
     job = bench.store.read(claim.job_id)
     assert job.output is not None and job.output.text == "one two three"
     assert job.usage == Usage(prompt_tokens=3, completion_tokens=3)
-    written = event_stream.published(bench.client, claim.job_id)
+    written = read_published(bench.client, claim.job_id)
     assert (written.tokens, written.text) == ([0, 1, 2], "one two three")
 
 
@@ -111,7 +112,7 @@ def test_what_was_gathered_is_handed_back_with_its_job(bench: Bench) -> None:
     bench.say(sequence, "two ")
     bench.publisher.hand_back_all()
     assert closed.wait(5)
-    assert event_stream.published(bench.client, claim.job_id).text == "one two "
+    assert read_published(bench.client, claim.job_id).text == "one two "
 
 
 def test_the_record_holds_outcome_metrics_and_expiry(bench: Bench, redis_url: str) -> None:

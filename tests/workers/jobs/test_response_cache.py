@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.config.settings import CacheConfig, Config, JobsConfig
-from app.jobs import event_stream, keys
+from app.jobs import keys
+from app.jobs.events import FROM_START, read_events, read_published
 from app.jobs.job import AnswerSource, Chat, FinishReason, Job, JobRequest, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.sampling import SamplingParams
@@ -163,9 +164,9 @@ def test_the_same_request_in_flight_is_computed_once_for_each_who_asks_and_takes
     for job in found:
         assert job.usage is not None and (job.usage.prompt_tokens, job.usage.completion_tokens) == (3, 4)
         assert job.usage.cached_tokens == (3 if source(job) is AnswerSource.JOINED else 0)
-        events = event_stream.read_many(redis_client, [(job.id, event_stream.FROM_START)])[0]
+        events = read_events(redis_client, [(job.id, FROM_START)])[0]
         assert [event.type for event in events][-1] == "end"
-        assert event_stream.published(redis_client, job.id).text == "text"
+        assert read_published(redis_client, job.id).text == "text"
 
 
 def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_themselves(
@@ -194,7 +195,7 @@ def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_
     assert second.output == first.output and second.output is not None
     assert second.output.finish_reason is FinishReason.STOP
     assert second.usage is not None and (second.usage.completion_tokens, second.usage.cached_tokens) == (4, 3)
-    assert event_stream.published(redis_client, second.id).text == "text"
+    assert read_published(redis_client, second.id).text == "text"
     [entry] = redis_client.keys("llm:cached:*")  # type: ignore[attr-defined]
     assert redis_client.get(entry) == first.id and 0 < redis_client.ttl(entry) <= 60  # type: ignore[attr-defined]
     assert source(answer(worker, store, "you")) is AnswerSource.COMPUTED

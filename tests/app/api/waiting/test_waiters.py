@@ -13,7 +13,7 @@ from app.api.waiting import subscriber
 from app.api.waiting.waiters import ClientGone, Waiter, Waiters
 from app.errors import JobNotFound, ShuttingDown, TooManyWaiters
 from app.jobs import keys
-from app.jobs.event_stream import FROM_START, Event
+from app.jobs.events import FROM_START, Event
 from app.jobs.job import FinishReason, JobRequest, Kind, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore, new_job_id

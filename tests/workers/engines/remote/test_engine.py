@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.errors import ModelUnavailable
-from app.jobs import event_stream
+from app.jobs.events import FROM_START, read_events, read_published
 from app.jobs.job import FinishReason, Job, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
@@ -91,7 +91,7 @@ def test_a_text_comes_piece_by_piece(desk: Desk, server: Server, redis_client: R
     server.plays.append(text("a", "bé", "c"))
     job_id = desk.begin(stream=True)
     desk.end_of(job_id)
-    events = event_stream.read_many(redis_client, [(job_id, event_stream.FROM_START)])[0]
+    events = read_events(redis_client, [(job_id, FROM_START)])[0]
     assert "".join(event.data["text"] for event in events if event.type == "delta") == "abéc"
 
 
@@ -345,7 +345,7 @@ def cut_off(desk: Desk, server: Server, redis_client: RedisClient, **options: An
     """A job whose worker has left, after it has published "ab"."""
     server.plays += [hangs("a", "b")]
     job_id = desk.begin(stream=True, **options)
-    until(lambda: event_stream.published(redis_client, job_id).text == "ab")
+    until(lambda: read_published(redis_client, job_id).text == "ab")
     assert desk.worker.hand_back()
     assert server.left.wait(5)
     return job_id

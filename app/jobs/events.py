@@ -62,7 +62,7 @@ def is_event_id(text: str) -> bool:
     return bool(_ID.match(text))
 
 
-def read_many(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list[list[Event]]:
+def read_events(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list[list[Event]]:
     """The events of each (job id, last event id seen) after that id; one round trip."""
     with client.pipeline(transaction=False) as pipe:
         for job_id, after in positions:
@@ -70,7 +70,7 @@ def read_many(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list
         return [[_event(entry) for entry in entries] for entries in pipe.execute()]
 
 
-def published(client: RedisClient, job_id: str) -> Published:
+def read_published(client: RedisClient, job_id: str) -> Published:
     """What earlier attempts have written."""
     entries = [entry for entry in client.xrange(keys.events(job_id)) if entry[1]["type"] == EventType.DELTA]
     deltas = tuple(_delta(fields) for _, fields in entries)
