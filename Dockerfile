@@ -48,7 +48,7 @@ FROM llama-${LLAMA_BUILD} AS llama
 # the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
 COPY workers/engines/llama/rows_kernel/build.py workers/engines/llama/rows_kernel/rows.c workers/engines/llama/rows_kernel/rows_kernel.h /kernel/
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
- && python3 /kernel/build_rows.py /wheels/llm_api_kernels
+ && python3 /kernel/build.py /wheels/llm_api_kernels
 
 
 # --- what both images share -------------------------------------------------------------------------------------------
@@ -87,7 +87,8 @@ ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.server.gunicorn_settin
 FROM base AS forwarder
 COPY workers/requirements/openai.txt workers/requirements/openai.txt
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -r workers/requirements/openai.txt
-COPY app/__init__.py app/errors.py app/
+COPY app/__init__.py app/__init__.py
+COPY app/errors.py app/errors.py
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers
@@ -113,7 +114,8 @@ RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
 COPY --from=llama /runtime/ /usr/local/lib/
 # the import fails the build where a library is missing
 RUN ldconfig && python -c "import llama_cpp"
-COPY app/__init__.py app/errors.py app/
+COPY app/__init__.py app/__init__.py
+COPY app/errors.py app/errors.py
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers
@@ -150,7 +152,8 @@ RUN --mount=type=bind,from=gptq,source=/wheels,target=/wheels \
  && cp -r /wheels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 # the import fails the build where a library is missing
 RUN python -c "import transformers, optimum.gptq, gptqmodel"
-COPY app/__init__.py app/errors.py app/
+COPY app/__init__.py app/__init__.py
+COPY app/errors.py app/errors.py
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers

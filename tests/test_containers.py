@@ -112,7 +112,7 @@ def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
         "workers/engines/llama/rows_kernel/build.py", "workers/engines/llama/rows_kernel/rows.c",
         "workers/engines/llama/rows_kernel/rows_kernel.h", "/kernel/",
     ]  # fmt: skip
-    assert Image("llama").last("RUN").endswith("python3 /kernel/build_rows.py /wheels/llm_api_kernels")
+    assert Image("llama").last("RUN").endswith("python3 /kernel/build.py /wheels/llm_api_kernels")
     installed = next(rest for rest in Image("worker").all("RUN") if "from=llama,source=/wheels" in rest)
     assert installed.split(" && ")[-1].startswith("cp -r /wheels/llm_api_kernels ")
 

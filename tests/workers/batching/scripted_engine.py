@@ -41,7 +41,7 @@ class ScriptedEngine(Engine):
         self.moves: list[tuple[int, int]] = []
         self.fail_next_step: Exception | None = None
         self.resets = 0
-        self.solo_sequence_id: list[bytes] = []  # what runs in `run_solo` now: one at most
+        self.solo: list[bytes] = []  # what runs in `run_solo` now: one at most
         self.turns = 0
 
     @property
@@ -90,9 +90,9 @@ class ScriptedEngine(Engine):
 
     def run_solo(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
         """One token a turn; "_" is a turn that brings nothing, "!" fails."""
-        assert not self.solo_sequence_id, "two at once"
+        assert not self.solo, "two at once"
         completion: bytes = prompt.state
-        self.solo_sequence_id.append(completion)
+        self.solo.append(completion)
         try:
             for token in completion[len(generated) :]:
                 self.turns += 1
@@ -101,7 +101,7 @@ class ScriptedEngine(Engine):
                 yield [] if token == ord("_") else [Sampled(token=token, piece=bytes([token]))]
             yield [Sampled(token=END, piece=b"", ends=True)]
         finally:
-            self.solo_sequence_id.remove(completion)
+            self.solo.remove(completion)
 
     def move(self, source: int, target: int) -> None:
         assert target not in self.cells or self._shares_prefixes

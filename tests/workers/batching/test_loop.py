@@ -5,8 +5,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import BatchSequence as Chunks
 from collections.abc import Iterator
+from collections.abc import Sequence as Chunks
 
 import pytest
 

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import BatchSequence, Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -25,7 +25,7 @@ class StepByStep(ScriptedEngine):
         self.permits = threading.Semaphore(0)
         self.prompts: list[object] = []
 
-    def step(self, chunks: BatchSequence[Chunk]) -> list[Sampled]:
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         assert self.permits.acquire(timeout=10)
         return super().step(chunks)
 
@@ -129,7 +129,7 @@ def test_a_leader_that_is_canceled_leaves_what_it_has_computed_to_the_next(told:
     assert (leader.usage.completion_tokens, heir.usage.completion_tokens) == (5, 8)
     steps = engine.turns + 1 if solo else rows(engine)
     assert steps == len(TEXT) + 1, "nothing was computed twice"
-    assert (engine.used_cells(), engine.alone, loop.follower_count) == (0, [], 0)
+    assert (engine.used_cells(), engine.solo, loop.follower_count) == (0, [], 0)
 
 
 def test_a_leader_that_waits_for_a_slot_leaves_its_turn_to_the_next(engine: StepByStep, told: Told) -> None:

@@ -29,7 +29,7 @@ def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
     loop = BatchLoop(engine, collected.publish)
     yield loop
     loop.stop()
-    assert engine.alone == []
+    assert engine.solo == []
 
 
 def solo_sequence(name: str, completion: str, **options: int) -> BatchSequence:
@@ -88,7 +88,7 @@ def test_running_and_waiting_exclusive_sequences_can_be_canceled(
     loop.cancel("running")
     collected.wait_for("running")
     assert [collected.outcomes[name][0].status for name in ("running", "waiting")] == [Status.CANCELED] * 2
-    assert (collected.texts["running"], engine.alone) == ("a", [])
+    assert (collected.texts["running"], engine.solo) == ("a", [])
 
 
 def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, collected: Collected) -> None:

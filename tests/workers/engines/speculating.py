@@ -1,7 +1,7 @@
 """Requests through the real batch loop, with guessed tokens and without."""
 
 import threading
-from collections.abc import BatchSequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -59,7 +59,7 @@ def say(
                     found.reason = update.outcome.finish_reason
             changed.notify_all()
 
-    def step(chunks: BatchSequence[Chunk]) -> list[Sampled]:
+    def step(chunks: Sequence[Chunk]) -> list[Sampled]:
         results = real_step(chunks)
         guesses.made += sum(chunk.drafted for chunk in chunks)
         guesses.held += sum(len(result.accepted) for result in results)

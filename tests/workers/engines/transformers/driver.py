@@ -1,7 +1,7 @@
 """Requests through the real batch loop, and what `model.generate()` says to the same."""
 
 import threading
-from collections.abc import BatchSequence, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class Service:
         self.changed = threading.Condition()
         self.loop = BatchLoop(engine, self._publish)
 
-    def submit(self, name: str, asked: JobRequest, earlier: BatchSequence[int] = (), text: str = "") -> None:
+    def submit(self, name: str, asked: JobRequest, earlier: Sequence[int] = (), text: str = "") -> None:
         """earlier: tokens of another attempt, of which `text` has been published."""
         prompt = self.engine.prepare(asked)
         resumed = None

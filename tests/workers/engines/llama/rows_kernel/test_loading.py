@@ -18,7 +18,7 @@ import hashlib, random, sys
 from pathlib import Path
 from tests.stack import SMOLLM2_FILE
 from tests.bench.bare_loop import Bare
-from workers.engines.llama import build_rows
+from workers.engines.llama.rows_kernel import build
 from workers.engines.llama.rows_kernel.loading import use_rows
 used = sys.argv[1] == "with" and use_rows(build.library_file())
 random.seed(7)
@@ -28,7 +28,7 @@ print(used, Bare(str(SMOLLM2_FILE), 4, 512).run(prompts, [24] * 4)[1])
 
 THREADS = """
 import os, time
-from workers.engines.llama import build_rows
+from workers.engines.llama.rows_kernel import build
 from workers.engines.llama.rows_kernel.loading import use_rows
 before = len(os.listdir("/proc/self/task"))
 used, end = use_rows(build.library_file()), time.monotonic() + 10
