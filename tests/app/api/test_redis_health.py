@@ -116,9 +116,9 @@ def test_a_redis_that_says_no_is_not_away(error: str) -> None:
 def test_a_process_that_is_held_up_does_not_take_redis_for_away(server: Valkey) -> None:
     code = f"""
 import time
-from app import redis_watch
-redis_watch.SILENT_PINGS = 1
-redis_watch.RedisHealth({server.url!r}).start()
+from app.api import redis_health
+redis_health.SILENT_PINGS = 1
+redis_health.RedisHealth({server.url!r}).start()
 print("started", flush=True)
 time.sleep(60)
 """
