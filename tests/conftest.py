@@ -7,7 +7,6 @@ import pytest
 import redis
 
 from app.jobs import keys
-from app.jobs.order import Queues, make_celery
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import JobStore
 from tests.valkey import Valkey, running_valkey
@@ -60,5 +59,4 @@ def redis_client(redis_url: str) -> Iterator[RedisClient]:
 def store(redis_url: str, redis_client: RedisClient) -> JobStore:
     """A job store for the model "m", of which a worker lives; at most 3 jobs may wait."""
     redis_client.set(keys.alive("m"), "somebody")
-    queues = Queues(make_celery(redis_url, "m"))
-    return JobStore(redis_client, model="m", queues=queues, ttl_seconds=60, max_queued=3)
+    return JobStore(redis_client, model="m", ttl_seconds=60, max_queued=3)

@@ -3,14 +3,12 @@
 import redis
 
 from app.jobs import keys
-from app.jobs.order import Queues, make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 
 
 def reaper(url: str, *, model: str = "m", max_attempts: int = 3) -> Reaper:
-    queues = Queues(make_celery(url, model))
-    return Reaper(connect(url), model=model, queues=queues, ttl_seconds=60, max_attempts=max_attempts)
+    return Reaper(connect(url), model=model, ttl_seconds=60, max_attempts=max_attempts)
 
 
 def end_lease(url: str, job_id: str, *, model: str = "m") -> None:

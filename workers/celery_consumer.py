@@ -1,50 +1,59 @@
-"""What this worker needs of Celery's consumer beyond its settings. Figures: docs/decisions/0002.
+"""What a worker's Celery consumer does with a doorbell: it claims the first job of the order.
 
-Celery runs the task in the consumer's own thread (pool `solo`): it only claims the job and begins it, and the batch
-loop does the work. So it is the worker that counts how many jobs run, and says whether another may be fetched.
-
-- A job that ends while every slot was taken turns the consumer's event loop, which then fetches the next.
-- Queues are consumed with `no_ack` (the lease knows who has a job, not the broker), but Kombu 5.7 still asks Redis to
-  forget an acknowledgement that was never owed: a round trip per job in the consumer's thread.
-- Messages are ours and plain JSON: Kombu's reader calls a Python hook for each object in them, for types we never send.
+A doorbell (`app.jobs.order`) carries no job, so the task has a strategy of its own, Celery's hook between a message and
+its execution: it calls the worker in the consumer's thread, with no task request, no pool and no acknowledgement. The
+batch loop does the work; the worker itself counts its jobs and decides whether another one may be fetched
+(docs/decisions/0002, 0031).
 """
 
-import json
+import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
-import kombu.transport.redis
-from celery import Celery, bootsteps, signals
-from kombu import serialization
+from celery import Celery, Task, bootsteps, signals
 from kombu.asynchronous import get_event_loop
 
+from app.jobs.order import TASK_NAME
 from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 
 def adapt_consumer(celery: Celery, worker: Worker) -> None:
-    """Make `celery`'s consumer in this process fetch jobs only while `worker` has room for one."""
+    """Have `celery`'s consumer in this process claim jobs for `worker`, and fetch doorbells only while it has room."""
 
-    class Adapted(bootsteps.StartStopStep):
+    def claim_next(*_: object) -> None:
+        try:
+            worker.claim_next()
+        except Exception:  # else Celery's event loop would end, and the worker with it
+            logger.exception("a job was claimed and could not be started; another worker takes it over")
+
+    def strategy(*_: object, **__: object) -> Callable[..., None]:
+        return claim_next
+
+    class Doorbell(Task):  # type: ignore[type-arg]
+        name = TASK_NAME
+        Strategy = staticmethod(strategy)  # type: ignore[assignment]  # "or the qualified name of one", says Celery's reference
+
+    class FetchWithRoom(bootsteps.StartStopStep):
         """Runs again at every reconnect, which makes a new channel."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, consumer: Any) -> None:
-            qos = consumer.task_consumer.channel.qos
-            qos.can_consume = worker.has_room
-            qos.ack = _nothing
+            consumer.task_consumer.channel.qos.can_consume = worker.has_room
 
-    celery.steps["consumer"].add(Adapted)
+    celery.register_task(Doorbell())
+    celery.steps["consumer"].add(FetchWithRoom)
     worker.on_room = _turn_event_loop
     signals.worker_shutting_down.connect(_stop_at_once)
-    kombu.transport.redis.loads = json.loads  # type: ignore[attr-defined]
-    serialization.register("json", json.dumps, json.loads, "application/json", "utf-8")
 
 
 def _stop_at_once(**_: object) -> None:
-    """Told to stop, Celery's loop notices when it turns; else that is when the next message comes, which it would take.
+    """Turn Celery's event loop, which notices only then that it should stop: else it would take one more doorbell.
 
-    From another thread: a signal is handled in the loop's own, where the hub sees no need to wake itself.
+    From another thread: a signal is handled in the loop's own thread, where the hub sees no need to wake itself.
     """
     threading.Thread(target=_turn_event_loop).start()
 

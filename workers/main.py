@@ -17,13 +17,12 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from app.config.loader import load_config
 from app.errors import ConfigError, StartupError
-from app.jobs.order import Queues, make_celery
+from app.jobs.order import make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
 from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_engine_class
-from workers.tasks import register_tasks
 from workers.worker import Worker
 from workers.worker_id import new_worker_id
 
@@ -55,7 +54,6 @@ def main() -> int:
     store = JobStore(
         client,
         model=config.model_name,
-        queues=Queues(celery),
         ttl_seconds=config.jobs.ttl,
         max_queued=config.jobs.max_queued,
     )
@@ -74,7 +72,6 @@ def main() -> int:
     reaper = Reaper(
         connect(config.redis_url),
         model=config.model_name,
-        queues=Queues(celery),
         ttl_seconds=config.jobs.ttl,
         max_attempts=config.jobs.max_attempts,
     )
@@ -86,7 +83,6 @@ def main() -> int:
 
 
 def _consume(celery: Celery, worker: Worker, drain_seconds: int) -> int:
-    register_tasks(celery, worker)
     adapt_consumer(celery, worker)
     signals.setup_logging.connect(_keep_logging)
     logging.getLogger("celery").setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from app.config.settings import Config
 from app.jobs.events import Published, read_published
 from app.jobs.job import Kind, Usage
 from app.jobs.redis_client import RedisClient
-from app.jobs.store import Claim, JobStore
+from app.jobs.store import Claim, JobStore, new_nonce
 from app.jobs.workers import WorkerInfo, WorkerState, announce, forget_failures, retire
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
@@ -49,7 +49,7 @@ class RunningJob:
 
 
 class Worker:
-    """Runs the jobs that Celery hands over, at most one per slot; `run` is called in the consumer's thread."""
+    """Runs jobs, at most one per slot; `claim_next` is called in the consumer's thread."""
 
     def __init__(self, config: Config, client: RedisClient, store: JobStore, worker_id: str) -> None:
         self._store = store
@@ -151,20 +151,15 @@ class Worker:
         """May another job be fetched? A job waits in Redis, where any worker can take it, never inside a worker."""
         return not self._places.are_taken and self._trials.count == 0
 
-    def run(self, job_id: str) -> None:
-        """Claim a job and begin it; returns at once, its outcome is written when it is there.
-
-        One that is in hand was lost while this worker stood still, and its old attempt has to end first: the message
-        counts as missing, and the reaper sends another.
-        """
-        if job_id in self._in_hand:
-            return
+    def claim_next(self) -> None:
+        """Claim the first job of the order and begin it; returns at once, its outcome is written when it is there."""
         self._places.enter()
+        nonce = new_nonce()
         try:
-            claim = self._store.claim(job_id, self.info.id)
+            claim = self._store.claim(self.info.id, nonce)
         except redis.RedisError as error:
-            logger.warning("job %s not claimed: no answer from Redis (%s)", job_id, type(error).__name__)
-            threading.Thread(target=self._claim_later, args=[job_id], name="claim", daemon=True).start()
+            logger.warning("no job claimed: no answer from Redis (%s)", type(error).__name__)
+            threading.Thread(target=self._claim_later, args=[nonce], name="claim", daemon=True).start()
         else:
             self._take(claim)
 
@@ -197,12 +192,15 @@ class Worker:
     def follow(self, job_id: str) -> None:
         self._publisher.follow(job_id)
 
-    def _claim_later(self, job_id: str) -> None:
-        self._take(_until_redis_answers(lambda: self._store.claim(job_id, self.info.id)))
+    def _claim_later(self, nonce: str) -> None:
+        self._take(_until_redis_answers(lambda: self._store.claim(self.info.id, nonce)))
 
     def _take(self, claim: Claim | None) -> None:
         if claim is None:
             self._places.leave()
+            return
+        if claim.job_id in self._in_hand:  # lost while this worker stood still; the old attempt has to end first
+            threading.Thread(target=self._return, args=[claim], name="return", daemon=True).start()
             return
         self._leases.add(claim)
         if claim.losses:
@@ -211,6 +209,13 @@ class Worker:
             threading.Thread(target=self._take_over, args=[claim], name="take-over", daemon=True).start()
         else:
             self._open(RunningJob(claim, None))
+
+    def _return(self, claim: Claim) -> None:
+        """Put a job back whose old attempt still runs here, once that has had time to end."""
+        self.cancel(claim.job_id)
+        time.sleep(CLAIM_RETRY_SECONDS)
+        _until_redis_answers(lambda: self._store.hand_back(claim))
+        self._places.leave()
 
     def _take_over(self, claim: Claim) -> None:
         published = _until_redis_answers(lambda: read_published(self._redis, claim.job_id))

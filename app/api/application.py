@@ -17,7 +17,6 @@ from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config, ServerConfig
 from app.errors import ConfigError
-from app.jobs.order import Queues, make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
@@ -59,9 +58,8 @@ def _services(config: Config) -> Services:
         raise ConfigError("redis_url is not set: set it (LLM_API_REDIS_URL), or use `make run`, which starts a Valkey")
     watch = RedisHealth(url)
     client = watch.client()
-    queues = Queues(make_celery(url, config.model_name))
     jobs = config.jobs
-    store = JobStore(client, model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
+    store = JobStore(client, model=config.model_name, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
     return Services(
         config=config,
         redis=client,
@@ -69,9 +67,7 @@ def _services(config: Config) -> Services:
         store=store,
         waiters=Waiters(url, client, store, max_waiters(config.server)),
         estimate=QueueEstimate(client, model=config.model_name),
-        reaper=Reaper(
-            connect(url), model=config.model_name, queues=queues, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts
-        ),
+        reaper=Reaper(connect(url), model=config.model_name, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts),
         questions=TokenizerClient(watch.client(), config.model_name),
         webhooks=_webhook_sender(config, url),
         files=FileStore(client),

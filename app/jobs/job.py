@@ -33,7 +33,7 @@ class Priority(StrEnum):
 
     @property
     def step(self) -> int:
-        """Number of the broker's list for this priority: lower runs first (see `queues.PRIORITY_STEPS`)."""
+        """The priority's class in the order of jobs: lower runs first (`lua/order.lua`)."""
         return list(Priority).index(self)
 
 

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `llm:job:<id>` | hash | the job record (`job_store`) | until final, then `jobs.ttl` |
 | `llm:events:<id>` | stream | what happened to the job, `events` | as its record |
-| `llm:queued:<model>` | zset | ids waiting, scored by priority and age | while queued |
+| `llm:queued:<model>` | zset | the order: ids waiting, scored by priority and age (`order`) | while queued |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
 | `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
@@ -14,7 +14,6 @@
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
 | `llm:cached:<digest>` | string | id of the job that answers a request (`workers.jobs.response_cache`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
-| `llm:missing:<model>` | hash | ids that wait without a message, since when | while the message is missing |
 | `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
 | `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |
 | `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
@@ -30,7 +29,8 @@
 | `llm:batches:<owner>` | zset | an owner's batches, scored by creation time | entries: cleaned by readers |
 | `llm:unfinished:<model>` | zset | batches that have not ended, scored by creation time | until their end |
 | `llm:driver:<model>` | string | the process that drives the batches (`app.api.batches.driver`) | 5 s, renewed |
-| `llm:jobs.<model>[:<step>]` | list | Celery messages, one list per priority (`queues`) | while queued |
+| `llm:jobs.<model>` | list | Celery's queue: one doorbell for each waiting job (`order`) | until a worker takes it |
+| `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose answer got lost | 60 s |
 
 Channels: `llm:notifications` carries a line for each job with news, to the API (`hint_lines`); `llm:control` carries
 `cancel:<id>` and `follow:<id>` to the workers. Both are hints: a lost one costs a delay, never an answer.
@@ -52,6 +52,15 @@ def events(job_id: str) -> str:
 
 def queued(model: str) -> str:
     return f"{PREFIX}queued:{model}"
+
+
+def doorbells(model: str) -> str:
+    """The list behind the Celery queue `order.queue_name(model)`, as Kombu's Redis transport names it."""
+    return f"{PREFIX}jobs.{model}"
+
+
+def last_claim(worker_id: str) -> str:
+    return f"{PREFIX}claim:{worker_id}"
 
 
 def running(model: str) -> str:
@@ -84,10 +93,6 @@ def cached(digest: str) -> str:
 
 def service_time(model: str) -> str:
     return f"{PREFIX}service:{model}"
-
-
-def missing(model: str) -> str:
-    return f"{PREFIX}missing:{model}"
 
 
 def reaper(model: str) -> str:

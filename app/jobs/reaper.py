@@ -1,11 +1,10 @@
-"""Looks after the jobs that nobody looks after: `lua/reap.lua`, once a second for each model, from any process.
+"""The reaper: what happens to the jobs of a worker that died. It runs `lua/reap.lua` once a second for each model.
 
-- A job whose worker let its lease run out goes back into the queue, or is `failed` with `worker_lost` after
+- A job whose worker let its lease run out goes back into the order, or is `failed` with `worker_lost` after
   `jobs.max_attempts` workers have died with it.
-- A queued job whose message got lost (a consumer died between taking it and the claim) gets another.
 - A job that has waited longer than its `expires_in` is `expired`.
-- After a while without anybody's turn (Redis was away, the machine slept) the workers have time to renew their leases
-  before anybody reaps.
+- There are as many doorbells as waiting jobs, also after a consumer died with one.
+- After a pause without any turn (Redis was away, the machine slept) the workers get time to renew their leases first.
 """
 
 import logging
@@ -14,15 +13,13 @@ import threading
 import redis
 
 from app.jobs import keys
-from app.jobs.job import Priority
-from app.jobs.order import Queues
-from app.jobs.redis_client import LoadedScript, RedisClient, script
+from app.jobs.order import doorbell
+from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS
 
 TURN_SECONDS = 1.0
 AWAY_SECONDS = 3.0  # so long after a turn was due, all were away; a lease outlives a shorter absence
 PAUSE_SECONDS = 7.0  # then: more than a worker takes to reconnect and renew
-MISSING_SECONDS = 5.0  # a message that a consumer holds is claimed within milliseconds
 JOBS_PER_TURN = 100  # of each kind, tens of microseconds each, in which Redis does nothing else
 EVENTS_PER_TURN = 1000  # read for the partial texts of jobs that end, two microseconds each
 _TURN_SHARE = 0.9  # of a turn until the next is due: less than all, so that one caller alone never misses its own
@@ -33,14 +30,12 @@ logger = logging.getLogger(__name__)
 class Reaper:
     """One per process that wants to help; they take turns."""
 
-    def __init__(self, client: RedisClient, *, model: str, queues: Queues, ttl_seconds: int, max_attempts: int) -> None:
+    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, max_attempts: int) -> None:
         self._redis = client
         self._model = model
-        self._queues = queues
         self._ttl_seconds = ttl_seconds
         self._max_attempts = max_attempts
         self._reap = script(client, "reap")
-        self._send = LoadedScript(client, "send")
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -54,11 +49,14 @@ class Reaper:
             self._thread.join()
 
     def reap(self) -> int:
-        """One turn, unless another process has just had it. Returns how many jobs got a message."""
-        lists = [self._queues.list_key(priority) for priority in Priority]
-        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.missing]
-        found = self._reap(
-            keys=[*(index(self._model) for index in indexes), *lists],
+        """Take one turn, unless another process has just had it.
+
+        Returns:
+            How many jobs of lost workers are back in the order.
+        """
+        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.doorbells]
+        requeued: int = self._reap(
+            keys=[index(self._model) for index in indexes],
             args=[
                 keys.PREFIX,
                 self._ttl_seconds,
@@ -69,24 +67,14 @@ class Reaper:
                 str(PAUSE_SECONDS),
                 JOBS_PER_TURN,
                 EVENTS_PER_TURN,
-                str(MISSING_SECONDS),
                 LEASE_SECONDS,
                 f"{self._max_attempts} workers died while they ran this job (jobs.max_attempts)",
+                doorbell(self._model),
             ],
         )
-        self._send_messages([(found[at], Priority(found[at + 1])) for at in range(0, len(found), 2)])
-        return len(found) // 2
-
-    def _send_messages(self, jobs: list[tuple[str, Priority]]) -> None:
-        """A message for each job. What does not get there is missed by a later turn."""
-        if not jobs:
-            return
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id, priority in reversed(jobs):  # so that most go before the others, which is the shortest way
-                send_keys = [keys.queued(self._model), self._queues.list_key(priority)]
-                self._send.call(pipe, keys=send_keys, args=[job_id, self._queues.message(job_id, priority)])
-            self._send.execute(pipe)
-        logger.warning("%d jobs of %s are in the queue again", len(jobs), self._model)
+        if requeued:
+            logger.warning("%d jobs of %s are in the order again: their workers were lost", requeued, self._model)
+        return requeued
 
     def _run(self) -> None:
         while not self._stopping.wait(TURN_SECONDS):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Status
-from app.jobs.order import Queues
+from app.jobs.order import doorbell
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
 
@@ -23,6 +23,11 @@ LEASE_SECONDS = 15  # a worker renews every third of it
 def new_job_id() -> str:
     """A random UUID: nobody can guess another's job."""
     return str(uuid.uuid4())
+
+
+def new_nonce() -> str:
+    """Return a name for one claim."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +59,10 @@ class Claim:
 class JobStore:
     """Reads and changes job records of one model's service."""
 
-    def __init__(self, client: RedisClient, *, model: str, queues: Queues, ttl_seconds: int, max_queued: int) -> None:
+    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, max_queued: int) -> None:
         self._redis = client
         self._model = model
-        self._queues = queues
+        self._doorbell = doorbell(model)
         self._ttl_seconds = ttl_seconds
         self._max_queued = max_queued
         self._admit = script(client, "admit")
@@ -70,7 +75,7 @@ class JobStore:
     def admit(
         self, request: JobRequest, owner: str, job_id: str | None = None, *, idempotency_key: str | None = None
     ) -> Job:
-        """Accept a job: its record, its place in the queue and its Celery message appear in one atomic step.
+        """Accept a job: its record, its place in the order and a doorbell appear in one atomic step.
 
         job_id: from `new_job_id`, for a caller that wants to wait for the job before anything can happen to it.
         idempotency_key: the same key and request of the same owner again give the job they gave before, whose id is
@@ -104,7 +109,7 @@ class JobStore:
                 keys.queued(self._model),
                 keys.jobs_of(owner),
                 keys.alive(self._model),
-                self._queues.list_key(request.priority),
+                keys.doorbells(self._model),
                 keys.expiring(self._model),
                 keys.idempotency(owner, _digest(idempotency_key)) if idempotency_key else "",
             ],
@@ -112,7 +117,7 @@ class JobStore:
                 job_id,
                 self._max_queued,
                 request.priority.step,
-                self._queues.message(job_id, request.priority),
+                self._doorbell,
                 "" if expires_in is None else f"{expires_in:.6f}",
                 _fingerprint(request, self._model) if idempotency_key else "",
                 ",".join(RECORD_FIELDS) if idempotency_key else "",
@@ -175,30 +180,35 @@ class JobStore:
             ranks = dict(zip((job.id for job in queued), pipe.execute(), strict=True))
         return [None if (rank := ranks.get(job.id)) is None else rank + 1 for job in jobs]
 
-    def claim(self, job_id: str, worker_id: str) -> Claim | None:
-        """Take a queued job for `LEASE_SECONDS`; None when it is in any other state, gone, or has waited too long."""
+    def claim(self, worker_id: str, nonce: str | None = None) -> Claim | None:
+        """Take the first job of the order for `LEASE_SECONDS`; None when no job waits.
+
+        nonce: from `new_nonce`, for a caller that repeats a claim whose answer it did not get: the same nonce gets the
+        same job.
+        """
         model = self._model
-        got = self._claim(
+        result = self._claim(
             keys=[
-                keys.job(job_id),
                 keys.queued(model),
                 keys.running(model),
-                keys.events(job_id),
                 keys.expiring(model),
                 keys.ended(model),
+                keys.last_claim(worker_id),
             ],
             args=[
-                job_id,
+                keys.PREFIX,
                 worker_id,
                 LEASE_SECONDS,
-                secrets.token_hex(8),
+                nonce or new_nonce(),
                 self._ttl_seconds,
                 keys.NOTIFICATIONS_CHANNEL,
             ],
         )
-        if got is None:
+        if result is None:
             return None
-        request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published, owner = got
+        job_id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published, owner = (
+            result
+        )
         return Claim(
             job_id=job_id,
             owner=owner,
@@ -214,24 +224,24 @@ class JobStore:
         )
 
     def hand_back(self, claim: Claim) -> bool:
-        """Put a claimed job back into the queue, for another worker to continue. False: the claim is void.
+        """Put a claimed job back into the order, for another worker to continue. False: the claim is void.
 
         A job whose cancellation was asked for is `canceled`.
         """
-        job_id, model, priority = claim.job_id, self._model, claim.request.priority
+        job_id, model = claim.job_id, self._model
         handed = self._hand_back(
             keys=[
                 keys.job(job_id),
                 keys.queued(model),
                 keys.running(model),
-                self._queues.list_key(priority),
+                keys.doorbells(model),
                 keys.events(job_id),
                 keys.ended(model),
             ],
             args=[
                 job_id,
                 claim.token,
-                self._queues.message(job_id, priority),
+                self._doorbell,
                 self._ttl_seconds,
                 keys.NOTIFICATIONS_CHANNEL,
             ],
@@ -254,6 +264,7 @@ class JobStore:
                 keys.running(model),
                 keys.expiring(model),
                 keys.ended(model),
+                keys.doorbells(model),
             ],
             args=[job_id, self._ttl_seconds, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL],
         )

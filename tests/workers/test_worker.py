@@ -63,9 +63,11 @@ def test_a_worker_has_room_until_every_slot_is_taken_and_tells_when_one_is_free_
     engine, told = Gated(slots=2), threading.Event()
     worker = make_worker(engine)
     worker.on_room = told.set
-    worker.run(admit(store))
+    admit(store)
+    worker.claim_next()
     assert worker.has_room()
-    worker.run(admit(store))
+    admit(store)
+    worker.claim_next()
     assert (worker.has_room(), worker.active_jobs, worker.drain(0.05)) == (False, 2, False)
     engine.go.set()
     assert told.wait(5)
@@ -79,10 +81,10 @@ def test_a_message_whose_job_is_gone_or_taken_costs_no_slot(
     worker = make_worker(ScriptedEngine(slots=1))
     canceled = admit(store)
     store.cancel(canceled)
-    worker.run(canceled)
+    worker.claim_next()
     taken = admit(store)
-    store.claim(taken, "worker-2")
-    worker.run(taken)
+    store.claim("worker-2")
+    worker.claim_next()
     assert (worker.active_jobs, store.read(taken).status) == (0, Status.PROCESSING)
 
 
@@ -99,7 +101,7 @@ def test_a_claim_that_redis_does_not_answer_is_made_again_until_it_does(
 
     monkeypatch.setattr(store, "claim", refuses_three_times)
     job_id = admit(store)
-    worker.run(job_id)
+    worker.claim_next()
     assert worker.drain(5)
     assert store.read(job_id).status is Status.SUCCEEDED
 
@@ -116,7 +118,8 @@ def test_long_prompts_are_prepared_beside_the_consumers_thread(
             return super().prepare(JobRequest(kind=Kind.GENERATE, prompt="text"))
 
     worker = make_worker(Notes())
-    worker.run(admit(store, prompt))
+    admit(store, prompt)
+    worker.claim_next()
     assert worker.drain(5)
     assert threads == [threading.current_thread().name] if prompt == "short" else threads[0].startswith("prepare")
 
@@ -124,7 +127,7 @@ def test_long_prompts_are_prepared_beside_the_consumers_thread(
 def test_an_embedding_ends_like_any_other_job(make_worker: Callable[..., Worker], store: JobStore) -> None:
     worker = make_worker(Instant(CONFIG, lambda *_: None))
     job_id = store.admit(JobRequest(kind=Kind.EMBED, texts=("a", "b")), "me").id
-    worker.run(job_id)
+    worker.claim_next()
     assert worker.drain(5)
     job = store.read(job_id)
     assert job.output is not None and job.output.embeddings == [[1.0, 0.0], [1.0, 0.0]]
@@ -135,7 +138,7 @@ def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..
     engine = Gated(slots=1)
     worker = make_worker(engine)
     job_id = admit(store, "a text of many tokens")
-    worker.run(job_id)
+    worker.claim_next()
     time.sleep(0.05)
     worker.cancel(job_id)
     engine.go.set()
@@ -158,7 +161,7 @@ def test_a_job_of_a_dead_worker_goes_on_where_it_was(
     leave_behind(store, redis_client, job_id, published="0123")
     lose_worker(redis_url, job_id)
     worker = make_worker(ScriptedEngine())
-    worker.run(job_id)
+    worker.claim_next()
     assert wait_until_final(store, job_id).status is Status.SUCCEEDED
     job = store.read(job_id)
     assert job.output is not None and job.output.text == "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -181,20 +184,21 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
     engine = StepByStep()
     job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="a text", stream=True), "me").id
     worker = make_worker(engine)
-    worker.run(job_id)
+    worker.claim_next()
     engine.permits.release()
     until(lambda: read_published(redis_client, job_id).tokens)
     lose_worker(redis_url, job_id)
     engine.permits.release()  # its second token is refused, while the next step runs
     time.sleep(0.2)
-    worker.run(job_id)
-    assert (store.read(job_id).status, worker.active_jobs) == (Status.QUEUED, 1)
+    worker.claim_next()
+    assert store.read(job_id).status is Status.PROCESSING
+    until(lambda: store.read(job_id).status is Status.QUEUED)  # put back
     engine.permits.release()
     assert worker.drain(5)
-    worker.run(job_id)
+    worker.claim_next()
     engine.permits.release(20)
     job = wait_until_final(store, job_id)
-    assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 3)
     assert job.output is not None and job.output.text == "a text"
 
 
@@ -203,11 +207,11 @@ def test_while_a_suspect_is_on_trial_nothing_is_fetched(
 ) -> None:
     engine, told = Gated(slots=4), threading.Event()
     job_id = admit(store)
-    store.claim(job_id, "worker-0")
+    store.claim("worker-0")
     lose_worker(redis_url, job_id)
     worker = make_worker(engine)
     worker.on_room = told.set
-    worker.run(job_id)
+    worker.claim_next()
     assert not worker.has_room()
     engine.go.set()
     assert told.wait(5)
@@ -225,7 +229,7 @@ def test_a_worker_that_leaves_hands_back_what_still_runs_with_all_it_has_made(
     text = "a text that takes a second to say, more or less"
     job_id = admit(store, text)
     worker = make_worker(Stuck())
-    worker.run(job_id)
+    worker.claim_next()
     assert not worker.drain(0.3)
     assert worker.hand_back()
     job = store.read(job_id)
@@ -233,7 +237,7 @@ def test_a_worker_that_leaves_hands_back_what_still_runs_with_all_it_has_made(
     said = read_published(redis_client, job_id).text
     assert said and text.startswith(said)
     another = make_worker(ScriptedEngine())
-    another.run(job_id)
+    another.claim_next()
     assert wait_until_final(store, job_id).output.text == text  # type: ignore[union-attr]
 
 
@@ -248,7 +252,7 @@ def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., W
 
     worker = make_worker(Ponders())
     job_id = admit(store, "long " * 2000)
-    worker.run(job_id)
+    worker.claim_next()
     assert preparing.wait(5)
     worker.cancel(job_id)
     assert wait_until_final(store, job_id).status is Status.CANCELED
@@ -258,7 +262,7 @@ def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., W
 
 def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published: str) -> None:
     """A worker that has claimed a job, published some of it, and is never heard of again."""
-    claim = store.claim(job_id, "worker-0")
+    claim = store.claim("worker-0")
     assert claim is not None
     text, tokens = json.dumps({"text": published}), json.dumps(list(published.encode()))
     said = OutputWrite(job_id=job_id, token=claim.token, delta=text, tokens=tokens, before=0, after=len(published))

@@ -1,9 +1,10 @@
--- Accept a job or refuse it, in one step: the record, its place in the queue and the broker's message appear together.
--- KEYS: job, queued, owner's index, alive, broker list, expiring, idempotency key ('' = none)
--- ARGV: id, max_queued (-1: no limit), priority step, Celery message, seconds it may wait ('' = for ever), fingerprint of
---       the request, names of the record's fields (comma-separated; both '' without a key), then field/value pairs
+-- Accept a job or refuse it, in one step: the record, its place in the order and a doorbell appear together.
+-- KEYS: job, queued, owner's index, alive, doorbells, expiring, idempotency key ('' = none)
+-- ARGV: id, max_queued (-1: no limit), priority step, doorbell, seconds it may wait ('' = for ever), fingerprint of the
+--       request, names of the record's fields (comma-separated; both '' without a key), then field/value pairs
 -- Returns {"ok", created_at} | {"same", values of the earlier job's record} | {"conflict"} | {"full", length} |
 --         {"no_worker", length}
+-- include: order
 
 -- The record of the job that the key stands for, and the fingerprint of its request; nil where there is none.
 local function job_of_key(idempotency_key, fields)
@@ -27,10 +28,9 @@ if limit >= 0 and length >= limit then return {'full', length} end
 
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
-local microseconds = tonumber(time[1]) * 1e6 + tonumber(time[2])
-local place = string.format('%.0f', tonumber(ARGV[3]) * 3e15 + microseconds) -- exact below 2^53
+local place = place_of(ARGV[3], time[1], time[2])
 redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 8))
-redis.call('ZADD', KEYS[2], place, ARGV[1])
+enter_order(KEYS[2], ARGV[1], place)
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 if ARGV[5] ~= '' then
   local expires_at = tonumber(now) + tonumber(ARGV[5])

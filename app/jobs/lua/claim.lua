@@ -1,45 +1,63 @@
--- A worker takes a queued job: attempt + 1, a new fencing token and a lease. Jobs in any other state are left alone; one
--- that has waited longer than it may is ended here.
--- KEYS: job, queued, running, events, expiring, ended
--- ARGV: id, worker id, lease_seconds, nonce of this call, kept_seconds, notifications channel
--- Returns nil, or {request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published tokens,
---         owner}
+-- A worker takes the first job of the order: attempt + 1, a new fencing token and a lease. A job that has waited longer
+-- than it may is ended here, and the next one is taken.
+-- KEYS: queued, running, expiring, ended, the worker's last claim
+-- ARGV: key prefix, worker id, lease_seconds, nonce of this call, kept_seconds, notifications channel
+-- Returns nil when no job waits, or {id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds,
+--         published tokens, owner}
 -- include: add_event
 -- include: end_job
 -- include: end_without_worker
-local record = redis.call('HMGET', KEYS[1], 'status', 'request', 'created_at', 'followed', 'started_at', 'claim', 'token',
-  'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner')
-local status = record[1]
-local function taken(token, attempt, started_at)
-  return {record[2], token, attempt, record[3], started_at, record[4] or '0', tonumber(record[10] or 0), record[11] or '0',
-    tonumber(record[12] or 0), record[13]}
-end
-if status == 'processing' and record[6] == ARGV[4] then -- the same call once more, after its first answer was lost
-  return taken(tonumber(record[7]), tonumber(record[8]), record[5])
-end
-if status ~= 'queued' then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  return nil
+-- include: order
+local MOST_SKIPPED = 100 -- jobs of the order that are gone or have expired; the reaper ends the others
+local CLAIM_KEPT_SECONDS = 60 -- beyond every repetition of a call whose answer was lost
+
+local function read(job_id)
+  return redis.call('HMGET', ARGV[1] .. 'job:' .. job_id, 'status', 'request', 'created_at', 'followed', 'started_at',
+    'claim', 'token', 'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner')
 end
 
-local time = redis.call('TIME')
-local now = time[1] .. string.format('.%06d', time[2])
-redis.call('ZREM', KEYS[2], ARGV[1])
-if record[9] then
-  redis.call('ZREM', KEYS[5], ARGV[1])
-  if not record[5] and tonumber(record[9]) <= tonumber(now) then
-    end_without_worker(KEYS[1], KEYS[4], KEYS[6], ARGV[1], ARGV[5], 'expired')
-    redis.call('PUBLISH', ARGV[6], ARGV[1])
-    return nil
+local function taken(job_id, record, token, attempt, started_at)
+  return {job_id, record[2], token, attempt, record[3], started_at, record[4] or '0', tonumber(record[10] or 0),
+    record[11] or '0', tonumber(record[12] or 0), record[13]}
+end
+
+-- The same call once more, after its first answer was lost.
+local function repeated()
+  local nonce, job_id = string.match(redis.call('GET', KEYS[5]) or '', '^(%S+) (.*)$')
+  local record = nonce == ARGV[4] and read(job_id)
+  if record and record[1] == 'processing' and record[6] == ARGV[4] then
+    return taken(job_id, record, tonumber(record[7]), tonumber(record[8]), record[5])
   end
 end
-local lease_until = tonumber(now) + tonumber(ARGV[3])
-local token = tonumber(record[7] or 0) + 1
-local attempt = tonumber(record[8] or 0) + 1
-local started_at = record[5] or now
-redis.call('HSET', KEYS[1], 'token', token, 'attempt', attempt, 'status', 'processing', 'worker', ARGV[2],
-  'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at)
-redis.call('ZADD', KEYS[3], lease_until, ARGV[1])
-local notification = add_event(KEYS[4], ARGV[1], 'started', '{"attempt":' .. attempt .. '}')
-if record[4] == '1' then redis.call('PUBLISH', ARGV[6], notification) end
-return taken(token, attempt, started_at)
+
+local function take(job_id, record, now)
+  local job_key = ARGV[1] .. 'job:' .. job_id
+  local lease_until = tonumber(now) + tonumber(ARGV[3])
+  local token, attempt = tonumber(record[7] or 0) + 1, tonumber(record[8] or 0) + 1
+  local started_at = record[5] or now
+  redis.call('HSET', job_key, 'token', token, 'attempt', attempt, 'status', 'processing', 'worker', ARGV[2],
+    'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at)
+  redis.call('SET', KEYS[5], ARGV[4] .. ' ' .. job_id, 'EX', CLAIM_KEPT_SECONDS)
+  redis.call('ZADD', KEYS[2], lease_until, job_id)
+  local notification = add_event(ARGV[1] .. 'events:' .. job_id, job_id, 'started', '{"attempt":' .. attempt .. '}')
+  if record[4] == '1' then redis.call('PUBLISH', ARGV[6], notification) end
+  return taken(job_id, record, token, attempt, started_at)
+end
+
+local again = repeated()
+if again then return again end
+local time = redis.call('TIME')
+local now = time[1] .. string.format('.%06d', time[2])
+for _ = 1, MOST_SKIPPED do
+  local job_id = take_first(KEYS[1])
+  if not job_id then return nil end
+  local record = read(job_id)
+  if record[9] then redis.call('ZREM', KEYS[3], job_id) end
+  local has_expired = record[9] and not record[5] and tonumber(record[9]) <= tonumber(now)
+  if record[1] == 'queued' and not has_expired then return take(job_id, record, now) end
+  if record[1] == 'queued' then
+    end_without_worker(ARGV[1] .. 'job:' .. job_id, ARGV[1] .. 'events:' .. job_id, KEYS[4], job_id, ARGV[5], 'expired')
+    redis.call('PUBLISH', ARGV[6], job_id)
+  end
+end
+return nil

@@ -1,12 +1,11 @@
--- A worker that leaves puts a job back into the queue, at its old place, for another one to continue; one whose
--- cancellation was asked for ends here.
--- KEYS: job, queued, running, broker list, events, ended
--- ARGV: id, fencing token, Celery message, kept_seconds, notifications channel
+-- A worker that stops puts a job back into the order, at its old place, for another one to continue; a job whose
+-- cancellation was requested ends here.
+-- KEYS: job, queued, running, doorbells, events, ended
+-- ARGV: id, fencing token, doorbell, kept_seconds, notifications channel
 -- Returns 1, or 0 when fenced
 -- include: end_job
 -- include: end_without_worker
--- include: messages
--- include: put_message
+-- include: order
 local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'claimed_at', 'ran', 'place', 'cancel')
 if record[1] ~= ARGV[2] or record[2] ~= 'processing' then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -19,6 +18,6 @@ local time = redis.call('TIME')
 local ran = tonumber(record[4] or 0) + tonumber(time[1]) + tonumber(time[2]) / 1e6 - tonumber(record[3])
 redis.call('HSET', KEYS[1], 'status', 'queued', 'ran', string.format('%.6f', ran))
 redis.call('HDEL', KEYS[1], 'lease_until', 'claim')
-redis.call('ZADD', KEYS[2], record[5], ARGV[1])
-put_message(KEYS[4], KEYS[2], tonumber(record[5]), ARGV[3])
+enter_order(KEYS[2], ARGV[1], record[5])
+redis.call('LPUSH', KEYS[4], ARGV[3])
 return 1

@@ -1,31 +1,25 @@
--- Look after the jobs of one model that nobody looks after: leases that ran out, messages that got lost, jobs that have
--- waited too long, entries of jobs that are gone. Any process may call it at any time; one call a second does the work.
--- KEYS: reaper, running, queued, expiring, ended, missing, then the broker's lists in the order of the priority steps
--- ARGV: key prefix, kept_seconds, max_attempts, notifications channel, seconds between turns, seconds without a turn that mean that
---       all were away, seconds until the next turn then, most jobs of each kind per turn, most events read per turn,
---       seconds until a missing message counts as lost, lease_seconds, message of `worker_lost`
--- Returns id, priority, id, priority, ... of jobs for which the caller sends a message
+-- Look after the jobs of one model that no process looks after: leases that ran out, jobs that have waited too long,
+-- doorbells that got lost, index entries of jobs that are gone. Any process may call it at any time; one call a second
+-- does the work.
+-- KEYS: reaper, running, queued, expiring, ended, doorbells
+-- ARGV: key prefix, kept_seconds, max_attempts, notifications channel, seconds between turns, seconds without a turn that
+--       mean that all processes were away, seconds until the next turn then, most jobs of each kind per turn, most events
+--       read per turn, lease_seconds, message of `worker_lost`, doorbell
+-- Returns how many jobs are back in the order
 -- include: end_job
 -- include: end_without_worker
--- include: messages
--- include: trim
-local reaper_key, running_key, queued_key, expiring_key, ended_key, missing_key = unpack(KEYS, 1, 6)
-local FIRST_LIST = 7
+-- include: order
+local reaper_key, running_key, queued_key, expiring_key, ended_key, doorbells_key = unpack(KEYS)
 local prefix, kept_seconds, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local turn_seconds, away_seconds, pause_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
-local missing_seconds, lease_seconds, worker_lost = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local lease_seconds, worker_lost, doorbell = tonumber(ARGV[10]), ARGV[11], ARGV[12]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local found = {} -- what is returned
+local requeued = 0
 local events_read = 0
 
 local function job_key(job_id) return prefix .. 'job:' .. job_id end
-
-local function needs_message(job_id, priority)
-  found[#found + 1] = job_id
-  found[#found + 1] = priority
-end
 
 local function due(index_key, limit) return redis.call('ZRANGEBYSCORE', index_key, '-inf', now, 'LIMIT', 0, limit) end
 
@@ -40,39 +34,6 @@ local function is_my_turn()
   return not was_away
 end
 
--- Lists are served in order, so a job that is to come before the next message has none: it was taken from the list by a
--- consumer that died before its claim, or that will claim in a moment.
-local function jobs_without_message(step)
-  local list_key = KEYS[FIRST_LIST + step]
-  local first, last = string.format('%.0f', step * 3e15), string.format('(%.0f', (step + 1) * 3e15)
-  trim(list_key, queued_key, redis.call('ZCOUNT', queued_key, first, last), job_limit, math.floor(now))
-  local next_message = redis.call('LINDEX', list_key, -1)
-  if next_message then
-    local place = place_of(next_message, queued_key)
-    last = place and string.format('(%.0f', place) or '-inf' -- what is not ours tells nothing
-  end
-  return redis.call('ZRANGEBYSCORE', queued_key, first, last, 'LIMIT', 0, job_limit)
-end
-
-local function find_lost_messages()
-  local missed, missed_at = redis.call('HGETALL', missing_key), {}
-  for at = 1, #missed, 2 do missed_at[missed[at]] = tonumber(missed[at + 1]) end
-  if #missed > 0 then redis.call('DEL', missing_key) end
-  for step = 0, #KEYS - FIRST_LIST do
-    for _, job_id in ipairs(jobs_without_message(step)) do
-      local since = missed_at[job_id] or now
-      local priority = redis.call('HGET', job_key(job_id), 'priority')
-      if not priority then
-        redis.call('ZREM', queued_key, job_id) -- there is no such job
-      elseif now - since < missing_seconds then
-        redis.call('HSET', missing_key, job_id, string.format('%.6f', since))
-      else
-        needs_message(job_id, priority)
-      end
-    end
-  end
-end
-
 local function finish(job_id, status, reason, failure)
   local events_key = prefix .. 'events:' .. job_id
   events_read = events_read + redis.call('XLEN', events_key)
@@ -80,8 +41,8 @@ local function finish(job_id, status, reason, failure)
   redis.call('PUBLISH', channel, job_id)
 end
 
--- The worker of a job has died, or was away for so long that it counts as dead. What it ran on trial is to blame, where it
--- ran something on trial: the other jobs were held meanwhile.
+-- The worker of a job has died, or was away for so long that it counts as dead. Where the worker ran a job in quarantine,
+-- that job alone is to blame: the others did not run meanwhile.
 local function take_from_worker(job_id, record)
   redis.call('ZREM', running_key, job_id)
   local on_trial = redis.call('GET', prefix .. 'trial:' .. (record[3] or ''))
@@ -94,23 +55,22 @@ local function take_from_worker(job_id, record)
   end
   local last_sign = tonumber(record[2]) - lease_seconds
   local ran = tonumber(record[7] or 0) + math.max(0, last_sign - tonumber(record[8]))
-  local place = tonumber(record[9])
-  if is_to_blame and losses > 1 then -- behind all others; the jobs of one turn stay in their order
-    place = math.floor(place / 3e15) * 3e15 + math.floor(now * 1e6) + #found
+  local place = record[9]
+  if is_to_blame and losses > 1 then -- the jobs of one turn stay in their order
+    place = last_place(place, math.floor(now * 1e6) + requeued)
   end
-  local place_text = string.format('%.0f', place)
   redis.call('HSET', job_key(job_id), 'status', 'queued', 'losses', losses, 'token', tonumber(record[6]) + 1, 'place',
-    place_text, 'ran', string.format('%.6f', ran))
+    place, 'ran', string.format('%.6f', ran))
   redis.call('HDEL', job_key(job_id), 'lease_until', 'claim')
-  redis.call('ZADD', queued_key, place_text, job_id)
-  needs_message(job_id, record[10])
+  enter_order(queued_key, job_id, place)
+  requeued = requeued + 1
 end
 
 local function end_leases()
   local lost = {}
   for _, job_id in ipairs(due(running_key, job_limit)) do
     local record = redis.call('HMGET', job_key(job_id), 'status', 'lease_until', 'worker', 'cancel', 'losses', 'token', 'ran',
-      'claimed_at', 'place', 'priority')
+      'claimed_at', 'place')
     local lease_until = tonumber(record[2] or 0)
     if record[1] ~= 'processing' then
       redis.call('ZREM', running_key, job_id)
@@ -132,7 +92,7 @@ local function end_waiting()
     redis.call('ZREM', expiring_key, job_id)
     local record = redis.call('HMGET', job_key(job_id), 'status', 'started_at')
     if record[1] == 'queued' and not record[2] then
-      redis.call('ZREM', queued_key, job_id)
+      leave_order(queued_key, doorbells_key, job_id)
       finish(job_id, 'expired')
     end
   end
@@ -149,9 +109,9 @@ local function forget_ended()
   if #entries > 0 then redis.call('ZREMRANGEBYRANK', ended_key, 0, #entries - 1) end
 end
 
-if not is_my_turn() then return {} end
-find_lost_messages()
+if not is_my_turn() then return 0 end
 end_leases()
 end_waiting()
+even_doorbells(queued_key, doorbells_key, doorbell, 10 * job_limit)
 forget_ended()
-return found
+return requeued

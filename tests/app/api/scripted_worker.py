@@ -1,6 +1,5 @@
 """A worker without a model, for tests of routes: it claims jobs as a real one does and plays what a test tells it."""
 
-import base64
 import contextlib
 import json
 import threading
@@ -12,8 +11,7 @@ from typing import Any
 import redis
 
 from app.jobs import keys
-from app.jobs.job import FinishReason, JobError, Metrics, Output, Priority, Status, TokenLogprob, Usage
-from app.jobs.order import Queues, make_celery
+from app.jobs.job import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
 from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import connect
@@ -100,7 +98,7 @@ def says(*steps: str | threading.Event | Play) -> Play:
 
 
 class ScriptedWorker:
-    """Takes jobs from the broker's lists in the order of their priorities and plays `play`, each in a thread."""
+    """Claims the first job for each doorbell and plays `play`, each in a thread."""
 
     def __init__(self, redis_url: str, model: str) -> None:
         self.model = model
@@ -109,11 +107,9 @@ class ScriptedWorker:
         self.turns: list[Turn] = []
         self.redis = connect(redis_url)
         self.writer = OutputWriter(self.redis, model=model, ttl_seconds=TTL_SECONDS)
-        queues = Queues(make_celery(redis_url, model))
-        self._lists = [queues.list_key(priority) for priority in Priority]
         self._call = f"called off:{id(self)}"  # a list, too: what is pushed there ends the waiting at once
         self._broker = redis.Redis.from_url(redis_url, decode_responses=True)
-        self.store = JobStore(self.redis, model=model, queues=queues, ttl_seconds=TTL_SECONDS, max_queued=1000)
+        self.store = JobStore(self.redis, model=model, ttl_seconds=TTL_SECONDS, max_queued=1000)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -134,26 +130,14 @@ class ScriptedWorker:
     def _run(self) -> None:
         threads: list[threading.Thread] = []
         while not self._stopping.is_set():
-            message = self._broker.brpop([*self._lists, self._call], timeout=1)
-            if message and message[0] != self._call:
-                assert isinstance(message[1], str)
-                threads.append(threading.Thread(target=self._take, args=[job_id_of(message[1])], daemon=True))
+            message = self._broker.brpop([keys.doorbells(self.model), self._call], timeout=1)
+            claim = self.store.claim(self.name) if message and message[0] != self._call else None
+            if claim is not None:
+                self.turns.append(turn := Turn(claim, self))
+                threads.append(threading.Thread(target=self.play, args=[turn], daemon=True))
                 threads[-1].start()
         for thread in threads:
             thread.join(15)
-
-    def _take(self, job_id: str) -> None:
-        claim = self.store.claim(job_id, "scripted")
-        if claim is not None:
-            self.turns.append(turn := Turn(claim, self))
-            self.play(turn)
-
-
-def job_id_of(message: str) -> str:
-    """The one argument of a task in Celery's protocol 2."""
-    arguments, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-    job_id: str = arguments[0]
-    return job_id
 
 
 @contextlib.contextmanager

@@ -64,18 +64,18 @@ class Model:
         self.jobs[job_id] = ModelJob(job_id, request, owner, key, self._next_turn())
         return job_id
 
-    def claim(self, job_id: str, worker: str) -> bool:
-        job = self.jobs.get(job_id)
-        if job is None or job.status is not Status.QUEUED:
-            return False
-        if job.is_expiring and job.has_waited_too_long:
-            self._end(job, Status.EXPIRED)
-            return False
-        job.status, job.worker = Status.PROCESSING, worker
-        job.token += 1
-        job.attempt += 1
-        job.is_lease_over = False
-        return True
+    def claim(self, worker: str) -> str | None:
+        """Returns the id of the job that the worker gets."""
+        for job in sorted(self.of_status(Status.QUEUED), key=lambda job: job.line):
+            if job.is_expiring and job.has_waited_too_long:
+                self._end(job, Status.EXPIRED)
+                continue
+            job.status, job.worker = Status.PROCESSING, worker
+            job.token += 1
+            job.attempt += 1
+            job.is_lease_over = False
+            return job.id
+        return None
 
     def holds(self, job_id: str, token: int) -> bool:
         job = self.jobs.get(job_id)

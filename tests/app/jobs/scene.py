@@ -9,11 +9,12 @@ import redis
 from app.jobs import keys
 from app.jobs.events import FROM_START, Event, read_events
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
-from app.jobs.order import Queues, make_celery
+from app.jobs.order import doorbell
 from app.jobs.publishing import WRITTEN, OutputWrite, OutputWriter
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
+from tests.claiming import claim_job
 from tests.lost_worker import end_lease
 
 MODEL, TTL_SECONDS, MAX_ATTEMPTS = "m", 60, 3
@@ -26,16 +27,12 @@ class Scene:
     client: RedisClient
     raw: "redis.Redis"
     url: str
-    queues: Queues = field(init=False)
     store: JobStore = field(init=False)
     reaper: Reaper = field(init=False)
 
     def __post_init__(self) -> None:
-        self.queues = Queues(make_celery(self.url, MODEL))
-        self.store = JobStore(self.client, model=MODEL, queues=self.queues, ttl_seconds=TTL_SECONDS, max_queued=-1)
-        self.reaper = Reaper(
-            self.client, model=MODEL, queues=self.queues, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS
-        )
+        self.store = JobStore(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_queued=-1)
+        self.reaper = Reaper(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
         self.raw.set(keys.alive(MODEL), "somebody")
         self.renew_script = script(self.client, "renew")
         self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS)
@@ -43,20 +40,21 @@ class Scene:
     def admit(self, *, priority: Priority = Priority.NORMAL, **more: Any) -> Job:
         return self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", priority=priority, **more), "me")
 
-    def fetch(self, priority: Priority = Priority.NORMAL) -> str:
-        """A consumer takes the next message."""
-        message = self.raw.rpop(self.queues.list_key(priority))
-        assert isinstance(message, str)
-        return job_of(message)
-
     def running(self, worker: str = "worker-1", **request: Any) -> Claim:
-        """A new job, claimed by a worker."""
-        job = self.admit(**request)
-        self.raw.lrem(self.queues.list_key(job.priority), 0, self.queues.message(job.id, job.priority))
-        return self.claimed(job.id, worker)
+        """A new job, claimed by a worker that received its doorbell."""
+        return self.claimed(self.admit(**request).id, worker)
 
     def claimed(self, job_id: str, worker: str = "worker-1") -> Claim:
-        claim = self.store.claim(job_id, worker)
+        """A claim of this job, wherever it stands in the order."""
+        self.raw.rpop(keys.doorbells(MODEL))
+        claim = claim_job(self.store, self.raw, job_id, worker)
+        assert claim is not None
+        return claim
+
+    def next_claim(self, worker: str = "worker-1") -> Claim:
+        """A worker receives a doorbell and claims the first job."""
+        assert self.raw.rpop(keys.doorbells(MODEL)) == doorbell(MODEL)
+        claim = self.store.claim(worker)
         assert claim is not None
         return claim
 
@@ -91,26 +89,15 @@ class Scene:
             end_lease(self.url, claim.job_id, model=MODEL)
         self.turn()
 
-    def seconds_pass(self, seconds: float) -> None:
-        """For messages that are missing."""
-        for job_id, since in self.raw.hgetall(keys.missing(MODEL)).items():
-            self.raw.hset(keys.missing(MODEL), job_id, str(float(since) - seconds))
-
-    def line(self, priority: Priority = Priority.NORMAL) -> list[str]:
-        """Ids in the order in which consumers get them."""
-        messages = self.raw.lrange(self.queues.list_key(priority), 0, -1)
-        return [job_of(message) for message in reversed(messages)]
+    def doorbells(self) -> int:
+        """How many of them wait for a consumer."""
+        return int(self.raw.llen(keys.doorbells(MODEL)))
 
     def queue(self) -> list[str]:
         return [str(job_id) for job_id in self.raw.zrange(keys.queued(MODEL), 0, -1)]
 
     def events(self, job_id: str) -> list[Event]:
         return read_events(self.client, [(job_id, FROM_START)])[0]
-
-
-def job_of(message: str) -> str:
-    job_id: str = json.loads(message)["properties"]["correlation_id"]
-    return job_id
 
 
 def _delta(word: str, position: int) -> dict[str, Any]:

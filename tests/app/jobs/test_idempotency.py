@@ -9,7 +9,6 @@ import redis
 from app.errors import Conflict, NoWorker
 from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
-from app.jobs.order import Queues, make_celery
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 
@@ -33,7 +32,7 @@ def idempotency_key(url: str) -> str:
 def test_the_same_key_and_request_give_the_same_job(store: JobStore, redis_url: str) -> None:
     first, second = admit(store), admit(store)
     assert first == second
-    assert raw(redis_url).llen("llm:jobs.m:1") == raw(redis_url).zcard(keys.queued("m")) == 1
+    assert raw(redis_url).llen(keys.doorbells("m")) == raw(redis_url).zcard(keys.queued("m")) == 1
 
 
 def test_the_order_of_the_parameters_and_streaming_make_no_other_request(store: JobStore) -> None:
@@ -65,8 +64,7 @@ def test_a_request_to_another_model_is_another_request(
 ) -> None:
     admit(store)
     redis_client.set(keys.alive("n"), "somebody")
-    queues = Queues(make_celery(redis_url, "n"))
-    other_model = JobStore(redis_client, model="n", queues=queues, ttl_seconds=60, max_queued=3)
+    other_model = JobStore(redis_client, model="n", ttl_seconds=60, max_queued=3)
     with pytest.raises(Conflict):
         admit(other_model)
 
@@ -93,7 +91,7 @@ def test_threads_that_send_the_same_key_at_once_all_get_one_job(store: JobStore,
     for thread in threads:
         thread.join(10)
     assert len(found) == 16 and len(set(found)) == 1
-    assert raw(redis_url).llen("llm:jobs.m:1") == 1
+    assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
 def test_a_known_key_is_answered_though_the_queue_is_full_and_nobody_works(

@@ -1,4 +1,4 @@
-"""Any order of events: jobs, workers, a reaper and a broker that loses messages, against the model of `job_model`."""
+"""Any order of events: jobs, workers, a reaper and a broker that loses doorbells, against the model of `job_model`."""
 
 import json
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.errors import Conflict, QueueFull
 from app.jobs import keys
 from app.jobs.job import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
-from app.jobs.order import Queues, make_celery
+from app.jobs.order import doorbell
 from app.jobs.publishing import OutputWrite, OutputWriter
-from app.jobs.reaper import MISSING_SECONDS, Reaper
+from app.jobs.reaper import Reaper
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore, new_job_id
@@ -61,19 +61,18 @@ def word(position: int) -> str:
 class JobLife(RuleBasedStateMachine):
     """Every rule does the same to Redis and to the model, and compares what they answer."""
 
-    def __init__(self, raw: "redis.Redis", client: RedisClient, queues: Queues) -> None:
+    def __init__(self, raw: "redis.Redis", client: RedisClient) -> None:
         super().__init__()
         self.raw = raw
         self.raw.flushall()
         self.raw.set(keys.alive("m"), "somebody")
         self.client = RepeatingClient(client)
-        self.store = JobStore(self.client, model="m", queues=queues, ttl_seconds=TTL_SECONDS, max_queued=MAX_QUEUED)
-        self.reaper = Reaper(client, model="m", queues=queues, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
+        self.store = JobStore(self.client, model="m", ttl_seconds=TTL_SECONDS, max_queued=MAX_QUEUED)
+        self.reaper = Reaper(client, model="m", ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
         self.renew_script = script(self.client, "renew")
         self.writer = OutputWriter(self.client, model="m", ttl_seconds=TTL_SECONDS)
-        self.lists = [queues.list_key(priority) for priority in Priority]
         self.model = Model()
-        self.messages: list[tuple[str, str]] = []  # fetched by consumers who have not claimed yet: list and text
+        self.held = 0  # doorbells that consumers have fetched and not used
         self.runs: list[Run] = []
         self.accepted: set[str] = set()
         self.forgotten: set[str] = set()
@@ -118,24 +117,17 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def fetch(self) -> None:
-        message = next(((name, text) for name in self.lists if (text := self.raw.rpop(name)) is not None), None)
-        if message is not None:
-            self.messages.append(message)
+        self.held += self.raw.rpop(keys.doorbells("m")) is not None
 
-    @precondition(lambda self: self.messages)
-    @rule(which=which, worker=workers, times=times)
-    def claim(self, which: int, worker: str, times: int) -> None:
-        self._claim(self._take_message(which), worker, times)
+    @precondition(lambda self: self.held)
+    @rule(worker=workers, times=times)
+    def claim(self, worker: str, times: int) -> None:
+        self.held -= 1
+        self._claim(worker, times)
 
-    @precondition(lambda self: self.model.of_status(Status.QUEUED))
-    @rule(which=which, worker=workers, times=times)
-    def claim_by_a_second_message(self, which: int, worker: str, times: int) -> None:
-        self._claim(self._pick(which, self.model.of_status(Status.QUEUED)).id, worker, times)
-
-    @precondition(lambda self: self.model.jobs)
-    @rule(which=which, worker=workers)
-    def claim_whatever_it_is(self, which: int, worker: str) -> None:
-        self._claim(self._pick(which, list(self.model.jobs)), worker, 1)
+    @rule(worker=workers, times=times)
+    def claim_for_a_doorbell_too_many(self, worker: str, times: int) -> None:
+        self._claim(worker, times)
 
     @precondition(lambda self: self.runs)
     @rule(which=which, is_late=st.booleans(), times=times)
@@ -204,26 +196,26 @@ class JobLife(RuleBasedStateMachine):
 
     # --- what the broker does
 
-    @precondition(lambda self: self.messages)
-    @rule(which=which)
-    def lose_message(self, which: int) -> None:
+    @precondition(lambda self: self.held)
+    @rule()
+    def lose_doorbell(self) -> None:
         """A consumer dies with it."""
-        self._take_message(which)
+        self.held -= 1
 
-    @precondition(lambda self: self.messages)
-    @rule(which=which)
-    def put_message_back(self, which: int) -> None:
-        """As Kombu does for a consumer that leaves: marked, and at the end."""
-        name, text = self.messages.pop(which % len(self.messages))
-        content = json.loads(text)
-        content["headers"]["redelivered"] = content["properties"]["delivery_info"]["redelivered"] = True
-        self.raw.lpush(name, json.dumps(content))
+    @precondition(lambda self: self.held)
+    @rule()
+    def put_doorbell_back(self) -> None:
+        """As Kombu does for a consumer that leaves."""
+        self.held -= 1
+        self.raw.lpush(keys.doorbells("m"), doorbell("m"))
 
-    @rule(name=st.sampled_from(range(3)))
-    def duplicate_message(self, name: int) -> None:
-        message = self.raw.lindex(self.lists[name], -1)
-        if message is not None:
-            self.raw.rpush(self.lists[name], message)
+    @rule()
+    def lose_all_doorbells(self) -> None:
+        self.raw.delete(keys.doorbells("m"))
+
+    @rule()
+    def duplicate_doorbell(self) -> None:
+        self.raw.lpush(keys.doorbells("m"), doorbell("m"))
 
     # --- what time does
 
@@ -238,10 +230,10 @@ class JobLife(RuleBasedStateMachine):
         self._lose_worker(worker)
 
     @precondition(lambda self: self.model.of_status(Status.QUEUED))
-    @rule(which=which, worker=workers)
-    def kill_worker(self, which: int, worker: str) -> None:
+    @rule(worker=workers)
+    def kill_worker(self, worker: str) -> None:
         """A job takes its worker down, and all that runs there."""
-        self._claim(self._pick(which, self.model.of_status(Status.QUEUED)).id, worker, 1)
+        self._claim(worker, 1)
         self._lose_worker(worker)
 
     @precondition(lambda self: self._mortal_jobs())
@@ -269,7 +261,7 @@ class JobLife(RuleBasedStateMachine):
     def reap(self, turns: int) -> None:
         for _ in range(turns):
             self._have_a_turn()
-            self._let_missing_seconds_pass()
+            assert self.raw.llen(keys.doorbells("m")) == len(self.model.of_status(Status.QUEUED))
 
     # --- what is promised
 
@@ -286,18 +278,13 @@ class JobLife(RuleBasedStateMachine):
         for _ in range(2 * MAX_JOBS + 2):
             for job in self.model.of_status(Status.PROCESSING):
                 self._end_lease(job)
-            for _ in range(2):
-                self._have_a_turn()
-                self._let_missing_seconds_pass()
+            self._have_a_turn()
             if not self.model.of_status(Status.QUEUED, Status.PROCESSING):
                 break
-            self.messages = []
-            self.fetch()
-            while self.messages:
-                run = self._claim(self._take_message(0), "healthy", 1)
+            while self.raw.rpop(keys.doorbells("m")) is not None:
+                run = self._claim("healthy", 1)
                 if run is not None:
                     self._finish(run, Status.SUCCEEDED, True, 1)
-                self.fetch()
         assert not self.model.of_status(Status.QUEUED, Status.PROCESSING)
         self.redis_is_as_the_model_says()
         assert set(self.model.jobs) | self.forgotten == self.accepted
@@ -324,19 +311,14 @@ class JobLife(RuleBasedStateMachine):
         jobs = self.model.of_status(Status.QUEUED, Status.PROCESSING)
         return [job for job in jobs if job.request.expires_in_seconds is not None]
 
-    def _take_message(self, which: int) -> str:
-        """The id of the job that it is about."""
-        _, text = self.messages.pop(which % len(self.messages))
-        job_id: str = json.loads(text)["properties"]["correlation_id"]
-        return job_id
-
-    def _claim(self, job_id: str, worker: str, times: int) -> Run | None:
-        is_expected = self.model.claim(job_id, worker)
+    def _claim(self, worker: str, times: int) -> Run | None:
+        expected = self.model.claim(worker)
         self.client.times = times
-        claim = self.store.claim(job_id, worker)
-        assert (claim is not None) is is_expected
+        claim = self.store.claim(worker)
+        assert (None if claim is None else claim.job_id) == expected
         if claim is None:
             return None
+        job_id = claim.job_id
         job = self.model.jobs[job_id]
         assert (claim.request, claim.token, claim.attempt) == (job.request, job.token, job.attempt)
         assert (claim.losses, claim.published_tokens) == (job.losses, len(job.texts))
@@ -383,10 +365,6 @@ class JobLife(RuleBasedStateMachine):
         self.model.reap()
         self.reaper.reap()
 
-    def _let_missing_seconds_pass(self) -> None:
-        for job_id, since in self.raw.hgetall(keys.missing("m")).items():
-            self.raw.hset(keys.missing("m"), job_id, str(float(since) - MISSING_SECONDS))
-
 
 def _delta(before: int) -> dict[str, Any]:
     text, tokens = json.dumps({"text": word(before)}), f"[{before}]"
@@ -395,6 +373,5 @@ def _delta(before: int) -> dict[str, Any]:
 
 @pytest.mark.timeout(SHRINKING_SECONDS)
 def test_every_accepted_job_ends_once_whatever_happens_to_it(redis_url: str, redis_client: RedisClient) -> None:
-    queues = Queues(make_celery(redis_url, "m"))
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
-        run_state_machine_as_test(lambda: JobLife(raw, redis_client, queues), settings=SETTINGS)
+        run_state_machine_as_test(lambda: JobLife(raw, redis_client), settings=SETTINGS)

@@ -28,7 +28,7 @@ def test_a_job_whose_lease_is_over_goes_on_with_another_worker(scene: Scene) -> 
     scene.raw.zadd(keys.running(MODEL), {first.job_id: time.time() - 1})
     assert scene.turn() == 1
     assert scene.store.read(first.job_id).status is Status.QUEUED
-    second = scene.claimed(scene.fetch(), "worker-2")
+    second = scene.next_claim("worker-2")
     assert second.job_id == first.job_id
     assert (second.attempt, second.losses, second.published_tokens) == (2, 1, 2)
     assert second.token > first.token
@@ -60,7 +60,7 @@ def test_a_job_that_took_the_last_worker_it_may_has_failed_and_keeps_its_text(sc
     (*_, end) = scene.events(job_id)
     assert end.type is EventType.END
     assert (end.data["status"], end.data["error"]["code"]) == ("failed", "worker_lost")
-    assert scene.queue() == scene.line() == []
+    assert scene.queue() == []
 
 
 def test_texts_of_every_script_survive_the_reapers_json(scene: Scene) -> None:
@@ -115,7 +115,7 @@ def test_jobs_lost_once_are_first_in_line_in_their_old_order(scene: Scene) -> No
         scene.raw.zadd(keys.running(MODEL), {claim.job_id: time.time() - seconds_ago})
     scene.turn()
     in_order = [*(claim.job_id for claim in claims), waiting.id]
-    assert scene.line() == scene.queue() == in_order
+    assert scene.queue() == in_order
 
 
 def test_a_job_lost_later_goes_behind_those_that_came_before_it(scene: Scene) -> None:
@@ -123,17 +123,16 @@ def test_a_job_lost_later_goes_behind_those_that_came_before_it(scene: Scene) ->
     waiting = scene.admit()
     for number in (1, 0, 2):
         scene.lose(claims[number])
-    assert scene.line() == scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
+    assert scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
 
 
 def test_a_job_lost_twice_goes_to_the_back_of_its_priority(scene: Scene) -> None:
     lost = [scene.running(), scene.running()]
     scene.lose(*lost)
-    lost = [scene.claimed(scene.fetch()) for _ in lost]
+    lost = [scene.next_claim() for _ in lost]
     waiting, low = scene.admit(), scene.admit(priority=Priority.LOW)
     scene.lose(*reversed(lost))
-    assert scene.line() == [waiting.id, *(claim.job_id for claim in lost)]
-    assert scene.queue() == [*scene.line(), low.id]
+    assert scene.queue() == [waiting.id, *(claim.job_id for claim in lost), low.id]
 
 
 def test_places_keep_their_microseconds_in_every_priority(scene: Scene) -> None:
@@ -221,7 +220,7 @@ def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(sce
 def test_two_reapers_in_one_turn_do_the_work_once(scene: Scene) -> None:
     lost = scene.running()
     end_lease(scene.url, lost.job_id)
-    others = [Reaper(scene.client, model=MODEL, queues=scene.queues, ttl_seconds=60, max_attempts=3) for _ in range(4)]
+    others = [Reaper(scene.client, model=MODEL, ttl_seconds=60, max_attempts=3) for _ in range(4)]
     sent: list[int] = []
     threads = [threading.Thread(target=lambda r=reaper: sent.append(r.reap())) for reaper in others]  # type: ignore[misc]
     for thread in threads:
@@ -229,7 +228,7 @@ def test_two_reapers_in_one_turn_do_the_work_once(scene: Scene) -> None:
     for thread in threads:
         thread.join()
     assert sorted(sent) == [0, 0, 0, 1]
-    assert scene.line() == [lost.job_id]
+    assert (scene.queue(), scene.doorbells()) == ([lost.job_id], 1)
 
 
 def test_turns_follow_each_other_after_a_second(scene: Scene) -> None:

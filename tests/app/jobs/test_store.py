@@ -1,8 +1,7 @@
 """The job record in a real Valkey: admission, claims, cancellation, listing, forgetting."""
 
-import base64
-import json
 import time
+from dataclasses import replace
 
 import pytest
 import redis
@@ -11,9 +10,10 @@ from app.errors import JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.events import EventType, read_events
 from app.jobs.job import JobRequest, Kind, Priority, Status
+from app.jobs.order import doorbell
 from app.jobs.publishing import FENCED, OutputWrite, OutputWriter
-from app.jobs.redis_client import RedisClient, script
-from app.jobs.store import LEASE_SECONDS, JobStore, new_job_id
+from app.jobs.redis_client import RedisClient
+from app.jobs.store import JobStore, new_job_id, new_nonce
 from tests.app.jobs.scene import MODEL, Scene
 from tests.lost_worker import lose_worker
 
@@ -34,18 +34,18 @@ def test_an_admitted_job_reads_back_as_queued_with_its_place_in_line(store: JobS
     assert [store.queue_position(j) for j in (first, second)] == [1, 2]
 
 
-def test_the_message_carries_the_job_id_and_nothing_else(store: JobStore, redis_url: str) -> None:
-    job = store.admit(request("a secret prompt"), "me")
-    (message,) = raw(redis_url).lrange("llm:jobs.m:1", 0, -1)
-    args, kwargs, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-    assert (args, kwargs) == ([job.id], {})
-    assert "secret" not in message
+def test_a_job_comes_with_a_doorbell_that_holds_nothing_of_it(store: JobStore, redis_url: str) -> None:
+    jobs = [store.admit(request("a secret prompt"), "me") for _ in range(2)]
+    assert raw(redis_url).lrange(keys.doorbells("m"), 0, -1) == [doorbell("m")] * 2
+    assert not [job.id for job in jobs if job.id in doorbell("m")]
 
 
-def test_each_priority_has_its_own_list_and_goes_ahead_in_line(store: JobStore, redis_url: str) -> None:
+def test_a_higher_priority_goes_ahead_in_line_and_is_claimed_first(store: JobStore) -> None:
     low, high = store.admit(request(priority=Priority.LOW), "me"), store.admit(request(priority=Priority.HIGH), "me")
-    assert [store.queue_position(job) for job in (low, high)] == [2, 1]
-    assert [raw(redis_url).llen(name) for name in ("llm:jobs.m", "llm:jobs.m:1", "llm:jobs.m:2")] == [1, 0, 1]
+    normal = store.admit(request(), "me")
+    assert [store.queue_position(job) for job in (low, normal, high)] == [3, 2, 1]
+    claims = [store.claim("worker-1") for _ in range(4)]
+    assert [claim and claim.job_id for claim in claims] == [high.id, normal.id, low.id, None]
 
 
 def test_a_full_queue_refuses_and_leaves_nothing_behind(store: JobStore, redis_url: str) -> None:
@@ -70,12 +70,12 @@ def test_admitting_the_same_id_again_makes_no_second_job(store: JobStore, redis_
     job_id = new_job_id()
     first, again = store.admit(request(), "me", job_id), store.admit(request(), "me", job_id)
     assert first == again
-    assert raw(redis_url).llen("llm:jobs.m:1") == 1
+    assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
 def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_line(store: JobStore) -> None:
     job = store.admit(request(), "me")
-    claim = store.claim(job.id, "worker-1")
+    claim = store.claim("worker-1")
     assert claim is not None
     assert (claim.request, claim.attempt, claim.followed) == (request(), 1, False)
     assert claim.queue_seconds >= 0
@@ -86,36 +86,64 @@ def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_line(store: Jo
 
 def test_a_leased_job_cannot_be_claimed_until_its_lease_runs_out(store: JobStore, redis_url: str) -> None:
     job = store.admit(request(), "me")
-    first = store.claim(job.id, "worker-1")
-    assert store.claim(job.id, "worker-2") is None
+    first = store.claim("worker-1")
+    assert store.claim("worker-2") is None
     lose_worker(redis_url, job.id)
-    second = store.claim(job.id, "worker-2")
+    second = store.claim("worker-2")
     assert first is not None and second is not None
     assert second.token > first.token
     assert (second.attempt, second.losses) == (2, 1)
 
 
-def test_a_claim_whose_answer_was_lost_is_answered_again(store: JobStore, redis_client: RedisClient) -> None:
-    job = store.admit(request(), "me")
-    claim = script(redis_client, "claim")
-    job_keys = [keys.job(job.id), keys.queued("m"), keys.running("m"), keys.events(job.id)]
-    first = claim(keys=job_keys, args=[job.id, "w", LEASE_SECONDS, "nonce"])
-    again = claim(keys=job_keys, args=[job.id, "w", LEASE_SECONDS, "nonce"])
-    assert first[:4] == again[:4]
+def test_a_claim_whose_answer_was_lost_gets_the_same_job_again(store: JobStore) -> None:
+    first, second = store.admit(request(), "me"), store.admit(request(), "me")
+    nonce = new_nonce()
+    claims = [store.claim("worker-1", nonce) for _ in range(3)]
+    assert claims[0] is not None and claims[0].job_id == first.id
+    assert claims == [claims[0]] * 3
+    later = store.claim("worker-1", new_nonce())
+    assert later is not None and later.job_id == second.id
+
+
+def test_a_repeated_claim_does_not_get_a_job_that_is_its_own_no_more(store: JobStore, redis_url: str) -> None:
+    job, nonce = store.admit(request(), "me"), new_nonce()
+    store.claim("worker-1", nonce)
+    lose_worker(redis_url, job.id)
+    taken = store.claim("worker-2")
+    assert taken is not None and taken.job_id == job.id
+    assert store.claim("worker-1", nonce) is None
+
+
+def test_a_claim_ends_what_has_waited_too_long_and_takes_what_comes_behind(store: JobStore) -> None:
+    impatient = [store.admit(replace(request(), expires_in_seconds=0.01), "me") for _ in range(2)]
+    time.sleep(0.02)
+    patient = store.admit(request(), "me")
+    claim = store.claim("worker-1")
+    assert claim is not None and claim.job_id == patient.id
+    assert [store.read(job.id).status for job in impatient] == [Status.EXPIRED] * 2
+    assert store.claim("worker-1") is None
+
+
+def test_a_place_in_the_order_without_a_record_is_passed_over(store: JobStore, redis_client: RedisClient) -> None:
+    gone, there = store.admit(request(), "me"), store.admit(request(), "me")
+    redis_client.delete(keys.job(gone.id))
+    claim = store.claim("worker-1")
+    assert claim is not None and claim.job_id == there.id
+    assert redis_client.zcard(keys.queued("m")) == 0
 
 
 def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore, redis_client: RedisClient) -> None:
     job = store.admit(request(), "me")
     assert store.cancel(job.id) is Status.CANCELED
     assert store.read(job.id).completed_at is not None
-    assert store.claim(job.id, "worker-1") is None
+    assert store.claim("worker-1") is None
     ((end,),) = read_events(redis_client, [(job.id, "0-0")])
     assert (end.type, end.data) == (EventType.END, {"status": "canceled"})
 
 
 def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -> None:
     job = store.admit(request(), "me")
-    store.claim(job.id, "worker-1")
+    store.claim("worker-1")
     assert store.cancel(job.id) is Status.PROCESSING
 
 
@@ -123,7 +151,7 @@ def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_bac
     store: JobStore, redis_client: RedisClient, redis_url: str
 ) -> None:
     job = store.admit(request(), "me")
-    claim = store.claim(job.id, "worker-1")
+    claim = store.claim("worker-1")
     raw(redis_url).hset(keys.job(job.id), "lease_until", str(time.time() - 1))
     assert store.cancel(job.id) is Status.CANCELED
     assert raw(redis_url).zcard(keys.running("m")) == 0
@@ -136,7 +164,6 @@ def test_unknown_jobs_are_not_found(store: JobStore) -> None:
     for call in (store.read, store.cancel):
         with pytest.raises(JobNotFound):
             call(new_job_id())
-    assert store.claim(new_job_id(), "worker-1") is None
 
 
 def test_only_a_final_job_is_forgotten_and_nothing_of_it_remains(store: JobStore, redis_url: str) -> None:
@@ -196,7 +223,7 @@ def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Sce
     job = scene.store.read(claim.job_id)
     assert job.status is Status.CANCELED
     assert job.output is not None and job.output.text == "so far"
-    assert scene.queue() == scene.line() == scene.raw.zrange(keys.running(MODEL), 0, -1) == []
+    assert scene.queue() == scene.raw.zrange(keys.running(MODEL), 0, -1) == []
 
 
 def test_jobs_handed_back_keep_their_places_and_the_time_they_ran(scene: Scene) -> None:
@@ -204,10 +231,10 @@ def test_jobs_handed_back_keep_their_places_and_the_time_they_ran(scene: Scene) 
     waiting = scene.admit()
     scene.raw.hset(keys.job(claims[0].job_id), "claimed_at", f"{time.time() - 10:.6f}")
     assert all(scene.store.hand_back(claims[number]) for number in (1, 0, 2))
-    assert scene.line() == scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
-    again = scene.claimed(scene.fetch())
+    assert scene.queue() == [*(claim.job_id for claim in claims), waiting.id]
+    again = scene.next_claim()
     assert (again.job_id, again.attempt, again.losses) == (claims[0].job_id, 2, 0)
     assert again.ran_seconds == pytest.approx(10, abs=1)
     scene.raw.hset(keys.job(again.job_id), "claimed_at", f"{time.time() - 5:.6f}")
     scene.store.hand_back(again)
-    assert scene.claimed(scene.fetch()).ran_seconds == pytest.approx(15, abs=1)
+    assert scene.next_claim().ran_seconds == pytest.approx(15, abs=1)

@@ -41,7 +41,8 @@ def leases(redis_client: RedisClient, heard: Heard) -> Iterator[Leases]:
 
 
 def claimed(store: JobStore) -> Claim:
-    claim = store.claim(store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me").id, "worker-1")
+    store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me")
+    claim = store.claim("worker-1")
     assert claim is not None
     return claim
 
@@ -87,7 +88,7 @@ def test_a_job_that_another_worker_has_claimed_is_stopped_here(
     claim = claimed(store)
     leases.add(claim)
     lose_worker(redis_url, claim.job_id)
-    assert store.claim(claim.job_id, "worker-2") is not None
+    assert store.claim("worker-2") is not None
     leases.renew_all()
     assert heard.canceled == [claim.job_id]
 

@@ -37,7 +37,7 @@ class Bench:
 
     def begin(self, *, followed: bool = False) -> tuple[Claim, BatchSequence, threading.Event]:
         job = self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), "me")
-        claim = self.store.claim(job.id, "worker-1")
+        claim = self.store.claim("worker-1")
         assert claim is not None
         return claim, BatchSequence(job.id, prompt("text")), self.publisher.open(claim)
 
@@ -137,7 +137,7 @@ def test_the_record_holds_outcome_metrics_and_expiry(bench: Bench, redis_url: st
 def test_a_worker_that_lost_its_lease_cannot_write_one_byte_more(bench: Bench, redis_url: str) -> None:
     claim, sequence, closed = bench.begin(followed=True)
     lose_worker(redis_url, claim.job_id)
-    second = bench.store.claim(claim.job_id, "worker-2")
+    second = bench.store.claim("worker-2")
     assert second is not None
     bench.say(sequence, "late")
     eventually(lambda: bench.fenced == [claim.job_id])

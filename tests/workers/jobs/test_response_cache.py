@@ -68,7 +68,7 @@ def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable
 
 def run(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -> str:
     job_id = store.admit(replace(REQUEST, **request), owner).id
-    worker.run(job_id)
+    worker.claim_next()
     return job_id
 
 
@@ -173,11 +173,11 @@ def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_
     make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_url: str
 ) -> None:
     suspect = store.admit(REQUEST, "me").id
-    store.claim(suspect, "worker-0")
+    store.claim("worker-0")
     lose_worker(redis_url, suspect)
     worker, engine = make_worker(CONFIG, slots=4)
     engine.go.set()
-    worker.run(suspect)
+    worker.claim_next()
     drawn = [run(worker, store, params={}) for _ in range(2)]
     assert worker.drain(5)
     assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {AnswerSource.COMPUTED}

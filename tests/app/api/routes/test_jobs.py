@@ -120,7 +120,7 @@ def test_a_turn_is_not_estimated_where_nothing_is_measured_or_nobody_serves(
 def test_a_job_that_was_handed_back_has_started_already(
     client: FlaskClient, worker: ScriptedWorker, line: list[str]
 ) -> None:
-    claim = worker.store.claim(line[0].rpartition("/")[2], "scripted")
+    claim = worker.store.claim("scripted")
     assert claim is not None and worker.store.hand_back(claim)
     job = client.get(line[0]).get_json()
     assert (job["status"], job["queue_position"], job["estimated_start_at"]) == ("queued", 1, None)

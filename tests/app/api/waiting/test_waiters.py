@@ -42,8 +42,8 @@ def admit(store: JobStore, job_id: str | None = None) -> str:
 
 
 def claim(store: JobStore, job_id: str) -> Claim:
-    claimed = store.claim(job_id, "worker-1")
-    assert claimed is not None
+    claimed = store.claim("worker-1")
+    assert claimed is not None and claimed.job_id == job_id
     return claimed
 
 
@@ -214,6 +214,7 @@ def _texts(waiter: Waiter) -> list[str | None]:
 
 def test_a_follower_hears_at_once_that_its_job_has_been_started(waiters: Waiters, store: JobStore) -> None:
     assert waiters.wait(admit(store), 0.3) is None  # everything has been read again, and will be in seconds only
+    store.claim("worker-1")
     job_id = new_job_id()
     with waiters.expect(job_id, FROM_START) as waiter:
         admit(store, job_id)

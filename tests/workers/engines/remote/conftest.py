@@ -72,7 +72,7 @@ class Desk:
         chat = None if messages is None else Chat(messages=messages, **chat_options)
         told: dict[str, Any] = {"kind": Kind.GENERATE, "prompt": "" if chat else prompt, "chat": chat, **options}
         job_id = self.store.admit(JobRequest(**told), "me").id
-        self.worker.run(job_id)
+        self.worker.claim_next()
         return job_id
 
     def end_of(self, job_id: str) -> Job:

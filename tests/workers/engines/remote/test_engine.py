@@ -357,7 +357,7 @@ def test_another_worker_goes_on_with_a_completion(
     job_id = cut_off(Desk(make_worker("worker-0"), store), server, redis_client)
     server.plays += [text("c", usage=(4, 1))]
     desk = Desk(make_worker(), store)
-    desk.worker.run(job_id)
+    desk.worker.claim_next()
     job = desk.end_of(job_id)
     assert (text_of(job), job.usage) == ("abc", Usage(prompt_tokens=2, completion_tokens=3, cached_tokens=2))
     assert server.bodies[-1]["prompt"] == "a promptab"
@@ -368,7 +368,7 @@ def test_another_worker_does_not_go_on_with_a_chat(
 ) -> None:
     job_id = cut_off(Desk(make_worker("worker-0"), store), server, redis_client, messages=HELLO)
     desk = Desk(make_worker(), store)
-    desk.worker.run(job_id)
+    desk.worker.claim_next()
     job = desk.end_of(job_id)
     assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "ab", "upstream_error")
     assert len(server.bodies) == 1
@@ -378,13 +378,14 @@ def test_a_job_elsewhere_passes_its_trial_when_it_begins(
     make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_url: str
 ) -> None:
     lost = [store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me").id for _ in range(3)]
+    for _ in lost:
+        store.claim("worker-0")
     for job_id in lost:
-        store.claim(job_id, "worker-0")
         lose_worker(redis_url, job_id)
     server.plays += [hangs("a")] * 3
     desk = Desk(make_worker(), store)
-    for job_id in lost:
-        desk.worker.run(job_id)
+    for _ in lost:
+        desk.worker.claim_next()
     until(lambda: len(server.bodies) == 3)
     until(desk.worker.has_room)
 
