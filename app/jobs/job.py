@@ -70,7 +70,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """Who is told of a job's end, and of which ends: `job.<status>`."""
+    """A receiver of a job's end. events: the ends that are sent, each `job.<status>`."""
 
     url: str
     events: tuple[str, ...] = JOB_EVENTS
@@ -88,7 +88,7 @@ class JobRequest:
     `params` holds only what the client set, under the canonical names of `app.jobs.sampling`; the engine adds its
     family's defaults.
 
-    response: of a request to `/v1/responses`, what it takes to tell its answer again (`app.api.openai.responses`).
+    response: of a request to `/v1/responses`, what is needed to build its answer again (`app.api.openai.responses`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`.
     """
@@ -187,7 +187,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job as the record in Redis tells it. Times are Unix seconds."""
+    """One job, as its record in Redis holds it. Times are Unix seconds."""
 
     id: str
     kind: Kind

@@ -1,9 +1,9 @@
-"""Names, types and lifetimes of everything this service keeps in Redis.
+"""The Redis keys: names, types, contents and lifetimes of everything that this service keeps.
 
 | key | type | holds | lives |
 |---|---|---|---|
 | `llm:job:<id>` | hash | the job record (`job_store`) | until final, then `jobs.ttl` |
-| `llm:events:<id>` | stream | what happened to the job, `events` | as its record |
+| `llm:events:<id>` | stream | what happened to the job (`events`) | as its record |
 | `llm:queued:<model>` | zset | the order: ids waiting, scored by priority and age (`order`) | while queued |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
 | `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |
@@ -14,26 +14,26 @@
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
 | `llm:cached:<digest>` | string | id of the job that answers a request (`workers.jobs.response_cache`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
-| `llm:reaper:<model>` | string | Unix seconds from which somebody may look after the jobs again (`reaper`) | - |
-| `llm:trial:<worker>` | string | id of the job which that worker runs alone, as its last worker died | the trial |
-| `llm:alive:<model>` | string | some worker of the model lives | 15 s, renewed |
+| `llm:reaper:<model>` | string | Unix seconds of the next turn of the reaper | - |
+| `llm:trial:<worker>` | string | id of the job that this worker runs in quarantine | while it does |
+| `llm:alive:<model>` | string | a worker of the model is alive | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
 | `llm:workers` | set | worker ids, cleaned by readers | - |
-| `llm:questions:<model>` | list | what any worker may answer, beside jobs (`questions`) | until taken, 30 s at most |
-| `llm:answer:<id>` | list | the answer to one question | until read, 30 s at most |
+| `llm:questions:<model>` | list | calls for any worker (`tokenizer_rpc`) | until taken, 30 s at most |
+| `llm:answer:<id>` | list | the answer to one call | until read, 30 s at most |
 | `llm:file:<id>` | hash | a file's fields (`api.batches.files`) | as `expires_at` says; longer while a batch reads it |
 | `llm:file-lines:<id>` | list | its lines; of a file that a batch writes, those so far | as its hash |
 | `llm:files:<owner>` | zset | an owner's files, scored by creation time | entries: cleaned by readers |
 | `llm:batch:<id>` | hash | the record of a batch (`app.api.batches.batches`) | until its end, then `files.ttl` |
-| `llm:batch-open:<id>` | set | numbers of lines that are asked, and not answered | while there are any |
+| `llm:batch-open:<id>` | set | numbers of lines that are submitted and not answered | while there are any |
 | `llm:batches:<owner>` | zset | an owner's batches, scored by creation time | entries: cleaned by readers |
 | `llm:unfinished:<model>` | zset | batches that have not ended, scored by creation time | until their end |
 | `llm:driver:<model>` | string | the process that drives the batches (`app.api.batches.driver`) | 5 s, renewed |
 | `llm:jobs.<model>` | list | Celery's queue: one doorbell for each waiting job (`order`) | until a worker takes it |
 | `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose answer got lost | 60 s |
 
-Channels: `llm:notifications` carries a line for each job with news, to the API (`hint_lines`); `llm:control` carries
-`cancel:<id>` and `follow:<id>` to the workers. Both are hints: a lost one costs a delay, never an answer.
+Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
+`cancel:<id>` and `follow:<id>` to the workers. A lost message costs a delay, never an answer.
 """
 
 PREFIX = "llm:"

@@ -1,7 +1,7 @@
-"""How every process talks to Redis: one place for time-outs, retries and the loading of Lua scripts.
+"""The Redis client of every process: time-outs, retries and the loading of Lua scripts.
 
-redis-py's annotations cover bytes, text, sync and async at once; `RedisClient` says what a synchronous client that
-decodes its answers does, for the commands used here.
+redis-py's annotations cover bytes, text, sync and async clients at once. `RedisClient` declares the commands used here
+for a synchronous client that decodes its answers.
 """
 
 import hashlib
@@ -124,8 +124,8 @@ def _source(name: str) -> str:
 class LoadedScript:
     """A Lua script that Redis knows by its digest. It may run twice: once more when an answer was lost.
 
-    redis-py's own asks Redis before every pipeline whether it still knows the script; this one loads it when Redis says
-    that it does not (it was restarted), and runs the pipeline again.
+    redis-py's own asks Redis before every pipeline whether it still has the script. This one loads the script when
+    Redis reports that it has not (it was restarted), and runs the pipeline again.
     """
 
     def __init__(self, client: RedisClient, name: str) -> None:

@@ -1,6 +1,7 @@
-"""The job record: the one truth about a job, a hash in Redis written by scripts that take one step each.
+"""The job store: creates, reads and changes job records. Each change is one script, hence one atomic step.
 
-Everything raised by Redis itself passes through as `redis.RedisError`.
+A job's record, a hash in Redis, is the source of truth about the job. Errors of Redis itself pass through as
+`redis.RedisError`.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ LEASE_SECONDS = 15  # a worker renews every third of it
 
 
 def new_job_id() -> str:
-    """A random UUID: nobody can guess another's job."""
+    """Return a random UUID, so that no client can guess the id of another client's job."""
     return str(uuid.uuid4())
 
 
@@ -34,9 +35,9 @@ def new_nonce() -> str:
 class Claim:
     """A job taken by a worker. Every write for it carries `token`; a later claim's token makes this one's writes void.
 
-    created_at, started_at: Unix seconds, the latter of the first claim. followed: somebody reads the job's stream, so
-    its deltas are worth writing at once. losses: workers that died with it. ran_seconds: how long earlier workers had
-    it. published_tokens: how many of its tokens are in its stream already.
+    created_at, started_at: Unix seconds, the latter of the first claim. followed: a client reads the job's stream,
+    so its deltas are written at once. losses: workers that died while they ran it. ran_seconds: how long earlier
+    workers ran it. published_tokens: how many of its tokens are in its stream already.
     """
 
     job_id: str
@@ -57,7 +58,7 @@ class Claim:
 
 
 class JobStore:
-    """Reads and changes job records of one model's service."""
+    """The jobs of one model."""
 
     def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, max_queued: int) -> None:
         self._redis = client
@@ -75,16 +76,17 @@ class JobStore:
     def admit(
         self, request: JobRequest, owner: str, job_id: str | None = None, *, idempotency_key: str | None = None
     ) -> Job:
-        """Accept a job: its record, its place in the order and a doorbell appear in one atomic step.
+        """Accept a job. Its record, its place in the order and a doorbell appear in one atomic step.
 
-        job_id: from `new_job_id`, for a caller that wants to wait for the job before anything can happen to it.
-        idempotency_key: the same key and request of the same owner again give the job they gave before, whose id is
-        then another than `job_id`.
+        Args:
+            job_id: from `new_job_id`, for a caller that subscribes to the job before it exists.
+            idempotency_key: the same key and request of the same owner return the job that they created before; its
+                id is not `job_id` then.
 
         Raises:
-            QueueFull: `jobs.max_queued` jobs of this model wait already.
-            NoWorker: no worker of this model lives.
-            Conflict: another request came with this idempotency key.
+            QueueFull: `jobs.max_queued` jobs of this model are waiting.
+            NoWorker: no worker of this model is alive.
+            Conflict: a different request was sent with this idempotency key.
         """
         job_id = job_id or new_job_id()
         body = json.dumps(request.to_json(), ensure_ascii=False, separators=(",", ":"))
@@ -145,32 +147,32 @@ class JobStore:
         )
 
     def read(self, job_id: str) -> Job:
-        """Raises JobNotFound."""
+        """Return the job. Raises JobNotFound."""
         job = job_from_record(self._redis.hmget(keys.job(job_id), RECORD_FIELDS))
         if job is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
         return job
 
     def read_many(self, job_ids: Iterable[str], client: RedisClient | None = None) -> list[Job | None]:
-        """The records in the order of the ids, None where there is none; one round trip (of `client`, if given)."""
+        """Return the jobs in the order of the ids, None where there is none; one round trip (of `client`, if given)."""
         with (client or self._redis).pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hmget(keys.job(job_id), RECORD_FIELDS)
             return [job_from_record(values) for values in pipe.execute()]
 
     def read_request(self, job_id: str) -> JobRequest:
-        """What was asked. Raises JobNotFound."""
+        """Return the request of a job. Raises JobNotFound."""
         body = self._redis.hget(keys.job(job_id), "request")
         if body is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
         return JobRequest.from_json(json.loads(body))
 
     def queue_position(self, job: Job) -> int | None:
-        """Jobs of the same model that start before this one, plus one; None once it has started."""
+        """Return how many jobs of the same model start before this one, plus one; None once it has started."""
         return self.queue_positions([job])[0]
 
     def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
-        """As `queue_position`, for each job; one round trip, none where no job is queued."""
+        """Return the `queue_position` of each job; one round trip, none when no job is queued."""
         queued = [job for job in jobs if job.status is Status.QUEUED]
         if not queued:
             return [None] * len(jobs)
@@ -249,11 +251,15 @@ class JobStore:
         return bool(handed)
 
     def cancel(self, job_id: str) -> Status:
-        """Cancel a job: queued, or left behind by a dead worker, it ends at once; running, its worker is told.
+        """Cancel a job.
 
-        Returns its status after the call.
+        A queued job, or one whose worker is dead, ends at once. A running job is marked, and its worker is notified.
 
-        Raises JobNotFound.
+        Returns:
+            The job's status after the call.
+
+        Raises:
+            JobNotFound: no such job.
         """
         model = self._model
         status = self._cancel(
@@ -273,23 +279,23 @@ class JobStore:
         return Status(status)
 
     def follow(self, job_id: str) -> None:
-        """Ask the worker to write this job's deltas as they come: somebody reads its stream now."""
+        """Ask the worker to write this job's deltas as they come, because a client reads its stream now."""
         self._follow(keys=[keys.job(job_id)], args=[job_id, keys.CONTROL_CHANNEL])
 
     def forget(self, job: Job) -> bool:
-        """Delete a final job, record and stream. False while it is not final."""
+        """Delete the record and the stream of a final job. Return False while the job is not final."""
         job_keys = [keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner), keys.ended(self._model)]
         return bool(self._forget(keys=job_keys, args=[job.id, job.owner]))
 
     def list_jobs(
         self, owner: str, *, status: Status | None = None, limit: int = 20, before: float | None = None
     ) -> list[Job]:
-        """The owner's jobs, newest first, created strictly before `before` (Unix seconds)."""
+        """Return the owner's jobs, newest first, created strictly before `before` (Unix seconds)."""
         index = keys.jobs_of(owner)
-        found: list[Job] = []
+        listed: list[Job] = []
         upper: str = "+inf" if before is None else f"({before:.6f}"
         offset = 0
-        while len(found) < limit:
+        while len(listed) < limit:
             ids = self._redis.zrevrangebyscore(index, upper, "-inf", start=offset, num=limit)
             if not ids:
                 break
@@ -297,9 +303,9 @@ class JobStore:
             dead = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
             if dead:
                 self._redis.zrem(index, *dead)
-            found += [job for job in jobs if job is not None and status in (None, job.status)]
+            listed += [job for job in jobs if job is not None and status in (None, job.status)]
             offset += len(ids) - len(dead)
-        return found[:limit]
+        return listed[:limit]
 
 
 def _digest(idempotency_key: str) -> str:
@@ -307,6 +313,6 @@ def _digest(idempotency_key: str) -> str:
 
 
 def _fingerprint(request: JobRequest, model: str) -> str:
-    """Of what is asked of whom; whether the answer is streamed does not make it another request."""
+    """Digest the request and the model; `stream` is left out, because it does not make a different request."""
     asked = {name: value for name, value in request.to_json().items() if name != "stream"}
     return hashlib.sha256(json.dumps([model, asked], sort_keys=True).encode()).hexdigest()

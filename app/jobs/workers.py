@@ -1,4 +1,4 @@
-"""Who serves: each worker tells its state here every few seconds; the API reads it for `/readyz` and `/v1/models`."""
+"""The registry of workers: each announces its state every few seconds. `/readyz` and `/v1/models` show it."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -56,14 +56,14 @@ def retire(client: RedisClient, worker_id: str) -> None:
 
 
 def forget_failures(client: RedisClient, model: str) -> None:
-    """A worker of the model is ready: earlier failures are history."""
+    """Remove the entries of the model's failed workers, because one of its workers is ready now."""
     for info in read_workers(client):
         if info.model == model and info.state is WorkerState.FAILED:
             retire(client, info.id)
 
 
 def read_workers(client: RedisClient) -> list[WorkerInfo]:
-    """Every worker heard of lately, failures included; forgets the silent ones."""
+    """Return every worker that announced itself lately, failed ones included; remove the entries of the others."""
     ids = sorted(client.smembers(keys.WORKERS))
     if not ids:
         return []

@@ -1,6 +1,6 @@
--- Included by every script that tells followers of an event at once: appends it to the job's stream and returns its notification,
+-- Included by every script that notifies followers of an event: appends it to the job's stream and returns its notification,
 -- `<job id> <id of the event before> <its id> <type> <data>`, or the job's id alone where that would be long.
-local NOTIFICATION_BYTES = 16384 -- every API process hears every notification; what is longer is read only by who waits for it
+local NOTIFICATION_BYTES = 16384 -- every API process receives every notification; a longer event is read only by the process that waits for it
 
 local function add_event(events_key, job_id, event_type, data, ...)
   local last = redis.call('XREVRANGE', events_key, '+', '-', 'COUNT', 1)[1]

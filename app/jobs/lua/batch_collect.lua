@@ -1,4 +1,4 @@
--- Answer open lines of a batch: each once, whoever answers it how often.
+-- Answer open lines of a batch, each once, however often and by whichever process this is called.
 -- KEYS: batch, open lines, output, errors
 -- ARGV: of each line its number, 'completed' or 'failed', its answer, and the tokens read, cached and written for it
 -- Returns how many were open

@@ -1,4 +1,4 @@
--- End a batch whose every line is answered: its answers become files, and its input is let go.
+-- End a batch whose every line is answered: its answers become files, and its input file may expire again.
 -- KEYS: batch, open lines, unfinished batches, owner's files, input file, its lines, output file, its lines, error file,
 --       its lines
 -- ARGV: batch id, owner, time, seconds the batch is kept, seconds its files are kept, id of the output file, of the error

@@ -1,7 +1,7 @@
--- Be the one who drives the batches, or stay it.
+-- Become the process that drives the batches, or stay it.
 -- KEYS: driver
 -- ARGV: who, seconds
--- Returns 1, or 0 where it is somebody else
+-- Returns 1, or 0 where another process is the driver
 local driver = redis.call('GET', KEYS[1])
 if driver and driver ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])

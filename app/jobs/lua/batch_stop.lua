@@ -1,4 +1,4 @@
--- From now on no more lines of a batch are asked; those left are told why.
+-- Submit no more lines of a batch; those left are answered with the reason.
 -- KEYS: batch
 -- ARGV: 'cancelled' or 'expired', field of the time, time
 -- Returns 1, or 0 where it has ended, or is being stopped already

@@ -1,4 +1,4 @@
--- Open the next lines of a batch, unless somebody else has opened them.
+-- Open the next lines of a batch, unless another process has opened them.
 -- KEYS: batch, open lines
 -- ARGV: the first line, the first one that stays, then the numbers of those to open (blank lines are not)
 -- Returns 1 | 0

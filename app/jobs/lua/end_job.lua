@@ -1,6 +1,6 @@
 -- Included by every script that ends a job. The record is final from here on, and all that is kept for it has a time to
 -- live: its own `ttl`, or `kept_seconds`. `fields` are further fields and values of the record, `status` among them.
-local WEBHOOK_SECONDS = 259200 -- a webhook is given up long before, by whoever sends it
+local WEBHOOK_SECONDS = 259200 -- the sender gives a webhook up long before
 
 -- A copy of the record waits to be sent, whatever becomes of the job.
 local function queue_webhook(job_key, job_id, status, webhook, now)

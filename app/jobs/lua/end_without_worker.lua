@@ -3,13 +3,13 @@
 local function published_text(events_key)
   local texts = {}
   for _, entry in ipairs(redis.call('XRANGE', events_key, '-', '+')) do
-    local told = entry[2] -- type, <type>, data, <JSON>, ...
-    if told[2] == 'delta' then texts[#texts + 1] = cjson.decode(told[4]).text end
+    local fields = entry[2] -- type, <type>, data, <JSON>, ...
+    if fields[2] == 'delta' then texts[#texts + 1] = cjson.decode(fields[4]).text end
   end
   return table.concat(texts)
 end
 
--- error: {code, message} or nil. The next token: what a worker that comes back might still write is void.
+-- failure: {code, message} or nil. The fencing token grows: a worker that comes back cannot write any more.
 local function end_without_worker(job_key, events_key, ended_key, job_id, kept_seconds, status, reason, failure)
   local text = published_text(events_key)
   local fields = {'status', status, 'token', tonumber(redis.call('HGET', job_key, 'token') or 0) + 1}
@@ -20,10 +20,10 @@ local function end_without_worker(job_key, events_key, ended_key, job_id, kept_s
     event.finish_reason = reason
   end
   if failure then
-    local told = {code = failure[1], message = failure[2]}
+    local reported = {code = failure[1], message = failure[2]}
     fields[#fields + 1] = 'error'
-    fields[#fields + 1] = cjson.encode(told)
-    event.error = told
+    fields[#fields + 1] = cjson.encode(reported)
+    event.error = reported
   end
   end_job(job_key, events_key, ended_key, job_id, kept_seconds, cjson.encode(event), fields)
 end

@@ -1,4 +1,4 @@
--- Somebody reads this job's stream from now on: its worker shall write deltas as they come.
+-- A client reads this job's stream from now on: its worker writes deltas as they come.
 -- KEYS: job
 -- ARGV: id, control channel
 -- Returns 0 where there is no such job

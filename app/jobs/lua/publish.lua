@@ -1,7 +1,7 @@
 -- Write what the sequences of a step have produced; each refused when another worker has claimed its job since (fencing).
 -- KEYS: running, ended, service time, then of each output: job, events
 -- ARGV: kept_seconds, notifications channel, names of the record's fields (comma-separated), then of each output: id, fencing
---       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when somebody
+--       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when a client
 --       follows it, end JSON ('' = not the end), how many strings follow, and these: the end's field/value pairs
 -- Returns for each 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing of it is written,
 -- they come first. All are notified in one message, a line each.

@@ -1,4 +1,4 @@
--- Renew one lease and hear what has been asked of the job meanwhile.
+-- Renew one lease, and return what has been requested for the job meanwhile.
 -- KEYS: job, running
 -- ARGV: id, token, lease_seconds
 -- Returns {"lost"} | {"ok", cancel requested ("0"/"1"), followed ("0"/"1")}

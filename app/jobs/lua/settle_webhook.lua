@@ -1,4 +1,4 @@
--- What became of a webhook that was taken; void where somebody else has taken it since.
+-- Record what became of a webhook that was taken; nothing happens where another process has taken it since.
 -- KEYS: webhooks, delivery
 -- ARGV: id, token, seconds until it is due again ('' = it is over), failed attempts
 -- Returns 1, or 0 when void

@@ -1,10 +1,10 @@
--- Take webhooks that are due; nobody else gets them for as long as the lease lasts.
+-- Take webhooks that are due. No other process gets them while the lease lasts.
 -- KEYS: webhooks
 -- ARGV: most, lease_seconds, prefix of the deliveries' keys, names of the record's fields (comma-separated)
 -- Returns {id, token, webhook JSON, failed attempts, values of the record} for each
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local names, found = {}, {}
+local names, taken = {}, {}
 for name in string.gmatch(ARGV[4], '[^,]+') do names[#names + 1] = name end
 for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local delivery = ARGV[3] .. job_id
@@ -13,9 +13,9 @@ for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
     redis.call('ZADD', KEYS[1], string.format('%.6f', now + tonumber(ARGV[2])), job_id)
     local token = redis.call('HINCRBY', delivery, 'webhook_token', 1)
     local values = redis.call('HMGET', delivery, unpack(names))
-    found[#found + 1] = {job_id, token, webhook[1], tonumber(webhook[2] or 0), values}
+    taken[#taken + 1] = {job_id, token, webhook[1], tonumber(webhook[2] or 0), values}
   else
-    redis.call('ZREM', KEYS[1], job_id) -- nobody sent it for days
+    redis.call('ZREM', KEYS[1], job_id) -- it was not sent for days
   end
 end
-return found
+return taken
