@@ -9,8 +9,7 @@ from flask import Response, after_this_request, request
 from app.api.auth import current_owner
 from app.api.idempotency import idempotency_key
 from app.api.request_parser import invalid_request
-from app.api.schemas.job import JOB_ID, JobSchema, JobView, job_path
-from app.api.schemas.job_options import JobOptions
+from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView, job_path
 from app.api.services import services
 from app.api.waiting.waiters import ClientGone, Waiter
 from app.api.webhooks.addresses import refuse_unsendable

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.api.schemas.json_fields import is_unicode
+from app.api.schemas.fields import is_unicode
 
 MAX_LINES = 50_000  # as OpenAI's API has it
 MAX_CUSTOM_ID = 512  # characters

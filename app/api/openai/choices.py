@@ -11,12 +11,12 @@ import redis
 
 from app.api import dispatch
 from app.api.idempotency import idempotency_key
-from app.api.schemas.sampling import MAX_SEED
 from app.api.services import services
 from app.api.waiting.waiters import ClientGone, News, Waiter, Waiters
 from app.errors import JobNotFound, WaitTimeout
 from app.jobs.events import FROM_START, Event, EventType
 from app.jobs.job import Job, JobRequest, OnDisconnect
+from app.jobs.sampling import MAX_SEED
 from app.jobs.store import JobStore, new_job_id
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from app.api.openai.field_names import fields_called
 from app.api.openai.plan import AnswerPlan
 from app.api.openai.response_stream import ResponseStream
 from app.api.openapi import LOCATION, Blueprint, answer
-from app.api.schemas.openai.response_answers import ResponseDeletedSchema, ResponseObjectSchema
+from app.api.schemas.openai.answers import ResponseDeletedSchema, ResponseObjectSchema
 from app.api.schemas.openai.responses import ResponseBody, ResponseQuerySchema, ResponseSchema
 from app.api.services import services
 from app.errors import Conflict

@@ -1,1 +1,1 @@
-"""What requests and answers look like: one marshmallow schema each, which validates and documents it at once."""
+"""The bodies, queries and answers of the HTTP API: marshmallow schemas, which validate and document them at once."""

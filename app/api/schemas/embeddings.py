@@ -5,11 +5,10 @@ from typing import Any
 
 from marshmallow import post_load
 
-from app.api.schemas.job_options import JobOptions, JobOptionsSchema, given
-from app.api.schemas.json_fields import TextOrTexts
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.fields import TextOrTexts
+from app.api.schemas.job import JobOptions, JobOptionsSchema
 
-MAX_TEXTS = 2048  # as OpenAI's API has it
+MAX_TEXTS = 2048  # as in OpenAI's API
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,18 +20,14 @@ class EmbeddingsBody(JobOptions):
         return (self.text,) if isinstance(self.text, str) else tuple(self.text)
 
 
-class EmbeddingsSchema(StrictSchema, JobOptionsSchema):
+class EmbeddingsSchema(JobOptionsSchema):
     text = TextOrTexts(
-        longest=None,
-        fewest=1,
-        most=MAX_TEXTS,
-        required=True,
-        metadata={"description": "One text, or a list of texts."},
+        fewest=1, most=MAX_TEXTS, required=True, metadata={"description": "One text, or a list of texts."}
     )
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> EmbeddingsBody:
-        return EmbeddingsBody(**given(data))
+        return EmbeddingsBody(**data)
 
 
 _ROW: dict[str, Any] = {"type": "array", "items": {"type": "number"}}

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from marshmallow import EXCLUDE, fields, post_load, pre_load, validate
+from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from app.api.schemas.job_options import JobOptions, JobOptionsSchema, given
-from app.api.schemas.json_fields import Flag, Text
-from app.api.schemas.openai.chat import MAX_MESSAGES
-from app.api.schemas.openai.messages import MessageSchema
+from app.api.schemas.fields import Flag, Text
+from app.api.schemas.job import JobOptions, JobOptionsSchema
+from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.sampling import SamplingSchema
 
 
@@ -24,26 +23,25 @@ class GenerateBody(JobOptions):
 
 
 class GenerateSchema(JobOptionsSchema):
-    class Meta:
+    class Meta(JobOptionsSchema.Meta):
         unknown = EXCLUDE  # llm-api-python sends more beside the prompt
 
     @staticmethod
     def also(documented: dict[str, Any]) -> dict[str, Any]:
-        """Beside a prompt `messages` may be anything, as nobody reads them."""
+        """Document that a prompt or messages are required, and that messages beside a prompt are not validated."""
         messages = documented["properties"]["messages"]
-        prompt, nothing = documented["properties"]["prompt"], {"type": "null"}
-        description = {"description": messages["description"]}
         return {
-            "properties": documented["properties"]
-            | {"prompt": prompt | {"type": ["string", "null"]}, "messages": description},
+            "properties": documented["properties"] | {"messages": {"description": messages["description"]}},
             "anyOf": [
                 {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
-                {"required": ["messages"], "properties": {"prompt": nothing, "messages": messages}},
+                {
+                    "required": ["messages"],
+                    "properties": {"prompt": {"type": "null"}, "messages": messages | {"type": "array"}},
+                },
             ],
         }
 
     prompt = Text(
-        error_messages={"null": "Send a prompt, or messages."},
         validate=validate.Length(min=1, error="Must not be empty."),
         metadata={"description": "The text to continue, as it is: no chat template is applied."},
     )
@@ -51,25 +49,26 @@ class GenerateSchema(JobOptionsSchema):
         fields.Nested(MessageSchema),
         validate=validate.Length(min=1, max=MAX_MESSAGES),
         metadata={
-            "description": "A conversation instead of a prompt, rendered with the model's own chat template. "
-            "Ignored beside a prompt, which `llm-api-python` sends too."
+            "description": "A conversation instead of a prompt, rendered with the model's chat template. "
+            "Ignored beside a prompt: `llm-api-python` sends both."
         },
     )
     params = fields.Nested(
-        SamplingSchema(partial=True),  # partial: fields that are not there cost nothing
-        allow_none=True,
-        metadata={"description": "How the tokens are chosen; what is left out is the model family's default."},
+        SamplingSchema,
+        metadata={"description": "The sampling parameters. Default: those of the model family."},
     )
-    details = Flag(allow_none=True, metadata={"description": "/generate: answer with the job object."})
-    stream = Flag(allow_none=True, metadata={"description": "/agenerate: answer with server-sent events."})
+    details = Flag(metadata={"description": "/generate: answer with the job object."})
+    stream = Flag(metadata={"description": "/agenerate: answer with server-sent events."})
 
     @pre_load
-    def _one_of_both(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """A prompt goes first; without messages it is the prompt that is missing."""
-        if data.get("prompt") is not None or data.get("messages") is None:
-            return {"prompt": None} | {name: value for name, value in data.items() if name != "messages"}
-        return {name: value for name, value in data.items() if name != "prompt"}
+    def _ignore_messages_beside_a_prompt(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {name: value for name, value in data.items() if name != "messages"} if "prompt" in data else data
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _require_one(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> None:
+        if "prompt" not in sent and "messages" not in sent:
+            raise ValidationError({"prompt": ["Send a prompt, or messages."]})
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> GenerateBody:
-        return GenerateBody(**given(data))
+        return GenerateBody(**data)

@@ -1,23 +1,114 @@
-"""The job object, and what may be asked about jobs."""
+"""A job as HTTP knows it: the options that a request may set, the job object, and the queries about jobs."""
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-from marshmallow import EXCLUDE, Schema, fields, post_dump, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
 
-from app.jobs.job import AnswerSource, FinishReason, Job, Kind, Priority, Status
+from app.api.schemas.fields import RealNumber, RequestSchema, Text, WholeNumber, constant
+from app.jobs.job import JOB_EVENTS, AnswerSource, FinishReason, Job, Kind, OnDisconnect, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 CURSOR = r"^[0-9]{1,12}\.[0-9]{6}$"  # of the list: opaque to clients
 MAX_WAIT_SECONDS = 60
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+MAX_TIMEOUT_SECONDS = 86_400 * 7
+MAX_URL_LENGTH = 2048
+_PRINTABLE = re.compile(r"[!-~]+")  # nothing that could end a line of the request it is written into
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """How a job is run. timeout, expires_in, ttl: seconds of running, of waiting, and kept after the end.
+
+    None: the server's `jobs.timeout`, no limit, `jobs.ttl`, and the endpoint's own default for `on_disconnect`.
+    """
+
+    priority: Priority = Priority.NORMAL
+    timeout: float | None = None
+    expires_in: float | None = None
+    ttl: int | None = None
+    on_disconnect: OnDisconnect | None = None
+    webhook: Webhook | None = None
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not _PRINTABLE.fullmatch(url):
+        raise ValidationError("Must be an http or https URL in ASCII.")
+    if parts.username is not None or parts.password is not None:
+        raise ValidationError("Must not contain a user or a password: webhooks are signed.")
+    if "#" in url:
+        raise ValidationError("Must not have a fragment.")
+
+
+class WebhookSchema(RequestSchema):
+    url = Text(
+        required=True,
+        validate=(validate.Length(max=MAX_URL_LENGTH), _check_url),
+        metadata={
+            "description": "Receives a POST, signed as the Standard Webhooks specification defines it.",
+            "pattern": "^https?://[!-~]+$",
+        },
+    )
+    events = fields.List(
+        Text(validate=validate.OneOf(JOB_EVENTS)),
+        validate=validate.Length(min=1),
+        metadata={"description": "The ends of a job to report. Default: all."},
+    )
+
+    @post_load
+    def _webhook(self, data: dict[str, Any], **kwargs: Any) -> Webhook:
+        events = dict.fromkeys(data.get("events", JOB_EVENTS))
+        return Webhook(url=data["url"], events=tuple(events))
+
+
+class JobOptionsSchema(RequestSchema):
+    """The fields beside the prompt that every endpoint has that makes a job."""
+
+    priority = fields.Enum(
+        Priority,
+        by_value=Text,
+        metadata={"description": "Waiting jobs of a higher priority start first. Default: normal."},
+    )
+    timeout = RealNumber(
+        validate=validate.Range(1, MAX_TIMEOUT_SECONDS),
+        metadata={"description": "Seconds the job may run; never more than the server's jobs.timeout."},
+    )
+    expires_in = RealNumber(
+        validate=validate.Range(min=1),
+        metadata={
+            "description": "Seconds the job may wait for its turn; after them it ends as `expired`. Default: no limit."
+        },
+    )
+    ttl = WholeNumber(
+        validate=validate.Range(min=1),
+        metadata={
+            "description": "Seconds the job is kept after its end. Default and maximum: the server's jobs.ttl; "
+            "a larger value is reduced to it."
+        },
+    )
+    on_disconnect = fields.Enum(
+        OnDisconnect,
+        by_value=Text,
+        metadata={
+            "description": "What happens to the job when the client disconnects. Default: cancel for a request that "
+            "waits or streams without an Idempotency-Key, else continue."
+        },
+    )
+    webhook = fields.Nested(WebhookSchema)
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as `JobSchema` shows it: the record, and what only the queue and the URL space know.
+    """A job as `JobSchema` shows it: the record, its place in the queue, and its URLs.
 
     estimated_start_at: Unix seconds.
     """
@@ -53,13 +144,15 @@ class Timestamp(fields.DateTime):
 class TokenLogprobSchema(Schema):
     token = fields.String(required=True)
     logprob = fields.Float(
-        required=True, allow_none=True, metadata={"description": "Natural logarithm; null: nothing predicts the token."}
+        required=True,
+        allow_none=True,
+        metadata={"description": "The natural logarithm; null for a token that nothing predicts."},
     )
     top = fields.Dict(
         keys=fields.String(),
         values=fields.Float(),
         required=True,
-        metadata={"description": "The likeliest tokens and their logprobs."},
+        metadata={"description": "The most likely tokens and their log probabilities."},
     )
 
 
@@ -68,7 +161,7 @@ class OutputSchema(Schema):
     finish_reason = fields.Enum(FinishReason, by_value=True, required=True, allow_none=True)
     logprobs = fields.List(fields.Nested(TokenLogprobSchema), required=True, allow_none=True)
     embeddings = fields.List(
-        fields.List(fields.Float()), metadata={"description": "Only of kind embed: one row per text."}
+        fields.List(fields.Float()), metadata={"description": "One row per text; only in jobs of the kind embed."}
     )
 
     @post_dump
@@ -91,8 +184,8 @@ class MetricsSchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "computed; joined: computed together with the same request of another job; cached: the "
-            "answer to the same request of an earlier job (`cache.ttl`). Null where nothing was answered."
+            "description": "computed; joined: computed once for equal requests of several jobs; cached: the answer of "
+            "an earlier job to an equal request (`cache.ttl`). Null if there is no answer."
         },
     )
     queue_seconds = fields.Float(required=True, allow_none=True)
@@ -113,21 +206,21 @@ class UrlsSchema(Schema):
 
 class JobSchema(Schema):
     id = fields.UUID(required=True)
-    object = fields.String(required=True, validate=validate.Equal("job"), metadata={"enum": ["job"]})
+    object = constant("job")
     kind = fields.Enum(Kind, by_value=True, required=True)
     model = fields.String(required=True)
     status = fields.Enum(Status, by_value=True, required=True)
     priority = fields.Enum(Priority, by_value=True, required=True)
-    attempt = fields.Integer(required=True, metadata={"description": "How many workers have taken the job."})
+    attempt = fields.Integer(required=True, metadata={"description": "How many workers have started the job."})
     queue_position = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "1 = next; null once it has started."}
+        required=True, allow_none=True, metadata={"description": "1 = next; null once the job has started."}
     )
     estimated_start_at = Timestamp(
         required=True,
         allow_none=True,
         metadata={
-            "description": "When its turn should come, from its place in line, the mean time of a job and the slots "
-            "that serve. Null once it has started, while no worker is ready, and before any job has been measured."
+            "description": "When the job should start, estimated from its place in the queue, the mean time of a job "
+            "and the number of slots. Null once it has started, while no worker is ready, and before any job has ended."
         },
     )
     created_at = Timestamp(required=True)
@@ -141,10 +234,12 @@ class JobSchema(Schema):
 
 
 class JobListSchema(Schema):
-    object = fields.String(required=True, validate=validate.Equal("list"), metadata={"enum": ["list"]})
+    object = constant("list")
     data = fields.List(fields.Nested(JobSchema), required=True)
     next_cursor = fields.String(
-        required=True, allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one."}
+        required=True,
+        allow_none=True,
+        metadata={"description": "The `cursor` of the next page; null on the last page."},
     )
 
 
@@ -155,7 +250,7 @@ class JobQuerySchema(Schema):
     wait = fields.Float(
         load_default=0.0,
         validate=validate.Range(0, MAX_WAIT_SECONDS),
-        metadata={"description": "Seconds to wait for the job's end."},
+        metadata={"description": "How many seconds to wait for the end of the job."},
     )
 
 
@@ -166,6 +261,6 @@ class JobListQuerySchema(Schema):
     status = fields.Enum(Status, by_value=True)
     limit = fields.Integer(load_default=DEFAULT_LIMIT, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(
-        validate=validate.Regexp(CURSOR, error="Must be the next_cursor of an earlier answer."),
-        metadata={"description": "`next_cursor` of a page."},
+        validate=validate.Regexp(CURSOR, error="Must be the next_cursor of an earlier page."),
+        metadata={"description": "The `next_cursor` of the page before."},
     )

@@ -1,28 +1,29 @@
-"""What is served, and by whom: `/v1/models` and `/readyz`."""
+"""The answers of `/v1/models`, `/readyz` and `/healthz`."""
 
 from marshmallow import Schema, fields, validate
 
+from app.api.schemas.fields import constant
 from app.jobs.workers import WorkerState
 
-ABSENT = "absent"  # no worker of the model has been heard of
+ABSENT = "absent"  # no worker of the model is registered
 MODEL_STATES = [*(state.value for state in WorkerState), ABSENT]
-_PROGRESS = {"description": "0-1 while the model is fetched; null when unknown."}
+_PROGRESS = {"description": "0 to 1 while the model is downloaded; null if unknown."}
 
 
 class ModelSchema(Schema):
     id = fields.String(required=True)
-    object = fields.String(required=True, metadata={"enum": ["model"]})
+    object = constant("model")
     created = fields.Integer(required=True, metadata={"description": "Unix seconds: when this API process started."})
     owned_by = fields.String(required=True)
     family = fields.String(required=True)
     state = fields.String(required=True, validate=validate.OneOf(MODEL_STATES))
-    detail = fields.String(required=True, metadata={"description": "What its worker says about itself."})
+    detail = fields.String(required=True, metadata={"description": "The status that its worker reports."})
     progress = fields.Float(required=True, allow_none=True, metadata=_PROGRESS)
     context_tokens = fields.Integer(required=True, allow_none=True)
 
 
 class ModelListSchema(Schema):
-    object = fields.String(required=True, metadata={"enum": ["list"]})
+    object = constant("list")
     data = fields.List(fields.Nested(ModelSchema), required=True)
 
 
@@ -31,16 +32,18 @@ class WorkerStateSchema(Schema):
     state = fields.Enum(WorkerState, by_value=True, required=True)
     detail = fields.String(required=True)
     progress = fields.Float(required=True, allow_none=True, metadata=_PROGRESS)
-    slots = fields.Integer(required=True, metadata={"description": "Sequences in one batch at most."})
+    slots = fields.Integer(required=True, metadata={"description": "The maximum number of sequences in one batch."})
     running = fields.Integer(required=True)
-    used_cells = fields.Integer(required=True, metadata={"description": "Cache cells held by running sequences."})
+    used_cells = fields.Integer(
+        required=True, metadata={"description": "Cells of the cache that running sequences occupy."}
+    )
 
 
 class ReadinessSchema(Schema):
-    status = fields.String(required=True, metadata={"enum": ["ready"]})
+    status = constant("ready")
     model = fields.String(required=True)
     workers = fields.List(fields.Nested(WorkerStateSchema), required=True)
 
 
 class HealthSchema(Schema):
-    status = fields.String(required=True, metadata={"enum": ["ok"]})
+    status = constant("ok")

@@ -10,15 +10,15 @@ class ProblemSchema(Schema):
     type = fields.String(required=True, metadata={"format": "uri-reference"})
     title = fields.String(required=True)
     status = fields.Integer(required=True)
-    detail = fields.String(required=True, metadata={"description": "What is wrong here, and what to do about it."})
-    code = fields.String(required=True, metadata={"description": "Stable, for programs."})
+    detail = fields.String(required=True, metadata={"description": "What is wrong, and what to do about it."})
+    code = fields.String(required=True, metadata={"description": "A stable name of the error, for programs."})
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),
-        metadata={"description": "Messages per field, by its dotted path."},
+        metadata={"description": "Messages by the dotted path of their field."},
     )
     location = fields.String(
-        metadata={"format": "uri-reference", "description": "Where the job that goes on can be read or followed."}
+        metadata={"format": "uri-reference", "description": "Where the job that continues can be read or followed."}
     )
 
 

@@ -1,108 +1,152 @@
-"""`params` of a request: the vocabulary of `app.jobs.sampling`, each library's own spelling accepted as an alias.
+"""`params` of a request: the vocabulary of `app.jobs.sampling`, aliases included, and transformers' own parameters.
 
-null means "not given". What comes out holds canonical names only, and only what the client has set.
+What is loaded has canonical names only, and only what the client has set. The names, limits and meanings of the
+vocabulary stand in `SamplingParams`.
 """
 
-import copy
 import itertools
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.json_fields import Flag, JsonObject, RealNumber, Text, TextOrTexts, WholeNumber, no_nul
-from app.api.schemas.strict import StrictSchema
-from app.api.schemas.transformers_params import TRANSFORMERS_PARAMS
-from app.jobs.sampling import MAX_TOKENS
+from app.api.schemas.fields import (
+    Flag,
+    JsonObject,
+    JsonValue,
+    RealNumber,
+    RequestSchema,
+    Text,
+    TextOrTexts,
+    WholeNumber,
+    no_nul,
+)
+from app.jobs.sampling import Parameter, parameters
 
-MAX_SEED = 2**32 - 1  # llama.cpp's samplers take 32 bits
-MAX_LOGPROBS = 20  # rivals per token, as OpenAI's API has it
 MAX_STOPS, MAX_STOP_LENGTH = 16, 1024  # a stop string is searched for after every token
 MAX_BIASES = 1024
-MAX_GRAMMAR_BYTES = 65_536  # compiled once per request, in the worker
+MAX_JSON_BYTES = 65_536  # grammars and schemas are compiled once per request, in the worker
+_TOKEN_ID = "[0-9]{1,9}"  # noqa: S105 - of a model's vocabulary
 
-ALIASES = {
-    "max_new_tokens": "max_tokens",  # transformers
-    "n_predict": "max_tokens",  # llama.cpp
-    "num_predict": "max_tokens",  # Ollama
-    "temp": "temperature",  # llama.cpp
-    "typical": "typical_p",  # llama.cpp's old name
-    "typ_p": "typical_p",  # llama.cpp
-    "repetition_penalty": "repeat_penalty",  # transformers
-    "penalty_last_n": "repeat_last_n",  # llama.cpp
-    "n_probs": "logprobs",  # llama-server
-    "min_new_tokens": "min_length",  # transformers
-    "min_tokens": "min_length",  # vLLM
-    "mirostat_mode": "mirostat",  # llama-cpp-python
-    "stop_strings": "stop",  # transformers
-    "stop_sequences": "stop",  # TGI's client
+_PARAMETERS = parameters()
+ALIASES = {alias: name for name, (_, parameter) in _PARAMETERS.items() for alias in parameter.aliases}
+
+TRANSFORMERS_FIELDS: dict[type[fields.Field[Any]], tuple[str, ...]] = {
+    Flag: (
+        "disable_compile",
+        "is_assistant",
+        "low_memory",
+        "output_attentions",
+        "output_hidden_states",
+        "output_logits",
+        "output_scores",
+        "remove_invalid_values",
+        "renormalize_logits",
+        "return_dict_in_generate",
+        "token_healing",
+        "use_cache",
+        "use_mtp",
+    ),
+    WholeNumber: (
+        "assistant_early_exit",
+        "assistant_lookbehind",
+        "bos_token_id",
+        "decoder_start_token_id",
+        "encoder_no_repeat_ngram_size",
+        "forced_bos_token_id",
+        "max_cache_len",
+        "max_matching_ngram_size",
+        "no_repeat_ngram_size",
+        "num_assistant_tokens",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "pad_token_id",
+        "prefill_chunk_size",
+        "prompt_lookup_num_tokens",
+        "target_lookbehind",
+    ),
+    RealNumber: (
+        "assistant_confidence_threshold",
+        "assistant_ensemble_weight",
+        "diversity_penalty",
+        "encoder_repetition_penalty",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "guidance_scale",
+        "length_penalty",
+        "max_time",
+        "penalty_alpha",
+        "top_h",
+    ),
+    Text: ("cache_implementation", "num_assistant_tokens_schedule", "speculation_type"),
+    JsonValue: (
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "cache_config",
+        "compile_config",
+        "constraints",
+        "continuous_batching_config",
+        "dola_layers",
+        "early_stopping",
+        "eos_token_id",
+        "exponential_decay_length_penalty",
+        "force_words_ids",
+        "forced_eos_token_id",
+        "sequence_bias",
+        "suppress_tokens",
+        "watermarking_config",
+    ),
 }
-
-
-def _real(least: float, most: float, about: str) -> RealNumber:
-    return RealNumber(allow_none=True, validate=validate.Range(least, most), metadata={"description": about})
-
-
-def _whole(least: int, most: int, about: str) -> WholeNumber:
-    return WholeNumber(allow_none=True, validate=validate.Range(least, most), metadata={"description": about})
-
-
-def _text(longest: int, about: str) -> Text:
-    about_it = {"description": about, "pattern": "^[^\\u0000]*$"}
-    return Text(allow_none=True, validate=(validate.Length(max=longest), no_nul), metadata=about_it)
+"""The rest of transformers' `GenerationConfig`, by type. Types are checked here, values by the worker, which has the
+library; a worker of another family refuses the names. `tests/workers/engines/transformers` compares the list with it.
+"""
 
 
 def _not_too_many(biases: dict[str, float]) -> None:
     if len(biases) > MAX_BIASES:
-        raise ValidationError(f"Must not hold more than {MAX_BIASES} token ids.")
+        raise ValidationError(f"Must not have more than {MAX_BIASES} token ids.")
 
 
-_VOCABULARY: dict[str, fields.Field[Any]] = {
-    "max_tokens": _whole(1, MAX_TOKENS, "Tokens generated at most."),
-    "max_length": _whole(1, MAX_TOKENS, "Tokens of prompt and completion together at most; bounds max_tokens."),
-    "min_length": _whole(0, MAX_TOKENS, "Tokens generated before the model may end its answer."),
-    "temperature": _real(0, 100, "0 = greedy: always the likeliest token."),
-    "top_k": _whole(0, MAX_TOKENS, "Choose among the k likeliest tokens; 0 = off."),
-    "top_p": _real(0, 1, "Choose among the likeliest tokens that hold this share of probability; 1 = off."),
-    "min_p": _real(0, 1, "Drop tokens less likely than this share of the likeliest one's probability; 0 = off."),
-    "typical_p": _real(0, 1, "Locally typical sampling; 1 = off."),
-    "repeat_penalty": _real(0.01, 10, "Divides the logits of recent tokens; 1 = off."),
-    "repeat_last_n": _whole(-1, MAX_TOKENS, "Window of the penalties in tokens; 0 = off, -1 = the context."),
-    "frequency_penalty": _real(-10, 10, "Subtracted from a token's logit per recent occurrence."),
-    "presence_penalty": _real(-10, 10, "Subtracted from a token's logit once it has occurred."),
-    "stop": TextOrTexts(
-        longest=MAX_STOP_LENGTH,
-        most=MAX_STOPS,
-        allow_none=True,
-        metadata={"description": "Strings that end the answer; they are not part of it."},
-    ),
-    "seed": _whole(0, MAX_SEED, "Same seed, same prompt, same parameters: same text."),
-    "logprobs": _whole(0, MAX_LOGPROBS, "Report each token's log probability and this many rivals."),
-    "echo": Flag(allow_none=True, metadata={"description": "Put the prompt before the answer."}),
-    "suffix": _text(MAX_GRAMMAR_BYTES, "Text that follows the answer (infill); needs a model with infill tokens."),
-    "logit_bias": fields.Dict(
-        keys=Text(validate=validate.Regexp(r"[0-9]{1,9}\Z", error="Must be a token id, a whole number.")),
-        values=RealNumber(validate=validate.Range(-100, 100)),
-        validate=_not_too_many,
-        allow_none=True,
-        metadata={"description": "Token id to what is added to its logit.", "maxProperties": MAX_BIASES},
-    ),
-    "ignore_eos": Flag(allow_none=True, metadata={"description": "Go on past the end-of-text token."}),
-    "grammar": _text(MAX_GRAMMAR_BYTES, "GBNF grammar the answer obeys."),
-    "json_schema": JsonObject(
-        max_bytes=MAX_GRAMMAR_BYTES,
-        allow_none=True,
-        metadata={"description": "JSON Schema the answer obeys."},
-    ),
-    "mirostat": _whole(0, 2, "Mirostat sampling: 0 = off, else its version."),
-    "mirostat_tau": _real(0, 100, "Mirostat's target entropy."),
-    "mirostat_eta": _real(0, 1, "Mirostat's learning rate."),
+def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[Any]:
+    """Return the field for a parameter of the vocabulary."""
+    about: dict[str, Any] = {"description": description}
+    limits = parameter.limits and validate.Range(*parameter.limits)
+    if kind is int:
+        return WholeNumber(validate=limits, metadata=about)
+    if kind is float:
+        return RealNumber(validate=limits, metadata=about)
+    if kind is bool:
+        return Flag(metadata=about)
+    if kind is str:
+        length = validate.Length(max=MAX_JSON_BYTES)
+        return Text(validate=(length, no_nul), metadata={**about, "pattern": "^[^\\u0000]*$"})
+    if kind == tuple[str, ...]:
+        return TextOrTexts(longest=MAX_STOP_LENGTH, most=MAX_STOPS, metadata=about)
+    if kind == dict[int, float]:
+        token_id = validate.Regexp(_TOKEN_ID + r"\Z", error="Must be a token id, a whole number.")
+        return fields.Dict(
+            keys=Text(validate=token_id),
+            values=RealNumber(validate=validate.Range(-100, 100)),
+            validate=_not_too_many,
+            metadata={**about, "maxProperties": MAX_BIASES},
+        )
+    assert kind == dict[str, Any], f"no field for parameters of the type {kind}"
+    return JsonObject(max_bytes=MAX_JSON_BYTES, metadata=about)
+
+
+SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
+    **{name: _field(kind, parameter, parameter.meaning) for name, (kind, parameter) in _PARAMETERS.items()},
+    **{
+        alias: _field(kind, parameter, f"Another name of {name}, used by {library}.")
+        for name, (kind, parameter) in _PARAMETERS.items()
+        for alias, library in parameter.aliases.items()
+    },
 }
 
 
-def _alias(alias: str, canonical: str) -> fields.Field[Any]:
-    field = copy.deepcopy(_VOCABULARY[canonical])
-    field.metadata = {**field.metadata, "description": f"Another name of {canonical}."}
-    return field
+def _transformers_field(kind: type[fields.Field[Any]]) -> fields.Field[Any]:
+    limit = {"max_bytes": MAX_JSON_BYTES} if kind is JsonValue else {}
+    return kind(metadata={"description": "huggingface only: as in transformers' GenerationConfig."}, **limit)
 
 
 def _not_both(one: str, other: str) -> dict[str, Any]:
@@ -116,19 +160,35 @@ def _not_greedy(name: str) -> dict[str, Any]:
     return {"not": {"required": ["do_sample", name], "properties": {"do_sample": {"const": False}, name: warm}}}
 
 
-_NAMES = {canonical: [canonical, *(a for a, c in ALIASES.items() if c == canonical)] for canonical in _VOCABULARY}
+_NAMES = {name: [name, *parameter.aliases] for name, (_, parameter) in _PARAMETERS.items()}
 CONTRADICTIONS: list[dict[str, Any]] = [
     *(_not_both(*pair) for names in _NAMES.values() for pair in itertools.combinations(names, 2)),
     *(_not_greedy(name) for name in _NAMES["temperature"]),
     _not_both("grammar", "json_schema"),
-    {"properties": {"logit_bias": {"propertyNames": {"pattern": "^[0-9]{1,9}$"}}}},
+    {"properties": {"logit_bias": {"propertyNames": {"pattern": f"^{_TOKEN_ID}$"}}}},
 ]
-"""What marshmallow's fields cannot say, as JSON Schema for the documentation; `_refuse_contradictions` enforces it."""
+"""What fields cannot express, as JSON Schema for the documentation; `canonical_params` enforces it."""
 
 
-def canonical_params(data: dict[str, Any]) -> dict[str, Any]:
-    """What the client has set, under canonical names. Raises ValidationError where names exclude each other."""
-    given = {name: value for name, value in data.items() if value is not None}
+class SamplingSchema(RequestSchema):
+    also: ClassVar = {"allOf": CONTRADICTIONS}
+
+    class Meta(RequestSchema.Meta):
+        include: ClassVar = SAMPLING_FIELDS | {
+            name: _transformers_field(kind) for kind, names in TRANSFORMERS_FIELDS.items() for name in names
+        }
+
+    @post_load
+    def _canonical(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return canonical_params(data)
+
+
+def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what the client has set, under canonical names.
+
+    Raises:
+        ValidationError: two names mean the same or exclude each other; the message names both.
+    """
     _refuse_contradictions(given)
     params = {ALIASES.get(name, name): value for name, value in given.items()}
     if params.get("do_sample") is False:
@@ -136,33 +196,12 @@ def canonical_params(data: dict[str, Any]) -> dict[str, Any]:
         params["temperature"] = 0.0
     if isinstance(params.get("stop"), str):
         params["stop"] = [params["stop"]]
-    if given.get("n_probs") == 0:  # llama-server's way to say: no logprobs
+    if given.get("n_probs") == 0:  # llama-server's way to ask for no logprobs
         del params["logprobs"]
     return params
 
 
-SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
-    "do_sample": Flag(
-        allow_none=True, metadata={"description": "false = greedy: temperature 0; true: drawn (transformers)."}
-    ),
-    **_VOCABULARY,
-    **{alias: _alias(alias, canonical) for alias, canonical in ALIASES.items()},
-}
-
-
-class _Params(StrictSchema):
-    also: ClassVar = {"allOf": CONTRADICTIONS}
-
-    @post_load
-    def _canonical(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return canonical_params(data)
-
-
-SamplingSchema = _Params.from_dict(SAMPLING_FIELDS | TRANSFORMERS_PARAMS, name="SamplingSchema")
-
-
 def _refuse_contradictions(given: dict[str, Any]) -> None:
-    """Raises ValidationError naming both of two names that exclude each other."""
     first_name: dict[str, str] = {}
     for name in given:
         canonical = ALIASES.get(name, name)

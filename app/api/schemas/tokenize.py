@@ -5,13 +5,10 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.job_options import given
-from app.api.schemas.json_fields import Flag, Text, WholeNumber
-from app.api.schemas.openai.chat import MAX_MESSAGES
-from app.api.schemas.openai.messages import MessageSchema
+from app.api.schemas.fields import Flag, RequestSchema, Text, WholeNumber
+from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.requests import MAX_TOKEN_ID
 from app.api.schemas.openai.tools import ToolSchema
-from app.api.schemas.strict import StrictSchema
 
 MAX_TOKENS = 1_000_000
 
@@ -26,25 +23,22 @@ class TokenizeBody:
     add_special: bool = True
 
 
-class TokenizeSchema(StrictSchema):
+class TokenizeSchema(RequestSchema):
     also: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
 
-    text = Text(allow_none=True)
+    text = Text()
     messages = fields.List(
         fields.Nested(MessageSchema),
-        allow_none=True,
         validate=validate.Length(min=1, max=MAX_MESSAGES),
-        metadata={"description": "A conversation instead of a text: the prompt that the chat template makes of it."},
+        metadata={"description": "A conversation instead of a text; its prompt is made with the chat template."},
     )
-    tools = fields.List(fields.Nested(ToolSchema), allow_none=True, metadata={"description": "With messages."})
+    tools = fields.List(fields.Nested(ToolSchema), metadata={"description": "With messages."})
     add_special = Flag(
-        allow_none=True,
-        metadata={"description": "With the tokens that the model wants around a prompt, as /generate reads it."},
+        metadata={"description": "Add the tokens that the model wants around a prompt, as /generate does."}
     )
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> TokenizeBody:
-        data = given(data)
         if ("text" in data) == ("messages" in data):
             raise ValidationError({"text": ["Send either a text or messages."]})
         return TokenizeBody(**data)
@@ -55,7 +49,7 @@ class TokensSchema(Schema):
     count = fields.Integer(required=True)
 
 
-class DetokenizeSchema(StrictSchema):
+class DetokenizeSchema(RequestSchema):
     tokens = fields.List(
         WholeNumber(validate=validate.Range(0, MAX_TOKEN_ID)),
         required=True,
@@ -65,4 +59,4 @@ class DetokenizeSchema(StrictSchema):
 
 
 class DetokenizedSchema(Schema):
-    text = fields.String(required=True, metadata={"description": "Control tokens by their names."})
+    text = fields.String(required=True, metadata={"description": "Control tokens appear by their names."})

@@ -1,5 +1,5 @@
-"""What OpenAI's API takes and answers, as far as a text model can serve it.
+"""The bodies and answers of OpenAI's API, as far as a text model can serve it.
 
-Law of this room: a field of the `openai` package's types is served, or refused by its name, or listed as ignored
-(`requests.IGNORED`); a name that nobody knows is refused.
+Law of this room: a field of the `openai` package's types is supported, refused by its name, or listed as ignored
+(`requests.IGNORED`); an unknown name is rejected.
 """

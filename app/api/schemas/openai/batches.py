@@ -1,4 +1,4 @@
-"""What `/v1/batches` takes and answers."""
+"""The bodies, queries and answers of `/v1/batches`."""
 
 import re
 from dataclasses import dataclass
@@ -6,11 +6,10 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.job_options import given
-from app.api.schemas.json_fields import Text, WholeNumber
+from app.api.schemas.fields import RequestSchema, Text, WholeNumber, constant
+from app.api.schemas.openai.answers import OutputTokensDetailsSchema, UsageDetailsSchema, shown_metadata
 from app.api.schemas.openai.files import MAX_TTL_SECONDS, PageQuerySchema, PageSchema
-from app.api.schemas.openai.metadata import Metadata, shown_metadata
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.openai.requests import Metadata
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 STATUSES = ("failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled")
@@ -20,7 +19,7 @@ _WINDOW = re.compile(r"([1-9][0-9]{0,6})([smhd])\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchBody:
-    """window_seconds: `completion_window`. files_ttl_seconds: of what it writes, None = the server's."""
+    """files_ttl_seconds: how long the files that the batch writes are kept; None = the server's `files.ttl`."""
 
     input_file_id: str
     endpoint: str
@@ -30,7 +29,7 @@ class BatchBody:
     metadata: dict[str, str] | None = None
 
 
-class ExpiresAfterSchema(StrictSchema):
+class ExpiresAfterSchema(RequestSchema):
     anchor = Text(
         required=True,
         validate=validate.Equal("created_at", error="Must be created_at."),
@@ -39,36 +38,37 @@ class ExpiresAfterSchema(StrictSchema):
     seconds = WholeNumber(required=True, validate=validate.Range(1, MAX_TTL_SECONDS))
 
 
-class BatchSchema(StrictSchema):
-    input_file_id = Text(required=True, metadata={"description": "Of a file that was uploaded for the purpose batch."})
+class BatchSchema(RequestSchema):
+    input_file_id = Text(
+        required=True, metadata={"description": "The id of a file that was uploaded for the purpose batch."}
+    )
     endpoint = Text(required=True, validate=validate.OneOf(ENDPOINTS))
     completion_window = Text(
         required=True,
         metadata={
             "pattern": "^[1-9][0-9]{0,6}[smhd]$",
-            "description": "24h as OpenAI's API has it, or any other time up to 30d; requests that are not answered by "
-            "then are told so among the errors.",
+            "description": "24h as in OpenAI's API, or any other time up to 30d. Requests without an answer by then "
+            "get an error in the error file.",
         },
     )
     metadata = Metadata()
     output_expires_after = fields.Nested(
         ExpiresAfterSchema,
-        allow_none=True,
-        metadata={"description": "Of the files that the batch writes; never later than the server's files.ttl."},
+        metadata={
+            "description": "When the files that the batch writes expire; never later than the server's files.ttl."
+        },
     )
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> BatchBody:
-        data = given(data)
         expires_after = data.pop("output_expires_after", None)
         seconds = _window_seconds(data["completion_window"])
         return BatchBody(**data, window_seconds=seconds, files_ttl_seconds=expires_after and expires_after["seconds"])
 
 
 def _window_seconds(window: str) -> int:
-    """Raises ValidationError."""
-    found = _WINDOW.match(window)
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    match = _WINDOW.match(window)
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
     if not 0 < seconds <= MAX_TTL_SECONDS:
         raise ValidationError({"completion_window": ["Must be a time up to 30 days, such as 24h, 90m or 7d."]})
     return seconds
@@ -77,34 +77,26 @@ def _window_seconds(window: str) -> int:
 class BatchFaultSchema(Schema):
     code = fields.String(required=True)
     message = fields.String(required=True)
-    line = fields.Integer(required=True, allow_none=True, metadata={"description": "1 = the first of the file."})
+    line = fields.Integer(required=True, allow_none=True, metadata={"description": "1 = the first line of the file."})
     param = fields.String(required=True, allow_none=True)
 
 
 class BatchFaultsSchema(Schema):
-    object = fields.String(required=True, metadata={"enum": ["list"]})
+    object = constant("list")
     data = fields.List(fields.Nested(BatchFaultSchema), required=True)
 
 
 class RequestCountsSchema(Schema):
     total = fields.Integer(required=True)
-    completed = fields.Integer(required=True, metadata={"description": "Lines of the output."})
-    failed = fields.Integer(required=True, metadata={"description": "Lines of the error file."})
-
-
-class CachedTokensSchema(Schema):
-    cached_tokens = fields.Integer(required=True)
-
-
-class ReasoningTokensSchema(Schema):
-    reasoning_tokens = fields.Integer(required=True)
+    completed = fields.Integer(required=True, metadata={"description": "The lines of the output file."})
+    failed = fields.Integer(required=True, metadata={"description": "The lines of the error file."})
 
 
 class BatchUsageSchema(Schema):
     input_tokens = fields.Integer(required=True)
-    input_tokens_details = fields.Nested(CachedTokensSchema, required=True)
+    input_tokens_details = fields.Nested(UsageDetailsSchema, required=True)
     output_tokens = fields.Integer(required=True)
-    output_tokens_details = fields.Nested(ReasoningTokensSchema, required=True)
+    output_tokens_details = fields.Nested(OutputTokensDetailsSchema, required=True)
     total_tokens = fields.Integer(required=True)
 
 
@@ -114,18 +106,18 @@ def _time() -> fields.Integer:
 
 class BatchObjectSchema(Schema):
     id = fields.String(required=True)
-    object = fields.String(required=True, metadata={"enum": ["batch"]})
-    endpoint = fields.String(required=True, metadata={"enum": list(ENDPOINTS)})
+    object = constant("batch")
+    endpoint = constant(*ENDPOINTS)
     model = fields.String(required=True)
     errors = fields.Nested(
         BatchFaultsSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "Why a batch has failed: its file cannot be asked line by line."},
+        metadata={"description": "Why the batch has failed: the lines of its file that are wrong."},
     )
     input_file_id = fields.String(required=True)
     completion_window = fields.String(required=True)
-    status = fields.String(required=True, metadata={"enum": list(STATUSES)})
+    status = constant(*STATUSES)
     output_file_id = fields.String(required=True, allow_none=True)
     error_file_id = fields.String(required=True, allow_none=True)
     created_at = fields.Integer(required=True)

@@ -1,15 +1,14 @@
 """The body of `/v1/embeddings`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from marshmallow import fields, post_load, validate
+from marshmallow import post_load, validate
 
 from app.api.schemas.embeddings import MAX_TEXTS
-from app.api.schemas.job_options import JobOptions, JobOptionsSchema, given
-from app.api.schemas.json_fields import Text, WholeNumber
-from app.api.schemas.openai.requests import IGNORED, TextsOrTokens
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.fields import Text, WholeNumber
+from app.api.schemas.job import JobOptions
+from app.api.schemas.openai.requests import ModelRequestSchema, TextsOrTokens, ignored, shared_fields
 from app.jobs.job import Text as TextOrTokens
 
 MAX_DIMENSIONS = 65_536  # beyond every model
@@ -23,23 +22,25 @@ class EmbeddingBody(JobOptions):
     encoding_format: str = "float"
 
 
-class EmbeddingSchema(StrictSchema, JobOptionsSchema):
+class EmbeddingSchema(ModelRequestSchema):
     input = TextsOrTokens(
-        shortest=1, most=MAX_TEXTS, required=True, metadata={"description": "Texts, or ids of the model's own tokens."}
+        shortest=1, most=MAX_TEXTS, required=True, metadata={"description": "Texts, or token ids of the model."}
     )
-    model = Text(allow_none=True, metadata={"description": "The served model's name, as /v1/models tells it."})
     dimensions = WholeNumber(
-        allow_none=True,
         validate=validate.Range(1, MAX_DIMENSIONS),
-        metadata={"description": "Cut the vectors to so many numbers, normalised anew; for models trained for it."},
+        metadata={
+            "description": "Shorten the vectors to this number of dimensions and normalise them again; "
+            "for models that were trained for it."
+        },
     )
     encoding_format = Text(
-        allow_none=True,
         validate=validate.OneOf(("float", "base64")),
-        metadata={"description": "base64: of the numbers as little-endian 32-bit floats."},
+        metadata={"description": "base64: the numbers as little-endian 32-bit floats, in base64."},
     )
-    user = fields.Raw(allow_none=True, metadata={"description": f"Ignored. {IGNORED['user']}"})
+
+    class Meta(ModelRequestSchema.Meta):
+        include: ClassVar = ignored("user")
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> EmbeddingBody:
-        return EmbeddingBody(**{name: value for name, value in given(data).items() if name != "user"})
+        return EmbeddingBody(**shared_fields(EmbeddingBody, data))

@@ -1,4 +1,4 @@
-"""What `/v1/files` takes and answers."""
+"""The bodies, queries and answers of `/v1/files`."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ from flask_smorest.fields import Upload
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.datastructures import FileStorage
 
-from app.api.schemas.json_fields import Text
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.fields import RequestSchema, Text, constant
 
 MAX_TTL_SECONDS = 2_592_000  # 30 days, as OpenAI's API has it
 MAX_PAGE = 10_000
@@ -15,7 +14,7 @@ _ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 
 
 class FilePart(Upload):  # type: ignore[misc]  # flask-smorest has no annotations
-    """Of a form."""
+    """A part of a form that is a file."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> FileStorage:
         if not isinstance(value, FileStorage):
@@ -23,13 +22,16 @@ class FilePart(Upload):  # type: ignore[misc]  # flask-smorest has no annotation
         return value
 
 
-class UploadSchema(StrictSchema):
+class UploadSchema(RequestSchema):
     """The parts of a form."""
 
-    file = FilePart(required=True, metadata={"description": "Requests, one JSON object a line, in UTF-8."})
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Leave the fields as they are: a form has no null."""
+
+    file = FilePart(required=True, metadata={"description": "Requests, one JSON object per line, in UTF-8."})
     purpose = Text(
         required=True,
-        validate=validate.Equal("batch", error="Only files of the purpose batch are served."),
+        validate=validate.Equal("batch", error="Only files of the purpose batch are supported."),
         metadata={"enum": ["batch"]},
     )
     anchor = Text(
@@ -40,32 +42,32 @@ class UploadSchema(StrictSchema):
     seconds = fields.Integer(
         data_key=_SECONDS,
         validate=validate.Range(1, MAX_TTL_SECONDS),
-        metadata={"description": "The file is kept so long; never more than the server's files.ttl."},
+        metadata={"description": "Seconds the file is kept; never more than the server's files.ttl."},
     )
 
     @validates_schema
     def _both_or_neither(self, data: dict[str, Any], **kwargs: Any) -> None:
         if ("anchor" in data) != ("seconds" in data):
-            raise ValidationError({_SECONDS: [f"{_ANCHOR} and {_SECONDS} go together."]})
+            raise ValidationError({_SECONDS: [f"{_ANCHOR} and {_SECONDS} belong together; send both or neither."]})
 
 
 class FileSchema(Schema):
     id = fields.String(required=True)
-    object = fields.String(required=True, metadata={"enum": ["file"]})
+    object = constant("file")
     bytes = fields.Integer(required=True)
     created_at = fields.Integer(required=True)
     expires_at = fields.Integer(required=True)
     filename = fields.String(required=True)
-    purpose = fields.String(required=True, metadata={"enum": ["batch", "batch_output"]})
-    status = fields.String(required=True, metadata={"enum": ["processed"]})
+    purpose = constant("batch", "batch_output")
+    status = constant("processed")
 
 
 class PageSchema(Schema):
-    """Of a list that is paged by ids."""
+    """A page of a list that is paged by ids."""
 
-    object = fields.String(required=True, metadata={"enum": ["list"]})
+    object = constant("list")
     first_id = fields.String(required=True, allow_none=True)
-    last_id = fields.String(required=True, allow_none=True, metadata={"description": "`after` of the next page."})
+    last_id = fields.String(required=True, allow_none=True, metadata={"description": "The `after` of the next page."})
     has_more = fields.Boolean(required=True)
 
 
@@ -77,7 +79,7 @@ class PageQuerySchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    after = fields.String(metadata={"description": "The last id of the page before."})
+    after = fields.String(metadata={"description": "The `last_id` of the page before."})
 
 
 class FileListQuerySchema(PageQuerySchema):
@@ -88,5 +90,5 @@ class FileListQuerySchema(PageQuerySchema):
 
 class FileDeletedSchema(Schema):
     id = fields.String(required=True)
-    object = fields.String(required=True, metadata={"enum": ["file"]})
+    object = constant("file")
     deleted = fields.Boolean(required=True)

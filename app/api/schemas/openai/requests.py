@@ -1,118 +1,161 @@
-"""What the bodies of OpenAI's endpoints have in common: sampling parameters beside other names, and ignored ones."""
+"""What the bodies of OpenAI's endpoints have in common: the model, sampling parameters, names that are not served."""
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from app.api.schemas.job_options import JobOptions, JobOptionsSchema
-from app.api.schemas.json_fields import Flag, RealNumber, Text, WholeNumber
-from app.api.schemas.sampling import CONTRADICTIONS, SAMPLING_FIELDS, canonical_params
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, Text, WholeNumber, errors_under
+from app.api.schemas.job import JobOptions, JobOptionsSchema
+from app.api.schemas.sampling import ALIASES, CONTRADICTIONS, SAMPLING_FIELDS, canonical_params
 from app.jobs.job import Text as TextOrTokens
+from app.jobs.sampling import MAX_LOGPROBS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
 MAX_TOKEN_ID = 2**31 - 1
+MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of metadata, as in OpenAI's API
 _SEEDS = 2**32  # llama.cpp's samplers take 32 bits; OpenAI's clients may send 64, and a sign
 IGNORED = {
-    "user": "No users are told apart.",
-    "safety_identifier": "No users are told apart.",
-    "metadata": "Nothing is filed under it.",
+    "user": "Users are not distinguished.",
+    "safety_identifier": "Users are not distinguished.",
+    "metadata": "It is not stored.",
     "store": "Every request is a job, kept for `ttl`.",
     "service_tier": "There is one tier; see `priority`.",
-    "prompt_cache_key": "Prompts that begin alike share their beginning by themselves.",
-    "prompt_cache_options": "Prompts that begin alike share their beginning by themselves.",
-    "prompt_cache_retention": "Prompts that begin alike share their beginning by themselves.",
+    "prompt_cache_key": "Prompts with the same beginning share it automatically.",
+    "prompt_cache_options": "Prompts with the same beginning share it automatically.",
+    "prompt_cache_retention": "Prompts with the same beginning share it automatically.",
     "prediction": "It could only make the answer faster.",
-    "verbosity": "Say it in a message.",
+    "verbosity": "Ask for it in a message.",
 }
 
 
 def ignored(*names: str) -> dict[str, fields.Field[Any]]:
-    return {name: fields.Raw(allow_none=True, metadata={"description": f"Ignored. {IGNORED[name]}"}) for name in names}
+    """Return fields for names of OpenAI's API that are accepted and not read."""
+    return {name: fields.Raw(metadata={"description": f"Ignored. {IGNORED[name]}"}) for name in names}
 
 
-class Refused(fields.Field[None]):
-    """A name of OpenAI's that is not served; null is no harm."""
+def refused(reasons: Mapping[str, str]) -> dict[str, fields.Field[Any]]:
+    """Return fields for names of OpenAI's API that are not supported; null is accepted."""
+    return {name: _Refused(reason) for name, reason in reasons.items()}
 
+
+class _Refused(fields.Field[None]):
     def __init__(self, reason: str) -> None:
-        super().__init__(allow_none=True, metadata={"enum": [None], "description": f"Not served: {reason}."})
+        super().__init__(metadata={"enum": [None], "description": f"Not supported: {reason}."})
         self._reason = reason
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> None:
-        raise ValidationError(f"{self.name} is not served: {self._reason}.")
+        raise ValidationError(f"{self.name} is not supported: {self._reason}.")
 
 
-class StreamOptionsSchema(StrictSchema):
-    include_usage = Flag(allow_none=True, metadata={"description": "A last chunk tells the usage."})
-    include_obfuscation = Flag(allow_none=True, metadata={"description": "Ignored: nothing is obfuscated."})
+def sampling_fields(without: Collection[str]) -> dict[str, fields.Field[Any]]:
+    """Return the whole vocabulary of `params`, to stand beside the other names of a body."""
+    fields_of_params = {name: made for name, made in SAMPLING_FIELDS.items() if name not in without}
+    seed = WholeNumber(
+        validate=validate.Range(-(2**63), 2**63 - 1),
+        metadata={"description": "Same seed, same prompt, same parameters: same text. Its last 32 bits count."},
+    )
+    return fields_of_params | {"seed": seed}
+
+
+def take_params(data: Mapping[str, Any], defaults: dict[str, Any], max_tokens: int | None = None) -> dict[str, Any]:
+    """Return the sampling parameters among the loaded data, over `defaults`.
+
+    Args:
+        max_tokens: what OpenAI's own name says, which takes precedence over every other name of it.
+
+    Raises:
+        ValidationError: two of them exclude each other.
+    """
+    given = {name: value for name, value in data.items() if name in SAMPLING_FIELDS}
+    if max_tokens is not None:
+        given = {name: value for name, value in given.items() if ALIASES.get(name, name) != "max_tokens"}
+        given["max_tokens"] = max_tokens
+    if "seed" in given:
+        given["seed"] %= _SEEDS
+    return defaults | canonical_params(given)
+
+
+def shared_fields(body: type[JobOptions], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the loaded data that `body` has fields of the same name for."""
+    return {made.name: data[made.name] for made in dataclasses.fields(body) if made.name in data}
+
+
+class ModelRequestSchema(JobOptionsSchema):
+    """The fields that all of OpenAI's endpoints have which make jobs."""
+
+    model = Text(metadata={"description": "The name of the served model, as in /v1/models."})
+
+
+class StreamOptionsSchema(RequestSchema):
+    include_usage = Flag(metadata={"description": "Report the usage in a last chunk."})
+    include_obfuscation = Flag(metadata={"description": "Ignored: nothing is obfuscated."})
 
 
 _STREAMED = {"required": ["stream"], "properties": {"stream": {"const": True}}}
 _OPTIONS_OF_STREAMS = {"anyOf": [{"properties": {"stream_options": {"type": "null"}}}, _STREAMED]}
 
 
-def sampling_fields(without: Collection[str] = ()) -> dict[str, fields.Field[Any]]:
-    """The whole vocabulary of `params`, to stand beside the other names of a body."""
-    found = {name: made for name, made in SAMPLING_FIELDS.items() if name not in without}
-    return found | {
-        "seed": WholeNumber(
-            allow_none=True,
-            validate=validate.Range(-(2**63), 2**63 - 1),
-            metadata={"description": "Same seed, same prompt, same parameters: same text. Its last 32 bits count."},
-        ),
-        "temperature": RealNumber(
-            allow_none=True, validate=validate.Range(0, 100), metadata={"description": "0 = greedy."}
-        ),
-    }
-
-
-class TextSchema(StrictSchema, JobOptionsSchema):
-    """Of `/v1/completions` and `/v1/chat/completions`."""
-
-    also: ClassVar = {"allOf": [*CONTRADICTIONS, _OPTIONS_OF_STREAMS]}
-
-    model = Text(allow_none=True, metadata={"description": "The served model's name, as /v1/models tells it."})
-    n = WholeNumber(
-        allow_none=True,
-        validate=validate.Range(1, MAX_CHOICES),
-        metadata={"description": "Answers to each prompt; each is a job of its own."},
-    )
-    stream = Flag(allow_none=True)
-    stream_options = fields.Nested(StreamOptionsSchema, allow_none=True)
-
-    @validates_schema
-    def _stream_options(self, data: dict[str, Any], **kwargs: Any) -> None:
-        if data.get("stream_options") is not None and not data.get("stream"):
-            raise ValidationError({"stream_options": ["Only with stream: true."]})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextBody(JobOptions):
-    """params: canonical. include_usage: a stream's last chunk tells it."""
+    """params: under canonical names."""
 
     model: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     n: int = 1
     stream: bool = False
-    include_usage: bool = False
+    stream_options: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the last chunk of a stream reports the usage."""
+        return self.stream_options.get("include_usage", False)
 
 
-def text_options(data: dict[str, Any]) -> dict[str, Any]:
-    """Takes what `TextBody` has besides `params` out of the loaded data."""
-    names = ("model", "n", "stream", "priority", "timeout", "expires_in", "ttl", "on_disconnect", "webhook")
-    options = {name: data.pop(name) for name in names if name in data}
-    stream_options = data.pop("stream_options", None) or {}
-    return options | {"include_usage": bool(stream_options.get("include_usage"))}
+class TextSchema(ModelRequestSchema):
+    """The fields that `/v1/completions` and `/v1/chat/completions` have in common."""
+
+    also: ClassVar = {"allOf": [*CONTRADICTIONS, _OPTIONS_OF_STREAMS]}
+
+    n = WholeNumber(
+        validate=validate.Range(1, MAX_CHOICES),
+        metadata={"description": "The number of answers to each prompt; each is a job of its own."},
+    )
+    stream = Flag()
+    stream_options = fields.Nested(StreamOptionsSchema)
+
+    @validates_schema
+    def _stream_options(self, data: dict[str, Any], **kwargs: Any) -> None:
+        if "stream_options" in data and not data.get("stream"):
+            raise ValidationError({"stream_options": ["Only with stream: true."]})
 
 
-def take_params(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The sampling parameters among the loaded data, over `defaults`. Raises ValidationError."""
-    given = {name: value for name, value in data.items() if name in SAMPLING_FIELDS}
-    if given.get("seed") is not None:
-        given["seed"] %= _SEEDS
-    return defaults | canonical_params(given)
+class ConversationSchema(ModelRequestSchema):
+    """The fields that `/v1/chat/completions` and `/v1/responses` have in common."""
+
+    parallel_tool_calls = Flag(metadata={"description": "false: the answer has at most one call. Default: true."})
+    top_logprobs = WholeNumber(
+        validate=validate.Range(0, MAX_LOGPROBS),
+        metadata={"description": "Report this number of the most likely tokens at each position, with logprobs."},
+    )
+    chat_template_kwargs = JsonObject(
+        max_bytes=16_384,
+        metadata={"description": "Other variables for the chat template, for example `enable_thinking`."},
+    )
+
+
+class Metadata(fields.Dict):
+    """At most 16 texts, by name."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            keys=Text(validate=validate.Length(max=MAX_KEY)),
+            values=Text(validate=validate.Length(max=MAX_VALUE)),
+            validate=validate.Length(max=MAX_PAIRS, error=f"Must not have more than {MAX_PAIRS} pairs."),
+            metadata={"maxProperties": MAX_PAIRS},
+        )
 
 
 class TextsOrTokens(fields.Field[list[TextOrTokens]]):
@@ -123,36 +166,36 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         token = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
         tokens: dict[str, Any] = {"type": "array", "items": token, "minItems": 1}
         many = [{"type": "array", "items": one, "minItems": 1, "maxItems": most} for one in (text, tokens)]
-        nothing = [{"type": "null"}] if kwargs.get("allow_none") else []
-        metadata = {**kwargs.pop("metadata", {}), "anyOf": [text, tokens, *many, *nothing]}
+        null = [] if kwargs.get("required") else [{"type": "null"}]
+        metadata = {**kwargs.pop("metadata", {}), "anyOf": [text, tokens, *many, *null]}
         super().__init__(metadata=metadata, **kwargs)
         self._text = Text(validate=validate.Length(min=shortest))
         self._most = most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[TextOrTokens]:
         if isinstance(value, str):
-            return [self._one_text(value)]
+            return [self._one(value)]
         if not isinstance(value, list) or not value:
             raise ValidationError("Must be a text, a list of token ids, or a list of either.")
-        if all(_is_token(item) for item in value):
+        if _are_tokens(value):
             return [tuple(map(int, value))]
         if len(value) > self._most:
-            raise ValidationError(f"Must not hold more than {self._most}.")
-        return [self._one(index, item) for index, item in enumerate(value)]
+            raise ValidationError(f"Must not have more than {self._most} items.")
+        items: list[TextOrTokens] = []
+        for index, item in enumerate(value):
+            with errors_under(index):
+                items.append(self._one(item))
+        return items
 
-    def _one(self, index: int, item: Any) -> TextOrTokens:
-        try:
-            if isinstance(item, list) and item and all(_is_token(token) for token in item):
-                return tuple(map(int, item))
-            return self._one_text(item)
-        except ValidationError as error:
-            raise ValidationError({str(index): error.messages}) from None
-
-    def _one_text(self, text: Any) -> str:
-        return self._text.deserialize(text) or ""
+    def _one(self, item: Any) -> TextOrTokens:
+        if isinstance(item, list) and item and _are_tokens(item):
+            return tuple(map(int, item))
+        return self._text.deserialize(item) or ""
 
 
-def _is_token(value: Any) -> bool:
-    """5.0 is a whole number to JSON Schema; true is none."""
-    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
-    return is_whole and 0 <= value <= MAX_TOKEN_ID
+def _are_tokens(values: list[Any]) -> bool:
+    """5.0 is a whole number in JSON Schema; true is not."""
+    return all(
+        (type(value) is int or (isinstance(value, float) and value.is_integer())) and 0 <= value <= MAX_TOKEN_ID
+        for value in values
+    )

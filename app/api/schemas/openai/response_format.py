@@ -1,41 +1,42 @@
-"""`response_format`: text, any JSON object, or JSON that follows a schema."""
+"""`response_format` of a chat, `text.format` of a response: text, any JSON object, or JSON that follows a schema."""
 
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from app.api.schemas.json_fields import Flag, JsonObject, Text
-from app.api.schemas.sampling import MAX_GRAMMAR_BYTES
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, Text, errors_under, object_with, one_of
+from app.api.schemas.sampling import MAX_JSON_BYTES
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
-class NamedSchemaSchema(StrictSchema):
+class NamedSchemaSchema(RequestSchema):
     name = Text(required=True, validate=validate.Length(min=1, max=64))
-    description = Text(allow_none=True)
-    schema = JsonObject(max_bytes=MAX_GRAMMAR_BYTES, allow_none=True)
-    strict = Flag(allow_none=True, metadata={"description": "Ignored: the answer always follows the schema."})
+    description = Text()
+    schema = JsonObject(max_bytes=MAX_JSON_BYTES)
+    strict = Flag(metadata={"description": "Ignored: the answer always follows the schema."})
 
 
 _NAMED = NamedSchemaSchema()
 
 
 class ResponseFormat(fields.Field[dict[str, Any]]):
-    """Loaded, it is the JSON Schema that the answer follows; None for text."""
+    """Loaded as the JSON Schema that the answer follows; None for text.
 
-    def __init__(self, **kwargs: Any) -> None:
-        def shape(kind: str, **more: Any) -> dict[str, Any]:
-            properties = {"type": {"type": "string", "enum": [kind]}, **more}
-            return {"type": "object", "properties": properties, "required": ["type", *more]}
+    Args:
+        is_flat: the schema and its name stand beside the type, and the schema is required, as in `/v1/responses`.
+    """
 
-        named = {
-            "type": "object",
-            "properties": {"name": {"type": "string"}, "schema": {"type": "object"}},
-            "required": ["name"],
-        }
-        shapes = [shape("text"), shape("json_object"), shape("json_schema", json_schema=named), {"type": "null"}]
-        super().__init__(allow_none=True, metadata={"anyOf": shapes}, **kwargs)
+    def __init__(self, *, is_flat: bool = False) -> None:
+        name, schema = {"type": "string"}, {"type": "object"}
+        kind = one_of("json_schema")
+        if is_flat:
+            named = object_with(type=kind, name=name, schema=schema)
+        else:
+            inner = object_with(name=name, schema=schema) | {"required": ["name"]}
+            named = object_with(type=kind, json_schema=inner)
+        super().__init__(metadata={"anyOf": [object_with(type=one_of("text", "json_object")), named, {"type": "null"}]})
+        self._is_flat = is_flat
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any] | None:  # type: ignore[override]
         kind = value.get("type") if isinstance(value, dict) else None
@@ -45,10 +46,13 @@ class ResponseFormat(fields.Field[dict[str, Any]]):
             return ANY_OBJECT
         if kind != "json_schema":
             raise ValidationError({"type": ["Must be one of: text, json_object, json_schema."]})
-        if not isinstance(value.get("json_schema"), dict):
-            raise ValidationError({"json_schema": ["Must be an object with name and schema."]})
-        try:
-            named = _NAMED.load(value["json_schema"])
-        except ValidationError as error:
-            raise ValidationError({"json_schema": error.messages}) from None
+        if self._is_flat:
+            if value.get("schema") is None:
+                raise ValidationError({"schema": ["Missing data for required field."]})
+            named = _NAMED.load({name: inner for name, inner in value.items() if name != "type"})
+        else:
+            if not isinstance(value.get("json_schema"), dict):
+                raise ValidationError({"json_schema": ["Must be an object with name and schema."]})
+            with errors_under("json_schema"):
+                named = _NAMED.load(value["json_schema"])
         return named.get("schema") or ANY_OBJECT

@@ -1,125 +1,95 @@
-"""`input` of `/v1/responses`: a text, or items of a conversation, as the messages that chat templates expect."""
+"""`input` of `/v1/responses`: a text, or items of a conversation, loaded as the messages that chat templates expect."""
 
 from typing import Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
 
-from app.api.schemas.json_fields import Text
-from app.api.schemas.openai.chat import MAX_MESSAGES
+from app.api.schemas.fields import RequestSchema, Text, errors_under, object_with, one_of
+from app.api.schemas.openai.messages import MAX_MESSAGES, Content, content_shapes
 
 Message = dict[str, Any]
 
 _ROLES = ("user", "assistant", "system", "developer")
-_TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
-_IGNORED = frozenset({"id", "status", "type", "phase"})  # what an answer's items have beside what they say
-_ITEMS = "message, function_call, function_call_output"
-_text = Text()
+_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+
+
+class _ItemSchema(RequestSchema):
+    """What every item of an answer has may be sent back. A null is accepted under any name."""
+
+    id = fields.Raw()
+    status = fields.Raw()
+    type = fields.Raw()
+    phase = fields.Raw()
+
+    def load(self, data: Any, **options: Any) -> Any:
+        return super().load({name: value for name, value in data.items() if value is not None}, **options)
+
+
+class _MessageItemSchema(_ItemSchema):
+    role = Text(required=True, validate=validate.OneOf(_ROLES))
+    content = Content(_PARTS, required=True)
+
+
+class _CallItemSchema(_ItemSchema):
+    call_id = Text(required=True)
+    name = Text(required=True)
+    arguments = Text(required=True)
+
+
+class _CallOutputItemSchema(_ItemSchema):
+    call_id = Text(required=True)
+    output = Content(_PARTS, required=True)
+
+
+_SCHEMAS: dict[str, _ItemSchema] = {
+    "message": _MessageItemSchema(),
+    "function_call": _CallItemSchema(),
+    "function_call_output": _CallOutputItemSchema(),
+}
 
 
 class ResponseInput(fields.Field[list[Message]]):
-    """Loaded, it is a list of messages."""
+    """Loaded as a list of messages."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        parts = [
-            {
-                "type": "object",
-                "properties": {"type": {"type": "string", "enum": [kind]}, name: {"type": "string"}},
-                "required": ["type", name],
-            }
-            for kind, name in _TEXTS.items()
-        ]
-        content = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": parts}}]}
-        message = _shape("message", ["role", "content"], role={"type": "string", "enum": list(_ROLES)}, content=content)
-        message["required"] = ["role", "content"]  # its type goes without saying
+    def __init__(self) -> None:
         text = {"type": "string"}
-        call = _shape("function_call", ["call_id", "name", "arguments"], call_id=text, name=text, arguments=text)
-        output = _shape("function_call_output", ["call_id", "output"], call_id=text, output=content)
+        content = {"anyOf": content_shapes(_PARTS, is_required=True)}
+        message = object_with(type=one_of("message"), role=one_of(*_ROLES), content=content)
+        message["required"] = ["role", "content"]  # the type may be left out
+        call = object_with(type=one_of("function_call"), call_id=text, name=text, arguments=text)
+        output = object_with(type=one_of("function_call_output"), call_id=text, output=content)
         items = {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": {"anyOf": [message, call, output]}}
-        super().__init__(metadata={"anyOf": [text, items]}, **kwargs)
+        super().__init__(required=True, metadata={"anyOf": [text, items]})
+        self._text = Text()
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Message]:
         if isinstance(value, str):
-            return [{"role": "user", "content": _text.deserialize(value)}]
+            return [{"role": "user", "content": self._text.deserialize(value)}]
         if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
             raise ValidationError(f"Must be a text, or a list of 1 to {MAX_MESSAGES} items.")
         messages: list[Message] = []
         for index, item in enumerate(value):
-            try:
+            with errors_under(index):
                 _add(messages, item)
-            except ValidationError as error:
-                raise ValidationError({str(index): error.messages}) from None
         return messages
 
 
-def _shape(kind: str, required: list[str], **properties: Any) -> dict[str, Any]:
-    properties = {"type": {"type": "string", "enum": [kind]}, **properties}
-    return {"type": "object", "properties": properties, "required": ["type", *required]}
-
-
 def _add(messages: list[Message], item: Any) -> None:
-    """A call belongs to the assistant's message before it."""
+    """Add an item's message, or its call to the assistant's message before it."""
     if not isinstance(item, dict):
         raise ValidationError("Must be an object.")
     kind = item.get("type", "message")
+    schema = _SCHEMAS.get(kind) if isinstance(kind, str) else None
+    if schema is None:
+        raise ValidationError({"type": [f"{str(kind)[:40]} is not supported; send {', '.join(_SCHEMAS)}."]})
+    data = schema.load(item)
     if kind == "message":
-        messages.append(_message(item))
-    elif kind == "function_call":
-        found = _texts(item, "call_id", "name", "arguments")
-        function = {"name": found["name"], "arguments": found["arguments"]}
+        messages.append({"role": data["role"], "content": data["content"]})
+    elif kind == "function_call_output":
+        messages.append({"role": "tool", "tool_call_id": data["call_id"], "content": data["output"]})
+    else:
         if not messages or messages[-1]["role"] != "assistant":
             messages.append({"role": "assistant", "content": None})
-        messages[-1].setdefault("tool_calls", []).append(
-            {"id": found["call_id"], "type": "function", "function": function}
-        )
-    elif kind == "function_call_output":
-        _refuse_others(item, "call_id", "output")
-        call_id = _texts({"call_id": item.get("call_id")}, "call_id")["call_id"]
-        messages.append({"role": "tool", "tool_call_id": call_id, "content": _content(item, "output")})
-    else:
-        raise ValidationError({"type": [f"{str(kind)[:40]} is not served; send {_ITEMS}."]})
-
-
-def _message(item: dict[str, Any]) -> Message:
-    _refuse_others(item, "role", "content")
-    if item.get("role") not in _ROLES:
-        raise ValidationError({"role": [f"Must be one of: {', '.join(_ROLES)}."]})
-    return {"role": item["role"], "content": _content(item, "content")}
-
-
-def _content(item: dict[str, Any], name: str) -> str:
-    """A text, or parts of it, which become one text with a line each."""
-    value = item.get(name)
-    try:
-        if isinstance(value, list):
-            return "\n".join(_part(index, part) for index, part in enumerate(value))
-        return _text.deserialize(value) or ""
-    except ValidationError as error:
-        raise ValidationError({name: error.messages}) from None
-
-
-def _part(index: int, part: Any) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(kind, str) or kind not in _TEXTS:
-        shown = kind if isinstance(kind, str) else "an unknown part"
-        raise ValidationError({str(index): [f"{shown[:40]} is not served: this model reads text only."]})
-    try:
-        return _text.deserialize(part.get(_TEXTS[kind])) or ""
-    except ValidationError as error:
-        raise ValidationError({str(index): {_TEXTS[kind]: error.messages}}) from None
-
-
-def _texts(item: dict[str, Any], *names: str) -> dict[str, str]:
-    _refuse_others(item, *names)
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = _text.deserialize(item.get(name)) or ""
-        except ValidationError as error:
-            raise ValidationError({name: error.messages}) from None
-    return found
-
-
-def _refuse_others(item: dict[str, Any], *names: str) -> None:
-    for name, value in item.items():
-        if name not in names and name not in _IGNORED and value is not None:
-            raise ValidationError({name[:64]: ["Unknown parameter."]})
+        function = {"name": data["name"], "arguments": data["arguments"]}
+        call = {"id": data["call_id"], "type": "function", "function": function}
+        messages[-1].setdefault("tool_calls", []).append(call)

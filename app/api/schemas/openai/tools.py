@@ -1,111 +1,119 @@
-"""`tools`, `tool_choice`, `functions`, `function_call`: what the model may call, and what it must."""
+"""`tools`, `tool_choice`, `functions`, `function_call`: what the model may call, and what it must call."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.job_options import given
-from app.api.schemas.json_fields import Flag, JsonObject, Text
-from app.api.schemas.sampling import MAX_GRAMMAR_BYTES
-from app.api.schemas.strict import StrictSchema
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, Text, object_with, one_of
+from app.api.schemas.sampling import MAX_JSON_BYTES
 
-MAX_TOOLS = 128  # as OpenAI's API has it
+MAX_TOOLS = 128  # as in OpenAI's API
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
 _MODES = ("none", "auto", "required")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolChoice:
-    """mode: none, auto or required. names: the tools that may be called, None = all. named: one must be, this one."""
+    """mode: none, auto or required. names: the tools that may be called, None = all. named: the one that must be."""
 
     mode: str = "auto"
     names: tuple[str, ...] | None = None
     named: str | None = None
 
 
-class FunctionSchema(StrictSchema):
+class FunctionSchema(RequestSchema):
     name = Text(
         required=True,
         validate=validate.Regexp(_NAME, error="Must be 1 to 64 letters, digits, underscores, dots and dashes."),
     )
-    description = Text(allow_none=True)
-    parameters = JsonObject(
-        max_bytes=MAX_GRAMMAR_BYTES, allow_none=True, metadata={"description": "JSON Schema of the arguments."}
-    )
-    strict = Flag(
-        allow_none=True,
-        metadata={"description": "Ignored: a call that is required or named always follows its schema."},
-    )
+    description = Text()
+    parameters = JsonObject(max_bytes=MAX_JSON_BYTES, metadata={"description": "JSON Schema of the arguments."})
+    strict = Flag(metadata={"description": "Ignored: a call that is required or named always follows its schema."})
 
     @post_load
-    def _function(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {name: value for name, value in given(data).items() if name != "strict"}
+    def _function(self, function: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        function.pop("strict", None)
+        return function
 
 
-class ToolSchema(StrictSchema):
-    type = Text(
-        required=True,
-        validate=validate.Equal("function", error="Only tools of the type function are served."),
-        metadata={"enum": ["function"]},
-    )
+class _FunctionType(Text):
+    def __init__(self) -> None:
+        super().__init__(
+            required=True,
+            validate=validate.Equal("function", error="Only tools of the type function are supported."),
+            metadata={"enum": ["function"]},
+        )
+
+
+class ToolSchema(RequestSchema):
+    """A tool of a chat."""
+
+    type = _FunctionType()
     function = fields.Nested(FunctionSchema, required=True)
 
 
-class ToolChoiceField(fields.Field[ToolChoice]):
-    """`none`, `auto`, `required`, one function, or a choice among allowed ones."""
+class ResponseToolSchema(FunctionSchema):
+    """A tool of `/v1/responses`, loaded in the shape of a chat's tool."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        function = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-        named = {
-            "type": "object",
-            "properties": {"type": {"type": "string", "enum": ["function"]}, "function": function},
-            "required": ["type", "function"],
-        }
+    type = _FunctionType()
+
+    @post_load
+    def _function(self, function: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        kept = {name: value for name, value in function.items() if name not in ("type", "strict")}
+        return {"type": "function", "function": kept}
+
+
+class ToolChoiceField(fields.Field[ToolChoice]):
+    """`none`, `auto`, `required`, one function, or a choice among allowed ones.
+
+    Args:
+        is_flat: what a type is about stands beside the type, as in `/v1/responses`, not below its name.
+    """
+
+    def __init__(self, *, is_flat: bool = False) -> None:
+        name = {"name": {"type": "string"}}
+        function: dict[str, Any] = name if is_flat else {"function": object_with(**name)}
+        named = object_with(type=one_of("function"), **function)
         allowed = {
-            "type": "object",
-            "properties": {
-                "mode": {"type": "string", "enum": ["auto", "required"]},
-                "tools": {"type": "array", "items": {**named, "required": ["function"]}},
-            },
-            "required": ["mode", "tools"],
+            "mode": one_of("auto", "required"),
+            "tools": {"type": "array", "items": named | {"required": list(function)}},
         }
-        among = {
-            "type": "object",
-            "properties": {"type": {"type": "string", "enum": ["allowed_tools"]}, "allowed_tools": allowed},
-            "required": ["type", "allowed_tools"],
-        }
-        shapes = [{"type": "string", "enum": list(_MODES)}, named, among, {"type": "null"}]
-        super().__init__(allow_none=True, metadata={"anyOf": shapes}, **kwargs)
+        among = object_with(
+            type=one_of("allowed_tools"), **(allowed if is_flat else {"allowed_tools": object_with(**allowed)})
+        )
+        super().__init__(metadata={"anyOf": [one_of(*_MODES), named, among, {"type": "null"}]})
+        self._is_flat = is_flat
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ToolChoice:
         if isinstance(value, str) and value in _MODES:
             return ToolChoice(mode=value)
-        match value:
-            case {"type": "function", "function": {"name": str(name)}}:
-                return ToolChoice(mode="required", names=(name,), named=name)
-            case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": [*tools]}}:
-                return ToolChoice(mode=mode, names=tuple(_allowed(tools)))
+        if isinstance(value, dict):
+            match value.get("type"), self._inside(value, str(value.get("type"))):
+                case "function", {"name": str(name)}:
+                    return ToolChoice(mode="required", names=(name,), named=name)
+                case "allowed_tools", {"mode": "auto" | "required" as mode, "tools": [*tools]}:
+                    return ToolChoice(mode=mode, names=tuple(self._name(tool) for tool in tools))
         raise ValidationError("Must be none, auto, required, a function by its name, or allowed_tools.")
 
-
-def _allowed(tools: list[Any]) -> list[str]:
-    for tool in tools:
-        match tool:
-            case {"function": {"name": str()}}:
-                continue
+    def _name(self, tool: Any) -> str:
+        match self._inside(tool, "function"):
+            case {"name": str(name)}:
+                return name
         raise ValidationError("Each of allowed_tools must be a function by its name.")
-    return [tool["function"]["name"] for tool in tools]
+
+    def _inside(self, value: Any, name: str) -> Any:
+        return value if self._is_flat else value.get(name) if isinstance(value, dict) else None
 
 
 class FunctionCallField(fields.Field[ToolChoice]):
-    """`function_call` of the time before tools: none, auto, or `{"name": ...}`."""
+    """`function_call`, which `tool_choice` has replaced: none, auto, or `{"name": ...}`."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        named = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-        shapes = [{"type": "string", "enum": ["none", "auto"]}, named, {"type": "null"}]
-        super().__init__(allow_none=True, metadata={"anyOf": shapes, "deprecated": True}, **kwargs)
+    def __init__(self) -> None:
+        shapes = [one_of("none", "auto"), object_with(name={"type": "string"}), {"type": "null"}]
+        super().__init__(metadata={"anyOf": shapes, "deprecated": True})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ToolChoice:
         match value:
@@ -117,25 +125,19 @@ class FunctionCallField(fields.Field[ToolChoice]):
 
 
 class ToolsSchema(Schema):
-    """The part of a chat request that is about tools."""
+    """The fields of a chat request that are about tools."""
 
-    tools = fields.List(fields.Nested(ToolSchema), allow_none=True, validate=validate.Length(max=MAX_TOOLS))
+    tools = fields.List(fields.Nested(ToolSchema), validate=validate.Length(max=MAX_TOOLS))
     tool_choice = ToolChoiceField()
-    parallel_tool_calls = Flag(
-        allow_none=True, metadata={"description": "false: at most one call is answered with. Default: true."}
-    )
     functions = fields.List(
-        fields.Nested(FunctionSchema),
-        allow_none=True,
-        validate=validate.Length(max=MAX_TOOLS),
-        metadata={"deprecated": True},
+        fields.Nested(FunctionSchema), validate=validate.Length(max=MAX_TOOLS), metadata={"deprecated": True}
     )
     function_call = FunctionCallField()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What may be called in one chat. parallel: several at once. legacy: answer with `function_call`."""
+    """The tools of one chat. parallel: several calls in one answer. legacy: answer with `function_call`."""
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: ToolChoice = ToolChoice(mode="none")
@@ -143,16 +145,16 @@ class Tools:
     legacy: bool = False
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> "Tools":
-        """From the loaded fields of `ToolsSchema`. Raises ValidationError."""
+    def of(cls, data: Mapping[str, Any]) -> "Tools":
+        """Make it of the loaded fields of `ToolsSchema`. Raises ValidationError."""
         legacy = "functions" in data
         if legacy and "tools" in data:
             raise ValidationError({"functions": ["tools and functions exclude each other; send tools."]})
         name = "function_call" if legacy else "tool_choice"
         wrong = "tool_choice" if legacy else "function_call"
         if wrong in data:
-            raise ValidationError({wrong: [f"It goes with {'tools' if legacy else 'functions'}; send {name}."]})
-        functions = data.get("functions") or [tool["function"] for tool in data.get("tools") or []]
+            raise ValidationError({wrong: [f"It belongs to {'tools' if legacy else 'functions'}; send {name}."]})
+        functions = data.get("functions") or [tool["function"] for tool in data.get("tools", [])]
         choice: ToolChoice = data.get(name) or ToolChoice(mode="auto" if functions else "none")
         chosen = _chosen(functions, choice, name)
         if choice.mode == "none" or not chosen:
@@ -165,7 +167,7 @@ class Tools:
 def _chosen(functions: list[dict[str, Any]], choice: ToolChoice, field: str) -> list[dict[str, Any]]:
     known = {function["name"]: function for function in functions}
     if choice.mode == "required" and not functions:
-        raise ValidationError({field: ["There is nothing to call; send tools."]})
+        raise ValidationError({field: ["There are no tools to call; send tools."]})
     unknown = [name for name in choice.names or () if name not in known]
     if unknown:
         raise ValidationError({field: [f"There is no function {unknown[0][:64]!r} among the tools."]})

@@ -1,0 +1,195 @@
+"""What schemas are made of: fields that take JSON's types as they are, and a schema that knows its names.
+
+marshmallow's own fields would read "0.7" as a number and "yes" as true.
+"""
+
+import contextlib
+import difflib
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, missing, validate
+
+_LISTED_NAMES = 12  # known names in the message about an unknown one, where none is similar
+_SURROGATE = "contains half of a surrogate pair (\\ud800-\\udfff), which is not a character; send whole characters"
+_NOT_JSON = "Must contain JSON only: no NaN, no infinite number, no value nested too deeply."
+
+
+class RequestSchema(Schema):
+    """A request body or a part of one.
+
+    An optional field may be null, which means the same as leaving it out. An unknown name is rejected, with the most
+    similar known name. `also`, where a schema has it, is JSON Schema for what its fields cannot express: for the
+    documentation only (`app.api.openapi`).
+    """
+
+    class Meta:
+        unknown = RAISE
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.allow_none = not field_obj.required
+
+    def load(self, data: Any, **options: Any) -> Any:
+        """Load as marshmallow does, without the nulls, and without a look at optional fields that are missing."""
+        if isinstance(data, dict):
+            data = {name: value for name, value in data.items() if value is not None or name not in self._optional}
+        return super().load(data, **{**options, "partial": self._optional})
+
+    @functools.cached_property
+    def _optional(self) -> frozenset[str]:
+        every = self.load_fields.items()
+        return frozenset(name for name, field in every if not field.required and field.load_default is missing)
+
+    def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
+        """Replace marshmallow's "Unknown field." by a message that helps."""
+        if isinstance(error.messages, dict) and isinstance(data, Mapping):
+            for name in error.messages:
+                if name in data and name not in self.load_fields:
+                    error.messages[name] = [self._unknown(str(name))]
+
+    def _unknown(self, name: str) -> str:
+        similar = difflib.get_close_matches(name[:64], self.load_fields, n=1, cutoff=0.5)
+        if similar:
+            return f"Unknown parameter. Did you mean {similar[0]!r}?"
+        names = list(self.load_fields)
+        more = f" and {len(names) - _LISTED_NAMES} more, see /docs" if len(names) > _LISTED_NAMES else ""
+        return f"Unknown parameter. Known parameters: {', '.join(names[:_LISTED_NAMES])}{more}."
+
+
+class Text(fields.String):
+    """A string of whole characters."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("Must be a string.")
+        if not is_unicode(value):
+            raise ValidationError(f"The text {_SURROGATE}.")
+        return value
+
+
+class WholeNumber(fields.Integer):
+    """An integer as JSON Schema defines it: 5 and 5.0, neither "5" nor true."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if type(value) is not int:
+            raise ValidationError("Must be a whole number.")
+        return value
+
+
+class RealNumber(fields.Float):
+    """A finite number; neither "0.7" nor true."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if type(value) not in (int, float):
+            raise ValidationError("Must be a number.")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Flag(fields.Boolean):
+    """true or false; neither 1 nor "true"."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class TextOrTexts(fields.Field[str | list[str]]):
+    """A string, or a list of strings; each of 1 to `longest` characters, a list of `fewest` to `most`."""
+
+    def __init__(self, *, longest: int | None = None, fewest: int = 0, most: int, **kwargs: Any) -> None:
+        self._one = Text(validate=validate.Length(min=1, max=longest))
+        self._many = fields.List(self._one, validate=validate.Length(min=fewest, max=most))
+        text = {"type": "string", "minLength": 1} | ({} if longest is None else {"maxLength": longest})
+        array = {"type": "array", "items": text, "minItems": fewest, "maxItems": most}
+        null = [] if kwargs.get("required") else [{"type": "null"}]
+        super().__init__(**{**kwargs, "metadata": {**kwargs.get("metadata", {}), "anyOf": [text, array, *null]}})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | list[str]:
+        if isinstance(value, str):
+            return self._one.deserialize(value, attr, data)
+        if isinstance(value, list):
+            return [text for text in self._many.deserialize(value, attr, data) if text is not None]
+        raise ValidationError("Must be a string or a list of strings.")
+
+
+class JsonValue(fields.Raw):
+    """Any JSON value, at most `max_bytes` long when written down."""
+
+    def __init__(self, *, max_bytes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._max_bytes = max_bytes
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        _check_json(value, self._max_bytes)
+        return value
+
+
+class JsonObject(fields.Dict):
+    """An object of JSON values, at most `max_bytes` long when written down."""
+
+    def __init__(self, *, max_bytes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._max_bytes = max_bytes
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError("Must be an object.")
+        _check_json(value, self._max_bytes)
+        return value
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether the text can be encoded: JSON's escapes can spell lone surrogates, UTF-8 cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def no_nul(text: str) -> None:
+    """Validate a text that becomes a C string."""
+    if "\0" in text:
+        raise ValidationError("Must not contain the character NUL.")
+
+
+def constant(*values: str) -> fields.String:
+    """Return the field of an answer that has one of `values`."""
+    return fields.String(required=True, metadata={"enum": list(values)})
+
+
+@contextlib.contextmanager
+def errors_under(name: object) -> Iterator[None]:
+    """Put the messages of a ValidationError under the name of the field that they are about."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValidationError({str(name): error.messages}) from None
+
+
+def one_of(*values: str) -> dict[str, Any]:
+    """JSON Schema of a string among `values`."""
+    return {"type": "string", "enum": list(values)}
+
+
+def object_with(**properties: Any) -> dict[str, Any]:
+    """JSON Schema of an object that must have `properties`."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _check_json(value: Any, max_bytes: int) -> None:
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(_NOT_JSON) from error
+    if not is_unicode(written):
+        raise ValidationError(f"A text in it {_SURROGATE}.")
+    if len(written.encode()) > max_bytes:
+        raise ValidationError(f"Must not be longer than {max_bytes} bytes of JSON.")
