@@ -1,8 +1,8 @@
-"""The environment's part of the configuration: `LLM_API_SERVER__PORT=80` -> `server.port`.
+"""The configuration's environment variables: `LLM_API_SERVER__PORT=80` sets `server.port`.
 
-A variable names a key, or a key in a section after two underscores, or a whole section as JSON. A section given whole
-replaces the file's; single keys are laid over it afterwards. An empty variable counts as unset, for compose
-files pass those.
+A variable names a key, or a key in a section after two underscores, or a whole section as JSON. A whole section
+replaces the file's; single keys are applied after it. An empty variable counts as not set, because compose files
+pass empty ones.
 """
 
 import difflib
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from marshmallow import fields
+from marshmallow import Schema, fields
 
-from app.config.schema import ConfigSchema, known_keys, section
+from app.config.schema import known_keys, section
 from app.config.yaml_file import parse_yaml
 from app.errors import ConfigError
 
 PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
 _NOT_A_KEY = frozenset({CONFIG_PATH})
-# free-form, but texts whatever they look like: a revision such as 1234567 is no number
+# free-form, but always texts: a revision such as 1234567 is not a number
 _TEXTS_IN_SETUP_PARAMS = frozenset(
     {"repo_id", "filename", "revision", "path", "package", "token", "base_url", "model", "api_key"}
 )
@@ -28,11 +28,11 @@ _TEXTS_IN_SETUP_PARAMS = frozenset(
 KeyPath = tuple[str, ...]
 
 
-def overlay(tree: dict[str, Any], environ: Mapping[str, str], schema: ConfigSchema) -> dict[KeyPath, str]:
-    """Lays the environment's values over `tree`, in place; returns which variable set which key.
+def overlay(tree: dict[str, Any], environ: Mapping[str, str], schema: Schema) -> dict[KeyPath, str]:
+    """Apply the environment's values to `tree`, in place. Return which variable set which key.
 
     Raises:
-        ConfigError: for a variable that names no key, or whose value does not parse.
+        ConfigError: a variable names no key, or its value does not parse.
     """
     origins: dict[KeyPath, str] = {}
     named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in _NOT_A_KEY}
@@ -44,7 +44,7 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], schema: ConfigSche
     return origins
 
 
-def _path(name: str, schema: ConfigSchema) -> KeyPath:
+def _path(name: str, schema: Schema) -> KeyPath:
     path = tuple(name.removeprefix(PREFIX).lower().split("__"))
     field = schema.fields.get(path[0])
     nested = section(field)
@@ -59,19 +59,19 @@ def _path(name: str, schema: ConfigSchema) -> KeyPath:
     return path
 
 
-def _advice(name: str, schema: ConfigSchema) -> str:
+def _advice(name: str, schema: Schema) -> str:
     variables = [variable_name(key) for key in known_keys(schema)]
-    near = difflib.get_close_matches(name, [*variables, CONFIG_PATH], n=1)
+    similar = difflib.get_close_matches(name, [*variables, CONFIG_PATH], n=1)
     expected = f"expected {PREFIX} and a key of config.yaml, two underscores where it has a dot"
-    return expected + (f"; did you mean {near[0]}?" if near else "")
+    return expected + (f"; did you mean {similar[0]}?" if similar else "")
 
 
 def variable_name(key: str) -> str:
-    """`server.port` -> `LLM_API_SERVER__PORT`."""
+    """Return the environment variable of a key: `LLM_API_SERVER__PORT` for `server.port`."""
     return PREFIX + key.upper().replace(".", "__")
 
 
-def _value(name: str, path: KeyPath, text: str, schema: ConfigSchema) -> Any:
+def _value(name: str, path: KeyPath, text: str, schema: Schema) -> Any:
     field = schema.fields[path[0]]
     nested = section(field)
     if len(path) == 1 and (nested or isinstance(field, fields.Dict)):
@@ -87,7 +87,7 @@ def _value(name: str, path: KeyPath, text: str, schema: ConfigSchema) -> Any:
     try:
         return parse_yaml(text)
     except yaml.YAMLError:
-        raise ConfigError(f"{name}: expected a YAML value, got text that is none") from None
+        raise ConfigError(f"{name}: expected a YAML value, got text that is not YAML") from None
 
 
 def _json_object(name: str, text: str) -> dict[str, Any]:

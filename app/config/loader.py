@@ -1,4 +1,4 @@
-"""Reads the configuration: the YAML file, the environment over it, one schema; any fault is one line."""
+"""Reads the configuration: the YAML file, and the environment over it. Every error is one line."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ from marshmallow import Schema, ValidationError
 
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
 from app.config.params import names_a_secret
-from app.config.schema import ConfigSchema, known_keys, section
+from app.config.schema import known_keys, schema_of, section
 from app.config.settings import Config
 from app.config.yaml_file import parse_yaml, where
 from app.errors import ConfigError
@@ -23,7 +23,7 @@ _SECRET_KEYS = frozenset({"redis_url", "api_keys"})
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """The validated, frozen configuration.
+    """Return the validated, frozen configuration.
 
     Args:
         path: the YAML file; None reads `LLM_API_CONFIG`, and without that `./config.yaml`.
@@ -31,9 +31,9 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
 
     Raises:
         ConfigError: its message is one line that names the source, the key, what was expected and, for an unknown key,
-            the nearest known one. It never holds the value of a text, so it never holds a secret.
+            the most similar known one. It never contains the value of a text, so it never contains a secret.
     """
-    schema = ConfigSchema()
+    schema = schema_of(Config)()
     file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
     tree = _read(file)
     origins = overlay(tree, environ, schema)
@@ -64,13 +64,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """`jobs:` with every key under it commented out is a null in YAML and means the defaults."""
+    """Drop sections without keys: in YAML they are null (every key commented out), and mean the defaults."""
     sections = {key for key in tree if section(schema.fields.get(key)) or key in ("setup_params", "model_params")}
     return {key: value for key, value in tree.items() if not (value is None and key in sections)}
 
 
 def _derived_name(config: Config) -> str:
-    """A GGUF's name says what is in it; other weights are called the same in every repository."""
+    """Derive the public name: a GGUF's file says what is in it; other weights have the same file name everywhere."""
     sources = [config.setup_params.get(key) for key in ("filename", "repo_id", "path", "model")]
     names = [name for source in sources if isinstance(source, str) and (name := Path(source).name)]
     for name in sorted(names, key=lambda name: name.endswith(_WEIGHTS)):
@@ -101,23 +101,23 @@ def _explain(error: ValidationError, tree: Any, schema: Schema, file: str, origi
 
 
 def _faults(messages: Mapping[Any, Any], schema: Schema, above: KeyPath = ()) -> list[_Fault]:
-    found: list[_Fault] = []
+    faults: list[_Fault] = []
     for key, below in messages.items():
         nested = section(schema.fields.get(key))
         if nested and isinstance(below, dict) and "_schema" not in below:
-            found += _faults(below, nested, (*above, key))
+            faults += _faults(below, nested, (*above, key))
         else:
-            found.append(_Fault((*above, str(key)), schema))
-    return found
+            faults.append(_Fault((*above, str(key)), schema))
+    return faults
 
 
 def _nearest(key: str, schema: Schema) -> str:
-    """By the whole dotted key, then by its last name: `port` at the top is likely `server.port`."""
-    known = known_keys(schema)
+    """Return the advice for an unknown key, by its dotted path, then by its last part (`port` for `server.port`)."""
+    known = list(known_keys(schema))
     by_name = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
-    near = difflib.get_close_matches(key, known, n=1)
-    near = near or [by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1)]
-    return f"; did you mean {near[0]}?" if near else ""
+    similar = difflib.get_close_matches(key, known, n=1)
+    similar = similar or [by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1)]
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def _at(tree: Any, path: KeyPath) -> Any:
@@ -127,7 +127,7 @@ def _at(tree: Any, path: KeyPath) -> Any:
 
 
 def _shown(path: KeyPath, value: Any) -> str:
-    """Numbers and booleans as they are; of anything that may be or hold a secret only its kind."""
+    """Return numbers and booleans as they are, and only the kind of anything that may be or contain a secret."""
     if isinstance(value, int | float) and not any(key in _SECRET_KEYS or names_a_secret(key) for key in path):
         return str(value).lower() if isinstance(value, bool) else str(value)
     return _kind(value)

@@ -1,4 +1,4 @@
-"""The free-form sections of the configuration (`setup_params`, `model_params`): read-only, and silent about secrets."""
+"""The free-form sections of the configuration, `setup_params` and `model_params`: read-only, no secrets in the repr."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -8,7 +8,7 @@ HIDDEN = "'***'"
 
 
 def names_a_secret(key: object) -> bool:
-    """Whether a value under `key` must not be shown. Errs on the safe side: `eos_token` is hidden too."""
+    """Return whether a value under `key` must not be shown. Errs on the safe side: `eos_token` is hidden too."""
     return any(word in str(key).lower() for word in _SECRET_WORDS)
 
 
@@ -22,7 +22,7 @@ class Params(dict[str, Any]):
         shown = (f"{key!r}: {HIDDEN if names_a_secret(key) else repr(value)}" for key, value in self.items())
         return "{" + ", ".join(shown) + "}"
 
-    # copy and pickle would otherwise fill an empty one item by item
+    # copy and pickle would otherwise fill an empty dict item by item
     def __reduce__(self) -> tuple[type["Params"], tuple[dict[str, Any]]]:
         return Params, (dict(self),)
 

@@ -1,93 +1,186 @@
-"""The configuration: read once from `config.yaml` and the environment, validated, then frozen.
+"""The keys of the configuration: one field for each, with its type, what it means, what is accepted, and its default.
 
-Times are seconds, sizes bytes. `app.config.loader` reads it; nothing else reads the environment.
+Times are seconds, sizes bytes. `app.config.loader` reads the file and the environment, and nothing else does.
+`python -m app.config.reference` prints the keys as a page of the documentation.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from marshmallow import validate
+
+from app.config.schema import AutoNumber, Devices, Folder, FreeForm, Texts, flag, signing_secret, text, whole_number
+
+_MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz always gets a free one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    host: str = "0.0.0.0"  # noqa: S104 - a server is meant to be reached
-    port: int = 8000
-    processes: int = 2  # gunicorn workers
-    threads: int = 512  # per process; each waiting client holds one
-    max_body_bytes: int = 4 * 1024 * 1024
+    host: Annotated[str, text("The address to listen on.", "an address to listen on, such as 0.0.0.0 or 127.0.0.1")] = (
+        "0.0.0.0"  # noqa: S104 - a server is meant to be reached
+    )
+    port: Annotated[int, whole_number("The port to listen on.", 1, 65_535)] = 8000
+    processes: Annotated[int, whole_number("The number of gunicorn workers.", 1, 1024)] = 2
+    threads: Annotated[
+        int, whole_number("Threads per process; each waiting client occupies one.", _MIN_THREADS, 65_536)
+    ] = 512
+    max_body_bytes: Annotated[
+        int, whole_number("The largest request body; a larger one is answered with 413.", 1024)
+    ] = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """slots: sequences in one batch, None = auto. gpus: which devices a worker may see, None = auto.
+    """slots, gpus: None = auto."""
 
-    drain_seconds: what running jobs get to finish when the worker is told to stop; then they go back into the queue.
-    speculation: guess tokens that repeat the prompt or the text, where that is faster.
-    nice: of the threads that compute the model on CPUs, 0 to 19.
-    """
-
-    slots: int | None = None
-    gpus: str | None = None
-    drain_seconds: int = 20
-    speculation: bool = True
-    nice: int = 10
+    slots: Annotated[
+        int | None,
+        AutoNumber(
+            "Sequences in one batch. `auto`: as many caches of `n_ctx` tokens as fit into half of the free memory (of "
+            "the machine and of each cgroup of the worker, minus a mapped model; of the GPUs for the layers there), at "
+            "most 32.",
+            1,
+            1024,
+        ),
+    ] = None
+    drain_seconds: Annotated[
+        int,
+        whole_number(
+            "How long running jobs may continue after a worker is asked to stop; then they return to the queue. Keep a "
+            "container's grace period 10 s above it.",
+            0,
+        ),
+    ] = 20
+    speculation: Annotated[
+        bool,
+        flag(
+            "Guess tokens that repeat the prompt or the text, and check several in one step, where that is faster. The "
+            "tokens are the same as without it, except for rounding (decision 0016)."
+        ),
+    ] = True
+    nice: Annotated[
+        int,
+        whole_number(
+            "The niceness of the threads that compute a model on CPUs (Linux): the API, Redis and other programs get a "
+            "CPU before them, so that streams are not delayed. Set 0 if other programs use all CPUs and the model "
+            "needs its share (decision 0024).",
+            0,
+            19,
+        ),
+    ] = 10
+    gpus: Annotated[str | None, Devices("The GPUs that a worker may use: `0`, `0,1` or `[0, 1]`.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsConfig:
-    """ttl: how long a finished job is kept. timeout: longest running time of a job."""
-
-    ttl: int = 86_400
-    timeout: int = 600
-    max_attempts: int = 3
-    max_queued: int = 1000
+    ttl: Annotated[int, whole_number("How long a finished job is kept.", 1)] = 86_400
+    timeout: Annotated[int, whole_number("The longest running time of a job.", 1)] = 600
+    max_attempts: Annotated[
+        int,
+        whole_number("How many workers may die while they run the same job; then it fails with `worker_lost`.", 1),
+    ] = 3
+    max_queued: Annotated[
+        int, whole_number("How many jobs may wait; further requests get 503 with `Retry-After`.", 1)
+    ] = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheConfig:
-    """ttl: how long the answer to a deterministic request answers the same request again, 0 = not at all; never longer
-    than its job is kept. across_keys: whoever asks; else only requests under one API key share answers.
-    """
-
-    ttl: int = 0
-    across_keys: bool = False
+    ttl: Annotated[
+        int,
+        whole_number(
+            "How long the answer to a greedy or seeded request, or to texts to embed, is used for equal requests; "
+            "never longer than its job is kept. 0: never.",
+            0,
+        ),
+    ] = 0
+    across_keys: Annotated[
+        bool, flag("Share computations and cached answers between API keys. false: only under one API key.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesConfig:
-    """Files live in Redis. max_bytes: of one. ttl: how long one is kept, and a batch after its end."""
-
-    max_bytes: int = 32 * 1024 * 1024
-    ttl: int = 604_800
+    max_bytes: Annotated[
+        int,
+        whole_number("The largest file; a larger one is answered with 413. Files are kept in Redis' memory.", 1024),
+    ] = 32 * 1024 * 1024
+    ttl: Annotated[int, whole_number("How long a file is kept at most, and a batch after its end.", 1)] = 604_800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthConfig:
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    api_keys: Annotated[
+        tuple[str, ...],
+        Texts("If set, every route except `/healthz` and `/check` requires `Authorization: Bearer KEY`."),
+    ] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhooksConfig:
-    """secret: signs them; None: there are none. allow_private: also to addresses that are not public."""
-
-    secret: str | None = field(default=None, repr=False)
-    allow_private: bool = False
+    secret: Annotated[
+        str | None,
+        text(
+            "Signs webhooks. null: requests that ask for a webhook are refused.",
+            "whsec_ and the base64 of 24 to 64 random bytes, or null",
+            signing_secret,
+            nullable=True,
+        ),
+    ] = field(default=None, repr=False)
+    allow_private: Annotated[bool, flag("Allow webhooks to addresses that are not public.")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All of it. `model_name` is the public name, derived from `setup_params` where the file gives none.
+    """The whole configuration. `model_name` is never None: `app.config.loader` derives it where no source sets it."""
 
-    `redis_url` None means that `make run` starts an embedded Valkey and tells its processes where it listens.
-    """
-
-    model_name: str
-    models_dir: Path = Path("./models")
-    model_family: str = "llama"
-    setup_params: dict[str, Any] = field(default_factory=dict)
-    model_params: dict[str, Any] = field(default_factory=dict)
-    data_dir: Path = Path("./data")
-    redis_url: str | None = field(default=None, repr=False)  # may hold a password
+    models_dir: Annotated[Path, Folder("Where downloaded models are stored (`/models` in the containers).")] = Path(
+        "./models"
+    )
+    model_family: Annotated[
+        str,
+        text(
+            "The engine: one of the families, or your own as `package.module:Engine`.",
+            "llama, huggingface, openai, gptq_llama or package.module:Engine",
+            validate.Regexp(r"^(\w+|\w+(\.\w+)*:\w+(\.\w+)*)$"),
+        ),
+    ] = "llama"
+    model_name: Annotated[
+        str,
+        text(
+            "The public name of the model. null: derived from `setup_params`, that is the `filename` of a GGUF, else "
+            "the last part of `repo_id`, `path` or `model` without the ending of a file of weights, else the family.",
+            "a text, or null to derive it from setup_params",
+            nullable=True,
+        ),
+    ]
+    setup_params: Annotated[
+        dict[str, Any],
+        FreeForm(
+            "Where the model comes from: `repo_id`, `filename`, `revision`, `token`; or `path`; or `package` and "
+            "`filename`; or `base_url`, `model`, `api_key`.",
+            "a mapping with texts as keys: repo_id + filename, or path, or package + filename",
+        ),
+    ] = field(default_factory=dict)
+    model_params: Annotated[
+        dict[str, Any],
+        FreeForm(
+            "How the family loads the model, for example `n_ctx`.", "a mapping of parameter names (texts) to values"
+        ),
+    ] = field(default_factory=dict)
+    data_dir: Annotated[
+        Path, Folder("Where the embedded Valkey stores its append-only file; one `make run` per folder.")
+    ] = Path("./data")
+    redis_url: Annotated[
+        str | None,
+        text(
+            "Where Redis is. null: `make run` starts a Valkey on the loopback address and passes its URL on.",
+            "redis://…, rediss://… or unix://…, or null for an embedded Valkey",
+            validate.Regexp(r"^(rediss?|unix)://."),
+            nullable=True,
+        ),
+    ] = field(default=None, repr=False)  # may hold a password
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)

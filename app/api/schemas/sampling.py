@@ -145,8 +145,8 @@ SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
 
 
 def _transformers_field(kind: type[fields.Field[Any]]) -> fields.Field[Any]:
-    limit = {"max_bytes": MAX_JSON_BYTES} if kind is JsonValue else {}
-    return kind(metadata={"description": "huggingface only: as in transformers' GenerationConfig."}, **limit)
+    about = {"description": "huggingface only: as in transformers' GenerationConfig."}
+    return JsonValue(max_bytes=MAX_JSON_BYTES, metadata=about) if kind is JsonValue else kind(metadata=about)
 
 
 def _not_both(one: str, other: str) -> dict[str, Any]:
