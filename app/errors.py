@@ -1,8 +1,8 @@
-"""Every error a caller can be told about, in one tree.
+"""Every error that a caller or an operator can get, in one tree.
 
     LLMAPIError
-    ├── RequestError                  the caller's request is at fault
-    │   ├── MalformedRequest          400  not JSON, or no JSON object
+    ├── RequestError                  the request is wrong
+    │   ├── MalformedRequest          400  not JSON, or not a JSON object
     │   ├── Unauthorized              401
     │   ├── JobNotFound               404
     │   ├── ModelNotFound             404
@@ -12,11 +12,11 @@
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
-    │   └── InvalidRequest            422  field errors
+    │   └── InvalidRequest            422  a field is invalid
     │       ├── PromptTooLong         422
     │       ├── InvalidGrammar        422
     │       └── UnsupportedParameter  422
-    ├── ServiceError                  the service cannot answer now
+    ├── ServiceError                  the service cannot answer the request
     │   ├── NotAdmitted               503  no job was made
     │   │   ├── QueueFull             503
     │   │   └── NoWorker              503
@@ -26,16 +26,16 @@
     │   ├── WaitTimeout               504
     │   ├── JobTimeout                504
     │   ├── JobExpired                504
-    │   ├── UpstreamBusy              503  the server that a worker forwards to
+    │   ├── UpstreamBusy              503  the server that a worker forwards to is busy, or has failed
     │   ├── UpstreamFailed            502
     │   ├── EngineFailed              500
     │   └── WorkerLost                500
-    └── StartupError                  a process cannot start; its message is the one line the operator sees
+    └── StartupError                  a process cannot start; the operator sees the message as one line
         ├── ConfigError
         └── ModelUnavailable
 
-`code` is the stable machine-readable name: it stands in problem documents and in the job record, and
-`error_from_code` rebuilds the error on the other side of Redis.
+`code` is the stable name for programs. It is part of problem documents and of the job record, from which
+`error_from_code` makes the error again in another process.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,13 +45,13 @@ FieldErrors = Mapping[str, Sequence[str]]
 
 
 class LLMAPIError(Exception):
-    """Base of the tree.
+    """The base of the tree.
 
     Args:
         detail: one sentence for the caller that names the cure; never a secret, never a prompt.
-        errors: messages per field, keyed by the dotted path of the field (`params.temperature`).
-        retry_after_seconds: what `Retry-After` shall say, if it shall be said.
-        location: the path under which the job goes on; for a stream, whose headers have been sent.
+        errors: messages by the dotted path of their field (`params.temperature`).
+        retry_after_seconds: the value of `Retry-After`; None: no such header.
+        location: the path of the job that continues; for a stream, whose headers have been sent.
     """
 
     code: ClassVar[str] = "error"
@@ -138,7 +138,7 @@ class ServiceError(LLMAPIError):
 
 
 class NotAdmitted(ServiceError):
-    """waiting: jobs of the model that are in line already."""
+    """No job was made. waiting: how many jobs of the model are in the queue."""
 
     code, title = "not_admitted", "Not admitted"
 
@@ -215,15 +215,15 @@ class ModelUnavailable(StartupError):
 
 
 def _tree(root: type[LLMAPIError]) -> dict[str, type[LLMAPIError]]:
-    found = {root.code: root}
+    classes = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
-    return found
+        classes |= _tree(child)
+    return classes
 
 
 _BY_CODE = _tree(LLMAPIError)
 
 
 def error_from_code(code: str, detail: str, errors: FieldErrors | None = None) -> LLMAPIError:
-    """The error that `code` names, or an `LLMAPIError` (500) where the code is unknown (a newer worker, say)."""
+    """Return the error with this code, or an `LLMAPIError` (500) if the code is unknown, as of a newer worker."""
     return _BY_CODE.get(code, LLMAPIError)(detail, errors=errors)

@@ -12,7 +12,7 @@ from app.api.request_parser import invalid_request
 from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView, job_path
 from app.api.services import services
 from app.api.waiting.waiters import ClientGone, Waiter
-from app.api.webhooks.addresses import refuse_unsendable
+from app.api.webhooks.post import refuse_unsendable
 from app.errors import (
     EngineFailed,
     JobCanceled,

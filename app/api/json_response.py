@@ -1,4 +1,4 @@
-"""How a value becomes an HTTP answer."""
+"""Media types, and how a value becomes a JSON response."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ PLAIN_TEXT = "text/plain"
 def json_answer(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON
 ) -> Response:
-    """`value` as JSON in UTF-8, without a line end: `langchain-llm-api` hands the body on as it is."""
+    """Return `value` as JSON in UTF-8, without a line end: `langchain-llm-api` returns the body unchanged."""
     return Response(write_json(value), status, headers, content_type=media_type)
 
 

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, written by flask-smorest out of the schemas that validate, and the blueprint every route stands on."""
+"""The OpenAPI 3.1 document, which flask-smorest makes of the schemas, and the blueprint of every route."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -23,40 +23,42 @@ View = TypeVar("View", bound=Callable[..., Any])
 Also = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 
 _MEANINGS = {
-    400: "The body is not JSON, or no object.",
+    400: "The body is not JSON, or not an object.",
     401: "The API key is missing or unknown.",
-    404: "There is no such job, or it is somebody else's.",
-    409: "`job_canceled`: the job was canceled. `conflict`: another request came with this Idempotency-Key before.",
-    413: "The body is longer than the server takes.",
-    422: "A field is wrong; `errors` says which and why.",
+    404: "The job does not exist, or belongs to another API key.",
+    409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request.",
+    413: "The body is longer than the server accepts.",
+    422: "A field is invalid; `errors` says which and why.",
     500: "The engine or the service failed.",
-    502: "The server that a worker of the openai family forwards to has failed.",
-    503: "No worker, a full queue, Redis is away, or the server stops (`Location`: its job goes on); try again.",
+    502: "The server failed that a worker of the openai family forwards requests to.",
+    503: "No worker is ready, the queue is full, Redis does not answer, or the server is stopping (`Location`: the job "
+    "continues); try again.",
     504: "The job has not ended in time.",
 }
 _OPENAI_MEANINGS = {
-    400: "The body is not JSON, or a field is wrong; `param` says which.",
-    404: "There is no such model, file, batch or response here.",
-    409: "It is not in a state for that, or another request came with this Idempotency-Key; `code` says which.",
+    400: "The body is not JSON, or a field is invalid; `param` says which.",
+    404: "The model, file, batch or response does not exist.",
+    409: "The state of the object does not allow it, or this Idempotency-Key was used for another request; `code` says "
+    "which.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
         "schema": {"type": "integer"},
-        "description": "Seconds, 1 to 120. Of a full queue: until the jobs that wait now should have started.",
+        "description": "Seconds, 1 to 120. For a full queue: until the jobs that are waiting now should have started.",
     }
 }
 _CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 LOCATION = {
     "Location": {
         "schema": {"type": "string", "format": "uri-reference"},
-        "description": "The job made by this request, `/jobs/{id}`: it can be read there, and followed under its "
-        "`/events`, also after this answer broke off.",
+        "description": "The job of this request, `/jobs/{id}`. It can be read there and followed under `/events`, "
+        "also if this answer breaks off.",
     }
 }
 CACHE_STATUS = {
     "Cache-Status": {
         "schema": {"type": "string"},
-        "description": "`llm-api; hit` (RFC 9211): the answer to the same request of before, out of the cache.",
+        "description": "`llm-api; hit` (RFC 9211): the answer to an equal request, from the cache.",
     }
 }
 _HEADERS: dict[int, dict[str, Any]] = {
@@ -78,7 +80,11 @@ def answer(
     content: Mapping[str, Any] | type[Schema] | None = None,
     headers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One documented response. content: schemas (None: not said) by media type; a schema class alone means JSON."""
+    """Return a documented response.
+
+    Args:
+        content: schemas by media type (None: any content); a schema class alone means JSON.
+    """
     if isinstance(content, type):
         content = {JSON: content}
     documented: dict[str, Any] = {"description": description}
@@ -104,16 +110,20 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         form: type[Schema] | None = None,
         parameters: Sequence[Mapping[str, Any]] = (),
     ) -> Callable[[View], View]:
-        """A route: what the schemas `query`, `body` and `form` load is passed to the view, and all of it is documented.
+        """Add a route and document it.
 
-        problems: statuses of the error answers; 401 is added where keys are set.
+        Args:
+            answers: the documented answers, by status.
+            problems: statuses of the error answers; 401 is added if API keys are set.
+            body, query, form: schemas of the request; the view gets what they load, in this order.
+            parameters: documentation of headers and paths.
         """
 
         def add(view: View) -> View:
             responses = {**answers, **{status: f"{_kind(rule)}{status}" for status in problems}}
             documented = self.doc(responses=responses, operationId=view.__name__)(view)
             for schema, location in ((body, "json"), (query, "query"), (form, "files")):
-                if schema is not None:  # one for all requests: making it is slow
+                if schema is not None:  # one instance for all requests: making it is slow
                     status = 400 if rule.startswith(OPENAI_PREFIX) else 422
                     documented = self.arguments(schema(), location=location, error_status_code=status)(documented)
             self.add_url_rule(rule, view.__name__, documented, methods=[method], parameters=list(parameters))
@@ -128,10 +138,10 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:
-        """flask-smorest's own handler would answer with another shape."""
+        """Add no handler: flask-smorest's own answers have another shape."""
 
     def _register_pagination_header(self) -> None:
-        """Lists are paged by cursors, in their bodies."""
+        """Add no header: lists are paged by cursors in their bodies."""
 
     def _register_responses(self) -> None:
         for status, description in _MEANINGS.items():
@@ -142,7 +152,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
 
 
 class _Contradictions(BasePlugin):
-    """Adds to a schema what its fields cannot say: its attribute `also`, JSON Schema, or what makes it of the rest."""
+    """Adds a schema's attribute `also`: JSON Schema for what its fields cannot express, or a function that makes it."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any] | None:
         also: Also | None = getattr(kwargs.get("schema"), "also", None)
@@ -150,7 +160,7 @@ class _Contradictions(BasePlugin):
 
 
 class _Keys(BasePlugin):
-    """With keys set, every operation but the open ones asks for one and may answer 401."""
+    """Documents that every operation needs an API key, except the open ones, and may answer 401."""
 
     def init_spec(self, spec: APISpec) -> None:
         spec.components.security_scheme(
@@ -168,7 +178,7 @@ class _Keys(BasePlugin):
 
 
 def register(app: Flask, blueprints: Sequence[Blueprint], *, with_keys: bool) -> None:
-    """Add the routes to the application, and what writes their `document`."""
+    """Add the routes to the application, and the function that writes their document."""
     app.config.update(API_TITLE=TITLE, API_VERSION=VERSION, OPENAPI_VERSION=OPENAPI_VERSION)
     api = Api(app, spec_kwargs={"extra_plugins": [_Contradictions(), *([_Keys()] if with_keys else [])]})
     for blueprint in blueprints:
@@ -177,7 +187,7 @@ def register(app: Flask, blueprints: Sequence[Blueprint], *, with_keys: bool) ->
 
 
 def document(app: Flask) -> str:
-    """The OpenAPI document as JSON, written once per process."""
+    """Return the OpenAPI document as JSON. It is written once per process."""
     written: str = app.extensions[_EXTENSION]()
     return written
 

@@ -1,9 +1,10 @@
-"""Every error body is written here: RFC 9457 problem documents, and OpenAI's shape under /v1.
+"""Writes every error body: RFC 9457 problem documents, and OpenAI's shape under /v1.
 
-Errors of libraries are translated here too: werkzeug's HTTP errors, Redis's, and whatever nobody expected.
+Errors of libraries become answers here too: werkzeug's HTTP errors, Redis' errors, and unexpected exceptions.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,6 @@ import redis
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
-from app.api import redis_errors
 from app.api.json_response import JSON, PROBLEM, json_answer
 from app.api.redis_health import RedisAway
 from app.api.waiting.waiters import ClientGone
@@ -29,11 +29,28 @@ from app.errors import (
 )
 
 OPENAI_PREFIX = "/v1/"
-CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is there to read it
-_DRAINED_BYTES, _DRAIN_STEP_BYTES = 64 * 2**20, 2**16
+CLIENT_CLOSED_REQUEST = 499  # nginx's number, for the access log: the client is gone
+_MAX_DRAINED_BYTES, _DRAIN_STEP_BYTES = 64 * 2**20, 2**16
 _RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
 _OPENAI_CODES: dict[type[LLMAPIError], str] = {PromptTooLong: "context_length_exceeded"}  # clients look for these
-_IN_VAIN = (Conflict, JobCanceled, JobTimeout, WaitTimeout)  # OpenAI's clients would try these again by themselves
+_NOT_RETRYABLE = (Conflict, JobCanceled, JobTimeout, WaitTimeout)  # OpenAI's clients would retry these statuses
+
+_REDIS_REFUSES = "Redis answers with an error, so this cannot be done now; its log and the log of this server say more"
+_REDIS_RIGHTS = "Redis rejects this server; check the user and the password in redis_url, and the rights of that user"
+_REDIS_SENTENCES: dict[type[redis.RedisError], str] = {  # the first class that matches
+    redis.exceptions.OutOfMemoryError: (
+        "Redis is out of memory and accepts no more jobs; delete finished jobs (DELETE /jobs/{id}), lower jobs.ttl, or "
+        "raise maxmemory in Redis"
+    ),
+    redis.exceptions.BusyLoadingError: "Redis has just started and is still loading its data; try again",
+    redis.exceptions.ReadOnlyError: "Redis is a replica and accepts no writes; redis_url must name the primary",
+    redis.exceptions.MasterDownError: "Redis is a replica that has lost its primary; redis_url must name the primary",
+    redis.exceptions.AuthenticationError: _REDIS_RIGHTS,
+    redis.exceptions.AuthorizationError: _REDIS_RIGHTS,
+    redis.exceptions.NoPermissionError: _REDIS_RIGHTS,
+    redis.exceptions.ResponseError: _REDIS_REFUSES,
+}
+_REDIS_CODE = re.compile(r"[A-Z]+\b")  # the first word of an error of the protocol: MISCONF, BUSY
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +64,17 @@ def register(app: Flask) -> None:
 
 
 def error_answer(error: LLMAPIError, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
-    """The answer an error stands for; `members` extend the problem document."""
-    found = _headers_of(error) | dict(headers or {})
+    """Return the answer for an error. `members` extend the problem document."""
+    all_headers = _headers_of(error) | dict(headers or {})
     if request.path.startswith(OPENAI_PREFIX):
-        if isinstance(error, _IN_VAIN):
-            found["x-should-retry"] = "false"
-        return json_answer(openai_error(error), openai_status(error), found, JSON)
-    return json_answer(problem(error) | members, error.status, found, PROBLEM)
+        if isinstance(error, _NOT_RETRYABLE):
+            all_headers["x-should-retry"] = "false"
+        return json_answer(openai_error(error), openai_status(error), all_headers, JSON)
+    return json_answer(problem(error) | members, error.status, all_headers, PROBLEM)
 
 
 def problem(error: LLMAPIError) -> dict[str, Any]:
-    """The problem document of an error."""
+    """Return the problem document of an error."""
     document = _document(error.code, error.title, error.status, error.detail)
     if error.errors:
         document["errors"] = {path: list(messages) for path, messages in error.errors.items()}
@@ -67,20 +84,31 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
 
 
 def openai_error(error: LLMAPIError) -> dict[str, Any]:
+    """Return the error body of OpenAI's API."""
     code = _OPENAI_CODES.get(type(error), error.code)
     return _openai(error.detail, openai_status(error), next(iter(error.errors), None), code)
 
 
 def openai_status(error: LLMAPIError) -> int:
-    """OpenAI's API has no 422: its clients know a wrong field as 400."""
+    """Return the status of an error under /v1: OpenAI's API has no 422, a wrong field is a 400 there."""
     return 400 if isinstance(error, InvalidRequest) else error.status
 
 
 def store_unavailable(error: redis.RedisError) -> StoreUnavailable:
-    """What a caller may know of a failure of Redis, which the log is told of too."""
+    """Return what a caller may know about a failure of Redis: no address, no key, no value. Log the failure."""
     if not isinstance(error, RedisAway):
-        logger.error("Redis failed: %s", redis_errors.name(error))
-    return StoreUnavailable(redis_errors.sentence(error), retry_after_seconds=_RETRY_SECONDS)
+        logger.error("Redis failed: %s", _redis_error_name(error))
+    silent = "Redis does not answer, so no job can be accepted or read; try again"
+    default = silent if error.status_code is None else _REDIS_REFUSES
+    sentence = next((text for kind, text in _REDIS_SENTENCES.items() if isinstance(error, kind)), default)
+    return StoreUnavailable(sentence, retry_after_seconds=_RETRY_SECONDS)
+
+
+def _redis_error_name(error: redis.RedisError) -> str:
+    """Return the kind of a failure, for the log. Its text may contain addresses, and the prompt that was written."""
+    match = _REDIS_CODE.match(str(error))
+    code = error.status_code or (match and match.group())
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
 
 
 def _headers_of(error: LLMAPIError) -> dict[str, str]:
@@ -94,7 +122,7 @@ def _headers_of(error: LLMAPIError) -> dict[str, str]:
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
     if isinstance(error, RequestEntityTooLarge):
-        _take_in_the_rest()
+        _read_the_rest()
         limit = g.get("body_limit", "server.max_body_bytes")
         return error_answer(BodyTooLarge(f"the body is longer than {limit} allows; send less"))
     if error.code is None or error.code < 400:
@@ -102,7 +130,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
     code, detail = error.name.lower().replace(" ", "_"), error.description or error.name
     if isinstance(error, NotFound):
-        detail = "there is no such path; /docs lists what there is"
+        detail = "there is no such path; /docs lists the paths"
     if request.path.startswith(OPENAI_PREFIX):
         return json_answer(_openai(detail, error.code, None, code), error.code, allowed)
     return json_answer(_document(code, error.name, error.code, detail), error.code, allowed, PROBLEM)
@@ -113,9 +141,9 @@ def _unexpected(error: Exception) -> Response:
     return error_answer(LLMAPIError("the API failed on this request; its log says why"))
 
 
-def _take_in_the_rest() -> None:
-    """Read a body that is refused: a client that still sends when the connection closes never sees the answer."""
-    left = _DRAINED_BYTES
+def _read_the_rest() -> None:
+    """Read a refused body: a client that is still sending when the connection closes does not see the answer."""
+    left = _MAX_DRAINED_BYTES
     while left > 0 and (data := request.environ["wsgi.input"].read(min(left, _DRAIN_STEP_BYTES))):
         left -= len(data)
 

@@ -1,4 +1,4 @@
-"""How fast the queue moves: when a refused request should come back, and when a waiting job should start."""
+"""Estimates how fast the queue moves: when to retry a refused request, and when a waiting job should start."""
 
 import logging
 import math
@@ -14,19 +14,20 @@ from app.jobs.job import Job
 from app.jobs.redis_client import RedisClient
 from app.jobs.workers import WorkerState, read_workers
 
-FRESH_SECONDS = 1.0  # a reading serves the process so long: a burst of refusals costs one
-DEFAULT_SERVICE_SECONDS = 1.0  # of a job, as long as no job has been measured
-WORKER_START_SECONDS = 5  # where nobody serves now, nobody will earlier
-MAX_RETRY_SECONDS = 120  # the queue may be short by then: whoever waits longer finds a server that has nothing to do
+FRESH_SECONDS = 1.0  # how long one reading is used: a burst of refusals costs one reading
+DEFAULT_SERVICE_SECONDS = 1.0  # of a job, until the first one has ended
+WORKER_START_SECONDS = 5  # while no worker is ready, none is sooner
+MAX_RETRY_SECONDS = 120  # the queue may be short by then, and a later retry would find an idle server
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Of one model. slots: what its ready workers run at once, running: what runs now.
+    """The capacity of one model.
 
-    service_seconds: a job's mean, None = not measured.
+    slots: how many jobs its ready workers run at once. running: how many run now.
+    service_seconds: the mean time of a job, None = not measured.
     """
 
     slots: int = 0
@@ -35,16 +36,16 @@ class Capacity:
 
 
 class QueueEstimate:
-    """One per process."""
+    """The estimates of one process."""
 
     def __init__(self, client: RedisClient, *, model: str) -> None:
         self._redis = client
         self._model = model
         self._lock = threading.Lock()
-        self._readings: dict[str, tuple[float, Capacity]] = {}  # of each model, and the time.monotonic() it was made at
+        self._readings: dict[str, tuple[float, Capacity]] = {}  # by model, with the time.monotonic() of the reading
 
     def retry_after_seconds(self, waiting: int) -> int:
-        """Whole seconds until `waiting` jobs should have started: 1 to `MAX_RETRY_SECONDS`."""
+        """Return whole seconds until `waiting` jobs should have started: 1 to `MAX_RETRY_SECONDS`."""
         capacity = self._capacity(self._model)
         mean_seconds = DEFAULT_SERVICE_SECONDS if capacity.service_seconds is None else capacity.service_seconds
         seconds = math.ceil(waiting * mean_seconds / max(1, capacity.slots))
@@ -52,14 +53,14 @@ class QueueEstimate:
         return min(MAX_RETRY_SECONDS, max(fewest, seconds))
 
     def slots(self) -> int:
-        """What the ready workers run at once."""
+        """Return how many jobs the ready workers run at once."""
         return self._capacity(self._model).slots
 
     def start_times(self, jobs: Sequence[Job], positions: Sequence[int | None]) -> list[float | None]:
-        """When each job should start (Unix seconds), from its place in line.
+        """Return when each job should start (Unix seconds), from its place in the queue.
 
-        None where nobody can tell: it has started, no worker of its model is ready, or no job has been measured.
-        Nothing is read where no job waits.
+        None: it has started, no worker of its model is ready, or no job has been measured. If no job waits, Redis is
+        not asked.
         """
         return [
             None if position is None or job.started_at is not None else self._start_time(job.model, position)
@@ -74,7 +75,7 @@ class QueueEstimate:
         return time.time() + max(0, position - free) * capacity.service_seconds / capacity.slots
 
     def _capacity(self, model: str) -> Capacity:
-        with self._lock:  # others wait for the one that reads
+        with self._lock:  # other threads wait for the one that reads
             read_at, capacity = self._readings.get(model, (-math.inf, Capacity()))
             if time.monotonic() - read_at >= FRESH_SECONDS:
                 capacity = self._read(model)
@@ -89,7 +90,7 @@ class QueueEstimate:
                 pipe.zcard(keys.running(model))
                 service_seconds, running = pipe.execute()
         except redis.RedisError as error:
-            logger.warning("nothing known of the queue's pace: %s", type(error).__name__)
+            logger.warning("cannot read the capacity of the queue: %s", type(error).__name__)
             return Capacity()
         return Capacity(
             slots=sum(info.slots for info in workers if info.model == model and info.state is WorkerState.READY),

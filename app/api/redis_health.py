@@ -1,8 +1,8 @@
-"""Knows whether Redis answers, so that no request has to wait to find out.
+"""Watches whether Redis answers, so that no request has to wait to find out.
 
-A Redis that was killed refuses connections: everybody knows at once. One that is stopped, or behind a broken network,
-is silent: every command waits for its time-out. One thread per process pings, and while it gets no answer the process's
-requests get no connection, but `RedisAway`.
+A Redis that was killed refuses connections at once. One that is stopped, or behind a broken network, is silent: every
+command waits for its time-out. One thread per process pings Redis, and while it gets no answer, commands of the
+process's requests raise `RedisAway` at once.
 """
 
 import logging
@@ -14,17 +14,17 @@ import redis
 from app.jobs.redis_client import RedisClient, connect
 
 PING_SECONDS = 0.5
-ASK_AGAIN_SECONDS = 0.1  # after a ping without an answer
+PING_AGAIN_SECONDS = 0.1  # after a ping without an answer
 ANSWER_SECONDS = 1.0
-# One lost ping may be a lost connection, or a fork or an fsync that held Redis up. A process that was held up itself
-# finds the answer in its socket, however late it looks.
+# One lost ping may be a lost connection, or a fork or an fsync that delayed Redis. A process that was delayed itself
+# finds the answer in its socket, however late it reads.
 SILENT_PINGS = 2
 
 logger = logging.getLogger(__name__)
 
 
 class RedisAway(redis.ConnectionError):
-    """Redis has not answered lately. Said without asking it, and logged once for all by the watch."""
+    """Redis has not answered the last pings. Raised without asking it; the watch logs it once for all requests."""
 
 
 class RedisHealth:
@@ -37,11 +37,11 @@ class RedisHealth:
         self._closing = threading.Event()
 
     def client(self) -> RedisClient:
-        """A client for requests: its commands raise RedisAway at once while Redis is away."""
+        """Return a client for requests, whose commands raise RedisAway at once while Redis is away."""
         return connect(self._url, pool=_WatchedPool, watch=self)
 
     def start(self) -> None:
-        """Call it once in a process, after any fork."""
+        """Start the thread. Call it once in a process, after any fork."""
         threading.Thread(target=self._run, name="redis-watch", daemon=True).start()
 
     def close(self) -> None:
@@ -53,17 +53,18 @@ class RedisHealth:
 
     def _run(self) -> None:
         client = connect(self._url, answer_seconds=ANSWER_SECONDS, retries=0)
-        while not self._closing.wait(ASK_AGAIN_SECONDS if self._silent_pings else PING_SECONDS):
+        while not self._closing.wait(PING_AGAIN_SECONDS if self._silent_pings else PING_SECONDS):
             try:
                 client.ping()
             except redis.RedisError as error:
-                self._heard(error)
+                self._note(error)
             else:
-                self._heard(None)
+                self._note(None)
         client.close()
 
-    def _heard(self, error: redis.RedisError | None) -> None:
-        if error is None or _is_answer(error):
+    def _note(self, error: redis.RedisError | None) -> None:
+        """Note the outcome of a ping. An error that Redis sent, for example that it is loading, is an answer too."""
+        if error is None or isinstance(error, redis.ResponseError) or error.status_code is not None:
             if self.is_away:
                 logger.warning("Redis answers again")
             self.is_away, self._silent_pings = False, 0
@@ -75,26 +76,21 @@ class RedisHealth:
 
 
 class _WatchedPool(redis.BlockingConnectionPool):
-    """Every command takes its connection here."""
+    """Every command of a request takes its connection here."""
 
     def __init__(self, *, watch: RedisHealth, **options: Any) -> None:
         self._watch = watch
-        super().__init__(redis_connect_func=self._greet, **options)  # type: ignore[no-untyped-call]
+        super().__init__(redis_connect_func=self._on_connect, **options)  # type: ignore[no-untyped-call]
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         self._watch.refuse_if_away()
         connection = super().get_connection()  # type: ignore[no-untyped-call]
-        if self._watch.is_away:  # since this thread began to wait for its turn
+        if self._watch.is_away:  # since this thread began to wait for a connection
             self.release(connection)  # type: ignore[no-untyped-call]
             self._watch.refuse_if_away()
         return connection
 
-    def _greet(self, connection: Any) -> None:
-        """Also spares the second attempt of a command whose first one met the silence."""
+    def _on_connect(self, connection: Any) -> None:
+        """Also prevents the second attempt of a command whose first one got no answer."""
         self._watch.refuse_if_away()
         connection.on_connect()
-
-
-def _is_answer(error: redis.RedisError) -> bool:
-    """Redis said something, if only that it is loading: whoever asks hears that at once."""
-    return isinstance(error, redis.ResponseError) or error.status_code is not None

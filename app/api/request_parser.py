@@ -1,4 +1,4 @@
-"""Requests become validated data here: webargs with our reading of JSON and our errors."""
+"""Turns requests into validated data: webargs, with this API's reading of JSON and its errors."""
 
 import itertools
 import json
@@ -16,23 +16,23 @@ from app.errors import InvalidRequest, MalformedRequest
 
 _EXAMPLE = """send a JSON object, for example {"prompt": "..."}, with the header Content-Type: application/json"""
 _MAX_ERRORS = 16
-_MAX_PATH = 100  # characters; a path holds names the client chose
-_IN_DETAIL = 3  # errors spelled out in the problem's one sentence
+_MAX_PATH = 100  # characters; a path contains names that the client chose
+_IN_DETAIL = 3  # errors in the one sentence of the problem document
 
 
 class RequestParser(FlaskParser):
-    """Reads a body as JSON whatever its declared type (curl -d declares a form), and raises our errors."""
+    """Reads a body as JSON, whatever its Content-Type (curl -d declares a form), and raises errors of `app.errors`."""
 
     DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {  # noqa: RUF012 - as webargs declares it
         **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
-        "files": None,  # the schema says what becomes of them
+        "files": None,  # the schema decides about unknown parts
     }
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
-        """Raises MalformedRequest, and werkzeug's RequestEntityTooLarge."""
+        """Read the body. Raises MalformedRequest, and werkzeug's RequestEntityTooLarge."""
         body = req.get_data(cache=False)
         if req.content_length is None and req.max_content_length and len(body) >= req.max_content_length:
-            raise RequestEntityTooLarge  # a chunked body: werkzeug cuts it off at the limit and says nothing
+            raise RequestEntityTooLarge  # a chunked body: werkzeug cuts it off at the limit without an error
         try:
             value = json.loads(body.decode())  # decoded here: json.loads would let lone surrogates through
         except UnicodeDecodeError:
@@ -42,14 +42,14 @@ class RequestParser(FlaskParser):
             raise MalformedRequest(f"the body is not JSON ({where}); {_EXAMPLE}") from None
         except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
             raise MalformedRequest(
-                f"the body is not JSON that can be read: nested or long beyond reason; {_EXAMPLE}"
+                f"the body is JSON that is nested too deeply or has numbers that are too long; {_EXAMPLE}"
             ) from None
         if not isinstance(value, dict):
-            raise MalformedRequest(f"the body is JSON, but no object; {_EXAMPLE}")
+            raise MalformedRequest(f"the body is JSON, but not an object; {_EXAMPLE}")
         return value
 
     def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
-        """A form, whose files stand beside its other parts."""
+        """Read a form, its files beside its other parts."""
         return MultiDictProxy(CombinedMultiDict([req.files, req.form]), schema)
 
     def handle_error(self, error: ValidationError, req: Request, schema: Schema, **kwargs: Any) -> NoReturn:
@@ -59,13 +59,13 @@ class RequestParser(FlaskParser):
 
 
 def invalid_request(messages: Mapping[str, Any]) -> InvalidRequest:
-    """The error that marshmallow's messages amount to, its fields named by their dotted paths."""
+    """Return the error for marshmallow's messages, with the fields by their dotted paths."""
     errors: dict[str, list[str]] = {}
     for path, message in itertools.islice(_flatten(messages, ""), _MAX_ERRORS):
         errors.setdefault(path, []).append(message)
-    said = [f"{path}: {texts[0]}" for path, texts in errors.items()]
-    more = f" And {len(said) - _IN_DETAIL} more, see errors." if len(said) > _IN_DETAIL else ""
-    return InvalidRequest(" ".join(said[:_IN_DETAIL]) + more, errors=errors)
+    sentences = [f"{path}: {texts[0]}" for path, texts in errors.items()]
+    more = f" And {len(sentences) - _IN_DETAIL} more, see errors." if len(sentences) > _IN_DETAIL else ""
+    return InvalidRequest(" ".join(sentences[:_IN_DETAIL]) + more, errors=errors)
 
 
 def _flatten(messages: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -58,7 +58,7 @@ class FreeForm(fields.Dict):
         return Params(super()._deserialize(value, attr, data, **kwargs))  # type: ignore[no-untyped-call]
 
 
-class Texts(fields.List):
+class Texts(fields.List[str]):
     """A list of texts, loaded as a tuple."""
 
     def __init__(self, meaning: str) -> None:

@@ -1,5 +1,5 @@
-"""Webhooks: whoever asked for it is told of a job's end, signed after the Standard Webhooks specification.
+"""Webhooks: an HTTP POST at the end of a job, signed as the Standard Webhooks specification defines it.
 
-The script that ends a job queues them (`app/jobs/lua/end_job.lua`); the API's processes send them, each from a few
-threads of its own (docs/decisions/0019-webhooks.md).
+The script that ends a job queues them (`app/jobs/lua/end_job.lua`). The API's processes send them, each with a few
+threads (docs/decisions/0019-webhooks.md).
 """

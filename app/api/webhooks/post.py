@@ -1,5 +1,10 @@
-"""One HTTP POST to an address that was looked at: no redirects, no proxy, no second look-up, an end in time."""
+"""One HTTP POST to a receiver: an allowed address only, no redirects, no proxy, no second look-up, within a deadline.
 
+A URL that a client chooses must not lead to what only this machine can reach.
+"""
+
+import contextlib
+import ipaddress
 import re
 import socket
 import ssl
@@ -7,67 +12,114 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
-from app.api.webhooks.addresses import Address, addresses_of
+from app.config.settings import WebhooksConfig
+from app.errors import InvalidRequest
+from app.jobs.job import Webhook
 
-MAX_ADDRESSES = 3  # of one host, tried one after the other
+MAX_ADDRESSES = 3  # of one host, tried in turn
 MAX_HEAD_BYTES = 16_384
 _RECEIVE_BYTES = 4096
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r\n]")
 _RETRY_AFTER = re.compile(rb"\r\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 
+_Address = tuple[socket.AddressFamily, tuple[Any, ...]]  # as `socket.connect` takes it
+
 
 @dataclass(frozen=True, slots=True)
 class PostAnswer:
-    """after_seconds: what the receiver asks to wait."""
+    """retry_after_seconds: the pause that the receiver asks for; 0 = none."""
 
     status: int
-    after_seconds: int | None
+    retry_after_seconds: int
+
+
+class ForbiddenAddress(Exception):
+    """The host has no address that webhooks may be sent to."""
 
 
 class NoAnswer(Exception):
-    """Not reached, cut off, silent, or not HTTP. Its text is ours."""
+    """The receiver was not reached, was cut off, was silent, or did not answer in HTTP. Its text is safe to log."""
+
+
+def refuse_unsendable(webhook: Webhook, config: WebhooksConfig) -> None:
+    """Refuse a webhook that cannot be sent, as far as its URL shows. Raises InvalidRequest."""
+    if config.secret is None:
+        reason = "this server sends no webhooks: the operator must set webhooks.secret"
+        raise InvalidRequest(f"webhook: {reason}", errors={"webhook": [reason]})
+    host = urlsplit(webhook.url).hostname or ""
+    with contextlib.suppress(ValueError):  # a name, which is looked up when the webhook is sent
+        if not (config.allow_private or is_public(host)):
+            reason = "this address is not public; the operator may allow it with webhooks.allow_private"
+            raise InvalidRequest(f"webhook.url: {reason}", errors={"webhook.url": [reason]})
+
+
+def is_public(text: str) -> bool:
+    """Return whether an IP address is public. An IPv6 address that contains an IPv4 one is not. Raises ValueError."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return True
+    is_wrapped = address.ipv4_mapped or address.sixtofour or address.teredo
+    return not (is_wrapped or address.is_site_local)
 
 
 def post(
     url: str, headers: Mapping[str, str], body: bytes, *, seconds: float, latest: float, allow_private: bool
 ) -> PostAnswer:
-    """The receiver's status. seconds: for all but the look-up of its name.
+    """Send a POST and return the receiver's status.
 
-    latest: on the monotonic clock: not begun after that, however long the look-up took.
+    Args:
+        seconds: the time for everything except the look-up of the name.
+        latest: on the monotonic clock; after it nothing is sent, however long the look-up took.
 
-    Raises ForbiddenAddress, NoAnswer.
+    Raises:
+        ForbiddenAddress: the host has private addresses only.
+        NoAnswer: the receiver gave no HTTP answer in time.
     """
     parts = urlsplit(url)
-    host, is_safe = parts.hostname or "", parts.scheme == "https"
+    host, is_tls = parts.hostname or "", parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    head = [f"POST {path} HTTP/1.1", f"Host: {parts.netloc}", *(f"{name}: {told}" for name, told in headers.items())]
+    head = [f"POST {path} HTTP/1.1", f"Host: {parts.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
     head += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
     try:
-        found = list(addresses_of(host, parts.port or (443 if is_safe else 80), allow_private=allow_private))
+        addresses = _addresses_of(host, parts.port or (443 if is_tls else 80), allow_private=allow_private)
         if time.monotonic() > latest:
-            raise NoAnswer("its name took too long to look up")
+            raise NoAnswer("the look-up of its name took too long")
         deadline = time.monotonic() + seconds
-        with _connected(found[:MAX_ADDRESSES], deadline) as plain:
-            connection = _trust().wrap_socket(plain, server_hostname=host) if is_safe else plain
+        with _connected(addresses[:MAX_ADDRESSES], deadline) as plain:
+            connection = _trust().wrap_socket(plain, server_hostname=host) if is_tls else plain
             with connection:
                 connection.settimeout(_left(deadline))
                 connection.sendall("\r\n".join(head).encode() + body)
                 return _read(connection, deadline)
     except UnicodeError:
-        raise NoAnswer("its name is none") from None
+        raise NoAnswer("its host is not a valid name") from None
     except ssl.SSLError as error:
-        raise NoAnswer(f"TLS failed ({error.reason or 'no certificate that is trusted'})") from None
+        raise NoAnswer(f"TLS failed ({error.reason or 'no trusted certificate'})") from None
     except TimeoutError:
-        raise NoAnswer("silent") from None
+        raise NoAnswer("no answer in time") from None
     except OSError as error:
         raise NoAnswer(f"not reached ({type(error).__name__})") from None
 
 
-def _connected(found: list[Address], deadline: float) -> socket.socket:
+def _addresses_of(host: str, port: int, *, allow_private: bool) -> list[_Address]:
+    """Look up where to connect to. Raises ForbiddenAddress if all are private, OSError if there are none."""
+    entries = socket.getaddrinfo(host.encode("idna").decode(), port, type=socket.SOCK_STREAM)
+    allowed: list[_Address] = [
+        (family, address) for family, _, _, _, address in entries if allow_private or is_public(str(address[0]))
+    ]
+    if not allowed:
+        raise ForbiddenAddress
+    return allowed
+
+
+def _connected(addresses: list[_Address], deadline: float) -> socket.socket:
     failure: OSError = OSError("no address")
-    for family, address in found:
+    for family, address in addresses:
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
             connection.settimeout(_left(deadline))
@@ -81,7 +133,7 @@ def _connected(found: list[Address], deadline: float) -> socket.socket:
 
 
 def _read(connection: socket.socket, deadline: float) -> PostAnswer:
-    """The head of the answer; nobody asks for its body."""
+    """Read the head of the answer. Its body is not needed."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < MAX_HEAD_BYTES:
         connection.settimeout(_left(deadline))
@@ -92,8 +144,8 @@ def _read(connection: socket.socket, deadline: float) -> PostAnswer:
     status = _STATUS.match(head)
     if status is None:
         raise NoAnswer("no HTTP answer")
-    after = _RETRY_AFTER.search(head)
-    return PostAnswer(int(status[1]), None if after is None else int(after[1]))
+    retry_after = _RETRY_AFTER.search(head)
+    return PostAnswer(int(status[1]), int(retry_after[1]) if retry_after else 0)
 
 
 def _left(deadline: float) -> float:
@@ -105,5 +157,5 @@ def _left(deadline: float) -> float:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """The system's certificates, or those that `SSL_CERT_FILE` names."""
+    """Return the system's certificates, or those that `SSL_CERT_FILE` names."""
     return ssl.create_default_context()

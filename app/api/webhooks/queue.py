@@ -1,6 +1,7 @@
-"""Webhooks that wait to be sent, in Redis: taken under a lease, settled under a token."""
+"""The queue of webhooks in Redis: a sender takes one under a lease and settles it under a token."""
 
 import json
+import time
 from dataclasses import dataclass
 
 from app.jobs import keys
@@ -8,21 +9,22 @@ from app.jobs.job import Job
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
 
-LEASE_SECONDS = 120  # for the look-up of a name and one attempt; a sender that dies holds its webhooks for so long
+LEASE_SECONDS = 120  # for the name look-up and one attempt; after it another sender takes a dead sender's webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A webhook that this process is to send. failures: attempts that have failed."""
+    """A webhook that this process has taken. failures: failed attempts. lease_end: on the monotonic clock."""
 
     job: Job
     url: str
     token: int
     failures: int
+    lease_end: float
 
 
 class WebhookQueue:
-    """Everything raised by Redis passes through."""
+    """The webhooks of one model. Errors of Redis are raised as they are."""
 
     def __init__(self, client: RedisClient, model: str) -> None:
         self._due = keys.webhooks(model)
@@ -30,7 +32,8 @@ class WebhookQueue:
         self._settle = script(client, "settle_webhook")
 
     def take(self, most: int) -> list[Delivery]:
-        """What is due, the longest due first; nobody else gets it for `LEASE_SECONDS`."""
+        """Take webhooks that are due, the longest due first. No other sender gets them for `LEASE_SECONDS`."""
+        lease_end = time.monotonic() + LEASE_SECONDS
         fields = ",".join(RECORD_FIELDS)
         taken = self._take(keys=[self._due], args=[most, LEASE_SECONDS, keys.webhook(""), fields])
         deliveries = []
@@ -38,15 +41,15 @@ class WebhookQueue:
             job = job_from_record(values)
             assert job is not None, "take_webhooks.lua answers with records that are there"
             url = json.loads(webhook)["url"]
-            deliveries.append(Delivery(job=job, url=url, token=int(token), failures=int(failures)))
+            deliveries.append(Delivery(job=job, url=url, token=int(token), failures=int(failures), lease_end=lease_end))
         return deliveries
 
-    def over(self, delivery: Delivery) -> None:
-        """It has arrived, or is given up."""
+    def remove(self, delivery: Delivery) -> None:
+        """Remove a webhook that has arrived, or is given up."""
         self._settled(delivery, "", delivery.failures)
 
-    def again(self, delivery: Delivery, seconds: float, failures: int) -> None:
-        """It is due again in so many seconds."""
+    def retry(self, delivery: Delivery, seconds: float, failures: int) -> None:
+        """Make a webhook due again after `seconds`."""
         self._settled(delivery, f"{seconds:.3f}", failures)
 
     def _settled(self, delivery: Delivery, seconds: str, failures: int) -> None:

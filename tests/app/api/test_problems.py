@@ -16,7 +16,7 @@ def test_an_unknown_path_is_a_problem_document(client: FlaskClient) -> None:
         "type": "urn:llm-api:error:not_found",
         "title": "Not Found",
         "status": 404,
-        "detail": "there is no such path; /docs lists what there is",
+        "detail": "there is no such path; /docs lists the paths",
         "code": "not_found",
     }
 

@@ -57,14 +57,14 @@ def test_a_redis_that_is_a_replica_says_so(own_client: FlaskClient, own_valkey: 
         raw.replicaof("127.0.0.1", "1")
     refused = own_client.post("/generate", json={"prompt": "p"})
     assert refused.status_code == 503
-    assert "is a replica here and takes no writes" in refused.get_json()["detail"]
+    assert "is a replica and accepts no writes" in refused.get_json()["detail"]
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         ("LOADING Valkey is loading the dataset in memory", "has just started and is still loading its data"),
-        ("MASTERDOWN Link with MASTER 10.1.2.3 is down", "is a replica here that has lost its primary"),
+        ("MASTERDOWN Link with MASTER 10.1.2.3 is down", "is a replica that has lost its primary"),
         ("NOAUTH Authentication required.", "check the user and the password in redis_url"),
         ("NOPERM User prompt-reader has no permissions", "check the user and the password in redis_url"),
         ("MISCONF Errors writing to the AOF file on 10.1.2.3", "answers with an error"),

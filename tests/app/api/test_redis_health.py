@@ -109,7 +109,7 @@ def test_a_redis_that_says_no_is_not_away(error: str) -> None:
         for _ in range(3):
             with pytest.raises(redis.RedisError) as raised:
                 watch.client().ping()
-            watch._heard(raised.value)
+            watch._note(raised.value)
     assert not watch.is_away
 
 

@@ -221,5 +221,5 @@ def test_what_a_sender_has_not_settled_is_sent_again_when_its_lease_is_over(
     make_sender()
     until(lambda: receiver.ids == [f"msg_{job_id}"])
     until(lambda: not waiting(redis_client))
-    due.again(lost, 0.0, 1)
+    due.retry(lost, 0.0, 1)
     assert waiting(redis_client) == 0, "the lost sender's word is void"

@@ -1,6 +1,6 @@
 import pytest
 
-from app.api.webhooks.addresses import is_public
+from app.api.webhooks.post import is_public
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
