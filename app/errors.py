@@ -39,7 +39,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 FieldErrors = Mapping[str, Sequence[str]]
 
@@ -142,15 +142,8 @@ class NotAdmitted(ServiceError):
 
     code, title = "not_admitted", "Not admitted"
 
-    def __init__(
-        self,
-        detail: str,
-        *,
-        errors: FieldErrors | None = None,
-        retry_after_seconds: int | None = None,
-        waiting: int = 0,
-    ) -> None:
-        super().__init__(detail, errors=errors, retry_after_seconds=retry_after_seconds)
+    def __init__(self, detail: str, *, waiting: int = 0, **options: Any) -> None:
+        super().__init__(detail, **options)
         self.waiting = waiting
 
 

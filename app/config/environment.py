@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from marshmallow import Schema, fields
+from marshmallow import fields
 
-from app.config.schema import known_keys, section
+from app.config.schema import FreeForm, Keys, section
 from app.config.yaml_file import parse_yaml
 from app.errors import ConfigError
 
@@ -28,7 +28,7 @@ _TEXTS_IN_SETUP_PARAMS = frozenset(
 KeyPath = tuple[str, ...]
 
 
-def overlay(tree: dict[str, Any], environ: Mapping[str, str], schema: Schema) -> dict[KeyPath, str]:
+def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dict[KeyPath, str]:
     """Apply the environment's values to `tree`, in place. Return which variable set which key.
 
     Raises:
@@ -37,33 +37,23 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], schema: Schema) ->
     origins: dict[KeyPath, str] = {}
     named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in _NOT_A_KEY}
     for name in sorted(named, key=lambda name: (name.count("__"), name)):
-        path = _path(name, schema)
+        path = _path(name, keys)
         if named[name]:
-            _put(tree, path, _value(name, path, named[name], schema))
+            _put(tree, path, _value(name, path, named[name], keys.get(".".join(path))))
             origins[path] = name
     return origins
 
 
-def _path(name: str, schema: Schema) -> KeyPath:
+def _path(name: str, keys: Keys) -> KeyPath:
     path = tuple(name.removeprefix(PREFIX).lower().split("__"))
-    field = schema.fields.get(path[0])
-    nested = section(field)
-    if isinstance(field, fields.Dict):
-        known = all(path)
-    elif nested:
-        known = len(path) == 1 or (len(path) == 2 and path[1] in nested.fields)
-    else:
-        known = field is not None and len(path) == 1
-    if not known:
-        raise ConfigError(f"environment: unknown variable {name}; {_advice(name, schema)}")
-    return path
-
-
-def _advice(name: str, schema: Schema) -> str:
-    variables = [variable_name(key) for key in known_keys(schema)]
-    similar = difflib.get_close_matches(name, [*variables, CONFIG_PATH], n=1)
-    expected = f"expected {PREFIX} and a key of config.yaml, two underscores where it has a dot"
-    return expected + (f"; did you mean {similar[0]}?" if similar else "")
+    is_free = isinstance(keys.get(path[0]), FreeForm) and all(path)
+    if is_free or ".".join(path) in keys:
+        return path
+    similar = difflib.get_close_matches(name, [*map(variable_name, keys), CONFIG_PATH], n=1)
+    advice = f"expected {PREFIX} and a key of config.yaml, two underscores where it has a dot"
+    raise ConfigError(
+        f"environment: unknown variable {name}; {advice}" + (f"; did you mean {similar[0]}?" if similar else "")
+    )
 
 
 def variable_name(key: str) -> str:
@@ -71,13 +61,10 @@ def variable_name(key: str) -> str:
     return PREFIX + key.upper().replace(".", "__")
 
 
-def _value(name: str, path: KeyPath, text: str, schema: Schema) -> Any:
-    field = schema.fields[path[0]]
-    nested = section(field)
-    if len(path) == 1 and (nested or isinstance(field, fields.Dict)):
+def _value(name: str, path: KeyPath, text: str, field: object) -> Any:
+    """Parse a value. field: None for a key in a free-form section."""
+    if section(field) or isinstance(field, FreeForm):
         return _json_object(name, text)
-    if nested:
-        field = nested.fields[path[1]]
     if isinstance(field, fields.String):
         return None if field.allow_none and text == "null" else text
     if isinstance(field, fields.List) and not text.lstrip().startswith("["):

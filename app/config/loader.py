@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from marshmallow import Schema, ValidationError
 
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
 from app.config.params import names_a_secret
-from app.config.schema import known_keys, schema_of, section
+from app.config.schema import Keys, known_keys, schema_of, section
 from app.config.settings import Config
 from app.config.yaml_file import parse_yaml, where
 from app.errors import ConfigError
@@ -36,7 +36,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     schema = schema_of(Config)()
     file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
     tree = _read(file)
-    origins = overlay(tree, environ, schema)
+    origins = overlay(tree, environ, known_keys(schema))
     try:
         values = schema.load(_without_empty_sections(tree, schema))
     except ValidationError as error:
@@ -79,41 +79,36 @@ def _derived_name(config: Config) -> str:
     return config.model_family
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    path: KeyPath
-    schema: Schema  # what the last key of `path` was looked up in
-
-
 def _explain(error: ValidationError, tree: Any, schema: Schema, file: str, origins: Mapping[KeyPath, str]) -> str:
-    faults = _faults(error.messages_dict, schema)
-    fault = faults[0]
-    key = ".".join(fault.path)
-    field = fault.schema.fields.get(fault.path[-1])
-    source = next((name for path, name in origins.items() if path == fault.path[: len(path)]), file)
+    keys = known_keys(schema)
+    paths = _wrong_paths(error.messages_dict, keys)
+    path = paths[0]
+    key, field = ".".join(path), keys.get(".".join(path))
+    source = next((name for origin, name in origins.items() if origin == path[: len(origin)]), file)
     if field is None:
-        problem = f"unknown key {key}; expected one of {', '.join(fault.schema.fields)}{_nearest(key, schema)}"
+        siblings = section(keys[path[0]]) if len(path) > 1 else schema
+        names = ", ".join(siblings.fields) if siblings else ""
+        problem = f"unknown key {key}; expected one of {names}{_nearest(key, list(keys))}"
     else:
         nested = section(field)
         expected = f"a mapping with keys of {', '.join(nested.fields)}" if nested else field.metadata["expected"]
-        problem = f"{key}: expected {expected}, got {_shown(fault.path, _at(tree, fault.path))}"
-    return f"{source}: {problem}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+        problem = f"{key}: expected {expected}, got {_shown(path, _at(tree, path))}"
+    return f"{source}: {problem}" + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else "")
 
 
-def _faults(messages: Mapping[Any, Any], schema: Schema, above: KeyPath = ()) -> list[_Fault]:
-    faults: list[_Fault] = []
+def _wrong_paths(messages: Mapping[Any, Any], keys: Keys, above: KeyPath = ()) -> list[KeyPath]:
+    paths: list[KeyPath] = []
     for key, below in messages.items():
-        nested = section(schema.fields.get(key))
-        if nested and isinstance(below, dict) and "_schema" not in below:
-            faults += _faults(below, nested, (*above, key))
+        path = (*above, str(key))
+        if section(keys.get(".".join(path))) and isinstance(below, dict) and "_schema" not in below:
+            paths += _wrong_paths(below, keys, path)
         else:
-            faults.append(_Fault((*above, str(key)), schema))
-    return faults
+            paths.append(path)
+    return paths
 
 
-def _nearest(key: str, schema: Schema) -> str:
+def _nearest(key: str, known: list[str]) -> str:
     """Return the advice for an unknown key, by its dotted path, then by its last part (`port` for `server.port`)."""
-    known = list(known_keys(schema))
     by_name = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
     similar = difflib.get_close_matches(key, known, n=1)
     similar = similar or [by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1)]

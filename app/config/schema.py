@@ -15,6 +15,8 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.config.params import Params
 
+Keys = dict[str, fields.Field[Any]]  # by dotted path
+
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
 _SECRET_BYTES = range(24, 65)
 _DEVICES = re.compile(r"[\w-]+(,[\w-]+)*")  # indices or UUIDs, as CUDA_VISIBLE_DEVICES takes them
@@ -139,9 +141,9 @@ def section(field: object) -> Schema | None:
     return field.schema if isinstance(field, fields.Nested) else None
 
 
-def known_keys(schema: Schema, prefix: str = "") -> dict[str, fields.Field[Any]]:
+def known_keys(schema: Schema, prefix: str = "") -> Keys:
     """Return the field of every key by its dotted path, sections before their keys."""
-    keys: dict[str, fields.Field[Any]] = {}
+    keys: Keys = {}
     for name, field in schema.fields.items():
         keys[prefix + name] = field
         nested = section(field)

@@ -9,6 +9,8 @@ from marshmallow import ValidationError, fields, post_load, validate
 from app.api.schemas.fields import Flag, Text, WholeNumber
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.requests import (
+    IGNORED_IN_CONVERSATIONS,
+    NOT_IN_CONVERSATIONS,
     ConversationSchema,
     TextBody,
     TextSchema,
@@ -24,8 +26,6 @@ from app.jobs.sampling import MAX_TOKENS
 
 DEFAULTS = {"max_tokens": MAX_TOKENS, "repeat_penalty": 1.0}
 """As in OpenAI's API: as long as the context allows, and no penalty unless the client sets one (it spoils JSON)."""
-NOT_IN_CONVERSATIONS = ("logprobs", "n_probs", "echo", "suffix")
-"""Sampling parameters that a conversation does not have, or not under this name."""
 _RESERVED = ("messages", "tools", "add_generation_prompt")
 
 
@@ -61,18 +61,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
     class Meta(TextSchema.Meta):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
-            **ignored(
-                "user",
-                "safety_identifier",
-                "metadata",
-                "store",
-                "service_tier",
-                "prompt_cache_key",
-                "prompt_cache_options",
-                "prompt_cache_retention",
-                "prediction",
-                "verbosity",
-            ),
+            **ignored(*IGNORED_IN_CONVERSATIONS, "metadata", "prediction", "verbosity"),
             **refused(
                 {
                     "audio": "this model writes text only",

@@ -30,6 +30,18 @@ IGNORED = {
     "verbosity": "Ask for it in a message.",
 }
 
+IGNORED_IN_CONVERSATIONS = (
+    "user",
+    "safety_identifier",
+    "store",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+)
+NOT_IN_CONVERSATIONS = ("logprobs", "n_probs", "echo", "suffix")
+"""Sampling parameters that a conversation does not have, or not under this name."""
+
 
 def ignored(*names: str) -> dict[str, fields.Field[Any]]:
     """Return fields for names of OpenAI's API that are accepted and not read."""

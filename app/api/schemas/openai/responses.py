@@ -7,8 +7,10 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 
 from app.api.schemas.fields import Flag, JsonValue, RequestSchema, Text, WholeNumber, errors_under
 from app.api.schemas.job import JobOptions
-from app.api.schemas.openai.chat import DEFAULTS, NOT_IN_CONVERSATIONS, refuse_two_grammars, template_variables
+from app.api.schemas.openai.chat import DEFAULTS, refuse_two_grammars, template_variables
 from app.api.schemas.openai.requests import (
+    IGNORED_IN_CONVERSATIONS,
+    NOT_IN_CONVERSATIONS,
     ConversationSchema,
     Metadata,
     ignored,
@@ -110,15 +112,7 @@ class ResponseSchema(ConversationSchema):
     class Meta(ConversationSchema.Meta):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
-            **ignored(
-                "user",
-                "safety_identifier",
-                "store",
-                "service_tier",
-                "prompt_cache_key",
-                "prompt_cache_options",
-                "prompt_cache_retention",
-            ),
+            **ignored(*IGNORED_IN_CONVERSATIONS),
             **refused(
                 {
                     "conversation": "send previous_response_id, or the whole conversation as input",
