@@ -8,11 +8,13 @@ that support it, and let the others refuse it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import NoneType
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args
 
 MAX_TOKENS = 1_000_000  # beyond every context; the model's own context is the limit that counts
 MAX_SEED = 2**32 - 1  # llama.cpp's samplers take 32 bits
 MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Parameter:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
+def _parameter(default: T, meaning: str, limits: tuple[float, float] | None = None, **aliases: str) -> T:
+    """Declare a field of `SamplingParams`, as `dataclasses.field` does."""
+    return field(default=default, metadata={"parameter": Parameter(meaning, limits, aliases)})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How the tokens of one sequence are chosen. The defaults switch every processing step off, except temperature 1.
@@ -37,97 +44,74 @@ class SamplingParams:
     do_sample: None: as the family does. logprobs: None: not reported. extra: what a family adds to the vocabulary.
     """
 
-    max_tokens: Annotated[
-        int,
-        Parameter(
-            "The maximum number of tokens to generate.",
-            (1, MAX_TOKENS),
-            {"max_new_tokens": "transformers", "n_predict": "llama.cpp", "num_predict": "Ollama"},
-        ),
-    ] = 128
-    min_length: Annotated[
-        int,
-        Parameter(
-            "The number of tokens to generate before the model may end its answer.",
-            (0, MAX_TOKENS),
-            {"min_new_tokens": "transformers", "min_tokens": "vLLM"},
-        ),
-    ] = 0
-    max_length: Annotated[
-        int | None,
-        Parameter(
-            "The maximum number of tokens of prompt and completion together; limits max_tokens.", (1, MAX_TOKENS)
-        ),
-    ] = None
-    temperature: Annotated[
-        float, Parameter("0 = greedy: always the most likely token.", (0, 100), {"temp": "llama.cpp"})
-    ] = 1.0
-    do_sample: Annotated[
-        bool | None, Parameter("false = greedy, the same as temperature 0; true = sampled (transformers).")
-    ] = None
-    top_k: Annotated[int, Parameter("Choose among the k most likely tokens; 0 = off.", (0, MAX_TOKENS))] = 0
-    top_p: Annotated[
-        float, Parameter("Choose among the most likely tokens whose probabilities add up to this; 1 = off.", (0, 1))
-    ] = 1.0
-    min_p: Annotated[
-        float,
-        Parameter("Drop tokens whose probability is below this share of the most likely token's; 0 = off.", (0, 1)),
-    ] = 0.0
-    typical_p: Annotated[
-        float,
-        Parameter(
-            "Locally typical sampling; 1 = off.", (0, 1), {"typical": "llama.cpp, formerly", "typ_p": "llama.cpp"}
-        ),
-    ] = 1.0
-    repeat_penalty: Annotated[
-        float,
-        Parameter("Divides the logits of recent tokens; 1 = off.", (0.01, 10), {"repetition_penalty": "transformers"}),
-    ] = 1.0
-    repeat_last_n: Annotated[
-        int,
-        Parameter(
-            "The number of recent tokens that the three penalties look at; 0 = off, -1 = the context.",
-            (-1, MAX_TOKENS),
-            {"penalty_last_n": "llama.cpp"},
-        ),
-    ] = 64
-    frequency_penalty: Annotated[
-        float, Parameter("Subtracted from a token's logit for each recent occurrence.", (-10, 10))
-    ] = 0.0
-    presence_penalty: Annotated[
-        float, Parameter("Subtracted from a token's logit once it has occurred.", (-10, 10))
-    ] = 0.0
-    stop: Annotated[
-        tuple[str, ...],
-        Parameter(
-            "Strings that end the answer; they are not part of it.",
-            aliases={"stop_strings": "transformers", "stop_sequences": "TGI's client"},
-        ),
-    ] = ()
-    seed: Annotated[int | None, Parameter("Same seed, same prompt, same parameters: same text.", (0, MAX_SEED))] = None
-    logprobs: Annotated[
-        int | None,
-        Parameter(
-            "Report each token's log probability, and this number of the most likely alternatives.",
-            (0, MAX_LOGPROBS),
-            {"n_probs": "llama-server"},
-        ),
-    ] = None
-    echo: Annotated[bool, Parameter("Put the prompt before the answer.")] = False
-    suffix: Annotated[
-        str | None, Parameter("Text that follows the answer (infill); needs a model with infill tokens.")
-    ] = None
-    logit_bias: Annotated[dict[int, float], Parameter("Maps token ids to numbers that are added to their logits.")] = (
-        field(default_factory=dict)
+    max_tokens: int = _parameter(
+        128,
+        "The maximum number of tokens to generate.",
+        (1, MAX_TOKENS),
+        max_new_tokens="transformers",
+        n_predict="llama.cpp",
+        num_predict="Ollama",
     )
-    ignore_eos: Annotated[bool, Parameter("Continue after the end-of-text token.")] = False
-    grammar: Annotated[str | None, Parameter("A GBNF grammar that the answer follows.")] = None
-    json_schema: Annotated[dict[str, Any] | None, Parameter("A JSON Schema that the answer follows.")] = None
-    mirostat: Annotated[
-        int, Parameter("Mirostat sampling: 0 = off, else its version.", (0, 2), {"mirostat_mode": "llama-cpp-python"})
-    ] = 0
-    mirostat_tau: Annotated[float, Parameter("Mirostat's target entropy.", (0, 100))] = 5.0
-    mirostat_eta: Annotated[float, Parameter("Mirostat's learning rate.", (0, 1))] = 0.1
+    min_length: int = _parameter(
+        0,
+        "The number of tokens to generate before the model may end its answer.",
+        (0, MAX_TOKENS),
+        min_new_tokens="transformers",
+        min_tokens="vLLM",
+    )
+    max_length: int | None = _parameter(
+        None, "The maximum number of tokens of prompt and completion together; limits max_tokens.", (1, MAX_TOKENS)
+    )
+    temperature: float = _parameter(1.0, "0 = greedy: always the most likely token.", (0, 100), temp="llama.cpp")
+    do_sample: bool | None = _parameter(None, "false = greedy, as temperature 0; true = sampled (transformers).")
+    top_k: int = _parameter(0, "Choose among the k most likely tokens; 0 = off.", (0, MAX_TOKENS))
+    top_p: float = _parameter(
+        1.0, "Choose among the most likely tokens whose probabilities add up to this; 1 = off.", (0, 1)
+    )
+    min_p: float = _parameter(
+        0.0, "Drop tokens whose probability is below this share of the most likely token's; 0 = off.", (0, 1)
+    )
+    typical_p: float = _parameter(
+        1.0, "Locally typical sampling; 1 = off.", (0, 1), typical="llama.cpp, formerly", typ_p="llama.cpp"
+    )
+    repeat_penalty: float = _parameter(
+        1.0, "Divides the logits of recent tokens; 1 = off.", (0.01, 10), repetition_penalty="transformers"
+    )
+    repeat_last_n: int = _parameter(
+        64,
+        "The number of recent tokens that the three penalties look at; 0 = off, -1 = the context.",
+        (-1, MAX_TOKENS),
+        penalty_last_n="llama.cpp",
+    )
+    frequency_penalty: float = _parameter(0.0, "Subtracted from a token's logit for each recent occurrence.", (-10, 10))
+    presence_penalty: float = _parameter(0.0, "Subtracted from a token's logit once it has occurred.", (-10, 10))
+    stop: tuple[str, ...] = _parameter(
+        (),
+        "Strings that end the answer; they are not part of it.",
+        stop_strings="transformers",
+        stop_sequences="TGI's client",
+    )
+    seed: int | None = _parameter(None, "Same seed, same prompt, same parameters: same text.", (0, MAX_SEED))
+    logprobs: int | None = _parameter(
+        None,
+        "Report each token's log probability, and this number of the most likely alternatives.",
+        (0, MAX_LOGPROBS),
+        n_probs="llama-server",
+    )
+    echo: bool = _parameter(False, "Put the prompt before the answer.")
+    suffix: str | None = _parameter(None, "Text that follows the answer (infill); needs a model with infill tokens.")
+    logit_bias: dict[int, float] = field(
+        default_factory=dict,
+        metadata={"parameter": Parameter("Maps token ids to numbers that are added to their logits.")},
+    )
+    ignore_eos: bool = _parameter(False, "Continue after the end-of-text token.")
+    grammar: str | None = _parameter(None, "A GBNF grammar that the answer follows.")
+    json_schema: dict[str, Any] | None = _parameter(None, "A JSON Schema that the answer follows.")  # noqa: RUF009
+    mirostat: int = _parameter(
+        0, "Mirostat sampling: 0 = off, else its version.", (0, 2), mirostat_mode="llama-cpp-python"
+    )
+    mirostat_tau: float = _parameter(5.0, "Mirostat's target entropy.", (0, 100))
+    mirostat_eta: float = _parameter(0.1, "Mirostat's learning rate.", (0, 1))
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -145,10 +129,9 @@ class SamplingParams:
 
 def parameters() -> dict[str, tuple[Any, Parameter]]:
     """Return the type (without None) and the `Parameter` of each field that clients may send, by name."""
-    sendable: dict[str, tuple[Any, Parameter]] = {}
-    for name, hint in get_type_hints(SamplingParams, include_extras=True).items():
-        match get_args(hint):
-            case (kind, Parameter() as parameter):
-                is_optional = NoneType in get_args(kind)
-                sendable[name] = (get_args(kind)[0] if is_optional else kind, parameter)
-    return sendable
+    sendable = [made for made in fields(SamplingParams) if made.metadata]
+    return {made.name: (_without_none(made.type), made.metadata["parameter"]) for made in sendable}
+
+
+def _without_none(kind: Any) -> Any:
+    return get_args(kind)[0] if NoneType in get_args(kind) else kind
