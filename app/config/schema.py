@@ -19,7 +19,7 @@ Keys = dict[str, fields.Field[Any]]  # by dotted path
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
 _SECRET_BYTES = range(24, 65)
-_DEVICES = re.compile(r"[\w-]+(,[\w-]+)*")  # indices or UUIDs, as CUDA_VISIBLE_DEVICES takes them
+_DEVICES = re.compile(r"[\w-]+(,[\w-]+)*")  # indices or UUIDs, as in CUDA_VISIBLE_DEVICES
 
 
 def text(meaning: str, expected: str, *checks: Any, nullable: bool = False) -> fields.String:
@@ -51,7 +51,7 @@ class Folder(fields.String):
 
 
 class FreeForm(fields.Dict):
-    """A mapping whose keys the model family knows. Loaded as read-only `Params`."""
+    """A mapping whose keys depend on the model family, loaded as read-only `Params`."""
 
     def __init__(self, meaning: str, expected: str) -> None:
         super().__init__(keys=fields.String(), metadata=_about(meaning, expected))
@@ -72,7 +72,7 @@ class Texts(fields.List[str]):
 
 
 class AutoField(fields.Field[Any]):
-    """A field that takes `auto`, which is loaded as None."""
+    """A field that accepts `auto`, which is loaded as None."""
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
         return super().deserialize(None if value == "auto" else value, attr, data, **kwargs)

@@ -180,7 +180,7 @@ class Config:
             validate.Regexp(r"^(rediss?|unix)://."),
             nullable=True,
         ),
-    ] = field(default=None, repr=False)  # may hold a password
+    ] = field(default=None, repr=False)  # may contain a password
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)

@@ -1,4 +1,4 @@
-"""What schemas are made of: fields that take JSON's types as they are, and a schema that knows its names.
+"""The fields of the schemas, which accept JSON's types strictly, and the base of every request schema.
 
 marshmallow's own fields would read "0.7" as a number and "yes" as true.
 """
@@ -43,7 +43,7 @@ class RequestSchema(Schema):
         return frozenset(name for name, field in every if not field.required and field.load_default is missing)
 
     def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
-        """Replace marshmallow's "Unknown field." by a message that helps."""
+        """Replace marshmallow's "Unknown field." by a message that names the similar or the known parameters."""
         if isinstance(error.messages, dict) and isinstance(data, Mapping):
             for name in error.messages:
                 if name in data and name not in self.load_fields:

@@ -1,4 +1,4 @@
-"""A job as HTTP knows it: the options that a request may set, the job object, and the queries about jobs."""
+"""Jobs in the HTTP API: the options that a request may set, the job object, and the queries about jobs."""
 
 import re
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """`params` of a request: the vocabulary of `app.jobs.sampling`, aliases included, and transformers' own parameters.
 
-What is loaded has canonical names only, and only what the client has set. The names, limits and meanings of the
-vocabulary stand in `SamplingParams`.
+Loaded parameters have canonical names only, and there are only those that the client has set. `SamplingParams` declares
+the names, aliases, limits and meanings of the vocabulary.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""What callers hear when Redis does not do what it is asked."""
+"""What callers get when Redis fails."""
 
 import logging
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def test_a_redis_that_is_a_replica_says_so(own_client: FlaskClient, own_valkey: 
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "sentence"),
     [
         ("LOADING Valkey is loading the dataset in memory", "has just started and is still loading its data"),
         ("MASTERDOWN Link with MASTER 10.1.2.3 is down", "is a replica that has lost its primary"),
@@ -71,13 +71,13 @@ def test_a_redis_that_is_a_replica_says_so(own_client: FlaskClient, own_valkey: 
         ("ERR max number of clients reached", "answers with an error"),
     ],
 )
-def test_a_redis_that_answers_with_an_error_is_not_said_to_be_silent(
-    make_app: MakeApp, config: Config, caplog: pytest.LogCaptureFixture, error: str, said: str
+def test_a_redis_that_answers_with_an_error_is_not_sentence_to_be_silent(
+    make_app: MakeApp, config: Config, caplog: pytest.LogCaptureFixture, error: str, sentence: str
 ) -> None:
     with grumbling_redis(error) as url, caplog.at_level(logging.ERROR):
         refused = make_app(replace(config, redis_url=url)).test_client().post("/generate", json={"prompt": "p"})
     assert (refused.status_code, refused.get_json()["code"]) == (503, "store_unavailable")
-    assert said in refused.get_json()["detail"]
+    assert sentence in refused.get_json()["detail"]
     assert error.split()[0] in caplog.text
     for text in (refused.text, caplog.text):
         assert "10.1.2.3" not in text and "prompt-reader" not in text and url.split("/")[2] not in text

@@ -44,7 +44,7 @@ class Content(fields.Field[str]):
 
 
 def content_shapes(parts: Mapping[str, str], *, is_required: bool) -> list[dict[str, Any]]:
-    """Return the JSON Schemas of what `Content` takes."""
+    """Return the JSON Schemas of the values that `Content` accepts."""
     shapes = [object_with(type=one_of(kind), **{name: {"type": "string"}}) for kind, name in parts.items()]
     null = [] if is_required else [{"type": "null"}]
     return [{"type": "string"}, {"type": "array", "items": {"anyOf": shapes}}, *null]

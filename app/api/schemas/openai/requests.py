@@ -1,4 +1,4 @@
-"""What the bodies of OpenAI's endpoints have in common: the model, sampling parameters, names that are not served."""
+"""What the bodies of OpenAI's endpoints have in common: the model, sampling parameters, unsupported names."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -76,7 +76,7 @@ def take_params(data: Mapping[str, Any], defaults: dict[str, Any], max_tokens: i
     """Return the sampling parameters among the loaded data, over `defaults`.
 
     Args:
-        max_tokens: what OpenAI's own name says, which takes precedence over every other name of it.
+        max_tokens: the value under OpenAI's own name, which takes precedence over every other name.
 
     Raises:
         ValidationError: two of them exclude each other.
@@ -91,12 +91,12 @@ def take_params(data: Mapping[str, Any], defaults: dict[str, Any], max_tokens: i
 
 
 def shared_fields(body: type[JobOptions], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the loaded data that `body` has fields of the same name for."""
+    """Return the loaded fields that `body` has under the same name."""
     return {made.name: data[made.name] for made in dataclasses.fields(body) if made.name in data}
 
 
 class ModelRequestSchema(JobOptionsSchema):
-    """The fields that all of OpenAI's endpoints have which make jobs."""
+    """The fields of every endpoint of OpenAI's API that makes jobs."""
 
     model = Text(metadata={"description": "The name of the served model, as in /v1/models."})
 

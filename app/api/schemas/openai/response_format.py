@@ -24,7 +24,7 @@ class ResponseFormat(fields.Field[dict[str, Any]]):
     """Loaded as the JSON Schema that the answer follows; None for text.
 
     Args:
-        is_flat: the schema and its name stand beside the type, and the schema is required, as in `/v1/responses`.
+        is_flat: the schema and its name are beside the type, and the schema is required, as in `/v1/responses`.
     """
 
     def __init__(self, *, is_flat: bool = False) -> None:

@@ -70,7 +70,7 @@ class ToolChoiceField(fields.Field[ToolChoice]):
     """`none`, `auto`, `required`, one function, or a choice among allowed ones.
 
     Args:
-        is_flat: what a type is about stands beside the type, as in `/v1/responses`, not below its name.
+        is_flat: the members of a choice are beside its type, as in `/v1/responses`; else in an object below it.
     """
 
     def __init__(self, *, is_flat: bool = False) -> None:

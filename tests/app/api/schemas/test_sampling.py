@@ -6,7 +6,7 @@ import pytest
 from marshmallow import ValidationError
 
 from app.api.schemas.sampling import ALIASES, MAX_STOPS, SamplingSchema
-from app.jobs.sampling import SamplingParams
+from app.jobs.sampling import SamplingParams, parameters
 
 SCHEMA = SamplingSchema(partial=True)
 
@@ -25,6 +25,15 @@ def messages(**params: Any) -> Any:
 def test_every_parameter_of_the_contract_can_be_sent() -> None:
     names = {field.name for field in fields(SamplingParams)} - {"extra"}
     assert names <= set(SCHEMA.load_fields)
+
+
+@pytest.mark.parametrize("name", parameters())
+def test_a_parameter_and_its_aliases_have_the_type_and_the_limits_of_its_declaration(name: str) -> None:
+    _, parameter = parameters()[name]
+    for spelling in (name, *parameter.aliases):
+        assert set(messages(**{spelling: object()})) == {spelling}
+        for beyond in (parameter.limits[0] - 1, parameter.limits[1] + 1) if parameter.limits else ():
+            assert set(messages(**{spelling: beyond})) == {spelling}
 
 
 def test_what_comes_out_is_what_was_sent() -> None:

@@ -46,7 +46,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
-def test_every_end_is_told_of_every_kind_of_job(
+def test_the_end_of_every_kind_of_job_is_reported(
     open_app: Flask, redis_url: str, worker: ScriptedWorker, path: str, body: dict[str, Any]
 ) -> None:
     with listening() as receiver:
@@ -57,13 +57,13 @@ def test_every_end_is_told_of_every_kind_of_job(
         sender.start()
         until(lambda: receiver.heard)
         sender.stop()
-        told = receiver.verified()
-        assert (told["type"], told["data"]["status"]) == ("job.succeeded", "succeeded")
-        assert told["data"]["output"]["text"] == "text"
+        event = receiver.verified()
+        assert (event["type"], event["data"]["status"]) == ("job.succeeded", "succeeded")
+        assert event["data"]["output"]["text"] == "text"
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
-def test_without_a_secret_none_is_taken(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
+def test_without_a_secret_a_webhook_is_refused(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
     answer = client.post(path, json={**body, "webhook": PUBLIC})
     assert answer.status_code == (400 if path.startswith("/v1") else 422)
     assert "webhooks.secret" in answer.text

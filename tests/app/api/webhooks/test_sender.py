@@ -1,4 +1,4 @@
-"""Webhooks over a real Valkey to a real HTTP server: each end of a job is told, and nobody is disturbed by that."""
+"""Webhooks over a real Valkey to a real HTTP server: each end is reported, and a bad receiver delays no other."""
 
 import logging
 import threading
@@ -61,22 +61,22 @@ def waiting(client: RedisClient) -> int:
     return client.zcard(keys.webhooks("m"))
 
 
-def test_a_jobs_end_is_told_with_a_signature_and_the_job_object(
+def test_the_end_of_a_job_is_reported_with_a_signature_and_the_job_object(
     store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
 ) -> None:
     job_id = end_job(store, receiver.url)
     make_sender()
     until(lambda: receiver.heard and not waiting(redis_client))
     path, headers, body = receiver.heard[0]
-    told = receiver.verified()
-    assert (told["type"], told["data"]["id"], told["data"]["status"]) == ("job.canceled", job_id, "canceled")
-    assert told["timestamp"] == told["data"]["completed_at"]
+    event = receiver.verified()
+    assert (event["type"], event["data"]["id"], event["data"]["status"]) == ("job.canceled", job_id, "canceled")
+    assert event["timestamp"] == event["data"]["completed_at"]
     assert (path, headers["webhook-id"], headers["Content-Type"]) == ("/hook?a=b", f"msg_{job_id}", "application/json")
     assert b"a secret prompt" not in body
     assert not redis_client.exists(keys.webhook(job_id))
 
 
-def test_only_the_ends_asked_for_are_told(store: JobStore, redis_client: RedisClient) -> None:
+def test_only_the_requested_ends_are_reported(store: JobStore, redis_client: RedisClient) -> None:
     end_job(store, "http://127.0.0.1:1/", events=("job.succeeded",))
     assert waiting(redis_client) == 0
 
@@ -87,7 +87,7 @@ def test_a_job_without_a_webhook_leaves_nothing_to_send(store: JobStore, redis_c
     assert (waiting(redis_client), redis_client.exists(keys.webhook(job_id))) == (0, 0)
 
 
-def test_a_forgotten_job_is_told_all_the_same(
+def test_the_end_of_a_forgotten_job_is_reported_too(
     store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
 ) -> None:
     job_id = end_job(store, receiver.url)
@@ -125,7 +125,7 @@ def test_a_receiver_may_ask_for_a_pause(
 
 
 @pytest.mark.parametrize(("answers", "attempts"), [([500] * 9, 4), ([410], 1)])
-def test_it_is_given_up_with_a_word_in_the_log(
+def test_a_webhook_that_is_given_up_is_logged(
     store: JobStore,
     redis_client: RedisClient,
     make_sender: MakeSender,
@@ -170,7 +170,7 @@ def test_a_private_address_is_refused_also_behind_a_name(
     assert "webhooks.allow_private" in caplog.text
 
 
-def test_two_senders_tell_each_end_once(
+def test_two_senders_report_each_end_once(
     store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
 ) -> None:
     ids = {f"msg_{end_job(store, receiver.url)}" for _ in range(40)}
@@ -180,7 +180,7 @@ def test_two_senders_tell_each_end_once(
     assert (set(receiver.ids), len(receiver.ids)) == (ids, 40)
 
 
-def test_a_silent_receiver_keeps_no_other_waiting(
+def test_a_silent_receiver_delays_no_other(
     store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
 ) -> None:
     released = threading.Event()
@@ -222,4 +222,4 @@ def test_what_a_sender_has_not_settled_is_sent_again_when_its_lease_is_over(
     until(lambda: receiver.ids == [f"msg_{job_id}"])
     until(lambda: not waiting(redis_client))
     due.retry(lost, 0.0, 1)
-    assert waiting(redis_client) == 0, "the lost sender's word is void"
+    assert waiting(redis_client) == 0, "a sender that has lost its lease changes nothing"
