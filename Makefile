@@ -97,7 +97,7 @@ $(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $
 	@touch $@
 
 $(RUN_READY): app/requirements-run.txt $(LLAMA_READY)
-	$(call install,-r $<,what runs the processes)
+	$(call install,-r $<,an embedded Valkey)
 
 # torch first: what depends on it would else choose another build of it
 $(TORCH_READY): $(RUN_READY)

