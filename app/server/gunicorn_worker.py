@@ -1,33 +1,67 @@
-"""gunicorn's threaded worker, whose threads stay with a client for a moment after they have answered it.
+"""gunicorn's threaded worker with two additions: its threads linger with their clients, and it ends in good order.
 
-gthread gives every kept-alive connection back to the main thread's poller and takes it from there for the next request:
-two hand-overs between threads for each. A client that asks again at once is answered by the thread that still has it.
-Figures: docs/decisions/0009.
+**Lingering.** gthread returns each kept-alive connection to the main thread's poller and takes it from there for the
+next request: two hand-overs between threads for each. Here a client that asks again at once is answered by the thread
+that answered it before. Figures: docs/decisions/0009.
+
+**The end.** After SIGTERM, a reload or the death of its master a worker has `graceful_timeout` seconds for the requests
+it is answering; then gunicorn cuts them. The requests that still wait for a job are answered shortly before that, with
+the place where the job can be read.
 """
 
+import os
 import select
 import socket
+import threading
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from app.api.services import services_of
+
 LINGER_MILLISECONDS = 5
+LAST_SECONDS = 4.0  # of the grace, for these answers: gunicorn keeps a connection for 2 s after its last one
 
 
-class LingeringThreadWorker(ThreadWorker):  # type: ignore[misc]
+class GunicornWorker(ThreadWorker):  # type: ignore[misc]
+    alive: bool
+
     def handle(self, conn: Any) -> Any:
-        """As gthread's, for as many requests as follow each other closely. True: the connection is kept alive."""
+        """Answer a request, and those that follow it closely. Return True if the connection is kept alive."""
         result = super().handle(conn)
-        while result is True and self._may_linger(conn) and _is_readable(conn.sock):
+        while result is True and not self._lacks_threads() and _is_readable(conn.sock):
             result = super().handle(conn)
         return result
 
-    def _may_linger(self, conn: Any) -> bool:
-        """Not while others wait for a thread or the process is stopping; nor where the next request has been read
-        already, or lies in TLS's own buffer, and does not make the socket readable.
-        """
-        waits = not self.tpool._work_queue.empty()
-        return self.alive and not waits and not self.cfg.is_ssl and not conn.parser.unreader.buf.getvalue()
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Also the first thing that gunicorn calls when it ends in grace, in its main thread."""
+        super().set_accept_enabled(enabled)
+        if not enabled and (not self.alive or os.getppid() != self.ppid):
+            self.alive = False  # gunicorn leaves it true after the death of its master
+            self._close_listeners()
+            timer = threading.Timer(self.cfg.graceful_timeout - LAST_SECONDS, self._answer_waiting_requests)
+            timer.daemon = True  # it does not keep a process that has nothing left to answer
+            timer.start()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:  # SIGINT and SIGQUIT end it at once, by SystemExit; its threads may still answer
+            self._close_listeners()
+            self._answer_waiting_requests()
+
+    def _lacks_threads(self) -> bool:
+        """Whether a connection waits for a thread. Each has one or waits for one, but those that the poller watches."""
+        watched = len(self.keepalived_conns) + len(self.pending_conns)
+        return bool(self.nr_conns - watched > self.cfg.threads)
+
+    def _close_listeners(self) -> None:
+        """gunicorn leaves them open to its end. Connections would queue there unanswered, to be reset."""
+        for listener in self.sockets:
+            listener.close()
+
+    def _answer_waiting_requests(self) -> None:
+        services_of(self.wsgi).waiters.shut_down()
 
 
 def _is_readable(client: socket.socket) -> bool:
