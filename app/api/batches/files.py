@@ -1,6 +1,6 @@
-"""Files, in Redis: any API process on any machine can read what another has taken in.
+"""Files, in Redis, where every API process on every machine can read them.
 
-A file is text, kept as a list of its lines. Its hash says what it is and is written last: without it there is no file.
+A file is text, kept as a list of its lines. Its hash holds its fields and is written last: without it there is no file.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from app.jobs import keys
 from app.jobs.redis_client import RedisClient, script
 
 LINES_AT_ONCE = 500
-UPLOAD_SECONDS = 3600  # an upload that never ends, since its process died, is kept no longer
+UPLOAD_SECONDS = 3600  # lifetime of an upload whose process died
 BATCH = "batch"
 """The purpose of a file of requests."""
 
@@ -42,7 +42,7 @@ class FileStore:
         self._forget = script(client, "file_forget")
 
     def put(self, lines: Iterable[str], *, owner: str, filename: str, size: int, ttl_seconds: int) -> File:
-        """Keep a file of requests. lines: with their ends. size: in bytes. Raises what `lines` raises."""
+        """Store a file of requests. lines: with their ends. size: in bytes. Raises what `lines` raises."""
         now = time.time()
         made = File(
             id=new_file_id(),
@@ -75,13 +75,13 @@ class FileStore:
         return _file(values)
 
     def lines(self, file_id: str, start: int = 0) -> Iterator[list[str]]:
-        """Its lines from the `start`-th on (0 = the first), some at a time."""
+        """Read its lines from the `start`-th on (0 = the first), some at a time."""
         while some := self._redis.lrange(keys.file_lines(file_id), start, start + LINES_AT_ONCE - 1):
             yield some
             start += len(some)
 
     def list_files(self, owner: str, cut: Cut, purpose: str | None = None) -> tuple[list[File], bool]:
-        """A page of the owner's files, and whether more come. Raises InvalidRequest."""
+        """Return a page of the owner's files, and whether more come. Raises InvalidRequest."""
 
         def wanted(values: Mapping[str, str]) -> File | None:
             return _file(values) if purpose in (None, values["purpose"]) else None
@@ -89,7 +89,7 @@ class FileStore:
         return page(self._redis, keys.files_of(owner), cut, keys.file, wanted)
 
     def forget(self, file: File) -> None:
-        """Raises Conflict while a batch reads it."""
+        """Delete a file. Raises Conflict while a batch reads it."""
         file_keys = [keys.file(file.id), keys.file_lines(file.id), keys.files_of(file.owner)]
         if not self._forget(keys=file_keys, args=[file.id]):
             raise Conflict("a batch reads this file; cancel the batch or wait for its end, and try again")
@@ -107,7 +107,7 @@ def new_file_id() -> str:
 
 
 def file_object(file: File) -> dict[str, Any]:
-    """OpenAI's."""
+    """Return OpenAI's object."""
     return {
         "id": file.id,
         "object": "file",

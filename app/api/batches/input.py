@@ -1,4 +1,4 @@
-"""What is looked at in a file before its batch begins: whether each answer could be told apart from all others."""
+"""Checks a file before its batch begins: whether each line has a `custom_id` of its own, to find its answer."""
 
 import json
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from app.api.schemas.fields import is_unicode
 
 MAX_LINES = 50_000  # as OpenAI's API has it
 MAX_CUSTOM_ID = 512  # characters
-_MAX_FAULTS = 20  # told of one file
+_MAX_FAULTS = 20  # reported of one file
 _EXAMPLE = '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {}}'
 
 
 @dataclass(slots=True)
 class Inspection:
-    """lines: of the file. requests: those not blank. faults: what forbids to begin, as OpenAI tells it."""
+    """lines: of the file. requests: lines that are not blank. faults: why the batch cannot begin, in OpenAI's form."""
 
     lines: int = 0
     requests: int = 0
@@ -27,30 +27,30 @@ class Inspection:
 
 
 def inspect(texts: Iterable[str]) -> Inspection:
-    """What else is wrong with a line is told in its own answer."""
-    found, seen = Inspection(), set[str]()
+    """Inspect the lines of a file. Other faults of a line become its answer."""
+    inspection, seen = Inspection(), set[str]()
     for text in texts:
-        found.lines += 1
+        inspection.lines += 1
         if not text.strip():
             continue
-        found.requests += 1
+        inspection.requests += 1
         try:
             custom_id = str(read_line(text)["custom_id"])
         except ValueError as error:
-            found.add("invalid_line", f"{error}; each line is an object such as {_EXAMPLE}", found.lines)
+            inspection.add("invalid_line", f"{error}; each line is an object such as {_EXAMPLE}", inspection.lines)
             continue
         if custom_id in seen:
-            found.add("duplicate_custom_id", "an earlier line has this custom_id", found.lines, "custom_id")
+            inspection.add("duplicate_custom_id", "an earlier line has this custom_id", inspection.lines, "custom_id")
         seen.add(custom_id)
-    if not found.requests:
-        found.add("empty_file", "the file holds no requests", None)
-    if found.requests > MAX_LINES:
-        found.add("too_many_requests", f"a batch is of {MAX_LINES} requests at most; make several", None)
-    return found
+    if not inspection.requests:
+        inspection.add("empty_file", "the file holds no requests", None)
+    if inspection.requests > MAX_LINES:
+        inspection.add("too_many_requests", f"a batch is of {MAX_LINES} requests at most; make several", None)
+    return inspection
 
 
 def read_line(text: str) -> dict[str, Any]:
-    """A line whose answer can be told by its `custom_id`. Raises ValueError with a sentence about it."""
+    """Parse a line that has a `custom_id`. Raises ValueError with a sentence for the client."""
     try:
         value = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):  # ValueError: an integer of thousands of digits, too

@@ -25,16 +25,16 @@ class Cut:
 def page(
     client: RedisClient, index: str, cut: Cut, key: Callable[[str], str], entry: Callable[[Hash], Entry | None]
 ) -> tuple[list[Entry], bool]:
-    """The entries of a page, and whether more come after it. What has expired leaves the index.
+    """Return the entries of a page, and whether more come after it. Expired entries are removed from the index.
 
-    key: of an entry's hash, by its id. entry: made of the hash, None for one that is not wanted.
+    key: of an entry's hash, by its id. entry: made of the hash; None for an entry that is not wanted.
 
     Raises InvalidRequest where `after` is none of them.
     """
-    found: list[Entry] = []
+    entries: list[Entry] = []
     gone: list[str] = []
     start = _start(client, index, cut)
-    while len(found) <= cut.limit:
+    while len(entries) <= cut.limit:
         ids = client.zrange(index, start, start + _READ_AT_ONCE - 1, desc=cut.newest_first)
         if not ids:
             break
@@ -42,15 +42,15 @@ def page(
             if not values:
                 gone.append(entry_id)
             elif (made := entry(values)) is not None:
-                found.append(made)
+                entries.append(made)
         start += len(ids)
     if gone:
         client.zrem(index, *gone)
-    return found[: cut.limit], len(found) > cut.limit
+    return entries[: cut.limit], len(entries) > cut.limit
 
 
 def list_object(entries: Sequence[Mapping[str, Any]], has_more: bool) -> dict[str, Any]:
-    """OpenAI's list."""
+    """Return OpenAI's list."""
     first, last = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
     return {"object": "list", "data": entries, "first_id": first, "last_id": last, "has_more": has_more}
 

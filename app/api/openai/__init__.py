@@ -1,4 +1,4 @@
-"""OpenAI's API in terms of jobs: requests become jobs, their outcomes become OpenAI's objects and chunks.
+"""OpenAI's API in terms of jobs: requests become jobs, and their outcomes OpenAI's objects and chunks.
 
-Law of this room: it knows jobs, events and schemas; the routes know Flask's side of it.
+Law of this room: it knows jobs, events and schemas, and nothing of Flask; services and owners are arguments.
 """

@@ -9,14 +9,14 @@ Schema = Mapping[str, Any]
 
 _FUNCTION = re.compile(r"<function=([^>\s]+)\s*>(.*?)</function>", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\s*\Z)", re.DOTALL)
-_PYTHONS = {"True": True, "False": False, "None": None}  # what models that write much Python say
+_PYTHONS = {"True": True, "False": False, "None": None}  # models that write much Python use these
 _CALL_ID = re.compile(r"\[CALL_ID\]\w*")
 _NAMED = re.compile(r"([\w.-]+)\s*(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)")
 _MARKS = ("[ARGS]", "[CALL_ID]", "{")
 
 
 def xml_calls(text: str, parameters: Mapping[str, Schema]) -> list[dict[str, Any]]:
-    """Name and arguments of each `<function=NAME><parameter=KEY>VALUE</parameter>...</function>`.
+    """Return name and arguments of each `<function=NAME><parameter=KEY>VALUE</parameter>...</function>`.
 
     parameters: the JSON Schema of each function's arguments, by which a value is a text, or JSON.
     """
@@ -27,14 +27,14 @@ def xml_calls(text: str, parameters: Mapping[str, Schema]) -> list[dict[str, Any
 
 
 def may_be_named(text: str, names: Collection[str]) -> bool:
-    """Whether a text begins, or may go on, as `NAME[ARGS]{...}` does."""
+    """Return whether a text is, or may become, `NAME[ARGS]{...}`."""
     return any(_may_be_call_of(name, text) for name in names)
 
 
-def behind_name(text: str) -> tuple[str, int] | None:
-    """The name before the arguments, and where these begin; None where there are none yet."""
-    found = _NAMED.match(text)
-    return (found[1], found.end()) if found else None
+def after_name(text: str) -> tuple[str, int] | None:
+    """Return the name before the arguments and where these begin; None where there are none yet."""
+    match = _NAMED.match(text)
+    return (match[1], match.end()) if match else None
 
 
 def _may_be_call_of(name: str, text: str) -> bool:
@@ -42,10 +42,10 @@ def _may_be_call_of(name: str, text: str) -> bool:
         return name.startswith(text)
     if not text.startswith(name):
         return False
-    behind = text[len(name) :].lstrip()
-    marked = _CALL_ID.match(behind)
-    behind = behind[marked.end() :] if marked else behind
-    return not behind or any(mark.startswith(behind[: len(mark)]) for mark in _MARKS)
+    rest = text[len(name) :].lstrip()
+    marked = _CALL_ID.match(rest)
+    rest = rest[marked.end() :] if marked else rest
+    return not rest or any(mark.startswith(rest[: len(mark)]) for mark in _MARKS)
 
 
 def _arguments(body: str, properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _arguments(body: str, properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(text: str, schema: Any) -> Any:
-    """A text where the schema says so, or says nothing; else what it is as JSON."""
+    """Return the text itself where the schema wants a string or is empty; else its value as JSON."""
     types = schema.get("type", []) if isinstance(schema, Mapping) else "string"
     if types in ("string", ["string"]):
         return text

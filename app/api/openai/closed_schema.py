@@ -1,7 +1,7 @@
 """JSON Schemas read as OpenAI's API reads them: an object has the properties it names, and no others.
 
-JSON Schema allows any others unless told not to, and a small model let loose on those never comes to an end. What is
-open on purpose (`additionalProperties`, `patternProperties`) stays open.
+JSON Schema allows other properties by default, and a small model that may invent properties does not stop. What is open
+on purpose (`additionalProperties`, `patternProperties`) stays open.
 """
 
 from typing import Any
@@ -14,19 +14,19 @@ _OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProp
 
 
 def closed(schema: Any) -> Any:
-    """The same schema, its objects closed."""
+    """Return the schema with its objects closed."""
     if not isinstance(schema, dict):
         return schema
     names_properties = isinstance(schema.get("properties"), dict)
     combines = bool(_COMBINING & schema.keys())
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
-            found[key] = {name: closed(inner) for name, inner in value.items()}
+            result[key] = {name: closed(inner) for name, inner in value.items()}
         elif key in _LISTS_OF_SCHEMAS and isinstance(value, list) and not (names_properties and combines):
-            found[key] = [closed(inner) for inner in value]
+            result[key] = [closed(inner) for inner in value]
         else:
-            found[key] = closed(value) if key in _SCHEMAS else value
+            result[key] = closed(value) if key in _SCHEMAS else value
     if names_properties and not combines and not _OPEN & schema.keys():
-        found["additionalProperties"] = False
-    return found
+        result["additionalProperties"] = False
+    return result

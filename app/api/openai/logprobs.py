@@ -23,7 +23,7 @@ def _one(token: str, logprob: float) -> dict[str, Any]:
 
 
 class CompletionLogprobs:
-    """The parallel lists of `/v1/completions`, piece by piece: their offsets go on from piece to piece."""
+    """The parallel lists of `/v1/completions`, piece by piece; the offsets continue from piece to piece."""
 
     def __init__(self) -> None:
         self._characters = 0
@@ -52,6 +52,6 @@ def token_bytes(token: str) -> bytes:
 
 
 def mean_logprob(entries: Sequence[TokenLogprob]) -> float:
-    """How likely an answer is, per token; an empty one is less likely than any other."""
+    """Return how likely an answer is, per token; an empty one is less likely than any other."""
     known = [entry.logprob for entry in entries if entry.logprob is not None]
     return sum(known) / len(known) if known else float("-inf")

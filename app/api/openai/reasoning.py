@@ -1,4 +1,4 @@
-"""What a model thinks, told from what it says: `<think>...</think>` at the beginning of an answer, as it is written."""
+"""Separates the thoughts of a model, `<think>...</think>` at the beginning of an answer, from the rest, as it comes."""
 
 import enum
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ class Thought:
 class _At(enum.Enum):
     BEGINNING = enum.auto()
     THOUGHTS = enum.auto()
-    GAP = enum.auto()  # behind the thoughts, before the first word
+    GAP = enum.auto()  # after the thoughts, before the first word
     WORDS = enum.auto()
 
 
 class ThinkingReader:
-    """Thoughts as they come, then what another reader finds in the rest. White space around thoughts is left out.
+    """Yields thoughts as they come, then what another reader makes of the rest. Drops white space around thoughts.
 
-    A text that does not begin with the tag has no thoughts: in the middle of an answer somebody may explain it.
+    A text that does not begin with the tag has no thoughts: in the middle of an answer the tag is a word like others.
     """
 
     def __init__(self, rest: Reader) -> None:
@@ -50,8 +50,8 @@ class ThinkingReader:
             self._held = self._held.lstrip()
             self._at = _At.WORDS if self._held else _At.GAP
         if self._at is _At.WORDS:
-            said, self._held = self._held, ""
-            yield from self._rest.feed(said)
+            text, self._held = self._held, ""
+            yield from self._rest.feed(text)
 
     def _begin(self, is_over: bool) -> None:
         beginning = self._held.lstrip()
@@ -61,10 +61,10 @@ class ThinkingReader:
             self._at = _At.WORDS
 
     def _think(self, is_over: bool) -> Iterator[Thought]:
-        thought, end, said = self._held.partition(END)
+        thought, end, rest = self._held.partition(END)
         if not end and not is_over:
             thought = thought[: len(thought) - _withheld(thought)]
-        self._held = said if end else self._held[len(thought) :]
+        self._held = rest if end else self._held[len(thought) :]
         self._at = _At.GAP if end else _At.THOUGHTS
         thought = thought if self._has_thought else thought.lstrip()
         thought = thought.rstrip() if end or is_over else thought
@@ -74,6 +74,6 @@ class ThinkingReader:
 
 
 def _withheld(text: str) -> int:
-    """Characters at the end that may belong to the end of the thoughts, white space before it included."""
+    """Count the characters at the end that may belong to the end tag, with the white space before it."""
     size = next((size for size in range(min(len(text), len(END) - 1), 0, -1) if text.endswith(END[:size])), 0)
     return len(text) - len(text[: len(text) - size].rstrip())

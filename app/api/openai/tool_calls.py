@@ -1,9 +1,9 @@
-"""Finds the function calls in what a model writes, while it writes.
+"""Finds the function calls in the text of a model, as the text comes.
 
-Models write calls in the format of their own chat template. The common ones are told apart by their looks:
+Models write calls in the format of their own chat template. The common formats can be distinguished by their text:
 
 - Hermes, Qwen: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, with words before, several in a row.
-- Llama 3: nothing but `{"name": ..., "parameters": {...}}`, perhaps behind `<|python_tag|>`, several with `;` between.
+- Llama 3: nothing but `{"name": ..., "parameters": {...}}`, perhaps after `<|python_tag|>`, several with `;` between.
 - Mistral: `[TOOL_CALLS]` and a list of such objects, newer ones `NAME[ARGS]{...}`; what follows the tag alone, where
   the tag is a control token.
 - Qwen3-Coder: `<tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>`, now and then without
@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.api.openai.call_formats import behind_name, may_be_named, xml_calls
+from app.api.openai.call_formats import after_name, may_be_named, xml_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ Piece = Words | CallBegins | Arguments
 
 
 class Reader(Protocol):
-    """Takes the text of one answer as it comes."""
+    """Reads the text of one answer as it comes."""
 
     def feed(self, text: str) -> Iterator[Piece]: ...
 
     def finish(self) -> Iterator[Piece]:
-        """The text is over."""
+        """Return what is left at the end of the text."""
 
 
 class PlainReader:
@@ -91,16 +91,14 @@ _TAGS = {
 _SEPARATORS = " \t\r\n;,"
 _BEGINNINGS = ('{"name"', '{"type"', '{"id"', '{"function"', '{"parameters"', '{"arguments"')
 _WHITE = re.compile(r"\s+")
-_LOOKED_AT = 24  # characters that tell a call from other JSON
+_LOOKED_AT = 24  # characters that distinguish a call from other JSON
 _decoder = json.JSONDecoder()
 
 
 class CallReader:
-    """Calls in any of the formats, and the words around them. A call is told when it is complete.
+    """Finds calls in any of the formats, and the words around them. A call is returned when it is complete.
 
-    What looked like a call and is none is words. names: the functions there are. most: calls told at most, None = all.
-    lists_only: a bare object is no call but the answer itself (`response_format`). parameters: the schemas of the
-    functions' arguments, by name.
+    Text that looks like a call and is none is words.
     """
 
     def __init__(
@@ -111,13 +109,21 @@ class CallReader:
         lists_only: bool = False,
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """Read calls of these functions.
+
+        Args:
+            names: of the functions.
+            most: calls returned at most, None = all.
+            lists_only: a bare object is no call but the answer itself (`response_format`).
+            parameters: the schemas of the functions' arguments, by name.
+        """
         self._names = frozenset(names)
         self._parameters = parameters or {}
         self._most = most
         self._lists_only = lists_only
         self._held = ""
         self._expects_call = True  # nothing but calls so far
-        self._told_calls = 0
+        self._returned_calls = 0
         self._may_be_complete = False
 
     def feed(self, text: str) -> Iterator[Piece]:
@@ -137,7 +143,7 @@ class CallReader:
                 return
 
     def _bare(self, is_over: bool) -> list[Piece] | None:
-        """Calls without a tag at the beginning of what is held; None: there are none, nor will there be."""
+        """Return calls without a tag at the beginning of the text held; None: there are none, and none will come."""
         text = self._held.lstrip(_SEPARATORS)
         if not text:
             return self._words(self._held, "") if is_over else []
@@ -145,26 +151,26 @@ class CallReader:
             return self._named(text, is_over)
         if not self._may_be_call(text):
             return None
-        found = _json_at_start(text) if is_over or self._may_be_complete else None
-        if found is None:
+        decoded = _json_at_start(text) if is_over or self._may_be_complete else None
+        if decoded is None:
             return None if is_over else []
-        value, end = found
+        value, end = decoded
         calls = self._calls(value, bare=True)
         if calls is None:
             return None
         self._held = text[end:]
-        return self._tell(calls)
+        return self._return_calls(calls)
 
     def _named(self, text: str, is_over: bool) -> list[Piece] | None:
-        head = behind_name(text) if is_over or self._may_be_complete else None
-        found = _json_at_start(text[head[1] :]) if head else None
-        if head is None or found is None:
+        head = after_name(text) if is_over or self._may_be_complete else None
+        decoded = _json_at_start(text[head[1] :]) if head else None
+        if head is None or decoded is None:
             return None if is_over else []
-        calls = self._calls({"name": head[0], "arguments": found[0]}, bare=True)
+        calls = self._calls({"name": head[0], "arguments": decoded[0]}, bare=True)
         if calls is None:
             return None
-        self._held = text[head[1] + found[1] :]
-        return self._tell(calls)
+        self._held = text[head[1] + decoded[1] :]
+        return self._return_calls(calls)
 
     def _may_be_call(self, text: str) -> bool:
         looks = _WHITE.sub("", text[: 2 * _LOOKED_AT])[:_LOOKED_AT]
@@ -175,7 +181,7 @@ class CallReader:
         return any(looks.startswith(one[: len(looks)]) for one in _BEGINNINGS)
 
     def _tagged(self, is_over: bool) -> list[Piece]:
-        """Words up to the next tag, or the calls inside one."""
+        """Return the words up to the next tag, or the calls inside of a tag."""
         at, tag = min(((at, tag) for tag in _TAGS if (at := self._held.find(tag)) >= 0), default=(-1, ""))
         if at < 0:
             safe = len(self._held) if is_over else len(self._held) - _suspicious(self._held)
@@ -190,26 +196,26 @@ class CallReader:
         end = inside.find(closing)
         if end < 0 and not is_over:
             return []
-        found = _json_at_start((inside if end < 0 else inside[:end]).lstrip())
+        decoded = _json_at_start((inside if end < 0 else inside[:end]).lstrip())
         written = self._held[at:] if end < 0 else self._held[at : at + len(tag) + end + len(closing)]
-        value = xml_calls(written, self._parameters) if found is None else found[0]
+        value = xml_calls(written, self._parameters) if decoded is None else decoded[0]
         calls = self._calls(value, bare=False)
         rest = "" if end < 0 else inside[end + len(closing) :]
         if calls is None:
             return self._words(self._held[: len(self._held) - len(rest)], rest)
         self._held, self._expects_call = rest, True
-        return self._tell(calls)
+        return self._return_calls(calls)
 
     def _words(self, text: str, rest: str) -> list[Piece]:
-        """What stands between calls is none of the words."""
+        """Return words, but not the separators between calls."""
         self._held = rest
-        if self._told_calls and not text.strip(_SEPARATORS):
+        if self._returned_calls and not text.strip(_SEPARATORS):
             return []
         self._expects_call = self._expects_call and not text.strip()
         return [Words(text)] if text else []
 
     def _calls(self, value: Any, *, bare: bool) -> list[tuple[str, str]] | None:
-        """Name and arguments of each call; None where it is something else."""
+        """Return name and arguments of each call; None where the value is something else."""
         calls = [self._call(item, bare=bare) for item in (value if isinstance(value, list) else [value])]
         return None if None in calls or not calls else [call for call in calls if call is not None]
 
@@ -221,20 +227,20 @@ class CallReader:
         name = value.get("name", function)
         arguments = value.get("arguments", value.get("parameters", None if bare else {}))
         if isinstance(arguments, str):
-            found = _json_at_start(arguments)
-            arguments = found[0] if found else None
+            decoded = _json_at_start(arguments)
+            arguments = decoded[0] if decoded else None
         if not isinstance(name, str) or not isinstance(arguments, dict) or (bare and name not in self._names):
             return None
         return name, json.dumps(arguments, ensure_ascii=False)
 
-    def _tell(self, calls: list[tuple[str, str]]) -> list[Piece]:
-        left = len(calls) if self._most is None else max(0, self._most - self._told_calls)
-        self._told_calls += len(calls[:left])
+    def _return_calls(self, calls: list[tuple[str, str]]) -> list[Piece]:
+        left = len(calls) if self._most is None else max(0, self._most - self._returned_calls)
+        self._returned_calls += len(calls[:left])
         return [piece for name, text in calls[:left] for piece in (CallBegins(name), Arguments(text))]
 
 
 def reader_of(tools: Sequence[Mapping[str, Any]], *, named: str | None, parallel: bool, lists_only: bool) -> Reader:
-    """What reads an answer. tools: the functions that may be called; named: the one that must be."""
+    """Return the reader of an answer. tools: the functions that may be called. named: the one that must be called."""
     if not tools:
         return PlainReader()
     if named is not None:
@@ -244,12 +250,12 @@ def reader_of(tools: Sequence[Mapping[str, Any]], *, named: str | None, parallel
 
 
 def call_id(job_id: str, number: int) -> str:
-    """The same whenever the answer is told."""
+    """Return the id of a call, the same at each reading of the answer."""
     return hashlib.sha256(f"{job_id} {number}".encode()).hexdigest()[:_CALL_ID_DIGITS]
 
 
 def _json_at_start(text: str) -> tuple[Any, int] | None:
-    """The JSON value a text begins with and where it ends; None while it is incomplete, or none."""
+    """Return the JSON value at the start of a text, and where it ends; None where there is no complete one."""
     try:
         return _decoder.raw_decode(text)
     except (ValueError, RecursionError):
@@ -257,7 +263,7 @@ def _json_at_start(text: str) -> tuple[Any, int] | None:
 
 
 def _suspicious(text: str) -> int:
-    """Characters at the end that may be the beginning of a tag, with white space before them."""
+    """Count the characters at the end that may begin a tag, with the white space before them."""
     for size in range(min(len(text), max(map(len, _TAGS)) - 1), 0, -1):
         if any(tag.startswith(text[-size:]) for tag in _TAGS):
             return len(text) - len(text[:-size].rstrip())
