@@ -1,17 +1,18 @@
-"""Makes the application: services, routes, errors. It loads no model library and talks to nobody yet."""
+"""Makes the application: services, routes, errors. It loads no model library, and connects to nothing yet."""
 
 import time
 
 from flask import Flask
 
-from app.api import auth, openapi, problems
+from app.api import openapi, problems, request_context
 from app.api.batches.batches import BatchStore
 from app.api.batches.driver import BatchDriver
 from app.api.batches.files import FileStore
+from app.api.job_service import JobService
 from app.api.queue_estimate import QueueEstimate
 from app.api.redis_health import RedisHealth
+from app.api.request_context import Services, services_of
 from app.api.routes import BLUEPRINTS, docs
-from app.api.services import Services, provide, services_of
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.sender import WebhookSender
@@ -22,15 +23,14 @@ from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
 from app.jobs.tokenizer_rpc import TokenizerClient
 
-RESERVED_THREADS = 32  # of each process: for what does not wait, /healthz above all
+RESERVED_THREADS = 32  # of each process: for requests that do not wait, /healthz above all
 
 
 def create_app(config: Config) -> Flask:
-    """The WSGI application. Raises ConfigError."""
+    """Return the WSGI application. Raises ConfigError."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
-    provide(app, _services(config))
-    auth.register(app, config.auth.api_keys)
+    request_context.register(app, _services(config))
     problems.register(app)
     openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))
     app.register_blueprint(docs.pages)
@@ -38,17 +38,17 @@ def create_app(config: Config) -> Flask:
 
 
 def start_threads(app: Flask) -> None:
-    """What runs beside the requests of a process that answers. Call it once in each, after any fork."""
-    made = services_of(app)
-    made.watch.start()
-    made.reaper.start()
-    if made.webhooks is not None:
-        made.webhooks.start()
-    BatchDriver(app).start()
+    """Start what runs beside the requests. Call it once in each process that answers, after any fork."""
+    services = services_of(app)
+    services.redis_health.start()
+    services.reaper.start()
+    if services.webhooks is not None:
+        services.webhooks.start()
+    BatchDriver(services.batches, services.jobs).start()
 
 
 def max_waiters(server: ServerConfig) -> int:
-    """Requests of one process that may wait at once, each in a thread of its own."""
+    """Return how many requests of one process may wait at once, each in a thread of its own."""
     return max(1, server.threads - min(RESERVED_THREADS, server.threads // 4))
 
 
@@ -56,22 +56,21 @@ def _services(config: Config) -> Services:
     url = config.redis_url
     if url is None:
         raise ConfigError("redis_url is not set: set it (LLM_API_REDIS_URL), or use `make run`, which starts a Valkey")
-    watch = RedisHealth(url)
-    client = watch.client()
-    jobs = config.jobs
-    store = JobStore(client, model=config.model_name, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
+    redis_health = RedisHealth(url)
+    client = redis_health.client()
+    model, jobs = config.model_name, config.jobs
+    store = JobStore(client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
+    waiters = Waiters(url, client, store, max_waiters(config.server))
     return Services(
         config=config,
         redis=client,
-        watch=watch,
-        store=store,
-        waiters=Waiters(url, client, store, max_waiters(config.server)),
-        estimate=QueueEstimate(client, model=config.model_name),
-        reaper=Reaper(connect(url), model=config.model_name, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts),
-        questions=TokenizerClient(watch.client(), config.model_name),
-        webhooks=_webhook_sender(config, url),
+        redis_health=redis_health,
+        jobs=JobService(config, client, store, waiters, QueueEstimate(client, model=model)),
         files=FileStore(client),
-        batches=BatchStore(client, model=config.model_name, ttl_seconds=config.files.ttl),
+        batches=BatchStore(client, model=model, ttl_seconds=config.files.ttl),
+        tokenizer=TokenizerClient(redis_health.client(), model),
+        webhooks=_webhook_sender(config, url),
+        reaper=Reaper(connect(url), model=model, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts),
         started_at=time.time(),
     )
 

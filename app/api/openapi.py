@@ -9,9 +9,9 @@ from apispec import APISpec, BasePlugin
 from flask import Flask
 from marshmallow import Schema
 
-from app.api.auth import OPEN_PATHS
 from app.api.json_response import JSON, PROBLEM, write_json
 from app.api.problems import OPENAI_PREFIX
+from app.api.request_context import OPEN_PATHS
 from app.api.request_parser import RequestParser
 from app.api.schemas.problem import OpenAIErrorSchema, ProblemSchema
 

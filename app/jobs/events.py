@@ -1,23 +1,27 @@
-"""A job's event stream: what a client follows, and where a worker finds what has been published already.
+"""The event stream of a job: what clients follow, and what the next worker of the job continues.
 
-An entry is `{type, data}`: `started {"attempt"}`, `delta {"text", "logprobs"?}`, `end {"status", "finish_reason"?,
-"usage"?, "error"?}`. A `delta` also holds `tokens`, the ids behind its text, for the worker that takes the job over.
-The ids are Redis stream ids: they grow, and reading may resume after any of them.
+An entry of the Redis stream has the fields `type` and `data`, a JSON object: `started {"attempt"}`,
+`delta {"text", "logprobs"?}`, `end {"status", "finish_reason"?, "usage"?, "error"?}`. A `delta` also has `tokens`, the
+ids behind its text, for the worker that takes the job over.
+
+Events are encoded and decoded in this module only. Scripts (`lua/`) write `started`, and the ends of
+jobs that no worker holds.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from app.jobs import keys
-from app.jobs.job import TokenLogprob
+from app.jobs.job import FinishReason, JobError, Status, TokenLogprob, Usage
+from app.jobs.record import compact_json
 from app.jobs.redis_client import RedisClient
 
 FROM_START = "0-0"
-_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}\Z")  # two unsigned 64-bit numbers, as Redis has it
+EVENT_ID_PATTERN = "^[0-9]{1,19}-[0-9]{1,19}$"  # two unsigned 64-bit numbers, as Redis has it
 
 
 class EventType(StrEnum):
@@ -27,24 +31,55 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    id: str
-    type: EventType
-    data: dict[str, Any]
+class Started:
+    """A worker has claimed the job, for the `attempt`-th time."""
+
+    type: ClassVar = EventType.STARTED
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a job's text, with the tokens behind it."""
+    """A piece of the text of a job, and the ids of its tokens."""
 
+    type: ClassVar = EventType.DELTA
     text: str
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """The end of the job. A job that no worker holds ends without `usage`."""
+
+    type: ClassVar = EventType.END
+    status: Status
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    error: JobError | None = None
+
+
+Event = Started | Delta | End
+
+
+@dataclass(frozen=True, slots=True)
+class EventEntry:
+    """An event as it stands in the stream of its job.
+
+    Args:
+        id: the Redis stream id. Ids grow, and a reader may resume after any of them.
+        event: without the tokens of a delta; only `read_published` reads these.
+        data: the JSON that `event` was decoded from, for clients that get it as it is.
+    """
+
+    id: str
+    event: Event
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
-    """All that has been written of a job. first_at: Unix seconds of the first delta."""
+    """All deltas that have been written for a job. first_at: Unix seconds of the first one."""
 
     deltas: tuple[Delta, ...]
     first_at: float | None
@@ -59,30 +94,66 @@ class Published:
 
 
 def is_event_id(text: str) -> bool:
-    return bool(_ID.match(text))
+    return re.fullmatch(EVENT_ID_PATTERN, text) is not None
 
 
-def read_events(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list[list[Event]]:
-    """The events of each (job id, last event id seen) after that id; one round trip."""
+def entry_time(entry_id: str) -> float:
+    """Return when an entry was written, in Unix seconds: the first half of its id."""
+    return int(entry_id.partition("-")[0]) / 1000
+
+
+def read_events(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list[list[EventEntry]]:
+    """Read the events of several jobs in one round trip.
+
+    Args:
+        positions: for each job its id and the id of an entry; the events after that entry are read.
+    """
     with client.pipeline(transaction=False) as pipe:
         for job_id, after in positions:
             pipe.xrange(keys.events(job_id), min=f"({after}")
-        return [[_event(entry) for entry in entries] for entries in pipe.execute()]
+        return [
+            [decode_entry(entry_id, fields["type"], fields["data"]) for entry_id, fields in entries]
+            for entries in pipe.execute()
+        ]
 
 
 def read_published(client: RedisClient, job_id: str) -> Published:
-    """What earlier attempts have written."""
+    """Read what earlier attempts have written."""
     entries = [entry for entry in client.xrange(keys.events(job_id)) if entry[1]["type"] == EventType.DELTA]
-    deltas = tuple(_delta(fields) for _, fields in entries)
-    return Published(deltas, int(entries[0][0].partition("-")[0]) / 1000 if entries else None)
+    deltas = tuple(_delta(json.loads(fields["data"]), tuple(json.loads(fields["tokens"]))) for _, fields in entries)
+    return Published(deltas, entry_time(entries[0][0]) if entries else None)
 
 
-def _delta(fields: Mapping[str, str]) -> Delta:
-    data = json.loads(fields["data"])
-    logprobs = tuple(TokenLogprob(**entry) for entry in data.get("logprobs", ()))
-    return Delta(data["text"], tuple(json.loads(fields["tokens"])), logprobs)
+def decode_entry(entry_id: str, event_type: str, data: str) -> EventEntry:
+    values = json.loads(data)
+    if event_type == EventType.DELTA:
+        return EventEntry(entry_id, _delta(values), data)
+    if event_type == EventType.STARTED:
+        return EventEntry(entry_id, Started(values["attempt"]), data)
+    return EventEntry(entry_id, _end(values), data)
 
 
-def _event(entry: Sequence[Any]) -> Event:
-    event_id, fields = entry
-    return Event(event_id, EventType(fields["type"]), json.loads(fields["data"]))
+def encode_delta(delta: Delta) -> str:
+    """Return the `data` of a delta; its tokens are a field of their own."""
+    data: dict[str, Any] = {"text": delta.text}
+    if delta.logprobs:
+        data["logprobs"] = [asdict(entry) for entry in delta.logprobs]
+    return compact_json(data)
+
+
+def encode_end(end: End) -> str:
+    return compact_json({name: value for name, value in asdict(end).items() if value is not None})
+
+
+def _delta(values: dict[str, Any], tokens: tuple[int, ...] = ()) -> Delta:
+    return Delta(values["text"], tokens, tuple(TokenLogprob(**entry) for entry in values.get("logprobs", ())))
+
+
+def _end(values: dict[str, Any]) -> End:
+    reason, usage, error = values.get("finish_reason"), values.get("usage"), values.get("error")
+    return End(
+        status=Status(values["status"]),
+        finish_reason=FinishReason(reason) if reason else None,
+        usage=Usage(**usage) if usage else None,
+        error=JobError(**error) if error else None,
+    )

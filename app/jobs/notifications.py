@@ -1,19 +1,19 @@
-"""What a hint says: a line for each job with news (`lua/publish.lua`, `lua/add_event.lua`).
+"""Notifications over pub/sub: one line for each job that has changed (`lua/publish.lua`, `lua/add_event.lua`).
 
-A line is the job's id; or an event of its stream, behind the id of the event before it; or the whole record of a job
-that has ended, as a JSON list.
+A line is one of three: the id of the job alone; an event of its stream, after the job's id and the id of the event
+before it; or, once the job has ended, its whole record as a JSON list.
 """
 
 import json
 from collections.abc import Iterator
 
-from app.jobs.events import Event, EventType
+from app.jobs.events import EventEntry, decode_entry
 from app.jobs.job import Job
 from app.jobs.record import job_from_record
 
 
 class Notification:
-    """Only as much of it is read as is asked for, as most hints are for other processes."""
+    """One line. Its JSON is decoded only on request: most notifications are for other processes."""
 
     __slots__ = ("_line", "job_id")
 
@@ -22,18 +22,18 @@ class Notification:
         self.job_id = line[2 : line.index('"', 2)] if line.startswith("[") else line.partition(" ")[0]
 
     def record(self) -> Job | None:
-        """The record of a job that has ended, where the line is one."""
+        """Decode the record of a job that has ended; None where the line holds none."""
         if not self._line.startswith("["):
             return None
         return job_from_record([value or None for value in json.loads(self._line)])  # Lua's false stands for null
 
-    def event(self) -> tuple[str, Event] | None:
-        """The id of the event before it, and an event, where the line is one."""
+    def event(self) -> tuple[str, EventEntry] | None:
+        """Decode the event, and the id of the entry before it; None where the line holds none."""
         if self._line.startswith("[") or " " not in self._line:
             return None
-        _, after, event_id, event_type, data = self._line.split(" ", 4)
-        return after, Event(event_id, EventType(event_type), json.loads(data))
+        _, before, *entry = self._line.split(" ", 4)
+        return before, decode_entry(*entry)
 
 
-def notifications_in(hint: str) -> Iterator[Notification]:
-    return map(Notification, hint.split("\n"))
+def notifications_in(message: str) -> Iterator[Notification]:
+    return map(Notification, message.split("\n"))

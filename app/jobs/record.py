@@ -63,11 +63,15 @@ def outcome_fields(
     status: Status, *, output: Output | None, usage: Usage, metrics: Metrics, error: JobError | None
 ) -> Mapping[str, str]:
     """The end of a job as fields of its record, for `publish.lua`."""
-    fields: dict[str, str] = {"status": status.value, "usage": _json(asdict(usage)), "metrics": _json(asdict(metrics))}
+    fields: dict[str, str] = {
+        "status": status.value,
+        "usage": compact_json(asdict(usage)),
+        "metrics": compact_json(asdict(metrics)),
+    }
     if output is not None:
-        fields["output"] = _json({name: value for name, value in asdict(output).items() if value is not None})
+        fields["output"] = compact_json({name: value for name, value in asdict(output).items() if value is not None})
     if error is not None:
-        fields["error"] = _json(asdict(error))
+        fields["error"] = compact_json(asdict(error))
     return fields
 
 
@@ -90,5 +94,5 @@ def _time(value: str | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _json(value: Any) -> str:
+def compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

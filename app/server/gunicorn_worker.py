@@ -17,7 +17,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from app.api.services import services_of
+from app.api.request_context import services_of
 
 LINGER_MILLISECONDS = 5
 LAST_SECONDS = 4.0  # of the grace, for these answers: gunicorn keeps a connection for 2 s after its last one
@@ -61,7 +61,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             listener.close()
 
     def _answer_waiting_requests(self) -> None:
-        services_of(self.wsgi).waiters.shut_down()
+        services_of(self.wsgi).jobs.waiters.shut_down()
 
 
 def _is_readable(client: socket.socket) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.jobs import keys
-from app.jobs.events import FROM_START, Event, EventType, read_events
+from app.jobs.events import FROM_START, Delta, End, EventEntry, EventType, Started, entry_time, read_events
 from app.jobs.job import Job
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, connect
@@ -17,7 +17,7 @@ from tests.faults.service import Service
 class Found:
     job: Job
     prompt: str
-    events: Sequence[Event]
+    entries: Sequence[EventEntry]
 
     @property
     def text(self) -> str:
@@ -26,23 +26,25 @@ class Found:
     @property
     def published(self) -> str:
         """The text of the stream."""
-        return "".join(event.data["text"] for event in self.events if event.type is EventType.DELTA)
+        return "".join(entry.event.text for entry in self.entries if isinstance(entry.event, Delta))
 
     @property
     def ends(self) -> list[str]:
-        return [event.data["status"] for event in self.events if event.type is EventType.END]
+        return [entry.event.status for entry in self.entries if isinstance(entry.event, End)]
 
     @property
     def is_continued(self) -> bool:
         """Did a later attempt go on after text of an earlier one?"""
-        kinds = [event.type for event in self.events]
+        kinds = [entry.event.type for entry in self.entries]
         last_start = max((at for at, kind in enumerate(kinds) if kind is EventType.STARTED), default=0)
         return EventType.DELTA in kinds[:last_start] and EventType.DELTA in kinds[last_start:]
 
     def claimed_again_at(self, attempt: int) -> float:
         """Unix seconds of the first claim after `attempt`; infinity where there was none."""
-        starts = [event for event in self.events if event.type is EventType.STARTED and event.data["attempt"] > attempt]
-        return int(starts[0].id.partition("-")[0]) / 1000 if starts else math.inf
+        starts = [
+            entry.id for entry in self.entries if isinstance(entry.event, Started) and entry.event.attempt > attempt
+        ]
+        return entry_time(starts[0]) if starts else math.inf
 
 
 def find_jobs(service: Service) -> dict[str, Found]:
@@ -60,5 +62,5 @@ def _find(client: RedisClient, job_id: str) -> Found | None:
     request = client.hget(keys.job(job_id), "request")
     if job is None or request is None:
         return None
-    (events,) = read_events(client, [(job_id, FROM_START)])
-    return Found(job, json.loads(request)["prompt"], events)
+    (entries,) = read_events(client, [(job_id, FROM_START)])
+    return Found(job, json.loads(request)["prompt"], entries)

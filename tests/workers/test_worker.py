@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from app.config.settings import Config, JobsConfig
-from app.jobs.events import FROM_START, read_events, read_published
+from app.jobs.events import FROM_START, Delta, Started, read_events, read_published
 from app.jobs.job import Job, JobRequest, Kind, Status
 from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
@@ -167,8 +167,8 @@ def test_a_job_of_a_dead_worker_goes_on_where_it_was(
     assert job.output is not None and job.output.text == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert job.usage is not None and (job.usage.completion_tokens, job.attempt) == (36, 2)
     events = read_events(redis_client, [(job_id, FROM_START)])[0]
-    assert "".join(event.data["text"] for event in events if event.type == "delta") == job.output.text
-    assert [event.data["attempt"] for event in events if event.type == "started"] == [1, 2]
+    assert "".join(entry.event.text for entry in events if isinstance(entry.event, Delta)) == job.output.text
+    assert [entry.event.attempt for entry in events if isinstance(entry.event, Started)] == [1, 2]
 
 
 def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_ended(

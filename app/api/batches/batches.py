@@ -1,7 +1,7 @@
 """The record of a batch, in Redis: which of its lines have been opened, and how many are answered.
 
 A line is not opened yet (`next_line` or later), open (its number in a set), or answered (in the output or among the
-errors). It goes that way once, whoever moves it how often.
+errors). It takes each of these steps once, however often processes try.
 """
 
 import json
@@ -18,14 +18,14 @@ from app.errors import BatchNotFound, FileNotFound
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient, script
 
-DRIVER_SECONDS = 5  # a driver that is gone is missed so long
+DRIVER_SECONDS = 5  # until another process takes over from a driver that is gone
 _COLLECTED_AT_ONCE = 1_000_000  # characters: Redis does nothing else meanwhile
 _TIMES = ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A line and its answer, a line of a file: among the errors, or in the output. tokens: read, cached, written."""
+    """The answer of a line, as a line of the output or of the errors. tokens: read, cached, written."""
 
     number: int
     text: str
@@ -34,7 +34,7 @@ class Answered:
 
 
 class Batch:
-    """What the record of a batch says."""
+    """The record of a batch."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -49,7 +49,7 @@ class Batch:
         self.lines = int(values["lines"])
         self.next_line = int(values["next_line"])
         self.files_ttl_seconds = int(values["files_ttl"])
-        self.ending = values.get("ending")  # why its remaining lines are not asked: cancelled, expired
+        self.ending = values.get("ending")  # why its remaining lines get no answer: cancelled, expired
 
     @property
     def has_ended(self) -> bool:
@@ -57,13 +57,13 @@ class Batch:
 
     @property
     def status(self) -> str:
-        """OpenAI's word for it."""
+        """The status as OpenAI names it."""
         if self.has_ended or self.ending is None:
             return self._values["status"]
         return "cancelling" if self.ending == "cancelled" else "finalizing"
 
     def document(self) -> dict[str, Any]:
-        """OpenAI's object."""
+        """Return OpenAI's object."""
         values = self._values
         faults = json.loads(values.get("faults", "[]"))
         return {
@@ -121,9 +121,9 @@ class BatchStore:
         metadata: Mapping[str, str] | None,
         inspected: Inspection,
     ) -> Batch:
-        """Begin a batch; one whose file has faults has failed at once.
+        """Begin a batch. A batch whose file has faults fails at once.
 
-        Raises FileNotFound where the file is gone meanwhile.
+        Raises FileNotFound where the file has been deleted meanwhile.
         """
         now = time.time()
         values: dict[str, str | int | float] = {
@@ -173,35 +173,35 @@ class BatchStore:
         return Batch(values) if values else None
 
     def list_batches(self, owner: str, cut: Cut) -> tuple[list[Batch], bool]:
-        """A page of the owner's batches, and whether more come. Raises InvalidRequest."""
+        """Return a page of the owner's batches, and whether more come. Raises InvalidRequest."""
         return page(self._redis, keys.batches_of(owner), cut, keys.batch, Batch)
 
     def unfinished(self) -> list[str]:
-        """Ids, oldest first."""
+        """Return the ids of batches that have not ended, oldest first."""
         return self._redis.zrange(keys.unfinished(self._model), 0, -1)
 
-    def hold(self, who: str) -> bool:
-        """Whether `who` is to drive the batches for the next `DRIVER_SECONDS`: saves work, nothing depends on it."""
-        return bool(self._hold(keys=[keys.driver(self._model)], args=[who, DRIVER_SECONDS]))
+    def hold(self, name: str) -> bool:
+        """Return whether the process `name` drives for the next `DRIVER_SECONDS`: it only saves work."""
+        return bool(self._hold(keys=[keys.driver(self._model)], args=[name, DRIVER_SECONDS]))
 
     def open_lines(self, batch: Batch) -> list[int]:
-        """Their numbers (0 = the first of the file), in order."""
+        """Return the numbers of open lines (0 = the first of the file), in order."""
         return sorted(map(int, self._redis.smembers(keys.batch_open(batch.id))))
 
     def lines(self, batch: Batch, numbers: Sequence[int]) -> list[str]:
-        """What stands in the file there."""
+        """Read these lines of the file."""
         with self._redis.pipeline(transaction=False) as pipe:
             for number in numbers:
                 pipe.lindex(keys.file_lines(batch.input_file_id), number)
             return pipe.execute()
 
     def next_lines(self, batch: Batch, count: int) -> list[str]:
-        """Of those not opened yet."""
+        """Read lines that are not opened yet."""
         start = batch.next_line
         return self._redis.lrange(keys.file_lines(batch.input_file_id), start, start + count - 1)
 
     def open(self, batch: Batch, lines: Sequence[str]) -> list[int]:
-        """Open those lines, which `next_lines` has read; returns their numbers, none where somebody else has."""
+        """Open lines from `next_lines`. Returns their numbers; none where another process has opened them."""
         numbers = [number for number, text in enumerate(lines, batch.next_line) if text.strip()]
         end = batch.next_line + len(lines)
         opened = self._take(
@@ -213,7 +213,7 @@ class BatchStore:
         return numbers
 
     def collect(self, batch: Batch, answered: Sequence[Answered]) -> None:
-        """Write answers down, some at a time; those of lines that are answered already are dropped."""
+        """Write answers, some at a time. Those of lines that are answered already are dropped."""
         some: list[Answered] = []
         for line in answered:
             some.append(line)
@@ -223,11 +223,10 @@ class BatchStore:
         if some:
             self._collect_some(batch, some)
 
-    def cancel(self, batch: Batch) -> None:
-        self._stop(keys=[keys.batch(batch.id)], args=["cancelled", "cancelling_at", str(time.time())])
-
-    def expire(self, batch: Batch) -> None:
-        self._stop(keys=[keys.batch(batch.id)], args=["expired", "finalizing_at", str(time.time())])
+    def stop(self, batch: Batch, ending: str) -> None:
+        """Open no more of its lines. ending: `cancelled` or `expired`."""
+        field = "cancelling_at" if ending == "cancelled" else "finalizing_at"
+        self._stop(keys=[keys.batch(batch.id)], args=[ending, field, str(time.time())])
 
     def finish(self, batch: Batch) -> None:
         """End it, if every line is answered."""
@@ -259,7 +258,7 @@ class BatchStore:
         )
 
     def drop(self, batch_id: str) -> None:
-        """Forget that a batch is unfinished, whose record is gone."""
+        """Remove a batch whose record is gone from the unfinished ones."""
         self._redis.zrem(keys.unfinished(self._model), batch_id)
 
     def _collect_some(self, batch: Batch, answered: Sequence[Answered]) -> None:

@@ -1,9 +1,8 @@
-"""Drives batches: opens lines, makes their jobs, writes down what comes of them. A thread of every API process.
+"""Drives batches: opens lines, makes their jobs, writes their answers down. A thread of every API process.
 
-One of them does it at a time, and another goes on where it died; two at once
-would do no harm (`app.api.batches.batches`).
-What is in line and runs is bounded by what the workers serve at once, so that a batch never fills the queue, and some
-slots are left for whoever comes meanwhile.
+One process drives at a time, and another continues when it dies. Two at once do no harm (`app.api.batches.batches`).
+The jobs of batches that wait and run are bounded by what the workers serve at once: a batch never fills the queue, and
+some slots are left for other requests.
 """
 
 import contextlib
@@ -14,20 +13,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 import redis
-from flask import Flask
 
-from app.api.auth import acting_for
 from app.api.batches.batches import Answered, Batch, BatchStore
 from app.api.batches.lines import Line, line_of, unasked_line
-from app.api.services import services_of
+from app.api.job_service import JobService
 from app.errors import JobNotFound, NotAdmitted
 from app.jobs.job import Job, Status
 
-BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot is free so long at most
+BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot may be free for this long
 IDLE_SECONDS = 1.0
-SLOTS_SHARE = 0.75  # of all that serve: whoever waits for an answer finds the others free
+SLOTS_SHARE = 0.75  # of all slots: a request that is waited for finds the others free
 LINES_AT_ONCE = 500  # opened in one step
-_BY_ITSELF = (Status.SUCCEEDED, Status.FAILED)  # how a job ends that nobody has stopped
+_UNSTOPPED = (Status.SUCCEEDED, Status.FAILED)  # how a job ends that was neither canceled nor too late
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +32,17 @@ logger = logging.getLogger(__name__)
 class BatchDriver:
     """One per API process; they take turns."""
 
-    def __init__(self, app: Flask) -> None:
-        self._app = app
-        self._services = services_of(app)
-        self._batches: BatchStore = self._services.batches
+    def __init__(self, batches: BatchStore, jobs: JobService) -> None:
+        self._batches = batches
+        self._jobs = jobs
         self._name = uuid.uuid4().hex
-        self._lines: dict[tuple[str, int], Line] = {}  # open ones, read before
+        self._lines: dict[tuple[str, int], Line] = {}  # open ones, parsed before
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="batch-driver", daemon=True).start()
 
     def turn(self) -> bool:
-        """Do what there is to do now; whether there is a batch to drive."""
+        """Do what there is to do now. Returns whether there is a batch to drive."""
         unfinished = self._batches.unfinished()
         if not unfinished or not self._batches.hold(self._name):
             self._lines.clear()
@@ -57,8 +53,7 @@ class BatchDriver:
             if batch is None:
                 self._batches.drop(batch_id)
                 continue
-            with self._app.app_context(), acting_for(batch.owner):
-                room -= self._advance(batch, room)
+            room -= self._advance(batch, room)
             self._batches.hold(self._name)
         return True
 
@@ -66,28 +61,28 @@ class BatchDriver:
         pause = IDLE_SECONDS
         while True:
             time.sleep(pause)
+            pause = IDLE_SECONDS
             try:
-                pause = BUSY_SECONDS if self.turn() else IDLE_SECONDS
+                if self.turn():
+                    pause = BUSY_SECONDS
             except redis.RedisError as error:
-                pause = IDLE_SECONDS
                 logger.debug("no turn: %s", type(error).__name__)
             except Exception as error:
-                pause = IDLE_SECONDS
-                logger.error("a batch could not be driven on; trying again", exc_info=error)
+                logger.error("a batch could not be driven; trying again", exc_info=error)
 
     def _room(self) -> int:
         """Jobs of batches that may wait or run at once."""
-        slots = self._services.estimate.slots()
-        most = self._services.config.jobs.max_queued // 2
+        slots = self._jobs.estimate.slots()
+        most = self._jobs.config.jobs.max_queued // 2
         return min(max(1, int(slots * SLOTS_SHARE)), max(1, most)) if slots else 0
 
     def _advance(self, batch: Batch, room: int) -> int:
-        """One batch; returns how many jobs of it wait or run."""
+        """Advance one batch. Returns how many jobs of it wait or run."""
         if batch.ending is None and time.time() >= batch.expires_at:
-            self._batches.expire(batch)
+            self._batches.stop(batch, "expired")
             batch.ending = "expired"
         lines = self._read(batch, self._batches.open_lines(batch))
-        jobs = self._jobs(lines)
+        jobs = self._read_jobs(lines)
         left = self._collect(batch, lines, jobs)
         active = sum(not job.status.is_final for line in left for job in _made(line, jobs))
         if batch.ending is not None:
@@ -102,7 +97,7 @@ class BatchDriver:
         return active
 
     def _open(self, batch: Batch, room: int) -> int:
-        """Open as many lines as there is room for; returns how many jobs they have made."""
+        """Open as many lines as there is room for. Returns how many jobs they have made."""
         texts = self._batches.next_lines(batch, min(room, LINES_AT_ONCE))
         if not texts:
             return 0
@@ -112,9 +107,9 @@ class BatchDriver:
         return self._admit(batch, left, {}, room)
 
     def _admit(self, batch: Batch, lines: Sequence[Line], jobs: Mapping[str, Job], room: int) -> int:
-        """Make the jobs that are missing, as far as there is room; returns how many.
+        """Make the jobs that are missing, as far as there is room. Returns how many.
 
-        One that vanished before anybody wrote down what came of it is made again: it has answered nothing yet.
+        A job that was deleted before its answer was written down is made again.
         """
         missing = [
             (job_id, request)
@@ -125,14 +120,14 @@ class BatchDriver:
         made = 0
         for job_id, request in missing[: max(0, room)]:
             try:
-                self._services.store.admit(request, batch.owner, job_id)
-            except NotAdmitted:  # later
+                self._jobs.store.admit(request, batch.owner, job_id)
+            except NotAdmitted:  # in a later turn
                 break
             made += 1
         return made
 
     def _collect(self, batch: Batch, lines: Sequence[Line], jobs: Mapping[str, Job]) -> list[Line]:
-        """Write down what has come of lines, and let their jobs go; returns the other lines."""
+        """Write down the answers of lines whose jobs have ended, and forget these jobs. Returns the other lines."""
         answers = {line.number: _answer(batch, line, _made(line, jobs)) for line in lines}
         answered = [answer for answer in answers.values() if answer is not None]
         if answered:
@@ -141,14 +136,14 @@ class BatchDriver:
             if answers[line.number] is not None:
                 self._lines.pop((batch.id, line.number), None)
                 for job in _made(line, jobs):
-                    self._services.store.forget(job)
+                    self._jobs.store.forget(job)
         return [line for line in lines if answers[line.number] is None]
 
     def _cancel(self, lines: Sequence[Line], jobs: Mapping[str, Job]) -> None:
         for line in lines:
             for job in _made(line, jobs):
                 with contextlib.suppress(JobNotFound):
-                    self._services.store.cancel(job.id)
+                    self._jobs.store.cancel(job.id)
 
     def _give_up(self, batch: Batch) -> None:
         """Answer some of the lines that have not been opened."""
@@ -163,29 +158,29 @@ class BatchDriver:
         unread = [number for number in numbers if (batch.id, number) not in self._lines]
         if unread:
             for number, text in zip(unread, self._batches.lines(batch, unread), strict=True):
-                line = line_of(batch.id, number, text, batch.endpoint, self._services.config)
+                line = line_of(batch, number, text, self._jobs)
                 self._lines[batch.id, number] = line
         return [self._lines[batch.id, number] for number in numbers]
 
-    def _jobs(self, lines: Sequence[Line]) -> dict[str, Job]:
-        """Of these lines, by their ids."""
+    def _read_jobs(self, lines: Sequence[Line]) -> dict[str, Job]:
+        """Return the jobs of these lines, by their ids."""
         ids = [job_id for line in lines if line.refusal is None for job_id in line.job_ids]
-        found = self._services.store.read_many(ids) if ids else []
-        return {job.id: job for job in found if job is not None}
+        jobs = self._jobs.store.read_many(ids) if ids else []
+        return {job.id: job for job in jobs if job is not None}
 
 
 def _made(line: Line, jobs: Mapping[str, Job]) -> list[Job]:
-    """Its jobs that there are, in order."""
+    """Return those of its jobs that exist, in order."""
     return [jobs[job_id] for job_id in line.job_ids if job_id in jobs]
 
 
 def _answer(batch: Batch, line: Line, jobs: Sequence[Job]) -> Answered | None:
-    """None where its jobs are still to come to an end."""
+    """Return the answer of a line, None as long as its jobs have not ended."""
     if line.refusal is not None:
         return line.answered(())
     if any(not job.status.is_final for job in jobs):
         return None
     is_whole = len(jobs) == len(line.job_ids)
-    if batch.ending is not None and not (is_whole and all(job.status in _BY_ITSELF for job in jobs)):
+    if batch.ending is not None and not (is_whole and all(job.status in _UNSTOPPED for job in jobs)):
         return line.given_up(batch.ending)
     return line.answered(jobs) if is_whole else None

@@ -1,59 +1,65 @@
 """Chat completions: from a request to its jobs, from their texts to messages and chunks."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-from app.api import dispatch
-from app.api.openai.choices import copies
-from app.api.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
+from app.api.job_service import JobService
+from app.api.openai.chunk_stream import Choice, ChunkEncoder
+from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import chat_logprobs
-from app.api.openai.plan import AnswerPlan
+from app.api.openai.plan import AnswerPlan, copies
 from app.api.openai.reasoning import ThinkingReader, Thought
 from app.api.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
 from app.api.openai.tool_schema import forced_schema, wanted_calls
 from app.api.schemas.openai.chat import ChatBody
+from app.api.schemas.openai.responses import ResponseBody
 from app.api.schemas.openai.tools import Tools
-from app.config.settings import Config
 from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, TokenLogprob
 
 OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
-Choice = dict[str, Any]
 
-
-def plan(body: ChatBody, config: Config) -> AnswerPlan:
-    """Raises ModelNotFound."""
+def plan(body: ChatBody, jobs: JobService, owner: str) -> AnswerPlan:
+    """Raises ModelNotFound, InvalidRequest (the webhook)."""
+    config = jobs.config
     check_model(body.model, config.model_name)
-    request = _with_chat(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
+    request = chat_request(body, body.messages, jobs)
 
-    def answer(jobs: list[Job]) -> dict[str, Any]:
-        told = [_message_choice(index, job, body) for index, job in enumerate(jobs)]
-        return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs))
+    def answer(made: Sequence[Job]) -> dict[str, Any]:
+        choices = [_message_choice(index, job, body) for index, job in enumerate(made)]
+        return {**envelope(OBJECT, PREFIX, made[0], config), "choices": choices, "usage": usage_of(made)}
 
-    return AnswerPlan(requests=copies(request, body.n), answer=answer, field_names=_field_names(body))
+    def make_encoder(made: Sequence[Job]) -> ChunkEncoder:
+        writers = [ChatWriter(index, job, body) for index, job in enumerate(made)]
+        head = envelope(CHUNK_OBJECT, PREFIX, made[0], config)
+        return ChunkEncoder(writers, head, prompts=1, includes_usage=body.include_usage)
+
+    forced = "response_format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
+    return AnswerPlan(
+        requests=copies(request, body.n),
+        answer=answer,
+        make_encoder=make_encoder if body.stream else None,
+        field_names={"params.json_schema": forced, "params.": ""},
+    )
 
 
-def _with_chat(request: JobRequest, body: ChatBody) -> JobRequest:
+def chat_request(
+    body: ChatBody | ResponseBody, messages: list[dict[str, Any]], jobs: JobService, **content: Any
+) -> JobRequest:
+    """Return the request of a job that continues a conversation. Raises InvalidRequest (the webhook)."""
     chat = Chat(
-        messages=body.messages,
+        messages=messages,
         tools=list(body.tools.tools),
         variables=body.variables,
         calls=wanted_calls(body.tools, body.format),
     )
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
-    return replace(request, chat=chat, params=params)
-
-
-def _field_names(body: ChatBody) -> dict[str, str]:
-    """What the worker's names of parameters are called in this request."""
-    forced = "response_format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
-    return {"params.json_schema": forced, "params.": ""}
+    return jobs.make_request(Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, **content)
 
 
 def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:
-    """A choice of a whole answer."""
+    """Return a choice of a whole answer."""
     assert job.output is not None, "the job has succeeded"
     reader = _reader(body)
     pieces = [*reader.feed(job.output.text), *reader.finish()]
@@ -148,4 +154,4 @@ def _calls(job_id: str, pieces: Sequence[Piece | Thought]) -> list[dict[str, Any
 def _finish_reason(reason: FinishReason | None, tools: Tools, *, has_calls: bool) -> str:
     if has_calls and reason is FinishReason.STOP:
         return "function_call" if tools.legacy else "tool_calls"
-    return FINISH_REASONS.get(reason, "stop") if reason is not None else "stop"
+    return finish_reason_of(reason)

@@ -4,38 +4,45 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.api import dispatch
-from app.api.openai.choices import copies
-from app.api.openai.envelope import FINISH_REASONS, Envelope, check_model, usage_of
+from app.api.job_service import JobService
+from app.api.openai.chunk_stream import Choice, ChunkEncoder
+from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import CompletionLogprobs, mean_logprob
-from app.api.openai.plan import AnswerPlan
+from app.api.openai.plan import AnswerPlan, copies
 from app.api.schemas.openai.completions import CompletionBody
-from app.config.settings import Config
 from app.jobs.job import FinishReason, Job, JobRequest, Kind, TokenLogprob
 
 OBJECT, PREFIX = "text_completion", "cmpl"
-_FIELD_NAMES = {"params.": ""}
-
-Choice = dict[str, Any]
 
 
-def plan(body: CompletionBody, config: Config) -> AnswerPlan:
-    """Raises ModelNotFound."""
+def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
+    """Raises ModelNotFound, InvalidRequest (the webhook)."""
+    config = jobs.config
     check_model(body.model, config.model_name)
-    requests = _with_prompts(dispatch.job_request(Kind.GENERATE, body, stream=body.stream), body)
 
-    def answer(jobs: list[Job]) -> dict[str, Any]:
-        told = [_text_choice(index, job, body) for index, job in enumerate(_best(jobs, body))]
-        return Envelope.of(OBJECT, PREFIX, jobs[0], config).hold(told, usage=usage_of(jobs, len(body.prompts)))
+    def answer(made: Sequence[Job]) -> dict[str, Any]:
+        choices = [_text_choice(index, job, body) for index, job in enumerate(_best(made, body))]
+        counted = usage_of(made, len(body.prompts))
+        return {**envelope(OBJECT, PREFIX, made[0], config), "choices": choices, "usage": counted}
 
-    return AnswerPlan(requests=requests, answer=answer, field_names=_FIELD_NAMES)
+    def make_encoder(made: Sequence[Job]) -> ChunkEncoder:
+        writers = [CompletionWriter(index, body) for index in range(len(made))]
+        head = envelope(OBJECT, PREFIX, made[0], config)
+        return ChunkEncoder(writers, head, prompts=len(body.prompts), includes_usage=body.include_usage)
+
+    return AnswerPlan(
+        requests=_with_prompts(jobs.make_request(Kind.GENERATE, body, stream=body.stream), body),
+        answer=answer,
+        make_encoder=make_encoder if body.stream else None,
+        field_names={"params.": ""},
+    )
 
 
 def _with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]:
-    """`best_of` requests for each prompt, in the order of the prompts."""
+    """Return `best_of` requests for each prompt, in the order of the prompts."""
     params = dict(body.params)
     if body.best_of > body.n:
-        params.setdefault("logprobs", 0)  # they are compared by them
+        params.setdefault("logprobs", 0)  # the answers are compared by them
     made: list[JobRequest] = []
     for prompt in body.prompts:
         text, tokens = (prompt, None) if isinstance(prompt, str) else ("", prompt)
@@ -44,21 +51,21 @@ def _with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]
 
 
 def _best(jobs: Sequence[Job], body: CompletionBody) -> list[Job]:
-    """For each prompt the `n` likeliest answers of its `best_of`, the likeliest first."""
+    """Return for each prompt the `n` likeliest of its `best_of` answers, the likeliest first."""
     if body.best_of == body.n:
         return list(jobs)
-    found: list[Job] = []
+    best: list[Job] = []
     for start in range(0, len(jobs), body.best_of):
         candidates = jobs[start : start + body.best_of]
-        found += sorted(candidates, key=_likelihood, reverse=True)[: body.n]
-    return found
+        best += sorted(candidates, key=_likelihood, reverse=True)[: body.n]
+    return best
 
 
 def _text_choice(index: int, job: Job, body: CompletionBody) -> Choice:
-    """A choice of a whole answer."""
+    """Return a choice of a whole answer."""
     assert job.output is not None, "the job has succeeded"
     logprobs = CompletionLogprobs().take(job.output.logprobs or ()) if "logprobs" in body.params else None
-    return _choice(index, job.output.text, logprobs, _finish_reason(job.output.finish_reason))
+    return _choice(index, job.output.text, logprobs, finish_reason_of(job.output.finish_reason))
 
 
 class CompletionWriter:
@@ -70,11 +77,11 @@ class CompletionWriter:
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[Choice]:
         if text or logprobs:
-            told = None if self._logprobs is None else self._logprobs.take(logprobs)
-            yield _choice(self._index, text, told, None)
+            taken = None if self._logprobs is None else self._logprobs.take(logprobs)
+            yield _choice(self._index, text, taken, None)
 
     def end(self, finish_reason: FinishReason | None) -> Iterator[Choice]:
-        yield _choice(self._index, "", None, _finish_reason(finish_reason))
+        yield _choice(self._index, "", None, finish_reason_of(finish_reason))
 
 
 def _choice(index: int, text: str, logprobs: dict[str, Any] | None, finish_reason: str | None) -> Choice:
@@ -83,7 +90,3 @@ def _choice(index: int, text: str, logprobs: dict[str, Any] | None, finish_reaso
 
 def _likelihood(job: Job) -> float:
     return mean_logprob((job.output.logprobs if job.output else None) or ())
-
-
-def _finish_reason(reason: FinishReason | None) -> str:
-    return FINISH_REASONS.get(reason, "stop") if reason is not None else "stop"

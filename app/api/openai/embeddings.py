@@ -1,40 +1,41 @@
-"""Vectors as OpenAI's API tells them: shortened, and as text."""
+"""Vectors as OpenAI's API has them: shortened, and as text."""
 
 import base64
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
-from app.api import dispatch
+from app.api.job_service import JobService
 from app.api.openai.envelope import check_model
 from app.api.openai.plan import AnswerPlan
 from app.api.schemas.openai.embeddings import EmbeddingBody
-from app.config.settings import Config
 from app.errors import InvalidRequest
 from app.jobs.job import Job, Kind
-
-_FIELD_NAMES = {"text.": "input."}
 
 Vector = list[float]
 
 
-def plan(body: EmbeddingBody, config: Config) -> AnswerPlan:
-    """Raises ModelNotFound."""
-    check_model(body.model, config.model_name)
-    request = dispatch.job_request(Kind.EMBED, body, texts=tuple(body.input))
+def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> AnswerPlan:
+    """Raises ModelNotFound, InvalidRequest (the webhook)."""
+    model = jobs.config.model_name
+    check_model(body.model, model)
 
-    def answer(jobs: list[Job]) -> dict[str, Any]:
-        (job,) = jobs
-        found = enumerate(_vectors(job, body))
+    def answer(made: Sequence[Job]) -> dict[str, Any]:
+        (job,) = made
         tokens = job.usage.prompt_tokens if job.usage else 0
         return {
             "object": "list",
-            "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in found],
-            "model": config.model_name,
+            "data": [
+                {"object": "embedding", "index": index, "embedding": vector}
+                for index, vector in enumerate(_vectors(job, body))
+            ],
+            "model": model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 
-    return AnswerPlan(requests=[request], answer=answer, field_names=_FIELD_NAMES)
+    request = jobs.make_request(Kind.EMBED, body, texts=tuple(body.input))
+    return AnswerPlan(requests=[request], answer=answer, field_names={"text.": "input."})
 
 
 def _vectors(job: Job, body: EmbeddingBody) -> list[Vector] | list[str]:

@@ -1,20 +1,52 @@
-"""What a request of OpenAI's API comes to: the jobs that it makes, and the answer that their outcomes make."""
+"""What a request of OpenAI's API becomes: the jobs that it makes, and the answer or the stream that they give."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from app.api.event_stream import EventEncoder
+from app.errors import InvalidRequest
 from app.jobs.job import Job, JobRequest
+from app.jobs.sampling import MAX_SEED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPlan:
-    """Of one request, whether it is answered at once or in a batch.
+    """The plan of one request, which may be a line of a batch.
 
-    requests: of its jobs. answer: made of these jobs, in their order, once all have succeeded; raises InvalidRequest.
-    field_names: what the worker's names of fields are called in this request (`fields_called`).
+    Args:
+        requests: of its jobs.
+        answer: makes the answer of these jobs, in their order, once all have succeeded. Raises InvalidRequest.
+        make_encoder: for a request that asks for a stream; else None.
+        field_names: beginnings of field paths as the worker knows them, and their names in this request.
     """
 
     requests: Sequence[JobRequest]
-    answer: Callable[[list[Job]], dict[str, Any]]
+    answer: Callable[[Sequence[Job]], dict[str, Any]]
+    make_encoder: Callable[[Sequence[Job]], EventEncoder] | None = None
     field_names: Mapping[str, str]
+
+    @contextlib.contextmanager
+    def renaming_fields(self) -> Iterator[None]:
+        """Give the errors that the worker found in fields the names that the client has used."""
+        try:
+            yield
+        except InvalidRequest as error:
+            error.errors = {self._renamed(path): messages for path, messages in error.errors.items()}
+            raise
+
+    def _renamed(self, path: str) -> str:
+        for old, new in self.field_names.items():
+            if path.startswith(old):
+                return new + path.removeprefix(old)
+        return path
+
+
+def copies(request: JobRequest, count: int) -> list[JobRequest]:
+    """Return the request `count` times. A seed is increased for each copy, or all answers would be the same."""
+    seed = request.params.get("seed")
+    if seed is None:
+        return [request] * count
+    seeds = [(seed + index) % (MAX_SEED + 1) for index in range(count)]
+    return [replace(request, params={**request.params, "seed": each}) for each in seeds]

@@ -1,24 +1,25 @@
-"""A response as server-sent events. They are numbered, and the same however often the stream is read: whoever knows the
-number of the last one goes on behind it.
+"""A response as server-sent events.
+
+They are numbered, and the same at each reading of the stream, so that a client may resume after any number.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from app.api import sse
+from app.api.event_stream import EventEncoder, write_event
 from app.api.json_response import write_json
-from app.api.openai.responses import item_status, response_with, writer_of
+from app.api.openai.response_object import item_status, response_with, writer_of
 from app.api.problems import openai_error
 from app.errors import LLMAPIError
-from app.jobs.events import Event, EventType
-from app.jobs.job import FinishReason, Job, JobError, JobRequest, Output, Status, TokenLogprob, Usage
+from app.jobs.events import Delta, End, EventEntry, Started, entry_time
+from app.jobs.job import Job, JobRequest, Output, Status
 
-_LAST = {"completed": "completed", "incomplete": "incomplete"}  # what has no name of its own is told as failed
+_WITH_OWN_EVENT = ("completed", "incomplete")  # other final statuses are reported by `response.failed`
 
 
-class ResponseStream:
-    """The events of one job as those of its response; its job is asked about from the first event on.
+class ResponseEncoder(EventEncoder):
+    """The events of a job as those of its response. It needs the events of the job from the first on.
 
     starting_after: the number of the last event that the client has; -1 = none.
     """
@@ -31,56 +32,49 @@ class ResponseStream:
         self._number = -1
         self._has_started = False
 
-    def chunks(self, events: Iterable[Event | None]) -> Iterator[bytes]:
-        """events: of the job, from its first on; None where nothing has happened for a while."""
-        try:
-            yield self._write(self._begin())
-            for event in events:
-                yield sse.COMMENT if event is None else self._write(self._told(event))
-        except LLMAPIError as error:
-            told = openai_error(error)["error"]
-            told = {"type": "error", "code": told["code"], "message": told["message"], "param": told["param"]}
-            yield self._write([told])
+    def begin(self) -> bytes:
+        return self._write([self._state("created"), self._state("queued")])
 
-    def _write(self, told: Iterable[dict[str, Any]]) -> bytes:
+    def encode(self, index: int, entry: EventEntry) -> bytes:
+        return self._write(self._events(entry))
+
+    def error(self, error: LLMAPIError) -> bytes:
+        values = openai_error(error)["error"]
+        return self._write([{"type": "error", **{name: values[name] for name in ("code", "message", "param")}}])
+
+    def _write(self, events: Iterable[dict[str, Any]]) -> bytes:
         written = []
-        for one in told:
+        for event in events:
             self._number += 1
             if self._number > self._starting_after:
-                numbered = {**one, "sequence_number": self._number}
-                written.append(sse.encode(write_json(numbered), event=one["type"]))
+                numbered = {**event, "sequence_number": self._number}
+                written.append(write_event(write_json(numbered), event=event["type"]))
         return b"".join(written)
 
-    def _begin(self) -> Iterator[dict[str, Any]]:
-        yield self._state("created")
-        yield self._state("queued")
-
-    def _told(self, event: Event) -> Iterator[dict[str, Any]]:
-        if event.type is EventType.STARTED and not self._has_started:
+    def _events(self, entry: EventEntry) -> Iterator[dict[str, Any]]:
+        event = entry.event
+        if isinstance(event, Started) and not self._has_started:
             self._has_started = True
             self._job = replace(self._job, status=Status.PROCESSING)
             yield self._state("in_progress")
-        elif event.type is EventType.DELTA:
-            logprobs = [TokenLogprob(**entry) for entry in event.data.get("logprobs", ())]
-            yield from self._writer.feed(event.data["text"], logprobs)
-        elif event.type is EventType.END:
-            yield from self._end(event)
+        elif isinstance(event, Delta):
+            yield from self._writer.feed(event.text, event.logprobs)
+        elif isinstance(event, End):
+            yield from self._end(event, entry_time(entry.id))
 
-    def _end(self, event: Event) -> Iterator[dict[str, Any]]:
-        data = event.data
-        status, error, usage = Status(data["status"]), data.get("error"), data.get("usage")
-        reason = FinishReason(data["finish_reason"]) if data.get("finish_reason") else None
-        yield from self._writer.finish(item_status(status, reason))
+    def _end(self, end: End, ended_at: float) -> Iterator[dict[str, Any]]:
+        yield from self._writer.finish(item_status(end.status, end.finish_reason))
         self._job = replace(
             self._job,
-            status=status,
-            output=Output(finish_reason=reason),
-            usage=None if usage is None else Usage(**usage),
-            error=None if error is None else JobError(**error),
-            completed_at=int(event.id.partition("-")[0]) / 1000,
+            status=end.status,
+            output=Output(finish_reason=end.finish_reason),
+            usage=end.usage,
+            error=end.error,
+            completed_at=ended_at,
         )
         response = response_with(self._job, self._request, self._writer.items)
-        yield {"type": f"response.{_LAST.get(response['status'], 'failed')}", "response": response}
+        status = response["status"]
+        yield {"type": f"response.{status if status in _WITH_OWN_EVENT else 'failed'}", "response": response}
 
     def _state(self, name: str) -> dict[str, Any]:
         return {"type": f"response.{name}", "response": response_with(self._job, self._request, [])}

@@ -12,7 +12,7 @@ ANY_ARGUMENTS: Schema = {"type": "object"}
 
 
 def forced_schema(tools: Tools, answer_format: Schema | None) -> Schema | None:
-    """What the text must follow, if anything."""
+    """Return the schema that the text must follow; None: it is free."""
     answer: Schema | None = closed(answer_format)
     if tools.choice.named is not None:
         return schema_of_arguments(tools.tools[0])
@@ -24,7 +24,7 @@ def forced_schema(tools: Tools, answer_format: Schema | None) -> Schema | None:
 
 
 def wanted_calls(tools: Tools, answer_format: Schema | None) -> dict[str, Any]:
-    """The same for an engine that passes it on (`Chat.calls`)."""
+    """Return the same for an engine that forwards it (`Chat.calls`)."""
     if not tools.tools:
         return {}
     named = tools.choice.named
@@ -37,7 +37,9 @@ def schema_of_arguments(tool: dict[str, Any]) -> Schema:
 
 
 def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:
-    """A list of one call at least, `[{"name": ..., "arguments": {...}}]`, exactly one unless `parallel`."""
+    """Return the schema of a list of calls, `[{"name": ..., "arguments": {...}}]`: exactly one, or with
+    `parallel` one or more.
+    """
     definitions = {
         f"tool{index}": _moved(schema_of_arguments(tool), f"tool{index}") for index, tool in enumerate(tools)
     }
@@ -58,14 +60,14 @@ def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schem
 
 
 def schema_of_calls_or(answer: Schema, tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:
-    """Calls, or an answer in its format."""
+    """Return the schema of calls, or of an answer in its format."""
     calls = schema_of_calls(tools, parallel=parallel)
     definitions = calls.pop("$defs") | {"answer": _moved(answer, "answer")}
     return {"anyOf": [calls, {"$ref": "#/$defs/answer"}], "$defs": definitions}
 
 
 def _moved(schema: Any, name: str) -> Any:
-    """The schema under `$defs`: what it says of its own root (`#/...`) is there now."""
+    """Return a schema for `$defs`: its references to its own root (`#/...`) point there."""
     if isinstance(schema, list):
         return [_moved(item, name) for item in schema]
     if not isinstance(schema, dict):

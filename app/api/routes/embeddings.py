@@ -2,9 +2,9 @@
 
 from flask import Response
 
-from app.api import dispatch, idempotency
 from app.api.json_response import JSON, json_answer
 from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.request_context import KEY_PARAMETER, run_jobs, services
 from app.api.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
 from app.jobs.job import Kind
 
@@ -15,7 +15,7 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
     "POST",
     "/embeddings",
     body=EmbeddingsSchema,
-    parameters=[idempotency.PARAMETER],
+    parameters=[KEY_PARAMETER],
     answers={
         200: answer(
             "One L2-normalised vector; for a list of texts a list of them.",
@@ -27,6 +27,7 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
 )
 def embeddings(body: EmbeddingsBody) -> Response:
     """Embed a text, or several in one go."""
-    job = dispatch.run(dispatch.job_request(Kind.EMBED, body, texts=body.texts), body.on_disconnect)
+    job_request = services().jobs.make_request(Kind.EMBED, body, texts=body.texts)
+    (job,) = run_jobs([job_request], body.on_disconnect)
     rows = (job.output.embeddings if job.output else None) or []
     return json_answer(rows[0] if isinstance(body.text, str) else rows)

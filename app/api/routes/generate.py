@@ -2,9 +2,10 @@
 
 from flask import Response, request
 
-from app.api import dispatch, idempotency, text_stream
+from app.api.event_stream import TextEncoder, stream_events
 from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
 from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.request_context import KEY_PARAMETER, open_jobs, run_jobs, services, submit
 from app.api.schemas.generate import GenerateBody, GenerateSchema
 from app.api.schemas.job import JobSchema
 from app.jobs.job import Chat, JobRequest, Kind
@@ -19,7 +20,7 @@ _TEXT = {"type": "string"}
     "POST",
     "/generate",
     body=GenerateSchema,
-    parameters=[idempotency.PARAMETER],
+    parameters=[KEY_PARAMETER],
     answers={
         200: answer(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
@@ -34,9 +35,9 @@ def generate(body: GenerateBody) -> Response:
 
     The job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key` came.
     """
-    job = dispatch.run(_request(body, stream=False), body.on_disconnect)
+    (job,) = run_jobs([_request(body, stream=False)], body.on_disconnect)
     if body.details:
-        return json_answer(dispatch.document(job))
+        return json_answer(services().jobs.document(job))
     text = job.output.text if job.output else ""
     if _wants(PLAIN_TEXT):
         return Response(text, content_type=f"{PLAIN_TEXT}; charset=utf-8")
@@ -47,7 +48,7 @@ def generate(body: GenerateBody) -> Response:
     "POST",
     "/agenerate",
     body=GenerateSchema,
-    parameters=[idempotency.PARAMETER],
+    parameters=[KEY_PARAMETER],
     answers={
         200: answer(
             "With `Accept: text/event-stream` or `stream: true`: events whose data is the next piece of text and "
@@ -64,21 +65,24 @@ def agenerate(body: GenerateBody) -> Response:
     """Continue a prompt, or answer messages, without waiting for the whole text.
 
     A stream's job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key`
-    came; without a stream the job goes on by itself.
+    came; without a stream the job continues by itself.
     """
     if body.stream or _wants(EVENT_STREAM):
-        return text_stream.respond(_request(body, stream=True), body.on_disconnect)
-    job = dispatch.admit(_request(body, stream=False))
-    return json_answer(dispatch.document(job), 202)
+        pending = open_jobs([_request(body, stream=True)], body.on_disconnect, with_events=True)
+        return stream_events(pending, lambda _: TextEncoder())
+    job = submit(_request(body, stream=False))
+    return json_answer(services().jobs.document(job), 202)
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
     chat = None if body.messages is None else Chat(messages=body.messages)
-    return dispatch.job_request(Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream)
+    return services().jobs.make_request(
+        Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream
+    )
 
 
 def _wants(media_type: str) -> bool:
-    """Whether the client prefers this type to JSON; where it likes both alike (axios does), it gets JSON."""
+    """Whether the client prefers this type to JSON; a client that accepts both alike (axios does) gets JSON."""
     if media_type not in request.headers.get("Accept", ""):
         return False
     return request.accept_mimetypes.best_match([JSON, media_type]) == media_type

@@ -1,13 +1,13 @@
-"""Does the process live, and could it serve a prompt now."""
+"""Health checks: whether the process lives, and whether it could serve a prompt now."""
 
 from flask import Response
 
 from app.api.json_response import JSON, json_answer
 from app.api.openapi import Blueprint, answer
 from app.api.problems import error_answer
+from app.api.request_context import services
 from app.api.routes.models import best_worker, workers_of
 from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerStateSchema
-from app.api.services import services
 from app.errors import NoWorker
 from app.jobs.workers import WorkerInfo, WorkerState
 
@@ -25,7 +25,7 @@ def check() -> Response:
 
 @blueprint.endpoint("GET", "/healthz", answers={200: answer("The process lives.", HealthSchema)})
 def healthz() -> Response:
-    """Whether this process answers; asks nobody else."""
+    """Whether this process answers; nothing else is asked."""
     return json_answer({"status": "ok"})
 
 

@@ -1,4 +1,4 @@
-"""`/v1/models`: what is served here, in OpenAI's shape, and how its loading goes."""
+"""`/v1/models`: the model that is served here, in OpenAI's shape, and the state of its workers."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from flask import Response
 from app.api.json_response import json_answer
 from app.api.openai.envelope import check_model
 from app.api.openapi import Blueprint, answer
+from app.api.request_context import services
 from app.api.schemas.models import ABSENT, ModelListSchema, ModelSchema
-from app.api.services import services
 from app.jobs.workers import WorkerInfo, WorkerState, read_workers
 
 blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
@@ -22,7 +22,7 @@ _MODEL = ModelSchema()
     "GET", "/v1/models", answers={200: answer("The model of this service.", ModelListSchema)}, problems=(503,)
 )
 def list_models() -> Response:
-    """The model served here; `state`, `detail` and `progress` tell how far its workers are."""
+    """The model served here; `state`, `detail` and `progress` show how far its workers are."""
     return json_answer(_LIST.dump({"object": "list", "data": [_model()]}))
 
 
@@ -49,7 +49,7 @@ def _model() -> dict[str, Any]:
         "owned_by": "llm-api",
         "family": config.model_family,
         "state": best.state.value if best else ABSENT,
-        "detail": best.detail if best else "no worker has been heard of",
+        "detail": best.detail if best else "no worker is known",
         "progress": best.progress if best else None,
         "context_tokens": (best.context_tokens or None) if best else None,
     }
@@ -60,5 +60,5 @@ def workers_of(model: str) -> list[WorkerInfo]:
 
 
 def best_worker(workers: list[WorkerInfo]) -> WorkerInfo | None:
-    """The one that tells most about whether the model can be used."""
+    """Return the worker that is closest to serving the model."""
     return min(workers, key=lambda info: (_PREFERENCE.index(info.state), -(info.progress or 0)), default=None)

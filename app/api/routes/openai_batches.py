@@ -1,15 +1,15 @@
-"""`/v1/batches`: files of requests, asked line by line behind everybody who waits for an answer."""
+"""`/v1/batches`: files of requests, processed line by line at low priority."""
 
 import itertools
 from typing import Any
 
 from flask import Response
 
-from app.api.auth import current_owner
 from app.api.batches.input import inspect
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_answer
 from app.api.openapi import Blueprint, answer
+from app.api.request_context import current_owner, services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.batches import (
     BatchBody,
@@ -18,7 +18,6 @@ from app.api.schemas.openai.batches import (
     BatchObjectSchema,
     BatchSchema,
 )
-from app.api.services import services
 from app.errors import Conflict, FileNotFound
 
 blueprint = Blueprint("openai_batches", __name__, description="OpenAI's API: batches.")
@@ -66,15 +65,15 @@ def create_batch(body: BatchBody) -> Response:
 def list_batches(query: dict[str, Any]) -> Response:
     """The caller's batches, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"))
-    found, has_more = services().batches.list_batches(current_owner(), cut)
-    return json_answer(list_object([batch.document() for batch in found], has_more))
+    batches, has_more = services().batches.list_batches(current_owner(), cut)
+    return json_answer(list_object([batch.document() for batch in batches], has_more))
 
 
 @blueprint.endpoint(
     "GET", _PATH, parameters=[BATCH_ID], answers={200: answer("The batch.", BatchObjectSchema)}, problems=(404, 503)
 )
 def read_batch(batch_id: str) -> Response:
-    """How far a batch is."""
+    """The state of a batch."""
     return json_answer(services().batches.read(batch_id, current_owner()).document())
 
 
@@ -86,10 +85,10 @@ def read_batch(batch_id: str) -> Response:
     problems=(404, 409, 503),
 )
 def cancel_batch(batch_id: str) -> Response:
-    """Cancel a batch: what is answered already is kept, every other line is told so in the error file."""
+    """Cancel a batch: what is answered already is kept, every other line gets an error in the error file."""
     batches = services().batches
     batch = batches.read(batch_id, current_owner())
     if batch.has_ended:
         raise Conflict(f"the batch has ended already: it is {batch.status}")
-    batches.cancel(batch)
+    batches.stop(batch, "cancelled")
     return json_answer(batches.read(batch_id, current_owner()).document())

@@ -1,46 +1,80 @@
-"""`/v1/completions`: OpenAI's completions, of prompts as they are."""
+"""`/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`: OpenAI's API without a memory."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Response
 
-from app.api import idempotency
+from app.api.event_stream import stream_events
 from app.api.json_response import EVENT_STREAM, JSON, json_answer
-from app.api.openai import choices, completions, stream
-from app.api.openai.envelope import Envelope
-from app.api.openai.field_names import fields_called
+from app.api.openai import chat, completions, embeddings
+from app.api.openai.plan import AnswerPlan
 from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
-from app.api.schemas.openai.answers import CompletionAnswerSchema
+from app.api.request_context import KEY_PARAMETER, current_owner, open_jobs, run_jobs, services
+from app.api.schemas.job import JobOptions
+from app.api.schemas.openai.answers import ChatCompletionSchema, CompletionAnswerSchema, EmbeddingAnswerSchema
+from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionBody, CompletionSchema
-from app.api.services import services
+from app.api.schemas.openai.embeddings import EmbeddingBody, EmbeddingSchema
 
-blueprint = Blueprint("openai_completions", __name__, description="OpenAI's API: completions.")
+chat_blueprint = Blueprint("openai_chat", __name__, description="OpenAI's API: chat.")
+completions_blueprint = Blueprint("openai_completions", __name__, description="OpenAI's API: completions.")
+embeddings_blueprint = Blueprint("openai_embeddings", __name__, description="OpenAI's API: embeddings.")
+
+PROBLEMS = (400, 404, 409, 413, 500, 502, 503, 504)
+_STREAMED = "The answer; with `stream: true` its chunks as server-sent events, the last one `[DONE]`."
 
 
-@blueprint.endpoint(
+def _answers(description: str, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    return {200: answer(description, content, LOCATION | CACHE_STATUS)}
+
+
+@chat_blueprint.endpoint(
+    "POST",
+    "/v1/chat/completions",
+    body=ChatSchema,
+    parameters=[KEY_PARAMETER],
+    answers=_answers(_STREAMED, {JSON: ChatCompletionSchema, EVENT_STREAM: None}),
+    problems=PROBLEMS,
+)
+def chat_completions(body: ChatBody) -> Response:
+    """Answer a conversation, whose prompt is made with the model's own chat template.
+
+    Each of `n` choices is a job; they are canceled when the client leaves, unless `on_disconnect` says `continue` or an
+    `Idempotency-Key` came.
+    """
+    return respond(chat.plan(body, services().jobs, current_owner()), body)
+
+
+@completions_blueprint.endpoint(
     "POST",
     "/v1/completions",
     body=CompletionSchema,
-    parameters=[idempotency.PARAMETER],
-    answers={
-        200: answer(
-            "The answer; with `stream: true` its chunks as server-sent events, the last one `[DONE]`.",
-            {JSON: CompletionAnswerSchema, EVENT_STREAM: None},
-            LOCATION | CACHE_STATUS,
-        )
-    },
-    problems=(400, 404, 409, 413, 500, 502, 503, 504),
+    parameters=[KEY_PARAMETER],
+    answers=_answers(_STREAMED, {JSON: CompletionAnswerSchema, EVENT_STREAM: None}),
+    problems=PROBLEMS,
 )
 def completions_(body: CompletionBody) -> Response:
     """Continue one prompt or several; each answer to each of them is a job."""
-    config = services().config
-    plan = completions.plan(body, config)
-    with fields_called(plan.field_names):
-        if body.stream:
-            return stream.respond(
-                plan.requests,
-                body.on_disconnect,
-                write=lambda index, _: completions.CompletionWriter(index, body),
-                envelope=lambda first: Envelope.of(completions.OBJECT, completions.PREFIX, first, config),
-                prompts=len(body.prompts),
-                tells_usage=body.include_usage,
-            )
-        return json_answer(plan.answer(choices.run(plan.requests, body.on_disconnect)))
+    return respond(completions.plan(body, services().jobs, current_owner()), body)
+
+
+@embeddings_blueprint.endpoint(
+    "POST",
+    "/v1/embeddings",
+    body=EmbeddingSchema,
+    parameters=[KEY_PARAMETER],
+    answers=_answers("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}),
+    problems=PROBLEMS,
+)
+def openai_embeddings(body: EmbeddingBody) -> Response:
+    """Embed a text, or several in one go."""
+    return respond(embeddings.plan(body, services().jobs, current_owner()), body)
+
+
+def respond(plan: AnswerPlan, options: JobOptions) -> Response:
+    """Make the jobs of a plan, and answer or stream. Raises what a job failed with before there is anything to send."""
+    with plan.renaming_fields():
+        if plan.make_encoder is not None:
+            return stream_events(open_jobs(plan.requests, options.on_disconnect, with_events=True), plan.make_encoder)
+        return json_answer(plan.answer(run_jobs(plan.requests, options.on_disconnect)))

@@ -1,15 +1,15 @@
-"""`/v1/files`: files of requests, and what batches have made of them."""
+"""`/v1/files`: files of requests, and the answers of batches."""
 
 from collections.abc import Iterator
 from typing import IO, Any
 
 from flask import Response, g, request
 
-from app.api.auth import current_owner
 from app.api.batches.files import File, file_object
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_answer
 from app.api.openapi import Blueprint, answer
+from app.api.request_context import current_owner, services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.files import (
     FileDeletedSchema,
@@ -18,8 +18,7 @@ from app.api.schemas.openai.files import (
     FileSchema,
     UploadSchema,
 )
-from app.api.services import services
-from app.errors import BodyTooLarge, InvalidRequest
+from app.errors import BodyTooLarge
 
 blueprint = Blueprint("openai_files", __name__, description="OpenAI's API: files.")
 
@@ -31,7 +30,7 @@ _PATH = "/v1/files/<file_id>"
 
 
 def _take_files() -> None:
-    """Uploads have a limit of their own."""
+    """Set the limit of uploads, which is another than that of other bodies."""
     request.max_content_length = services().config.files.max_bytes + _FORM_BYTES
     g.body_limit = "files.max_bytes"
 
@@ -73,8 +72,8 @@ def upload_file(form: dict[str, Any]) -> Response:
 def list_files(query: dict[str, Any]) -> Response:
     """The caller's files, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"), newest_first=query["order"] == "desc")
-    found, has_more = services().files.list_files(current_owner(), cut, query.get("purpose"))
-    return json_answer(list_object([file_object(file) for file in found], has_more))
+    files, has_more = services().files.list_files(current_owner(), cut, query.get("purpose"))
+    return json_answer(list_object([file_object(file) for file in files], has_more))
 
 
 @blueprint.endpoint(
@@ -123,8 +122,4 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
         try:
             yield line.decode()
         except UnicodeDecodeError:
-            raise _no_text(number) from None
-
-
-def _no_text(number: int) -> InvalidRequest:
-    return invalid_request({"file": [f"Line {number} is not UTF-8; send JSON lines in UTF-8."]})
+            raise invalid_request({"file": [f"Line {number} is not UTF-8; send JSON lines in UTF-8."]}) from None

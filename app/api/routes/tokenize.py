@@ -1,4 +1,4 @@
-"""`/tokenize` and `/detokenize`: a worker knows the tokens; it needs no slot and no turn in the queue for that."""
+"""`/tokenize` and `/detokenize`: a worker answers, without a slot and beside its jobs."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,8 +7,8 @@ from flask import Response
 
 from app.api.json_response import json_answer
 from app.api.openapi import Blueprint, answer
+from app.api.request_context import services
 from app.api.schemas.tokenize import DetokenizedSchema, DetokenizeSchema, TokenizeBody, TokenizeSchema, TokensSchema
-from app.api.services import services
 from app.jobs.job import Chat
 from app.jobs.tokenizer_rpc import TokenizerOperation
 
@@ -31,7 +31,7 @@ def tokenize(body: TokenizeBody) -> Response:
         about["text"] = body.text
     else:
         about["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
-    tokens = services().questions.ask(TokenizerOperation.TOKENIZE, about)
+    tokens = services().tokenizer.ask(TokenizerOperation.TOKENIZE, about)
     return json_answer({"tokens": tokens, "count": len(tokens)})
 
 
@@ -44,4 +44,4 @@ def tokenize(body: TokenizeBody) -> Response:
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    return json_answer({"text": services().questions.ask(TokenizerOperation.DETOKENIZE, body)})
+    return json_answer({"text": services().tokenizer.ask(TokenizerOperation.DETOKENIZE, body)})

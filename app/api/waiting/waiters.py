@@ -1,159 +1,127 @@
-"""Everybody in this process who waits for a job: one thread hears the hints and reads the news for all of them.
+"""The waiting requests of this process: one thread subscribes to the notifications, and passes on what they carry.
 
-A hint (pub/sub, `app.api.waiting.subscriber`) may be lost or come late: the job record and the event stream
-are what counts. An event that a hint carries is told to who has read all that came before it; everything else is read.
+A notification may be lost or come late; the record of a job and its event stream are what counts. An event out of a
+notification goes to the waiters that have read all events before it. For everything else the thread reads Redis: also
+for all waiters when the subscription stands, as messages from before it are lost, and every `REREAD_SECONDS`.
 """
 
 import contextlib
+import logging
 import queue
-import socket
 import threading
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Iterator, Sequence
+
+import redis
 
 from app.api.schemas.job import job_path
 from app.api.waiting.disconnects import Disconnects
-from app.api.waiting.subscriber import Subscriber
 from app.errors import JobNotFound, ShuttingDown, TooManyWaiters
-from app.jobs.events import FROM_START, Event, EventType, read_events
+from app.jobs import keys
+from app.jobs.events import EventEntry, read_events
 from app.jobs.job import Job
 from app.jobs.notifications import Notification, notifications_in
-from app.jobs.redis_client import RedisClient
+from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import JobStore
 
 READ_AT_ONCE = 256  # waiters per round trip when all are read again
-RESTART_SECONDS = 5  # until a process that stops is gone and another one answers
+REREAD_SECONDS = 3.0
+POLL_SECONDS = 1.0  # below the client's own socket time-out, so that a silent connection raises nothing
+RECONNECT_SECONDS = 0.5
+RESTART_SECONDS = 5  # until this process is gone and another one answers
+
+logger = logging.getLogger(__name__)
 
 
 class ClientGone(Exception):
     """The client closed its connection while it waited."""
 
 
-class Waiter:
-    """A request that waits for one job. The reader thread tells it what it reads.
+Inbox = queue.SimpleQueue[tuple[str, Job | EventEntry | Exception]]
+"""Job ids, and what has become of these jobs: an event, the final job, or why the wait is over."""
 
-    news: where it is told, with its own name: those of one request may share it.
+
+class Waiter:
+    """A wait for one job. A request that waits for several jobs has several waiters with one inbox.
+
+    Args:
+        position: id of the last stream entry read; None for a wait for the final job, without its events.
     """
 
-    __slots__ = ("is_admitted", "job_id", "news", "position", "sockets")
+    __slots__ = ("inbox", "is_admitted", "job_id", "position")
 
-    def __init__(self, job_id: str, position: str | None, sockets: Disconnects, news: "News | None" = None) -> None:
+    def __init__(self, job_id: str, position: str | None, inbox: Inbox) -> None:
         self.job_id = job_id
-        self.is_admitted = False  # before that, it is no news that there is no record
-        self.position = position  # id of the last event read; None: waits for the record's end, not for events
-        self.news: News = queue.SimpleQueue() if news is None else news
-        self.sockets = sockets
+        self.position = position
+        self.inbox = inbox
+        self.is_admitted = False  # until then the job has no record
 
-    def tell(self, found: Job | Event | Exception) -> None:
-        self.news.put((self, found))
-
-    def end(self, timeout_seconds: float, client_socket: socket.socket | None = None) -> Job | None:
-        """The final job, or None when the time is over. Call it once the job is admitted.
-
-        Raises ClientGone, JobNotFound, ShuttingDown.
-        """
-        self.is_admitted = True
-        with self.sockets.watching(client_socket, lambda: self.tell(ClientGone())):
-            found = self._next(timeout_seconds)
-        assert not isinstance(found, Event)
-        return found
-
-    def events(self, heartbeat_seconds: float) -> Iterator[Event | None]:
-        """Events until the job's `end`; None after every silent `heartbeat_seconds`. Raises JobNotFound, ShuttingDown.
-
-        Call it once the job is admitted.
-        """
-        self.is_admitted = True
-        while True:
-            found = self._next(heartbeat_seconds)
-            assert not isinstance(found, Job)
-            yield found
-            if found is not None and found.type is EventType.END:
-                return
-
-    def _next(self, timeout_seconds: float) -> Job | Event | None:
-        try:
-            _, found = self.news.get(timeout=timeout_seconds)
-        except queue.Empty:
-            return None
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-News = queue.SimpleQueue[tuple[Waiter, Job | Event | Exception]]
+    def put(self, item: Job | EventEntry | Exception) -> None:
+        self.inbox.put((self.job_id, item))
 
 
 class Waiters:
-    """Waits for jobs on behalf of this process's requests. Its thread starts with the first waiter, after any fork."""
+    """The registry of all waiters of this process. Its threads start with the first request, after any fork."""
 
-    def __init__(self, redis_url: str, client: RedisClient, store: JobStore, max_waiters: int) -> None:
-        """client: what requests read with; the thread that hears the hints connects to `redis_url` by itself."""
+    def __init__(self, redis_url: str, client: RedisClient, store: JobStore, max_requests: int) -> None:
+        """client: for reads of requests; the thread connects to `redis_url` by itself."""
+        self.is_shut_down = False
+        self.disconnects = Disconnects()
+        self._url = redis_url
         self._redis = client
         self._store = store
-        self._max_waiters = max_waiters
+        self._max_requests = max_requests
+        self._requests = 0
         self._waiting: dict[str, set[Waiter]] = {}
-        self._count = 0
         self._lock = threading.Lock()
-        self._reading = threading.Lock()  # a follower's position moves under it
-        self.is_shut_down = False
-        self.sockets = Disconnects()
-        self._hints = Subscriber(redis_url, take=self._take, reread=self._read_all)
+        self._reading = threading.Lock()  # positions change under it
+        self._is_started = False
+        self._is_lost = False  # the subscription
+        self._closing = threading.Event()
 
     def close(self) -> None:
-        """Hear no more hints. Whoever still waits hears of nothing."""
-        self._hints.close()
+        """Read no more notifications."""
+        self._closing.set()
 
     def shut_down(self) -> None:
-        """This process ends: tell whoever waits where the job goes on, and whoever comes to come again elsewhere."""
+        """End all waits with the path under which the job can be read, and reject new requests."""
         with self._lock:
             self.is_shut_down = True
-            waiting = self._everybody()
-        for waiter in waiting:
-            waiter.tell(_goes_on(waiter))
+            for waiter in self._all():
+                waiter.put(_shutting_down(waiter))
 
     @contextlib.contextmanager
-    def expect(self, job_id: str, position: str | None = None) -> Iterator[Waiter]:
-        """A waiter for a job that is about to be admitted: nothing that happens to it from now on is missed.
-
-        Raises TooManyWaiters, ShuttingDown.
-        """
-        with self.place():
-            waiter = Waiter(job_id, position, self.sockets)
-            self.enter(waiter)
-            try:
-                yield waiter
-            finally:
-                self.leave(waiter)
-
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Room for one request that waits, for as many jobs as it likes. Raises TooManyWaiters, ShuttingDown."""
-        self._hints.start()
+    def room(self) -> Iterator[None]:
+        """Room for one request, whatever the number of its jobs. Raises TooManyWaiters, ShuttingDown."""
         with self._lock:
+            if not self._is_started:
+                self._is_started = True
+                self.disconnects.start()
+                threading.Thread(target=self._run, name="subscriber", daemon=True).start()
             if self.is_shut_down:
                 raise ShuttingDown(
                     "this server is shutting down; send the request again", retry_after_seconds=RESTART_SECONDS
                 )
-            if self._count >= self._max_waiters:
+            if self._requests >= self._max_requests:
                 raise TooManyWaiters(
-                    f"{self._count} requests wait here already; use /agenerate and poll, or try again",
+                    f"{self._requests} requests wait here already; use /agenerate and poll, or try again",
                     retry_after_seconds=5,
                 )
-            self._count += 1
+            self._requests += 1
         try:
             yield
         finally:
             with self._lock:
-                self._count -= 1
+                self._requests -= 1
 
-    def enter(self, waiter: Waiter) -> None:
-        """From now on it is told what happens to its job; `leave` ends that."""
+    def add(self, waiter: Waiter) -> None:
+        """From now on the waiter misses nothing of its job, which may not have been admitted yet."""
         with self._lock:
             self._waiting.setdefault(waiter.job_id, set()).add(waiter)
-            if self.is_shut_down:  # since it has its place
-                waiter.tell(_goes_on(waiter))
+            if self.is_shut_down:  # since the request got its room
+                waiter.put(_shutting_down(waiter))
 
-    def leave(self, waiter: Waiter) -> None:
+    def remove(self, waiter: Waiter) -> None:
         with self._lock:
             others = self._waiting[waiter.job_id]
             others.discard(waiter)
@@ -161,108 +129,108 @@ class Waiters:
                 del self._waiting[waiter.job_id]
 
     def read_now(self, waiter: Waiter) -> None:
-        """Tell it what has happened so far."""
+        """Read what has become of an admitted job so far."""
         self._read([waiter], self._redis)
 
-    def wait(self, job_id: str, timeout_seconds: float, *, client_socket: socket.socket | None = None) -> Job | None:
-        """The job once it is final, or None when `timeout_seconds` have passed.
-
-        Raises JobNotFound, ClientGone (the peer of `client_socket` has left), TooManyWaiters, ShuttingDown.
-        """
-        with self.expect(job_id) as waiter:
-            job = self._store.read(job_id)
-            return job if job.status.is_final else waiter.end(timeout_seconds, client_socket)
-
-    def follow(
-        self, job_id: str, after: str = FROM_START, *, heartbeat_seconds: float = 10.0
-    ) -> Iterator[Event | None]:
-        """The job's events after the event `after`; see `Waiter.events`. Raises what that and `expect` raise."""
-        with self.expect(job_id, after) as waiter:
-            self.read_now(waiter)
-            yield from waiter.events(heartbeat_seconds)
-
-    def _take(self, hint: str, client: RedisClient) -> None:
-        """Tell those who wait for the jobs of a hint what it carries, and read for them what it does not."""
-        unread: list[Waiter] = []
-        for told in notifications_in(hint):
-            with self._lock:
-                waiters = list(self._waiting.get(told.job_id, ()))
-            if waiters:  # most hints are for other processes
-                unread += self._tell(told, waiters)
-        if unread:
-            self._read(unread, client)
-
-    def _tell(self, told: Notification, waiters: Collection[Waiter]) -> Iterable[Waiter]:
-        """Returns whom it is to be read for: those who wait for more than it carries."""
-        found = told.event()
-        if found is not None:
-            return self._tell_event(*found, [waiter for waiter in waiters if waiter.position is not None])
-        job = told.record()
-        if job is None:
-            return waiters
-        for waiter in waiters:
-            if waiter.position is None:
-                waiter.tell(job)
-        return [waiter for waiter in waiters if waiter.position is not None]
-
-    def _tell_event(self, after: str, event: Event, followers: Iterable[Waiter]) -> Iterable[Waiter]:
-        """Only who has read all that came before it can take it."""
-        with self._reading:
-            others = []
-            for waiter in followers:
-                if waiter.position == after:
-                    waiter.position = event.id
-                    waiter.tell(event)
-                else:
-                    others.append(waiter)
-            return others
-
-    def _everybody(self) -> list[Waiter]:
+    def _all(self) -> list[Waiter]:
         return [waiter for waiters in self._waiting.values() for waiter in waiters]
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            client = connect(self._url, retries=0)
+            try:
+                self._listen(client)
+            except redis.RedisError as error:
+                if not self._is_lost and not self._closing.is_set():  # one line for each outage
+                    name = type(error).__name__
+                    logger.warning("lost the connection to Redis (%s); trying again until it is back", name)
+                self._is_lost = True
+            client.close()
+            self._closing.wait(RECONNECT_SECONDS)
+
+    def _listen(self, client: RedisClient) -> None:
+        subscription = client.pubsub()
+        try:
+            subscription.subscribe(keys.NOTIFICATIONS_CHANNEL)
+            subscription.get_message(timeout=POLL_SECONDS)
+            reread_at = 0.0
+            while not self._closing.is_set():
+                if time.monotonic() >= reread_at:
+                    self._read_all(client)
+                    self._is_lost = False
+                    reread_at = time.monotonic() + REREAD_SECONDS
+                message = subscription.get_message(ignore_subscribe_messages=True, timeout=POLL_SECONDS)
+                if message is not None:
+                    self._deliver(message["data"], client)
+        finally:
+            subscription.close()
+
+    def _deliver(self, message: str, client: RedisClient) -> None:
+        """Pass on what the notifications of a message carry, and read what they do not."""
+        behind: list[Waiter] = []
+        for notification in notifications_in(message):
+            with self._lock:
+                waiters = list(self._waiting.get(notification.job_id, ()))
+            if waiters:  # most jobs are of other processes
+                behind += self._deliver_one(notification, waiters)
+        if behind:
+            self._read(behind, client)
+
+    def _deliver_one(self, notification: Notification, waiters: list[Waiter]) -> list[Waiter]:
+        """Return the waiters that need more than the notification carries."""
+        followers = [waiter for waiter in waiters if waiter.position is not None]
+        ending = [waiter for waiter in waiters if waiter.position is None]
+        job = notification.record() if ending else None
+        if job is not None:
+            for waiter in ending:
+                waiter.put(job)
+            return followers
+        carried = notification.event()
+        if carried is None:
+            return waiters
+        before, entry = carried
+        with self._reading:
+            up_to_date = [waiter for waiter in followers if waiter.position == before]
+            for waiter in up_to_date:
+                waiter.position = entry.id
+                waiter.put(entry)
+        return [waiter for waiter in followers if waiter not in up_to_date]
 
     def _read_all(self, client: RedisClient) -> None:
         with self._lock:
-            everybody = self._everybody()
-        for start in range(0, len(everybody), READ_AT_ONCE):
-            some = everybody[start : start + READ_AT_ONCE]
-            self._read(some, client)
-            self._tell_deleted([waiter for waiter in some if waiter.position is not None], client)
+            waiters = self._all()
+        for start in range(0, len(waiters), READ_AT_ONCE):
+            self._read(waiters[start : start + READ_AT_ONCE], client, with_deleted=True)
 
-    def _read(self, waiters: Collection[Waiter], client: RedisClient) -> None:
-        """Read the news of some waiters, in one round trip per kind, and hand them out."""
-        ending = [(waiter, waiter.is_admitted) for waiter in waiters if waiter.position is None]
-        if ending:
-            jobs = self._store.read_many((waiter.job_id for waiter, _ in ending), client)
-            for (waiter, was_admitted), job in zip(ending, jobs, strict=True):
-                if job is None:
-                    if was_admitted:
-                        waiter.tell(JobNotFound("the job was deleted while it was waited for"))
-                elif job.status.is_final:
-                    waiter.tell(job)
-        if len(ending) < len(waiters):
-            self._read_events([waiter for waiter in waiters if waiter.position is not None], client)
+    def _read(self, waiters: Sequence[Waiter], client: RedisClient, *, with_deleted: bool = False) -> None:
+        """Read for some waiters, in one round trip for events and one for records.
 
-    def _tell_deleted(self, followers: list[Waiter], client: RedisClient) -> None:
-        """A deleted job's stream is silent for ever; only its missing record tells."""
-        admitted = [waiter for waiter in followers if waiter.is_admitted]
-        jobs = self._store.read_many((waiter.job_id for waiter in admitted), client) if admitted else []
-        for waiter, job in zip(admitted, jobs, strict=True):
+        with_deleted: also read whether the jobs of followers still exist; the stream of a deleted job is only silent.
+        """
+        followers = [waiter for waiter in waiters if waiter.position is not None]
+        if followers:
+            self._read_events(followers, client)
+        of_record = [(waiter, waiter.is_admitted) for waiter in waiters if with_deleted or waiter.position is None]
+        jobs = self._store.read_many((waiter.job_id for waiter, _ in of_record), client) if of_record else []
+        for (waiter, was_admitted), job in zip(of_record, jobs, strict=True):
             if job is None:
-                waiter.tell(JobNotFound("the job was deleted while it was followed"))
+                if was_admitted:
+                    waiter.put(JobNotFound("the job was deleted while this request waited for it"))
+            elif waiter.position is None and job.status.is_final:
+                waiter.put(job)
 
-    def _read_events(self, followers: list[Waiter], client: RedisClient) -> None:
+    def _read_events(self, followers: Sequence[Waiter], client: RedisClient) -> None:
         with self._reading:
-            positions = [(waiter.job_id, waiter.position or FROM_START) for waiter in followers]
-            for waiter, events in zip(followers, read_events(client, positions), strict=True):
-                for event in events:
-                    waiter.position = event.id
-                    waiter.tell(event)
+            positions = [(waiter.job_id, waiter.position or "") for waiter in followers]
+            for waiter, entries in zip(followers, read_events(client, positions), strict=True):
+                for entry in entries:
+                    waiter.position = entry.id
+                    waiter.put(entry)
 
 
-def _goes_on(waiter: Waiter) -> ShuttingDown:
-    """What somebody who waits hears from a process that ends."""
+def _shutting_down(waiter: Waiter) -> ShuttingDown:
     path, how = job_path(waiter.job_id), "read it at"
     if waiter.position is not None:
         path, how = f"{path}/events", "follow it, with the id of your last event as Last-Event-ID, at"
-    detail = f"this server is shutting down, and the job goes on: {how} {path}"
+    detail = f"this server is shutting down, and the job continues: {how} {path}"
     return ShuttingDown(detail, retry_after_seconds=RESTART_SECONDS, location=path)

@@ -7,7 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.api.application import create_app
-from app.api.services import services
+from app.api.request_context import services_of
 from app.config.settings import AuthConfig, Config, JobsConfig, ServerConfig
 from tests.app.api.scripted_worker import ScriptedWorker, working
 from tests.valkey import Valkey
@@ -31,7 +31,7 @@ MakeApp = Callable[[Config], Flask]
 
 @pytest.fixture(scope="session")
 def make_app() -> Iterator[MakeApp]:
-    """Makes applications whose waiters stop hearing at the end."""
+    """Makes applications whose subscriptions are closed at the end."""
     made: list[Flask] = []
 
     def make(config: Config) -> Flask:
@@ -40,8 +40,7 @@ def make_app() -> Iterator[MakeApp]:
 
     yield make
     for app in made:
-        with app.app_context():
-            services().waiters.close()
+        services_of(app).jobs.waiters.close()
 
 
 @pytest.fixture(scope="session")

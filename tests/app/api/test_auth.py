@@ -2,7 +2,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.api.auth import OPEN_PATHS
+from app.api.request_context import OPEN_PATHS
 from tests.app.api.scripted_worker import ScriptedWorker
 
 KEY = {"Authorization": "Bearer first-key"}

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.api import idempotency
+from app.api.request_context import KEY_HEADER
 from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.job import Status
@@ -27,7 +27,7 @@ def send(client: FlaskClient, path: str, key: str = KEY, **body: Any) -> TestRes
     """`/agenerate?stream` stands for a stream."""
     what = {"text": "Say hello"} if path == "/embeddings" else {"prompt": "Say hello"}
     stream = {"stream": True} if path.endswith("?stream") else {}
-    return client.post(path, json={**what, **stream, **body}, headers={idempotency.HEADER: key})
+    return client.post(path, json={**what, **stream, **body}, headers={KEY_HEADER: key})
 
 
 def another_client(client: FlaskClient) -> FlaskClient:
@@ -81,7 +81,7 @@ def test_without_a_key_every_request_makes_a_job(client: FlaskClient, worker: Sc
 def test_another_request_under_the_same_key_is_a_conflict(
     client: FlaskClient, worker: ScriptedWorker, path: str
 ) -> None:
-    made = client.post("/agenerate", json={"prompt": "another"}, headers={idempotency.HEADER: KEY})
+    made = client.post("/agenerate", json={"prompt": "another"}, headers={KEY_HEADER: KEY})
     response = send(client, path)
     problem = response.get_json()
     assert (response.status_code, problem["code"]) == (409, "conflict")
@@ -148,7 +148,7 @@ def test_a_failure_stays_a_failure(client: FlaskClient, worker: ScriptedWorker, 
 def test_a_wait_for_an_earlier_job_that_is_over_says_where_it_is(
     client: FlaskClient, running: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.api.dispatch.WAIT_GRACE_SECONDS", -19.9)  # of the 20 s that a job may run here
+    monkeypatch.setattr("app.api.job_service.WAIT_GRACE_SECONDS", -19.9)  # of the 20 s that a job may run here
     response = send(client, "/generate")
     assert (response.status_code, response.get_json()["code"]) == (504, "wait_timeout")
     assert job_of(client, response, wait=0)["status"] == "processing"
@@ -189,11 +189,11 @@ Leave = Callable[..., None]
 def leave_generate(client: FlaskClient, **body: Any) -> None:
     """Send `/generate`, and hang up as soon as it waits."""
     ours, theirs = socket.socketpair()
-    waiters = client.application.extensions["llm_api"].waiters
-    waiting = waiters._count
+    waiters = client.application.extensions["llm_api"].jobs.waiters
+    waiting = waiters._requests
 
     def hang_up() -> None:
-        while waiters._count == waiting:
+        while waiters._requests == waiting:
             time.sleep(0.01)
         time.sleep(0.1)
         theirs.close()
@@ -204,7 +204,7 @@ def leave_generate(client: FlaskClient, **body: Any) -> None:
         response = another_client(client).post(
             "/generate",
             json={"prompt": "Say hello", **body},
-            headers={idempotency.HEADER: KEY},
+            headers={KEY_HEADER: KEY},
             environ_overrides={"gunicorn.socket": ours},
         )
     hanging_up.join(5)
@@ -260,10 +260,10 @@ def test_whoever_did_not_make_the_job_never_cancels_it_by_leaving(
 def test_whoever_leaves_an_earlier_job_frees_their_place_among_the_waiters(
     client: FlaskClient, running: threading.Event, leave: Leave
 ) -> None:
-    waiters = client.application.extensions["llm_api"].waiters
-    before = waiters._count
+    waiters = client.application.extensions["llm_api"].jobs.waiters
+    before = waiters._requests
     leave(client)
-    assert waiters._count == before
+    assert waiters._requests == before
 
 
 @pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
@@ -316,7 +316,7 @@ def test_with_api_keys_everybody_has_their_own_idempotency_keys(locked_app: Flas
         client.post(
             "/generate",
             json={"prompt": f"of {api_key}"},
-            headers={"Authorization": f"Bearer {api_key}", idempotency.HEADER: KEY},
+            headers={"Authorization": f"Bearer {api_key}", KEY_HEADER: KEY},
         )
         for api_key in ("first-key", "second-key")
     ]
@@ -329,6 +329,6 @@ def test_the_header_is_documented(client: FlaskClient, path: str) -> None:
     document = client.get("/openapi.json").get_json()
     item = document["paths"][path]
     parameters = [*item.get("parameters", []), *item["post"].get("parameters", [])]
-    (parameter,) = (found for found in parameters if found["name"] == idempotency.HEADER)
+    (parameter,) = (found for found in parameters if found["name"] == KEY_HEADER)
     assert (parameter["in"], parameter.get("required", False)) == ("header", False)
     assert "`conflict`" in document["components"]["responses"]["Problem409"]["description"]

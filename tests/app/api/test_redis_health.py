@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from app.api.redis_health import RedisAway, RedisHealth, _WatchedPool
-from app.api.services import services_of
+from app.api.request_context import services_of
 from app.config.settings import Config
 from app.jobs.redis_client import RedisClient, connect
 from tests.app.api.conftest import MakeApp
@@ -168,7 +168,7 @@ def test_while_redis_is_away_requests_get_503_at_once_and_health_checks_200(
 ) -> None:
     app = make_app(replace(config, redis_url=server.url))
     client = app.test_client()
-    services_of(app).watch.is_away = True
+    services_of(app).redis_health.is_away = True
     job = "/jobs/00000000-0000-4000-8000-000000000000"
     started = time.monotonic()
     for method, path in (
@@ -191,4 +191,4 @@ def test_while_redis_is_away_requests_get_503_at_once_and_health_checks_200(
         assert "Redis does not answer" in refused.text
     assert [client.get(path).status_code for path in ("/healthz", "/check", "/openapi.json")] == [200] * 3
     assert time.monotonic() - started < 2
-    assert services_of(app).waiters._count == 0
+    assert services_of(app).jobs.waiters._requests == 0

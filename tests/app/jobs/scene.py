@@ -97,7 +97,7 @@ class Scene:
         return [str(job_id) for job_id in self.raw.zrange(keys.queued(MODEL), 0, -1)]
 
     def events(self, job_id: str) -> list[Event]:
-        return read_events(self.client, [(job_id, FROM_START)])[0]
+        return [entry.event for entry in read_events(self.client, [(job_id, FROM_START)])[0]]
 
 
 def _delta(word: str, position: int) -> dict[str, Any]:

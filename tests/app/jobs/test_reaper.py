@@ -8,7 +8,7 @@ import time
 import pytest
 
 from app.jobs import keys
-from app.jobs.events import EventType
+from app.jobs.events import End
 from app.jobs.job import FinishReason, Priority, Status
 from app.jobs.reaper import AWAY_SECONDS, EVENTS_PER_TURN, PAUSE_SECONDS, TURN_SECONDS, Reaper
 from app.jobs.record import RECORD_FIELDS
@@ -58,8 +58,8 @@ def test_a_job_that_took_the_last_worker_it_may_has_failed_and_keeps_its_text(sc
     assert job.output is not None
     assert (job.output.text, job.output.finish_reason) == ("0 1 2 ", FinishReason.ERROR)
     (*_, end) = scene.events(job_id)
-    assert end.type is EventType.END
-    assert (end.data["status"], end.data["error"]["code"]) == ("failed", "worker_lost")
+    assert isinstance(end, End) and end.error is not None
+    assert (end.status, end.error.code) == (Status.FAILED, "worker_lost")
     assert scene.queue() == []
 
 
@@ -101,7 +101,7 @@ def test_a_job_whose_cancellation_its_worker_did_not_live_to_see_is_canceled(sce
     assert job.status is Status.CANCELED
     assert job.output is not None
     assert (job.output.text, job.output.finish_reason) == ("so far", FinishReason.CANCELED)
-    assert scene.events(claim.job_id)[-1].data == {"status": "canceled", "finish_reason": "canceled"}
+    assert scene.events(claim.job_id)[-1] == End(Status.CANCELED, FinishReason.CANCELED)
 
 
 # --- order
@@ -156,7 +156,7 @@ def test_a_job_that_has_waited_too_long_expires_without_any_worker(scene: Scene)
     scene.turn()
     expired = scene.store.read(job.id)
     assert (expired.status, expired.output, expired.completed_at is not None) == (Status.EXPIRED, None, True)
-    assert [event.data for event in scene.events(job.id)] == [{"status": "expired"}]
+    assert scene.events(job.id) == [End(Status.EXPIRED)]
     assert scene.queue() == scene.raw.zrange(keys.expiring(MODEL), 0, -1) == [patient.id]
 
 

@@ -119,7 +119,7 @@ def test_whoever_still_waits_near_the_end_of_the_grace_hears_where_the_job_goes_
             assert int(answer.headers["Retry-After"]) > 0
             path = answer.headers["Location"].removesuffix("/events")
             assert answer.headers["Location"] in answer.json()["detail"]
-            assert "the job goes on" in answer.json()["detail"]
+            assert "the job continues" in answer.json()["detail"]
             assert other.get(f"{path}?wait=10").json()["status"] == "succeeded"
         for answer, _ in answers[4:6]:
             *before, error = parse(answer.text)

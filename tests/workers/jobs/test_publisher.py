@@ -10,7 +10,7 @@ import redis
 
 from app.errors import EngineFailed
 from app.jobs import keys
-from app.jobs.events import FROM_START, Event, read_events, read_published
+from app.jobs.events import FROM_START, Delta, End, EventEntry, read_events, read_published
 from app.jobs.job import FinishReason, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.jobs.notifications import Notification, notifications_in
 from app.jobs.redis_client import RedisClient
@@ -47,11 +47,11 @@ class Bench:
         tokens = sequence.generated[-1:]
         self.publisher.publish([Update(sequence=sequence, text=text, tokens=tokens, outcome=DONE if end else None)])
 
-    def events(self, job_id: str) -> list[Event]:
+    def events(self, job_id: str) -> list[EventEntry]:
         return read_events(self.client, [(job_id, FROM_START)])[0]
 
     def texts(self, job_id: str) -> list[str]:
-        return [event.data["text"] for event in self.events(job_id) if event.type == "delta"]
+        return [entry.event.text for entry in self.events(job_id) if isinstance(entry.event, Delta)]
 
 
 @pytest.fixture
@@ -74,7 +74,8 @@ def test_a_followed_job_is_written_at_every_step(bench: Bench) -> None:
     bench.say(sequence, "!", end=True)
     assert closed.wait(5)
     assert bench.texts(claim.job_id) == ["one ", "two ", "three", "!"]
-    assert bench.events(claim.job_id)[-1].data["status"] == "succeeded"
+    end = bench.events(claim.job_id)[-1].event
+    assert isinstance(end, End) and end.status is Status.SUCCEEDED
 
 
 def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:

@@ -165,7 +165,7 @@ def test_the_same_request_in_flight_is_computed_once_for_each_who_asks_and_takes
         assert job.usage is not None and (job.usage.prompt_tokens, job.usage.completion_tokens) == (3, 4)
         assert job.usage.cached_tokens == (3 if source(job) is AnswerSource.JOINED else 0)
         events = read_events(redis_client, [(job.id, FROM_START)])[0]
-        assert [event.type for event in events][-1] == "end"
+        assert events[-1].event.type == "end"
         assert read_published(redis_client, job.id).text == "text"
 
 

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.api.batches.driver import BatchDriver
+from app.api.request_context import services_of
 from tests.app.api.scripted_worker import ScriptedWorker
 
 COMPLETIONS = "/v1/completions"
@@ -72,6 +73,11 @@ class Batches:
         return found
 
 
+def make_driver(app: Flask) -> BatchDriver:
+    services = services_of(app)
+    return BatchDriver(services.batches, services.jobs)
+
+
 @pytest.fixture
 def batches(app: Flask, client: FlaskClient, worker: ScriptedWorker) -> Iterator[Batches]:
-    yield Batches(app, client, BatchDriver(app))
+    yield Batches(app, client, make_driver(app))

@@ -13,13 +13,13 @@ import redis
 from app.api.batches import driver as driving
 from app.api.batches import lines
 from app.api.batches.driver import BatchDriver
+from app.api.job_service import JobService
 from app.api.openai.plan import AnswerPlan
 from app.api.schemas.openai.completions import CompletionBody
-from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.job import Priority, Status
 from app.jobs.redis_client import RedisClient
-from tests.app.api.batches.conftest import COMPLETIONS, Batches, line
+from tests.app.api.batches.conftest import COMPLETIONS, Batches, line, make_driver
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 
@@ -112,7 +112,7 @@ def test_three_processes_that_drive_at_once_answer_no_line_twice(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.play = says(Turn.succeed)
-    drivers = [BatchDriver(batches.app), BatchDriver(batches.app)]
+    drivers = [make_driver(batches.app), make_driver(batches.app)]
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
     batch = batches.create(*(line(str(number)) for number in range(40)))
     stop = threading.Event()
@@ -161,9 +161,9 @@ def test_a_driver_that_died_at_any_step_is_followed_by_one_that_goes_on(
 ) -> None:
     worker.play = says("x", Turn.succeed)
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
-    services = batches.driver._services
+    driver = batches.driver
     steps: list[DiesAtFirst] = []
-    for store, methods in ((services.batches, ("open", "collect", "finish")), (services.store, ("admit", "forget"))):
+    for store, methods in ((driver._batches, ("open", "collect", "finish")), (driver._jobs.store, ("admit", "forget"))):
         for method in methods:
             steps.append(DiesAtFirst(getattr(store, method)))
             monkeypatch.setattr(store, method, steps[-1])
@@ -172,7 +172,7 @@ def test_a_driver_that_died_at_any_step_is_followed_by_one_that_goes_on(
     done: Any = None
     while done is None:
         with contextlib.suppress(Killed):
-            done = batches.finish(batch, BatchDriver(batches.app))
+            done = batches.finish(batch, make_driver(batches.app))
     assert [step.deaths for step in steps] == [2] * 5
     assert done["request_counts"] == {"total": 13, "completed": 12, "failed": 1}
     assert set(batches.content(done["output_file_id"])) == names
@@ -230,7 +230,7 @@ def test_a_batch_waits_while_no_worker_serves(batches: Batches, worker: Scripted
 def test_a_full_queue_keeps_lines_until_there_is_room(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = batches.driver._services.store
+    store = batches.driver._jobs.store
     monkeypatch.setattr(store, "_max_queued", 0)
     batch = batches.create(line("one"), line("two"))
     for _ in range(3):
@@ -245,10 +245,10 @@ def test_a_line_that_we_fail_on_does_not_hold_up_the_others(
 ) -> None:
     schema, real = lines.ENDPOINTS[COMPLETIONS]
 
-    def plan(body: CompletionBody, config: Config) -> AnswerPlan:
+    def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
         if body.prompts == ["planned wrong"]:
             raise AssertionError
-        planned = real(body, config)
+        planned = real(body, jobs, owner)
         return replace(planned, answer=lambda _: {}[0]) if body.prompts == ["answered wrong"] else planned
 
     monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
@@ -264,11 +264,11 @@ def test_a_line_is_not_refused_because_redis_is_away(
     schema, real = lines.ENDPOINTS[COMPLETIONS]
     tries: list[bool] = []
 
-    def plan(body: CompletionBody, config: Config) -> AnswerPlan:
+    def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
         tries.append(True)
         if len(tries) == 1:
             raise redis.ConnectionError
-        return real(body, config)
+        return real(body, jobs, owner)
 
     monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
     batch = batches.create(line("one"))

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.api import sse
+from app.api import event_stream
 from app.jobs.job import Status
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.api.sse_reading import parse, received
@@ -81,12 +81,12 @@ def test_a_failure_after_the_first_piece_is_an_event_named_error(client: FlaskCl
 def test_a_silent_job_gets_comments_until_it_speaks(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
     speak = threading.Event()
     worker.play = says(speak, "late", Turn.succeed)
     response = stream(client)
     chunks = response.iter_encoded()
-    assert [next(chunks), next(chunks)] == [sse.COMMENT, sse.COMMENT]
+    assert [next(chunks), next(chunks)] == [event_stream.COMMENT, event_stream.COMMENT]
     speak.set()
     assert received_data(b"".join(chunks)) == ["late"]
 
@@ -127,15 +127,15 @@ def test_a_stream_read_to_its_end_cancels_nothing(client: FlaskClient, worker: S
 
 
 def test_a_stream_frees_its_place_among_the_waiters(client: FlaskClient, worker: ScriptedWorker) -> None:
-    waiters = client.application.extensions["llm_api"].waiters
+    waiters = client.application.extensions["llm_api"].jobs.waiters
     responses = [stream(client) for _ in range(3)]
-    assert waiters._count >= 3
+    assert waiters._requests >= 3
     for response in responses:
         response.close()
     deadline = time.monotonic() + 5
-    while waiters._count and time.monotonic() < deadline:
+    while waiters._requests and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert waiters._count == 0
+    assert waiters._requests == 0
 
 
 def test_the_worker_knows_from_the_start_that_somebody_follows(client: FlaskClient, worker: ScriptedWorker) -> None:

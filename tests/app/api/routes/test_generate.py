@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.api import dispatch
+from app.api import job_service
 from app.config.settings import Config
 from app.jobs.job import Kind, Priority, Status
 from tests.app.api.conftest import MakeApp
@@ -272,7 +272,7 @@ def cancel_first(client: FlaskClient, worker: ScriptedWorker) -> None:
 def test_a_wait_that_is_over_says_where_the_job_is(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "WAIT_GRACE_SECONDS", -0.8)
+    monkeypatch.setattr(job_service, "WAIT_GRACE_SECONDS", -0.8)
     done = threading.Event()
     worker.play = says(done, "late", Turn.succeed)
     response = generate(client, timeout=1)

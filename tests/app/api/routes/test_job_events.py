@@ -4,8 +4,7 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from app.api import sse
-from app.api.routes import job_events
+from app.api import event_stream
 from app.jobs import keys
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.api.sse_reading import Received, parse, received
@@ -110,12 +109,13 @@ def test_leaving_never_cancels_the_job(client: FlaskClient, worker: ScriptedWork
 def test_the_head_does_not_wait_for_a_job_that_has_not_begun(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.2)
     worker.stop()
     path = submit(client)
     response = client.get(f"{path}/events")
     chunks = response.iter_encoded()
-    assert next(chunks) == next(chunks) == sse.COMMENT
+    assert next(chunks) == next(chunks) == event_stream.COMMENT
     response.close()
 
 

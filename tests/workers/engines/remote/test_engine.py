@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.errors import ModelUnavailable
-from app.jobs.events import FROM_START, read_events, read_published
+from app.jobs.events import FROM_START, Delta, read_events, read_published
 from app.jobs.job import FinishReason, Job, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
@@ -92,7 +92,7 @@ def test_a_text_comes_piece_by_piece(desk: Desk, server: Server, redis_client: R
     job_id = desk.begin(stream=True)
     desk.end_of(job_id)
     events = read_events(redis_client, [(job_id, FROM_START)])[0]
-    assert "".join(event.data["text"] for event in events if event.type == "delta") == "abéc"
+    assert "".join(entry.event.text for entry in events if isinstance(entry.event, Delta)) == "abéc"
 
 
 def test_log_probabilities_are_those_of_the_upstream_server(desk: Desk, server: Server) -> None:

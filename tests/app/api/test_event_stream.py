@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from app.api import sse
+from app.api.event_stream import COMMENT, JSONEncoder, TextEncoder, write_event
 from app.errors import EngineFailed
-from app.jobs.events import Event, EventType
+from app.jobs.events import decode_entry
 
 
 def test_a_text_event_holds_its_id_and_the_text_and_nothing_else() -> None:
-    event = Event("17-0", EventType.DELTA, {"text": " hi", "logprobs": []})
-    assert sse.text_event(event) == b"id: 17-0\ndata:  hi\n\n"
+    entry = decode_entry("17-0", "delta", '{"text": " hi", "logprobs": []}')
+    assert TextEncoder().encode(0, entry) == b"id: 17-0\ndata:  hi\n\n"
 
 
 @pytest.mark.parametrize(
@@ -26,19 +26,19 @@ def test_a_text_event_holds_its_id_and_the_text_and_nothing_else() -> None:
     ],
 )
 def test_each_line_of_a_text_is_a_data_line(text: str, lines: bytes) -> None:
-    assert sse.encode(text) == lines + b"\n"
+    assert write_event(text) == lines + b"\n"
 
 
-def test_a_json_event_names_its_type() -> None:
-    event = Event("17-1", EventType.END, {"status": "succeeded", "text": "a\nb"})
-    assert sse.json_event(event) == b'id: 17-1\nevent: end\ndata: {"status":"succeeded","text":"a\\nb"}\n\n'
+def test_a_json_event_has_its_type_and_the_json_of_the_stream() -> None:
+    entry = decode_entry("17-1", "end", '{"status":"succeeded","text":"a\\nb"}')
+    assert JSONEncoder().encode(0, entry) == b'id: 17-1\nevent: end\ndata: {"status":"succeeded","text":"a\\nb"}\n\n'
 
 
 def test_a_late_error_is_an_event_with_a_problem_document() -> None:
-    head, data = sse.error_event(EngineFailed("it broke")).decode().strip().split("\n")
+    head, data = TextEncoder().error(EngineFailed("it broke")).decode().strip().split("\n")
     assert head == "event: error"
     assert json.loads(data.removeprefix("data: "))["code"] == "engine_error"
 
 
 def test_a_comment_is_no_event() -> None:
-    assert sse.COMMENT.startswith(b":") and sse.COMMENT.endswith(b"\n\n")
+    assert COMMENT.startswith(b":") and COMMENT.endswith(b"\n\n")

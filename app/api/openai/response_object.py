@@ -1,0 +1,218 @@
+"""The response object of a job, at any time while the job is kept, and the events by which its output grows.
+
+What a response repeats of its request, and how its text is read, is in the job (`JobRequest.response`), so that every
+process can make the object again.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from app.api.job_service import error_of
+from app.api.openai.logprobs import chat_logprobs
+from app.api.openai.tool_calls import CallBegins, Reader, Words, call_id, reader_of
+from app.errors import InvalidRequest
+from app.jobs.job import FinishReason, Job, JobError, JobRequest, Status, TokenLogprob, Usage
+
+Item = dict[str, Any]
+ResponseEvent = dict[str, Any]
+
+IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
+PREFIX = "resp_"
+STATUSES = {
+    Status.QUEUED: "queued",
+    Status.PROCESSING: "in_progress",
+    Status.SUCCEEDED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELED: "cancelled",
+    Status.EXPIRED: "failed",
+}
+_DEFAULTS: dict[str, Any] = {
+    "background": False,
+    "instructions": None,
+    "max_output_tokens": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None},
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": None,
+}
+
+
+class ResponseOutputWriter:
+    """Makes items out of the text of a job, as it comes: a message, function calls. Its events have no numbers yet."""
+
+    def __init__(self, job_id: str, reader: Reader, *, with_logprobs: bool) -> None:
+        self.items: list[Item] = []
+        self._job_id = job_id
+        self._reader = reader
+        self._with_logprobs = with_logprobs
+        self._unsent: list[dict[str, Any]] = []
+        self._calls = 0
+
+    def feed(self, text: str, logprobs: Sequence[TokenLogprob]) -> Iterator[ResponseEvent]:
+        if self._with_logprobs:
+            self._unsent += chat_logprobs(logprobs)["content"]
+        for piece in self._reader.feed(text):
+            yield from self._take(piece)
+
+    def finish(self, status: str) -> Iterator[ResponseEvent]:
+        """End the last item with this status. An answer that is complete has at least an empty message."""
+        for piece in self._reader.finish():
+            yield from self._take(piece)
+        if not self.items and status == COMPLETED:
+            yield from self._begin_message()
+        yield from self._close(status)
+
+    def _take(self, piece: Any) -> Iterator[ResponseEvent]:
+        if isinstance(piece, Words):
+            if self._open_kind != "message":
+                yield from self._close(COMPLETED)
+                yield from self._begin_message()
+            yield self._add_text(piece.text)
+        elif isinstance(piece, CallBegins):
+            yield from self._close(COMPLETED)
+            yield self._begin_call(piece.name)
+        else:
+            self.items[-1]["arguments"] += piece.text
+            yield self._event("function_call_arguments.delta", delta=piece.text)
+
+    @property
+    def _open_kind(self) -> str | None:
+        if not self.items or self.items[-1]["status"] != IN_PROGRESS:
+            return None
+        return str(self.items[-1]["type"])
+
+    def _begin_message(self) -> Iterator[ResponseEvent]:
+        head = {"id": self._id("msg"), "type": "message", "role": "assistant", "status": IN_PROGRESS}
+        self.items.append({**head, "content": [_text("", [])]})
+        yield self._item_event("added", {**head, "content": []})
+        yield self._event("content_part.added", content_index=0, part=_text("", []))
+
+    def _add_text(self, text: str) -> ResponseEvent:
+        logprobs, self._unsent = self._unsent, []
+        (part,) = self.items[-1]["content"]
+        part["text"] += text
+        part["logprobs"] += logprobs
+        return self._event("output_text.delta", content_index=0, delta=text, logprobs=logprobs)
+
+    def _begin_call(self, name: str) -> ResponseEvent:
+        call = {
+            "id": self._id("fc"),
+            "type": "function_call",
+            "call_id": call_id(self._job_id, self._calls),
+            "name": name,
+            "arguments": "",
+            "status": IN_PROGRESS,
+        }
+        self._calls += 1
+        self.items.append(call)
+        return self._item_event("added", dict(call))
+
+    def _close(self, status: str) -> Iterator[ResponseEvent]:
+        kind = self._open_kind
+        if kind is None:
+            return
+        item = self.items[-1]
+        item["status"] = status
+        if kind == "message":
+            (part,) = item["content"]
+            part["logprobs"] += self._unsent
+            self._unsent = []
+            text = {"text": part["text"], "logprobs": part["logprobs"]}
+            yield self._event("output_text.done", content_index=0, **text)
+            yield self._event("content_part.done", content_index=0, part=part)
+        else:
+            yield self._event("function_call_arguments.done", name=item["name"], arguments=item["arguments"])
+        yield self._item_event("done", item)
+
+    def _id(self, prefix: str) -> str:
+        return f"{prefix}_{self._job_id.replace('-', '')}{len(self.items)}"
+
+    def _item_event(self, what: str, item: Item) -> ResponseEvent:
+        return {"type": f"response.output_item.{what}", "output_index": len(self.items) - 1, "item": item}
+
+    def _event(self, kind: str, **more: Any) -> ResponseEvent:
+        item_id, output_index = self.items[-1]["id"], len(self.items) - 1
+        return {"type": f"response.{kind}", "item_id": item_id, "output_index": output_index, **more}
+
+
+def _text(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+
+
+def response_id(job_id: str) -> str:
+    return f"{PREFIX}{job_id}"
+
+
+def writer_of(job_id: str, request: JobRequest) -> ResponseOutputWriter:
+    assert request.response is not None and request.chat is not None, "the job was made for a response"
+    reader = reader_of(request.chat.tools, **request.response["reader"])
+    return ResponseOutputWriter(job_id, reader, with_logprobs="logprobs" in request.params)
+
+
+def response_object(job: Job, request: JobRequest) -> dict[str, Any]:
+    """Return the response of a job as it is now."""
+    output: list[Item] = []
+    if job.status.is_final and job.output is not None:
+        writer = writer_of(job.id, request)
+        events = [*writer.feed(job.output.text, job.output.logprobs or ())]
+        events += writer.finish(item_status(job.status, job.output.finish_reason))
+        output = writer.items
+    return response_with(job, request, output)
+
+
+def item_status(status: Status, reason: FinishReason | None) -> str:
+    """Return the status of the last item, at the end of its job."""
+    is_whole = status is Status.SUCCEEDED and reason is not FinishReason.LENGTH
+    return COMPLETED if is_whole else INCOMPLETE
+
+
+def response_with(job: Job, request: JobRequest, output: list[Item]) -> dict[str, Any]:
+    """Return the response of a job in the state of `job`, with that output."""
+    assert request.response is not None, "the job was made for a response"
+    reason = job.output.finish_reason if job.output else None
+    status = "incomplete" if _is_cut_off(job.status, reason) else STATUSES[job.status]
+    return {
+        "id": response_id(job.id),
+        "object": "response",
+        "created_at": int(job.created_at),
+        "completed_at": int(job.completed_at) if job.completed_at and status == "completed" else None,
+        "status": status,
+        "error": _error(job.status, job.error),
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "model": job.model,
+        "output": output,
+        **_DEFAULTS,
+        **request.response["echo"],
+        "store": True,
+        "truncation": "disabled",
+        "usage": None if job.usage is None else _usage(job.usage),
+    }
+
+
+def _is_cut_off(status: Status, reason: FinishReason | None) -> bool:
+    return status is Status.SUCCEEDED and reason is FinishReason.LENGTH
+
+
+def _error(status: Status, job_error: JobError | None) -> dict[str, Any] | None:
+    if status not in (Status.FAILED, Status.EXPIRED):
+        return None
+    error = error_of(status, job_error)
+    assert error is not None, "the job has failed"
+    code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+    return {"code": code, "message": error.detail}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

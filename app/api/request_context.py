@@ -1,0 +1,158 @@
+"""The request that is being answered: the services of its application, who sent it, and the headers of its answer.
+
+Only routes and the application's factory import this module. Everything below them gets what it needs as arguments.
+"""
+
+import hashlib
+import hmac
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Flask, Response, after_this_request, current_app, g, request
+
+from app.api.batches.batches import BatchStore
+from app.api.batches.files import FileStore
+from app.api.job_service import Caller, JobService, PendingJobs
+from app.api.redis_health import RedisHealth
+from app.api.request_parser import invalid_request
+from app.api.schemas.job import job_path
+from app.api.webhooks.sender import WebhookSender
+from app.config.settings import Config
+from app.errors import Unauthorized
+from app.jobs.job import AnswerSource, Job, JobRequest, OnDisconnect
+from app.jobs.reaper import Reaper
+from app.jobs.redis_client import RedisClient
+from app.jobs.tokenizer_rpc import TokenizerClient
+
+OPEN_PATHS = frozenset({"/healthz", "/check"})
+"""Paths that need no API key."""
+ANONYMOUS = "anonymous"
+KEY_HEADER = "Idempotency-Key"
+KEY_PARAMETER = {
+    "in": "header",
+    "name": KEY_HEADER,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "Of your choice, a UUID for example. The same request with the same key makes no second job: it is "
+    "answered with the first one's outcome, as long as that job is kept. Another request with the same key gets 409. "
+    "With a key, `on_disconnect` is `continue` unless the body says otherwise.",
+}
+_KEY = re.compile(r"[!-~]{1,255}")
+_OWNER_DIGITS = 24  # hex digits: 96 bits, beyond collision; the key itself appears nowhere in Redis
+_EXTENSION = "llm_api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What an application consists of, made once per process. started_at: Unix seconds."""
+
+    config: Config
+    redis: RedisClient
+    redis_health: RedisHealth
+    jobs: JobService
+    files: FileStore
+    batches: BatchStore
+    tokenizer: TokenizerClient
+    webhooks: WebhookSender | None
+    reaper: Reaper
+    started_at: float
+
+
+def register(app: Flask, services: Services) -> None:
+    """Serve requests with these services. With `auth.api_keys` set, every path but the open ones needs one of them."""
+    app.extensions[_EXTENSION] = services
+    digests = [hashlib.sha256(key.encode()).digest() for key in services.config.auth.api_keys]
+
+    def identify() -> None:
+        is_open = not digests or request.path in OPEN_PATHS
+        g.owner = ANONYMOUS if is_open else _owner(request.headers.get("Authorization", ""), digests)
+
+    app.before_request(identify)
+
+
+def services() -> Services:
+    return services_of(current_app)
+
+
+def services_of(app: Flask) -> Services:
+    return cast(Services, app.extensions[_EXTENSION])
+
+
+def current_owner() -> str:
+    """Return who owns the jobs of this request; without API keys that is `ANONYMOUS` for all."""
+    owner: str = g.owner
+    return owner
+
+
+def current_caller() -> Caller:
+    """Raises InvalidRequest, naming the header of the idempotency key."""
+    key = request.headers.get(KEY_HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        raise invalid_request(
+            {KEY_HEADER: ["Must be 1 to 255 visible ASCII characters, no spaces; send a UUID, for example."]}
+        )
+    client = request.environ.get("gunicorn.socket")  # other servers do not show it
+    return Caller(
+        owner=current_owner(), idempotency_key=key, client_socket=client if isinstance(client, socket.socket) else None
+    )
+
+
+def submit(job_request: JobRequest) -> Job:
+    """Make a job that continues without this request. Raises what `JobService.submit` raises, InvalidRequest (key)."""
+    caller = current_caller()
+    job = services().jobs.submit(job_request, caller.owner, caller.idempotency_key)
+    _add_header("Location", job_path(job.id))
+    return job
+
+
+def open_jobs(
+    requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None, *, with_events: bool = False
+) -> PendingJobs:
+    """Make the jobs of this request, which waits for them. Its answer has the path of the first, an error too.
+
+    Raises what `JobService.open` and `JobService.submit` raise, InvalidRequest (the idempotency key).
+    """
+    pending = services().jobs.open(current_caller(), on_disconnect, with_events=with_events)
+    try:
+        pending.submit(requests)
+    except BaseException:
+        pending.close()
+        raise
+    finally:
+        if pending.jobs:
+            _add_header("Location", job_path(pending.jobs[0].id))
+    return pending
+
+
+def run_jobs(requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None) -> list[Job]:
+    """Make the jobs of this request and wait until all have succeeded.
+
+    Raises what `open_jobs` and `PendingJobs.results` raise.
+    """
+    with open_jobs(requests, on_disconnect) as pending:
+        jobs = pending.results()
+    if all(job.metrics is not None and job.metrics.source is AnswerSource.CACHED for job in jobs):
+        _add_header("Cache-Status", "llm-api; hit")  # RFC 9211
+    return jobs
+
+
+def _add_header(name: str, value: str) -> None:
+    """Add a header to the answer of this request, even if it is an error."""
+
+    def add(response: Response) -> Response:
+        response.headers[name] = value
+        return response
+
+    after_this_request(add)
+
+
+def _owner(authorization: str, digests: Sequence[bytes]) -> str:
+    """Compare with every key, in constant time: the delay of the answer reveals nothing. Raises Unauthorized."""
+    scheme, _, token = authorization.partition(" ")
+    presented = hashlib.sha256(token.strip().encode("latin-1")).digest()  # latin-1: WSGI's spelling of bytes
+    known = [hmac.compare_digest(presented, digest) for digest in digests]
+    if scheme.lower() != "bearer" or not any(known):
+        raise Unauthorized("this server wants an API key; send the header Authorization: Bearer <key>")
+    return f"key-{presented.hex()[:_OWNER_DIGITS]}"

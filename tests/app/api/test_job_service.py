@@ -1,0 +1,349 @@
+"""Waiting for jobs, against a real Valkey and with the worker's own publisher."""
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from app.api import job_service
+from app.api.job_service import Caller, JobService, PastEvents, PendingJobs
+from app.api.queue_estimate import QueueEstimate
+from app.api.waiting import waiters as waiting
+from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
+from app.config.settings import Config
+from app.errors import JobNotFound, ShuttingDown, TooManyWaiters, WaitTimeout
+from app.jobs import keys
+from app.jobs.events import FROM_START, Delta, Event, EventEntry, Started
+from app.jobs.job import FinishReason, Job, JobRequest, Kind, OnDisconnect, Status
+from app.jobs.redis_client import RedisClient
+from app.jobs.store import Claim, JobStore
+from tests.waiting import until
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.sequence import BatchSequence, Outcome, Update
+from workers.jobs.publisher import Publisher
+
+DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
+
+
+@pytest.fixture
+def waiters(redis_url: str, redis_client: RedisClient, store: JobStore) -> Iterator[Waiters]:
+    waiters = Waiters(redis_url, redis_client, store, max_requests=4)
+    yield waiters
+    waiters.close()
+
+
+@pytest.fixture
+def jobs(redis_client: RedisClient, store: JobStore, waiters: Waiters) -> JobService:
+    return JobService(Config(model_name="m"), redis_client, store, waiters, QueueEstimate(redis_client, model="m"))
+
+
+@pytest.fixture
+def publisher(redis_client: RedisClient, store: JobStore) -> Publisher:
+    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None, give_back=store.hand_back)
+
+
+ME = Caller(owner="me")
+
+
+def request(*, stream: bool = False, seconds: float = 10.0) -> JobRequest:
+    """seconds: that a request waits for the job."""
+    return JobRequest(
+        kind=Kind.GENERATE, prompt="p", stream=stream, timeout_seconds=seconds - job_service.WAIT_GRACE_SECONDS
+    )
+
+
+def admit(store: JobStore) -> Job:
+    return store.admit(request(stream=True), "me")
+
+
+def opened(jobs: JobService, *, with_events: bool = False, caller: Caller = ME, seconds: float = 10.0) -> PendingJobs:
+    """A request that has made one job."""
+    pending = jobs.open(caller, OnDisconnect.CONTINUE, with_events=with_events)
+    pending.submit([request(stream=with_events, seconds=seconds)])
+    return pending
+
+
+def events_of(pending: PendingJobs | PastEvents) -> list[EventEntry]:
+    """All that come, to the end."""
+    entries = []
+    while not pending.has_ended:
+        item = pending.next_event(5)
+        assert item is not None
+        entries.append(item[1])
+    pending.close()
+    return entries
+
+
+def claim(store: JobStore, job_id: str) -> Claim:
+    claimed = store.claim("worker-1")
+    assert claimed is not None and claimed.job_id == job_id
+    return claimed
+
+
+def finish(store: JobStore, publisher: Publisher, job_id: str, text: str = "done") -> None:
+    publisher.open(claim(store, job_id))
+    sequence = BatchSequence(job_id, prompt("text"))
+    publisher.publish([Update(sequence=sequence, text=text, tokens=[1], outcome=DONE)])
+
+
+def test_a_request_gets_the_final_job(jobs: JobService, store: JobStore, publisher: Publisher) -> None:
+    with opened(jobs) as pending:
+        finish(store, publisher, pending.jobs[0].id)
+        (job,) = pending.results()
+    assert job.output is not None
+    assert (job.id, job.status, job.output.text) == (pending.jobs[0].id, Status.SUCCEEDED, "done")
+
+
+def test_waiting_for_a_job_that_is_final_already_returns_at_once(jobs: JobService, store: JobStore) -> None:
+    job = admit(store)
+    store.cancel(job.id)
+    assert jobs.wait(job, 5).status is Status.CANCELED
+
+
+def test_when_the_time_is_over_the_job_is_returned_as_it_is(jobs: JobService, store: JobStore) -> None:
+    assert jobs.wait(admit(store), 0.05).status is Status.QUEUED
+
+
+def test_a_request_waits_no_longer_than_its_job_may_run(jobs: JobService, store: JobStore) -> None:
+    pending = opened(jobs, seconds=0.05)
+    with pytest.raises(WaitTimeout, match=f"read it at /jobs/{pending.jobs[0].id}"), pending:
+        pending.results()
+
+
+def test_a_record_that_is_not_there_yet_is_not_missing(waiters: Waiters, store: JobStore) -> None:
+    inbox: Inbox = queue.SimpleQueue()
+    with waiters.room():
+        waiters.add(waiter := Waiter("1", None, inbox))
+        waiters._read_all(waiters._redis)
+        assert inbox.empty()
+        waiter.is_admitted = True
+        waiters._read_all(waiters._redis)
+    job_id, error = inbox.get_nowait()
+    assert job_id == "1" and isinstance(error, JobNotFound)
+
+
+def test_a_lost_notification_costs_a_delay_not_the_answer(
+    jobs: JobService, store: JobStore, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.1)
+    job = admit(store)
+    timer = threading.Timer(0.2, lambda: _end_without_a_notification(redis_url, job.id))
+    timer.start()
+    assert jobs.wait(job, 10).status is Status.CANCELED
+    timer.join()
+
+
+def _end_without_a_notification(redis_url: str, job_id: str) -> None:
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.hset(keys.job(job_id), "status", "canceled")
+
+
+def test_the_subscription_is_made_again_after_its_connection_was_killed(
+    jobs: JobService, store: JobStore, publisher: Publisher, redis_url: str
+) -> None:
+    job = admit(store)
+    assert not jobs.wait(job, 0.05).status.is_final
+    with redis.Redis.from_url(redis_url) as raw:
+        until(lambda: raw.client_kill_filter(_type="pubsub"))
+    finish(store, publisher, job.id)
+    assert jobs.wait(job, 10).status.is_final
+
+
+def test_the_first_request_of_a_process_waits_for_nothing_but_its_job(
+    jobs: JobService, store: JobStore, publisher: Publisher
+) -> None:
+    started = time.monotonic()
+    with opened(jobs, seconds=1) as pending:
+        assert time.monotonic() - started < 0.2
+        finish(store, publisher, pending.jobs[0].id)
+        assert pending.results(), "read when the subscription stood, as its notification may have come before"
+
+
+def test_a_job_that_is_deleted_ends_the_wait_for_it(
+    jobs: JobService, store: JobStore, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.05)
+    job = admit(store)
+    with jobs.follow(job) as followed:  # type: ignore[union-attr]
+        timer = threading.Timer(0.1, lambda: redis_client.delete(keys.job(job.id), keys.events(job.id)))
+        timer.start()
+        with pytest.raises(JobNotFound):
+            jobs.wait(job, 10)
+        timer.join()
+        with pytest.raises(JobNotFound):
+            events_of(followed)
+    with pytest.raises(JobNotFound):
+        events_of(jobs.follow(job))
+
+
+def test_a_client_that_hangs_up_is_noticed_while_it_waits(jobs: JobService) -> None:
+    ours, theirs = socket.socketpair()
+    timer = threading.Timer(0.1, theirs.close)
+    timer.start()
+    started = time.monotonic()
+    with opened(jobs, caller=Caller(owner="me", client_socket=ours)) as pending, pytest.raises(ClientGone):
+        pending.results()
+    assert time.monotonic() - started < 5
+    timer.join()
+    ours.close()
+
+
+def test_a_client_that_sends_its_next_request_early_has_not_left(jobs: JobService) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"GET / HTTP/1.1")
+        with (
+            opened(jobs, caller=Caller(owner="me", client_socket=ours), seconds=0.2) as pending,
+            pytest.raises(WaitTimeout),
+        ):
+            pending.results()
+        assert ours.recv(3) == b"GET", "its bytes are left for the server to read"
+
+
+def test_more_requests_than_there_is_room_for_are_refused(waiters: Waiters) -> None:
+    with contextlib.ExitStack() as rooms:
+        for _ in range(4):
+            rooms.enter_context(waiters.room())
+        with pytest.raises(TooManyWaiters):
+            rooms.enter_context(waiters.room())
+    with waiters.room():
+        pass
+
+
+def test_a_follower_gets_every_event_in_order_to_the_end(
+    jobs: JobService, store: JobStore, publisher: Publisher
+) -> None:
+    job = admit(store)
+    publisher.open(claim(store, job.id))
+    sequence = BatchSequence(job.id, prompt("text"))
+
+    def speak() -> None:
+        for number in range(50):
+            publisher.publish([Update(sequence=sequence, text=f"{number} ", tokens=[number])])
+            time.sleep(0.002)
+        publisher.publish([Update(sequence=sequence, outcome=DONE)])
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    events = [entry.event for entry in events_of(jobs.follow(job))]
+    speaker.join()
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == "".join(
+        f"{number} " for number in range(50)
+    )
+    assert [event.type for event in (events[0], events[-1])] == ["started", "end"]
+
+
+def test_an_event_of_a_notification_goes_to_the_waiters_that_have_read_all_before_it(
+    waiters: Waiters, redis_client: RedisClient
+) -> None:
+    message = 'j 5-0 6-0 delta {"text": "as the notification has it"}'
+    up_to_date, behind, ending = (Waiter("j", position, queue.SimpleQueue()) for position in ("5-0", FROM_START, None))
+    for waiter in (up_to_date, behind, ending):
+        waiters.add(waiter)
+    redis_client.xadd(keys.events("j"), {"type": "started", "data": '{"attempt": 1}'}, id="5-0")
+    redis_client.xadd(keys.events("j"), {"type": "delta", "data": '{"text": "as Redis has it"}'}, id="6-0")
+    for _ in range(2):  # it may also come after a reading of the whole stream
+        waiters._deliver(message, redis_client)
+    assert _events(up_to_date) == [Delta("as the notification has it")], "without a look into Redis"
+    assert _events(behind) == [Started(1), Delta("as Redis has it")]
+    assert ending.inbox.empty()
+
+
+def _events(waiter: Waiter) -> list[Event]:
+    items = [waiter.inbox.get_nowait()[1] for _ in range(waiter.inbox.qsize())]
+    return [item.event for item in items if isinstance(item, EventEntry)]
+
+
+def test_a_follower_gets_at_once_that_its_job_has_been_started(jobs: JobService, store: JobStore) -> None:
+    earlier = admit(store)
+    jobs.wait(earlier, 0.3)  # everything has been read again, and will be in seconds only
+    store.cancel(earlier.id)
+    with opened(jobs, with_events=True) as pending:
+        claim(store, pending.jobs[0].id)
+        item = pending.next_event(2.0)
+    assert item is not None and item[1].event == Started(1)
+
+
+def test_following_resumes_after_any_event(jobs: JobService, store: JobStore, publisher: Publisher) -> None:
+    job = admit(store)
+    running = jobs.follow(job)
+    finish(store, publisher, job.id)
+    entries = events_of(running)
+    ended = store.read(job.id)
+    for at, entry in enumerate(entries):
+        assert events_of(jobs.follow(ended, entry.id)) == entries[at + 1 :]
+    assert events_of(jobs.follow(ended)) == entries
+
+
+def test_a_silent_job_gives_no_event_in_time(jobs: JobService, waiters: Waiters, store: JobStore) -> None:
+    following = jobs.follow(admit(store))
+    assert [following.next_event(0.02), following.next_event(0.02)] == [None, None]
+    following.close()
+    assert waiters._requests == 0 and not waiters._waiting
+
+
+def test_a_shutdown_ends_all_waits_with_the_path_of_the_job(
+    jobs: JobService, waiters: Waiters, store: JobStore
+) -> None:
+    following = jobs.follow(admit(store))
+    with opened(jobs) as pending:
+        timer = threading.Timer(0.1, waiters.shut_down)
+        timer.start()
+        with pytest.raises(ShuttingDown) as waited:
+            pending.results()
+        with pytest.raises(ShuttingDown) as followed:
+            events_of(following)
+        timer.join()
+        waited_for, followed_job = pending.jobs[0].id, following.jobs[0].id
+    assert [waited.value.location, followed.value.location] == [f"/jobs/{waited_for}", f"/jobs/{followed_job}/events"]
+    assert {store.read(job_id).status for job_id in (waited_for, followed_job)} == {Status.QUEUED}
+
+
+def test_a_shutdown_cancels_nothing(jobs: JobService, waiters: Waiters, store: JobStore) -> None:
+    with jobs.open(ME, None, with_events=False) as pending:
+        pending.submit([request()])
+        waiters.shut_down()
+    assert store.read(pending.jobs[0].id).status is Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("on_disconnect", "key", "status"),
+    [
+        (None, None, Status.CANCELED),
+        (None, "key", Status.QUEUED),
+        (OnDisconnect.CANCEL, "key", Status.CANCELED),
+        (OnDisconnect.CONTINUE, None, Status.QUEUED),
+    ],
+)
+def test_a_request_that_ends_early_cancels_its_job_unless_its_client_may_come_back(
+    jobs: JobService, store: JobStore, on_disconnect: OnDisconnect | None, key: str | None, status: Status
+) -> None:
+    with jobs.open(Caller(owner="me", idempotency_key=key), on_disconnect, with_events=True) as pending:
+        pending.submit([request(), request()])
+    assert {store.read(job.id).status for job in pending.jobs} == {status}
+    assert len({job.id for job in pending.jobs}) == 2
+
+
+def test_a_process_that_shuts_down_takes_no_more_requests(waiters: Waiters) -> None:
+    waiters.shut_down()
+    with pytest.raises(ShuttingDown, match="send the request again") as refused, waiters.room():
+        pass
+    assert refused.value.location is None
+    assert waiters._requests == 0
+
+
+def test_events_that_came_before_the_shutdown_are_not_lost(
+    jobs: JobService, waiters: Waiters, store: JobStore, publisher: Publisher
+) -> None:
+    with opened(jobs, with_events=True) as pending:
+        job_id = pending.jobs[0].id
+        finish(store, publisher, job_id)
+        until(lambda: store.read(job_id).status.is_final)
+        waiters._read_all(waiters._redis)
+        waiters.shut_down()
+        assert [entry.event.type for entry in events_of(pending)] == ["started", "delta", "end"]
