@@ -88,7 +88,7 @@ class JobRequest:
     `params` holds only what the client set, under the canonical names of `app.jobs.sampling`; the engine adds its
     family's defaults.
 
-    response: of a request to `/v1/responses`, what is needed to build its answer again (`app.api.openai.responses`).
+    response: of a request to `/v1/responses`, what its answer needs again (`app.api.openai.response_object`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`.
     """
