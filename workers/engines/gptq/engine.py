@@ -9,8 +9,7 @@ from workers.engines.gptq.params import GptqParams
 from workers.engines.gptq.source import locate
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.loading.model_params import TransformersModelParams
-from workers.engines.transformers.loading.setup_params import TransformersSetupParams
+from workers.engines.transformers.loading.params import TransformersModelParams, TransformersSetupParams
 from workers.models.progress import ReportProgress
 
 

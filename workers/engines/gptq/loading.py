@@ -26,8 +26,7 @@ from workers.engines.transformers.loading.model import (
     load_tokenizer,
     prepare_library,
 )
-from workers.engines.transformers.loading.model_params import TransformersModelParams
-from workers.engines.transformers.loading.setup_params import ModelKind, TransformersSetupParams
+from workers.engines.transformers.loading.params import ModelKind, TransformersModelParams, TransformersSetupParams
 from workers.models.progress import ReportProgress
 
 _PACKAGES = ("gptqmodel", "optimum", "accelerate")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from app.errors import ConfigError
+from workers.engines.shared.options import Check, checked, integer, text, wrong
 
 BITS = (2, 3, 4, 8)
 
@@ -29,11 +30,10 @@ class GptqParams:
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "GptqParams":
         """Raises ConfigError with the key and what was expected."""
-        given = {key: raw[key] for key in _READERS if raw.get(key) is not None}
-        if "device" in given and raw.get("device_map") is not None:
+        own = checked("model_params", raw, _CHECKS)
+        if "device" in own and raw.get("device_map") is not None:
             raise ConfigError("model_params.device and model_params.device_map mean the same: keep one of them")
-        own: dict[str, Any] = {key: _READERS[key](value) for key, value in given.items()}
-        return cls(**own, others={key: value for key, value in raw.items() if key not in _READERS})
+        return cls(**own, others={key: value for key, value in raw.items() if key not in _CHECKS})
 
     def show_devices(self, gpus: str | None) -> None:
         """To be called before torch looks for GPUs, which it does once. gpus: `worker.gpus`."""
@@ -60,41 +60,39 @@ class GptqParams:
         return {"": str(device)}
 
 
-def _bits(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value not in BITS:
-        raise ConfigError(f"model_params.wbits must be one of {', '.join(map(str, BITS))}, not {value!r}")
-    return value
+def _bits(key: str, value: Any) -> int:
+    if integer(key, value) not in BITS:
+        raise wrong(key, f"one of {', '.join(map(str, BITS))}", value)
+    return int(value)
 
 
-def _group_size(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or (value != -1 and value < 1):
-        raise ConfigError(f"model_params.group_size must be a whole number of at least 1, or -1, not {value!r}")
-    return value
+def _group_size(key: str, value: Any) -> int:
+    if integer(key, value) != -1 and value < 1:
+        raise wrong(key, "an integer of at least 1, or -1", value)
+    return int(value)
 
 
-def _device(value: Any) -> str:
+def _device(key: str, value: Any) -> str:
     try:
         device = torch.device(value) if isinstance(value, str) else torch.device("cuda", value)
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"model_params.device must be cpu, cuda or cuda:N, not {value!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"model_params.device must be cpu, cuda or cuda:N, not {value!r}")
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise wrong(key, "cpu, cuda or cuda:N", value)
     return str(device)
 
 
-def _backend(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError("model_params.backend must name a kernel of gptqmodel such as auto, marlin or exllama_v2")
-    return value
+def _backend(key: str, value: Any) -> str:
+    return text(key, value, "a kernel of gptqmodel such as auto, marlin or exllama_v2")
 
 
-def _visible(value: Any) -> str:
+def _visible(key: str, value: Any) -> str:
     if not isinstance(value, int | str) or isinstance(value, bool):
-        raise ConfigError(f"model_params.cuda_visible_devices must be devices such as 0 or 0,1, not {value!r}")
+        raise wrong(key, "devices such as 0 or 0,1", value)
     return str(value)
 
 
-_READERS = {
+_CHECKS: dict[str, Check] = {
     "wbits": _bits,
     "group_size": _group_size,
     "device": _device,

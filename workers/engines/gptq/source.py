@@ -7,7 +7,7 @@ from pathlib import Path
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.gptq.conversion import PICKLED, converted
-from workers.engines.transformers.loading.setup_params import TransformersSetupParams
+from workers.engines.transformers.loading.params import TransformersSetupParams
 from workers.engines.transformers.loading.source import WeightsSource
 from workers.models.progress import ReportProgress
 from workers.models.source import locate_model, locate_tokenizer

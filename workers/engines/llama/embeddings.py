@@ -1,7 +1,7 @@
 """Embeddings: a context of their own, many texts in one batch, pooled here.
 
 llama.cpp's own pooling wants a text in one physical batch, and keeps `[batch, vocabulary]` floats for it: 400 MB for a
-text of 2,048 tokens. PoolingType the token embeddings ourselves lets a long text pass in pieces.
+text of 2,048 tokens. Pooling the token embeddings here lets a long text pass in pieces.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import EngineFailed, InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.errors import EngineFailed, UnsupportedParameter
 from app.jobs.job import Text
 from workers.engines.llama.batch import TokenBatch
 from workers.engines.llama.context import context_settings
@@ -40,14 +40,14 @@ Tokens = list[int]
 
 
 class LlamaEmbedder:
-    """max_tokens: of one text. One thread at a time; runs beside the generation context of the same model."""
+    """One thread at a time; may run beside the generation context of the same model. max_tokens: of one text."""
 
     def __init__(self, model: Model, params: LlamaModelParams, max_tokens: int) -> None:
         self._pooling = _pooling_of(model)
         self._vocabulary = model.vocabulary
         self._max_tokens = max_tokens
         self._size: int = llama_cpp.llama_model_n_embd_out(model.pointer)
-        # A model that reads in both directions must see a text at once.
+        # A model that reads in both directions must have the whole text in one batch.
         self._rows = min(MAX_ROWS, max_tokens) if model.is_causal else max_tokens
         self._batch = TokenBatch(self._rows)
         settings = context_settings(params, cells=max_tokens, sequences=MAX_TEXTS, rows=self._rows)
@@ -59,7 +59,9 @@ class LlamaEmbedder:
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """As `Engine.embed` promises."""
-        read = [self._read(index, text) for index, text in enumerate(texts)]
+        limit = f"the context {self._max_tokens}: shorten it or raise n_ctx"
+        to_tokens = self._vocabulary.text_to_embed
+        read = [to_tokens(text, f"text.{index}", self._max_tokens, limit) for index, text in enumerate(texts)]
         vectors = [vector for group in self._groups(read) for vector in self._run(group)]
         return [(vector.tolist(), len(tokens)) for vector, tokens in zip(vectors, read, strict=True)]
 
@@ -67,16 +69,6 @@ class LlamaEmbedder:
         if self._context is not None:
             llama_cpp.llama_free(self._context)
             self._context = None
-
-    def _read(self, index: int, text: Text) -> Tokens:
-        name = f"text.{index}"
-        tokens = self._vocabulary.tokenize(text) if isinstance(text, str) else self._vocabulary.checked(text, name)
-        if not tokens:
-            raise InvalidRequest("a text has no tokens", errors={name: ["write something this model can read"]})
-        if len(tokens) > self._max_tokens:
-            reason = f"it has {len(tokens)} tokens and the context {self._max_tokens}: shorten it or raise n_ctx"
-            raise PromptTooLong(f"{name} is too long: {reason}", errors={name: [reason]})
-        return tokens
 
     def _groups(self, texts: Sequence[Tokens]) -> Iterator[list[Tokens]]:
         """Texts that fit one decode together; a longer one goes alone, in pieces."""
@@ -112,8 +104,8 @@ class LlamaEmbedder:
             if self._memory is not None:
                 llama_cpp.llama_memory_clear(self._memory, False)
             raise EngineFailed(f"llama_decode failed with status {status} ({library_log().last_errors()})")
-        found = llama_cpp.llama_get_embeddings(self._context)
-        return np.array(np.ctypeslib.as_array(found, shape=(len(tokens), self._size)))
+        embeddings = llama_cpp.llama_get_embeddings(self._context)
+        return np.array(np.ctypeslib.as_array(embeddings, shape=(len(tokens), self._size)))
 
     def _pooled(self, tokens: Matrix) -> Matrix:
         if self._pooling is PoolingType.CLS:

@@ -8,17 +8,18 @@ from typing import ClassVar
 
 from app.config.settings import Config
 from app.errors import ModelUnavailable, UnsupportedParameter
-from app.jobs.job import Chat, JobRequest, Text, TokenLogprob
+from app.jobs.job import Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import LlamaEmbedder
 from workers.engines.llama.library import free_gpu_bytes
-from workers.engines.llama.logprobs import Row, token_logprob
+from workers.engines.llama.logprobs import Row, token_logprobs
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
 from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.resources import one_at_a_time
 from workers.models.progress import ReportProgress
 from workers.models.source import locate_model
@@ -81,7 +82,7 @@ class LlamaEngine(Engine):
             tokens.extend(chunk.tokens)
             positions.extend(range(chunk.position, chunk.position + count))
             slots.extend([chunk.slot] * count)
-            wants_logits.extend([True] * count if _explains_prompt(chunk) else _wanted(chunk))
+            wants_logits.extend(_wants_logits(chunk))
         return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits))
 
     def move(self, source: int, target: int) -> None:
@@ -146,32 +147,34 @@ class LlamaEngine(Engine):
         )
 
     def _sample(self, chunks: Sequence[Chunk], logits: Logits) -> list[Sampled]:
-        sampled = []
+        sampled, vocabulary = [], self._model.vocabulary
         batch_row = output_row = 0
         for chunk in chunks:
-            batch_row += len(chunk.tokens)
-            if _explains_prompt(chunk):
-                rows = logits[output_row : output_row + len(chunk.tokens)]
-                self._explain_prompt(chunk, rows)
-                output_row += len(chunk.tokens) - (0 if not chunk.samples else 1)
+            count = len(chunk.tokens)
+            batch_row += count
+            wanted = _wants_logits(chunk).count(True)
+            rows = logits[output_row : output_row + wanted]
+            output_row += wanted
+            if explains_prompt(chunk):
+                state: SequenceState = chunk.prompt.state
+                state.prompt_logprobs += prompt_logprobs(chunk, rows, vocabulary, token_logprobs)
             if chunk.samples:
-                rows = logits[output_row : output_row + 1 + chunk.drafted]
-                sampled.append(self._next_tokens(chunk, batch_row - len(rows), rows))
-                output_row += len(rows)
+                choosing = 1 + chunk.drafted
+                sampled.append(self._next_tokens(chunk, batch_row - choosing, rows[-choosing:]))
         return sampled
 
     def _next_tokens(self, chunk: Chunk, batch_row: int, rows: Logits) -> Sampled:
-        """rows: of the last token, and of each guess behind it."""
+        """Choose behind the last token, and behind each guess that holds. rows: the logits of these tokens."""
         first = self._next_token(chunk, batch_row, rows[0], chunk.generated)
         if not chunk.drafted or not first.confirms(chunk.draft[0]):
             return first
-        generated, behind = [*chunk.generated, first.token], list[Sampled]()
+        generated, accepted = [*chunk.generated, first.token], list[Sampled]()
         for number, guess in enumerate([*chunk.draft[1:], None], 1):
-            behind.append(self._next_token(chunk, batch_row + number, rows[number], generated))
-            if guess is None or not behind[-1].confirms(guess):
+            accepted.append(self._next_token(chunk, batch_row + number, rows[number], generated))
+            if guess is None or not accepted[-1].confirms(guess):
                 break
             generated.append(guess)
-        return replace(first, accepted=behind)
+        return replace(first, accepted=accepted)
 
     def _next_token(self, chunk: Chunk, batch_row: int, row: Row, generated: Sequence[int]) -> Sampled:
         state: SequenceState = chunk.prompt.state
@@ -180,12 +183,11 @@ class LlamaEngine(Engine):
         untouched = None if rivals is None else row.copy()
         try:
             token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, generated)
-        except Exception as error:  # this row's grammar; the others go on
+        except Exception as error:  # of this row's grammar; the other rows continue
             return Sampled(token=0, piece=b"", error=error)
-        vocabulary = self._model.vocabulary
-        logprobs = None
-        if untouched is not None and rivals is not None:
-            logprobs = token_logprob(untouched, token, rivals, vocabulary)
+        vocabulary, logprobs = self._model.vocabulary, None
+        if untouched is not None:
+            (logprobs,) = token_logprobs([untouched], [token], rivals or 0, vocabulary)
         return Sampled(
             token=token,
             piece=vocabulary.piece(token),
@@ -193,15 +195,6 @@ class LlamaEngine(Engine):
             logprobs=logprobs,
             prompt_logprobs=[] if chunk.generated else state.prompt_logprobs,
         )
-
-    def _explain_prompt(self, chunk: Chunk, rows: Logits) -> None:
-        """A row of the prompt predicts the token after it; nothing predicts the first."""
-        found, vocabulary = chunk.prompt.state.prompt_logprobs, self._model.vocabulary
-        if chunk.position == 0:
-            found.append(TokenLogprob(token=vocabulary.text(chunk.tokens[0]), logprob=None))
-        following = chunk.prompt.tokens[chunk.position + 1 : chunk.position + 1 + len(chunk.tokens)]
-        rivals = chunk.prompt.sampling.logprobs or 0
-        found.extend(token_logprob(row, token, rivals, vocabulary) for row, token in zip(rows, following, strict=False))
 
 
 def _choose_limits(model: Model, params: LlamaModelParams, wanted_slots: int | None) -> Limits:
@@ -218,15 +211,12 @@ def _slots_that_fit(model: Model, cells: int, wanted: int | None) -> int:
     return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
 
 
-def _wanted(chunk: Chunk) -> list[bool]:
-    """Of which tokens the logits are wanted, to choose the next ones."""
+def _wants_logits(chunk: Chunk) -> list[bool]:
+    """For each token: are its logits needed, to choose what follows it or to explain the prompt?"""
+    if explains_prompt(chunk):
+        return [True] * len(chunk.tokens)
     choosing = 1 + chunk.drafted
     return [False] * (len(chunk.tokens) - choosing) + [chunk.samples] * choosing
-
-
-def _explains_prompt(chunk: Chunk) -> bool:
-    sampling = chunk.prompt.sampling
-    return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
 
 
 def _defaults(params: LlamaModelParams) -> dict[str, object]:

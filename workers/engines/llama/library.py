@@ -122,7 +122,6 @@ _library_with_gil = ctypes.PyDLL(llama_cpp.llama_cpp._lib._name)
 
 sampler_sample = _short_call("llama_sampler_sample", [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32], ctypes.c_int32)
 vocab_is_eog = _short_call("llama_vocab_is_eog", [ctypes.c_void_p, ctypes.c_int32], ctypes.c_bool)
-vocab_is_control = _short_call("llama_vocab_is_control", [ctypes.c_void_p, ctypes.c_int32], ctypes.c_bool)
 token_to_piece = _short_call(
     "llama_token_to_piece",
     [ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_bool],

@@ -1,39 +1,35 @@
-"""Log-probabilities of tokens, from logits as the model gave them: before bias, penalties and temperature."""
+"""Log-probabilities of tokens, by numpy."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from app.jobs.job import TokenLogprob
 from workers.engines.llama.vocabulary import LlamaVocabulary
-
-IMPOSSIBLE = -9999.0  # instead of -inf, which JSON does not have; OpenAI's number
+from workers.engines.shared.logprobs import token_logprob
 
 Row = npt.NDArray[np.float32]
 
 
-def token_logprob(row: Row, token: int, rivals: int, vocabulary: LlamaVocabulary) -> TokenLogprob:
-    """Natural logarithms under the softmax of `row` (`[vocabulary]`), with the `rivals` likeliest tokens."""
-    normalizer = _log_sum_exp(row)
-
-    def logprob(of: int) -> float:
-        return max(float(row[of]) - normalizer, IMPOSSIBLE)
-
-    top: dict[str, float] = {}
-    for rival in _likeliest(row, rivals):
-        # Two tokens may be the same text; the likeliest keeps the name.
-        top.setdefault(vocabulary.text(rival), logprob(rival))
-    return TokenLogprob(token=vocabulary.text(token), logprob=logprob(token), top=top)
+def token_logprobs(
+    rows: Sequence[Row] | Row, tokens: Sequence[int], rivals: int, vocabulary: LlamaVocabulary
+) -> list[TokenLogprob]:
+    """Natural logarithms under the softmax of each row (`[vocabulary]`), with the `rivals` likeliest tokens."""
+    return [_token_logprob(row, token, rivals, vocabulary) for row, token in zip(rows, tokens, strict=False)]
 
 
-def _log_sum_exp(row: Row) -> float:
+def _token_logprob(row: Row, token: int, rivals: int, vocabulary: LlamaVocabulary) -> TokenLogprob:
     highest = float(row.max())
-    return highest + float(np.log(np.exp(row - highest).sum(dtype=np.float64)))
+    normalizer = highest + float(np.log(np.exp(row - highest).sum(dtype=np.float64)))
+    likeliest = ((rival, float(row[rival]) - normalizer) for rival in _likeliest(row, rivals))
+    return token_logprob(token, float(row[token]) - normalizer, likeliest, vocabulary)
 
 
 def _likeliest(row: Row, count: int) -> list[int]:
     count = min(count, len(row))
     if count <= 0:
         return []
-    found = np.argpartition(row, -count)[-count:]
-    ordered: list[int] = found[np.argsort(-row[found], kind="stable")].tolist()
+    unordered = np.argpartition(row, -count)[-count:]
+    ordered: list[int] = unordered[np.argsort(-row[unordered], kind="stable")].tolist()
     return ordered

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any
 
 from app.errors import ConfigError
 from workers.engines.shared.chat_template import configured_template
+from workers.engines.shared.options import Check, checked, flag, integer, text, wrong
 
 logger = logging.getLogger(__name__)
 
 GONE = {
-    "n_parts": "GGUF files say themselves how many parts they have",
+    "n_parts": "a GGUF file names its own parts",
     "low_vram": "use n_gpu_layers to bound the memory taken on the GPU",
     "lora_base": "an adapter applies to a quantized model directly",
 }
@@ -69,21 +70,17 @@ class LlamaModelParams:
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "LlamaModelParams":
-        """Check and convert; one warning for each key that llama.cpp no longer has.
+        """Check and convert the section; log one warning for each key that llama.cpp no longer has.
 
         Raises:
             ConfigError: an unknown key or a wrong value; names the key and what was expected.
         """
-        known = [f.name for f in fields(cls)]
-        values: dict[str, Any] = {}
-        for key, value in raw.items():
+        for key in raw:
             if key in GONE:
                 logger.warning("model_params.%s is ignored, llama.cpp no longer has it: %s", key, GONE[key])
-            elif key not in known:
-                raise ConfigError(f"model_params.{key} is unknown: {_nearest(key, [*known, *GONE])}")
-            elif value is not None:
-                values[key] = _READERS[key](f"model_params.{key}", value)
-        params = cls(**values)
+            elif key not in _CHECKS:
+                raise ConfigError(f"model_params.{key} is unknown: {_nearest(key, [*_CHECKS, *GONE])}")
+        params = cls(**checked("model_params", raw, _CHECKS))
         if params.type_v.is_quantized and params.flash_attn is False:
             name = params.type_v.name.lower()
             raise ConfigError(f"model_params.type_v {name} needs flash attention: leave out model_params.flash_attn")
@@ -95,55 +92,35 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
 
 
-def _wrong(key: str, expected: str, value: Any) -> ConfigError:
-    return ConfigError(f"{key} must be {expected}, not {value!r}")
+def _int32(key: str, value: Any) -> int:
+    """A number that llama.cpp keeps in 32 bits."""
+    if abs(integer(key, value)) >= 2**31:
+        raise wrong(key, "an integer of 32 bits", value)
+    return int(value)
 
 
-def _integer(key: str, value: Any, minimum: int | None = None) -> int:
-    expected = "an integer" if minimum is None else f"an integer of at least {minimum}"
-    if not isinstance(value, int) or isinstance(value, bool) or (minimum is not None and value < minimum):
-        raise _wrong(key, expected, value)
-    if abs(value) >= 2**31 and key != "model_params.seed":
-        raise _wrong(key, "an integer of 32 bits", value)
-    return value
-
-
-def _natural(key: str, value: Any) -> int:
-    return _integer(key, value, minimum=0)
-
-
-def _positive(key: str, value: Any) -> int:
-    return _integer(key, value, minimum=1)
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(key, "true or false", value)
-    return value
+def _at_least(least: int) -> Check:
+    return lambda key, value: _int32(key, integer(key, value, least))
 
 
 def _number(key: str, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise _wrong(key, "a number of at least 0", value)
+        raise wrong(key, "a number of at least 0", value)
     return float(value)
 
 
 def _numbers(key: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, list | tuple):
-        raise _wrong(key, "a list of numbers", value)
+        raise wrong(key, "a list of numbers", value)
     return tuple(_number(key, number) for number in value)
 
 
 def _path(key: str, value: Any) -> Path:
-    if not isinstance(value, str) or not value:
-        raise _wrong(key, "the path of a file", value)
-    return Path(value).expanduser()
+    return Path(text(key, value, "the path of a file")).expanduser()
 
 
 def _template(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise _wrong(key, "a Jinja template, or the path of one", value)
-    return configured_template(value)
+    return configured_template(text(key, value, "a Jinja template, or the path of one"))
 
 
 def _cache_type(key: str, value: Any) -> CacheType:
@@ -153,18 +130,18 @@ def _cache_type(key: str, value: Any) -> CacheType:
         return names[value.lower()]
     if isinstance(value, int) and not isinstance(value, bool) and value in list(CacheType):
         return CacheType(value)
-    raise _wrong(key, f"one of {', '.join(names)}", value)
+    raise wrong(key, f"one of {', '.join(names)}", value)
 
 
-_READERS = {
-    "n_ctx": _natural,
-    "n_gpu_layers": _integer,
-    "seed": _integer,
-    "use_mmap": _flag,
-    "use_mlock": _flag,
-    "n_threads": _positive,
-    "n_batch": _positive,
-    "last_n_tokens_size": lambda key, value: _integer(key, value, minimum=-1),
+_CHECKS: dict[str, Check] = {
+    "n_ctx": _at_least(0),
+    "n_gpu_layers": _int32,
+    "seed": integer,
+    "use_mmap": flag,
+    "use_mlock": flag,
+    "n_threads": _at_least(1),
+    "n_batch": _at_least(1),
+    "last_n_tokens_size": _at_least(-1),
     "lora_path": _path,
     "tensor_split": _numbers,
     "rope_freq_base": _number,
@@ -172,6 +149,6 @@ _READERS = {
     "chat_template": _template,
     "type_k": _cache_type,
     "type_v": _cache_type,
-    "flash_attn": _flag,
-    "verbose": _flag,
+    "flash_attn": flag,
+    "verbose": flag,
 }

@@ -1,4 +1,4 @@
-"""Text to tokens and back, as one model's vocabulary has it. Any thread may use it."""
+"""Text to tokens and back, through llama.cpp."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -7,17 +7,14 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from workers.engines.llama.known_texts import KnownTexts
-from workers.engines.llama.library import token_to_piece, vocab_is_control, vocab_is_eog
-from workers.engines.shared.lengths import checked_tokens
-from workers.engines.shared.token_text import shown_token
+from workers.engines.llama.library import token_to_piece, vocab_is_eog
+from workers.engines.shared.vocabulary import Vocabulary, shown_token, without_second_bos
 
 _NONE = -1  # llama.cpp's token id for "this vocabulary has none"
-_PARTING = (llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BPE)
 _PIECE_BYTES = 512  # more than any token of a known vocabulary
 
 
-class LlamaVocabulary:
+class LlamaVocabulary(Vocabulary):
     """Args: model: llama.cpp's model pointer, which must outlive this object."""
 
     def __init__(self, model: int) -> None:
@@ -30,15 +27,8 @@ class LlamaVocabulary:
         self.end_tokens = frozenset(ends)
         self.end_array = np.array(ends, dtype=np.int64)
         self._pieces: dict[int, bytes] = {}
-        self._known_texts = self._texts_that_are_kept()
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Tokens of a text, special tokens in it recognised; `add_special` puts BOS/EOS where the model wants them."""
-        if self._known_texts is None:
-            return self._tokenize(text, add_special)
-        return self._known_texts.tokenize(text, add_special)
-
-    def _tokenize(self, text: str, add_special: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         capacity = len(raw) + 16
         buffer = (ctypes.c_int32 * capacity)()
@@ -48,9 +38,7 @@ class LlamaVocabulary:
             buffer = (ctypes.c_int32 * capacity)()
             count = llama_cpp.llama_tokenize(self._pointer, raw, len(raw), buffer, capacity, add_special, True)
         tokens: list[int] = buffer[: max(0, count)]
-        if add_special and len(tokens) > 1 and tokens[0] == tokens[1] == self.bos:
-            del tokens[0]  # a chat template wrote BOS into the text already
-        return tokens
+        return without_second_bos(tokens, self.bos) if add_special else tokens
 
     def piece(self, token: int) -> bytes:
         """The token's bytes, perhaps a part of a UTF-8 character; empty for control tokens."""
@@ -60,26 +48,11 @@ class LlamaVocabulary:
         return piece
 
     def text(self, token: int) -> str:
-        """The token as text to show: control tokens by name, a part of a character as OpenAI writes it."""
         return shown_token(self._rendered(token, special=True))
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
-        """The text of tokens; with `special`, control tokens by name."""
         pieces = (self._rendered(token, special=True) if special else self.piece(token) for token in tokens)
         return b"".join(pieces).decode("utf-8", "replace")
-
-    def checked(self, tokens: Sequence[int], field: str) -> list[int]:
-        """Ids that came from outside. Raises InvalidRequest, naming the field, where there is no such token."""
-        return checked_tokens(tokens, self.size, field)
-
-    def _texts_that_are_kept(self) -> KnownTexts | None:
-        """None where a text's end has a token of its own, or its parts may depend on each other."""
-        adds_end = llama_cpp.llama_vocab_get_add_eos(self._pointer)
-        if adds_end or llama_cpp.llama_vocab_type(self._pointer) not in _PARTING:
-            return None
-        special = [token for token in range(self.size) if vocab_is_control(self._pointer, token)]
-        names = {token: self._rendered(token, special=True).decode("utf-8", "replace") for token in special}
-        return KnownTexts(self._tokenize, {token: name for token, name in names.items() if name})
 
     def _rendered(self, token: int, *, special: bool) -> bytes:
         size = _PIECE_BYTES

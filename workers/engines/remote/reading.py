@@ -11,7 +11,7 @@ from typing import Any
 from app.jobs.job import FinishReason, TokenLogprob, Usage
 from workers.engines.base import Sampled
 from workers.engines.remote.failures import BrokenAnswer
-from workers.engines.shared.token_text import shown_token
+from workers.engines.shared.vocabulary import shown_token
 
 _REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
 _TOKEN = 0  # upstream servers do not tell ids

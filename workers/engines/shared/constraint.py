@@ -21,6 +21,7 @@ from app.errors import InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
 from workers.engines.shared.schema_sandbox import compiles_safely
+from workers.engines.shared.short_lived_thread import outcome_in_thread
 
 MAX_BYTES = 65_536  # of a grammar or a schema, as the API has it
 MAX_SCHEMA_OBJECTS = 1_000  # each may be one more call of llguidance to itself
@@ -184,25 +185,11 @@ def _of_json_schema(text: str) -> str:
 
 
 def _on_deep_stack(construct: Callable[[], LLMatcher]) -> LLMatcher:
-    outcome: list[LLMatcher | BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(construct())
-        except BaseException as error:  # a panic of the library is no `Exception`
-            outcome.append(error)
-
     with _compiling:
-        before = threading.stack_size(STACK_BYTES)  # of the process: a thread started elsewhere meanwhile gets it too
-        try:
-            thread = threading.Thread(target=run, name="grammar")
-            thread.start()
-        finally:
-            threading.stack_size(before)
-        thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise GrammarSyntaxError("llguidance fails at it: write it another way") from outcome[0]
-    return outcome[0]
+        outcome = outcome_in_thread(construct, stack_bytes=STACK_BYTES)
+    if error := outcome.exception():  # a panic of the library is no `Exception`
+        raise GrammarSyntaxError("llguidance fails at it: write it another way") from error
+    return outcome.result()
 
 
 def _reason(matcher: LLMatcher) -> str:

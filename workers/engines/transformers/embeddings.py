@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.errors import InvalidRequest, PromptTooLong
 from app.jobs.job import Text
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.vocabulary import TransformersVocabulary
@@ -19,7 +18,7 @@ MAX_PADDED_TOKENS = 4096  # of one pass, padding included; a longer text goes al
 
 
 class Pooling(StrEnum):
-    """How a text's tokens become one vector. Sentence-transformers folders say it in `1_Pooling/config.json`."""
+    """How a text's tokens become one vector, as `1_Pooling/config.json` of a sentence-transformers folder names it."""
 
     MEAN = "pooling_mode_mean_tokens"
     CLS = "pooling_mode_cls_token"
@@ -27,7 +26,7 @@ class Pooling(StrEnum):
 
 
 class TransformersEmbedder:
-    """max_tokens: of one text. One thread at a time; may run beside the generation of the same model."""
+    """One thread at a time; may run beside the generation of the same model. max_tokens: of one text."""
 
     def __init__(self, loaded: LoadedModel, vocabulary: TransformersVocabulary, max_tokens: int) -> None:
         model = loaded.model
@@ -41,22 +40,13 @@ class TransformersEmbedder:
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """As `Engine.embed` promises."""
-        read = [self._read(index, text) for index, text in enumerate(texts)]
+        limit = f"the model reads {self._max_tokens}: shorten it"
+        to_tokens = self._vocabulary.text_to_embed
+        read = [to_tokens(text, f"text.{index}", self._max_tokens, limit) for index, text in enumerate(texts)]
         vectors: dict[int, list[float]] = {}
         for group in _groups([len(tokens) for tokens in read]):
-            found = self._run([read[index] for index in group])
-            vectors |= dict(zip(group, found.tolist(), strict=True))
+            vectors |= dict(zip(group, self._run([read[index] for index in group]).tolist(), strict=True))
         return [(vectors[index], len(tokens)) for index, tokens in enumerate(read)]
-
-    def _read(self, index: int, text: Text) -> list[int]:
-        name = f"text.{index}"
-        tokens = self._vocabulary.tokenize(text) if isinstance(text, str) else self._vocabulary.checked(text, name)
-        if not tokens:
-            raise InvalidRequest("a text has no tokens", errors={name: ["write something this model can read"]})
-        if len(tokens) > self._max_tokens:
-            reason = f"it has {len(tokens)} tokens and the model reads {self._max_tokens}: shorten it"
-            raise PromptTooLong(f"{name} is too long: {reason}", errors={name: [reason]})
-        return tokens
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[list[int]]) -> Tensor:
@@ -78,12 +68,12 @@ class TransformersEmbedder:
 
 
 def pooling_of(folder: Path) -> Pooling:
-    """Mean, unless the folder is a sentence-transformers model that says otherwise."""
+    """Return the pooling that a sentence-transformers folder names; else the mean."""
     try:
-        said: dict[str, Any] = json.loads((folder / "1_Pooling" / "config.json").read_text())
+        settings: dict[str, Any] = json.loads((folder / "1_Pooling" / "config.json").read_text())
     except (OSError, ValueError):
         return Pooling.MEAN
-    return next((pooling for pooling in Pooling if said.get(pooling)), Pooling.MEAN)
+    return next((pooling for pooling in Pooling if settings.get(pooling)), Pooling.MEAN)
 
 
 def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:

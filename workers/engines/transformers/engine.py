@@ -10,9 +10,10 @@ from torch import Tensor
 
 from app.config.settings import Config
 from app.errors import UnsupportedParameter
-from app.jobs.job import Chat, JobRequest, Text, TokenLogprob
+from app.jobs.job import Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.engines.transformers.embeddings import TransformersEmbedder
 from workers.engines.transformers.forward.packing import pack_linears
@@ -28,12 +29,16 @@ from workers.engines.transformers.generation.prompts import TransformersPromptMa
 from workers.engines.transformers.generation.sampling import Choice, choose
 from workers.engines.transformers.generation.solo import SoloGenerator
 from workers.engines.transformers.generation.states import RowState, State
-from workers.engines.transformers.loading.layout import CacheLayout, layout_of
-from workers.engines.transformers.loading.limits import batched_limits, context_tokens, embedding_tokens
+from workers.engines.transformers.loading.layout import (
+    CacheLayout,
+    batched_limits,
+    context_tokens,
+    embedding_tokens,
+    layout_of,
+)
 from workers.engines.transformers.loading.model import LoadedModel, load
-from workers.engines.transformers.loading.model_params import TransformersModelParams
+from workers.engines.transformers.loading.params import ModelKind, TransformersModelParams, TransformersSetupParams
 from workers.engines.transformers.loading.self_check import disagreement
-from workers.engines.transformers.loading.setup_params import ModelKind, TransformersSetupParams
 from workers.engines.transformers.loading.source import locate
 from workers.engines.transformers.vocabulary import TransformersVocabulary
 from workers.models.progress import ReportProgress
@@ -42,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class HuggingfaceEngine(Engine):
-    """A model of transformers. `Prompt.state` is a `RowState` or an `AloneState`.
+    """A model of transformers. `Prompt.state` is a `RowState` or a `SoloState`.
 
     Another family that ends up with a model of transformers derives from it and brings its own `load`.
     """
@@ -59,7 +64,17 @@ class HuggingfaceEngine(Engine):
         self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
         self._template = _chat_template(self._loaded.tokenizer)
         self._embedder: TransformersEmbedder | None = None
-        self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
+        self._prompts: TransformersPromptMaker | None = None
+        if self._loaded.kind is not ModelKind.EMBEDDING:
+            self._prompts = TransformersPromptMaker(
+                self._loaded,
+                self._vocabulary,
+                self._template,
+                self._limits.context_tokens,
+                batched=self._slots is not None,
+                seed=params.seed,
+                trusts_remote_code=trusts,
+            )
         self._soloist = SoloGenerator(self._loaded, self._vocabulary, trusts_remote_code=trusts)
 
     def load(
@@ -89,13 +104,13 @@ class HuggingfaceEngine(Engine):
         self._generation.cut(slot, 0)
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-        rows = [Row(c.slot, c.tokens, c.position, _explains_prompt(c) or c.drafted > 0) for c in chunks]
+        rows = [Row(c.slot, c.tokens, c.position, explains_prompt(c) or c.drafted > 0) for c in chunks]
         logits = self._generation.run(rows)
-        for chunk, found in zip(chunks, logits, strict=True):
-            state: State = chunk.prompt.state
+        for chunk, its_logits in zip(chunks, logits, strict=True):
+            state: RowState = chunk.prompt.state
             state.start()
-            if _explains_prompt(chunk):
-                self._explain_prompt(chunk, found)
+            if explains_prompt(chunk):
+                state.prompt_logprobs += prompt_logprobs(chunk, its_logits, self._vocabulary, token_logprobs)
         sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
         if not sampling:
             return []
@@ -146,21 +161,6 @@ class HuggingfaceEngine(Engine):
         return in_short_lived_thread(lambda: embedder.embed(texts))
 
     @property
-    def _only_embeds(self) -> bool:
-        return self._loaded.kind is ModelKind.EMBEDDING
-
-    def _prompt_maker(self, params: TransformersModelParams, trusts_remote_code: bool) -> TransformersPromptMaker:
-        return TransformersPromptMaker(
-            self._loaded,
-            self._vocabulary,
-            self._template,
-            self._limits.context_tokens,
-            batched=self._slots is not None,
-            seed=params.seed,
-            trusts_remote_code=trusts_remote_code,
-        )
-
-    @property
     def _generation(self) -> SlotModel:
         assert self._slots is not None
         return self._slots
@@ -174,7 +174,7 @@ class HuggingfaceEngine(Engine):
         return loaded, self._prepare_slots(loaded, params, config.worker.slots)
 
     def _prepare_slots(self, loaded: LoadedModel, params: TransformersModelParams, wanted_slots: int | None) -> Limits:
-        """Slots where the model can fill them; else one job at a time."""
+        """Make slots where the model's cache can be cut into them; else requests run one at a time."""
         if loaded.kind is ModelKind.EMBEDDING:
             return Limits(slots=1, context_tokens=embedding_tokens(loaded), max_batched_tokens=params.n_batch)
         cells = context_tokens(loaded, params)
@@ -187,77 +187,68 @@ class HuggingfaceEngine(Engine):
         return Limits(slots=1, context_tokens=cells, max_batched_tokens=params.n_batch)
 
     def _agreeing_slots(self, loaded: LoadedModel, layout: CacheLayout, *, slots: int, cells: int) -> SlotModel | None:
-        """Over ragged batches if the model takes them; None: over slots it does not say what it says alone."""
+        """Return the model over slots, with ragged batches if its layers take them. None: its logits differ over slots
+        from those without.
+        """
         name = type(loaded.model).__name__
         if use_ragged_layers(loaded, layout):
-            found = SlotModel(loaded, layout, slots=slots, cells=cells, ragged=True)
-            wrong = disagreement(loaded, found)
-            if wrong is None:
-                return found
-            logger.warning("%s takes no ragged batches (%s): its batches are padded", name, wrong)
+            slot_model = SlotModel(loaded, layout, slots=slots, cells=cells, ragged=True)
+            fault = disagreement(loaded, slot_model)
+            if fault is None:
+                return slot_model
+            logger.warning("%s takes no ragged batches (%s): its batches are padded", name, fault)
             use_plain_layers(loaded)
-        found = SlotModel(loaded, layout, slots=slots, cells=cells)
-        wrong = disagreement(loaded, found)
-        if wrong is None:
-            return found
-        logger.warning("%s cannot be batched (%s): requests run one at a time", name, wrong)
+        slot_model = SlotModel(loaded, layout, slots=slots, cells=cells)
+        fault = disagreement(loaded, slot_model)
+        if fault is None:
+            return slot_model
+        logger.warning("%s cannot be batched (%s): requests run one at a time", name, fault)
         return None
 
     @torch.inference_mode()
     def _sample(self, chunks: Sequence[Chunk], logits: Sequence[Tensor]) -> list[Sampled]:
         """logits: of each chunk, `[tokens, vocabulary]`; of its last token and its guesses at least."""
-        told: list[list[Sampled]] = [[] for _ in chunks]
+        sampled: list[list[Sampled]] = [[] for _ in chunks]
         choosing = list(range(len(chunks)))
-        while choosing:  # all that follow the last token, then those that follow a first guess that has held, ...
+        while choosing:  # first behind each last token, then behind each first guess that holds, ...
             mine = [chunks[index] for index in choosing]
-            ahead = [chunks[index].drafted - len(told[index]) for index in choosing]  # guesses behind the token
+            ahead = [chunks[index].drafted - len(sampled[index]) for index in choosing]  # guesses behind the token
             ends = [c.position + len(c.tokens) - guesses for c, guesses in zip(mine, ahead, strict=True)]
             ids = [self._generation.ids[c.slot : c.slot + 1, :end] for c, end in zip(mine, ends, strict=True)]
             at = [logits[index][-1 - guesses] for index, guesses in zip(choosing, ahead, strict=True)]
             scores = torch.stack(at).to(torch.float32)
             choices = choose([chunk.prompt.state for chunk in mine], ids, scores)
             for index, choice, row in zip(choosing, choices, scores, strict=True):
-                told[index].append(self._told(chunks[index], choice, row))
-            choosing = [index for index in choosing if _goes_on(chunks[index], told[index])]
-        return [replace(first, accepted=behind) if behind else first for first, *behind in told]
+                sampled[index].append(self._sampled(chunks[index], choice, row))
+            choosing = [index for index in choosing if _guess_holds(chunks[index], sampled[index])]
+        return [replace(first, accepted=accepted) if accepted else first for first, *accepted in sampled]
 
-    def _told(self, chunk: Chunk, choice: Choice, logits: Tensor) -> Sampled:
+    def _sampled(self, chunk: Chunk, choice: Choice, logits: Tensor) -> Sampled:
         state: RowState = chunk.prompt.state
         try:
             if choice.error is not None:
                 raise choice.error
             if state.grammar is not None:
                 state.grammar.accept([choice.token])
-        except Exception as error:  # this row's; the others go on
+        except Exception as error:  # of this row; the other rows continue
             return Sampled(token=0, piece=b"", error=error)
         rivals, logprobs = chunk.prompt.sampling.logprobs, None
         if rivals is not None:
             (logprobs,) = token_logprobs(logits[None], [choice.token], rivals, self._vocabulary)
-        prompt_logprobs = [] if chunk.generated else state.prompt_logprobs
-        return state.sampled(choice.token, logprobs=logprobs, prompt_logprobs=prompt_logprobs)
-
-    def _explain_prompt(self, chunk: Chunk, logits: Tensor) -> None:
-        """A row of the prompt predicts the token after it; nothing predicts the first."""
-        found: list[TokenLogprob] = chunk.prompt.state.prompt_logprobs
-        tokens = chunk.prompt.tokens
-        if chunk.position == 0:
-            found.append(TokenLogprob(token=self._vocabulary.text(tokens[0]), logprob=None))
-        following = tokens[chunk.position + 1 : chunk.position + 1 + len(chunk.tokens)]
-        found += token_logprobs(logits, following, chunk.prompt.sampling.logprobs or 0, self._vocabulary)
+        return state.sampled(
+            choice.token, logprobs=logprobs, prompt_logprobs=[] if chunk.generated else state.prompt_logprobs
+        )
 
 
-def _goes_on(chunk: Chunk, told: Sequence[Sampled]) -> bool:
-    """Has the guess held behind which the next token can be chosen?"""
-    return len(told) <= chunk.drafted and told[-1].confirms(chunk.draft[len(told) - 1])
-
-
-def _explains_prompt(chunk: Chunk) -> bool:
-    sampling = chunk.prompt.sampling
-    return sampling.echo and sampling.logprobs is not None and chunk.position < len(chunk.prompt.tokens)
+def _guess_holds(chunk: Chunk, sampled: Sequence[Sampled]) -> bool:
+    """Is the last chosen token the next guess, so that the one behind it can be chosen too?"""
+    return len(sampled) <= chunk.drafted and sampled[-1].confirms(chunk.draft[len(sampled) - 1])
 
 
 def _chat_template(tokenizer: Any) -> ChatTemplate:
-    """The tokenizer's own or the one of `model_params`, which it was given; some have a second one for tools."""
+    """The tokenizer's own template, or that of `model_params`, which the tokenizer was given. Some models have a second
+    one for tools.
+    """
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
     special = {name: str(getattr(tokenizer, name, None) or "") for name in names}
     own = getattr(tokenizer, "chat_template", None)

@@ -1,15 +1,14 @@
-"""Text to tokens and back. Read-only after construction, so any thread may use it."""
+"""Text to tokens and back, through a tokenizer of transformers."""
 
 import json
 import re
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from workers.engines.shared.lengths import checked_tokens
+from workers.engines.shared.vocabulary import Vocabulary, without_second_bos
 
 _PROBE = "Hello, wörld! 123 \n\t  x = {'a': [1, 2]} 日本語"
 _BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
@@ -23,9 +22,11 @@ _INFILL = (  # prefix, suffix, middle, as the families that were trained to fill
 )
 
 Decode = Callable[[Sequence[int]], str]
+Spell = Callable[[int], bytes]
+"""A sequence's next token to its bytes, which may be a part of a UTF-8 character; empty for special tokens."""
 
 
-class TransformersVocabulary:
+class TransformersVocabulary(Vocabulary):
     """Args: size: rows of the model's output. tokenizer: of transformers, fast or slow."""
 
     def __init__(self, tokenizer: Any, size: int) -> None:
@@ -37,36 +38,26 @@ class TransformersVocabulary:
         self.infill = self._infill_tokens()
 
     def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Tokens of a text, special tokens in it recognised; `add_special` puts BOS/EOS where the model wants them."""
         with self._lock:
             tokens: list[int] = self.tokenizer(text, add_special_tokens=add_special, verbose=False).input_ids
-        bos = self.tokenizer.bos_token_id
-        if add_special and bos is not None and len(tokens) > 1 and tokens[0] == tokens[1] == bos:
-            del tokens[0]  # a chat template wrote BOS into the text already
-        return tokens
+        return without_second_bos(tokens, self.tokenizer.bos_token_id) if add_special else tokens
 
     def text(self, token: int) -> str:
-        """The token as text to show, special tokens by name."""
         if token in self._special or token >= len(self.tokenizer):
             return str(self.tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
         if self._pieces is not None:
             return self._pieces[token].decode("utf-8", "replace")
         return self._decode([token])
 
-    def checked(self, tokens: Sequence[int], field: str) -> list[int]:
-        """Ids that came from outside. Raises InvalidRequest, naming the field, where there is no such token."""
-        return checked_tokens(tokens, self.size, field)
-
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
-        """The text of tokens; special ones by name, or left out."""
         with self._lock:
             return str(
                 self.tokenizer.decode(tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
             )
 
-    def speller(self, prompt: Sequence[int]) -> "Speller":
-        """Turns the tokens that follow `prompt` into pieces of text."""
-        return _FixedSpeller(self._pieces) if self._pieces is not None else _ContextSpeller(self._decode, prompt)
+    def spell_after(self, prompt: Sequence[int]) -> Spell:
+        """Return what spells the tokens of a sequence that follow `prompt`, in their order."""
+        return self._pieces.__getitem__ if self._pieces is not None else _ContextSpeller(self._decode, prompt).spell
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self.detokenize(tokens, special=False)
@@ -76,7 +67,7 @@ class TransformersVocabulary:
         spell = _spelling(self.tokenizer)
         if spell is None:
             return None
-        added = {token: str(found) for token, found in self.tokenizer.added_tokens_decoder.items()}
+        added = {token: str(name) for token, name in self.tokenizer.added_tokens_decoder.items()}
         names = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
         pieces = [b"" for _ in range(max(self.size, len(names)))]
         for token, name in enumerate(names):
@@ -94,22 +85,7 @@ class TransformersVocabulary:
         return None
 
 
-class Speller(ABC):
-    """One sequence's tokens become bytes, which may be a part of a UTF-8 character; empty for special tokens."""
-
-    @abstractmethod
-    def spell(self, token: int) -> bytes: ...
-
-
-class _FixedSpeller(Speller):
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
-
-    def spell(self, token: int) -> bytes:
-        return self._pieces[token]
-
-
-class _ContextSpeller(Speller):
+class _ContextSpeller:
     """What a token adds to the text before it, for tokenizers whose tokens depend on their neighbours."""
 
     CONTEXT_TOKENS = 6
@@ -118,7 +94,7 @@ class _ContextSpeller(Speller):
     def __init__(self, decode: Decode, prompt: Sequence[int]) -> None:
         self._decode = decode
         self._tokens = list(prompt[-self.CONTEXT_TOKENS :])
-        self._told = decode(self._tokens)
+        self._shown = decode(self._tokens)
 
     def spell(self, token: int) -> bytes:
         self._tokens.append(token)
@@ -126,9 +102,9 @@ class _ContextSpeller(Speller):
         incomplete = text.endswith("\N{REPLACEMENT CHARACTER}")  # the next token may complete it
         if incomplete and len(self._tokens) < self.CONTEXT_TOKENS + self.MAX_HELD_TOKENS:
             return b""
-        new = text[len(self._told) :]
+        new = text[len(self._shown) :]
         self._tokens = self._tokens[-self.CONTEXT_TOKENS :]
-        self._told = self._decode(self._tokens)
+        self._shown = self._decode(self._tokens)
         return new.encode("utf-8", "replace")
 
 

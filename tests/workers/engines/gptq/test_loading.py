@@ -154,12 +154,12 @@ def test_shards_are_read_as_their_index_says(tmp_path: Path) -> None:
         ({}, {"quant_method": "awq"}, "quantize_config.json says awq"),
         ({}, {"checkpoint_format": "marlin"}, "the format marlin cannot be loaded"),
         ({"wbits": 5}, {}, "model_params.wbits must be one of 2, 3, 4, 8, not 5"),
-        ({"group_size": 0}, {}, "model_params.group_size must be a whole number of at least 1, or -1"),
+        ({"group_size": 0}, {}, "model_params.group_size must be an integer of at least 1, or -1"),
         ({"device": "tpu"}, {}, "model_params.device must be cpu, cuda or cuda:N"),
         ({"device": "cuda:99"}, {}, "model_params.device is cuda:99, and torch sees"),
         ({"device": "cpu", "device_map": "auto"}, {}, "keep one of them"),
         ({"cuda_visible_devices": [0]}, {}, "model_params.cuda_visible_devices must be devices such as 0 or 0,1"),
-        ({"backend": 3}, {}, "model_params.backend must name a kernel"),
+        ({"backend": 3}, {}, "model_params.backend must be a kernel"),
     ],
 )
 def test_a_contradiction_is_said_in_one_line_with_both_sides(

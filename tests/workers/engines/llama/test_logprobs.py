@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from workers.engines.llama.logprobs import token_logprob
+from workers.engines.llama.logprobs import token_logprobs
 from workers.engines.llama.vocabulary import LlamaVocabulary
 
 
 def test_the_probabilities_of_all_tokens_sum_to_one(vocabulary: LlamaVocabulary) -> None:
     row = np.random.default_rng(0).normal(0, 4, vocabulary.size).astype(np.float32)
-    values = [token_logprob(row, token, 0, vocabulary).logprob for token in range(0, vocabulary.size, 97)]
+    tokens = range(0, vocabulary.size, 97)
+    values = [each.logprob for each in token_logprobs([row] * len(tokens), tokens, 0, vocabulary)]
     expected = row[::97].astype(np.float64) - np.log(np.exp(row.astype(np.float64)).sum())
     assert values == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -19,7 +20,7 @@ def test_the_probabilities_of_all_tokens_sum_to_one(vocabulary: LlamaVocabulary)
 def test_rivals_come_likeliest_first_and_may_hold_the_token_itself(vocabulary: LlamaVocabulary) -> None:
     row = np.full(vocabulary.size, -30, dtype=np.float32)
     row[[1000, 2000, 3000]] = [1, 3, 2]
-    found = token_logprob(row, 2000, 3, vocabulary)
+    (found,) = token_logprobs([row], [2000], 3, vocabulary)
     assert list(found.top) == [vocabulary.text(token) for token in (2000, 3000, 1000)]
     assert found.token == vocabulary.text(2000) and found.logprob == found.top[found.token]
     assert sum(math.exp(value) for value in found.top.values()) == pytest.approx(1)
@@ -27,4 +28,4 @@ def test_rivals_come_likeliest_first_and_may_hold_the_token_itself(vocabulary: L
 
 def test_more_rivals_than_tokens_are_all_tokens(vocabulary: LlamaVocabulary) -> None:
     row = np.zeros(3, dtype=np.float32)
-    assert len(token_logprob(row, 0, 50, vocabulary).top) == 3
+    assert len(token_logprobs([row], [0], 50, vocabulary)[0].top) == 3

@@ -16,7 +16,7 @@ from tests.workers.engines.transformers.driver import complete, make_engine, ref
 from tests.workers.engines.transformers.models import CONTEXT, MINILM, tiny
 from workers.engines.transformers.embeddings import Pooling, pooling_of
 from workers.engines.transformers.engine import HuggingfaceEngine
-from workers.engines.transformers.loading.setup_params import ModelKind
+from workers.engines.transformers.loading.params import ModelKind
 
 TEXTS = ["The cat sat on the mat.", "A kitten lay on the rug.", "Interest rates rose by one percent this quarter."]
 

@@ -32,8 +32,8 @@ def word_pieces() -> Any:
 
 def spelled(found: Any, text: str) -> str:
     vocabulary = TransformersVocabulary(found, len(found))
-    speller = vocabulary.speller([])
-    pieces = [speller.spell(token) for token in vocabulary.tokenize(text, add_special=False)]
+    spell = vocabulary.spell_after([])
+    pieces = [spell(token) for token in vocabulary.tokenize(text, add_special=False)]
     return b"".join(pieces).decode()
 
 
@@ -50,22 +50,22 @@ def test_bytes_that_make_no_character_are_held_for_a_while_and_no_longer() -> No
     vocabulary = TransformersVocabulary(tokenizer(), 259)
     vocabulary._pieces = None  # as if its tokens depended on their neighbours
     half = vocabulary.tokenizer.convert_tokens_to_ids("â")  # the first byte of three
-    speller = vocabulary.speller([])
-    pieces = [speller.spell(half) for _ in range(20)]
+    spell = vocabulary.spell_after([])
+    pieces = [spell(half) for _ in range(20)]
     assert pieces[:10] == [b""] * 10
     assert any(pieces)
-    whole = vocabulary.speller([])
-    assert [whole.spell(token) for token in vocabulary.tokenize("日")] == [b"", b"", "日".encode()]
+    whole = vocabulary.spell_after([])
+    assert [whole(token) for token in vocabulary.tokenize("日")] == [b"", b"", "日".encode()]
 
 
 def test_a_completion_keeps_the_space_before_its_first_word() -> None:
     vocabulary = TransformersVocabulary(sentencepiece_like(), 300)
-    assert vocabulary.speller([5, 6]).spell(vocabulary.tokenizer.convert_tokens_to_ids("▁Hello")) == b" Hello"
+    assert vocabulary.spell_after([5, 6])(vocabulary.tokenizer.convert_tokens_to_ids("▁Hello")) == b" Hello"
 
 
 def test_special_tokens_have_a_name_and_no_bytes() -> None:
     vocabulary = TransformersVocabulary(tokenizer(), 259)
-    assert vocabulary.speller([]).spell(256) == b""
+    assert vocabulary.spell_after([])(256) == b""
     assert vocabulary.text(256) == "<|end|>"
     assert vocabulary.text(vocabulary.tokenize("a")[0]) == "a"
 

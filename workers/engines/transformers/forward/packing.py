@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from workers.engines.shared.resources import available_memory_bytes
 from workers.engines.transformers.loading.model import LoadedModel
+from workers.engines.transformers.loading.params import ModelKind
 from workers.engines.transformers.loading.self_check import difference
-from workers.engines.transformers.loading.setup_params import ModelKind
 
 _ROWS = 16  # of a multiplication, which the layout is chosen for; it is as good for 1 and for 512
 _TRIAL_TOKENS = 8

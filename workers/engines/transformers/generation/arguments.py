@@ -1,6 +1,7 @@
 """From `params` to the arguments of `model.generate()`: the common vocabulary and all of `GenerationConfig`.
 
-What a client has not set is left to the model's own generation config, as `generate()` leaves it.
+What a client has not set is left to the model's own generation config, as `generate()` leaves it. A field of
+`SamplingParams` that transformers has no argument for is a processor of ours: `processors.common_processors`.
 """
 
 from collections.abc import Mapping
@@ -52,21 +53,25 @@ _REAL = frozenset(
     }
 )
 _LOGPROBS = "the answer is text: ask for logprobs"
-_REFUSED: dict[str, str] = {  # what makes no sense over HTTP, with what to do instead; false and null pass
+_REFUSED: dict[str, str] = {  # makes no sense over HTTP: what to do instead; false and null are accepted
     "output_attentions": _LOGPROBS,
     "output_hidden_states": _LOGPROBS,
     "output_logits": _LOGPROBS,
     "output_scores": _LOGPROBS,
     "return_dict_in_generate": _LOGPROBS,
-    "token_healing": "it rewrites the prompt: send the prompt as it shall be continued",
-    "is_assistant": "this model is nobody's assistant here",
-    "compile_config": "how a model is compiled is no matter of one request",
-    "continuous_batching_config": "how requests are batched is no matter of one request",
+    "token_healing": "it rewrites the prompt: send the prompt that is to be continued",
+    "is_assistant": "no other model uses this one as its assistant here",
+    "compile_config": "a request cannot decide how the model is compiled",
+    "continuous_batching_config": "a request cannot decide how requests are batched",
 }
 
 
 def generate_arguments(sampling: SamplingParams, given: Mapping[str, Any], vocabulary_size: int) -> dict[str, Any]:
-    """Keyword arguments for `generate()`, lengths excepted. given: what the client has set.
+    """Return keyword arguments for `generate()`.
+
+    Args:
+        sampling: `max_tokens` is what can be generated.
+        given: what the client has set.
 
     Raises:
         UnsupportedParameter, InvalidRequest: name the field.
@@ -75,6 +80,9 @@ def generate_arguments(sampling: SamplingParams, given: Mapping[str, Any], vocab
     _refuse(sampling, extra)
     arguments = {theirs: getattr(sampling, ours) for ours, theirs in _SPELLED.items() if ours in given}
     arguments |= extra
+    arguments["max_new_tokens"] = sampling.max_tokens
+    if sampling.min_length:
+        arguments["min_new_tokens"] = min(sampling.min_length, sampling.max_tokens)
     _set_sampling(arguments, sampling, given)
     if "repeat_penalty" in given:  # with a window it is a processor of ours
         arguments["repetition_penalty"] = sampling.repeat_penalty if sampling.repeat_last_n < 0 else 1.0
@@ -87,7 +95,7 @@ def generate_arguments(sampling: SamplingParams, given: Mapping[str, Any], vocab
 
 
 def _set_sampling(arguments: dict[str, Any], sampling: SamplingParams, given: Mapping[str, Any]) -> None:
-    """Greedy at temperature 0; sampled where the client names anything that only sampling heeds; else as the model's
+    """Greedy at temperature 0; sampled where the client sets anything that only sampling uses; else as the model's
     generation config says.
     """
     if "temperature" in given and sampling.temperature <= 0:
@@ -110,7 +118,7 @@ def _refuse(sampling: SamplingParams, extra: Mapping[str, Any]) -> None:
     if sampling.mirostat:
         errors["mirostat"] = "transformers has no mirostat: leave it out, typical_p is akin to it"
     if extra.get("num_return_sequences", 1) != 1:
-        errors["num_return_sequences"] = "a job has one text: send the request so often"
+        errors["num_return_sequences"] = "a job has one text: send the request once for each"
     if extra.get("cache_implementation") == "paged":
         errors["cache_implementation"] = "this service batches by itself: leave it out"
     if errors:
@@ -131,15 +139,15 @@ def _check_sizes(arguments: Mapping[str, Any], vocabulary_size: int) -> None:
 
 
 def _sequence_bias(entries: Any, vocabulary_size: int) -> list[Any]:
-    found = []
+    biases = []
     for entry in entries if isinstance(entries, list) else [None]:
         match entry:
             case [[_, *_] as tokens, int() | float() as bias]:
                 _check_ids("sequence_bias", tokens, vocabulary_size)
-                found.append([tokens, float(bias)])
+                biases.append([tokens, float(bias)])
             case _:
                 raise invalid("sequence_bias", "must be a list of [[token id, ...], bias]")
-    return found
+    return biases
 
 
 def _check_ids(name: str, ids: list[Any], vocabulary_size: int) -> None:

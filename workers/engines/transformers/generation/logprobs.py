@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens, from logits as the model gave them: before bias, penalties and temperature."""
+"""Log-probabilities of tokens, by torch."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from app.jobs.job import TokenLogprob
+from workers.engines.shared.logprobs import token_logprob
 from workers.engines.transformers.vocabulary import TransformersVocabulary
-
-IMPOSSIBLE = -9999.0  # instead of -inf, which JSON does not have; OpenAI's number
 
 
 def token_logprobs(
@@ -20,15 +19,7 @@ def token_logprobs(
     logprobs = logits[: len(tokens)].float().log_softmax(dim=-1)
     chosen = logprobs.gather(1, torch.tensor(tokens, device=logprobs.device)[:, None])[:, 0].tolist()
     best = logprobs.topk(min(rivals, logprobs.shape[-1]), dim=-1)
-    found = zip(tokens, chosen, best.indices.tolist(), best.values.tolist(), strict=True)
+    rows = zip(tokens, chosen, best.indices.tolist(), best.values.tolist(), strict=True)
     return [
-        _logprob(token, value, dict(zip(ids, values, strict=True)), vocabulary) for token, value, ids, values in found
+        token_logprob(token, value, zip(ids, values, strict=True), vocabulary) for token, value, ids, values in rows
     ]
-
-
-def _logprob(token: int, value: float, likeliest: dict[int, float], vocabulary: TransformersVocabulary) -> TokenLogprob:
-    top: dict[str, float] = {}
-    for rival, logprob in likeliest.items():
-        # Parts of UTF-8 characters may look alike; the likeliest keeps the name.
-        top.setdefault(vocabulary.text(rival), max(logprob, IMPOSSIBLE))
-    return TokenLogprob(token=vocabulary.text(token), logprob=max(value, IMPOSSIBLE), top=top)

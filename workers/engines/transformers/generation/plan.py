@@ -1,6 +1,7 @@
-"""What `model.generate()` itself makes of a request: its processors, its criteria, its way of decoding.
+"""What `model.generate()` itself makes of a request: its processors and its way of decoding.
 
-`generate()` takes a decoding method of the caller's; ours does not decode, it hands back what it is given.
+`generate()` accepts a decoding method from its caller (`custom_generate`). Ours does not decode; it returns what it is
+given.
 """
 
 import re
@@ -36,26 +37,31 @@ class GenerationPlan:
 
     @property
     def end_tokens(self) -> list[int]:
-        found = self.config._eos_token_tensor
-        return [] if found is None else [int(token) for token in found.tolist()]
+        # private: `generate()` resolves the end tokens of model, config and arguments into nothing else
+        tokens = self.config._eos_token_tensor
+        return [] if tokens is None else [int(token) for token in tokens.tolist()]
 
 
 def plan(model: Any, ids: Tensor, arguments: Mapping[str, Any], processors: Sequence[Any]) -> GenerationPlan:
-    """Ask `generate()`. ids: `[1, length]`, the prompt. processors: of our own, which go where it puts a caller's.
+    """Return what `generate()` would run.
+
+    Args:
+        ids: `[1, length]`, the prompt.
+        processors: of our own; they go where `generate()` puts a caller's.
 
     Raises:
         InvalidRequest: transformers refuses the arguments; with its reason.
     """
     asked = {name: value for name, value in arguments.items() if name not in _ONLY_WITHIN_GENERATE}
     with refusals_explained():
-        found: GenerationPlan = model.generate(
-            ids, custom_generate=_hand_back, logits_processor=list(processors), **asked
+        planned: GenerationPlan = model.generate(
+            ids, custom_generate=_as_plan, logits_processor=list(processors), **asked
         )
-    return found
+    return planned
 
 
-def runs_alone(plan: GenerationPlan, arguments: Mapping[str, Any]) -> bool:
-    """Whether a row of a batch cannot do this."""
+def runs_solo(plan: GenerationPlan, arguments: Mapping[str, Any]) -> bool:
+    """Is this more than a row of a batch can do?"""
     config = plan.config
     guides = config.guidance_scale is not None and config.guidance_scale != 1
     caches = config.use_cache is False or bool(_ONLY_WITHIN_GENERATE & arguments.keys())
@@ -71,7 +77,7 @@ def check_mode(plan: GenerationPlan, *, trusts_remote_code: bool) -> None:
 
 
 def try_out(plan: GenerationPlan, ids: Tensor, vocabulary_size: int) -> None:
-    """Run the processors once, so that what they cannot do is the request's error and not the batch's.
+    """Run the processors once, so that a processor that fails is the request's error and not the batch's.
 
     Raises:
         InvalidRequest: with transformers' reason.
@@ -89,7 +95,7 @@ def try_out(plan: GenerationPlan, ids: Tensor, vocabulary_size: int) -> None:
 
 @contextmanager
 def refusals_explained(unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Turns what transformers says against arguments into InvalidRequest. unless: it was no refusal."""
+    """Turn transformers' refusal of arguments into InvalidRequest. unless: true where the error is no refusal."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
@@ -99,7 +105,7 @@ def refusals_explained(unless: Callable[[], bool] = lambda: False) -> Iterator[N
         raise InvalidRequest(f"transformers refuses these parameters: {reason}", errors={"params": [reason]}) from error
 
 
-def _hand_back(
+def _as_plan(
     _model: Any,
     input_ids: Tensor,
     logits_processor: Any,

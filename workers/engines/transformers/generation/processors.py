@@ -1,4 +1,4 @@
-"""What the common vocabulary has and transformers has not, as logits processors of transformers.
+"""Logits processors for the fields of `SamplingParams` that transformers has no argument for.
 
 Called with `input_ids` (`[rows, length]`, prompt included) and `scores` (`[rows, vocabulary]`); they return new scores.
 """
@@ -46,7 +46,7 @@ class PenalizeRecent(LogitsProcessor):  # type: ignore[misc]
 
 
 class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
-    """Bans what a grammar or schema does not allow next. One sequence, from its first token behind the prompt on."""
+    """Bans what a grammar or schema does not allow next. For one sequence, from the first token behind its prompt."""
 
     def __init__(self, constraint: Constraint, prompt_tokens: int, end_tokens: Sequence[int]) -> None:
         self._constraint = constraint
@@ -54,7 +54,7 @@ class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
         self._end_tokens = list(end_tokens)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """These have been chosen since. Raises InvalidGrammar, and ValueError for what is not allowed."""
+        """Advance the grammar by tokens that were chosen. Raises InvalidGrammar; ValueError: a token is not allowed."""
         for token in tokens:
             if token not in self._end_tokens:
                 self._constraint.accept(token)
@@ -72,7 +72,7 @@ class FollowGrammar(LogitsProcessor):  # type: ignore[misc]
 
 
 def dead_end() -> InvalidGrammar:
-    """Nothing that the grammar allows is left by the other parameters."""
+    """The error where the other parameters forbid all that the grammar allows."""
     reason = "no token that the other parameters leave continues the text"
     return InvalidGrammar(f"the grammar leads nowhere: {reason}", errors={"params": [reason]})
 
@@ -80,17 +80,17 @@ def dead_end() -> InvalidGrammar:
 def common_processors(
     sampling: SamplingParams, end_tokens: Sequence[int], device: torch.device
 ) -> list[LogitsProcessor]:
-    """Those of the common vocabulary that `sampling` asks for; no grammar."""
-    found: list[LogitsProcessor] = []
+    """Return the processors that `sampling` asks for, but for its grammar."""
+    processors: list[LogitsProcessor] = []
     bias = dict(sampling.logit_bias)
     if sampling.ignore_eos:
         bias |= dict.fromkeys(end_tokens, _NONE)
     if bias:
-        found.append(AddBias(bias, device))
+        processors.append(AddBias(bias, device))
     windowed = sampling.repeat_last_n >= 0
     repeat = sampling.repeat_penalty if windowed else 1.0
     neutral = repeat == 1 and not sampling.frequency_penalty and not sampling.presence_penalty
     if sampling.repeat_last_n != 0 and not neutral:
         penalties = (repeat, sampling.frequency_penalty, sampling.presence_penalty)
-        found.append(PenalizeRecent(sampling.repeat_last_n, *penalties))
-    return found
+        processors.append(PenalizeRecent(sampling.repeat_last_n, *penalties))
+    return processors

@@ -1,9 +1,7 @@
-"""From a request to a prompt that can run: checks, tokens, processors. Called from many threads at once."""
+"""From a request to a prompt of the huggingface family: what `generate()` would do with it, as a row or by itself."""
 
 import random
-import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import llguidance.hf
@@ -19,24 +17,22 @@ from transformers import (
 )
 from transformers.generation import GenerationMode
 
-from app.errors import InvalidRequest, UnsupportedParameter
-from app.jobs.job import JobRequest
+from app.errors import UnsupportedParameter
 from app.jobs.sampling import SamplingParams
 from workers.engines.base import Prompt
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.constraint import ConstraintCompiler
-from workers.engines.shared.infill import infill_tokens
-from workers.engines.shared.lengths import check_biased_tokens, check_fits, tokens_to_generate
+from workers.engines.shared.prompts import PromptMaker
 from workers.engines.transformers.generation.arguments import DEFAULTS, generate_arguments
-from workers.engines.transformers.generation.plan import GenerationPlan, check_mode, plan, runs_alone, try_out
+from workers.engines.transformers.generation.plan import GenerationPlan, check_mode, plan, runs_solo, try_out
 from workers.engines.transformers.generation.processors import FollowGrammar, common_processors
-from workers.engines.transformers.generation.states import AloneState, RowState
+from workers.engines.transformers.generation.states import RowState, SoloState, State
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 _STREAMING = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.ASSISTED_GENERATION)
 _STEPPING = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)  # one sequence, one token after the other
-_SCORES_ALONE = (
+_ONLY_SCORES = (
     EpsilonLogitsWarper,
     LogitNormalization,
     MinPLogitsWarper,
@@ -48,10 +44,12 @@ _SCORES_ALONE = (
 _SEEDS = 2**32
 
 
-class TransformersPromptMaker:
+class TransformersPromptMaker(PromptMaker):
     """Args: batched: the model can be a row of a batch. seed: of requests that name none. trusts_remote_code: decoding
     modes may be fetched from the hub.
     """
+
+    _vocabulary: TransformersVocabulary
 
     def __init__(
         self,
@@ -61,118 +59,81 @@ class TransformersPromptMaker:
         context_tokens: int,
         *,
         batched: bool,
-        seed: int | None = None,
-        trusts_remote_code: bool = False,
+        seed: int | None,
+        trusts_remote_code: bool,
     ) -> None:
+        defaults = DEFAULTS | _model_defaults(loaded.model) | {"seed": seed}
+        super().__init__(vocabulary, template, defaults, context_tokens)
         self._loaded = loaded
-        self._vocabulary = vocabulary
-        self._template = template
-        self._context_tokens = context_tokens
         self._batched = batched
         self._trusts_remote_code = trusts_remote_code
-        self._defaults = DEFAULTS | _model_defaults(loaded.model) | {"seed": seed}
-        self._compiler: ConstraintCompiler | None = None
-        self._making_compiler = threading.Lock()
 
-    def prepare(self, request: JobRequest) -> Prompt:
-        """As `Engine.prepare` promises."""
-        sampling = SamplingParams.build(self._defaults, request.params)
-        check_biased_tokens(sampling.logit_bias, self._vocabulary.size)
-        arguments = generate_arguments(sampling, request.params, self._vocabulary.size)
-        text, tokens = self._read(request, sampling)
-        chosen = "max_tokens" in request.params
-        most = tokens_to_generate(sampling, len(tokens), self._context_tokens, chosen=chosen)
-        sampling = replace(sampling, max_tokens=most)
-        arguments["max_new_tokens"] = most
-        if sampling.min_length:
-            arguments["min_new_tokens"] = min(sampling.min_length, most)
-        echo_text = text if sampling.echo else ""
-        state = self._state(sampling, arguments, tokens)
+    def _prompt(self, sampling: SamplingParams, given: Mapping[str, Any], tokens: list[int]) -> Prompt:
+        arguments = generate_arguments(sampling, given, self._vocabulary.size)
+        ids = torch.tensor([tokens], device=self._loaded.device)
+        planned = plan(self._loaded.model, ids, arguments, [])
+        check_mode(planned, trusts_remote_code=self._trusts_remote_code)
+        grammar = self._grammar(sampling, planned, len(tokens))
+        own = common_processors(sampling, planned.end_tokens, self._loaded.device)
+        own += [grammar] if grammar else []
+        common = {
+            "spell": self._vocabulary.spell_after(tokens),
+            "end_tokens": frozenset() if sampling.ignore_eos and grammar is None else frozenset(planned.end_tokens),
+            "grammar": grammar,
+            "max_seconds": planned.config.max_time,
+        }
+        solo = not self._batched or runs_solo(planned, arguments)
+        state: State
+        if solo:
+            streams = planned.mode in _STREAMING and sampling.logprobs is None
+            seed = _seed(sampling.seed)
+            state = SoloState(arguments=arguments, processors=own, streams=streams, seed=seed, **common)
+        else:
+            state = self._row_state(sampling, arguments, ids, planned, own, common)
+        is_seeded = sampling.seed is not None and sampling.seed >= 0
         return Prompt(
             tokens=tokens,
             sampling=sampling,
-            echo_text=echo_text,
             state=state,
-            solo=isinstance(state, AloneState),
-            is_deterministic=state.is_deterministic,
+            solo=solo,
+            is_deterministic=not planned.config.max_time and (is_seeded or not planned.config.do_sample),
         )
 
-    def _read(self, request: JobRequest, sampling: SamplingParams) -> tuple[str, list[int]]:
-        """The prompt as text and as tokens."""
-        if request.prompt_tokens is not None:
-            tokens = self._vocabulary.checked(request.prompt_tokens, "prompt")
-            text = self._vocabulary.detokenize(tokens, special=False)
-        else:
-            text = request.prompt if request.chat is None else self._template.render(request.chat)
-            tokens = self._vocabulary.tokenize(text)
-        if sampling.suffix is not None:
-            tokens = infill_tokens(self._vocabulary, text, sampling.suffix)
-        tokens = tokens or self._first_token()
-        check_fits(len(tokens), self._context_tokens, "prompt" if request.chat is None else "messages")
-        return text, tokens
-
-    def _first_token(self) -> list[int]:
-        config = self._loaded.model.generation_config
-        for token in (config.bos_token_id, self._vocabulary.tokenizer.bos_token_id, config.eos_token_id):
-            if isinstance(token, int):
-                return [token]
-        raise InvalidRequest("the prompt has no tokens", errors={"prompt": ["write something this model can read"]})
-
-    def _state(
-        self, sampling: SamplingParams, arguments: dict[str, Any], tokens: Sequence[int]
-    ) -> RowState | AloneState:
-        device = self._loaded.device
-        ids = torch.tensor([tokens], device=device)
-        found = plan(self._loaded.model, ids, arguments, [])
-        end_tokens = found.end_tokens
-        check_mode(found, trusts_remote_code=self._trusts_remote_code)
-        grammar = self._grammar(sampling, found, len(tokens))
-        is_seeded = sampling.seed is not None and sampling.seed >= 0
-        own = [*common_processors(sampling, end_tokens, device), *([grammar] if grammar else [])]
-        common: dict[str, Any] = {
-            "speller": self._vocabulary.speller(tokens),
-            "end_tokens": frozenset() if sampling.ignore_eos and grammar is None else frozenset(end_tokens),
-            "grammar": grammar,
-            "max_seconds": found.config.max_time,
-            "is_deterministic": not found.config.max_time and (is_seeded or not found.config.do_sample),
-        }
-        if not self._batched or runs_alone(found, arguments):
-            return AloneState(
-                arguments=arguments,
-                processors=own,
-                streams=found.mode in _STREAMING and sampling.logprobs is None,
-                seed=_seed(sampling.seed),
-                **common,
-            )
+    def _row_state(
+        self,
+        sampling: SamplingParams,
+        arguments: Mapping[str, Any],
+        ids: torch.Tensor,
+        planned: GenerationPlan,
+        own: Sequence[Any],
+        common: Mapping[str, Any],
+    ) -> RowState:
         if sampling.extra:
-            try_out(found, ids, self._vocabulary.size)
+            try_out(planned, ids, self._vocabulary.size)
         if own or sampling.extra:  # anew: some processors remember what they were tried with
-            found = plan(self._loaded.model, ids, arguments, own)
-        processors, warpers = _split(found.processors)
-        generator = torch.Generator(device).manual_seed(_seed(sampling.seed)) if found.config.do_sample else None
-        key = tuple((type(each), *sorted(vars(each).items())) for each in warpers)
+            planned = plan(self._loaded.model, ids, arguments, own)
+        processors, warpers = _split(planned.processors)
+        samples = planned.config.do_sample
         return RowState(
             processors=processors,
             warpers=warpers,
-            warper_key=key,
-            generator=generator,
+            warper_key=tuple((type(each), *sorted(vars(each).items())) for each in warpers),
+            generator=torch.Generator(ids.device).manual_seed(_seed(sampling.seed)) if samples else None,
             is_seeded=sampling.seed is not None,
             **common,
         )
 
-    def _grammar(self, sampling: SamplingParams, found: GenerationPlan, prompt_tokens: int) -> FollowGrammar | None:
-        if sampling.grammar is None and sampling.json_schema is None:
-            return None
-        if found.mode not in _STEPPING:
-            field = "grammar" if sampling.grammar is not None else "json_schema"
-            reason = f"it cannot be followed by {found.mode.value.replace('_', ' ')}: leave one of the two out"
-            raise UnsupportedParameter(f"{field}: {reason}", errors={f"params.{field}": [reason]})
-        with self._making_compiler:
-            if self._compiler is None:  # 0.2 s of a large vocabulary, which services without grammars never pay
-                self._compiler = self._new_compiler()
-        constraint = self._compiler.compile(sampling)
-        assert constraint is not None
-        return FollowGrammar(constraint, prompt_tokens, found.end_tokens)
+    def _first_tokens(self) -> list[int | None]:
+        config = self._loaded.model.generation_config
+        return [config.bos_token_id, self._vocabulary.tokenizer.bos_token_id, config.eos_token_id]
+
+    def _grammar(self, sampling: SamplingParams, planned: GenerationPlan, prompt_tokens: int) -> FollowGrammar | None:
+        given = [name for name in ("grammar", "json_schema") if getattr(sampling, name) is not None]
+        if given and planned.mode not in _STEPPING:
+            reason = f"it cannot be followed by {planned.mode.value.replace('_', ' ')}: leave one of the two out"
+            raise UnsupportedParameter(f"{given[0]}: {reason}", errors={f"params.{given[0]}": [reason]})
+        constraint = self._constraint(sampling)
+        return None if constraint is None else FollowGrammar(constraint, prompt_tokens, planned.end_tokens)
 
     def _new_compiler(self) -> ConstraintCompiler:
         tokenizer = self._vocabulary.tokenizer
@@ -191,8 +152,8 @@ def _model_defaults(model: Any) -> dict[str, Any]:
 
 
 def _split(processors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Those up to the last that looks at more than scores, and the others."""
-    last = max((index for index, each in enumerate(processors) if not isinstance(each, _SCORES_ALONE)), default=-1)
+    """Return the processors up to the last one that looks at more than scores, and the others."""
+    last = max((index for index, each in enumerate(processors) if not isinstance(each, _ONLY_SCORES)), default=-1)
     return list(processors[: last + 1]), list(processors[last + 1 :])
 
 

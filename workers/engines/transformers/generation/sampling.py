@@ -27,7 +27,12 @@ class Choice:
 
 
 def choose(states: Sequence[RowState], ids: Sequence[Tensor], logits: Tensor) -> list[Choice]:
-    """Args: ids: what each row has read, `[1, length]`. logits: `[rows, vocabulary]`, float32; kept as they are."""
+    """Choose the next token of each row.
+
+    Args:
+        ids: what each row has read, `[1, length]`.
+        logits: `[rows, vocabulary]`, float32; not changed.
+    """
     scores = logits.clone()
     errors = _process(states, ids, scores)
     tokens = torch.zeros(len(states), dtype=torch.long, device=scores.device)
@@ -35,15 +40,15 @@ def choose(states: Sequence[RowState], ids: Sequence[Tensor], logits: Tensor) ->
     for rows in _alike(states):
         mine = scores if len(rows) == len(states) else scores[rows]
         tokens[rows], alive[rows] = _choose_together([states[row] for row in rows], mine)
-    found, possible = torch.stack([tokens, alive]).tolist()
+    chosen, possible = torch.stack([tokens, alive]).tolist()
     return [
-        Choice(found[row], errors.get(row) or (None if possible[row] else _no_token(states[row])))
+        Choice(chosen[row], errors.get(row) or (None if possible[row] else _no_token(states[row])))
         for row in range(len(states))
     ]
 
 
 def _process(states: Sequence[RowState], ids: Sequence[Tensor], scores: Tensor) -> dict[int, Exception]:
-    """Each row by itself, in place; a row that fails is left as it is."""
+    """Process each row by itself, in place. Returns the errors by row; a row that fails is left as it is."""
     errors: dict[int, Exception] = {}
     for row, state in enumerate(states):
         processed = scores[row : row + 1]
@@ -59,15 +64,15 @@ def _process(states: Sequence[RowState], ids: Sequence[Tensor], scores: Tensor) 
 
 
 def _alike(states: Sequence[RowState]) -> Iterable[list[int]]:
-    """Rows with the same warpers; those who draw apart, and those whose draw shall be drawn again one day."""
-    found: dict[object, list[int]] = defaultdict(list)
+    """Group rows with the same warpers; greedy, drawn and seeded ones apart."""
+    groups: dict[object, list[int]] = defaultdict(list)
     for row, state in enumerate(states):
-        found[state.warper_key, state.generator is None, state.is_seeded].append(row)
-    return found.values()
+        groups[state.warper_key, state.generator is None, state.is_seeded].append(row)
+    return groups.values()
 
 
 def _choose_together(states: Sequence[RowState], scores: Tensor) -> tuple[Tensor, Tensor]:
-    """For rows that are alike: their tokens, and 1 where there was one to choose."""
+    """Return the tokens of rows that are alike, and 1 for each row that had one to choose."""
     scores, candidates = _warped(states[0], scores)
     if states[0].generator is None:
         places = scores.argmax(dim=-1)
@@ -79,9 +84,11 @@ def _choose_together(states: Sequence[RowState], scores: Tensor) -> tuple[Tensor
 
 
 def _warped(state: RowState, scores: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The scores, and the tokens they are of; None: of all. Behind `top_k` a CPU goes on with what is left: sorting a
-    whole vocabulary for `top_p` takes it longer than a layer of a small model. Not where a seed is given: which of two
-    equal scores `top_p` cuts off is a matter of how many are sorted.
+    """Return the warped scores, and the tokens they belong to (None: all).
+
+    Behind `top_k` a CPU continues with the tokens that are left: to sort a whole vocabulary for `top_p` takes longer
+    than a layer of a small model. Not where a seed is given: which of two equal scores `top_p` cuts off depends on how
+    many are sorted.
     """
     candidates = None
     narrows = not state.is_seeded and scores.device.type == "cpu"
@@ -97,7 +104,7 @@ def _warped(state: RowState, scores: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _noise(states: Sequence[RowState], scores: Tensor) -> Tensor:
-    """Each row's from its own generator."""
+    """Draw each row's noise from its own generator."""
     noise = torch.empty_like(scores)
     for row, state in enumerate(states):
         noise[row].exponential_(generator=state.generator)
@@ -105,7 +112,9 @@ def _noise(states: Sequence[RowState], scores: Tensor) -> Tensor:
 
 
 def _no_token(state: RowState) -> Exception | None:
-    """Every score is -inf. `generate()` takes the first token when greedy, and fails when it samples."""
+    """The error of a row whose scores are all -inf. `generate()` takes the first token when greedy, and fails when it
+    samples.
+    """
     if state.grammar is not None:
         return dead_end()
     if state.generator is None:

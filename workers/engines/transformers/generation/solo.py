@@ -1,4 +1,4 @@
-"""Requests that no row of a batch can be: `model.generate()` with the request's own arguments, one at a time."""
+"""Requests that cannot be a row of a batch: `model.generate()` with the request's own arguments, one at a time."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from workers.engines.base import Prompt, Sampled
 from workers.engines.transformers.generation.generate_stepper import GenerateStepper
 from workers.engines.transformers.generation.logprobs import token_logprobs
 from workers.engines.transformers.generation.plan import refusals_explained
-from workers.engines.transformers.generation.states import AloneState
+from workers.engines.transformers.generation.states import SoloState
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.vocabulary import TransformersVocabulary
 
@@ -28,54 +28,54 @@ class SoloGenerator:
 
     def run(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
         """As `Engine.run_solo` promises."""
-        state: AloneState = prompt.state
+        state: SoloState = prompt.state
         state.start()
         tokens = [*prompt.tokens, *generated]
-        turnstile = GenerateStepper(len(tokens), streams=state.streams, should_end=lambda: state.is_out_of_time)
-        turns = turnstile.turns(lambda criterion: self._generate(prompt, generated, criterion))
+        stepper = GenerateStepper(len(tokens), streams=state.streams, should_end=lambda: state.is_out_of_time)
+        steps = stepper.steps(lambda criterion: self._generate(prompt, generated, criterion))
         try:
             if state.streams:
-                for new in turns:
+                for new in steps:
                     yield [state.sampled(token) for token in new]
                 yield [Sampled(token=0, piece=b"", ends=True)]  # it has ended without an end token
             else:
-                yield from self._tell_at_the_end(prompt, generated, turns)
+                yield from self._all_at_the_end(prompt, generated, steps)
         finally:
-            turns.close()
+            steps.close()
 
-    def _tell_at_the_end(
-        self, prompt: Prompt, generated: Sequence[int], turns: Generator[list[int]]
+    def _all_at_the_end(
+        self, prompt: Prompt, generated: Sequence[int], steps: Generator[list[int]]
     ) -> Generator[Sequence[Sampled]]:
-        """Nothing is final before the end (beams), or the log-probabilities are still to be found."""
-        state: AloneState = prompt.state
+        """Yield nothing before the end: tokens are not final (beams), or their log-probabilities are not known."""
+        state: SoloState = prompt.state
         new: list[int] = []
-        for more in turns:
+        for more in steps:
             new += more
             yield []
         explained = self._explained(prompt, generated, new)
-        found = [state.sampled(token, **details) for token, details in zip(new, explained, strict=True)]
-        if found and found[-1].last is None and not found[-1].ends:
-            found[-1] = replace(found[-1], last=FinishReason.STOP)
-        yield found or [Sampled(token=0, piece=b"", ends=True)]
+        sampled = [state.sampled(token, **details) for token, details in zip(new, explained, strict=True)]
+        if sampled and sampled[-1].last is None and not sampled[-1].ends:
+            sampled[-1] = replace(sampled[-1], last=FinishReason.STOP)
+        yield sampled or [Sampled(token=0, piece=b"", ends=True)]
 
-    def _generate(self, prompt: Prompt, generated: Sequence[int], turnstile: GenerateStepper) -> Tensor:
-        state: AloneState = prompt.state
+    def _generate(self, prompt: Prompt, generated: Sequence[int], stepper: GenerateStepper) -> Tensor:
+        state: SoloState = prompt.state
         ids = torch.tensor([[*prompt.tokens, *generated]], device=self._loaded.device)
-        arguments, processors = behind(state, prompt.tokens, len(generated), self._loaded.device)
+        arguments, processors = _continued(state, prompt.tokens, len(generated), self._loaded.device)
         if not state.streams and prompt.sampling.stop:
             arguments |= {"stop_strings": list(prompt.sampling.stop), "tokenizer": self._vocabulary.tokenizer}
         if self._trusts_remote_code:
             arguments["trust_remote_code"] = True
-        torch.manual_seed(state.seed)  # nobody else draws from torch's own generators
-        with refusals_explained(unless=lambda: turnstile.has_begun):
+        torch.manual_seed(state.seed)  # rows of the batch draw from generators of their own
+        with refusals_explained(unless=lambda: stepper.has_begun):
             output: Tensor = self._loaded.model.generate(
-                ids, stopping_criteria=[turnstile], logits_processor=processors, **arguments
+                ids, stopping_criteria=[stepper], logits_processor=processors, **arguments
             )
         return output
 
     @torch.inference_mode()
     def _explained(self, prompt: Prompt, generated: Sequence[int], new: Sequence[int]) -> list[dict[str, Any]]:
-        """For each new token what `Sampled` says beside it: log-probabilities, from one more pass over the whole."""
+        """Return for each new token its log-probabilities as arguments of `Sampled`, from one more pass over all."""
         rivals = prompt.sampling.logprobs
         if rivals is None or not new:
             return [{} for _ in new]
@@ -93,14 +93,14 @@ class SoloGenerator:
         return details
 
 
-def behind(
-    state: AloneState, prompt: Sequence[int], earlier: int, device: torch.device
+def _continued(
+    state: SoloState, prompt: Sequence[int], earlier: int, device: torch.device
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Arguments and processors that make `generate()`, given the prompt and `earlier` tokens as its input, go on as it
-    would have gone on behind the prompt alone.
+    """Return the arguments and processors with which `generate()`, given the prompt and `earlier` tokens as its input,
+    continues as it would have done from the prompt alone.
     """
     arguments, processors = dict(state.arguments), list(state.processors)
-    arguments.pop("max_time", None)  # counted by us, from the first token on
+    arguments.pop("max_time", None)  # `State.is_out_of_time` counts it, from the first step
     if not earlier:
         return arguments, processors
     arguments["max_new_tokens"] -= earlier

@@ -10,18 +10,15 @@ import torch
 from app.jobs.job import FinishReason, TokenLogprob
 from workers.engines.base import Sampled
 from workers.engines.transformers.generation.processors import FollowGrammar
-from workers.engines.transformers.vocabulary import Speller
+from workers.engines.transformers.vocabulary import Spell
 
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """Of any sequence. max_seconds: `max_time` of transformers, counted from the first step. is_deterministic: as in
-    `Prompt`.
-    """
+    """Of any sequence. max_seconds: `max_time` of transformers, counted from the first step."""
 
-    speller: Speller
+    spell: Spell
     end_tokens: frozenset[int]
-    is_deterministic: bool
     grammar: FollowGrammar | None = None
     max_seconds: float | None = None
     started_at: float | None = None
@@ -30,7 +27,7 @@ class State:
         """As `Engine.resume` promises."""
         if self.grammar is not None:
             self.grammar.accept(generated)
-        return [self.speller.spell(token) for token in generated]
+        return [self.spell(token) for token in generated]
 
     def start(self) -> None:
         if self.started_at is None:
@@ -43,10 +40,10 @@ class State:
         return time.monotonic() - self.started_at > self.max_seconds
 
     def sampled(self, token: int, **details: Any) -> Sampled:
-        """What the loop is told of a token. One that ends the text and has a text of its own is output, as
-        `generate()` does it: `eos_token_id` may name any token.
+        """Return a token for the loop. One that ends the text and has a text of its own is output, as `generate()` does
+        it: `eos_token_id` may name any token.
         """
-        piece = self.speller.spell(token)
+        piece = self.spell(token)
         ends = token in self.end_tokens
         last = FinishReason.LENGTH if self.is_out_of_time else None
         if ends and piece:
@@ -57,7 +54,8 @@ class State:
 @dataclass(slots=True, kw_only=True)
 class RowState(State):
     """Of a row of the batch. processors: look at the row's tokens. warpers: look at its scores alone, so that rows with
-    the same `warper_key` share them. generator: None = greedy. is_seeded: what it draws shall be drawn again one day.
+    the same `warper_key` share them. generator: None = greedy. is_seeded: the same request draws the same tokens
+    again.
     """
 
     processors: list[Any]
@@ -69,7 +67,7 @@ class RowState(State):
 
 
 @dataclass(slots=True, kw_only=True)
-class AloneState(State):
+class SoloState(State):
     """Of a sequence that runs in `generate()`. arguments: for it. processors: of our own. streams: its tokens are final
     as they come.
     """

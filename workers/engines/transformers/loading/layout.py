@@ -1,14 +1,22 @@
-"""What a model keeps of the tokens it has read, and whether slots can keep it."""
+"""What a model keeps of the tokens it has read: whether slots can keep it, and how many slots of how many cells."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from app.errors import ConfigError
+from workers.engines.base import Limits
+from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.transformers.loading.model import LoadedModel
+from workers.engines.transformers.loading.params import TransformersModelParams
 
+_TRAINED = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length")
+_POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings")
+_UNBOUNDED = 2048  # of models that keep a state and were given no length
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _PROBE_TOKENS = 2
 # Their frequencies follow the longest sequence of a batch, so that rows would not be independent of each other.
@@ -28,17 +36,47 @@ class CacheLayout:
     bytes_per_cell: int
 
 
-def layout_of(loaded: LoadedModel, context_tokens: int) -> CacheLayout | None:
+def layout_of(loaded: LoadedModel, cells: int) -> CacheLayout | None:
     """None: the model has no standard cache of keys and values, and its requests run one at a time."""
-    reason = _obstacle(loaded, context_tokens)
-    found = None if reason else _probed(loaded)
-    if found is None:
-        why = reason or "it keeps no plain keys and values"
-        logger.warning("%s cannot be batched (%s): requests run one at a time", type(loaded.model).__name__, why)
-    return found
+    obstacle = _obstacle(loaded, cells)
+    layout = None if obstacle else _probed(loaded)
+    if layout is None:
+        reason = obstacle or "it keeps no plain keys and values"
+        logger.warning("%s cannot be batched (%s): requests run one at a time", type(loaded.model).__name__, reason)
+    return layout
 
 
-def _obstacle(loaded: LoadedModel, context_tokens: int) -> str | None:
+def context_tokens(loaded: LoadedModel, params: TransformersModelParams) -> int:
+    """Raises ConfigError where `n_ctx` is beyond a table of positions, which nothing can stretch."""
+    trained = trained_tokens(loaded)
+    if params.n_ctx and trained and params.n_ctx > trained and _has_position_table(loaded):
+        raise ConfigError(f"model_params.n_ctx {params.n_ctx}: this model knows {trained} positions and no more")
+    return cells_per_slot(trained or params.n_ctx or _UNBOUNDED, params.n_ctx)
+
+
+def trained_tokens(loaded: LoadedModel) -> int | None:
+    """The context the model was trained with; None where it has no such thing."""
+    lengths = (getattr(loaded.text_config, name, None) for name in _TRAINED)
+    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
+
+
+def embedding_tokens(loaded: LoadedModel) -> int:
+    """The longest text that an encoder reads."""
+    longest = loaded.tokenizer.model_max_length  # beyond `sys.maxsize` where the tokenizer knows none
+    trained = trained_tokens(loaded) or _UNBOUNDED
+    return min(trained, longest) if 0 < longest < sys.maxsize else trained
+
+
+def batched_limits(
+    loaded: LoadedModel, layout: CacheLayout, cells: int, params: TransformersModelParams, wanted_slots: int | None
+) -> Limits:
+    """Raises ModelUnavailable where what is configured does not fit."""
+    available = torch.cuda.mem_get_info(loaded.device)[0] if loaded.device.type == "cuda" else None
+    slots = choose_slots(cells, layout.bytes_per_cell, wanted_slots, available)
+    return Limits(slots=slots, context_tokens=cells, max_batched_tokens=max(params.n_batch, slots))
+
+
+def _obstacle(loaded: LoadedModel, cells: int) -> str | None:
     model = loaded.model
     if getattr(model, "_is_stateful", False) or not model._supports_default_dynamic_cache():
         return "it keeps a state, not keys and values"
@@ -48,7 +86,7 @@ def _obstacle(loaded: LoadedModel, context_tokens: int) -> str | None:
     rope = getattr(loaded.text_config, "rope_parameters", None) or {}
     if rope.get("rope_type") in _ROPES_OF_THE_BATCH:
         trained = rope.get("original_max_position_embeddings") or loaded.text_config.max_position_embeddings
-        if context_tokens > trained:
+        if cells > trained:
             return f"its rotary frequencies change at {trained} tokens; a smaller model_params.n_ctx avoids that"
     return None
 
@@ -82,3 +120,8 @@ def _is_plain(layer: Any) -> bool:
 
 def _kind(layer: Any) -> str:
     return _SLIDING if isinstance(layer, DynamicSlidingWindowLayer) else _FULL
+
+
+def _has_position_table(loaded: LoadedModel) -> bool:
+    modules = loaded.model.named_modules()
+    return any(name.endswith(_POSITION_TABLES) and isinstance(m, torch.nn.Embedding) for name, m in modules)

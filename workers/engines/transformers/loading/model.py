@@ -15,8 +15,7 @@ from transformers.utils import logging as library_logging
 
 from app.errors import ConfigError, LLMAPIError, ModelUnavailable
 from workers.engines.shared.resources import usable_cpus
-from workers.engines.transformers.loading.model_params import TransformersModelParams
-from workers.engines.transformers.loading.setup_params import ModelKind, TransformersSetupParams
+from workers.engines.transformers.loading.params import ModelKind, TransformersModelParams, TransformersSetupParams
 from workers.engines.transformers.loading.source import WeightsSource
 from workers.models.progress import ReportProgress
 

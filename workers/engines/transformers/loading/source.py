@@ -6,7 +6,7 @@ from pathlib import Path
 from app.config.params import Params
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
-from workers.engines.transformers.loading.setup_params import KEYS, TransformersSetupParams
+from workers.engines.transformers.loading.params import SETUP_KEYS, TransformersSetupParams
 from workers.models.progress import ReportProgress
 from workers.models.source import locate_model, locate_tokenizer
 
@@ -32,7 +32,7 @@ def locate(config: Config, setup: TransformersSetupParams, report: ReportProgres
     Raises:
         ConfigError, ModelUnavailable: as `workers.models.source.locate_model`.
     """
-    found = locate_model(_of_gguf_file(config, setup), report, extra_keys=KEYS)
+    found = locate_model(_of_gguf_file(config, setup), report, extra_keys=SETUP_KEYS)
     if found.is_dir():
         folder, gguf_file = found, setup.gguf_file
         if gguf_file is not None and not (folder / gguf_file).is_file():

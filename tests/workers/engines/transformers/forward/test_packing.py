@@ -13,7 +13,7 @@ from tests.workers.engines.transformers.models import tiny
 from workers.engines.transformers.forward import packing
 from workers.engines.transformers.forward.packing import PackedLinear, pack_linears
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.loading.setup_params import ModelKind
+from workers.engines.transformers.loading.params import ModelKind
 from workers.engines.transformers.loading.source import WeightsSource
 
 pytestmark = pytest.mark.skipif(

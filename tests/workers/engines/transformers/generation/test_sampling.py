@@ -11,7 +11,6 @@ from tests.workers.engines.transformers.driver import complete, generated, reque
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.generation.sampling import choose
 from workers.engines.transformers.generation.states import RowState
-from workers.engines.transformers.vocabulary import Speller
 
 PROMPTS = [f"prompt number {number} {'xyz' * number}" for number in range(16)]
 MANNERS: list[dict[str, float]] = [
@@ -85,15 +84,9 @@ def test_a_processor_that_fails_costs_its_own_row() -> None:
     assert torch.equal(logits, torch.eye(3)), "the model's own logits stay as they are, for log-probabilities"
 
 
-class _Silent(Speller):
-    def spell(self, token: int) -> bytes:
-        return b""
-
-
 def _row(seed: int | None, processors: list[object] | None = None) -> RowState:
     return RowState(
-        is_deterministic=True,
-        speller=_Silent(),
+        spell=lambda token: b"",
         end_tokens=frozenset(),
         processors=processors or [],
         warpers=[],

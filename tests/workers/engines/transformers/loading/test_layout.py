@@ -6,11 +6,9 @@ import pytest
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tests.workers.engines.transformers.models import ARCHITECTURES, END, WINDOW, tiny, tokenizer
-from workers.engines.transformers.loading.layout import layout_of
-from workers.engines.transformers.loading.limits import batched_limits, context_tokens
+from workers.engines.transformers.loading.layout import batched_limits, context_tokens, layout_of
 from workers.engines.transformers.loading.model import LoadedModel
-from workers.engines.transformers.loading.model_params import TransformersModelParams
-from workers.engines.transformers.loading.setup_params import ModelKind
+from workers.engines.transformers.loading.params import ModelKind, TransformersModelParams
 from workers.engines.transformers.loading.source import WeightsSource
 
 YARN = {"rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 128}

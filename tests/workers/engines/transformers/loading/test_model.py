@@ -18,7 +18,7 @@ from tests.workers.models.small_hub import Repo, SmallHub, serving
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.loading import model
 from workers.engines.transformers.loading.model import kind_of, set_config_params
-from workers.engines.transformers.loading.setup_params import ModelKind
+from workers.engines.transformers.loading.params import ModelKind
 
 REMOTE_CODE = """
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -174,7 +174,7 @@ def test_code_that_comes_with_a_model_runs_only_where_that_is_allowed(
         ({"path": "{tiny}", "gguf_file": "no.gguf"}, {}, "there is no no.gguf"),
         ({"path": "{tiny}/config.json"}, {}, "transformers loads a folder"),
         ({"repo_id": "a/b", "filename": "x.gguf", "gguf_file": "x.gguf"}, {}, "keep one of them"),
-        ({"path": "{tiny}"}, {"n_ctx": -1}, "model_params.n_ctx must be a whole number of at least 0"),
+        ({"path": "{tiny}"}, {"n_ctx": -1}, "model_params.n_ctx must be an integer of at least 0"),
         ({"path": "{tiny}"}, {"dtype": "torch.nonsense"}, "model_params.dtype must be a type of torch"),
         ({"path": "{tiny}"}, {"dtype": "float32", "torch_dtype": "float32"}, "mean the same"),
         ({"path": "{tiny}"}, {"n_gpu_layers": 3}, "model_params: transformers refuses them .*n_gpu_layers"),

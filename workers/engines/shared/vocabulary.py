@@ -1,0 +1,106 @@
+"""A model's tokens as every family shows them: text to tokens and back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+from app.errors import InvalidRequest, PromptTooLong, UnsupportedParameter
+from app.jobs.job import Text
+
+
+class Vocabulary(ABC):
+    """Any thread may use it.
+
+    size: number of tokens, which is the number of logits. infill: the tokens that announce prefix, suffix and gap; None
+    where the model was not trained to fill in.
+    """
+
+    size: int
+    infill: tuple[int, int, int] | None
+
+    @abstractmethod
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Return the tokens of a text, special tokens in it recognised.
+
+        Args:
+            add_special: put BOS and EOS where the model wants them.
+        """
+
+    @abstractmethod
+    def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
+        """Return the text of tokens; special ones by name, or left out."""
+
+    @abstractmethod
+    def text(self, token: int) -> str:
+        """Return a token as text to show, special ones by name."""
+
+    def checked(self, tokens: Sequence[int], field: str) -> list[int]:
+        """Return token ids that came from a client.
+
+        Raises:
+            InvalidRequest: an id is not in the vocabulary; names the field.
+        """
+        unknown = self._first_unknown(tokens)
+        if unknown:
+            raise InvalidRequest(f"{field} names an unknown token: {unknown}", errors={field: [unknown]})
+        return list(tokens)
+
+    def check_biased(self, tokens: Iterable[int]) -> None:
+        """Raises InvalidRequest: `logit_bias` names a token that is not in the vocabulary."""
+        unknown = self._first_unknown(sorted(tokens))
+        if unknown:
+            raise InvalidRequest("logit_bias names an unknown token", errors={"params.logit_bias": [unknown]})
+
+    def infill_tokens(self, text: str, suffix: str) -> list[int]:
+        """Return prefix, suffix, then the place to fill, in the order of llama.cpp's server.
+
+        Raises:
+            UnsupportedParameter: the model was not trained to fill in.
+        """
+        if self.infill is None:
+            raise UnsupportedParameter(
+                "this model cannot fill in between a prompt and a suffix: leave suffix out or use a model trained "
+                "for it",
+                errors={"params.suffix": ["this model has no infill tokens"]},
+            )
+        prefix_token, suffix_token, middle_token = self.infill
+        before = self.tokenize(text, add_special=False)
+        after = self.tokenize(suffix, add_special=False)
+        start = self.tokenize("")  # BOS, where the model wants one
+        return [*start, prefix_token, *before, suffix_token, *after, middle_token]
+
+    def text_to_embed(self, text: Text, field: str, most: int, limit: str) -> list[int]:
+        """Return the tokens of a text to embed.
+
+        Args:
+            most: tokens that the model reads. limit: the same in words, with what to do about a longer text.
+
+        Raises:
+            InvalidRequest: there are none, or unknown ones.
+            PromptTooLong: there are more than `most`.
+        """
+        tokens = self.tokenize(text) if isinstance(text, str) else self.checked(text, field)
+        if not tokens:
+            raise InvalidRequest("a text has no tokens", errors={field: ["write something this model can read"]})
+        if len(tokens) > most:
+            reason = f"it has {len(tokens)} tokens and {limit}"
+            raise PromptTooLong(f"{field} is too long: {reason}", errors={field: [reason]})
+        return tokens
+
+    def _first_unknown(self, tokens: Iterable[int]) -> str:
+        unknown = next((token for token in tokens if not 0 <= token < self.size), None)
+        return "" if unknown is None else f"there is no token {unknown}: ids go from 0 to {self.size - 1}"
+
+
+def without_second_bos(tokens: list[int], bos: int | None) -> list[int]:
+    """Return the tokens without the BOS that a chat template wrote in front of the text."""
+    return tokens[1:] if len(tokens) > 1 and tokens[0] == tokens[1] == bos else tokens
+
+
+def shown_token(piece: bytes) -> str:
+    """Return the token's text. A part of a UTF-8 character becomes `bytes:\\xf0\\x9f`, as OpenAI writes it: nothing is
+    lost, and two such tokens do not look alike.
+    """
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
