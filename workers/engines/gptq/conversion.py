@@ -1,8 +1,8 @@
-"""A checkpoint that torch has pickled, converted once to safetensors.
+"""Converts a checkpoint that torch has pickled to safetensors, once.
 
 <models_dir>/gptq_llama_<digest>/
     .lock                  held by the one process that converts, while the others wait
-    draft.safetensors      under way, or what is left of a conversion that was cut short: nobody reads it
+    draft.safetensors      being written, or left by a conversion that was interrupted; never read
     model.safetensors      the draft, renamed when it was whole
 """
 
@@ -26,13 +26,13 @@ _NESTED = ("state_dict", "model", "model_state_dict")  # where some tools put th
 
 
 def converted(file: Path, models_dir: Path, report: ReportProgress) -> Path:
-    """The safetensors file of a pickled one, made now unless it was before; another size or time is another file.
+    """Return the safetensors file of a pickled one; make it where there is none for this size and time.
 
     Raises:
         ModelUnavailable: it holds more than tensors, or is damaged, or there is no room.
     """
-    found = file.stat()
-    key = ("converted", str(file.resolve()), str(found.st_size), str(found.st_mtime_ns))
+    stat = file.stat()
+    key = ("converted", str(file.resolve()), str(stat.st_size), str(stat.st_mtime_ns))
     folder = ModelFolder.of(models_dir, "gptq_llama", key, label=file.name)
     target = folder.path / "model.safetensors"
     if not target.exists():
@@ -54,7 +54,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise ModelUnavailable(
             f"{file} is damaged, or holds more than tensors, which could be any code: get the model as safetensors"
         ) from error
-    except Exception as error:  # torch raises what its zip and pickle readers come upon
+    except Exception as error:  # torch's zip and pickle readers raise many kinds
         raise ModelUnavailable(f"{file} cannot be read ({type(error).__name__}): it is damaged, get it anew") from error
     for name in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
@@ -66,7 +66,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _save(tensors: Mapping[str, Tensor], target: Path) -> None:
-    """Tensors that share memory are written once each: safetensors refuses them else."""
+    """Write the tensors; those that share memory are copied, as safetensors refuses them."""
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():

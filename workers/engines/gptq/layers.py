@@ -1,9 +1,9 @@
 """Quantized layers on a CPU.
 
-4-bit codes are multiplied as they are: by a kernel of our own where there is one (`int4_matmul.py`), else by torch's
-(`_weight_int4pack_mm_for_cpu`). gptqmodel has torch's too, behind a permutation of the inputs that most models do not
-need and that costs up to half as much again. What torch has no such kernel for becomes plain weights when it is loaded:
-gptqmodel would dequantize it in every step, with a C++ compiler at hand.
+4-bit codes are multiplied as they are: by a kernel of our own where it can be used (`int4_kernel`), else by torch's.
+gptqmodel has torch's too, behind a permutation of the inputs that most models do not need and that costs up to half as
+much again. Layers that torch has no such kernel for become plain weights when they are loaded: gptqmodel would
+dequantize them in every step, and needs a C++ compiler for it.
 """
 
 import logging
@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engines.gptq.int4_kernel import build
-from workers.engines.gptq.int4_kernel.int4_matmul import OwnWeights, load
+from workers.engines.gptq.int4_kernel.int4_matmul import OwnWeights, pack
 from workers.engines.gptq.tensors import WORD_BITS, zero_codes
 
 GROUP_SIZES = (32, 64, 128, 256)  # of torch's kernel
@@ -25,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class TorchWeights(nn.Module):
-    """The weights of a layer as torch's kernel reads them."""
+    """The weights of a layer as torch's kernel reads them.
+
+    The kernel is private (`torch.ops.aten._...`): torch has no public 4-bit multiplication for CPUs. torch is pinned.
+    """
 
     def __init__(self, packed: Tensor, scales: Tensor, group_size: int, bias: Tensor | None) -> None:
         """scales: `[groups, N, 2]`, with what is added for the zero points; their type is that of x."""
@@ -46,7 +48,9 @@ class TorchWeights(nn.Module):
 
     @classmethod
     def join(cls, parts: "Sequence[TorchWeights]") -> "TorchWeights":
-        """The outputs of all, side by side, unless its blocks of rows may not be cut there: whoever joins tries."""
+        """The outputs of all, side by side; wrong where the kernel's blocks cannot be cut there, so the result is to be
+        tried.
+        """
         biases = [part.bias for part in parts if part.bias is not None]
         return cls(
             torch.cat([part.packed for part in parts]),
@@ -80,7 +84,7 @@ class Int4Linear(nn.Module):
 
     @staticmethod
     def join(layers: "Sequence[Int4Linear]") -> "Int4Linear | None":
-        """One layer that says what these say, side by side; None where the packing does not allow it."""
+        """Return one layer with the outputs of these, side by side; None where the packing does not allow it."""
         first = layers[0]
         if any(layer.group_size != first.group_size or not _alike(layer, first) for layer in layers):
             return None
@@ -110,10 +114,11 @@ def _alike(layer: Int4Linear, other: Int4Linear) -> bool:
 @torch.no_grad()
 def use_cpu_kernels(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace gptqmodel's layers that lie on the CPU, in place."""
+    # of gptqmodel's inner parts: the class that its backend `torch` makes, which `loading` asks for on a CPU
     from gptqmodel.nn_modules.qlinear.torch import TorchLinear
 
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, TorchLinear)]
-    on_cpu = [(name, module) for name, module in found if module.qweight.device.type == "cpu"]
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, TorchLinear)]
+    on_cpu = [(name, module) for name, module in layers if module.qweight.device.type == "cpu"]
     plain = 0
     for name, module in on_cpu:
         replacement: nn.Module | None = _int4(module, dtype)
@@ -133,7 +138,9 @@ def use_cpu_kernels(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _int4(module: Any, dtype: torch.dtype) -> Int4Linear | None:
-    """None where torch's kernel cannot hold the layer; in other types than bfloat16 it takes 25 to 80 times as long."""
+    """Return None where torch's kernel cannot hold the layer; in types other than bfloat16 it takes 25 to 80 times as
+    long.
+    """
     inputs, outputs = module.in_features, module.out_features
     size = inputs if module.group_size == -1 else module.group_size
     if dtype != torch.bfloat16 or module.bits != 4 or size not in GROUP_SIZES or inputs % size or outputs % _OUTPUTS:
@@ -152,17 +159,12 @@ def _int4(module: Any, dtype: torch.dtype) -> Int4Linear | None:
     zeros = zero_codes(module.qzeros, 4).to(dtype)
     bias = None if module.bias is None else module.bias.to(dtype)
     codes, scales = codes.t().contiguous(), module.scales.to(dtype)
-    library = load(build.library_file())
-    weights: OwnWeights | TorchWeights
-    if library is None:
-        weights = TorchWeights.of(codes, scales, zeros, bias)
-    else:
-        weights = OwnWeights.of(library, codes, scales, zeros, bias)
+    weights = pack(codes, scales, zeros, bias) or TorchWeights.of(codes, scales, zeros, bias)
     return Int4Linear(weights, inputs=inputs, outputs=outputs, group_size=size, permutation=permutation)
 
 
 def _dense(module: Any, dtype: torch.dtype, dequantized: Any) -> nn.Linear:
-    """dequantized: the class's method; the module's own is compiled at its first call."""
+    """dequantized: the method of the class. That of the module would be compiled at its first call."""
     module.scales = module.scales.float()
     weights = dequantized(module).t().to(dtype)
     linear = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")

@@ -19,13 +19,7 @@ from workers.engines.gptq.quantization_claims import quantization_claims
 from workers.engines.gptq.source import GptqSource
 from workers.engines.gptq.tensors import read
 from workers.engines.registry import INSTALL
-from workers.engines.transformers.loading.model import (
-    LoadedModel,
-    errors_explained,
-    load_config,
-    load_tokenizer,
-    prepare_library,
-)
+from workers.engines.transformers.loading.model import LoadedModel, load_config, load_tokenizer, loading
 from workers.engines.transformers.loading.params import ModelKind, TransformersModelParams, TransformersSetupParams
 from workers.models.progress import ReportProgress
 
@@ -43,21 +37,16 @@ def load(
     report: ReportProgress,
 ) -> LoadedModel:
     """Raises ModelUnavailable or ConfigError."""
-    prepare_library(params.n_threads)
-    trust = setup.trust_remote_code or params.trust_remote_code
-    if trust:
-        logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.model.label)
-    report("loading the model", None)
-    with errors_explained(source.model, trusts=trust):
+    with loading(source.model, setup, params, report) as trust:
         _check_packages()
         device_map = gptq.device_map
         config = load_config(source.model, setup, trust)
-        said = quantization_claims(gptq, source.model.folder, config)
-        vars(config).pop("quantization_config", None)  # of the files; what the tensors say takes its place
+        claims = quantization_claims(gptq, source.model.folder, config)
+        vars(config).pop("quantization_config", None)  # of the files; that of the tensors replaces it
         model_class, linear_shapes = _skeleton(config, trust)
         tokenizer = load_tokenizer(source.model, params, trust)
         tensors = read(source.weights)
-        quantization = reconcile(tensors, said, linear_shapes)
+        quantization = reconcile(tensors, claims, linear_shapes)
         logger.info("%s: %s", source.model.label, _described(quantization))
         config.quantization_config = quantization.as_config(_backend(gptq, device_map))
         options = {**params.for_model, "device_map": device_map}
@@ -75,12 +64,12 @@ def _check_packages() -> None:
 
 
 def _backend(gptq: GptqParams, device_map: Any) -> str:
-    """On a CPU the plainest of gptqmodel's layers: they hold the tensors until ours take their place."""
+    """On a CPU the plainest of gptqmodel's layers: they hold the tensors until ours replace them."""
     return "torch" if device_map in ("cpu", {"": "cpu"}) else gptq.backend
 
 
 def _skeleton(config: Any, trust: bool) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """The model's class, and inputs and outputs of its linear modules by name."""
+    """Return the model's class, and inputs and outputs of its linear modules by name."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
     shapes = {}
@@ -98,13 +87,15 @@ def _model(model_class: Any, config: Any, tensors: dict[str, Tensor], label: str
         model, info = model_class.from_pretrained(
             None, config=config, state_dict=tensors, output_loading_info=True, **options
         )
-    _tell(label, info, tensors)
+    _check_keys(label, info, tensors)
     use_cpu_kernels(model, model.dtype)
     return model.eval().requires_grad_(False)
 
 
-def _tell(label: str, info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """GPTQ-for-LLaMa wrote biases of zeros for layers that have none."""
+def _check_keys(label: str, info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise where tensors are missing; log those that the model has no place for. Biases of zeros are no reason: files
+    of GPTQ-for-LLaMa hold them for layers that have none.
+    """
     outside = [name.removesuffix(".qweight") for name in info["unexpected_keys"] if name.endswith(".qweight")]
     if outside:
         raise ModelUnavailable(
@@ -123,7 +114,8 @@ def _tell(label: str, info: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
         logger.warning("%s: %s (%d in all) are not part of the model and are not used", label, unknown[0], len(unknown))
 
 
-def _described(found: Quantization) -> str:
-    groups = "one group per column" if found.group_size == -1 else f"groups of {found.group_size}"
-    order = "act-order" if found.desc_act else "plain order"
-    return f"{len(found.layers)} layers of {found.bits} bits, {groups}, {order}, {'' if found.sym else 'a'}symmetric"
+def _described(quantization: Quantization) -> str:
+    groups = "one group per column" if quantization.group_size == -1 else f"groups of {quantization.group_size}"
+    order = "act-order" if quantization.desc_act else "plain order"
+    symmetry = "symmetric" if quantization.sym else "asymmetric"
+    return f"{len(quantization.layers)} layers of {quantization.bits} bits, {groups}, {order}, {symmetry}"

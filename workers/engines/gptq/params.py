@@ -15,7 +15,7 @@ BITS = (2, 3, 4, 8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptqParams:
-    """wbits, group_size: of the quantization; None = what the model's files say, -1 = one group per column.
+    """wbits, group_size: of the quantization; None = as the model's files have it, -1 = one group per column.
     device: None = the first GPU that torch sees, else the CPU. backend: the kernel of gptqmodel on a GPU.
     cuda_visible_devices: None = as `worker.gpus` says. others: for the huggingface family.
     """
@@ -36,7 +36,7 @@ class GptqParams:
         return cls(**own, others={key: value for key, value in raw.items() if key not in _CHECKS})
 
     def show_devices(self, gpus: str | None) -> None:
-        """To be called before torch looks for GPUs, which it does once. gpus: `worker.gpus`."""
+        """Set the visible devices, before torch looks for GPUs, which it does once. gpus: `worker.gpus`."""
         if self.cuda_visible_devices is None:
             return
         if gpus is not None and gpus != self.cuda_visible_devices:
@@ -48,7 +48,7 @@ class GptqParams:
 
     @property
     def device_map(self) -> Any:
-        """What `from_pretrained` gets. Raises ConfigError where the device is not here."""
+        """The argument of `from_pretrained`. Raises ConfigError where the device is missing."""
         if self.others.get("device_map") is not None:
             return self.others["device_map"]
         device = torch.device(self.device or ("cuda:0" if torch.cuda.is_available() else "cpu"))

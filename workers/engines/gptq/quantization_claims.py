@@ -1,4 +1,4 @@
-"""What a model's files and the configuration say about its quantization, each under the names its tool gave it."""
+"""The claims of a model's files and the configuration about its quantization, under the names of each tool."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _METHOD = ("quant_method", "method")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationClaim:
-    """None: it says nothing of that. where: what a message calls it."""
+    """where: what a message calls the source of the claim. None: no claim."""
 
     where: str
     bits: int | None = None
@@ -28,17 +28,17 @@ class QuantizationClaim:
 
 
 def quantization_claims(params: GptqParams, folder: Path, config: Any) -> list[QuantizationClaim]:
-    """config: the model's; its `quantization_config` is read.
+    """Read all claims. config: the model's; its `quantization_config` is read.
 
     Raises:
         ConfigError: two of them contradict each other, or the method is not GPTQ.
     """
-    found = [QuantizationClaim(where="model_params", bits=params.wbits, group_size=params.group_size)]
+    claims = [QuantizationClaim(where="model_params", bits=params.wbits, group_size=params.group_size)]
     for name, values in _documents(folder, config):
         method = _first(values, _METHOD)
         if method not in (None, "gptq"):
             raise ConfigError(f"{name} says {method}: gptq_llama loads gptq, try model_family: huggingface")
-        found.append(
+        claims.append(
             QuantizationClaim(
                 where=name,
                 bits=_first(values, _BITS),
@@ -47,8 +47,8 @@ def quantization_claims(params: GptqParams, folder: Path, config: Any) -> list[Q
                 format=_first(values, _FORMAT),
             )
         )
-    _check_agreement(found)
-    return found
+    _check_agreement(claims)
+    return claims
 
 
 def _documents(folder: Path, config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -70,9 +70,11 @@ def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
-def _check_agreement(found: list[QuantizationClaim]) -> None:
+def _check_agreement(claims: list[QuantizationClaim]) -> None:
     for name in ("bits", "group_size"):
-        said = [(each.where, getattr(each, name)) for each in found if getattr(each, name) is not None]
-        for where, value in said[1:]:
-            if value != said[0][1]:
-                raise ConfigError(f"{name} is {said[0][1]} in {said[0][0]} and {value} in {where}: correct one of them")
+        values = [(each.where, getattr(each, name)) for each in claims if getattr(each, name) is not None]
+        for where, value in values[1:]:
+            if value != values[0][1]:
+                raise ConfigError(
+                    f"{name} is {values[0][1]} in {values[0][0]} and {value} in {where}: correct one of them"
+                )

@@ -26,13 +26,13 @@ class GptqSource:
 
 
 def locate(config: Config, setup: TransformersSetupParams, report: ReportProgress) -> GptqSource:
-    """Fetch what is not here yet, and convert what torch has pickled.
+    """Fetch what is not on this disk yet, and convert what torch has pickled.
 
     Raises:
         ConfigError, ModelUnavailable: as `workers.models.source.locate_model`, and `conversion.converted`.
     """
-    found = locate_model(config, report, extra_keys=_KEYS, with_configuration=True)
-    folder, weights = (found, _weights_of(found)) if found.is_dir() else (_folder_of(found), [found])
+    path = locate_model(config, report, extra_keys=_KEYS, with_configuration=True)
+    folder, weights = (path, _weights_of(path)) if path.is_dir() else (_folder_of(path), [path])
     tokenizer = folder
     if setup.tokenizer_repo_id is not None:
         tokenizer = locate_tokenizer(config, setup.tokenizer_repo_id, report)
@@ -63,13 +63,13 @@ def _weights_of(folder: Path) -> list[Path]:
             raise ModelUnavailable(f"{folder} has no {missing[0]}, which its index names: get it anew")
         return [folder / name for name in names]
     for kinds in ((".safetensors",), PICKLED):
-        found = sorted(file for file in folder.iterdir() if file.suffix in kinds)
-        if len(found) == 1:
-            return found
-        if found:
-            names_found = ", ".join(file.name for file in found[:4])
+        files = sorted(file for file in folder.iterdir() if file.suffix in kinds)
+        if len(files) == 1:
+            return files
+        if files:
+            shown = ", ".join(file.name for file in files[:4])
             raise ConfigError(
-                f"{folder} holds {len(found)} files of weights ({names_found}): name one, with "
+                f"{folder} holds {len(files)} files of weights ({shown}): name one, with "
                 "setup_params.filename for a repository or setup_params.path"
             )
     raise ModelUnavailable(f"{folder} holds no weights: expected a .safetensors or .pt file")

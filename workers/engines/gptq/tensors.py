@@ -1,4 +1,4 @@
-"""The tensors of a quantized checkpoint: the layers they form, and what they tell of how they were quantized.
+"""The tensors of a quantized checkpoint: the layers they form, and how these were quantized.
 
 A layer of K inputs and N outputs, quantized with B bits in groups of G inputs:
     qweight  int32 [K * B / 32, N]            codes, B bits each, packed along the inputs
@@ -49,18 +49,18 @@ class QuantizedLayer:
 
 
 def read(files: Iterable[Path]) -> dict[str, Tensor]:
-    """All tensors of safetensors files, by name. Raises ModelUnavailable."""
-    found: dict[str, Tensor] = {}
+    """Return all tensors of safetensors files, by name. Raises ModelUnavailable."""
+    tensors: dict[str, Tensor] = {}
     for file in files:
         try:
-            found |= load_file(file)
+            tensors |= load_file(file)
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelUnavailable(f"{file} cannot be read ({error}): it is damaged, get it anew") from error
-    return found
+    return tensors
 
 
 def quantized_layers(tensors: Mapping[str, Tensor]) -> list[QuantizedLayer]:
-    """Raises ModelUnavailable where there are none, or where one is not whole."""
+    """Return the layers. Raises ModelUnavailable where there are none, or where a layer lacks a tensor."""
     names = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     if not names:
         raise ModelUnavailable(
@@ -84,41 +84,45 @@ def quantized_layers(tensors: Mapping[str, Tensor]) -> list[QuantizedLayer]:
 
 
 def bits_of(layers: Iterable[QuantizedLayer]) -> int:
-    """As many as fit the zero points of a group into its words. Raises ModelUnavailable where layers differ."""
-    found: dict[int, str] = {}
+    """Return as many bits as fit the zero points of a group into its words.
+
+    Raises:
+        ModelUnavailable: layers differ, or a layer's shapes contradict each other.
+    """
+    widths: dict[int, str] = {}
     for layer in layers:
         if layer.scales.shape[1] != layer.outputs or layer.qzeros.shape[0] != layer.groups:
             raise ModelUnavailable(
                 f"{layer.name}: qweight has {layer.outputs} columns, scales {tuple(layer.scales.shape)}, "
                 f"qzeros {tuple(layer.qzeros.shape)}: these do not belong together, get the model anew"
             )
-        found.setdefault(layer.qzeros.shape[1] * WORD_BITS // layer.outputs, layer.name)
-    if len(found) > 1:
-        (one, first), (two, second) = list(found.items())[:2]
+        widths.setdefault(layer.qzeros.shape[1] * WORD_BITS // layer.outputs, layer.name)
+    if len(widths) > 1:
+        (one, first), (two, second) = list(widths.items())[:2]
         raise ModelUnavailable(f"{first} has {one} bits and {second} has {two}: mixed widths cannot be loaded")
-    return next(iter(found))
+    return next(iter(widths))
 
 
-def group_size_of(layers: Iterable[QuantizedLayer], bits: int, said: int | None) -> int:
-    """-1: one group per column. `said`, where the tensors do not contradict it.
+def group_size_of(layers: Iterable[QuantizedLayer], bits: int, claimed: int | None) -> int:
+    """Return the claimed group size, or one that fits the tensors; -1: one group per column.
 
     Raises:
-        ConfigError: they do; the message is without the place where it was said.
+        ConfigError: the tensors contradict the claim; the message does not name the source of the claim.
     """
     shapes = {(layer.inputs(bits), layer.groups) for layer in layers}
-    if said is not None and _fits(said, shapes):
-        return said
+    if claimed is not None and _fits(claimed, shapes):
+        return claimed
     if all(groups == 1 for _, groups in shapes):
-        found = -1
+        size = -1
     else:
         exact = min(inputs // groups for inputs, groups in shapes)
         candidates = [size for size in (*_USUAL_GROUP_SIZES, exact) if _fits(size, shapes)]
         if not candidates:
             raise ModelUnavailable("the layers are quantized in groups of different sizes: this cannot be loaded")
-        found = candidates[0]
-    if said is not None:
-        raise ConfigError(f"group_size is {said}, and the weights are in groups of {found}")
-    return found
+        size = candidates[0]
+    if claimed is not None:
+        raise ConfigError(f"group_size is {claimed}, and the weights are in groups of {size}")
+    return size
 
 
 def _fits(size: int, shapes: Iterable[tuple[int, int]]) -> bool:
@@ -126,9 +130,9 @@ def _fits(size: int, shapes: Iterable[tuple[int, int]]) -> bool:
 
 
 def order_of(layer: QuantizedLayer, bits: int, group_size: int) -> tuple[Tensor, bool]:
-    """The group of each input, `[K]` int32, and whether they are in another order than the inputs'.
+    """Return the group of each input, `[K]` int32, and whether they are in another order than the inputs.
 
-    None, or nothing but zeros where there are several groups, is what legacy files say of the plain order.
+    Legacy files have no `g_idx`, or nothing but zeros in it, for the plain order.
     """
     inputs = layer.inputs(bits)
     size = inputs if group_size == -1 else group_size
@@ -145,7 +149,7 @@ def order_of(layer: QuantizedLayer, bits: int, group_size: int) -> tuple[Tensor,
 
 
 def zero_codes(qzeros: Tensor, bits: int) -> Tensor:
-    """Zero points as they are stored, `[groups, N]` int32: the words are a stream of bits, which 3 bits cut through."""
+    """Return zero points as they are stored, `[groups, N]` int32. 3 bits may lie across two words."""
     stream = ((qzeros[..., None] >> torch.arange(WORD_BITS, dtype=torch.int32)) & 1).flatten(1)
     weights = 2 ** torch.arange(bits, dtype=torch.int32)
     return (stream.reshape(len(qzeros), -1, bits) * weights).sum(-1, dtype=torch.int32)
@@ -163,8 +167,8 @@ def all_zero_points_are(layers: Iterable[QuantizedLayer], bits: int, code: int) 
 
 
 def version_2(qzeros: Tensor, bits: int) -> Tensor:
-    """Zero points of format v1 in format v2, each for itself.
+    """Return zero points of format v1 in format v2, each by itself.
 
-    Added in place, a stored 15, which is a zero point of 0 minus one, would carry into its neighbour.
+    A stored 15 stands for 0; a plain addition would carry into its neighbour.
     """
     return packed((zero_codes(qzeros, bits) + 1) & (2**bits - 1), bits)

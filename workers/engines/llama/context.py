@@ -26,7 +26,7 @@ class Context:
     """`slots` KV streams of `cells_per_slot` cells. One thread at a time.
 
     Raises:
-        ModelUnavailable: there is no memory for it; names the keys to make smaller.
+        ModelUnavailable: there is no memory for it; the message names the keys to make smaller.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Context:
         slots: Sequence[int],
         wants_logits: Sequence[bool],
     ) -> Logits:
-        """Run the rows; returns `[rows that want logits, vocabulary]`, in llama.cpp's own memory until the next call.
+        """Run the rows. Returns `[rows that want logits, vocabulary]`, valid until the next call.
 
         Raises:
-            EngineFailed: llama.cpp refused the batch.
+            EngineFailed: llama.cpp rejected the batch.
         """
         library_log().clear()
         status = llama_cpp.llama_decode(self.pointer, self._batch.fill(tokens, positions, slots, wants_logits))
@@ -66,17 +66,17 @@ class Context:
         outputs = sum(wants_logits)
         if not outputs:
             return np.empty((0, self._vocabulary_size), dtype=np.float32)
-        logits = llama_cpp.llama_get_logits(self.pointer)  # waits for the computation, so it gives up the GIL
+        logits = llama_cpp.llama_get_logits(self.pointer)  # waits for the computation, so it releases the GIL
         return np.ctypeslib.as_array(logits, shape=(outputs, self._vocabulary_size))
 
     def move(self, source: int, target: int) -> None:
-        """Whole sequences only: streams cannot share a part."""
+        """Move a whole sequence: streams cannot share a part."""
         self.forget(target)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
         self.forget(source)
 
     def copy(self, source: int, target: int, tokens: int) -> None:
-        """The first cells of a slot, into an empty one."""
+        """Copy the first cells of a slot into an empty one."""
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
         self.cut(target, tokens)
 
@@ -104,7 +104,7 @@ class Context:
 
 
 def _flash_attention(params: LlamaModelParams) -> int:
-    """Left to llama.cpp, it might be off for a model, and quantized values with it."""
+    """Return llama.cpp's setting. Quantized values need it on; left to itself, llama.cpp might switch it off."""
     if params.flash_attn is None and not params.type_v.is_quantized:
         return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
     is_off = params.flash_attn is False
@@ -112,7 +112,7 @@ def _flash_attention(params: LlamaModelParams) -> int:
 
 
 def context_settings(params: LlamaModelParams, *, cells: int, sequences: int, rows: int) -> Any:
-    """What every context of a model shares; `n_batch == n_ubatch`, so that a batch of ours is one of llama.cpp's."""
+    """Return the settings that all contexts of a model share. `n_batch == n_ubatch`: one batch is one computation."""
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx, settings.n_seq_max = cells, sequences
     settings.n_batch = settings.n_ubatch = rows

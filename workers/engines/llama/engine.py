@@ -40,7 +40,7 @@ class LlamaEngine(Engine):
         self._model = Model(path, params, report)
         self._embedder: LlamaEmbedder | None = None
         try:
-            with one_at_a_time(path):  # a worker that starts beside this one shall see what is left
+            with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
                 self._limits = _choose_limits(self._model, params, config.worker.slots)
                 self._context = self._make_context() if self._model.is_causal else None
         except BaseException:
@@ -205,7 +205,7 @@ def _choose_limits(model: Model, params: LlamaModelParams, wanted_slots: int | N
 
 
 def _slots_that_fit(model: Model, cells: int, wanted: int | None) -> int:
-    """In the machine's memory, and in the GPUs' where they hold a part of the cache."""
+    """Return how many slots fit into the machine's memory, and into the GPUs' where they hold a part of the cache."""
     on_gpus = round(model.cache_bytes_per_cell * model.gpu_share)
     slots = choose_slots(cells, model.cache_bytes_per_cell - on_gpus, wanted, reserved=model.mapped_bytes)
     return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
@@ -235,7 +235,7 @@ def _chat_template(model: Model, params: LlamaModelParams) -> ChatTemplate:
 
 
 def _gguf_file(path: Path) -> Path:
-    """The file itself; of a folder, its only GGUF file (the first part of a split one)."""
+    """Return the file itself; of a folder, its only GGUF file (the first part of a split one)."""
     if not path.is_dir():
         return path
     files = sorted(path.glob("*.gguf"))

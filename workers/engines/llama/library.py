@@ -1,7 +1,7 @@
-"""The one door to llama.cpp: its log, its backend, and the short calls that keep the GIL.
+"""llama.cpp's library beyond llama-cpp-python's functions: its log, its devices, and short calls that keep the GIL.
 
-`library_log.last_errors()` gives the lines llama.cpp wrote at error level since `clear()`: that is the only place where
-it says why a file did not load.
+`library_log().last_errors()` returns the lines that llama.cpp wrote at error level since `clear()`: the reason why a
+file did not load is written nowhere else.
 """
 
 import ctypes
@@ -14,10 +14,12 @@ from typing import Any
 
 import llama_cpp
 
-from workers.engines.llama.rows_kernel import build
-from workers.engines.llama.rows_kernel.loading import use_rows
+from workers.engines.llama.rows_kernel import loading as rows_kernel
 
 logger = logging.getLogger("llama.cpp")
+
+# private: llama-cpp-python has no names for ggml's functions, and no public one for the library that holds them
+ggml_library = llama_cpp.llama_cpp._lib
 
 # `enum ggml_log_level` of ggml.h; the table in llama_cpp._logger is that of an older version
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
@@ -25,7 +27,7 @@ _CONTINUED = 5  # the rest of the line before
 
 
 class LibraryLog:
-    """llama.cpp's log: shown through `logging` when verbose, else only its error lines are remembered."""
+    """llama.cpp's log: through `logging` when verbose; the error lines are kept in any case."""
 
     def __init__(self) -> None:
         self.verbose = False
@@ -38,7 +40,7 @@ class LibraryLog:
         self._errors.clear()
 
     def last_errors(self) -> str:
-        """The first error line since `clear()`, which names the cause (later ones only say that a caller failed)."""
+        """Return the first error line since `clear()`, which names the cause (later ones: that a caller failed)."""
         return next(iter(self._errors), "llama.cpp gives no reason")
 
     def _receive(self, level: int, text: bytes, _user_data: Any) -> None:
@@ -52,47 +54,47 @@ class LibraryLog:
 
 @cache
 def library_log() -> LibraryLog:
-    """Starts the library, once per process: its log callback is global."""
+    """Start the library, once per process: its log callback is global."""
     log = LibraryLog()
     _load_backend_modules()
     if not free_gpu_bytes():
-        use_rows(build.library_file())
+        rows_kernel.enable(ggml_library)
     llama_cpp.llama_backend_init()
     return log
 
 
 def _load_backend_modules() -> None:
-    """ggml's code for the CPU and the GPUs at hand, where it was built as modules: in the images, which hold one module
-    for each generation of CPU. `llama_backend_init` would seek them beside the python program. A library built for one
-    machine (`make run`) has none and needs none: the call finds nothing to do."""
-    library = llama_cpp.llama_cpp._lib
-    load = library.ggml_backend_load_all_from_path
-    load.argtypes, load.restype = [ctypes.c_char_p], None
-    load(os.fsencode(Path(library._name).parent))
+    """Load ggml's code for the CPU and the GPUs of this machine, where it was built as modules.
+
+    The images hold one module for each generation of CPU; `llama_backend_init` would look for them beside the python
+    program. A library that was built for one machine (`make run`) has no modules, and the call does nothing.
+    """
+    _call_of_ggml("ggml_backend_load_all_from_path", [ctypes.c_char_p], None)(
+        os.fsencode(Path(ggml_library._name).parent)
+    )
 
 
 def row_bytes(ggml_type: int, values: int) -> int | None:
-    """Of so many values in this type; None where it goes in blocks that they do not fill."""
+    """Return the bytes of so many values in this type; None where they do not fill the type's blocks."""
     if values % _block_size(ggml_type):
         return None
     return int(_row_size(ggml_type, values))
 
 
 def free_gpu_bytes() -> int:
-    """Of all GPUs that ggml sees; 0 without one."""
+    """Return the free memory of all GPUs that ggml sees; 0 without one."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    found = 0
+    free_in_all = 0
     for index in range(_device_count()):
         device = _device(index)
         if _device_type(device) == _GPU:
             _device_memory(device, ctypes.byref(free), ctypes.byref(total))
-            found += free.value
-    return found
+            free_in_all += free.value
+    return free_in_all
 
 
 def _call_of_ggml(name: str, argument_types: list[Any], result_type: Any) -> Any:
-    """What llama-cpp-python has no name for."""
-    function = getattr(llama_cpp.llama_cpp._lib, name)
+    function = getattr(ggml_library, name)
     function.argtypes, function.restype = argument_types, result_type
     return function
 
@@ -111,14 +113,15 @@ _device_memory = _call_of_ggml(
 
 
 def _short_call(name: str, argument_types: list[Any], result_type: Any) -> Any:
-    """A call that keeps the GIL. A step makes a hundred calls of microseconds; were the GIL given up for each, every
-    other running thread of the worker could take it for 5 ms (`sys.getswitchinterval`) each time."""
+    """Return a function that keeps the GIL. A step makes a hundred calls of microseconds; if each released the GIL, any
+    other running thread of the worker could take it for 5 ms (`sys.getswitchinterval`) each time.
+    """
     function = getattr(_library_with_gil, name)
     function.argtypes, function.restype = argument_types, result_type
     return function
 
 
-_library_with_gil = ctypes.PyDLL(llama_cpp.llama_cpp._lib._name)
+_library_with_gil = ctypes.PyDLL(ggml_library._name)
 
 sampler_sample = _short_call("llama_sampler_sample", [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32], ctypes.c_int32)
 vocab_is_eog = _short_call("llama_vocab_is_eog", [ctypes.c_void_p, ctypes.c_int32], ctypes.c_bool)

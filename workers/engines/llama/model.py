@@ -16,11 +16,15 @@ from workers.models.progress import ReportProgress
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"GGUF"
-_METADATA_BYTES = 256  # enough for most values; chat templates are longer
+_METADATA_BYTES = 256  # enough for most values; a chat template takes a second call
 
 
 class Model:
-    """Raises `ModelUnavailable` where the file is missing, no GGUF, cut short, or of a kind that cannot run here."""
+    """A loaded model.
+
+    Raises:
+        ModelUnavailable: the file is missing, no GGUF, cut short, or of a kind that cannot run here.
+    """
 
     def __init__(self, path: Path, params: LlamaModelParams, report: ReportProgress) -> None:
         _check_file(path)
@@ -47,7 +51,7 @@ class Model:
 
     @property
     def is_causal(self) -> bool:
-        """False for models of the BERT kind, which read a text as a whole and generate nothing."""
+        """Does it generate? Models of the BERT kind read a text as a whole and generate nothing."""
         return self.metadata(f"{self.architecture}.attention.causal") != "false"
 
     @property
@@ -67,7 +71,7 @@ class Model:
 
     @property
     def gpu_share(self) -> float:
-        """How much of the model, and of the cache with it, lies on GPUs: layers are put there whole."""
+        """The share of the model, and of the cache with it, that lies on GPUs: layers are put there whole."""
         wanted = self._params.n_gpu_layers
         layers = max(1, llama_cpp.llama_model_n_layer(self.pointer))
         if not llama_cpp.llama_supports_gpu_offload() or not free_gpu_bytes():
@@ -76,12 +80,12 @@ class Model:
 
     @property
     def mapped_bytes(self) -> int:
-        """Of its file in memory: they count as available, and yet have to stay."""
+        """Bytes of its file in memory: the system counts them as available, and the model needs them."""
         is_mapped = self._params.use_mmap and not self._params.use_mlock
         return int(llama_cpp.llama_model_size(self.pointer) * (1 - self.gpu_share)) if is_mapped else 0
 
     def new_context(self, context_params: Any) -> int | None:
-        """A llama.cpp context with the adapter applied; None where it could not be made (`library_log` says why)."""
+        """Make a llama.cpp context with the adapter applied. Returns None where that fails; `library_log` has why."""
         self._library_log.clear()
         context: int | None = llama_cpp.llama_init_from_model(self.pointer, context_params)
         if context is not None and self._adapter is not None:
@@ -99,11 +103,11 @@ class Model:
     def _load(self, params: LlamaModelParams, report: ReportProgress) -> Any:
         settings = _settings(params)
 
-        def tell(done: float, _user_data: Any) -> bool:
+        def progress(done: float, _user_data: Any) -> bool:
             report("loading the model", done)
-            return True  # go on
+            return True  # continue
 
-        settings.progress_callback = llama_cpp.llama_progress_callback(tell)  # kept alive by `settings`
+        settings.progress_callback = llama_cpp.llama_progress_callback(progress)  # kept alive by `settings`
         self._library_log.clear()
         pointer = llama_cpp.llama_model_load_from_file(str(self.path).encode(), settings)
         if pointer is None:

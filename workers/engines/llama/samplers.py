@@ -1,5 +1,8 @@
 """How one sequence chooses its next token: llama.cpp's sampler chain behind in-place edits of the logits.
 
+This is where every field of `SamplingParams` that shapes the choice takes effect: in `Sampler._edit`, or as a sampler
+of llama.cpp in `_samplers`.
+
 Bias, bans and penalties touch few tokens, so they are applied to the row itself: llama.cpp's own penalties sampler
 looks up all 49,000 candidates in a hash table for each token. The order is llama.cpp's: bias, penalties, top_k,
 typical_p, top_p, min_p, temperature, draw.
@@ -45,14 +48,14 @@ class Sampler:
         self._chain = None if sampling.temperature <= 0 else _Chain(sampling, vocabulary)
 
     def choose(self, context: int, batch_row: int, row: Row, prompt: Sequence[int], generated: Sequence[int]) -> int:
-        """The next token. `row` (`[vocabulary]`) is edited in place.
+        """Choose the next token. `row` (`[vocabulary]`) is edited in place.
 
         Args:
             context: llama.cpp's context pointer, which holds `row` as the output of `batch_row`.
             prompt, generated: tokens so far, for penalties and `min_length`.
 
         Raises:
-            InvalidGrammar: the grammar leads nowhere, or takes too long to follow; the sequence cannot go on.
+            InvalidGrammar: the grammar leads nowhere, or takes too long to follow; the sequence fails.
         """
         self._edit(row, prompt, generated)
         token = self._pick(context, batch_row, row)
@@ -67,9 +70,7 @@ class Sampler:
         return token
 
     def resume(self, generated: Sequence[int]) -> None:
-        """Go on behind tokens that another sampler has chosen. What is drawn from here on is not what it would have
-        drawn: its random state went with it.
-        """
+        """Continue behind tokens that another sampler has chosen. Its random state is lost: this draws others."""
         if self._constraint is not None:
             for token in generated:
                 self._constraint.accept(token)
@@ -105,7 +106,7 @@ class Sampler:
 
 
 def is_deterministic(sampling: SamplingParams) -> bool:
-    """Greedy, or drawn with a seed of the client's or the configuration's."""
+    """Is the choice greedy, or drawn with a seed of the client's or the configuration's?"""
     return sampling.temperature <= 0 or (sampling.seed is not None and sampling.seed >= 0)
 
 
@@ -115,7 +116,7 @@ def penalizes(sampling: SamplingParams) -> bool:
 
 
 def recent_tokens(prompt: Sequence[int], generated: Sequence[int], window: int) -> Sequence[int]:
-    """The last `window` tokens of both; -1 = all."""
+    """Return the last `window` tokens of both; -1 = all."""
     if window < 0:
         return [*prompt, *generated]
     missing = window - len(generated)
@@ -125,7 +126,7 @@ def recent_tokens(prompt: Sequence[int], generated: Sequence[int], window: int) 
 
 
 def penalize(row: Row, recent: Sequence[int], sampling: SamplingParams) -> None:
-    """llama.cpp's three penalties (`llama_sampler_penalties_apply`), on the tokens that occur in `recent`."""
+    """Apply llama.cpp's three penalties (`llama_sampler_penalties_apply`) to the tokens that occur in `recent`."""
     if not recent:
         return
     tokens = np.array(recent, dtype=np.int64)
@@ -149,7 +150,7 @@ class _Chain:
         parameters.no_perf = True
         chain = llama_cpp.llama_sampler_chain_init(parameters)
         self.close = weakref.finalize(self, llama_cpp.llama_sampler_free, chain)
-        self.close.atexit = False  # the process ends, and perhaps the library has ended before
+        self.close.atexit = False  # at the end of the process the library may have ended before
         for sampler in _samplers(sampling, vocabulary):
             llama_cpp.llama_sampler_chain_add(chain, sampler)
         self._pointer = ctypes.cast(chain, ctypes.c_void_p).value
@@ -180,7 +181,7 @@ def _samplers(sampling: SamplingParams, vocabulary: LlamaVocabulary) -> list[Any
 
 
 def _seed(seed: int | None) -> int:
-    """None and negative numbers (llama.cpp's way to say it) draw one."""
+    """Return the seed; a random one for None and for negative numbers, as in llama.cpp."""
     if seed is None or seed < 0:
         return random.randrange(_RANDOM_SEED)
     return min(seed & _SEED_MASK, _RANDOM_SEED - 1)

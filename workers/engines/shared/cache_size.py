@@ -7,19 +7,19 @@ from workers.engines.shared.resources import available_memory_bytes
 
 logger = logging.getLogger(__name__)
 
-MAX_SLOTS = 32  # beyond, a step gets longer for everybody and the sum of tokens per second hardly grows
+MAX_SLOTS = 32  # beyond, every sequence waits longer for a step and the sum of tokens per second hardly grows
 DEFAULT_MAX_CELLS = 2048
-CACHE_SHARE = 0.5  # of the available memory; the rest is for activations, the embedding context and the neighbours
+CACHE_SHARE = 0.5  # of the available memory; the rest is for activations, the embedding context and other processes
 _MIB = 1024 * 1024
 
 
 def cells_per_slot(trained_tokens: int, n_ctx: int | None) -> int:
-    """`n_ctx`; None = the training context, at most `DEFAULT_MAX_CELLS`; 0 = the training context."""
+    """Return `n_ctx`; for None the training context, at most `DEFAULT_MAX_CELLS`; for 0 the training context."""
     if n_ctx is None:
         return min(trained_tokens, DEFAULT_MAX_CELLS)
     if n_ctx > trained_tokens:
         logger.warning(
-            "model_params.n_ctx %d is beyond the %d tokens the model was trained with: expect nonsense at the end",
+            "model_params.n_ctx %d is beyond the %d tokens it was trained with: beyond them its text is nonsense",
             n_ctx,
             trained_tokens,
         )
@@ -29,14 +29,14 @@ def cells_per_slot(trained_tokens: int, n_ctx: int | None) -> int:
 def choose_slots(
     cells: int, bytes_per_cell: int, wanted: int | None, available: int | None = None, *, reserved: int = 0
 ) -> int:
-    """The configured number of slots, or as many as fit.
+    """Return the configured number of slots, or as many as fit.
 
     Args:
-        available: bytes of memory where the cache will lie; None = what this machine can still give.
+        available: bytes of memory where the cache will lie; None = what is free on this machine.
         reserved: bytes of them that something else will need.
 
     Raises:
-        ModelUnavailable: what is configured needs more memory than there is; says both numbers.
+        ModelUnavailable: what is configured needs more memory than is free; the message has both numbers.
     """
     slot_bytes = max(1, cells * bytes_per_cell)
     if available is None:

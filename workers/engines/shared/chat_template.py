@@ -1,4 +1,4 @@
-"""A conversation becomes a prompt: the model's own chat template, rendered in Jinja's sandbox.
+"""From a conversation to a prompt: the model's own chat template, rendered in Jinja's sandbox.
 
 Templates are written for `apply_chat_template` of transformers, whose environment this one equals: blocks trimmed,
 `break` and `continue`, `{% generation %}`, `raise_exception`, `strftime_now`, and a `tojson` that escapes no HTML.
@@ -30,7 +30,7 @@ CHATML = """\
 {%- endif %}"""
 """For a model without a template of its own."""
 
-RESERVED = frozenset({"messages", "tools", "add_generation_prompt"})  # not to be set by a request's variables
+RESERVED = frozenset({"messages", "tools", "add_generation_prompt"})  # a request's variables cannot set them
 _REASON_CHARACTERS = 200
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class ChatTemplate:
         tool_source: the one for conversations with tools, where a model has two.
         special_tokens: what templates call `bos_token`, `eos_token`, ...
 
-    One that Jinja cannot read is told in the log, and to every caller of `render`.
+    A template that Jinja cannot read is logged, and every call of `render` raises.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ChatTemplate:
             logger.warning("this model's chat template cannot be read (%s): chats are refused", self._fault)
 
     def render(self, chat: Chat) -> str:
-        """The prompt, up to where the assistant speaks.
+        """Return the prompt, up to the place of the assistant's answer.
 
         Raises:
             InvalidRequest: the template refuses these messages, or fails at them; names `messages`.
@@ -89,9 +89,10 @@ class ChatTemplate:
 
 
 def configured_template(value: str) -> str:
-    """`model_params.chat_template`: the template itself, or the path of a file that holds it.
+    """Return the template of `model_params.chat_template`, which holds it or the path of its file.
 
-    Raises ConfigError.
+    Raises:
+        ConfigError: the file cannot be read, or holds no template.
     """
     key = "model_params.chat_template"
     if "{" not in value:
@@ -118,7 +119,7 @@ class _Compiled:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks for training what the assistant says; here it means nothing."""
+    """`{% generation %}` marks the assistant's part for training; it has no effect on the text."""
 
     tags = {"generation"}  # noqa: RUF012 - as the base class has it
 
@@ -142,14 +143,14 @@ def _prepared_call(call: dict[str, Any]) -> dict[str, Any]:
     try:
         arguments = json.loads(function["arguments"])
     except ValueError:
-        return call  # a model wrote it; the template shows it as it is
+        return call  # a model wrote them; the template shows them as they are
     return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _reason(error: Exception) -> str:
-    """What the template's author said (`raise_exception`), else the kind of the failure: a text may hold the prompt."""
-    said = str(error) if isinstance(error, _Refusal) else type(error).__name__
-    return " ".join(said.split())[:_REASON_CHARACTERS]
+    """Return the message of `raise_exception`, else the kind of the failure: its text may contain the prompt."""
+    message = str(error) if isinstance(error, _Refusal) else type(error).__name__
+    return " ".join(message.split())[:_REASON_CHARACTERS]
 
 
 class _Refusal(jinja2.TemplateError):

@@ -1,8 +1,8 @@
-"""What a sequence may still say: grammars and JSON schemas over tokens, through llguidance, for every model family.
+"""Which tokens a sequence may have next: grammars and JSON schemas, through llguidance, for every model family.
 
-llguidance is kept from what would bring it down or hold up the batch. It calls itself once per rule of a chain, so it
-compiles on a thread with a stack of known size. Its limits count items, which says little of time when a grammar is
-ambiguous, so a sequence also has CPU time to its credit and fails when that is spent. Tokens are never forced
+Some inputs would crash llguidance or make the whole batch wait. It calls itself once per rule of a chain, so it
+compiles on a thread with a stack of known size. Its limits count items, which do not bound the time of an ambiguous
+grammar, so a sequence also has a credit of CPU time and fails when that is spent. Tokens are never forced
 (`no_forcing`): forcing tokenizes all the text ahead that only the grammar decides, again at every token.
 """
 
@@ -28,9 +28,12 @@ MAX_SCHEMA_OBJECTS = 1_000  # each may be one more call of llguidance to itself
 STACK_BYTES = 64 * 1024 * 1024  # 8,000 such calls or more; the 1,000 allowed touch 8 MB of it
 FIRST_CREDIT_SECONDS = 0.5  # CPU time by which a sequence may hold up the batch, and then by one last step
 CREDIT_SECONDS_PER_VOCABULARY_TOKEN = 0.5e-6  # earned by every accepted token: 25 ms for 49,000, ten costly masks
-MIN_EARLEY_ITEMS, EARLEY_ITEMS_PER_VOCABULARY_TOKEN = 100_000, 4  # of one step; where all is open, honest ones take 1
+MIN_EARLEY_ITEMS, EARLEY_ITEMS_PER_VOCABULARY_TOKEN = (
+    100_000,
+    4,
+)  # of one step; an ordinary grammar takes 1 where every token is allowed
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
-_JSON_STYLE = {  # one line, as json.dumps writes it: small models let loose on white space do not find back
+_JSON_STYLE = {  # one line, as json.dumps writes it: small models that may write any white space write nothing else
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
@@ -52,7 +55,7 @@ class ConstraintCompiler:
         self._limits = LLParserLimits(step_max_items=items, verbose_errors=False)  # verbose ones hold the text so far
 
     def compile(self, sampling: SamplingParams) -> "Constraint | None":
-        """None where the parameters hold neither a grammar nor a schema. 1-5 ms for common ones, 1 s for the worst.
+        """Return None where the parameters hold neither a grammar nor a schema. Takes 1-5 ms, at worst 1 s.
 
         Raises:
             InvalidGrammar: the field and what is wrong with it.
@@ -74,14 +77,14 @@ class ConstraintCompiler:
         if matcher.is_error():
             raise _invalid(field, _reason(matcher))
         constraint = Constraint(matcher, self._tokenizer, field)
-        constraint.allow(np.zeros(self._tokenizer.vocab_size, dtype=np.float32))  # finds what no text can satisfy
+        constraint.allow(np.zeros(self._tokenizer.vocab_size, dtype=np.float32))  # raises where no text can satisfy it
         return constraint
 
 
 def tokenizer_of_pieces(
     pieces: Sequence[bytes], *, control_tokens: Collection[int], end_tokens: Collection[int]
 ) -> LLTokenizer:
-    """From the bytes of every token; 0.15 s for 49,000.
+    """Make a tokenizer from the bytes of every token; takes 0.15 s for 49,000.
 
     Args:
         pieces: may be a part of a UTF-8 character; an empty one is never allowed.
@@ -111,7 +114,7 @@ class Constraint:
         return self._matcher.is_stopped() and not self._matcher.is_error()
 
     def permits(self, token: int) -> bool:
-        """Is this one token allowed? A few µs: sample first, ask, and `allow` only when it is not."""
+        """Is this one token allowed? Takes a few µs: sample first, ask, and call `allow` only when it is not."""
         with self._charged():
             if self._matcher.is_stopped():
                 return token in self._end_tokens
@@ -126,7 +129,7 @@ class Constraint:
         logits[self._size :] = -np.inf
 
     def accept(self, token: int) -> None:
-        """Go on behind this token. Raises `ValueError` where it is not allowed, and leaves things as they are."""
+        """Advance by this token. Raises `ValueError` and changes nothing where it is not allowed."""
         if not self.permits(token):
             raise ValueError(f"token {token} is not allowed here")
         with self._charged():
@@ -146,7 +149,7 @@ class Constraint:
 
 
 class _Vocabulary:
-    """What `TokenizerWrapper` wants to know."""
+    """The tokenizer that `TokenizerWrapper` asks for."""
 
     bos_token_id = None
 
@@ -154,7 +157,7 @@ class _Vocabulary:
         self.special_token_ids = sorted({*control, *ends})
         self.tokens = list(pieces)
         for token in self.special_token_ids:
-            self.tokens[token] = b"<[%d]>" % token  # a name of its own for each
+            self.tokens[token] = b"<[%d]>" % token  # each has a name of its own
         self.eos_token_id = min(ends)
 
     def __call__(self, text: str | bytes) -> list[int]:

@@ -2,10 +2,10 @@
 
 Not by llguidance's own `gbnf_to_lark`: it makes lexemes of whole rules, and lexemes are matched longest first, so that
 `root ::= [a-z]* "a" x` can never reach its "a"; it garbles `\\u00e9`; and to it `.` is no line break. Here a grammar
-without recursion becomes one lexeme, a regular expression, and in any other every single character is a lexeme: neither
-leaves longest-first a choice, so both say exactly what GBNF says.
+without recursion becomes one lexeme, a regular expression, and in any other every single character is a lexeme: in
+neither does longest-first have a choice, so both accept exactly what GBNF accepts.
 
-The notation is that of llama.cpp's `grammars/README.md`, less token rules (`<...>`). Left recursion is welcome.
+The notation is that of llama.cpp's `grammars/README.md`, without token rules (`<...>`). Left recursion is allowed.
 """
 
 import re
@@ -37,7 +37,7 @@ _ANY = "/(?s:.)/"
 
 
 class GrammarSyntaxError(ValueError):
-    """The text is no GBNF; says why, and where."""
+    """The text is no GBNF; the message has the reason and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,11 @@ class _Rule:
 
 
 def lark_of_gbnf(text: str) -> str:
-    """Raises `GrammarSyntaxError`."""
+    """Return the grammar in Lark's notation.
+
+    Raises:
+        GrammarSyntaxError: the text is no GBNF, or too large.
+    """
     return _written(_Reader(text).rules())
 
 
@@ -84,11 +88,11 @@ class _Reader:
 
     def _tokens(self) -> Iterator[tuple[str, str]]:
         while self._at < len(self._text):
-            found = _TOKEN.match(self._text, self._at)
-            if found is None:
+            match = _TOKEN.match(self._text, self._at)
+            if match is None:
                 raise self._error(f"cannot read {self._text[self._at : self._at + 10]!r}")
-            yield str(found.lastgroup), found.group()
-            self._at = found.end()
+            yield str(match.lastgroup), match.group()
+            self._at = match.end()
 
     def _read(self, kind: str, value: str) -> None:
         if kind == "rule":
@@ -166,7 +170,7 @@ class _Reader:
         return f"{{{int(least)},{int(most) if most else ''}}}"
 
     def _literal(self, body: str) -> str:
-        characters = [f"/{_regex(self._code_point(found.group()))}/" for found in _CHARACTER.finditer(body)]
+        characters = [f"/{_regex(self._code_point(match.group()))}/" for match in _CHARACTER.finditer(body)]
         return f"({' '.join(characters)})" if len(characters) != 1 else characters[0]
 
     def _set(self, body: str) -> str:
@@ -230,14 +234,14 @@ def _written_rule(rule: _Rule, names: dict[str, str]) -> str:
 
 
 def _reachable(rules: dict[str, _Rule]) -> dict[str, _Rule]:
-    found = {"root": rules["root"]}
+    reached = {"root": rules["root"]}
     todo = [rules["root"]]
     while todo:
         for name in todo.pop().references():
-            if name not in found:
-                found[name] = rules[name]
+            if name not in reached:
+                reached[name] = rules[name]
                 todo.append(rules[name])
-    return found
+    return reached
 
 
 def _is_one_expression(rules: dict[str, _Rule]) -> bool:

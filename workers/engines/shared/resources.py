@@ -1,4 +1,4 @@
-"""What this machine allows: CPUs and memory, cgroup limits of a container included."""
+"""CPUs and memory that this process may use, with the cgroup limits of a container."""
 
 import contextlib
 import fcntl
@@ -12,20 +12,23 @@ _NO_LIMIT = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
 
 
 def usable_cpus() -> int:
-    """CPUs this process may run on, at most the container's quota, at least 1."""
+    """Return the number of CPUs this process may run on, at most the container's quota, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _cpu_quota() or allowed))
 
 
 def available_memory_bytes() -> int:
-    """Memory that can still be taken without swapping: the machine's, or what the container's limit leaves."""
+    """Return the memory that is free without swapping: the machine's, or what the container's limit leaves."""
     machine = _meminfo_bytes("MemAvailable") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_cgroup_room_bytes()])
 
 
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Of all processes that have this file, in containers too; where a disk cannot lock it, nobody waits."""
+    """Wait until no other process is inside this block for the same file, in containers too.
+
+    A file system without locks lets all of them enter.
+    """
     with path.open("rb") as file:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -33,7 +36,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _cpu_quota() -> int | None:
-    """Whole CPUs' worth of time the container may use, at least 1; None = no quota."""
+    """Return the whole CPUs of time that the container may use, at least 1; None = no quota."""
     v1 = [*_fields(_CGROUP / "cpu/cpu.cfs_quota_us"), *_fields(_CGROUP / "cpu/cpu.cfs_period_us")]
     match _fields(_CGROUP / "cpu.max") or v1:
         case [quota, period] if quota not in ("max", "-1"):
@@ -43,7 +46,7 @@ def _cpu_quota() -> int | None:
 
 
 def _cgroup_room_bytes() -> list[int]:
-    """What the limits of this process's cgroup, and of those around it, leave."""
+    """Return what the limits of this process's cgroup, and of those around it, leave."""
     rooms = []
     for folder, limit_name, usage_name, prefix in _memory_cgroups():
         limit, usage = _fields(folder / limit_name), _fields(folder / usage_name)
@@ -54,7 +57,7 @@ def _cgroup_room_bytes() -> list[int]:
 
 
 def _memory_cgroups() -> Iterator[tuple[Path, str, str, str]]:
-    """(folder, name of the limit, of the usage, prefix in memory.stat) of each, version 1 or 2."""
+    """Yield (folder, name of the limit, of the usage, prefix in memory.stat) of each, version 1 or 2."""
     paths = {}  # by controller; "" is version 2
     for line in _lines(_OWN_CGROUPS):
         _, controllers, path = line.split(":", 2)
@@ -71,7 +74,7 @@ def _memory_cgroups() -> Iterator[tuple[Path, str, str, str]]:
 
 
 def _file_cache_bytes(folder: Path, prefix: str) -> int:
-    """Cached files, which go when memory is needed: they count as used."""
+    """Return the size of cached files: they count as used, and are dropped when memory is needed."""
     stat = _fields(folder / "memory.stat")
     counters = dict(zip(stat[::2], stat[1::2], strict=False))
     return sum(int(counters.get(f"{prefix}{name}", 0)) for name in ("inactive_file", "active_file"))

@@ -1,4 +1,4 @@
-"""A JSON schema's grammar is compiled in a child process first, where it may hang, eat memory or crash.
+"""Compiles a JSON schema's grammar in a child process first, which may hang, fill its memory or crash.
 
 llguidance makes regular expressions of some keywords and intersects them. Its limits do not bound that: a schema of
 40 characters (`"multipleOf": 223092870`) compiles for hours. A thread cannot be ended; a process can.
@@ -13,14 +13,14 @@ from functools import lru_cache
 
 CPU_SECONDS = 2
 MEMORY_BYTES = 512 * 1024 * 1024
-WAIT_SECONDS = 60  # the CPU time ends it long before, unless the machine stands still
+WAIT_SECONDS = 60  # the limit of CPU time ends it long before, unless the machine is stopped
 NICENESS = 10  # the cores are for decoding
 _RISKY = ('"pattern"', '"patternProperties"', '"multipleOf"', '"format"')
 _trying = threading.Lock()  # one at a time
 
 
 def compiles_safely(schema: str, grammar: str) -> bool:
-    """May it be compiled here? 0.1 s the first time for a schema with a risky keyword, nothing for others."""
+    """Can this process compile it? Takes 0.1 s the first time for a schema with a risky keyword, else nothing."""
     return not any(keyword in schema for keyword in _RISKY) or _survives_trial(grammar)
 
 
@@ -28,8 +28,8 @@ def compiles_safely(schema: str, grammar: str) -> bool:
 def _survives_trial(grammar: str) -> bool:
     command = [sys.executable, "-P", __file__]
     with _trying:
-        ended = subprocess.run(command, input=grammar.encode(), capture_output=True, timeout=WAIT_SECONDS)  # noqa: S603
-    return ended.returncode == 0
+        completed = subprocess.run(command, input=grammar.encode(), capture_output=True, timeout=WAIT_SECONDS)  # noqa: S603
+    return completed.returncode == 0
 
 
 def _compile_within_limits() -> None:
@@ -39,7 +39,7 @@ def _compile_within_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from llguidance import LLMatcher, LLTokenizer
 
-    LLMatcher(LLTokenizer("byte"), sys.stdin.read(), log_level=0)  # an error it reports is found again, and told, later
+    LLMatcher(LLTokenizer("byte"), sys.stdin.read(), log_level=0)  # the parent compiles it again, and reports an error
 
 
 if __name__ == "__main__":

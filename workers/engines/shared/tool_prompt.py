@@ -1,6 +1,6 @@
-"""Tools for a model whose chat template knows none: told in a system message, in the words of Hermes and Qwen.
+"""Tools for a model whose chat template has no place for them: a system message in the words of Hermes and Qwen.
 
-What a model answers to that, `<tool_call>` and JSON, is read by the API like any model's own format.
+The API reads the model's answer, `<tool_call>` and JSON, like any model's own format.
 """
 
 import json
@@ -24,14 +24,14 @@ Message = dict[str, Any]
 
 
 def with_tool_prompt(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[Message]:
-    """The messages as a template without tools takes them: calls and their results as texts, tools in a system one."""
-    told = [_as_text(message) for message in messages]
+    """Return messages for a template without tools: calls and results as texts, tools in a system message."""
+    texts = [_as_text(message) for message in messages]
     if not tools:
-        return told
+        return texts
     introduction = _INTRODUCTION.format(tools="\n".join(_json(tool) for tool in tools))
-    if told and told[0]["role"] == "system":
-        return [{**told[0], "content": f"{told[0]['content']}\n\n{introduction}"}, *told[1:]]
-    return [{"role": "system", "content": introduction}, *told]
+    if texts and texts[0]["role"] == "system":
+        return [{**texts[0], "content": f"{texts[0]['content']}\n\n{introduction}"}, *texts[1:]]
+    return [{"role": "system", "content": introduction}, *texts]
 
 
 def _as_text(message: Message) -> Message:

@@ -2,5 +2,8 @@
 
 Law of this room: a row of the batch behaves as `model.generate()` would with the same arguments, through transformers'
 own logits processors. What cannot be a row goes through `model.generate()` itself (`solo`), never something else.
-Only `engine` is imported from outside; torch and transformers are loaded with it and by nobody before.
+Other packages import `engine` alone; it loads torch and transformers.
+
+A field of `SamplingParams` takes effect in `generation/arguments.py` (as an argument of `generate()`), or in
+`generation/processors.py` where transformers has none.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workers.engines.gptq.int4_kernel import build
-from workers.engines.gptq.int4_kernel.int4_matmul import load
+from workers.engines.gptq.int4_kernel.int4_matmul import loaded
 
 CPU = Path("/proc/cpuinfo")
 KERNELS = ("ours", "torch's")
@@ -25,9 +25,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def library(built: Path) -> ctypes.CDLL:
     if not CPU.exists() or "avx512_bf16" not in CPU.read_text():
         pytest.skip("this CPU has no AVX512_BF16")
-    found = load(built)
-    assert found is not None
-    return found
+    library = loaded(built)
+    assert library is not None
+    return library
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Compiles int4_matmul.c into the environment: `python -m workers.engines.gptq.int4_kernel.build [folder]`.
 
-It also runs as a file by itself, where nothing is installed. Without the library torch's own kernel multiplies, so a
-build that fails says so in one line and ends well.
+It also runs as a file by itself, where nothing is installed; so it imports nothing of this project. Without the
+library torch's own kernel multiplies: a build that fails prints one line and exits with 0.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("int4_matmul.c")
-# linked in a step of its own, without libgomp: torch has loaded one, whose threads the kernel is to share
+# linked in a step of its own, without libgomp: torch has loaded one, whose threads the kernel shares
 _COMPILE = ("-O3", "-fPIC", "-fopenmp", "-c", "-o")
 _LINK = ("-shared", "-o")
 _MACHINES = ("x86_64", "AMD64")
@@ -23,13 +23,13 @@ _REASON_CHARACTERS = 300
 
 
 def library_file(folder: Path | None = None) -> Path:
-    """Where the library of this very source lies, if it has been built; folder: None = in this environment."""
+    """Return where `build` puts the library of this source. None: in this environment."""
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
     return (folder or Path(sysconfig.get_path("platlib")) / "llm_api_kernels") / f"int4_matmul-{digest}.so"
 
 
 def build(folder: Path | None = None) -> str | None:
-    """Make `library_file(folder)`; those of older sources go. Returns why it failed."""
+    """Make `library_file(folder)`, and remove those of older sources. Returns the reason of a failure."""
     target = library_file(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     if platform.machine() not in _MACHINES:
@@ -39,12 +39,12 @@ def build(folder: Path | None = None) -> str | None:
         compiled, linked = Path(scratch) / "int4_matmul.o", Path(scratch) / target.name
         for command in ([*compiler, *_COMPILE, compiled, SOURCE], [*compiler, *_LINK, linked, compiled]):
             try:
-                ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - CC's owner's
+                completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - from the environment
             except OSError as error:
                 return f"{compiler[0]} does not run ({error.strerror})"
-            if ran.returncode != 0:
-                reason = " ".join(ran.stderr.split())[:_REASON_CHARACTERS]
-                return f"{compiler[0]} fails: {reason or ran.returncode}"
+            if completed.returncode != 0:
+                reason = " ".join(completed.stderr.split())[:_REASON_CHARACTERS]
+                return f"{compiler[0]} fails: {reason or completed.returncode}"
         for older in target.parent.glob("int4_matmul-*.so"):
             older.unlink()
         linked.replace(target)

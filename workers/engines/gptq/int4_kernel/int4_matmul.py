@@ -1,4 +1,4 @@
-"""4-bit layers on a CPU with AVX512_BF16: `int4_matmul.c`, loaded, tried, and called.
+"""4-bit weights on a CPU with AVX512_BF16: `int4_matmul.c`, loaded, tried, and called.
 
 The library finds libgomp among what torch has loaded, so there is one pool of threads (decision 0014).
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from workers.engines.gptq.int4_kernel import build
 
 _BLOCK = 16  # outputs of a block
 _STEP = 8  # inputs whose codes lie together
@@ -31,8 +33,22 @@ class _Layer(ctypes.Structure):
     )
 
 
+def pack(codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None) -> "OwnWeights | None":
+    """Make the weights of a layer for the kernel.
+
+    Args:
+        codes: `[N, K]`, 0 to 15.
+        scales, zeros: `[groups, N]`. N is a multiple of 16, K / groups one of 8.
+
+    Returns:
+        None where the kernel cannot be used; the log contains the reason once.
+    """
+    library = loaded(build.library_file())
+    return None if library is None else OwnWeights.of(library, codes, scales, zeros, bias)
+
+
 class OwnWeights(nn.Module):
-    """The weights of a layer as the kernel reads them. library: of `load`.
+    """The weights of a layer as the kernel reads them. library: of `loaded`.
 
     codes: uint8 `[N / 16, K / 8, 64]`. scales: bfloat16 `[N / 16, groups, 16]`. middles: int8 like scales, 8 - zero
     point; None: all are 0. bias: bfloat16 `[N]` or None.
@@ -55,7 +71,7 @@ class OwnWeights(nn.Module):
     def of(
         cls, library: ctypes.CDLL, codes: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None
     ) -> "OwnWeights":
-        """codes: `[N, K]`, 0 to 15. scales, zeros: `[groups, N]`. N is a multiple of 16, K / groups one of 8."""
+        """As `pack`."""
         outputs, inputs = codes.shape
         # `[block, output, step, pair, input of the pair]`; a pair's bits lie 4 above those of the pair before
         apart = codes.to(torch.uint8).view(outputs // _BLOCK, _BLOCK, inputs // _STEP, _STEP // 2, 2)
@@ -103,8 +119,8 @@ def _by_block(values: Tensor) -> Tensor:
 
 
 @cache
-def load(file: Path) -> ctypes.CDLL | None:
-    """The library, if it is built, runs on this CPU and multiplies rightly; else None, and the log says why."""
+def loaded(file: Path) -> ctypes.CDLL | None:
+    """Return the library if it is built, runs on this CPU and multiplies rightly; else log the reason."""
     if not file.exists():
         logger.info("the 4-bit kernel is not built (`make gptq` does it): torch's takes its place, and is slower")
         return None
@@ -127,7 +143,9 @@ def load(file: Path) -> ctypes.CDLL | None:
 
 
 def _difference(library: ctypes.CDLL) -> float:
-    """From the exact product: the largest over numbers of rows, of a layer with zero points, a bias, and 5 blocks."""
+    """Return the largest difference from the exact product over numbers of rows, as a share of its norm. The layer has
+    zero points, a bias, and 5 blocks.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs, outputs, groups = 64, 5 * _BLOCK, 2
     codes = torch.randint(16, (outputs, inputs), generator=generator)
@@ -137,9 +155,9 @@ def _difference(library: ctypes.CDLL) -> float:
     weights = OwnWeights.of(library, codes, scales, zeros, bias)
     each = torch.arange(inputs) // (inputs // groups)
     plain = (codes - zeros[each].t()) * scales.double()[each].t()
-    found = []
+    differences = []
     for count in _TRIAL_ROWS:
         rows = torch.randn((count, inputs), generator=generator).to(torch.bfloat16)
         exact = rows.double() @ plain.t() + bias
-        found.append(float((weights.multiply(rows) - exact).norm() / exact.norm()))
-    return max(found)
+        differences.append(float((weights.multiply(rows) - exact).norm() / exact.norm()))
+    return max(differences)

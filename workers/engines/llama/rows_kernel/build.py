@@ -1,7 +1,7 @@
 """Compiles rows.c into the environment: `python -m workers.engines.llama.rows_kernel.build [folder]`.
 
-It also runs as a file by itself, beside an installed llama-cpp-python. Without the library ggml's own kernel
-multiplies, so a build that fails says so in one line and ends well.
+It also runs as a file by itself, beside an installed llama-cpp-python; so it imports nothing of this project. Without
+the library ggml's own kernel multiplies: a build that fails prints one line and exits with 0.
 """
 
 import hashlib
@@ -27,14 +27,16 @@ _REASON_CHARACTERS = 300
 
 
 def library_file(folder: Path | None = None) -> Path:
-    """Where the library of this source for the installed llama.cpp lies, if built; folder: None = this environment."""
-    of = SOURCE.read_bytes() + SOURCE.with_name(KERNEL).read_bytes() + importlib.metadata.version(_PACKAGE).encode()
-    name = f"rows-{hashlib.sha256(of).hexdigest()[:12]}.so"
+    """Return where `build` puts the library of this source for the installed llama.cpp. None: in this environment."""
+    content = (
+        SOURCE.read_bytes() + SOURCE.with_name(KERNEL).read_bytes() + importlib.metadata.version(_PACKAGE).encode()
+    )
+    name = f"rows-{hashlib.sha256(content).hexdigest()[:12]}.so"
     return (folder or Path(sysconfig.get_path("platlib")) / "llm_api_kernels") / name
 
 
 def build(folder: Path | None = None) -> str | None:
-    """Make `library_file(folder)`, and remove those of older sources. Returns why it failed."""
+    """Make `library_file(folder)`, and remove those of older sources. Returns the reason of a failure."""
     target = library_file(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     if platform.machine() not in _MACHINES:
@@ -56,8 +58,9 @@ def build(folder: Path | None = None) -> str | None:
 
 
 def _ggml_headers(folder: Path) -> Path:
-    """From the source of the installed version: what a module has to hold changes between versions. Packages bring the
-    public headers only."""
+    """Fetch the headers from the source of the installed version: what a module must define changes between versions.
+    Packages contain the public headers only.
+    """
     wanted = f"{_PACKAGE}=={importlib.metadata.version(_PACKAGE)}"
     download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
     _run([*download, "--no-binary", _PACKAGE, "-d", str(folder), wanted])
@@ -79,11 +82,11 @@ def _libraries() -> Path:
 
 
 def _run(command: list[str]) -> None:
-    """Raises RuntimeError with what it said."""
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - CC's owner's
-    if ran.returncode != 0:
-        said = " ".join(ran.stderr.split())[:_REASON_CHARACTERS]
-        raise RuntimeError(f"{command[0]} fails: {said or ran.returncode}")
+    """Raises RuntimeError with the first of its error output."""
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - from the environment
+    if completed.returncode != 0:
+        output = " ".join(completed.stderr.split())[:_REASON_CHARACTERS]
+        raise RuntimeError(f"{command[0]} fails: {output or completed.returncode}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Has ggml multiply several rows at once by weights of type Q4_1: the module rows.c, where it was built and is right.
+"""Makes ggml multiply several rows at once by weights of type Q4_1: loads rows.c, where it is built and right.
 
-It has to say what ggml's own kernel says to the bit, or it is not used: texts must not depend on which of them a row
-went through. Only where there is no GPU: beside one, ggml would keep products here that it else sends there.
+Its results must be those of ggml's own kernel to the bit, else it is not used: a text must not depend on which of the
+two a row went through.
 """
 
 import ctypes
@@ -9,8 +9,7 @@ import logging
 import os
 from pathlib import Path
 
-import llama_cpp
-
+from workers.engines.llama.rows_kernel.build import library_file
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 _CPU = 0  # `enum ggml_backend_dev_type`
@@ -20,26 +19,37 @@ _THREADS = 2
 logger = logging.getLogger(__name__)
 
 
-def use_rows(file: Path) -> bool:
-    """Before a model is loaded; says in one line why not."""
-    reason = _refusal(file)
+def enable(ggml: ctypes.CDLL, file: Path | None = None) -> bool:
+    """Have ggml use the kernel from now on; else log in one line why not.
+
+    To be called before a model is loaded, and only where there is no GPU: beside one, ggml would keep products here
+    that it otherwise sends there.
+
+    Args:
+        ggml: the library that llama-cpp-python has loaded.
+        file: of the kernel; None = where `build` puts it.
+    """
+    file = library_file() if file is None else file
+    reason = _refusal(ggml, file)
     if reason is None:
-        load = llama_cpp.llama_cpp._lib.ggml_backend_load
+        load = ggml.ggml_backend_load
         load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
         if load(os.fsencode(file)):
             return True
-        reason = f"ggml does not take {file.name}"
+        reason = f"ggml does not accept {file.name}"
     logger.info("weights of type Q4_1 are multiplied row by row: %s", reason)
     return False
 
 
-def differing(module: ctypes.CDLL, inputs: int, outputs: int, rows: int, threads: int = _THREADS) -> int:
-    """How many of a product's `rows` x `outputs` results are not ggml's to the bit.
+def differing(
+    ggml: ctypes.CDLL, module: ctypes.CDLL, inputs: int, outputs: int, rows: int, threads: int = _THREADS
+) -> int:
+    """Count the results of a product of `rows` x `outputs` that are not ggml's to the bit.
 
-    Raises RuntimeError: there is no CPU backend, or no memory.
+    Raises:
+        RuntimeError: there is no CPU backend, or no memory.
     """
-    library = llama_cpp.llama_cpp._lib
-    init, free = library.ggml_backend_init_by_type, library.ggml_backend_free
+    init, free = ggml.ggml_backend_init_by_type, ggml.ggml_backend_free
     init.argtypes, init.restype = [ctypes.c_int, ctypes.c_char_p], ctypes.c_void_p
     free.argtypes, free.restype = [ctypes.c_void_p], None
     compare = module.rows_that_differ
@@ -49,22 +59,22 @@ def differing(module: ctypes.CDLL, inputs: int, outputs: int, rows: int, threads
     if not backend:
         raise RuntimeError("ggml has no backend for the CPU")
     try:
-        found = int(compare(backend, inputs, outputs, rows, threads))
+        count = int(compare(backend, inputs, outputs, rows, threads))
     finally:
         free(backend)
-    if found < 0:
+    if count < 0:
         raise RuntimeError("no memory for a trial")
-    return found
+    return count
 
 
-def _refusal(file: Path) -> str | None:
+def _refusal(ggml: ctypes.CDLL, file: Path) -> str | None:
     if not file.exists():
         return "the kernel of several rows was not built"
     try:
         module = ctypes.CDLL(str(file))
         if not module.rows_supported():
             return "this CPU has no AVX-512 with VNNI"
-        worst = in_short_lived_thread(lambda: sum(differing(module, *trial) for trial in _TRIALS))
+        worst = in_short_lived_thread(lambda: sum(differing(ggml, module, *trial) for trial in _TRIALS))
     except (OSError, AttributeError, RuntimeError) as error:
         return str(error)
     return f"the kernel of several rows differs from ggml's in {worst} results of a trial" if worst else None

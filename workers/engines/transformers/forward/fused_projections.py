@@ -1,6 +1,6 @@
-"""Linear layers that read the same input become one, whose output is cut: one multiplication for two or three.
+"""Linear layers with the same input, joined into one: one multiplication instead of two or three.
 
-What stands in their places still answers for each of them, so that a layer as transformers wrote it works as before.
+A `Part` stands in the place of each of them, so that a layer as transformers wrote it works as before.
 """
 
 import threading
@@ -14,7 +14,7 @@ FUSED_QKV, FUSED_GATE_UP = "fused_qkv", "fused_gate_up"
 
 
 class Part(nn.Module):
-    """One of the layers that were fused: its share of an output that the first of them to be asked computes."""
+    """One of the layers that were fused: returns its share of their common output, which the first call computes."""
 
     def __init__(self, fused: "_Fused", index: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Part(nn.Module):
 
 
 class _Fused(threading.local):
-    """Looks the layer up under its name: it may be replaced by a packed one. Each thread has an output of its own."""
+    """The common output. The fused layer is looked up by name: a packed one may replace it. Each thread has its own."""
 
     def __init__(self, parent: nn.Module, name: str, sizes: Sequence[int]) -> None:
         self._parent, self._name, self._sizes = parent, name, list(sizes)
@@ -36,14 +36,14 @@ class _Fused(threading.local):
         if self._input is not x or index not in self._shares:
             self._input = x
             self._shares = dict(enumerate(getattr(self._parent, self._name)(x).split(self._sizes, dim=-1)))
-        found = self._shares.pop(index)
+        share = self._shares.pop(index)
         if not self._shares:
             self._input = None
-        return found
+        return share
 
 
 def fuse_projections(layer: Any) -> None:
-    """Those of attention and of the MLP of a decoder layer, in place, where they can be."""
+    """Fuse the projections of attention and of the MLP of a decoder layer, in place, where they can be."""
     _fuse(layer.self_attn, ("q_proj", "k_proj", "v_proj"), FUSED_QKV)
     _fuse(layer.mlp, ("gate_proj", "up_proj"), FUSED_GATE_UP)
 
@@ -60,14 +60,14 @@ def _fuse(parent: nn.Module, names: Sequence[str], fused_name: str) -> None:
 
 
 def _joined(layers: Sequence[Any]) -> nn.Module | None:
-    """One layer that says what these say, side by side. A class of its own may know how: `join(layers)`."""
+    """Return one layer with the outputs of these, side by side. A class may bring its own `join(layers)`."""
     kind = type(layers[0])
     if any(type(layer) is not kind or "forward" in vars(layer) for layer in layers):
         return None
     if kind is nn.Linear:
         return _joined_linears(layers)
-    found: nn.Module | None = kind.join(layers) if hasattr(kind, "join") else None
-    return found
+    joined: nn.Module | None = kind.join(layers) if hasattr(kind, "join") else None
+    return joined
 
 
 def _joined_linears(layers: Sequence[nn.Linear]) -> nn.Linear | None:

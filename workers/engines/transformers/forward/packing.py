@@ -23,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer whose weights lie in blocks; bfloat16, for inference. `weight` may be without data."""
+    """A linear layer whose weights lie in blocks; bfloat16, for inference. `weight` may be without data.
+
+    The operators are private (`torch.ops.mkldnn`): the public `torch.utils.mkldnn` converts every input and output too.
+    torch is pinned, and where they are missing the layers stay plain.
+    """
 
     def __init__(self, plain: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -33,12 +37,12 @@ class PackedLinear(nn.Linear):
         self._blocks = torch.ops.mkldnn._reorder_linear_weight(plain.weight.detach(), _ROWS)
 
     def forward(self, input: Tensor) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(input, self._blocks, self.bias, "none", [], "")
-        return found
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(input, self._blocks, self.bias, "none", [], "")
+        return out
 
 
 def pack_linears(loaded: LoadedModel) -> None:
-    """Replace the plain linear layers of a model that writes text; leaves it as it was where that does not work."""
+    """Replace the plain linear layers of a model that writes text; leave it as it was where that does not work."""
     model = loaded.model
     places = list(_places(model)) if _is_of_use(loaded) else []
     if not places:
@@ -77,7 +81,7 @@ def _is_of_use(loaded: LoadedModel) -> bool:
 
 
 def _places(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
-    """(parent, name, layer) of what can be replaced: nobody's subclass, no hooks, and weights that are here."""
+    """Yield (parent, name, layer) of what can be replaced: no subclass, no hooks, and weights in memory."""
     for parent in model.modules():
         for name, layer in parent.named_children():
             if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
@@ -89,7 +93,7 @@ def _places(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
 
 
 def _forget_plain_weights(model: nn.Module) -> None:
-    """The data of weights that only packed layers have; a head may share its weights with the embedding."""
+    """Drop the data of weights that only packed layers have; a head may share its weights with the embedding."""
     others = {
         id(weight)
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""Batches without padding: the tokens of all sequences in one row, whatever each brings, and attention by sequence.
+"""Batches without padding: the tokens of all sequences in one row, and attention by sequence.
 
 All but attention works on single tokens, so sequences that decode and chunks of prompts share each multiplication.
 """
@@ -52,8 +52,8 @@ class Block:
 class RaggedBatch:
     """ids, slots, positions: `[tokens]`; a token's keys and values go into the cell of its position.
 
-    rows: of each row asked for, its tokens. last: what is left for the last layer, whose other outputs nobody reads;
-    kept: `[tokens of last]`, where they are in this batch. None: all of it.
+    rows: the tokens of each row that was asked for. last: the tokens whose logits are wanted, which are all that the
+    last layer computes; kept: `[tokens of last]`, where they are in this batch. None: all of it.
     """
 
     ids: Tensor
@@ -72,7 +72,7 @@ class RaggedBatch:
         """
         tokens, heads, dim = query.shape
         key_heads = keys.shape[1]
-        found = torch.empty_like(query, memory_format=torch.contiguous_format)
+        out = torch.empty_like(query, memory_format=torch.contiguous_format)
         for run in self.runs:
             seen = scaled_dot_product_attention(
                 query[run.tokens].view(-1, key_heads, heads // key_heads, dim),
@@ -81,7 +81,7 @@ class RaggedBatch:
                 attn_mask=run.mask,
                 scale=scaling,
             )
-            found[run.tokens] = seen.reshape(-1, heads, dim)
+            out[run.tokens] = seen.reshape(-1, heads, dim)
         for block in self.blocks:
             seen = scaled_dot_product_attention(
                 query[block.tokens].transpose(0, 1)[None],
@@ -91,8 +91,8 @@ class RaggedBatch:
                 scale=scaling,
                 enable_gqa=heads != key_heads,
             )
-            found[block.tokens] = seen[0].transpose(0, 1)
-        return found.view(tokens, heads * dim)
+            out[block.tokens] = seen[0].transpose(0, 1)
+        return out.view(tokens, heads * dim)
 
 
 class RaggedBatches:

@@ -1,7 +1,7 @@
 """A decoder layer of Llama's kind over a ragged batch, in fewer operations than transformers takes for it.
 
-A step of few rows on a CPU is as much the way into each operation as the operation. Everything but a ragged batch goes
-through the layer as transformers wrote it.
+For few rows on a CPU, to call an operation takes as long as the operation. Everything but a ragged batch goes through
+the layer as transformers wrote it.
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ class RaggedLayer(nn.Module):
         return down(activation(gate).mul_(up)).add_(hidden)[None]
 
     def __getattr__(self, name: str) -> Any:
-        """What a model reads of its layers."""
+        """Return the plain layer's attributes, which models read."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -111,13 +111,13 @@ def _rotated(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def fuse_for_ragged_layers(loaded: LoadedModel) -> None:
-    """To be called before weights are packed; changes nothing in models that have no such layers."""
+    """Fuse the projections; to be called before weights are packed. Changes nothing in models without such layers."""
     for layer in _layers(loaded):
         fuse_projections(layer)
 
 
 def use_ragged_layers(loaded: LoadedModel, layout: CacheLayout) -> bool:
-    """Whether the model now takes ragged batches."""
+    """Replace the decoder layers. Returns whether the model now takes ragged batches."""
     layers = _layers(loaded)
     if not layers or len(layout.windows) != 1 or loaded.model.config._attn_implementation != "sdpa":
         return False
@@ -131,7 +131,7 @@ def use_plain_layers(loaded: LoadedModel) -> None:
 
 
 def _layers(loaded: LoadedModel) -> list[Any]:
-    """Those of a model on a CPU, if all of them are of a known kind and nobody has changed them."""
+    """Return the decoder layers of a model on a CPU, if all of them are of a known kind and without hooks."""
     layers = list(getattr(getattr(loaded.model, "model", None), "layers", []))
     known = {f"transformers.models.{kind.lower()}.modeling_{kind.lower()}.{kind}DecoderLayer" for kind in _KINDS}
     for layer in layers:

@@ -1,6 +1,6 @@
 """The keys and values of all slots: two tensors a layer, `[slots, heads, cells + 1, dim]`, written and read in place.
 
-The last cell of a slot is nobody's: what has no place of its own (padding, rows that only fill a gap) is written there.
+The last cell of a slot is spare: what has no place of its own (padding, rows that only fill a gap) is written there.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by
             part[target, :, :length] = part[source, :, :length]
 
     def forget(self, slot: int, start: int, end: int) -> None:
-        """Zero these cells: what is not a number would reach others' sums even where it is masked."""
+        """Zero these cells: NaN would reach the sums of other tokens even where it is masked."""
         for part in self._parts():
             part[slot, :, start:end] = 0
 
@@ -94,7 +94,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return self._view.length, 0
 
     def get_seq_length(self) -> int:
-        """Models ask when nobody tells them positions, which the slot model always does."""
+        """Models call it when they are given no positions, which the slot model always gives."""
         return self._view.length
 
     def get_max_length(self) -> int:

@@ -39,7 +39,7 @@ class SlotModel:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Tensor]:
-        """The logits of each row, `[1 or tokens, vocabulary]`, as the model gives them."""
+        """Run the rows. Returns the logits of each, `[1 or tokens, vocabulary]`, as the model gives them."""
         logits = self._in_groups(rows) if self._ragged is None else self._together(self._ragged, rows)
         for row in rows:
             self._lengths[row.slot] = row.position + len(row.tokens)
@@ -54,7 +54,7 @@ class SlotModel:
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, tokens: int) -> None:
-        """The first tokens of a slot become all that another one holds."""
+        """Make the first tokens of a slot all that another one holds."""
         self.cut(target, 0)
         self.cache.copy(source, target, tokens)
         self.ids[target, :tokens] = self.ids[source, :tokens]
@@ -90,8 +90,8 @@ class SlotModel:
     def _in_groups(self, rows: Sequence[Row]) -> list[Tensor]:
         logits: list[Tensor] = [torch.empty(0)] * len(rows)
         for group in _groups(rows):
-            found = self._forward([rows[index] for index in group])
-            for index, each in zip(group, found, strict=True):
+            group_logits = self._forward([rows[index] for index in group])
+            for index, each in zip(group, group_logits, strict=True):
                 logits[index] = each
         return logits
 
@@ -110,7 +110,7 @@ class SlotModel:
         return [logits[index, -1:] for index in wanted]
 
     def _inputs(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Rows padded on the left, so that the last token of each is the last of its row."""
+        """Pad rows on the left, so that the last token of each is the last of its row."""
         width = max(len(row.tokens) for row in rows)
         length = max(row.position + len(row.tokens) for row in rows)
         spare = self.cache.spare_cell
@@ -145,8 +145,8 @@ class SlotModel:
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Which rows share a forward pass: those of one token, prompts of about the same length, and of those who want
-    more the equally long ones.
+    """Yield the rows that share a forward pass: those of one token; prompts of about the same length; and of the rows
+    that want every logit, the equally long ones.
     """
     single = [index for index, row in enumerate(rows) if len(row.tokens) == 1 and not row.every_logit]
     if single:
@@ -168,7 +168,7 @@ def _groups(rows: Sequence[Row]) -> Iterator[list[int]]:
 
 
 def _without_gaps(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """The rows with empty ones in the slots between, so that the cache is read in place; and where they are now."""
+    """Fill the slots between with empty rows, so that the cache is read in place. Returns also where each row is."""
     first, last = rows[0].slot, rows[-1].slot
     if last - first + 1 > MAX_FILLING * len(rows):
         return list(rows), list(range(len(rows)))

@@ -37,7 +37,7 @@ class CacheLayout:
 
 
 def layout_of(loaded: LoadedModel, cells: int) -> CacheLayout | None:
-    """None: the model has no standard cache of keys and values, and its requests run one at a time."""
+    """Return the layout. None: the model has no standard cache of keys and values; its requests run one at a time."""
     obstacle = _obstacle(loaded, cells)
     layout = None if obstacle else _probed(loaded)
     if layout is None:
@@ -47,7 +47,11 @@ def layout_of(loaded: LoadedModel, cells: int) -> CacheLayout | None:
 
 
 def context_tokens(loaded: LoadedModel, params: TransformersModelParams) -> int:
-    """Raises ConfigError where `n_ctx` is beyond a table of positions, which nothing can stretch."""
+    """Return the cells of one slot.
+
+    Raises:
+        ConfigError: `n_ctx` is beyond a table of positions, which cannot be extended.
+    """
     trained = trained_tokens(loaded)
     if params.n_ctx and trained and params.n_ctx > trained and _has_position_table(loaded):
         raise ConfigError(f"model_params.n_ctx {params.n_ctx}: this model knows {trained} positions and no more")
@@ -55,13 +59,13 @@ def context_tokens(loaded: LoadedModel, params: TransformersModelParams) -> int:
 
 
 def trained_tokens(loaded: LoadedModel) -> int | None:
-    """The context the model was trained with; None where it has no such thing."""
+    """Return the context that the model was trained with; None where the config has none."""
     lengths = (getattr(loaded.text_config, name, None) for name in _TRAINED)
     return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
 
 def embedding_tokens(loaded: LoadedModel) -> int:
-    """The longest text that an encoder reads."""
+    """Return the length of the longest text that an encoder reads."""
     longest = loaded.tokenizer.model_max_length  # beyond `sys.maxsize` where the tokenizer knows none
     trained = trained_tokens(loaded) or _UNBOUNDED
     return min(trained, longest) if 0 < longest < sys.maxsize else trained
@@ -70,7 +74,11 @@ def embedding_tokens(loaded: LoadedModel) -> int:
 def batched_limits(
     loaded: LoadedModel, layout: CacheLayout, cells: int, params: TransformersModelParams, wanted_slots: int | None
 ) -> Limits:
-    """Raises ModelUnavailable where what is configured does not fit."""
+    """Return the limits of a model over slots.
+
+    Raises:
+        ModelUnavailable: what is configured does not fit.
+    """
     available = torch.cuda.mem_get_info(loaded.device)[0] if loaded.device.type == "cuda" else None
     slots = choose_slots(cells, layout.bytes_per_cell, wanted_slots, available)
     return Limits(slots=slots, context_tokens=cells, max_batched_tokens=max(params.n_batch, slots))
@@ -78,6 +86,7 @@ def batched_limits(
 
 def _obstacle(loaded: LoadedModel, cells: int) -> str | None:
     model = loaded.model
+    # private: transformers has no public name for these two, nor for the attention that it has chosen
     if getattr(model, "_is_stateful", False) or not model._supports_default_dynamic_cache():
         return "it keeps a state, not keys and values"
     attention = model.config._attn_implementation
@@ -93,7 +102,7 @@ def _obstacle(loaded: LoadedModel, cells: int) -> str | None:
 
 @torch.inference_mode()
 def _probed(loaded: LoadedModel) -> CacheLayout | None:
-    """From what the model puts into a cache of transformers' own."""
+    """Read the layout off what the model puts into a cache of transformers' own."""
     cache = DynamicCache(config=loaded.text_config)
     tokens = torch.zeros((1, _PROBE_TOKENS), dtype=torch.long, device=loaded.device)
     try:

@@ -1,4 +1,4 @@
-"""Loads a model and its tokenizer through transformers; whatever goes wrong becomes one line that names the cure."""
+"""Loads a model and its tokenizer through transformers; every error becomes one line that names the cure."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go; weights that a device map has put away (`meta`) are brought to the first GPU."""
+        """The device of token ids; weights that a device map has moved away (`meta`) are loaded to the first GPU."""
         device: torch.device = self.model.get_input_embeddings().weight.device
         if device.type == "meta":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,12 +53,7 @@ def load(
     source: WeightsSource, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
 ) -> LoadedModel:
     """Raises ModelUnavailable or ConfigError."""
-    prepare_library(params.n_threads)
-    trust = setup.trust_remote_code or params.trust_remote_code
-    if trust:
-        logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.label)
-    report("loading the model", None)
-    with errors_explained(source, trusts=trust):
+    with loading(source, setup, params, report) as trust:
         if "device_map" in params.for_model and find_spec("accelerate") is None:
             raise ModelUnavailable("model_params.device_map needs accelerate: run `pip install accelerate`")
         config = load_config(source, setup, trust)
@@ -69,14 +64,14 @@ def load(
 
 
 def prepare_library(n_threads: int | None) -> None:
-    """transformers' own log says much that is no concern of a server's, and its progress bars are for terminals."""
+    """Set torch's threads; silence transformers, whose log and progress bars are for a person at a terminal."""
     library_logging.set_verbosity_error()
     library_logging.disable_progress_bar()
     torch.set_num_threads(n_threads or usable_cpus())
 
 
 def kind_of(config: Any) -> ModelKind:
-    """What the architecture is made for. Raises ModelUnavailable for models that translate one text into another."""
+    """Return what the architecture is made for. Raises ModelUnavailable for models that translate one text."""
     if getattr(config, "is_encoder_decoder", False):
         raise ModelUnavailable("this is an encoder-decoder model, which this family cannot run: use another")
     architectures = getattr(config, "architectures", None) or []
@@ -142,14 +137,27 @@ def _gguf(source: WeightsSource) -> dict[str, str]:
 
 
 @contextmanager
-def errors_explained(source: WeightsSource, *, trusts: bool) -> Iterator[None]:
+def loading(
+    source: WeightsSource, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
+) -> Iterator[bool]:
+    """Prepare the library, and turn an error of the block into ModelUnavailable or ConfigError.
+
+    Yields whether Python code of the model's is trusted.
+    """
+    prepare_library(params.n_threads)
+    trusts = setup.trust_remote_code or params.trust_remote_code
+    if trusts:
+        logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.label)
+    report("loading the model", None)
     try:
-        yield
+        yield trusts
     except LLMAPIError:
         raise
     except ImportError as error:
         cure = f": run `pip install {error.name}`" if error.name else ""
-        raise ModelUnavailable(f"{source.label} needs a package that is not here ({_reason(error)}){cure}") from error
+        raise ModelUnavailable(
+            f"{source.label} needs a package that is not installed ({_reason(error)}){cure}"
+        ) from error
     except torch.OutOfMemoryError as error:
         raise ModelUnavailable(
             f"{source.label} does not fit into the memory of the GPU: quantize it, or set model_params.device_map"

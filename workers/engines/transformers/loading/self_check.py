@@ -1,7 +1,7 @@
-"""Does a model say over slots what it says without? Tried at the start, as no list of architectures is ever complete.
+"""Has a model the same logits over slots as without? Checked at the start: no list of architectures is complete.
 
-A model whose attention has habits of its own (position biases, a window of its own making) may ignore our masks and
-positions without an error. Two sequences of random tokens, in chunks, beside each other, tell.
+A model with an attention of its own kind (position biases, its own window) may ignore our masks and positions without
+an error. The check runs two sequences of random tokens, in chunks, beside each other.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def disagreement(loaded: LoadedModel, slots: SlotModel) -> str | None:
-    """What is wrong, None: nothing. Leaves the slots empty. Needs two; with one, the second sequence is left out."""
+    """Return what is wrong; None: nothing. Leaves the slots empty. With one slot, the second sequence is left out."""
     length = _probe_length(loaded, slots.cache.cells)
     generator = torch.Generator().manual_seed(0)
     vocabulary = loaded.text_config.vocab_size
@@ -29,8 +29,8 @@ def disagreement(loaded: LoadedModel, slots: SlotModel) -> str | None:
     short = torch.randint(vocabulary, (max(2, length // 3),), generator=generator).tolist()
     sequences = {slots.cache.slots - 1: short, 0: long}
     try:
-        found = _over_slots(slots, sequences)
-        worst = max(difference(found[slot], _alone(loaded, tokens)) for slot, tokens in sequences.items())
+        over_slots = _over_slots(slots, sequences)
+        worst = max(difference(over_slots[slot], _without_slots(loaded, tokens)) for slot, tokens in sequences.items())
     except Exception as error:
         logger.debug("the failed check", exc_info=True)
         return f"{type(error).__name__} in a forward pass over slots"
@@ -41,14 +41,14 @@ def disagreement(loaded: LoadedModel, slots: SlotModel) -> str | None:
 
 
 def _probe_length(loaded: LoadedModel, cells: int) -> int:
-    """Longer than any window that the config speaks of, as far as that is quick."""
+    """Return a length beyond every window in the config, as far as that is quick."""
     values = [v for name, v in loaded.text_config.to_dict().items() if "window" in name and isinstance(v, int)]
     longest = max((value + _BEYOND_WINDOW for value in values if value + _BEYOND_WINDOW <= MAX_TOKENS), default=0)
     return min(max(MIN_TOKENS, longest), cells - 1)
 
 
 def _over_slots(slots: SlotModel, sequences: dict[int, list[int]]) -> dict[int, Tensor]:
-    """Prefilled in two chunks each, then one step together."""
+    """Prefill in two chunks each, then run one step together. Returns the last logits by slot."""
     for begin, end in ((0.0, 0.5), (0.5, 1.0)):
         rows = []
         for slot, tokens in sorted(sequences.items()):
@@ -62,13 +62,13 @@ def _over_slots(slots: SlotModel, sequences: dict[int, list[int]]) -> dict[int, 
 
 
 @torch.inference_mode()
-def _alone(loaded: LoadedModel, tokens: list[int]) -> Tensor:
+def _without_slots(loaded: LoadedModel, tokens: list[int]) -> Tensor:
     ids = torch.tensor([tokens], device=loaded.device)
     logits: Tensor = loaded.model(input_ids=ids, use_cache=False).logits[0, -1]
     return logits
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    """Of two rows of logits, as a share of their norm."""
-    found, expected = (logits.float() - logits.float().mean() for logits in (found, expected))
-    return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
+def difference(logits: Tensor, expected: Tensor) -> float:
+    """Return the difference of two rows of logits as a share of the norm."""
+    logits, expected = (row.float() - row.float().mean() for row in (logits, expected))
+    return float((logits - expected).norm() / expected.norm().clamp_min(1e-12))

@@ -1,4 +1,4 @@
-"""Where a model of transformers lies once it is on this disk: its folder, its tokenizer's, perhaps a GGUF file."""
+"""Where a model of transformers lies on this disk: its folder, its tokenizer's, perhaps a GGUF file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,20 +27,20 @@ class WeightsSource:
 
 
 def locate(config: Config, setup: TransformersSetupParams, report: ReportProgress) -> WeightsSource:
-    """Fetch what is not here yet.
+    """Fetch what is not on this disk yet.
 
     Raises:
         ConfigError, ModelUnavailable: as `workers.models.source.locate_model`.
     """
-    found = locate_model(_of_gguf_file(config, setup), report, extra_keys=SETUP_KEYS)
-    if found.is_dir():
-        folder, gguf_file = found, setup.gguf_file
+    path = locate_model(_of_gguf_file(config, setup), report, extra_keys=SETUP_KEYS)
+    if path.is_dir():
+        folder, gguf_file = path, setup.gguf_file
         if gguf_file is not None and not (folder / gguf_file).is_file():
             raise ModelUnavailable(f"setup_params.gguf_file: there is no {gguf_file} in {folder}")
-    elif found.suffix == _GGUF:
-        folder, gguf_file = found.parent, found.name
+    elif path.suffix == _GGUF:
+        folder, gguf_file = path.parent, path.name
     else:
-        raise ConfigError(f"{found} is one file: transformers loads a folder, or a .gguf file; name that instead")
+        raise ConfigError(f"{path} is one file: transformers loads a folder, or a .gguf file; name that instead")
     tokenizer = folder
     if setup.tokenizer_repo_id is not None:
         tokenizer = locate_tokenizer(config, setup.tokenizer_repo_id, report)
@@ -48,7 +48,7 @@ def locate(config: Config, setup: TransformersSetupParams, report: ReportProgres
 
 
 def _of_gguf_file(config: Config, setup: TransformersSetupParams) -> Config:
-    """Of a repository on the hub only the named GGUF file is fetched."""
+    """Return the configuration that fetches only the named GGUF file of a repository."""
     if setup.gguf_file is None or "repo_id" not in config.setup_params:
         return config
     if "filename" in config.setup_params:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workers.engines.gptq.int4_kernel import build
-from workers.engines.gptq.int4_kernel.int4_matmul import OwnWeights, load
+from workers.engines.gptq.int4_kernel.int4_matmul import OwnWeights, loaded
 from workers.engines.gptq.layers import Int4Linear, TorchWeights
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 24, 25, 40, 300)
@@ -156,10 +156,10 @@ def test_there_is_one_libgomp_and_it_is_torchs(library: ctypes.CDLL) -> None:
 
 def test_a_library_that_is_not_built_or_is_none_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert load(tmp_path / "missing.so") is None
+    assert loaded(tmp_path / "missing.so") is None
     assert "is not built" in caplog.text
     (tmp_path / "damaged.so").write_text("no library")
-    assert load(tmp_path / "damaged.so") is None
+    assert loaded(tmp_path / "damaged.so") is None
     assert "does not run" in caplog.text
 
 
@@ -170,5 +170,5 @@ def test_a_library_that_multiplies_wrongly_is_not_used(
     wrong.write_text(build.SOURCE.read_text().replace("0x40e0}", "0x4100}"))  # 8 for 7
     monkeypatch.setattr(build, "SOURCE", wrong)
     assert build.build(tmp_path) is None
-    assert load(build.library_file(tmp_path)) is None
+    assert loaded(build.library_file(tmp_path)) is None
     assert "the 4-bit kernel is off by" in caplog.text

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.engines.llama.library import library_log
+from workers.engines.llama.library import ggml_library, library_log
 from workers.engines.llama.rows_kernel import build
-from workers.engines.llama.rows_kernel.loading import differing, use_rows
+from workers.engines.llama.rows_kernel.loading import differing, enable
 
 OLDER_VERSION = "rows-000000000000.so"
 TEXTS = """
@@ -18,9 +18,9 @@ import hashlib, random, sys
 from pathlib import Path
 from tests.stack import SMOLLM2_FILE
 from tests.bench.bare_loop import Bare
-from workers.engines.llama.rows_kernel import build
-from workers.engines.llama.rows_kernel.loading import use_rows
-used = sys.argv[1] == "with" and use_rows(build.library_file())
+from workers.engines.llama.library import ggml_library
+from workers.engines.llama.rows_kernel.loading import enable
+used = sys.argv[1] == "with" and enable(ggml_library)
 random.seed(7)
 prompts = [[random.randrange(100, 40_000) for _ in range(length)] for length in (3, 14, 60, 250)]
 print(used, Bare(str(SMOLLM2_FILE), 4, 512).run(prompts, [24] * 4)[1])
@@ -28,10 +28,10 @@ print(used, Bare(str(SMOLLM2_FILE), 4, 512).run(prompts, [24] * 4)[1])
 
 THREADS = """
 import os, time
-from workers.engines.llama.rows_kernel import build
-from workers.engines.llama.rows_kernel.loading import use_rows
+from workers.engines.llama.library import ggml_library
+from workers.engines.llama.rows_kernel.loading import enable
 before = len(os.listdir("/proc/self/task"))
-used, end = use_rows(build.library_file()), time.monotonic() + 10
+used, end = enable(ggml_library), time.monotonic() + 10
 while len(os.listdir("/proc/self/task")) > before and time.monotonic() < end:
     time.sleep(0.01)
 print(used, len(os.listdir("/proc/self/task")) - before)
@@ -52,21 +52,21 @@ def module() -> ctypes.CDLL:
 @pytest.mark.parametrize("rows", [2, 3, 4, 5, 7, 8, 31, 32, 33, 64, 65, 300])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_every_bit_of_a_product_is_ggmls(module: ctypes.CDLL, rows: int, threads: int) -> None:
-    assert differing(module, 576, 192, rows, threads) == 0
+    assert differing(ggml_library, module, 576, 192, rows, threads) == 0
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(32, 32), (64, 4096), (1536, 576), (4096, 1024), (11_008, 64)])
-def test_so_it_is_for_layers_of_any_size(module: ctypes.CDLL, inputs: int, outputs: int) -> None:
-    assert differing(module, inputs, outputs, 9) == 0
+def test_every_bit_is_ggmls_for_layers_of_any_size(module: ctypes.CDLL, inputs: int, outputs: int) -> None:
+    assert differing(ggml_library, module, inputs, outputs, 9) == 0
 
 
 def test_a_model_chooses_the_same_tokens_with_and_without_it(module: ctypes.CDLL) -> None:
-    said = {}
+    tokens = {}
     for kind in ("with", "without"):
         ran = subprocess.run([sys.executable, "-c", TEXTS, kind], stdout=subprocess.PIPE, check=True, text=True)
-        used, _, said[kind] = ran.stdout.strip().splitlines()[-1].partition(" ")
+        used, _, tokens[kind] = ran.stdout.strip().splitlines()[-1].partition(" ")
         assert used == str(kind == "with")
-    assert said["with"] == said["without"]
+    assert tokens["with"] == tokens["without"]
 
 
 def test_its_trial_leaves_no_threads_that_would_slow_the_batch_loops(module: ctypes.CDLL) -> None:
@@ -78,21 +78,21 @@ def test_where_it_was_not_built_the_log_says_that_ggml_multiplies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        assert not use_rows(tmp_path / "rows-1.so")
+        assert not enable(ggml_library, tmp_path / "rows-1.so")
     assert caplog.messages == [
         "weights of type Q4_1 are multiplied row by row: the kernel of several rows was not built"
     ]
 
 
-def test_what_is_no_library_of_ours_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_no_library_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "rows-1.so").write_bytes(b"no library")
     with caplog.at_level(logging.INFO):
-        assert not use_rows(tmp_path / "rows-1.so")
+        assert not enable(ggml_library, tmp_path / "rows-1.so")
     assert "invalid ELF header" in caplog.text or "file too short" in caplog.text
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")
-def test_a_library_that_says_something_else_is_not_used(
+def test_a_library_with_other_results_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library_log()
@@ -103,7 +103,7 @@ def test_a_library_that_says_something_else_is_not_used(
     monkeypatch.setattr(build, "SOURCE", Path(shutil.copy(build.SOURCE, tmp_path)))
     assert build.build(tmp_path) is None
     with caplog.at_level(logging.INFO):
-        assert not use_rows(build.library_file(tmp_path))
+        assert not enable(ggml_library, build.library_file(tmp_path))
     assert "differs from ggml's in" in caplog.text or "no AVX-512" in caplog.text
 
 
