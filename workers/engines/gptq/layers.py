@@ -86,7 +86,9 @@ class Int4Linear(nn.Module):
     def join(layers: "Sequence[Int4Linear]") -> "Int4Linear | None":
         """Return one layer with the outputs of these, side by side; None where the packing does not allow it."""
         first = layers[0]
-        if any(layer.group_size != first.group_size or not _alike(layer, first) for layer in layers):
+        if len({(layer.group_size, layer.weights.bias is None) for layer in layers}) > 1:
+            return None
+        if not all(_same(layer.permutation, first.permutation) for layer in layers):
             return None
         parts: Any = [layer.weights for layer in layers]  # of one class, which the CPU has decided
         joined = Int4Linear(
@@ -101,14 +103,8 @@ class Int4Linear(nn.Module):
         return joined.eval() if torch.equal(joined(probe), apart) else None
 
 
-def _alike(layer: Int4Linear, other: Int4Linear) -> bool:
-    if (layer.permutation is None) != (other.permutation is None):
-        return False
-    if (layer.weights.bias is None) != (other.weights.bias is None):
-        return False
-    return layer.permutation is None or (
-        other.permutation is not None and torch.equal(layer.permutation, other.permutation)
-    )
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
 
 
 @torch.no_grad()

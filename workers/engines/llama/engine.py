@@ -42,7 +42,7 @@ class LlamaEngine(Engine):
         try:
             with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
                 self._limits = _choose_limits(self._model, params, config.worker.slots)
-                self._context = self._make_context() if self._model.is_causal else None
+                self._context = self._new_context() if self._model.is_causal else None
         except BaseException:
             self._model.close()
             raise
@@ -137,7 +137,7 @@ class LlamaEngine(Engine):
         assert self._context is not None
         return self._context
 
-    def _make_context(self) -> Context:
+    def _new_context(self) -> Context:
         return Context(
             self._model,
             self._params,

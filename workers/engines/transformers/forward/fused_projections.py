@@ -42,6 +42,12 @@ class _Fused(threading.local):
         return share
 
 
+def is_hooked(module: Any) -> bool:
+    """Does a call of the module run other code too?"""
+    # private: torch and accelerate have no public way to ask for hooks
+    return bool(hasattr(module, "_hf_hook") or module._forward_hooks or module._forward_pre_hooks)
+
+
 def fuse_projections(layer: Any) -> None:
     """Fuse the projections of attention and of the MLP of a decoder layer, in place, where they can be."""
     _fuse(layer.self_attn, ("q_proj", "k_proj", "v_proj"), FUSED_QKV)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.engines.shared.resources import available_memory_bytes
+from workers.engines.transformers.forward.fused_projections import is_hooked
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.loading.params import ModelKind
 from workers.engines.transformers.loading.self_check import difference
@@ -51,7 +52,9 @@ def pack_linears(loaded: LoadedModel) -> None:
     if needed > _MEMORY_SHARE * available_memory_bytes():
         logger.info("no memory to rearrange %d MB of weights: steps of few rows take longer", needed // 10**6)
         return
-    expected = _logits(loaded)
+    generator = torch.Generator().manual_seed(0)
+    trial = torch.randint(loaded.text_config.vocab_size, (_TRIAL_TOKENS,), generator=generator).tolist()
+    expected = loaded.last_logits(trial)
     kept: list[tuple[PackedLinear, Tensor]] = []
     try:
         for parent, name, plain in places:
@@ -59,7 +62,7 @@ def pack_linears(loaded: LoadedModel) -> None:
             setattr(parent, name, packed)
             kept.append((packed, plain.weight))
         _forget_plain_weights(model)
-        worst = difference(_logits(loaded), expected)
+        worst = difference(loaded.last_logits(trial), expected)
     except Exception:
         logger.debug("packing failed", exc_info=True)
         worst = float("inf")
@@ -84,9 +87,7 @@ def _places(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
     """Yield (parent, name, layer) of what can be replaced: no subclass, no hooks, and weights in memory."""
     for parent in model.modules():
         for name, layer in parent.named_children():
-            if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
-                continue
-            if hasattr(layer, "_hf_hook") or "forward" in vars(layer):
+            if type(layer) is not nn.Linear or is_hooked(layer) or "forward" in vars(layer):
                 continue
             if layer.weight.dtype == torch.bfloat16 and layer.weight.device.type == "cpu":
                 yield parent, name, layer
@@ -103,11 +104,3 @@ def _forget_plain_weights(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, PackedLinear) and id(module.weight) not in others:
             module.weight = nn.Parameter(torch.empty_like(module.weight, device="meta"), requires_grad=False)
-
-
-@torch.inference_mode()
-def _logits(loaded: LoadedModel) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(loaded.text_config.vocab_size, (1, _TRIAL_TOKENS), generator=generator)
-    logits: Tensor = loaded.model(input_ids=ids, use_cache=False).logits[0, -1]
-    return logits

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engines.transformers.forward.fused_projections import FUSED_GATE_UP, FUSED_QKV, fuse_projections
+from workers.engines.transformers.forward.fused_projections import FUSED_GATE_UP, FUSED_QKV, fuse_projections, is_hooked
 from workers.engines.transformers.forward.slot_cache import SlotCache
 from workers.engines.transformers.loading.layout import CacheLayout
 from workers.engines.transformers.loading.model import LoadedModel
@@ -119,7 +119,7 @@ def fuse_for_ragged_layers(loaded: LoadedModel) -> None:
 def use_ragged_layers(loaded: LoadedModel, layout: CacheLayout) -> bool:
     """Replace the decoder layers. Returns whether the model now takes ragged batches."""
     layers = _layers(loaded)
-    if not layers or len(layout.windows) != 1 or loaded.model.config._attn_implementation != "sdpa":
+    if not layers or len(layout.windows) != 1 or loaded.attention != "sdpa":
         return False
     loaded.model.model.layers = nn.ModuleList(RaggedLayer(layer) for layer in layers)
     return True
@@ -136,10 +136,7 @@ def _layers(loaded: LoadedModel) -> list[Any]:
     known = {f"transformers.models.{kind.lower()}.modeling_{kind.lower()}.{kind}DecoderLayer" for kind in _KINDS}
     for layer in layers:
         kind = type(layer)
-        hooked = any(
-            hasattr(module, "_hf_hook") or module._forward_hooks or module._forward_pre_hooks
-            for module in layer.modules()
-        )
+        hooked = any(is_hooked(module) for module in layer.modules())
         on_cpu = all(part.device.type in _ON_CPU for part in (*layer.parameters(), *layer.buffers()))
         if f"{kind.__module__}.{kind.__qualname__}" not in known or hooked or not on_cpu:
             return []

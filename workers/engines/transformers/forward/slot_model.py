@@ -25,7 +25,7 @@ class SlotModel:
         self._model = loaded.model
         self._device = loaded.device
         self._windows = layout.windows
-        self._adds_masks = loaded.model.config._attn_implementation == "eager"
+        self._adds_masks = loaded.attention == "eager"
         self._keeps_logits = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
         self._no_mask = torch.zeros((1, 1, 1, 1), dtype=self._model.dtype, device=self._device)  # as it has a mask
         self._lengths = [0] * slots

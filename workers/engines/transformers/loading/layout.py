@@ -86,12 +86,11 @@ def batched_limits(
 
 def _obstacle(loaded: LoadedModel, cells: int) -> str | None:
     model = loaded.model
-    # private: transformers has no public name for these two, nor for the attention that it has chosen
+    # private: transformers has no public names for these two
     if getattr(model, "_is_stateful", False) or not model._supports_default_dynamic_cache():
         return "it keeps a state, not keys and values"
-    attention = model.config._attn_implementation
-    if attention not in ("sdpa", "eager"):
-        return f"attn_implementation {attention} takes no mask of our own; sdpa does"
+    if loaded.attention not in ("sdpa", "eager"):
+        return f"attn_implementation {loaded.attention} takes no mask of our own; sdpa does"
     rope = getattr(loaded.text_config, "rope_parameters", None) or {}
     if rope.get("rope_type") in _ROPES_OF_THE_BATCH:
         trained = rope.get("original_max_position_embeddings") or loaded.text_config.max_position_embeddings

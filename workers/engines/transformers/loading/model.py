@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as library_logging
 
@@ -47,6 +48,18 @@ class LoadedModel:
     def text_config(self) -> Any:
         """Of the part that reads and writes text, which is all of most models."""
         return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def attention(self) -> str:
+        """The implementation that runs: `sdpa`, `eager`, ..."""
+        return str(self.model.config._attn_implementation)  # private: there is a public setter only
+
+    @torch.inference_mode()
+    def last_logits(self, tokens: list[int]) -> Tensor:
+        """Return the logits behind the last token, `[vocabulary]`, computed by the model alone, without a cache."""
+        ids = torch.tensor([tokens], device=self.device)
+        logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, -1]
+        return logits
 
 
 def load(

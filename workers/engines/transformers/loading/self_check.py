@@ -30,7 +30,7 @@ def disagreement(loaded: LoadedModel, slots: SlotModel) -> str | None:
     sequences = {slots.cache.slots - 1: short, 0: long}
     try:
         over_slots = _over_slots(slots, sequences)
-        worst = max(difference(over_slots[slot], _without_slots(loaded, tokens)) for slot, tokens in sequences.items())
+        worst = max(difference(over_slots[slot], loaded.last_logits(tokens)) for slot, tokens in sequences.items())
     except Exception as error:
         logger.debug("the failed check", exc_info=True)
         return f"{type(error).__name__} in a forward pass over slots"
@@ -59,13 +59,6 @@ def _over_slots(slots: SlotModel, sequences: dict[int, list[int]]) -> dict[int, 
         slots.run(rows)
     last = [Row(slot, tokens[-1:], len(tokens) - 1) for slot, tokens in sorted(sequences.items())]
     return dict(zip(sorted(sequences), (logits[-1] for logits in slots.run(last)), strict=True))
-
-
-@torch.inference_mode()
-def _without_slots(loaded: LoadedModel, tokens: list[int]) -> Tensor:
-    ids = torch.tensor([tokens], device=loaded.device)
-    logits: Tensor = loaded.model(input_ids=ids, use_cache=False).logits[0, -1]
-    return logits
 
 
 def difference(logits: Tensor, expected: Tensor) -> float:
