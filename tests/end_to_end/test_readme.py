@@ -1,9 +1,8 @@
-"""Every curl of the README, as it stands there, against the running service."""
+"""Every curl of the README and of docs/, as it stands there, against the running service."""
 
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,17 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.documentation import blocks, curls
 from tests.end_to_end.test_main_job import GREEDY, parse_events
-from tests.stack import ROOT, Stack
+from tests.stack import Stack
 
 Check = Callable[[str], bool]
-
-
-def curls() -> list[str]:
-    """The curl commands of the README's code blocks, comments and line continuations removed."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [" ".join(shlex.split(line, comments=True, posix=False)) for line in lines if line.startswith("curl")]
 
 
 def is_text(output: str) -> bool:
@@ -37,7 +30,7 @@ def is_stream(output: str) -> bool:
     return all("data" in event for event in parse_events(output)) and output != ""
 
 
-WHAT_THE_README_SAYS: dict[str, Check] = {
+EXPECTED: dict[str, Check] = {
     "starting_after": lambda output: "response.completed" in output or "response.incomplete" in output,
     "DELETE http://localhost:8000/v1/": lambda output: json.loads(output)["deleted"],
     "/v1/responses": lambda output: json.loads(output)["object"] == "response",
@@ -69,9 +62,9 @@ WHAT_THE_README_SAYS: dict[str, Check] = {
 
 
 def requests() -> str:
-    """The file of requests that the README shows."""
-    (shown,) = re.findall(r"```jsonl\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    return str(shown)
+    """The file of requests that the documentation shows."""
+    (shown,) = blocks("jsonl")
+    return shown
 
 
 def ended_job(http: httpx.Client) -> str:
@@ -102,7 +95,7 @@ MAKE: dict[str, Callable[[httpx.Client], str]] = {
 }
 
 
-def test_the_readme_has_a_curl_for_every_endpoint(http: httpx.Client) -> None:
+def test_the_documentation_has_a_curl_for_every_endpoint(http: httpx.Client) -> None:
     shown = "\n".join(curls())
     paths = [path for path in http.get("/openapi.json").json()["paths"] if not path.startswith("/v1/models/")]
     missing = [path for path in paths if re.sub(r"{(\w+)_id}", lambda name: name[1].upper(), path) not in shown]
@@ -110,13 +103,13 @@ def test_the_readme_has_a_curl_for_every_endpoint(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("command", curls())
-def test_a_curl_of_the_readme_gives_what_the_readme_says(
+def test_a_curl_of_the_documentation_returns_what_it_promises(
     smollm2: Stack, http: httpx.Client, command: str, tmp_path: Path
 ) -> None:
     if shutil.which("curl") is None:
         assert not os.environ.get("CI"), "CI needs curl"
         pytest.skip("curl is not installed")
-    check = next(check for mark, check in WHAT_THE_README_SAYS.items() if mark in command)
+    check = next(check for mark, check in EXPECTED.items() if mark in command)
     (tmp_path / "requests.jsonl").write_text(requests())
     runnable = command.replace("http://localhost:8000", smollm2.url)
     for name, make in MAKE.items():
