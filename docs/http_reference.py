@@ -12,7 +12,7 @@ HEAD = """# HTTP reference
 
 Every operation and every object of the API. This page is made from the OpenAPI document that a running service returns
 from `/openapi.json`; `/docs` of a running service shows the same, where requests can be tried. The page
-[HTTP API](http-api.md) explains how they work together. *Bold* names are required.
+[HTTP API](http-api.md) explains how they work together. **Bold** names are required.
 """
 
 Json = Mapping[str, Any]
