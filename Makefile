@@ -64,8 +64,8 @@ check: $(TEST_READY) $(DOCS_READY) ## format, lint, types, the import law and th
 docs: $(DOCS_READY) ## build the documentation: open site/index.html
 	$(BUILD_DOCS)
 
-reference: $(DOCS_READY) ## write the keys of the configuration into docs/configuration.md
-	$(PY) docs/configuration_page.py
+reference: $(DOCS_READY) ## write docs/configuration.md from the declarations of the keys
+	$(PY) -m app.config.reference > docs/configuration.md
 
 format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
