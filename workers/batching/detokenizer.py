@@ -22,18 +22,15 @@ class Detokenizer:
         text = self._decoder.decode(piece)
         self.length += len(text)
         self._held += text
-        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
-        if found:
+        matches = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if matches:
             self.stopped = True
-            self.length -= len(self._held) - min(found)
-            return self._release(min(found), drop_rest=True)
+            self.length -= len(self._held) - min(matches)
+            return self._release(min(matches), drop_rest=True)
         return self._release(len(self._held) - self._suspicious())
 
     def finish(self) -> str:
-        """The end without a stop string: what was held back. The bytes of an unfinished character are dropped.
-
-        Changes nothing: where several read one stream, it goes on for the others.
-        """
+        """Return what was held back, at an end without a stop string. An unfinished character is dropped."""
         return "" if self.stopped else self._held
 
     def _release(self, count: int, *, drop_rest: bool = False) -> str:

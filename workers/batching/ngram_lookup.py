@@ -1,4 +1,4 @@
-"""What a sequence may say next, guessed from what it holds already: it may repeat what stood behind the same words.
+"""The next tokens of a sequence, guessed from those it has: it may repeat what followed the same tokens before.
 
 Prompt lookup decoding (https://github.com/apoorvumang/prompt-lookup-decoding): no second model, only an index.
 """
@@ -16,8 +16,8 @@ PRIOR_WEIGHT = 4.0  # against what the sequence itself has shown, in guesses
 class NgramLookup:
     """The tokens of one sequence, and the place in them that it seems to repeat.
 
-    Every token tries the guess before it, whether anybody has used that or not: what guesses are worth is known before
-    the first one costs anything.
+    Every token tests the guess before it, used or not: what guesses are worth is known before the first one costs
+    anything.
     """
 
     def __init__(self, tokens: Sequence[int]) -> None:
@@ -35,7 +35,7 @@ class NgramLookup:
         return self._matched > 0
 
     def take(self, token: int) -> None:
-        """The token that has come."""
+        """Take the token that has come."""
         tokens = self._tokens
         hit = self._matched and tokens[self._guess] == token
         if self._matched:
@@ -51,14 +51,14 @@ class NgramLookup:
             self._find()
 
     def guesses(self, length: int) -> list[int]:
-        """The next tokens, as far as they can be guessed; behind the end the last period is repeated."""
-        found = self._tokens[self._guess : self._guess + length]
-        while len(found) < length:
-            found += found[: length - len(found)]
-        return found
+        """Return the next tokens; beyond those that can be guessed the last period is repeated."""
+        guesses = self._tokens[self._guess : self._guess + length]
+        while len(guesses) < length:
+            guesses += guesses[: length - len(guesses)]
+        return guesses
 
     def expected_hits(self) -> Iterator[float]:
-        """How many of the first guess, of the first two, of the first three, ... will hold, on average."""
+        """Yield how many of the first guess, of the first two, of the first three, ... will hold, on average."""
         chance, hits = 1.0, 0.0
         for matched in count(self._matched):
             size = min(matched, LONGEST_MATCH).bit_length()
@@ -67,7 +67,7 @@ class NgramLookup:
             yield hits
 
     def _find(self) -> None:
-        """Where the last tokens stood before, the last time."""
+        """Find where the last tokens stood before, the last time."""
         tokens = self._tokens
         self._guess = self._behind.get(tuple(tokens[-NGRAM_TOKENS:]), 0)
         if not self._guess:

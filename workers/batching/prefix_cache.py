@@ -1,4 +1,4 @@
-"""What the caches of idle slots still hold, so that a prompt that begins alike need not be computed again."""
+"""What idle slots still hold, so that a prompt that begins alike need not be computed again."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ class PrefixCache:
         self.touch(slot)
 
     def touch(self, slot: int) -> None:
-        """They have just been of use."""
+        """Count the slot as just used."""
         self._clock += 1
         self._left_at[slot] = self._clock
 
@@ -39,11 +39,11 @@ class PrefixCache:
         return () if slot is None else self._tokens.get(slot, ())
 
     def age(self, slot: int) -> int:
-        """Orders slots by what is lost with them: empty ones are least, then those unused for long."""
+        """Return a number that orders slots by what is lost with them: empty ones first, then those unused for long."""
         return self._left_at.get(slot, 0)
 
     def best(self, tokens: Sequence[int]) -> tuple[int | None, int]:
-        """(slot, tokens shared) of the idle slot that holds the longest common prefix; (None, 0) where none does."""
+        """Return (slot, tokens shared) of the idle slot with the longest common prefix; (None, 0): there is none."""
         best: tuple[int | None, int] = (None, 0)
         for slot, held in self._tokens.items():
             shared = common_prefix(held, tokens)
@@ -53,7 +53,7 @@ class PrefixCache:
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of what two token lists have in common at their beginnings."""
+    """Return the length of what two token lists have in common at their beginnings."""
     least, most = 0, min(len(first), len(second))
     if first[:most] == second[:most]:
         return most

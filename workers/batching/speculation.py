@@ -1,4 +1,4 @@
-"""Whether guessed tokens ride along in a step, whose and how many.
+"""Whether a step verifies guessed tokens, of which sequences and how many.
 
 A guess costs a row. What a row costs beside the step itself is measured as the steps go by: next to nothing where the
 weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
@@ -24,7 +24,7 @@ class StepCost:
     """
 
     LEARNING_RATE = 0.1
-    LARGEST_SURPRISE = 0.5  # of what was expected: a step that was interrupted says nothing
+    LARGEST_SURPRISE = 0.5  # of what was expected: a step that was interrupted proves nothing
     LEAST_PIECE = 0.4  # of a row; noise must not make drafts look so dear that none is ever measured again
 
     def __init__(self) -> None:
@@ -52,12 +52,12 @@ class Speculation:
         self.cost = StepCost()
 
     def learn(self, chunks: Sequence[Chunk], seconds: float) -> None:
-        """What a step of these has taken. Prompts say little of what guesses cost, and are left out."""
+        """Learn from what a step of these has taken. Prompts show little of what guesses cost, and are left out."""
         if all(len(chunk.tokens) == 1 + chunk.drafted for chunk in chunks):
             self.cost.learn(len({chunk.drafted for chunk in chunks}), sum(len(c.tokens) for c in chunks), seconds)
 
     def drafts(self, decoding: Sequence[BatchSequence]) -> dict[str, list[int]]:
-        """Guessed tokens by the id of their sequence, all as many; empty where none are worth their rows."""
+        """Return guessed tokens by the id of their sequence, all as many; empty where none are worth their rows."""
         guessing = [sequence for sequence in decoding if _lookup(sequence).has_guess]
         rows = len(decoding)
         if not guessing or not self._could_pay(rows):
@@ -66,14 +66,14 @@ class Speculation:
         return {sequence.id: _lookup(sequence).guesses(length) for sequence in chosen}
 
     def _could_pay(self, rows: int) -> bool:
-        """Would it, if everybody had a draft and all of them held?"""
+        """Return whether guesses would pay if every sequence had a draft and all of them held."""
         return any(
             (1 + length) * self.cost.seconds(1, rows) > MARGIN * self.cost.seconds(1, rows * (1 + length))
             for length in LENGTHS
         )
 
     def _best(self, rows: int, guessing: Sequence[BatchSequence]) -> tuple[int, list[BatchSequence]]:
-        """The length of the drafts with which most tokens a second are to be expected, and who has one."""
+        """Return the length of drafts with which most tokens a second are expected, and the sequences that get one."""
         rate = rows / self.cost.seconds(1, rows)  # tokens per second without
         best, best_length, chosen = rate * MARGIN, 0, list[BatchSequence]()
         expected = {s.id: list(islice(_lookup(s).expected_hits(), LENGTHS[-1])) for s in guessing}
@@ -84,9 +84,9 @@ class Speculation:
             if not pays or drafted > self._limits.max_batched_tokens:
                 continue
             hits = sum(expected[sequence.id][length - 1] for sequence in pays)
-            found = (rows + hits) / self.cost.seconds(1 if len(pays) == rows else 2, drafted)
-            if found > best:
-                best, best_length, chosen = found, length, pays
+            expected_rate = (rows + hits) / self.cost.seconds(1 if len(pays) == rows else 2, drafted)
+            if expected_rate > best:
+                best, best_length, chosen = expected_rate, length, pays
         return best_length, chosen
 
     def _fits(self, sequence: BatchSequence, length: int) -> bool:
@@ -95,7 +95,7 @@ class Speculation:
 
 
 def _lookup(sequence: BatchSequence) -> NgramLookup:
-    """Made when it is first asked for; it hears of each token from the sequence."""
+    """Make the lookup of a sequence at its first use; from then on the sequence passes each token to it."""
     if sequence.lookup is None:
         sequence.lookup = NgramLookup([*sequence.prompt.tokens, *sequence.generated])
     return sequence.lookup

@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 
 class Gate:
-    """Shared by all requests to one server: closed for as long as it asks to be left alone."""
+    """Shared by all requests to one server: closed for as long as its `Retry-After` says."""
 
     def __init__(self) -> None:
         self._opens_at = 0.0
@@ -29,7 +29,7 @@ class Gate:
 
     @property
     def wait_seconds(self) -> float:
-        """Until it opens; spread, so that not all go through at once."""
+        """Seconds until it opens; spread, so that not all requests pass at once."""
         left = self._opens_at - time.monotonic()
         return left + random.uniform(0.0, min(MOST_SPREAD_SECONDS, left)) if left > 0 else 0.0
 

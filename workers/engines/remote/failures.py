@@ -1,4 +1,4 @@
-"""What a failure of the upstream server means: to the client, in words of ours, and for the next attempt.
+"""What a failure of the upstream server means to the client, and for the next attempt.
 
 Nothing of a response's body is passed on but its error code, where that is one of the few known here.
 """
@@ -31,7 +31,7 @@ class Again(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """after_seconds: what the upstream server asks to wait."""
+    """after_seconds: what the upstream server wants its clients to wait."""
 
     error: LLMAPIError
     again: Again
@@ -39,11 +39,11 @@ class Failure:
 
 
 class BrokenAnswer(Exception):
-    """A stream that ended before its answer, or tells what OpenAI's API does not."""
+    """A stream that ended before its answer, or holds what OpenAI's API does not."""
 
 
 def failure_of(error: Exception) -> Failure:
-    """Raises `error` itself where it is nobody's fault upstream."""
+    """Return what an error means. Raises `error` itself where it is no failure of the upstream server."""
     if isinstance(error, openai.APIStatusError):
         return _of_status(error)
     if isinstance(error, openai.APITimeoutError):
@@ -57,7 +57,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def pause_seconds(failures: int, after_seconds: float | None) -> float:
-    """Before the next attempt, after so many failures in a row: doubled, spread, and at least what was asked for."""
+    """Return the pause after so many failures in a row: doubled each time, spread, and at least `after_seconds`."""
     pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)
     return max(pause, (after_seconds or 0.0) * random.uniform(1.0, 1.1))
 
@@ -97,8 +97,8 @@ def _retry_after(error: openai.APIStatusError) -> float | None:
     try:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        told = headers.get("retry-after", "")
-        return max(0.0, float(told)) if told else None
+        seconds = headers.get("retry-after", "")
+        return max(0.0, float(seconds)) if seconds else None
     except ValueError:
         pass
     try:

@@ -1,4 +1,4 @@
-"""`setup_params` and `model_params` of the openai family: which server, and how it is asked."""
+"""`setup_params` and `model_params` of the openai family: which server, and how requests to it look."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields

@@ -37,13 +37,13 @@ class UpstreamRequest:
 
     @property
     def may_be_continued(self) -> bool:
-        """A completion goes on behind any text, but where a grammar would begin anew."""
+        """A completion continues after any text, except where a grammar would begin again."""
         begins_anew = self.body.get("echo") or any(name in self.body for name in _CONSTRAINING)
         return isinstance(self.body.get("prompt"), str) and not begins_anew
 
     def behind(self, text: str, pieces: int) -> Body | None:
-        """The body that has the answer go on behind `text`, which has come in so many pieces, each at least a token;
-        None where no token is left.
+        """Return the body that continues the answer after `text`, which has come in so many pieces, each at least a
+        token; None where no token is left.
         """
         body = {**self.body, "prompt": self.body["prompt"] + text}
         if self.max_tokens_name not in body:
@@ -60,7 +60,7 @@ class RequestMaker:
         self._params = params
 
     def make(self, request: JobRequest) -> UpstreamRequest:
-        """Raises UnsupportedParameter: names what the upstream server could not be told."""
+        """Raises UnsupportedParameter: names what cannot be passed to the upstream server."""
         is_chat = request.chat is not None or self._params.prompts_as is PromptsAs.CHAT
         chat = self._chat(request) if is_chat else None
         body: Body = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
@@ -88,23 +88,23 @@ class RequestMaker:
         return Chat(messages=[{"role": "user", "content": request.prompt}])
 
     def _sampling(self, params: Mapping[str, Any], *, is_chat: bool) -> Body:
-        found: Body = {}
+        body: Body = {}
         refused: dict[str, list[str]] = {}
         for name, value in params.items():
-            told = self._told(name, value, is_chat=is_chat)
-            if told is None:
+            translated = self._translated(name, value, is_chat=is_chat)
+            if translated is None:
                 refused[f"params.{name}"] = [
                     f"the upstream server is not known to have it: {_cure(name, is_chat=is_chat)}"
                 ]
             else:
-                found |= told
+                body |= translated
         if refused:
             names = ", ".join(path.removeprefix("params.") for path in refused)
             raise UnsupportedParameter(f"the openai family cannot pass on {names}", errors=refused)
-        return found
+        return body
 
-    def _told(self, name: str, value: Any, *, is_chat: bool) -> Body | None:
-        """How the upstream server is told of a parameter; None where it cannot be."""
+    def _translated(self, name: str, value: Any, *, is_chat: bool) -> Body | None:
+        """Return a parameter as the upstream server has it; None: it has none."""
         if name == "max_tokens" and value >= MAX_TOKENS:
             return {}  # as many as there is room for
         if (theirs := self._params.param_names.get(name)) is not None:
