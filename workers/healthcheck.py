@@ -1,8 +1,8 @@
-"""Is the worker of this host well? `python -m workers.healthcheck`, the HEALTHCHECK of the worker's image.
+"""Check the worker of this host: `python -m workers.healthcheck`, the HEALTHCHECK of the worker's image.
 
-Well is a worker that keeps announcing itself in Redis and has not given up. One that still fetches or loads its model
-is well: whoever stopped it for that would never see it ready; `/readyz` says whether prompts are served. The host's
-name tells the worker, so two containers that share a host's name (`network_mode: host`) answer for each other.
+A worker is well while it announces itself in Redis and has not given up. One that still fetches or loads its model is
+well: a restart would only begin that again. Whether prompts are served is what `/readyz` shows. Workers are found by
+their host's name, so two containers that share one (`network_mode: host`) count for each other.
 """
 
 import socket
@@ -20,7 +20,7 @@ ANSWER_SECONDS = 3.0  # below the time-out of the HEALTHCHECK
 
 
 def main() -> int:
-    """One line about the worker; returns 0 when it is well, else 1."""
+    """Print one line about the worker; returns 0 when it is well, else 1."""
     try:
         workers = list(of_host(_registered(), socket.gethostname()))
     except StartupError as error:
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def of_host(workers: Iterable[WorkerInfo], host: str) -> Iterable[WorkerInfo]:
-    """Those whose id, `<host>-<pid>-<random>` as `workers.worker_id.new_worker_id` makes it, names `host`."""
+    """Return those whose id, `<host>-<pid>-<random>` as `workers.main` makes it, names `host`."""
     return (worker for worker in workers if worker.id.rsplit("-", 2)[0] == host)
 
 

@@ -1,56 +1,84 @@
 """Entry point of a worker process: `python -m workers.main`.
 
 Loads the configuration, announces itself, loads the model, then lets Celery consume the model's queue while there is a
-slot free. Exit code 78 (EX_CONFIG) says that a restart cannot help: the reason is on stderr, in one line, and
-in `/readyz`.
+slot free. Exit code 78 (EX_CONFIG) means that a restart cannot help: the reason is on stderr, in one line, and in
+`/readyz`.
 """
 
 import gc
 import logging
 import os
 import signal
+import socket
 import sys
+import uuid
 import warnings
 
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from app.config.loader import load_config
+from app.config.settings import Config
 from app.errors import ConfigError, StartupError
 from app.jobs.order import make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
 from workers.celery_consumer import adapt_consumer
-from workers.engines.registry import load_engine_class
+from workers.engines.registry import load_runner
 from workers.worker import Worker
-from workers.worker_id import new_worker_id
 
 EX_CONFIG = 78
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
-
 GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; Python's 700 would look for them all the time
 
 logger = logging.getLogger("workers")
 
 
 def main() -> int:
-    """Run a worker until it is told to stop; returns the exit code."""
+    """Run a worker until it is stopped; returns the exit code."""
+    _prepare_process()
+    try:
+        config, redis_url = _load_config()
+        worker = _announced_worker(config, redis_url)
+        _load_model(worker, config)
+    except StartupError as error:
+        sys.stderr.write(f"worker: {error.detail}\n")
+        return EX_CONFIG
+    _start_reaper(config, redis_url)
+    try:
+        exit_code = _consume(make_celery(redis_url, config.model_name), worker)
+        _finish_jobs(worker, config.worker.drain_seconds)
+    finally:
+        worker.close()
+    return exit_code
+
+
+def new_worker_id() -> str:
+    """Return `<host>-<pid>-<random>`; `workers.healthcheck` reads the host from it."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _prepare_process() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
     warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
-    try:
-        config = load_config()
-        if config.redis_url is None:
-            raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, or use `make run`, which starts a Valkey")
-    except StartupError as error:
-        return _refuse(error)
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def _load_config() -> tuple[Config, str]:
+    """Returns also the address of Redis."""
+    config = load_config()
+    if config.redis_url is None:
+        raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, or use `make run`, which starts a Valkey")
     if config.worker.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = config.worker.gpus  # before a model library is loaded, which reads it once
-    sys.setswitchinterval(SWITCH_SECONDS)
-    celery = make_celery(config.redis_url, config.model_name)
-    client = connect(config.redis_url)
+    return config, config.redis_url
+
+
+def _announced_worker(config: Config, redis_url: str) -> Worker:
+    client = connect(redis_url)
     store = JobStore(
         client,
         model=config.model_name,
@@ -59,30 +87,34 @@ def main() -> int:
     )
     worker = Worker(config, client, store, new_worker_id())
     worker.announce_from_now()
+    return worker
+
+
+def _load_model(worker: Worker, config: Config) -> None:
     try:
-        worker.serve(load_engine_class(config.model_family)(config, worker.report))
+        worker.serve(load_runner(config, worker.report, worker))
     except StartupError as error:
         worker.give_up(error.detail)
-        return _refuse(error)
+        raise
     except Exception as error:
         worker.give_up(f"the engine failed while loading ({type(error).__name__}); the worker's log says more")
         raise
     gc.freeze()  # what is loaded stays: the collector need not look at it again and again
     gc.set_threshold(GC_ALLOCATIONS)
+
+
+def _start_reaper(config: Config, redis_url: str) -> None:
     reaper = Reaper(
-        connect(config.redis_url),
+        connect(redis_url),
         model=config.model_name,
         ttl_seconds=config.jobs.ttl,
         max_attempts=config.jobs.max_attempts,
     )
     reaper.start()
-    try:
-        return _consume(celery, worker, config.worker.drain_seconds)
-    finally:
-        worker.close()
 
 
-def _consume(celery: Celery, worker: Worker, drain_seconds: int) -> int:
+def _consume(celery: Celery, worker: Worker) -> int:
+    """Run jobs until a signal comes; returns Celery's exit code."""
     adapt_consumer(celery, worker)
     signals.setup_logging.connect(_keep_logging)
     logging.getLogger("celery").setLevel(logging.WARNING)
@@ -98,22 +130,20 @@ def _consume(celery: Celery, worker: Worker, drain_seconds: int) -> int:
         quiet=True,
     )
     consumer.start()
-    if worker.active_jobs:
-        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, drain_seconds)
-    if not worker.drain(drain_seconds):
-        logger.info("%d jobs go back into the queue", worker.active_jobs)
-        if not worker.hand_back():
-            logger.warning("%d jobs are left: they are taken over when their leases have run out", worker.active_jobs)
     return int(consumer.exitcode or 0)
 
 
+def _finish_jobs(worker: Worker, drain_seconds: int) -> None:
+    if worker.active_jobs:
+        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, drain_seconds)
+    if not worker.drain(drain_seconds):
+        logger.info("%d jobs return to the queue", worker.active_jobs)
+        if not worker.hand_back():
+            logger.warning("%d jobs are left: they are taken over when their leases have run out", worker.active_jobs)
+
+
 def _keep_logging(**_: object) -> None:
-    """Connected, it tells Celery that logging is set up already."""
-
-
-def _refuse(error: StartupError) -> int:
-    sys.stderr.write(f"worker: {error.detail}\n")
-    return EX_CONFIG
+    """A receiver of `setup_logging` makes Celery leave logging as it is."""
 
 
 if __name__ == "__main__":

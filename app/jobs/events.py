@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.jobs import keys
 from app.jobs.job import FinishReason, JobError, Status, TokenLogprob, Usage
 from app.jobs.record import compact_json
-from app.jobs.redis_client import RedisClient
+
+if TYPE_CHECKING:  # the batch loop makes deltas and must not load Redis' client
+    from app.jobs.redis_client import RedisClient
 
 FROM_START = "0-0"
 EVENT_ID_PATTERN = "^[0-9]{1,19}-[0-9]{1,19}$"  # two unsigned 64-bit numbers, as Redis has it
@@ -102,7 +104,7 @@ def entry_time(entry_id: str) -> float:
     return int(entry_id.partition("-")[0]) / 1000
 
 
-def read_events(client: RedisClient, positions: Iterable[tuple[str, str]]) -> list[list[EventEntry]]:
+def read_events(client: "RedisClient", positions: Iterable[tuple[str, str]]) -> list[list[EventEntry]]:
     """Read the events of several jobs in one round trip.
 
     Args:
@@ -117,7 +119,7 @@ def read_events(client: RedisClient, positions: Iterable[tuple[str, str]]) -> li
         ]
 
 
-def read_published(client: RedisClient, job_id: str) -> Published:
+def read_published(client: "RedisClient", job_id: str) -> Published:
     """Read what earlier attempts have written."""
     entries = [entry for entry in client.xrange(keys.events(job_id)) if entry[1]["type"] == EventType.DELTA]
     deltas = tuple(_delta(json.loads(fields["data"]), tuple(json.loads(fields["tokens"]))) for _, fields in entries)

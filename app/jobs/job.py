@@ -162,7 +162,6 @@ class AnswerSource(StrEnum):
     """Where a job's answer comes from."""
 
     COMPUTED = "computed"
-    JOINED = "joined"  # computed once, for this job and the same request of another job at the same time
     CACHED = "cached"  # computed before, for the same request of another job (`cache.ttl`)
 
 

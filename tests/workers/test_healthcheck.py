@@ -8,7 +8,7 @@ import pytest
 from app.jobs.redis_client import RedisClient
 from app.jobs.workers import WorkerInfo, WorkerState, announce, retire
 from workers.healthcheck import main, of_host
-from workers.worker_id import new_worker_id
+from workers.main import new_worker_id
 
 HERE = WorkerInfo(id=new_worker_id(), model="m", family="llama", state=WorkerState.READY, slots=4, running=1)
 

@@ -1,6 +1,5 @@
 """The worker in this process, against a real Valkey: what it counts, and what it does when Redis does not answer."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +8,7 @@ import pytest
 import redis
 
 from app.config.settings import Config, JobsConfig
-from app.jobs.events import FROM_START, Delta, Started, read_events, read_published
+from app.jobs.events import FROM_START, Delta, Published, Started, read_events, read_published
 from app.jobs.job import Job, JobRequest, Kind, Status
 from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
@@ -20,6 +19,7 @@ from tests.lost_worker import lose_worker
 from tests.waiting import until
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers import worker as worker_module
+from workers.batching.runner import BatchRunner
 from workers.engines.base import Chunk, Prompt, Sampled
 from workers.worker import Worker
 
@@ -44,7 +44,7 @@ def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable
 
     def make(engine: ScriptedEngine | Instant) -> Worker:
         worker = Worker(CONFIG, redis_client, store, "worker-1")
-        worker.serve(engine)
+        worker.serve(BatchRunner(engine, CONFIG.worker, worker))
         made.append(worker)
         return worker
 
@@ -140,7 +140,7 @@ def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..
     job_id = admit(store, "a text of many tokens")
     worker.claim_next()
     time.sleep(0.05)
-    worker.cancel(job_id)
+    cancel(worker, job_id)
     engine.go.set()
     assert worker.drain(5)
     assert store.read(job_id).status is Status.CANCELED
@@ -149,7 +149,7 @@ def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..
 def test_a_redis_that_is_away_is_no_fault_of_the_model(store: JobStore) -> None:
     nobody = connect("redis://127.0.0.1:1/0", retries=0)
     worker = Worker(CONFIG, nobody, store, "worker-1")
-    worker.serve(ScriptedEngine())
+    worker.serve(BatchRunner(ScriptedEngine(), CONFIG.worker, worker))
     assert worker.info.state is WorkerState.READY
     worker.close()
 
@@ -190,15 +190,15 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
     lose_worker(redis_url, job_id)
     engine.permits.release()  # its second token is refused, while the next step runs
     time.sleep(0.2)
+    steps = len(engine.steps)
     worker.claim_next()
-    assert store.read(job_id).status is Status.PROCESSING
-    until(lambda: store.read(job_id).status is Status.QUEUED)  # put back
+    time.sleep(0.2)
+    assert (store.read(job_id).status, worker.active_jobs, len(engine.steps)) == (Status.PROCESSING, 2, steps)
     engine.permits.release()
-    assert worker.drain(5)
-    worker.claim_next()
+    until(lambda: worker.active_jobs == 1)  # the old attempt has ended
     engine.permits.release(20)
     job = wait_until_final(store, job_id)
-    assert (job.status, job.attempt) == (Status.SUCCEEDED, 3)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
     assert job.output is not None and job.output.text == "a text"
 
 
@@ -254,18 +254,54 @@ def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., W
     job_id = admit(store, "long " * 2000)
     worker.claim_next()
     assert preparing.wait(5)
-    worker.cancel(job_id)
+    cancel(worker, job_id)
     assert wait_until_final(store, job_id).status is Status.CANCELED
     go.set()
     assert worker.drain(5)
+
+
+def test_a_job_canceled_before_its_earlier_output_is_read_keeps_that_output(
+    make_worker: Callable[..., Worker],
+    store: JobStore,
+    redis_client: RedisClient,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, go = threading.Event(), threading.Event()
+
+    def read_slowly(client: RedisClient, job_id: str) -> Published:
+        reading.set()
+        assert go.wait(10)
+        return read_published(client, job_id)
+
+    monkeypatch.setattr(worker_module, "read_published", read_slowly)
+    job_id = admit(store, "0123456789")
+    leave_behind(store, redis_client, job_id, published="0123")
+    lose_worker(redis_url, job_id)
+    worker = make_worker(ScriptedEngine())
+    worker.claim_next()
+    assert reading.wait(5)
+    cancel(worker, job_id)
+    time.sleep(0.1)
+    assert store.read(job_id).status is Status.PROCESSING
+    go.set()
+    assert worker.drain(5)
+    job = store.read(job_id)
+    assert job.output is not None and (job.status, job.output.text) == (Status.CANCELED, "0123")
+
+
+def cancel(worker: Worker, job_id: str) -> None:
+    job = worker._jobs.get(job_id)
+    assert job is not None
+    worker.cancel(job)
 
 
 def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published: str) -> None:
     """A worker that has claimed a job, published some of it, and is never heard of again."""
     claim = store.claim("worker-0")
     assert claim is not None
-    text, tokens = json.dumps({"text": published}), json.dumps(list(published.encode()))
-    said = OutputWrite(job_id=job_id, token=claim.token, delta=text, tokens=tokens, before=0, after=len(published))
+    delta = Delta(published, tuple(published.encode()))
+    said = OutputWrite(job_id=job_id, token=claim.token, delta=delta)
     OutputWriter(client, model="m", ttl_seconds=60).write([said])
 
 

@@ -5,71 +5,57 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from workers.batching.remote import RemoteLane
-from workers.batching.request_coalescing import RequestCoalescer
+from workers.batching.niceness import set_niceness
 from workers.batching.scheduler import Copy, Scheduler
-from workers.batching.sequence import BatchSequence, Update
+from workers.batching.sequence import BatchSequence
 from workers.batching.solo import SoloLane
 from workers.batching.speculation import Speculation
-from workers.engines.base import Chunk, Engine, Sampled
-from workers.niceness import set_niceness
-
-Publish = Callable[[list[Update]], None]
-Command = Callable[[], None]
+from workers.engines.base import Chunk, Engine, Sampled, SlotCache
+from workers.engines.runner import Report, RunnerHost
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Trial:
+    """tokens: after so many new ones the sequence has passed; None: it has, or never will."""
+
+    sequence_id: str
+    tokens: int | None
+
+
 class BatchLoop:
-    """Runs an engine. `publish` hears, from the loop's thread, what each step brought; it must not block.
+    """Runs an engine, and reports to `host` from the loop's thread what each step has produced.
 
-    Every submitted sequence gets exactly one update with an outcome, unless it is dropped.
+    Every submitted sequence gets exactly one outcome, unless the loop is stopped first.
 
-    on_joined: called, from the loop's thread, when one follows another with its key and needs no slot.
-    speculates: tokens may be guessed, where the engine can verify them and it pays.
+    speculates: guess tokens, where the engine can verify them and it pays.
     nice: of its thread, and those the engine starts from it, where they compute on CPUs.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        publish: Publish,
-        on_joined: Command | None = None,
-        *,
-        speculates: bool = True,
-        nice: int = 0,
-    ) -> None:
+    def __init__(self, engine: Engine, host: RunnerHost, *, speculates: bool = True, nice: int = 0) -> None:
         self._engine = engine
         self._nice = nice
-        self._publish = publish
-        self._on_joined = on_joined or _nothing
+        self._host = host
         self._speculation = Speculation(engine.limits) if speculates and engine.verifies_drafts else None
         self._scheduler = Scheduler(
             engine.limits,
-            keeps_order=engine.moves_slots,
+            keeps_order=engine.slot_cache is not None,
             shares_prefixes=engine.shares_prefixes,
             speculation=self._speculation,
         )
         self._lane = SoloLane(engine)
-        self._followers = RequestCoalescer()
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._elsewhere = RemoteLane(engine, self._commands.put)
+        self._inbox: queue.SimpleQueue[BatchSequence | None] = queue.SimpleQueue()  # None wakes the loop
         self._stopping = False
         self._cells_when_idle = 0
-        self._trial_tokens: int | None = None
-        self._on_passed: Command = _nothing
+        self._trial: _Trial | None = None
         self._thread = threading.Thread(target=self._run, name="batch-loop", daemon=True)
 
     @property
     def running_count(self) -> int:
-        return len(self._scheduler.running) + (self._lane.current is not None) + len(self._elsewhere)
-
-    @property
-    def follower_count(self) -> int:
-        """Sequences that another one is computed for; they hold no slot."""
-        return self._followers.count
+        return len(self._scheduler.running) + (self._lane.current is not None)
 
     @property
     def used_cells(self) -> int:
@@ -82,113 +68,81 @@ class BatchLoop:
 
     def stop(self) -> None:
         """Stop after the current step; sequences still running get no outcome."""
-
-        def stop() -> None:
-            self._stopping = True
-
-        self._commands.put(stop)
+        self._stopping = True
+        self.wake()
         if self._thread.is_alive():
             self._thread.join()
 
     def submit(self, sequence: BatchSequence) -> None:
-        self._commands.put(lambda: self._add(sequence))
+        self._inbox.put(sequence)
 
-    def cancel(self, sequence_id: str) -> None:
-        """End a sequence before its next step, with outcome `canceled`. Unknown ids are ignored."""
+    def wake(self) -> None:
+        """Look at all sequences before the next step: one of them was canceled."""
+        self._inbox.put(None)
 
-        def cancel() -> None:
-            for sequence in (*self._scheduler, *self._lane, *self._elsewhere, *self._followers):
-                if sequence.id == sequence_id:
-                    sequence.cancel_requested = True
-
-        self._commands.put(cancel)
-
-    def hold_others(self, sequence_id: str, *, tokens: int | None, on_passed: Command) -> None:
+    def hold_others(self, sequence_id: str, *, tokens: int | None) -> None:
         """Until `release_others`, step only this sequence (which may be still to come); the others wait in their slots.
 
-        on_passed: called once, from the loop's thread, when it has brought so many new tokens (None: never).
+        tokens: after so many new ones the host is called, once; None: never.
         """
-
-        def hold() -> None:
-            self._scheduler.solo_sequence_id = sequence_id
-            self._trial_tokens, self._on_passed = tokens, on_passed
-
-        self._commands.put(hold)
+        self._trial = _Trial(sequence_id, tokens)
+        self.wake()
 
     def release_others(self) -> None:
-        def release() -> None:
-            self._scheduler.solo_sequence_id = None
-
-        self._commands.put(release)
+        self._trial = None
+        self.wake()
 
     def _run(self) -> None:
         if self._engine.computes_on_cpu:
             set_niceness(self._nice)  # before the engine's own threads start: they inherit it
-        while self._obey():
-            updates: list[Update] = []
+        while self._receive():
+            reports: list[Report] = []
             try:
-                self._end_interrupted(updates)
+                self._end_interrupted(reports)
                 self._start_waiting()
                 self._close_hole()
-                self._step(updates)
-                self._take_exclusive_turn(updates)
-                updates += self._elsewhere.take_news()
+                self._step(reports)
+                self._take_solo_turn(reports)
             except Exception as error:
                 running = len(self._scheduler.running)
-                logger.exception("a step of %d sequences failed; their requests fail, the worker goes on", running)
-                self._fail_batch(error, updates)
-            if updates:
-                self._publish([*updates, *self._followers.spread(updates)])
+                logger.exception("a step of %d sequences failed; their requests fail, the worker continues", running)
+                self._fail_batch(error, reports)
+            if reports:
+                self._host.publish(reports)
         self._lane.close()
-        self._elsewhere.close()
 
-    def _add(self, sequence: BatchSequence) -> None:
-        own = sequence.prompt
-        if own.elsewhere:
-            self._begin_elsewhere(sequence)
-            return
-        so_far = self._followers.join(sequence)
-        if so_far is None:
-            self._line_of(sequence).add(sequence)
-            return
-        self._engine.release(None, own)
-        self._publish([so_far])
-        self._on_joined()
-
-    def _line_of(self, sequence: BatchSequence) -> SoloLane | Scheduler:
-        return self._lane if sequence.prompt.solo else self._scheduler
-
-    def _obey(self) -> bool:
-        """Take all commands; with nothing to run, wait for one. False: stop."""
-        if not (self._scheduler.has_work or self._lane.may_go_on(self._scheduler.solo_sequence_id)):
+    def _receive(self) -> bool:
+        """Take all new sequences; with nothing to run, wait for one. False: stop."""
+        if not (self._scheduler.has_work or self._lane.has_turn(self._scheduler.solo_sequence_id)):
             if not self._scheduler.running:
                 self._cells_when_idle = self._engine.used_cells() - self._scheduler.prefix_cache.cells
-            with contextlib.suppress(queue.Empty):  # somebody's time is up
-                self._commands.get(timeout=self._elsewhere.patience_seconds)()
-        while not self._commands.empty():
-            self._commands.get()()
+            self._add(self._inbox.get())
+        while not self._inbox.empty():
+            self._add(self._inbox.get())
+        trial = self._trial
+        self._scheduler.solo_sequence_id = None if trial is None else trial.sequence_id
         return not self._stopping
 
-    def _end_interrupted(self, updates: list[Update]) -> None:
-        updates += self._followers.end_interrupted()
-        for end, heir in self._followers.successions():
-            self._line_of(heir).replace(end.sequence, heir)
-            updates.append(end)
-        for sequence in self._scheduler.interrupted_before_start():
-            updates.append(self._ended(sequence))
+    def _add(self, sequence: BatchSequence | None) -> None:
+        if sequence is not None:
+            (self._scheduler if sequence.prompt.solo is None else self._lane).add(sequence)
+
+    def _end_interrupted(self, reports: list[Report]) -> None:
+        for sequence, delta in self._scheduler.interrupted_before_start():
+            self._engine.release(None, sequence.prompt)
+            reports.append(Report(sequence.job, delta, sequence.outcome))
         for sequence in list(self._scheduler.running):
-            update = sequence.interrupted()
-            if update is not None:
-                updates.append(update)
+            delta_at_end = sequence.interrupted()
+            if delta_at_end is not None:
+                reports.append(Report(sequence.job, delta_at_end, sequence.outcome))
                 self._leave(sequence)
-        updates += self._lane.end_interrupted()
-        updates += self._elsewhere.end_interrupted()
+        reports += self._lane.end_interrupted()
 
     def _start_waiting(self) -> None:
         for copy in self._scheduler.admit():
             sequence, slot = copy.sequence, _slot(copy.sequence)
             if copy.source == slot:
-                self._engine.cut(slot, copy.tokens)
+                self._cache.cut(slot, copy.tokens)
             else:
                 self._engine.start(slot, sequence.prompt)
                 self._copy(copy)
@@ -197,17 +151,16 @@ class BatchLoop:
 
     def _copy(self, copy: Copy) -> None:
         if copy.source is not None:
-            self._engine.copy(copy.source, _slot(copy.sequence), copy.tokens)
+            self._cache.copy(copy.source, _slot(copy.sequence), copy.tokens)
 
     def _close_hole(self) -> None:
         hole = self._scheduler.hole_to_close()
         if hole is not None:
             sequence, target = hole
-            assert sequence.slot is not None
-            self._engine.move(sequence.slot, target)
+            self._cache.move(_slot(sequence), target)
             self._scheduler.moved(sequence, target)
 
-    def _step(self, updates: list[Update]) -> None:
+    def _step(self, reports: list[Report]) -> None:
         planned = self._scheduler.plan()
         if not planned:
             return
@@ -219,48 +172,43 @@ class BatchLoop:
         for sequence, chunk in planned:
             sequence.position += len(chunk.tokens) - chunk.drafted
             if chunk.samples:
-                self._advance(sequence, chunk, next(results), updates)
+                self._advance(sequence, chunk, next(results), reports)
 
-    def _advance(self, sequence: BatchSequence, chunk: Chunk, first: Sampled, updates: list[Update]) -> None:
+    def _advance(self, sequence: BatchSequence, chunk: Chunk, first: Sampled, reports: list[Report]) -> None:
         for result in (first, *first.accepted):
             if result is not first:
                 sequence.position += 1  # the guess before it has held
             if result.error is not None:
                 logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
-            updates.append(sequence.advance(result, self._engine.limits.context_tokens))
+            delta = sequence.advance(result, self._engine.limits.context_tokens)
+            reports.append(Report(sequence.job, delta, sequence.outcome))
             if sequence.outcome is not None:
                 break
         if sequence.position < chunk.position + len(chunk.tokens):
-            self._engine.cut(_slot(sequence), sequence.position)
+            self._cache.cut(_slot(sequence), sequence.position)
         if sequence.outcome is not None:
             self._leave(sequence)
         else:
             self._judge(sequence)
 
-    def _take_exclusive_turn(self, updates: list[Update]) -> None:
-        updates += self._lane.turn(self._scheduler.solo_sequence_id)
+    def _take_solo_turn(self, reports: list[Report]) -> None:
+        reports += self._lane.turn(self._scheduler.solo_sequence_id)
         if self._lane.current is not None:
             self._judge(self._lane.current)
 
-    def _begin_elsewhere(self, sequence: BatchSequence) -> None:
-        """Nothing of it runs here that could take this worker down: a trial is passed with that."""
-        self._elsewhere.add(sequence)
-        if sequence.id == self._scheduler.solo_sequence_id and self._trial_tokens is not None:
-            self._trial_tokens = None
-            self._on_passed()
-
     def _judge(self, sequence: BatchSequence) -> None:
-        if sequence.id != self._scheduler.solo_sequence_id or self._trial_tokens is None:
+        trial = self._trial
+        if trial is None or trial.sequence_id != sequence.id or trial.tokens is None:
             return
-        if sequence.new_tokens >= self._trial_tokens:
-            self._trial_tokens = None
-            self._on_passed()
+        if sequence.new_tokens >= trial.tokens:
+            trial.tokens = None
+            self._host.pass_trial(sequence.job)
 
-    def _fail_batch(self, error: Exception, updates: list[Update]) -> None:
+    def _fail_batch(self, error: Exception, reports: list[Report]) -> None:
         for sequence in list(self._scheduler.running):
-            updates.append(sequence.fail(error))
+            reports.append(Report(sequence.job, sequence.fail(error), sequence.outcome))
             self._scheduler.remove(sequence)
-            with contextlib.suppress(Exception):  # the failure is told already; freeing is tried for each
+            with contextlib.suppress(Exception):  # the failure is reported already; freeing is tried for each
                 self._engine.release(sequence.slot, sequence.prompt)
         self._engine.reset()
         self._scheduler.prefix_cache.clear()
@@ -269,15 +217,13 @@ class BatchLoop:
         stays = self._scheduler.remove(sequence)
         self._engine.release(None if stays else sequence.slot, sequence.prompt)
 
-    def _ended(self, sequence: BatchSequence) -> Update:
-        self._engine.release(None, sequence.prompt)
-        return Update(sequence=sequence, outcome=sequence.outcome)
+    @property
+    def _cache(self) -> SlotCache:
+        cache = self._engine.slot_cache
+        assert cache is not None, "the scheduler moves, copies and cuts only where the engine can"
+        return cache
 
 
 def _slot(sequence: BatchSequence) -> int:
     assert sequence.slot is not None
     return sequence.slot
-
-
-def _nothing() -> None:
-    pass

@@ -1,4 +1,4 @@
-"""Who runs in the next step, and where. Pure: it moves plain objects and knows no model.
+"""Which sequences run in the next step, and where. Pure: it moves plain objects and knows no model.
 
 Rows go in by ascending slot, and the slots of running sequences stay one block: with one KV stream per slot, llama.cpp
 runs a batch in one piece only where the slots are ascending and consecutive (8 sequences in slots 0-7: 254 tok/s, in
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.jobs.events import Delta
 from workers.batching.prefix_cache import MIN_SHARED_TOKENS, PrefixCache, common_prefix
 from workers.batching.sequence import BatchSequence
 from workers.batching.speculation import Speculation
@@ -40,7 +41,7 @@ class Scheduler:
     """Sequences waiting for a slot, and sequences that hold one.
 
     keeps_order: the slots of running sequences shall be one block. shares_prefixes: the engine can copy and cut caches.
-    speculation: guesses tokens; None: nobody does.
+    speculation: guesses tokens; None: there are no guesses.
     """
 
     def __init__(
@@ -58,12 +59,10 @@ class Scheduler:
         self._waiting: deque[BatchSequence] = deque()
         self._running: list[BatchSequence] = []  # by ascending slot
         self._free = set(range(limits.slots))
-        self._donors: dict[str, _Donor] = {}  # by the id of who waits for them
+        self._donors: dict[str, _Donor] = {}  # by the id of the sequence that waits
         self._steps_with_hole = 0
         self.prefix_cache = PrefixCache()
-        self.solo_sequence_id: str | None = (
-            None  # id of the one sequence that steps; the others keep their slots and wait
-        )
+        self.solo_sequence_id: str | None = None  # the one sequence that steps; the others wait in their slots
 
     @property
     def running(self) -> list[BatchSequence]:
@@ -71,39 +70,29 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Is there anything to do now?"""
+        """Return whether a step can be made now."""
         return bool((self._waiting and self._free) or self._stepping())
 
     def add(self, sequence: BatchSequence) -> None:
         self._waiting.append(sequence)
 
-    def replace(self, sequence: BatchSequence, heir: BatchSequence) -> None:
-        """`heir` goes on in the place of `sequence`, in its slot or its turn."""
-        places = self._waiting if sequence.slot is None else self._running
-        places[places.index(sequence)] = heir
-        if sequence.id in self._donors:
-            self._donors[heir.id] = self._donors.pop(sequence.id)
-
-    def __iter__(self) -> Iterator[BatchSequence]:
-        yield from self._running
-        yield from self._waiting
-
-    def interrupted_before_start(self) -> list[BatchSequence]:
-        """Waiting sequences that were canceled or ran out of time; they leave the queue."""
-        gone = [sequence for sequence in self._waiting if sequence.interrupted() is not None]
-        for sequence in gone:
+    def interrupted_before_start(self) -> list[tuple[BatchSequence, Delta]]:
+        """Remove waiting sequences that were canceled or ran out of time; returns them with their last output."""
+        ended = [(sequence, sequence.interrupted()) for sequence in self._waiting]
+        gone = [(sequence, delta) for sequence, delta in ended if delta is not None]
+        for sequence, _ in gone:
             self._waiting.remove(sequence)
         return gone
 
     def admit(self) -> Iterator[Copy]:
-        """Give free slots to waiting sequences, first come first served. Each copy is to be made before the next is
-        asked for: a later newcomer may take the slot it comes from.
+        """Give free slots to waiting sequences, first come first served. Make each copy before the next is requested: a
+        later newcomer may take the slot it comes from.
         """
         while self._waiting and self._free:
             yield self._seat(self._waiting.popleft())
 
     def late_copies(self) -> Iterator[Copy]:
-        """For sequences that have waited for another to compute what they share. To be made as those of `admit`."""
+        """Yield copies for sequences that waited for another to compute what they share. To be made as in `admit`."""
         for sequence in [sequence for sequence in self._running if sequence.id in self._donors]:
             donor = self._donors[sequence.id]
             if donor.sequence.position >= donor.shared and donor.sequence in self._running:
@@ -117,9 +106,9 @@ class Scheduler:
                     self._wait_for_donor(sequence, MIN_SHARED_TOKENS)
 
     def plan(self) -> list[tuple[BatchSequence, Chunk]]:
-        """The next step: one token for everyone who decodes, then prompts by arrival while the budget lasts.
+        """Plan the next step: one token for each sequence that decodes, then prompts by arrival while the budget lasts.
 
-        Guesses ride along only where no prompt does.
+        Guesses are part of it only where no prompt is.
         """
         stepping = self._stepping()
         decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
@@ -139,7 +128,7 @@ class Scheduler:
         return planned
 
     def remove(self, sequence: BatchSequence) -> bool:
-        """A running sequence leaves; its slot is free. True: what its cache holds is of use, and stays there."""
+        """Free the slot of a running sequence. True: what its cache holds is of use, and stays there."""
         slot = _slot(sequence)
         self._running.remove(sequence)
         self._free.add(slot)
@@ -207,8 +196,8 @@ class Scheduler:
         if not self._shares(sequence) or self.solo_sequence_id == sequence.id:
             return False
         candidates = [other for other in self._running if other is not sequence and other.id not in self._donors]
-        found = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]
-        best = max(found, key=lambda donor: (donor.shared, donor.sequence.position), default=None)
+        donors = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]
+        best = max(donors, key=lambda donor: (donor.shared, donor.sequence.position), default=None)
         if best is None or best.shared < least:
             return False
         self._donors[sequence.id] = best
@@ -218,8 +207,8 @@ class Scheduler:
         return self._shares_prefixes and sequence.may_skip_prefill
 
     def _choose_slot(self, source: int | None, shared: int) -> int:
-        """The slot that holds the prefix already, where it is no pity for the rest of what it holds; else the one with
-        which least is lost.
+        """Choose the slot that holds the prefix already, unless too much else is lost with it; else the one with which
+        least is lost.
         """
         candidates = self._candidates()
         fits = source in candidates and 2 * shared >= len(self.prefix_cache.tokens(source))
@@ -228,7 +217,7 @@ class Scheduler:
         return min((slot for slot in candidates if slot != source), key=self.prefix_cache.age)
 
     def _candidates(self) -> list[int]:
-        """Free slots that keep the running ones together: holes, else the edges, else (nobody runs) any."""
+        """Free slots that keep the running ones together: holes, else the edges, else (none runs) any."""
         free = sorted(self._free)
         if not (self._keeps_order and self._running):
             return free

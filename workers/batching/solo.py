@@ -1,7 +1,7 @@
 """Sequences that no batch can hold (beam search, models without a standard cache): one at a time, beside the batch.
 
-Each turn of the batch loop lets the one in front go on for about as long as a step takes, so that neither it nor the
-batch waits for the other's end.
+Each turn of the batch loop runs the one in front for about as long as a step takes, so that neither it nor the batch
+waits for the other's end.
 """
 
 import logging
@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 
 from app.errors import RequestError
-from workers.batching.sequence import BatchSequence, Update
+from workers.batching.sequence import BatchSequence
 from workers.engines.base import Engine, Sampled
+from workers.engines.runner import Report
 
 logger = logging.getLogger(__name__)
 
@@ -32,29 +33,22 @@ class SoloLane:
     def add(self, sequence: BatchSequence) -> None:
         self._waiting.append(sequence)
 
-    def replace(self, sequence: BatchSequence, heir: BatchSequence) -> None:
-        """`heir` goes on in the place of `sequence`, whose prompt and tokens it shares."""
-        if self.current is sequence:
-            self.current = heir
-        else:
-            self._waiting[self._waiting.index(sequence)] = heir
-
-    def may_go_on(self, alone: str | None) -> bool:
-        """Is there one whose turn it is? alone: id of the only sequence that may run now (`Scheduler.alone`)."""
+    def has_turn(self, alone: str | None) -> bool:
+        """Return whether a sequence may run now. alone: id of the only one that may (`Scheduler.solo_sequence_id`)."""
         return self._next(alone) is not None
 
-    def end_interrupted(self) -> list[Update]:
-        """Sequences that were canceled or ran out of time leave, with what they have."""
-        updates = []
+    def end_interrupted(self) -> list[Report]:
+        """Remove sequences that were canceled or ran out of time, with what they have."""
+        reports = []
         for sequence in list(self):
-            update = sequence.interrupted()
-            if update is not None:
-                updates.append(update)
+            delta = sequence.interrupted()
+            if delta is not None:
+                reports.append(Report(sequence.job, delta, sequence.outcome))
                 self._leave(sequence)
-        return updates
+        return reports
 
-    def turn(self, alone: str | None) -> list[Update]:
-        """Let the one in front go on for one turn; nobody's fault but its own ends it."""
+    def turn(self, alone: str | None) -> list[Report]:
+        """Run the one in front for one turn. Its failure ends no other sequence."""
         sequence = self._next(alone)
         if sequence is None:
             return []
@@ -62,12 +56,12 @@ class SoloLane:
             return self._advance(sequence)
         except Exception as error:
             if not isinstance(error, RequestError):
-                logger.exception("sequence %s, which ran alone, failed; the worker goes on", sequence.id)
+                logger.exception("sequence %s, which ran alone, failed; the worker continues", sequence.id)
             self._leave(sequence)
-            return [sequence.fail(error)]
+            return [Report(sequence.job, sequence.fail(error), sequence.outcome)]
 
     def close(self) -> None:
-        """Let go of the one in front, which gets no outcome."""
+        """Drop the one in front, which gets no outcome."""
         if self.current is not None:
             self._leave(self.current)
 
@@ -76,19 +70,21 @@ class SoloLane:
             return self.current if alone in (None, self.current.id) else None
         return next((sequence for sequence in self._waiting if alone in (None, sequence.id)), None)
 
-    def _advance(self, sequence: BatchSequence) -> list[Update]:
+    def _advance(self, sequence: BatchSequence) -> list[Report]:
         if self.current is None:
+            assert sequence.prompt.solo is not None
             self._waiting.remove(sequence)
             self.current = sequence
-            self._turns = self._engine.run_solo(sequence.prompt, sequence.generated)
+            self._turns = sequence.prompt.solo.run(sequence.prompt, sequence.generated)
         assert self._turns is not None
-        updates = []
+        reports = []
         for sampled in next(self._turns):
-            updates.append(sequence.advance(sampled, self._engine.limits.context_tokens))
+            delta = sequence.advance(sampled, self._engine.limits.context_tokens)
+            reports.append(Report(sequence.job, delta, sequence.outcome))
             if sequence.outcome is not None:
                 self._leave(sequence)
                 break
-        return updates
+        return reports
 
     def _leave(self, sequence: BatchSequence) -> None:
         if sequence is not self.current:

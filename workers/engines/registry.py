@@ -1,15 +1,20 @@
-"""The model families by name. A family's library is imported only when the family is asked for."""
+"""The model families by name, and the runner of each. A family's library is imported only when it is configured."""
 
 from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
+from app.config.settings import Config
 from app.errors import ConfigError
+from workers.batching.runner import BatchRunner
 from workers.engines.base import Engine
+from workers.engines.runner import Runner, RunnerHost
+from workers.models.progress import ReportProgress
 
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
     "huggingface": "workers.engines.transformers.engine:HuggingfaceEngine",
-    "openai": "workers.engines.remote.engine:OpenAIEngine",
+    "openai": "workers.engines.remote.runner:RemoteRunner",
     "gptq_llama": "workers.engines.gptq.engine:GptqLlamaEngine",
 }
 _WITH_TRANSFORMERS = "pip install -r workers/requirements/huggingface.txt"
@@ -21,19 +26,33 @@ INSTALL = {
 }
 
 
-def load_engine_class(model_family: str) -> type[Engine]:
-    """The engine class of a family, or of a dotted path `package.module:Engine`.
+def load_runner(config: Config, report: ReportProgress, host: RunnerHost) -> Runner:
+    """Load the model of the configured family, and return what runs jobs with it.
+
+    `model_family` may be a dotted path `package.module:Engine`.
 
     Raises:
         ConfigError: the family is unknown, or its module cannot be imported; one line that names the cure.
+        ModelUnavailable: its model cannot be loaded.
     """
+    family = load_family(config.model_family)
+    runner: Runner
+    if issubclass(family, Engine):
+        runner = BatchRunner(family(config, report), config.worker, host)
+    else:
+        runner = family(config, report, host)
+    return runner
+
+
+def load_family(model_family: str) -> type[Any]:
+    """Return the class of a family, an `Engine` or a `Runner`; raises ConfigError."""
     path = model_family if ":" in model_family else FAMILIES.get(model_family)
     if path is None:
         raise ConfigError(f"model_family: {_unknown(model_family)}")
-    engine_class = _imported(path, model_family)
-    if not (isinstance(engine_class, type) and issubclass(engine_class, Engine)):
+    family = _imported(path, model_family)
+    if not (isinstance(family, type) and issubclass(family, Engine | Runner)):
         raise ConfigError(f"model_family: {path} is no workers.engines.base.Engine: derive your class from it")
-    return engine_class
+    return family
 
 
 def _unknown(model_family: str) -> str:

@@ -1,20 +1,19 @@
-"""Keeps this worker's claims alive, and hears what is asked of its jobs.
+"""Keeps this worker's claims alive, announces the worker, and passes on what clients want of its jobs.
 
 One thread renews all leases in one pipeline every third of a lease and announces the worker; another listens on the
-control channel, so that a cancellation takes effect at the next step. What the channel loses, the next renewal tells.
+control channel, so that a cancellation takes effect at the next step. What the channel loses, the next renewal brings.
 """
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Protocol
 
 import redis
 
 from app.jobs import keys
 from app.jobs.redis_client import LoadedScript, RedisClient
-from app.jobs.store import LEASE_SECONDS, Claim
-from app.jobs.workers import WorkerInfo, announce
+from app.jobs.store import LEASE_SECONDS
+from workers.jobs.running_jobs import JobControl, RunningJob, RunningJobs
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 CONTROL_POLL_SECONDS = 0.5
@@ -23,25 +22,22 @@ RECONNECT_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
 
-class JobControl(Protocol):
-    """What the leases tell the rest of the worker."""
+class AnnouncedControl(JobControl, Protocol):
+    """The worker, as its leases see it."""
 
-    def cancel(self, job_id: str) -> None: ...
-    def follow(self, job_id: str) -> None: ...
+    def announce(self) -> None:
+        """Write the worker's state. Raises `redis.RedisError`."""
 
 
 class Leases:
-    """The claims of this worker's running jobs. `describe` says what the worker announces of itself."""
+    """The claims of this worker's running jobs."""
 
-    def __init__(
-        self, client: RedisClient, *, model: str, control: JobControl, describe: Callable[[], WorkerInfo]
-    ) -> None:
+    def __init__(self, client: RedisClient, jobs: RunningJobs, worker: AnnouncedControl, *, model: str) -> None:
         self._redis = client
+        self._jobs = jobs
+        self._worker = worker
         self._model = model
-        self._control = control
-        self._describe = describe
         self._renew = LoadedScript(client, "renew")
-        self._claims: dict[str, Claim] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -57,36 +53,26 @@ class Leases:
         for thread in self._threads:
             thread.join()
 
-    def add(self, claim: Claim) -> None:
-        self._claims[claim.job_id] = claim
-
-    def remove(self, job_id: str) -> None:
-        self._claims.pop(job_id, None)
-
     def renew_all(self) -> None:
-        """Renew every lease; jobs lost to another worker are canceled here, other wishes are passed on."""
-        claims = self.claims
-        if claims:
-            self._renew_claims(claims)
-        announce(self._redis, self._describe())
+        """Renew every lease and announce the worker. Jobs lost to another worker are canceled here."""
+        jobs = list(self._jobs)
+        if jobs:
+            self._renew_jobs(jobs)
+        self._worker.announce()
 
-    @property
-    def claims(self) -> list[Claim]:
-        return list(self._claims.values())
-
-    def _renew_claims(self, claims: list[Claim]) -> None:
+    def _renew_jobs(self, jobs: list[RunningJob]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
-            for claim in claims:
-                job_keys = [keys.job(claim.job_id), keys.running(self._model)]
-                self._renew.call(pipe, keys=job_keys, args=[claim.job_id, claim.token, LEASE_SECONDS])
+            for job in jobs:
+                job_keys = [keys.job(job.id), keys.running(self._model)]
+                self._renew.call(pipe, keys=job_keys, args=[job.id, job.claim.token, LEASE_SECONDS])
             answers = self._renew.execute(pipe)
-        for claim, (verdict, *wishes) in zip(claims, answers, strict=True):
-            if self._claims.get(claim.job_id) is not claim:
-                continue  # it has ended meanwhile, and may have been claimed again
+        for job, (verdict, *wishes) in zip(jobs, answers, strict=True):
+            if job not in self._jobs:
+                continue  # it has ended meanwhile
             if verdict == "lost" or wishes[0] == "1":
-                self._control.cancel(claim.job_id)
+                self._worker.cancel(job)
             elif wishes[1] == "1":
-                self._control.follow(claim.job_id)
+                self._worker.follow(job)
 
     def _renew_forever(self) -> None:
         while not self._stopping.is_set():
@@ -119,5 +105,6 @@ class Leases:
 
     def _obey(self, wish: str) -> None:
         verb, _, job_id = wish.partition(":")
-        if job_id in self._claims:
-            (self._control.cancel if verb == "cancel" else self._control.follow)(job_id)
+        job = self._jobs.get(job_id)
+        if job is not None:
+            (self._worker.cancel if verb == "cancel" else self._worker.follow)(job)

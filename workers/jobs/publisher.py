@@ -1,7 +1,7 @@
-"""Carries what the batch loop produces to Redis: deltas to event streams, outcomes to job records, hints to the API.
+"""Carries what jobs produce to Redis: deltas to event streams, outcomes to job records, notifications to the API.
 
-One thread, one call of Redis per round for all sequences. A job whose stream somebody follows is written at every step;
-the others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. While Redis is gone
+One thread, one call of Redis per round for all jobs. A job whose stream a client follows is written at every step; the
+others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. While Redis is away
 everything is kept and sent again: each delta is written once, however often it is sent.
 """
 
@@ -10,21 +10,19 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 
 import redis
 
-from app.jobs.events import Published
-from app.jobs.job import AnswerSource, FinishReason, Job, JobError, Metrics, Output, Status, Usage
+from app.jobs.job import Status
 from app.jobs.publishing import FENCED, MISSING, OutputWriter
 from app.jobs.redis_client import RedisClient
-from app.jobs.store import Claim
-from workers.batching.sequence import Update
-from workers.jobs.job_output import End, JobOutput, end_of, outputs_of
+from app.jobs.store import JobStore
+from workers.engines.runner import Report
+from workers.jobs.response_cache import ResponseCache
+from workers.jobs.running_jobs import JobControl, RunningJob, RunningJobs
 
-UNFOLLOWED_SECONDS = 0.5
-GATHERING_SECONDS = 0.1  # while nobody follows: each waking of this thread is felt by the one that decodes
+GATHERING_SECONDS = 0.1  # while no client follows: each waking of this thread delays the one that decodes
 FIRST_TEXT_SECONDS = 0.001  # once in the life of a job that is followed
 RETRY_SECONDS = 0.5
 
@@ -32,232 +30,121 @@ logger = logging.getLogger(__name__)
 
 
 class Publisher:
-    """on_fenced: called with the id of a job that was lost while it ran here; its sequence should end. Until it has
-    ended the job is still in hand: this worker may be the one that claims it next, and two attempts must not mix.
+    """Writes `jobs`, and closes those that have ended.
 
-    give_back: puts a job back into the queue (`JobStore.hand_back`). keep: hears the ids of jobs about to succeed, by
-    their keys.
+    A job that was lost while it ran here is canceled. Until it has ended it stays among the jobs: this worker may be
+    the one that claims it next, and two attempts must not mix.
     """
 
     def __init__(
         self,
         client: RedisClient,
+        store: JobStore,
+        jobs: RunningJobs,
+        cache: ResponseCache,
+        control: JobControl,
         *,
         model: str,
         ttl_seconds: int,
-        on_fenced: Callable[[str], None],
-        give_back: Callable[[Claim], object],
-        keep: Callable[[Mapping[str, str]], object] = lambda _: None,
     ) -> None:
         self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds)
-        self._on_fenced = on_fenced
-        self._give_back = give_back
-        self._keep = keep
-        self._pages: dict[str, JobOutput] = {}
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._updates: deque[Update] = deque()
-        self._gathered_at = 0.0
+        self._store = store
+        self._jobs = jobs
+        self._cache = cache
+        self._control = control
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._reports: deque[Report] = deque()
+        self._woken_at = 0.0
+        self._hands_back = False
         threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
-    def open(
-        self, claim: Claim, on_closed: Callable[[], None] = lambda: None, published: Published | None = None
-    ) -> threading.Event:
-        """Begin a job, or go on with one of which something is `published`; when its outcome is written, or another
-        worker's to write, the event is set and `on_closed` called, from the publisher's thread.
+    def publish(self, reports: Sequence[Report]) -> None:
+        """Take what jobs have produced, and wake the publisher's thread where it has to write.
+
+        Returns at once, except after a first text that a client waits for: that gets the interpreter and a CPU first.
         """
-        page = JobOutput(claim, claim.followed, written_at=time.monotonic(), on_closed=on_closed)
-        if published is not None:
-            page.take_over(published)
-        self._pages[claim.job_id] = page
-        return page.closed
-
-    def follow(self, job_id: str) -> None:
-        """Write this job's deltas as they come from now on."""
-        page = self._pages.get(job_id)
-        if page is not None:
-            page.followed = True
-            self._inbox.put(_nothing)
-
-    def publish(self, updates: list[Update]) -> None:
-        """Take what a step brought, and wake the publisher's thread where it has to write.
-
-        Returns at once, but behind a first text that somebody waits for: that gets the interpreter and a CPU first.
-        """
-        self._updates.extend(updates)
-        now = time.monotonic()
-        if now - self._gathered_at >= GATHERING_SECONDS or any(map(self._is_urgent, updates)):
-            self._gathered_at = now
-            self._inbox.put(_nothing)
-        if any(map(self._is_first_text, updates)):
+        self._reports.extend(reports)
+        now, is_urgent, has_first_text = time.monotonic(), False, False
+        for job, delta, outcome in reports:
+            assert isinstance(job, RunningJob)
+            is_urgent = is_urgent or outcome is not None or job.followed
+            if delta is not None and delta.text and job.awaits_first_text:
+                has_first_text = True
+        if is_urgent or now - self._woken_at >= GATHERING_SECONDS:
+            self._woken_at = now
+            self.wake()
+        if has_first_text:
             time.sleep(FIRST_TEXT_SECONDS)
 
-    def finish(
-        self,
-        job_id: str,
-        *,
-        error: JobError | None = None,
-        embeddings: list[list[float]] | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        """End a job that never was a sequence: it failed before, or it was an embedding. One that has left meanwhile
-        is another worker's.
-        """
-        page = self._pages.get(job_id)
-        if page is None:
-            return
-        failed = error is not None
-        end = End(
-            status=Status.FAILED if failed else Status.SUCCEEDED,
-            finish_reason=FinishReason.ERROR if failed else None,
-            usage=usage or Usage(),
-            metrics=Metrics(source=None if failed else AnswerSource.COMPUTED, queue_seconds=page.claim.queue_seconds),
-            error=error,
-            embeddings=embeddings,
-        )
-
-        self._inbox.put(lambda: page.set_end(end))
-
-    def keep_under(self, job_id: str, key: str) -> None:
-        """Should this job succeed, `keep` shall hear of it."""
-        page = self._pages.get(job_id)
-        if page is not None:
-            page.key = key
-
-    def repeat(self, job_id: str, answered: Job) -> None:
-        """End a job with the answer to the same request of an earlier one."""
-        page = self._pages.get(job_id)
-        if page is None:
-            return
-        said, used = answered.output or Output(), answered.usage or Usage()
-
-        def repeat() -> None:
-            if page.end is not None:
-                return
-            page.text, page.logprobs = said.text, list(said.logprobs or ())
-            page.set_end(
-                End(
-                    status=Status.SUCCEEDED,
-                    finish_reason=said.finish_reason,
-                    usage=replace(used, cached_tokens=used.prompt_tokens),
-                    metrics=Metrics(source=AnswerSource.CACHED, queue_seconds=page.claim.queue_seconds),
-                    embeddings=said.embeddings,
-                )
-            )
-
-        self._inbox.put(repeat)
-
-    def cancel(self, job_id: str) -> None:
-        """End a job that is not a sequence yet, or never will be. What has been published of it stays."""
-        page = self._pages.get(job_id)
-        if page is not None:
-            end = End(
-                status=Status.CANCELED,
-                finish_reason=FinishReason.CANCELED,
-                usage=Usage(completion_tokens=page.composed_tokens),
-                metrics=Metrics(queue_seconds=page.claim.queue_seconds),
-            )
-            self._inbox.put(lambda: page.set_end(end))
+    def wake(self) -> None:
+        """Look at all jobs: one is followed from now on."""
+        self._wakes.put(None)
 
     def hand_back_all(self) -> None:
-        """Write what is known of the jobs that have not ended, and put them back into the queue. Returns at once."""
-
-        def leave() -> None:
-            for page in list(self._pages.values()):  # another thread may open one meanwhile
-                page.leaves = page.end is None
-
-        self._inbox.put(leave)
+        """Write what jobs without an outcome have produced, and return them to the queue. Does not wait for it."""
+        self._hands_back = True
+        self.wake()
 
     def _run(self) -> None:
         while True:
-            self._obey(self._inbox.get())
-            while not self._inbox.empty():
-                self._obey(self._inbox.get())
+            self._wakes.get()
+            while not self._wakes.empty():
+                self._wakes.get()
+            self._take_reports()
             while not self._write_due():
                 time.sleep(RETRY_SECONDS)
 
-    def _obey(self, command: Callable[[], None]) -> None:
-        self._take_updates()
-        command()
-
-    def _is_urgent(self, update: Update) -> bool:
-        page = self._pages.get(update.sequence.id)
-        return update.outcome is not None or (page is not None and page.followed)
-
-    def _is_first_text(self, update: Update) -> bool:
-        page = self._pages.get(update.sequence.id)
-        return page is not None and page.followed and page.composed_tokens == 0 and bool(update.text)
-
-    def _take_updates(self) -> None:
-        while self._updates:
-            update = self._updates.popleft()
-            page = self._pages.get(update.sequence.id)
-            if page is None or page.end is not None:
-                continue
-            page.text += update.text
-            page.tokens += update.tokens
-            page.logprobs += update.logprobs
-            if update.outcome is not None:
-                page.end = end_of(page, update.sequence, update.outcome)
+    def _take_reports(self) -> None:
+        while self._reports:
+            job, delta, outcome = self._reports.popleft()
+            assert isinstance(job, RunningJob)
+            job.add(delta, outcome)
+        if self._hands_back:
+            for job in self._jobs:
+                job.leaves = job.outcome is None
 
     def _write_due(self) -> bool:
-        """Write every page that is due. False: Redis did not take it, try again."""
-        now = time.monotonic()
-        due = [page for page in list(self._pages.values()) if _is_due(page, now)]
-        for page in due:
-            page.compose()
-        due = [page for page in due if page.unsent or page.end or page.leaves]
-        if not due:
-            return True
-        first = [page for page in due if page.brings_first_text]  # somebody waits for it: it is not kept by the others
-        rest = [page for page in due if not page.brings_first_text]
+        """Write every job that has something due. False: Redis did not take it, try again."""
+        due = [job for job in self._jobs if job.freeze()]
+        first = [job for job in due if job.brings_first_text]  # a client waits for it: it does not wait for the others
+        rest = [job for job in due if not job.brings_first_text]
         try:
-            return all(self._write(pages) for pages in (first, rest) if pages)
+            return all(self._write(jobs) for jobs in (first, rest) if jobs)
         except redis.RedisError as error:
             logger.warning("Redis does not take results (%s); kept, trying again", type(error).__name__)
             return False
 
-    def _write(self, pages: Collection[JobOutput]) -> bool:
+    def _write(self, jobs: Sequence[RunningJob]) -> bool:
         """False: Redis lacks what it had confirmed before, as after its host went down; all of it is due again."""
-        answers = {page.key: page.claim.job_id for page in pages if page.key and _succeeds(page)}
+        answers = {job.cache_key: job.id for job in jobs if job.cache_key and _succeeds(job)}
         if answers:
-            self._keep(answers)
-        outputs = [(page, output) for page in pages for output in outputs_of(page)]
-        verdicts: dict[JobOutput, set[int]] = {page: set() for page in pages}
-        if outputs:
-            told = self._writer.write([output for _, output in outputs])
-            for (page, _), verdict in zip(outputs, told, strict=True):
-                verdicts[page].add(verdict)
-        for page, found in verdicts.items():
-            page.written += page.unsent
-            page.unsent = []
-            page.written_at = time.monotonic()
-            is_fenced = FENCED in found
-            if MISSING in found:
-                page.rewind()
-                continue
-            if page.leaves and not is_fenced:
-                self._give_back(page.claim)
-            if page.end is not None or page.leaves:
-                self._close(page, is_fenced=is_fenced)
-            elif is_fenced:
-                self._on_fenced(page.claim.job_id)
-        return not any(MISSING in found for found in verdicts.values())
+            self._cache.keep(answers)
+        writes = [job.writes() for job in jobs]
+        outputs = [output for own in writes for output in own]
+        verdicts = iter(self._writer.write(outputs) if outputs else ())
+        is_complete = True
+        for job, own in zip(jobs, writes, strict=True):
+            verdict = {next(verdicts) for _ in own}
+            if MISSING in verdict:
+                job.rewind()
+                is_complete = False
+            else:
+                self._settle(job, is_fenced=FENCED in verdict)
+        return is_complete
 
-    def _close(self, page: JobOutput, *, is_fenced: bool) -> None:
-        self._pages.pop(page.claim.job_id, None)
-        if is_fenced:
-            logger.warning("job %s belongs to another worker now; its result here is dropped", page.claim.job_id)
-        page.closed.set()
-        page.on_closed()
+    def _settle(self, job: RunningJob, *, is_fenced: bool) -> None:
+        """Draw the conclusions of a write that Redis has answered."""
+        job.confirm()
+        if job.leaves and not is_fenced:
+            self._store.hand_back(job.claim)
+        if job.outcome is not None or job.leaves:
+            if is_fenced:
+                logger.warning("job %s belongs to another worker now; its result here is dropped", job.id)
+            self._control.forget(job)
+            job.closed.set()
+        elif is_fenced:
+            self._control.cancel(job)
 
 
-def _succeeds(page: JobOutput) -> bool:
-    return page.end is not None and page.end.status is Status.SUCCEEDED
-
-
-def _nothing() -> None:
-    """As a command: look at the updates."""
-
-
-def _is_due(page: JobOutput, now: float) -> bool:
-    return page.followed or page.end is not None or page.leaves or now - page.written_at >= UNFOLLOWED_SECONDS
+def _succeeds(job: RunningJob) -> bool:
+    return job.outcome is not None and job.outcome.status is Status.SUCCEEDED

@@ -1,125 +1,89 @@
 """Jobs that were running when their worker died, and may have been the reason: each is tried alone, one at a time.
 
-While one is on trial the others of this worker wait in their slots, and a key in Redis names it: should the worker die,
-the reaper knows whom to blame. It has passed when it is `TRIAL_TOKENS` tokens beyond the place where its last worker
-left it. A job with only one more death to its name before it fails gets no company at all, from its first token to its
-last: whatever it does, it does to itself. Why not simply every job alone to its end: docs/decisions/0005.
+While one is on trial the other jobs of this worker pause in their slots, and a key in Redis names it: should the worker
+die, the reaper knows which job to suspect. It has passed when it is `TRIAL_TOKENS` tokens beyond the place where its
+last worker left it. A job that fails at its next death runs in solitude from its first token to its last, so that no
+other job is lost with it. Why not simply every job alone to its end: docs/decisions/0005.
 """
 
 import contextlib
-import threading
-from collections import deque
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import redis
 
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient
-from app.jobs.store import Claim
+from workers.engines.runner import Runner
+from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 TRIAL_TOKENS = 16
-COMPANY_LOSSES = 2  # as often, at most, may a job take company down with it
+COMPANY_LOSSES = 2  # as often, at most, may a job take other jobs down with it
 MARK_SECONDS = 3600  # beyond the job's own time, for the reaper to read
 
 
-class Stage(Protocol):
-    """Where trials happen: `workers.batching.loop.BatchLoop`."""
+class RoomKeeper(Protocol):
+    """The worker, as its quarantine sees it."""
 
-    def hold_others(self, sequence_id: str, *, tokens: int | None, on_passed: Callable[[], None]) -> None: ...
-    def release_others(self) -> None: ...
+    def make_room(self) -> None:
+        """A suspect has passed or left: the worker may have room again."""
 
 
 class Quarantine:
-    """The suspects of one worker.
+    """The suspects among the jobs of one worker. One thread of its own begins and ends trials.
 
-    begin: begins a claimed job, any thread. spawn: runs something in another thread. others: how many jobs this worker
-    holds beside its suspects. on_quiet: called when no suspect is left here.
+    runner: where the jobs run; set before the first job comes.
     """
 
+    runner: Runner
+
     def __init__(
-        self,
-        client: RedisClient,
-        worker_id: str,
-        *,
-        max_attempts: int,
-        begin: Callable[[str], None],
-        spawn: Callable[[Callable[[], None]], object],
-        others: Callable[[], int],
-        on_quiet: Callable[[], None],
+        self, client: RedisClient, worker_id: str, jobs: RunningJobs, worker: RoomKeeper, *, max_attempts: int
     ) -> None:
         self._redis = client
         self._mark = keys.trial(worker_id)
+        self._jobs = jobs
+        self._worker = worker
         self._max_attempts = max_attempts
-        self._begin = begin
-        self._spawn = spawn
-        self._others = others
-        self._on_quiet = on_quiet
-        self._lock = threading.Lock()
-        self._waiting: deque[Claim] = deque()
-        self._current: Claim | None = None
-        self._expected = 0
-        self._ending = False
-        self.stage: Stage | None = None
+        self._on_trial: RunningJob | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quarantine")
 
     @property
-    def count(self) -> int:
-        """Suspects here: on their way, waiting for their trial, or on it."""
-        return self._expected + len(self._waiting) + (self._current is not None)
+    def is_empty(self) -> bool:
+        return self._on_trial is None and not self._jobs.suspects
 
-    def expect(self) -> None:
-        """A suspect has been claimed and will be added: from now on nothing else is to be fetched."""
-        with self._lock:
-            self._expected += 1
+    def advance(self) -> None:
+        """End the present trial, and begin the next, if they can: call it when a suspect is ready or has passed, and
+        when any job has ended.
+        """
+        if not self.is_empty:
+            self._thread.submit(self._advance)
 
-    def add(self, claim: Claim) -> None:
-        """An expected suspect is ready; its trial comes when it can."""
-        with self._lock:
-            self._expected -= 1
-            self._waiting.append(claim)
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Begin the next trial if it can begin: call it whenever a job has ended."""
-        with self._lock:
-            if self._current is not None or not self._waiting:
+    def _advance(self) -> None:
+        on_trial = self._on_trial
+        if on_trial is not None:
+            if on_trial in self._jobs and not on_trial.has_passed:
                 return
-            if self._needs_solitude(self._waiting[0]) and self._others() > 0:
-                return  # they end by themselves, and nothing is fetched meanwhile
-            self._current = claim = self._waiting.popleft()
-        self._spawn(lambda: self._start(claim))
+            self._end_trial()
+        suspects = self._jobs.suspects
+        ready = next((job for job in suspects if job.is_ready and not job.leaves), None)
+        if ready is not None and not (self._needs_solitude(ready) and len(self._jobs) > len(suspects)):
+            self._begin_trial(ready)  # where others are left, they end by themselves, and no more are fetched
+        elif on_trial is not None and not suspects:
+            self._worker.make_room()
 
-    def ended(self, job_id: str) -> None:
-        """A job has left this worker; where it was on trial, the trial is over."""
-        with self._lock:
-            self._waiting = deque(claim for claim in self._waiting if claim.job_id != job_id)
-            is_current = self._current is not None and self._current.job_id == job_id
-            ends_now = is_current and not self._ending
-            self._ending = self._ending or ends_now
-        if ends_now:
-            self._spawn(self._finish)
-        elif not is_current:
-            self.go_on()
+    def _begin_trial(self, job: RunningJob) -> None:
+        self._on_trial = job
+        seconds = int(job.request.timeout_seconds) + MARK_SECONDS
+        with contextlib.suppress(redis.RedisError):  # without the mark all jobs here are suspected, no more than that
+            self._redis.set(self._mark, job.id, ex=seconds)
+        self.runner.submit_alone(job, tokens=None if self._needs_solitude(job) else TRIAL_TOKENS)
 
-    def _start(self, claim: Claim) -> None:
-        assert self.stage is not None
-        seconds = int(claim.request.timeout_seconds) + MARK_SECONDS
-        with contextlib.suppress(redis.RedisError):  # unmarked, its company would be suspected too: no more than that
-            self._redis.set(self._mark, claim.job_id, ex=seconds)
-        tokens = None if self._needs_solitude(claim) else TRIAL_TOKENS
-        self.stage.hold_others(claim.job_id, tokens=tokens, on_passed=lambda: self.ended(claim.job_id))
-        self._begin(claim.job_id)
-
-    def _finish(self) -> None:
-        assert self.stage is not None
-        self.stage.release_others()
+    def _end_trial(self) -> None:
+        self.runner.release_others()
         with contextlib.suppress(redis.RedisError):
             self._redis.delete(self._mark)
-        with self._lock:
-            self._current, self._ending = None, False
-        self.go_on()
-        if self.count == 0:
-            self._on_quiet()
+        self._on_trial = None
 
-    def _needs_solitude(self, claim: Claim) -> bool:
-        return claim.losses >= min(COMPANY_LOSSES, self._max_attempts - 1)
+    def _needs_solitude(self, job: RunningJob) -> bool:
+        return job.claim.losses >= min(COMPANY_LOSSES, self._max_attempts - 1)

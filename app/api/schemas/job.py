@@ -184,8 +184,8 @@ class MetricsSchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "computed; joined: computed once for equal requests of several jobs; cached: the answer of "
-            "an earlier job to an equal request (`cache.ttl`). Null if there is no answer."
+            "description": "computed; cached: the answer of an earlier job to an equal request (`cache.ttl`). Null if "
+            "there is no answer."
         },
     )
     queue_seconds = fields.Float(required=True, allow_none=True)

@@ -1,16 +1,16 @@
 """A worker without a model, for tests of routes: it claims jobs as a real one does and plays what a test tells it."""
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
 from app.jobs import keys
+from app.jobs.events import Delta, End
 from app.jobs.job import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
 from app.jobs.publishing import OutputWrite, OutputWriter
 from app.jobs.record import outcome_fields
@@ -37,12 +37,9 @@ class Turn:
     def delta(self, text: str, logprob: TokenLogprob | None = None) -> None:
         before = len(self._texts)
         self._texts.append(text)
-        data: dict[str, Any] = {"text": text}
-        if logprob is not None:
-            self._logprobs.append(logprob)
-            data["logprobs"] = [asdict(logprob)]
-        tokens = json.dumps([before])
-        self._publish(delta=json.dumps(data), tokens=tokens, before=before, after=before + 1, is_followed=True)
+        logprobs = () if logprob is None else (logprob,)
+        self._logprobs += logprobs
+        self._publish(delta=Delta(text, (before,), logprobs), before=before, is_followed=True)
 
     def succeed(self, *, embeddings: list[list[float]] | None = None, reason: FinishReason = FinishReason.STOP) -> None:
         output = Output(
@@ -68,12 +65,8 @@ class Turn:
         usage = Usage(prompt_tokens=3, completion_tokens=len(self._texts), cached_tokens=2)
         metrics = Metrics(queue_seconds=self.claim.queue_seconds)
         fields = outcome_fields(status, output=output, usage=usage, metrics=metrics, error=error)
-        end: dict[str, Any] = {"status": status, "usage": asdict(usage)}
-        if error is not None:
-            end["error"] = asdict(error)
-        if output is not None:
-            end["finish_reason"] = output.finish_reason
-        self._publish(end=json.dumps(end), end_fields=[part for pair in fields.items() for part in pair])
+        end = End(status, None if output is None else output.finish_reason, usage, error)
+        self._publish(end=end, end_fields=[part for pair in fields.items() for part in pair])
 
     def _publish(self, **output: Any) -> None:
         self.worker.writer.write([OutputWrite(job_id=self.claim.job_id, token=self.claim.token, **output)])

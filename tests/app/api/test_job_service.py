@@ -19,15 +19,11 @@ from app.config.settings import Config
 from app.errors import JobNotFound, ShuttingDown, TooManyWaiters, WaitTimeout
 from app.jobs import keys
 from app.jobs.events import FROM_START, Delta, Event, EventEntry, Started
-from app.jobs.job import FinishReason, Job, JobRequest, Kind, OnDisconnect, Status
+from app.jobs.job import Job, JobRequest, Kind, OnDisconnect, Status
 from app.jobs.redis_client import RedisClient
-from app.jobs.store import Claim, JobStore
+from app.jobs.store import JobStore
 from tests.waiting import until
-from tests.workers.batching.scripted_engine import prompt
-from workers.batching.sequence import BatchSequence, Outcome, Update
-from workers.jobs.publisher import Publisher
-
-DONE = Outcome(status=Status.SUCCEEDED, finish_reason=FinishReason.STOP)
+from tests.workers.jobs.publisher_bench import Bench
 
 
 @pytest.fixture
@@ -43,8 +39,8 @@ def jobs(redis_client: RedisClient, store: JobStore, waiters: Waiters) -> JobSer
 
 
 @pytest.fixture
-def publisher(redis_client: RedisClient, store: JobStore) -> Publisher:
-    return Publisher(redis_client, model="m", ttl_seconds=60, on_fenced=lambda _: None, give_back=store.hand_back)
+def publisher(redis_client: RedisClient, store: JobStore) -> Bench:
+    return Bench(redis_client, store)
 
 
 ME = Caller(owner="me")
@@ -79,21 +75,15 @@ def events_of(pending: PendingJobs | PastEvents) -> list[EventEntry]:
     return entries
 
 
-def claim(store: JobStore, job_id: str) -> Claim:
-    claimed = store.claim("worker-1")
-    assert claimed is not None and claimed.job_id == job_id
-    return claimed
+def finish(publisher: Bench, job_id: str, text: str = "done") -> None:
+    job = publisher.claim()
+    assert job.id == job_id
+    publisher.say(job, text, end=True)
 
 
-def finish(store: JobStore, publisher: Publisher, job_id: str, text: str = "done") -> None:
-    publisher.open(claim(store, job_id))
-    sequence = BatchSequence(job_id, prompt("text"))
-    publisher.publish([Update(sequence=sequence, text=text, tokens=[1], outcome=DONE)])
-
-
-def test_a_request_gets_the_final_job(jobs: JobService, store: JobStore, publisher: Publisher) -> None:
+def test_a_request_gets_the_final_job(jobs: JobService, store: JobStore, publisher: Bench) -> None:
     with opened(jobs) as pending:
-        finish(store, publisher, pending.jobs[0].id)
+        finish(publisher, pending.jobs[0].id)
         (job,) = pending.results()
     assert job.output is not None
     assert (job.id, job.status, job.output.text) == (pending.jobs[0].id, Status.SUCCEEDED, "done")
@@ -144,23 +134,23 @@ def _end_without_a_notification(redis_url: str, job_id: str) -> None:
 
 
 def test_the_subscription_is_made_again_after_its_connection_was_killed(
-    jobs: JobService, store: JobStore, publisher: Publisher, redis_url: str
+    jobs: JobService, store: JobStore, publisher: Bench, redis_url: str
 ) -> None:
     job = admit(store)
     assert not jobs.wait(job, 0.05).status.is_final
     with redis.Redis.from_url(redis_url) as raw:
         until(lambda: raw.client_kill_filter(_type="pubsub"))
-    finish(store, publisher, job.id)
+    finish(publisher, job.id)
     assert jobs.wait(job, 10).status.is_final
 
 
 def test_the_first_request_of_a_process_waits_for_nothing_but_its_job(
-    jobs: JobService, store: JobStore, publisher: Publisher
+    jobs: JobService, store: JobStore, publisher: Bench
 ) -> None:
     started = time.monotonic()
     with opened(jobs, seconds=1) as pending:
         assert time.monotonic() - started < 0.2
-        finish(store, publisher, pending.jobs[0].id)
+        finish(publisher, pending.jobs[0].id)
         assert pending.results(), "read when the subscription stood, as its notification may have come before"
 
 
@@ -215,18 +205,15 @@ def test_more_requests_than_there_is_room_for_are_refused(waiters: Waiters) -> N
         pass
 
 
-def test_a_follower_gets_every_event_in_order_to_the_end(
-    jobs: JobService, store: JobStore, publisher: Publisher
-) -> None:
+def test_a_follower_gets_every_event_in_order_to_the_end(jobs: JobService, store: JobStore, publisher: Bench) -> None:
     job = admit(store)
-    publisher.open(claim(store, job.id))
-    sequence = BatchSequence(job.id, prompt("text"))
+    running = publisher.claim()
 
     def speak() -> None:
         for number in range(50):
-            publisher.publish([Update(sequence=sequence, text=f"{number} ", tokens=[number])])
+            publisher.say(running, f"{number} ")
             time.sleep(0.002)
-        publisher.publish([Update(sequence=sequence, outcome=DONE)])
+        publisher.say(running, "", end=True)
 
     speaker = threading.Thread(target=speak)
     speaker.start()
@@ -264,15 +251,15 @@ def test_a_follower_gets_at_once_that_its_job_has_been_started(jobs: JobService,
     jobs.wait(earlier, 0.3)  # everything has been read again, and will be in seconds only
     store.cancel(earlier.id)
     with opened(jobs, with_events=True) as pending:
-        claim(store, pending.jobs[0].id)
+        assert store.claim("worker-1") is not None
         item = pending.next_event(2.0)
     assert item is not None and item[1].event == Started(1)
 
 
-def test_following_resumes_after_any_event(jobs: JobService, store: JobStore, publisher: Publisher) -> None:
+def test_following_resumes_after_any_event(jobs: JobService, store: JobStore, publisher: Bench) -> None:
     job = admit(store)
     running = jobs.follow(job)
-    finish(store, publisher, job.id)
+    finish(publisher, job.id)
     entries = events_of(running)
     ended = store.read(job.id)
     for at, entry in enumerate(entries):
@@ -338,11 +325,11 @@ def test_a_process_that_shuts_down_takes_no_more_requests(waiters: Waiters) -> N
 
 
 def test_events_that_came_before_the_shutdown_are_not_lost(
-    jobs: JobService, waiters: Waiters, store: JobStore, publisher: Publisher
+    jobs: JobService, waiters: Waiters, store: JobStore, publisher: Bench
 ) -> None:
     with opened(jobs, with_events=True) as pending:
         job_id = pending.jobs[0].id
-        finish(store, publisher, job_id)
+        finish(publisher, job_id)
         until(lambda: store.read(job_id).status.is_final)
         waiters._read_all(waiters._redis)
         waiters.shut_down()

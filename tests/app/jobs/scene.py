@@ -1,13 +1,12 @@
 """A model's queue in a real Valkey, and hands for all who meet at it: clients, consumers, workers, the reaper."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
 from app.jobs import keys
-from app.jobs.events import FROM_START, Event, read_events
+from app.jobs.events import FROM_START, Delta, End, Event, read_events
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.order import doorbell
 from app.jobs.publishing import WRITTEN, OutputWrite, OutputWriter
@@ -71,9 +70,7 @@ class Scene:
     def finish(self, claim: Claim, word: str = "") -> int:
         """Success, with or without a last delta."""
         delta = _delta(word, claim.published_tokens) if word else {}
-        return self._publish(
-            claim, **delta, end='{"status":"succeeded"}', end_fields=["status", Status.SUCCEEDED.value]
-        )
+        return self._publish(claim, **delta, end=End(Status.SUCCEEDED), end_fields=["status", Status.SUCCEEDED.value])
 
     def _publish(self, claim: Claim, **output: Any) -> int:
         (told,) = self.writer.write([OutputWrite(job_id=claim.job_id, token=claim.token, **output)])
@@ -101,5 +98,4 @@ class Scene:
 
 
 def _delta(word: str, position: int) -> dict[str, Any]:
-    text, tokens = json.dumps({"text": word}), f"[{position}]"
-    return {"delta": text, "tokens": tokens, "before": position, "after": position + 1}
+    return {"delta": Delta(word, (position,)), "before": position}

@@ -1,6 +1,5 @@
 """Any order of events: jobs, workers, a reaper and a broker that loses doorbells, against the model of `job_model`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.errors import Conflict, QueueFull
 from app.jobs import keys
+from app.jobs.events import Delta, End
 from app.jobs.job import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.publishing import OutputWrite, OutputWriter
@@ -337,9 +337,9 @@ class JobLife(RuleBasedStateMachine):
             self.model.publish(*run.held, run.sent, word(run.sent))
         text = "".join(word(position) for position in range(run.sent + has_delta))
         fields = outcome_fields(status, output=Output(text=text), usage=Usage(), metrics=Metrics(), error=None)
-        end: dict[str, Any] = {"end": json.dumps({"status": status})}
+        end: dict[str, Any] = {"end": End(status)}
         end["end_fields"] = [part for pair in fields.items() for part in pair]
-        delta = _delta(run.sent) if has_delta else {"before": run.sent, "after": run.sent}
+        delta = _delta(run.sent) if has_delta else {"before": run.sent}
         expected = self.model.finish(*run.held, status)
         assert self._write(run, times, **delta, **end) == expected
 
@@ -367,8 +367,7 @@ class JobLife(RuleBasedStateMachine):
 
 
 def _delta(before: int) -> dict[str, Any]:
-    text, tokens = json.dumps({"text": word(before)}), f"[{before}]"
-    return {"delta": text, "tokens": tokens, "before": before, "after": before + 1}
+    return {"delta": Delta(word(before), (before,)), "before": before}
 
 
 @pytest.mark.timeout(SHRINKING_SECONDS)

@@ -8,7 +8,7 @@ import redis
 
 from app.errors import JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
-from app.jobs.events import End, read_events
+from app.jobs.events import Delta, End, read_events
 from app.jobs.job import JobRequest, Kind, Priority, Status
 from app.jobs.order import doorbell
 from app.jobs.publishing import FENCED, OutputWrite, OutputWriter
@@ -156,7 +156,7 @@ def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_bac
     assert store.cancel(job.id) is Status.CANCELED
     assert raw(redis_url).zcard(keys.running("m")) == 0
     assert claim is not None
-    late = OutputWrite(job_id=job.id, token=claim.token, delta='{"text":"late"}', tokens="[1]", before=0, after=1)
+    late = OutputWrite(job_id=job.id, token=claim.token, delta=Delta("late", (1,)))
     assert OutputWriter(redis_client, model="m", ttl_seconds=60).write([late]) == [FENCED]
 
 

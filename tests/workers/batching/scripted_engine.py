@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from app.jobs.job import JobRequest
 from app.jobs.sampling import SamplingParams
@@ -11,17 +11,35 @@ from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
 END = 0
 
 
-def prompt(completion: str, *, length: int = 3, solo: bool = False, **sampling: Any) -> Prompt:
+def prompt(completion: str, *, length: int = 3, solo: "ScriptedSolo | None" = None, **sampling: Any) -> Prompt:
     """A prompt of `length` tokens that the scripted engine answers with `completion`."""
     return Prompt(tokens=[1] * length, sampling=SamplingParams(**sampling), state=completion.encode(), solo=solo)
+
+
+class ScriptedSolo:
+    """Generates one token a turn; "_" is a turn that brings nothing, "!" fails."""
+
+    def __init__(self) -> None:
+        self.running: list[bytes] = []  # one at most
+
+    def run(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
+        assert not self.running, "two at once"
+        completion: bytes = prompt.state
+        self.running.append(completion)
+        try:
+            for token in completion[len(generated) :]:
+                if token == ord("!"):
+                    raise ValueError("this sequence fails")
+                yield [] if token == ord("_") else [Sampled(token=token, piece=bytes([token]))]
+            yield [Sampled(token=END, piece=b"", ends=True)]
+        finally:
+            self.running.remove(completion)
 
 
 class ScriptedEngine(Engine):
     """Keeps the law of the cache: a token's position is the number of cells its slot holds, and whoever samples has its
     own tokens in them.
     """
-
-    moves_slots: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -41,8 +59,6 @@ class ScriptedEngine(Engine):
         self.moves: list[tuple[int, int]] = []
         self.fail_next_step: Exception | None = None
         self.resets = 0
-        self.solo: list[bytes] = []  # what runs in `run_solo` now: one at most
-        self.turns = 0
 
     @property
     def limits(self) -> Limits:
@@ -88,25 +104,14 @@ class ScriptedEngine(Engine):
             return Sampled(token=END, piece=b"", error=ValueError("this row fails"))
         return Sampled(token=completion[at], piece=completion[at : at + 1])
 
-    def run_solo(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
-        """One token a turn; "_" is a turn that brings nothing, "!" fails."""
-        assert not self.solo, "two at once"
-        completion: bytes = prompt.state
-        self.solo.append(completion)
-        try:
-            for token in completion[len(generated) :]:
-                self.turns += 1
-                if token == ord("!"):
-                    raise ValueError("this sequence fails")
-                yield [] if token == ord("_") else [Sampled(token=token, piece=bytes([token]))]
-            yield [Sampled(token=END, piece=b"", ends=True)]
-        finally:
-            self.solo.remove(completion)
-
     def move(self, source: int, target: int) -> None:
         assert target not in self.cells or self._shares_prefixes
         self.cells[target] = self.cells.pop(source)
         self.moves.append((source, target))
+
+    @property
+    def slot_cache(self) -> "ScriptedEngine":
+        return self
 
     @property
     def shares_prefixes(self) -> bool:

@@ -1,18 +1,19 @@
-"""The embedding loop: requests that wait go into one call, and each gets what is its own."""
+"""The embedding loop: jobs that wait join one call, and each gets what is its own."""
 
 import threading
 from collections.abc import Sequence
 
 from app.errors import PromptTooLong
-from app.jobs.job import Text
+from app.jobs.job import JobRequest, Kind, Text
+from tests.waiting import until
+from tests.workers.batching.loop_host import Host
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.embedding import EmbeddingLoop
-
-Outcome = tuple[list[list[float]], int, Exception | None]
+from workers.engines.runner import Outcome, Report, RunnerJob
 
 
 class Embeds(ScriptedEngine):
-    """A text's vector is its length; a text "long" is refused. The first call waits until `go`."""
+    """A text's vector is its length; a text "long" is rejected. The first call waits until `go`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,40 +28,54 @@ class Embeds(ScriptedEngine):
         return [([float(len(text))], 1) for text in texts]
 
 
-def submit(loop: EmbeddingLoop, *texts: str) -> "tuple[threading.Event, list[Outcome]]":
-    done, outcomes = threading.Event(), []
+class Outcomes(Host):
+    """Of each job, by its texts."""
 
-    def on_done(vectors: list[list[float]], tokens: int, error: Exception | None) -> None:
-        outcomes.append((vectors, tokens, error))
-        done.set()
+    def __init__(self) -> None:
+        super().__init__(self._publish)
+        self.ended: dict[tuple[Text, ...], Outcome | Exception] = {}
 
-    loop.submit(texts, on_done)
-    return done, outcomes
+    def _publish(self, reports: Sequence[Report]) -> None:
+        for job, _, outcome in reports:
+            assert outcome is not None
+            self.ended[job.request.texts] = outcome
+
+    def fail(self, job: RunnerJob, error: Exception) -> None:
+        self.ended[job.request.texts] = error
+
+    def of(self, *texts: str) -> tuple[list[list[float]] | None, int]:
+        until(lambda: texts in self.ended)
+        outcome = self.ended[texts]
+        assert isinstance(outcome, Outcome)
+        return outcome.embeddings, outcome.usage.prompt_tokens
 
 
-def test_requests_that_wait_share_one_call_and_each_gets_its_own_vectors() -> None:
-    engine = Embeds()
-    loop = EmbeddingLoop(engine)
+def submit(loop: EmbeddingLoop, *texts: str) -> None:
+    loop.submit(RunnerJob(texts[0], JobRequest(kind=Kind.EMBED, texts=texts)))
+
+
+def test_jobs_that_wait_share_one_call_and_each_gets_its_own_vectors() -> None:
+    engine, outcomes = Embeds(), Outcomes()
+    loop = EmbeddingLoop(engine, outcomes)
     loop.start()
-    first = submit(loop, "a")
-    while not engine.calls:
-        pass
-    waiting = [submit(loop, "bb", "ccc"), submit(loop, "dddd")]
+    submit(loop, "a")
+    until(lambda: engine.calls)
+    submit(loop, "bb", "ccc")
+    submit(loop, "dddd")
     engine.go.set()
-    for done, _ in (first, *waiting):
-        assert done.wait(5)
+    assert outcomes.of("a") == ([[1.0]], 1)
+    assert outcomes.of("bb", "ccc") == ([[2.0], [3.0]], 2)
+    assert outcomes.of("dddd") == ([[4.0]], 1)
     assert engine.calls == [["a"], ["bb", "ccc", "dddd"]]
-    assert [outcomes for _, outcomes in waiting] == [[([[2.0], [3.0]], 2, None)], [([[4.0]], 1, None)]]
 
 
 def test_one_requests_fault_is_not_its_neighbours() -> None:
-    engine = Embeds()
-    loop = EmbeddingLoop(engine)
-    requests = [submit(loop, "a"), submit(loop, "long"), submit(loop, "bb")]
+    engine, outcomes = Embeds(), Outcomes()
+    loop = EmbeddingLoop(engine, outcomes)
+    for text in ("a", "long", "bb"):
+        submit(loop, text)
     engine.go.set()
     loop.start()
-    for done, _ in requests:
-        assert done.wait(5)
-    good, bad, also_good = (outcomes for _, outcomes in requests)
-    assert (good, also_good) == ([([[1.0]], 1, None)], [([[2.0]], 1, None)])
-    assert isinstance(bad[0][2], PromptTooLong)
+    assert (outcomes.of("a"), outcomes.of("bb")) == (([[1.0]], 1), ([[2.0]], 1))
+    until(lambda: ("long",) in outcomes.ended)
+    assert isinstance(outcomes.ended[("long",)], PromptTooLong)

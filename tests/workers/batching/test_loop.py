@@ -5,17 +5,18 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from collections.abc import Sequence as Chunks
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
+from tests.workers.batching.loop_host import Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import BatchSequence, Outcome, ResumeState, Update
+from workers.batching.sequence import ResumeState
 from workers.engines.base import Chunk, Sampled
+from workers.engines.runner import Outcome, Report
 
 
 class Collected:
@@ -26,12 +27,12 @@ class Collected:
         self.outcomes: dict[str, list[Outcome]] = defaultdict(list)
         self._changed = threading.Condition()
 
-    def publish(self, updates: list[Update]) -> None:
+    def publish(self, updates: Sequence[Report]) -> None:
         with self._changed:
-            for update in updates:
-                self.texts[update.sequence.id] += update.text
-                if update.outcome is not None:
-                    self.outcomes[update.sequence.id].append(update.outcome)
+            for job, delta, outcome in updates:
+                self.texts[job.id] += "" if delta is None else delta.text
+                if outcome is not None:
+                    self.outcomes[job.id].append(outcome)
             self._changed.notify_all()
 
     def wait_for(self, *sequence_ids: str) -> None:
@@ -51,7 +52,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, collected.publish)
+    loop = BatchLoop(engine, Host(collected.publish))
     yield loop
     loop.stop()
 
@@ -61,7 +62,7 @@ def test_more_sequences_than_slots_all_get_their_text_and_leave_no_cell(
 ) -> None:
     ids = [f"s{number}" for number in range(20)]
     for number, sequence_id in enumerate(ids):
-        loop.submit(BatchSequence(sequence_id, prompt(f"text {number}", length=1 + number)))
+        loop.submit(make_sequence(sequence_id, prompt(f"text {number}", length=1 + number)))
     loop.start()
     collected.wait_for(*ids)
     assert [collected.texts[i] for i in ids] == [f"text {number}" for number in range(20)]
@@ -73,8 +74,8 @@ def test_more_sequences_than_slots_all_get_their_text_and_leave_no_cell(
 def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(BatchSequence("short", prompt("abcdefgh", length=1)))
-    loop.submit(BatchSequence("long", prompt("xyz", length=40)))
+    loop.submit(make_sequence("short", prompt("abcdefgh", length=1)))
+    loop.submit(make_sequence("long", prompt("xyz", length=40)))
     loop.start()
     collected.wait_for("short", "long")
     assert engine.steps[0] == [(0, 1), (1, 15)]
@@ -84,10 +85,10 @@ def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode(
 
 def test_a_newcomer_joins_a_running_batch(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
     loop.start()
-    loop.submit(BatchSequence("first", prompt("a" * 60, length=1, max_tokens=60)))
+    loop.submit(make_sequence("first", prompt("a" * 60, length=1, max_tokens=60)))
     while not collected.texts["first"]:
         time.sleep(0.001)
-    loop.submit(BatchSequence("second", prompt("b", length=1)))
+    loop.submit(make_sequence("second", prompt("b", length=1)))
     collected.wait_for("first", "second")
     assert collected.texts["second"] == "b"
 
@@ -95,21 +96,24 @@ def test_a_newcomer_joins_a_running_batch(loop: BatchLoop, engine: ScriptedEngin
 def test_a_canceled_sequence_keeps_what_it_has_and_frees_its_slot(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(BatchSequence("s", prompt("a" * 63, length=1, max_tokens=63)))
-    loop.cancel("s")
+    sequence = make_sequence("s", prompt("a" * 63, length=1, max_tokens=63))
+    loop.submit(sequence)
+    sequence.job.cancel_requested = True
     loop.start()
     collected.wait_for("s")
-    assert collected.outcomes["s"] == [Outcome(status=Status.CANCELED, finish_reason=FinishReason.CANCELED)]
+    (outcome,) = collected.outcomes["s"]
+    assert (outcome.status, outcome.finish_reason) == (Status.CANCELED, FinishReason.CANCELED)
     loop.stop()
     assert engine.cells == {}
 
 
 def test_a_sequence_that_waits_for_a_slot_can_be_canceled(collected: Collected) -> None:
     engine = ScriptedEngine(slots=1)
-    loop = BatchLoop(engine, collected.publish)
-    loop.submit(BatchSequence("running", prompt("a" * 50, max_tokens=50)))
-    loop.submit(BatchSequence("waiting", prompt("b")))
-    loop.cancel("waiting")
+    loop = BatchLoop(engine, Host(collected.publish))
+    loop.submit(make_sequence("running", prompt("a" * 50, max_tokens=50)))
+    waiting = make_sequence("waiting", prompt("b"))
+    loop.submit(waiting)
+    waiting.job.cancel_requested = True
     loop.start()
     collected.wait_for("running", "waiting")
     assert collected.outcomes["waiting"][0].status is Status.CANCELED
@@ -122,12 +126,12 @@ def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
 ) -> None:
     engine.fail_next_step = RuntimeError("the device is gone")
     for name in ("one", "two"):
-        loop.submit(BatchSequence(name, prompt("text")))
+        loop.submit(make_sequence(name, prompt("text")))
     loop.start()
     collected.wait_for("one", "two")
     error = collected.outcomes["one"][0].error
     assert error is not None and error.code == "engine_error" and "device" not in error.message
-    loop.submit(BatchSequence("three", prompt("text")))
+    loop.submit(make_sequence("three", prompt("text")))
     collected.wait_for("three")
     assert collected.texts["three"] == "text"
     assert (engine.resets, {name: len(found) for name, found in collected.outcomes.items()}) == (
@@ -137,8 +141,8 @@ def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
 
 
 def test_a_row_whose_sampler_fails_fails_alone(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(BatchSequence("bad", prompt("ab!cd")))
-    loop.submit(BatchSequence("good", prompt("abcd")))
+    loop.submit(make_sequence("bad", prompt("ab!cd")))
+    loop.submit(make_sequence("good", prompt("abcd")))
     loop.start()
     collected.wait_for("bad", "good")
     assert collected.outcomes["bad"][0].status is Status.FAILED
@@ -146,7 +150,7 @@ def test_a_row_whose_sampler_fails_fails_alone(loop: BatchLoop, collected: Colle
 
 
 def test_a_sequence_that_runs_out_of_time_fails_with_its_partial_text(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(BatchSequence("late", prompt("abc"), timeout_seconds=-1.0))
+    loop.submit(make_sequence("late", prompt("abc"), timeout_seconds=-1.0))
     loop.start()
     collected.wait_for("late")
     outcome = collected.outcomes["late"][0]
@@ -155,10 +159,10 @@ def test_a_sequence_that_runs_out_of_time_fails_with_its_partial_text(loop: Batc
 
 
 def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLoop, collected: Collected) -> None:
-    loop.submit(BatchSequence("stop", prompt("one two three", stop=(" tw",))))
-    loop.submit(BatchSequence("length", prompt("one two three", max_tokens=5)))
-    loop.submit(BatchSequence("bound", prompt("one two three", length=3, max_length=7)))
-    loop.submit(BatchSequence("full", prompt("x" * 100, length=60, max_tokens=100)))
+    loop.submit(make_sequence("stop", prompt("one two three", stop=(" tw",))))
+    loop.submit(make_sequence("length", prompt("one two three", max_tokens=5)))
+    loop.submit(make_sequence("bound", prompt("one two three", length=3, max_length=7)))
+    loop.submit(make_sequence("full", prompt("x" * 100, length=60, max_tokens=100)))
     loop.start()
     collected.wait_for("stop", "length", "bound", "full")
     assert collected.texts == {"stop": "one", "length": "one t", "bound": "one ", "full": "xxxx"}
@@ -174,9 +178,9 @@ def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLo
 def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(BatchSequence("first", prompt("a" * 40, length=1, max_tokens=40)))
-    loop.submit(BatchSequence("short", prompt("a", length=1)))
-    loop.submit(BatchSequence("long", prompt("b" * 40, length=1, max_tokens=40)))
+    loop.submit(make_sequence("first", prompt("a" * 40, length=1, max_tokens=40)))
+    loop.submit(make_sequence("short", prompt("a", length=1)))
+    loop.submit(make_sequence("long", prompt("b" * 40, length=1, max_tokens=40)))
     loop.start()
     collected.wait_for("first", "short", "long")
     assert engine.moves == [(2, 1)]
@@ -184,34 +188,38 @@ def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
 
 
 def test_an_error_of_ours_keeps_its_code_and_fields() -> None:
-    sequence = BatchSequence("s", prompt("text"))
-    update = sequence.fail(PromptTooLong("too long", errors={"prompt": ["too long"]}))
-    assert update.outcome is not None and update.outcome.error is not None
-    assert (update.outcome.error.code, update.outcome.error.errors) == ("prompt_too_long", {"prompt": ["too long"]})
+    sequence = make_sequence("s", prompt("text"))
+    sequence.fail(PromptTooLong("too long", errors={"prompt": ["too long"]}))
+    assert sequence.outcome is not None and sequence.outcome.error is not None
+    assert (sequence.outcome.error.code, sequence.outcome.error.errors) == ("prompt_too_long", {"prompt": ["too long"]})
 
 
 def test_while_one_is_tried_alone_the_others_wait_and_go_on_afterwards(
-    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+    engine: ScriptedEngine, collected: Collected
 ) -> None:
-    passed = threading.Event()
-    loop.submit(BatchSequence("held", prompt("abcdef", length=1)))
-    loop.hold_others("tried", tokens=3, on_passed=passed.set)
-    loop.submit(BatchSequence("tried", prompt("uvwxyz", length=1)))
+    host = Host(collected.publish)
+    loop = BatchLoop(engine, host)
+    loop.submit(make_sequence("held", prompt("abcdef", length=1)))
+    loop.hold_others("tried", tokens=3)
+    loop.submit(make_sequence("tried", prompt("uvwxyz", length=1)))
     loop.start()
-    assert passed.wait(5)
     collected.wait_for("tried")
+    assert host.passed == ["tried"]
     assert "held" not in collected.outcomes
     assert all(slots == [(1, 1)] for slots in engine.steps if slots), "only the slot of the one on trial steps"
     loop.release_others()
     collected.wait_for("held")
     assert collected.texts == {"held": "abcdef", "tried": "uvwxyz"}
+    loop.stop()
 
 
 def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
-    loop.submit(BatchSequence("held", prompt("abcdef", length=1)))
-    loop.hold_others("never comes", tokens=None, on_passed=lambda: None)
+    held = make_sequence("held", prompt("abcdef", length=1))
+    loop.submit(held)
+    loop.hold_others("never comes", tokens=None)
     loop.start()
-    loop.cancel("held")
+    held.job.cancel_requested = True
+    loop.wake()
     collected.wait_for("held")
     assert collected.outcomes["held"][0].status is Status.CANCELED
 
@@ -220,7 +228,7 @@ def test_a_sequence_goes_on_behind_earlier_tokens_as_if_nothing_had_happened(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     before = ResumeState(tokens=list(b"abc"), pieces=[b"a", b"b", b"c"], text="abc")
-    loop.submit(BatchSequence("s", prompt("abcdef", length=20), earlier=before))
+    loop.submit(make_sequence("s", prompt("abcdef", length=20), earlier=before))
     loop.start()
     collected.wait_for("s")
     assert collected.texts["s"] == "def"
@@ -238,12 +246,12 @@ def test_only_an_engine_that_takes_the_cpus_gives_way(collected: Collected, on_c
         def computes_on_cpu(self) -> bool:
             return on_cpu
 
-        def step(self, chunks: Chunks[Chunk]) -> list[Sampled]:
+        def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
             found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             return super().step(chunks)
 
-    loop = BatchLoop(Looks(), collected.publish, nice=19)
-    loop.submit(BatchSequence("s", prompt("text")))
+    loop = BatchLoop(Looks(), Host(collected.publish), nice=19)
+    loop.submit(make_sequence("s", prompt("text")))
     loop.start()
     collected.wait_for("s")
     loop.stop()

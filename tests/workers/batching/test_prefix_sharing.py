@@ -10,10 +10,10 @@ import pytest
 
 from app.jobs.job import Status
 from app.jobs.sampling import SamplingParams
+from tests.workers.batching.loop_host import Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import BatchSequence
 from workers.engines.base import Prompt
 
 SYSTEM = list(range(100, 140))  # 40 tokens
@@ -35,7 +35,7 @@ def collected() -> Collected:
 
 @pytest.fixture
 def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, collected.publish)
+    loop = BatchLoop(engine, Host(collected.publish))
     yield loop
     loop.stop()
 
@@ -47,7 +47,7 @@ def computed(engine: ScriptedEngine) -> int:
 def test_those_who_come_together_wait_for_the_first_and_compute_only_what_is_their_own(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    sequences = [BatchSequence(f"s{number}", asks(number)) for number in range(4)]
+    sequences = [make_sequence(f"s{number}", asks(number)) for number in range(4)]
     for sequence in sequences:
         loop.submit(sequence)
     loop.start()
@@ -61,10 +61,10 @@ def test_a_prefix_that_an_ended_sequence_left_is_used_where_it_lies(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    first = BatchSequence("first", asks(1, says="yes"))
+    first = make_sequence("first", asks(1, says="yes"))
     loop.submit(first)
     collected.wait_for("first")
-    turn = BatchSequence("second", Prompt(tokens=[*SYSTEM, 1, *b"yes", 7], sampling=SamplingParams(), state=b"ok"))
+    turn = make_sequence("second", Prompt(tokens=[*SYSTEM, 1, *b"yes", 7], sampling=SamplingParams(), state=b"ok"))
     loop.submit(turn)
     collected.wait_for("second")
     assert turn.usage.cached_tokens == 44, "the prompt and what was answered, but for the last token, never decoded"
@@ -75,13 +75,13 @@ def test_a_long_conversation_is_not_cut_for_somebody_with_the_same_beginning(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    loop.submit(BatchSequence("long", asks(*range(200))))
+    loop.submit(make_sequence("long", asks(*range(200))))
     collected.wait_for("long")
-    other = BatchSequence("other", asks(999))
+    other = make_sequence("other", asks(999))
     loop.submit(other)
     collected.wait_for("other")
     assert (other.usage.cached_tokens, engine.copied) == (40, [(0, 1, 40)])
-    back = BatchSequence("back", asks(*range(201)))
+    back = make_sequence("back", asks(*range(201)))
     loop.submit(back)
     collected.wait_for("back")
     assert back.usage.cached_tokens == 240
@@ -90,14 +90,14 @@ def test_a_long_conversation_is_not_cut_for_somebody_with_the_same_beginning(
 def test_when_the_first_leaves_too_early_the_next_computes(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    sequences = [BatchSequence(f"s{number}", asks(number)) for number in range(3)]
+    sequences = [make_sequence(f"s{number}", asks(number)) for number in range(3)]
     for sequence in sequences:
         loop.submit(sequence)
 
     def cancel_in_the_middle(slot: int, prompt: Prompt) -> None:
         start(slot, prompt)
         if len(engine.cells) == 3:
-            loop.cancel("s0")
+            sequences[0].job.cancel_requested = True
 
     start, engine.start = engine.start, cancel_in_the_middle  # type: ignore[method-assign]
     loop.start()
@@ -111,12 +111,12 @@ def test_a_failed_step_leaves_nothing_that_could_be_shared(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    loop.submit(BatchSequence("before", asks(1)))
+    loop.submit(make_sequence("before", asks(1)))
     collected.wait_for("before")
     engine.fail_next_step = RuntimeError("a defect")
-    loop.submit(BatchSequence("fails", asks(2)))
+    loop.submit(make_sequence("fails", asks(2)))
     collected.wait_for("fails")
-    after = BatchSequence("after", asks(3))
+    after = make_sequence("after", asks(3))
     loop.submit(after)
     collected.wait_for("after")
     assert (after.usage.cached_tokens, collected.texts["after"]) == (0, "ok")
@@ -125,9 +125,9 @@ def test_a_failed_step_leaves_nothing_that_could_be_shared(
 def test_one_on_trial_does_not_wait_for_those_who_are_held(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(BatchSequence("held", asks(1)))
-    loop.submit(BatchSequence("tried", asks(2)))
-    loop.hold_others("tried", tokens=None, on_passed=lambda: None)
+    loop.submit(make_sequence("held", asks(1)))
+    loop.submit(make_sequence("tried", asks(2)))
+    loop.hold_others("tried", tokens=None)
     loop.start()
     collected.wait_for("tried")
     assert "held" not in collected.outcomes
@@ -139,7 +139,7 @@ def test_whoever_asks_for_the_logits_of_the_prompt_computes_all_of_it(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    sequences = [BatchSequence("plain", asks(1)), BatchSequence("explained", asks(1, echo=True, logprobs=1))]
+    sequences = [make_sequence("plain", asks(1)), make_sequence("explained", asks(1, echo=True, logprobs=1))]
     for sequence in sequences:
         loop.submit(sequence)
         collected.wait_for(sequence.id)
@@ -151,15 +151,16 @@ def test_at_random_nobody_ever_samples_with_anothers_tokens(
 ) -> None:
     chance = random.Random(7)
     loop.start()
-    ids, asked = [], 0
+    ids, jobs, asked = [], [], 0
     for number in range(300):
         tokens = [chance.randrange(2) for _ in range(chance.choice([0, 1, 5, 40, 90]))]
-        sequence = BatchSequence(f"s{number}", asks(*tokens, says="x" * chance.randrange(1, 30), max_tokens=40))
+        sequence = make_sequence(f"s{number}", asks(*tokens, says="x" * chance.randrange(1, 30), max_tokens=40))
         loop.submit(sequence)
         ids.append(sequence.id)
+        jobs.append(sequence.job)
         asked += len(sequence.prompt.tokens)
         if chance.random() < 0.2:
-            loop.cancel(chance.choice(ids))
+            chance.choice(jobs).cancel_requested = True
         if chance.random() < 0.1:
             collected.wait_for(*ids)
     collected.wait_for(*ids)

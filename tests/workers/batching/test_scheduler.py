@@ -1,5 +1,6 @@
 """Who runs in a step, and where."""
 
+from tests.workers.batching.loop_host import make_sequence
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.scheduler import HOLE_STEPS, Scheduler
 from workers.batching.sequence import BatchSequence
@@ -11,7 +12,7 @@ def make(slots: int = 4, budget: int = 16, *, moves: bool = True) -> Scheduler:
 
 
 def start(scheduler: Scheduler, *names: str, length: int = 1) -> list[BatchSequence]:
-    sequences = [BatchSequence(name, prompt("text", length=length)) for name in names]
+    sequences = [make_sequence(name, prompt("text", length=length)) for name in names]
     for sequence in sequences:
         scheduler.add(sequence)
     list(scheduler.admit())

@@ -3,6 +3,7 @@
 import pytest
 
 from app.jobs.job import FinishReason, Status
+from tests.workers.batching.loop_host import make_sequence
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Prompt, Sampled
@@ -16,15 +17,15 @@ def earlier(text: str, *, published: str | None = None) -> ResumeState:
 
 
 def seated(made: Prompt, before: ResumeState | None = None) -> BatchSequence:
-    sequence = BatchSequence("s", made, earlier=before)
+    sequence = make_sequence("s", made, earlier=before)
     sequence.slot = 0
     return sequence
 
 
 def say(sequence: BatchSequence, text: str) -> str:
     """Sample the bytes of `text` one by one; returns what is published of them."""
-    updates = [sequence.advance(Sampled(token=byte, piece=bytes([byte])), 1000) for byte in text.encode()]
-    return "".join(update.text for update in updates)
+    deltas = [sequence.advance(Sampled(token=byte, piece=bytes([byte])), 1000) for byte in text.encode()]
+    return "".join(delta.text for delta in deltas)
 
 
 def test_earlier_tokens_are_prefilled_like_the_prompts_and_then_one_is_sampled() -> None:
@@ -47,8 +48,8 @@ def test_each_token_is_counted_once() -> None:
 
 def test_earlier_tokens_count_against_max_tokens() -> None:
     sequence = seated(prompt("", max_tokens=4), earlier("abc"))
-    update = sequence.advance(Sampled(token=100, piece=b"d"), 1000)
-    assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH
+    sequence.advance(Sampled(token=100, piece=b"d"), 1000)
+    assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.LENGTH
 
 
 @pytest.mark.parametrize(("before", "published", "after", "text"), [("ab", "a", "c", "bc"), ("xb", "x", "ST", "")])
@@ -65,9 +66,10 @@ def test_half_a_character_waits_for_its_other_half() -> None:
 
 def test_with_no_tokens_to_generate_only_the_prompt_is_told() -> None:
     made = Prompt(tokens=[1], sampling=prompt("", max_tokens=0).sampling, echo_text="prompt")
-    update = seated(made).advance(Sampled(token=2, piece=b"x"), 1000)
-    assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH
-    assert (update.text, update.tokens) == ("prompt", [])
+    sequence = seated(made)
+    delta = sequence.advance(Sampled(token=2, piece=b"x"), 1000)
+    assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.LENGTH
+    assert (delta.text, delta.tokens) == ("prompt", ())
 
 
 def test_an_echoed_prompt_is_not_echoed_again() -> None:
@@ -88,6 +90,7 @@ def test_an_echoed_prompt_is_not_echoed_again() -> None:
 def test_a_sequence_whose_worker_died_between_its_last_token_and_its_end_ends_at_once(
     before: str, published: str, sampling: dict[str, object], reason: FinishReason, rest: str
 ) -> None:
-    update = seated(prompt("", **sampling), earlier(before, published=published)).interrupted()
-    assert update is not None and update.outcome is not None
-    assert (update.outcome.status, update.outcome.finish_reason, update.text) == (Status.SUCCEEDED, reason, rest)
+    sequence = seated(prompt("", **sampling), earlier(before, published=published))
+    delta = sequence.interrupted()
+    assert delta is not None and sequence.outcome is not None
+    assert (sequence.outcome.status, sequence.outcome.finish_reason, delta.text) == (Status.SUCCEEDED, reason, rest)

@@ -1,17 +1,19 @@
 """Sequences that run alone, beside the batch."""
 
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from app.jobs.job import FinishReason, Status
-from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
+from tests.workers.batching.loop_host import Host, make_sequence
+from tests.workers.batching.scripted_engine import ScriptedEngine, ScriptedSolo, prompt
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Sampled
+
+SOLO = ScriptedSolo()
 
 
 @pytest.fixture
@@ -26,14 +28,14 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, collected.publish)
+    loop = BatchLoop(engine, Host(collected.publish))
     yield loop
     loop.stop()
-    assert engine.solo == []
+    assert SOLO.running == []
 
 
 def solo_sequence(name: str, completion: str, **options: int) -> BatchSequence:
-    return BatchSequence(name, prompt(completion, solo=True, **options))
+    return make_sequence(name, prompt(completion, solo=SOLO, **options))
 
 
 def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
@@ -41,7 +43,7 @@ def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
 ) -> None:
     loop.submit(solo_sequence("first", "a_b__c"))
     loop.submit(solo_sequence("second", "xyz"))
-    loop.submit(BatchSequence("batched", prompt("batched")))
+    loop.submit(make_sequence("batched", prompt("batched")))
     loop.start()
     collected.wait_for("first", "second", "batched")
     assert collected.texts == {"first": "abc", "second": "xyz", "batched": "batched"}
@@ -52,8 +54,8 @@ def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
 
 def test_exclusive_sequences_take_no_slot(collected: Collected) -> None:
     engine = ScriptedEngine(slots=1)
-    loop = BatchLoop(engine, collected.publish)
-    loop.submit(BatchSequence("batched", prompt("a" * 40, max_tokens=40)))
+    loop = BatchLoop(engine, Host(collected.publish))
+    loop.submit(make_sequence("batched", prompt("a" * 40, max_tokens=40)))
     loop.submit(solo_sequence("alone", "bc"))
     loop.start()
     collected.wait_for("batched", "alone")
@@ -66,7 +68,7 @@ def test_an_exclusive_sequence_that_fails_costs_nobody_else(
 ) -> None:
     loop.submit(solo_sequence("bad", "a!"))
     loop.submit(solo_sequence("good", "ok"))
-    loop.submit(BatchSequence("batched", prompt("batched")))
+    loop.submit(make_sequence("batched", prompt("batched")))
     loop.start()
     collected.wait_for("bad", "good", "batched")
     assert collected.outcomes["bad"][0].status is Status.FAILED
@@ -78,17 +80,18 @@ def test_running_and_waiting_exclusive_sequences_can_be_canceled(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    loop.submit(solo_sequence("running", "a" + "_" * 100_000))
-    loop.submit(solo_sequence("waiting", "b"))
+    running, waiting = solo_sequence("running", "a" + "_" * 100_000), solo_sequence("waiting", "b")
+    loop.submit(running)
+    loop.submit(waiting)
     while not collected.texts["running"]:
         time.sleep(0.001)
-    loop.cancel("waiting")
+    waiting.job.cancel_requested = True
     collected.wait_for("waiting")
     assert loop.running_count == 1
-    loop.cancel("running")
+    running.job.cancel_requested = True
     collected.wait_for("running")
     assert [collected.outcomes[name][0].status for name in ("running", "waiting")] == [Status.CANCELED] * 2
-    assert (collected.texts["running"], engine.solo) == ("a", [])
+    assert (collected.texts["running"], SOLO.running) == ("a", [])
 
 
 def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, collected: Collected) -> None:
@@ -102,32 +105,34 @@ def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, 
 
 def test_an_exclusive_sequence_goes_on_behind_earlier_tokens(loop: BatchLoop, collected: Collected) -> None:
     earlier = ResumeState(tokens=list(b"ab"), pieces=[b"a", b"b"], text="ab")
-    loop.submit(BatchSequence("s", prompt("abcd", solo=True), earlier=earlier))
+    loop.submit(make_sequence("s", prompt("abcd", solo=SOLO), earlier=earlier))
     loop.start()
     collected.wait_for("s")
     assert collected.texts["s"] == "cd"
 
 
 def test_on_trial_alone_an_exclusive_sequence_holds_the_others_and_is_held_by_them(
-    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+    engine: ScriptedEngine, collected: Collected
 ) -> None:
-    passed = threading.Event()
-    loop.submit(BatchSequence("batched", prompt("abc")))
+    host = Host(collected.publish)
+    loop = BatchLoop(engine, host)
+    loop.submit(make_sequence("batched", prompt("abc")))
     loop.submit(solo_sequence("before", "xyz"))
-    loop.hold_others("tried", tokens=2, on_passed=passed.set)
+    loop.hold_others("tried", tokens=2)
     loop.submit(solo_sequence("tried", "12345"))
     loop.start()
-    assert passed.wait(5)
     collected.wait_for("tried")
+    assert host.passed == ["tried"]
     assert engine.steps == []
     assert list(collected.outcomes) == ["tried"]
     loop.release_others()
     collected.wait_for("batched", "before")
     assert collected.texts == {"tried": "12345", "batched": "abc", "before": "xyz"}
+    loop.stop()
 
 
 def test_a_last_token_is_output_and_ends_the_sequence_for_its_reason() -> None:
-    sequence = BatchSequence("s", prompt("abc"))
-    update = sequence.advance(Sampled(token=1, piece=b"x", last=FinishReason.LENGTH), context_tokens=64)
-    assert update.text == "x"
-    assert update.outcome is not None and update.outcome.finish_reason is FinishReason.LENGTH
+    sequence = make_sequence("s", prompt("abc"))
+    delta = sequence.advance(Sampled(token=1, piece=b"x", last=FinishReason.LENGTH), context_tokens=64)
+    assert delta.text == "x"
+    assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.LENGTH

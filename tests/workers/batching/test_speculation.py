@@ -4,7 +4,6 @@ The scripted engine fails whoever samples with a token in its cache that was nev
 """
 
 import random
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,8 @@ import pytest
 
 from app.jobs.job import FinishReason, Status
 from app.jobs.sampling import SamplingParams
+from tests.waiting import until
+from tests.workers.batching.loop_host import Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
@@ -31,7 +32,7 @@ def speculation(*, piece: float, row: float, budget: int = 512, context: int = 1
 def decoding(count: int, said: str = ROUND, **sampling: Any) -> list[BatchSequence]:
     """Sequences that have said this and are to go on."""
     sequences = [
-        BatchSequence(f"s{number}", prompt("", length=1, **{"max_tokens": 900, **sampling})) for number in range(count)
+        make_sequence(f"s{number}", prompt("", length=1, **{"max_tokens": 900, **sampling})) for number in range(count)
     ]
     for slot, sequence in enumerate(sequences):
         sequence.slot = slot
@@ -101,8 +102,13 @@ def collected() -> Collected:
 
 
 @pytest.fixture
-def loop(engine: ScriptedEngine, collected: Collected, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, collected.publish)
+def host(collected: Collected) -> Host:
+    return Host(collected.publish)
+
+
+@pytest.fixture
+def loop(engine: ScriptedEngine, host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLoop]:
+    loop = BatchLoop(engine, host)
     fix_cost(loop, monkeypatch)
     yield loop
     loop.stop()
@@ -120,8 +126,8 @@ def test_a_text_that_repeats_takes_fewer_steps_than_tokens_and_is_the_same(
 ) -> None:
     odd = ROUND[:100] + "the quack " + ROUND[:100]
     sequences = [
-        BatchSequence("even", prompt(ROUND, max_tokens=900)),
-        BatchSequence("odd", prompt(odd, max_tokens=900)),
+        make_sequence("even", prompt(ROUND, max_tokens=900)),
+        make_sequence("odd", prompt(odd, max_tokens=900)),
     ]
     for sequence in sequences:
         loop.submit(sequence)
@@ -135,8 +141,8 @@ def test_a_text_that_repeats_takes_fewer_steps_than_tokens_and_is_the_same(
 def test_a_loop_that_may_not_speculate_makes_a_step_for_each_token(
     engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop = BatchLoop(engine, collected.publish, speculates=False)
-    loop.submit(BatchSequence("s", prompt(ROUND, max_tokens=900)))
+    loop = BatchLoop(engine, Host(collected.publish), speculates=False)
+    loop.submit(make_sequence("s", prompt(ROUND, max_tokens=900)))
     loop.start()
     collected.wait_for("s")
     loop.stop()
@@ -145,11 +151,11 @@ def test_a_loop_that_may_not_speculate_makes_a_step_for_each_token(
 
 def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, collected: Collected) -> None:
     late = ROUND[:92] + "and stop here" + ROUND
-    loop.submit(BatchSequence("late stop", prompt(late, stop=("stop",), max_tokens=900)))
-    loop.submit(BatchSequence("length", prompt(ROUND, max_tokens=77)))
-    loop.submit(BatchSequence("full", prompt(ROUND * 4, length=900, max_tokens=999)))
-    loop.submit(BatchSequence("fails", prompt(ROUND[:200] + "!", max_tokens=900)))
-    loop.submit(BatchSequence("ends", prompt(ROUND[:201], max_tokens=900)))
+    loop.submit(make_sequence("late stop", prompt(late, stop=("stop",), max_tokens=900)))
+    loop.submit(make_sequence("length", prompt(ROUND, max_tokens=77)))
+    loop.submit(make_sequence("full", prompt(ROUND * 4, length=900, max_tokens=999)))
+    loop.submit(make_sequence("fails", prompt(ROUND[:200] + "!", max_tokens=900)))
+    loop.submit(make_sequence("ends", prompt(ROUND[:201], max_tokens=900)))
     loop.start()
     names = ("late stop", "length", "full", "fails", "ends")
     collected.wait_for(*names)
@@ -162,13 +168,12 @@ def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, c
     assert reasons == [FinishReason.LENGTH, FinishReason.LENGTH, FinishReason.STOP]
 
 
-def test_one_on_trial_may_guess_and_passes(loop: BatchLoop, collected: Collected) -> None:
-    passed = threading.Event()
-    loop.submit(BatchSequence("held", prompt(ROUND, max_tokens=900)))
-    loop.hold_others("tried", tokens=70, on_passed=passed.set)
-    loop.submit(BatchSequence("tried", prompt(ROUND, max_tokens=900)))
+def test_one_on_trial_may_guess_and_passes(loop: BatchLoop, host: Host, collected: Collected) -> None:
+    loop.submit(make_sequence("held", prompt(ROUND, max_tokens=900)))
+    loop.hold_others("tried", tokens=70)
+    loop.submit(make_sequence("tried", prompt(ROUND, max_tokens=900)))
     loop.start()
-    assert passed.wait(5)
+    until(lambda: host.passed == ["tried"])
     loop.release_others()
     collected.wait_for("held", "tried")
     assert collected.texts == {"held": ROUND, "tried": ROUND}
@@ -190,7 +195,7 @@ def test_at_random_no_guess_that_failed_is_ever_shared_or_left_behind(
         )
         name, answer = f"s{number}", "".join(words)[: chance.randrange(1, 200)]
         made = Prompt(tokens=before, sampling=SamplingParams(max_tokens=250), state=answer.encode())
-        loop.submit(BatchSequence(name, made))
+        loop.submit(make_sequence(name, made))
         said[name] = (before, answer)
         if chance.random() < 0.3:
             collected.wait_for(*said)

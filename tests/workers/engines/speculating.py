@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.jobs.job import FinishReason, JobRequest, TokenLogprob, Usage
+from tests.workers.batching.loop_host import Host, make_sequence
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import BatchSequence as Running
-from workers.batching.sequence import Update
 from workers.batching.speculation import StepCost
 from workers.engines.base import Chunk, Engine, Sampled
+from workers.engines.runner import Report
 
 WAIT_SECONDS = 100
 
@@ -46,17 +46,18 @@ def say(
     """
     said, guesses, changed = [Said() for _ in requests], Guesses(), threading.Condition()
 
-    def publish(updates: list[Update]) -> None:
+    def publish(updates: Sequence[Report]) -> None:
         with changed:
-            for update in updates:
-                found = said[int(update.sequence.id)]
-                found.text += update.text
-                found.tokens += update.tokens
-                found.logprobs += update.logprobs
-                found.usage = update.sequence.usage
-                if update.outcome is not None:
-                    assert update.outcome.error is None, update.outcome
-                    found.reason = update.outcome.finish_reason
+            for job, delta, outcome in updates:
+                assert job.run is not None and delta is not None
+                found = said[int(job.id)]
+                found.text += delta.text
+                found.tokens += delta.tokens
+                found.logprobs += delta.logprobs
+                found.usage = job.run.usage
+                if outcome is not None:
+                    assert outcome.error is None, outcome
+                    found.reason = outcome.finish_reason
             changed.notify_all()
 
     def step(chunks: Sequence[Chunk]) -> list[Sampled]:
@@ -68,12 +69,12 @@ def say(
     real_step = engine.step
     monkeypatch.setattr(engine, "step", step)
     monkeypatch.setattr(StepCost, "learn", lambda *_: None)
-    loop = BatchLoop(engine, publish, speculates=speculates)
+    loop = BatchLoop(engine, Host(publish), speculates=speculates)
     if loop._speculation is not None:
         loop._speculation.cost.piece, loop._speculation.cost.row = 1.0, 0.05
     loop.start()
     for number, each in enumerate(requests):
-        loop.submit(Running(str(number), engine.prepare(each)))
+        loop.submit(make_sequence(str(number), engine.prepare(each)))
         if one_by_one or number == len(requests) - 1:
             with changed:
                 assert changed.wait_for(lambda: all(s.reason for s in said[: number + 1]), WAIT_SECONDS)  # noqa: B023

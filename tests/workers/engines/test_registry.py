@@ -7,15 +7,15 @@ import pytest
 
 from app.errors import ConfigError
 from workers.engines.llama.engine import LlamaEngine
-from workers.engines.registry import load_engine_class
+from workers.engines.registry import load_family
 
 
 def test_the_llama_family_is_found_by_name() -> None:
-    assert load_engine_class("llama") is LlamaEngine
+    assert load_family("llama") is LlamaEngine
 
 
 def test_a_dotted_path_is_a_family_too() -> None:
-    assert load_engine_class("workers.engines.llama.engine:LlamaEngine") is LlamaEngine
+    assert load_family("workers.engines.llama.engine:LlamaEngine") is LlamaEngine
 
 
 def test_importing_the_registry_imports_no_model_library() -> None:
@@ -24,7 +24,7 @@ def test_importing_the_registry_imports_no_model_library() -> None:
 
 
 def test_a_llama_worker_loads_neither_torch_nor_transformers() -> None:
-    program = "import sys; from workers.engines.registry import load_engine_class as load; load('llama'); "
+    program = "import sys; from workers.engines.registry import load_family as load; load('llama'); "
     families = "'workers.engines.transformers', 'workers.engines.gptq'"
     program += f"sys.exit(bool({{'torch', 'transformers', {families}}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -35,7 +35,7 @@ def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: 
     for name in [name for name in sys.modules if name.startswith("workers.engines.transformers")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigError, match=r"pip install -r workers/requirements/huggingface.txt"):
-        load_engine_class("huggingface")
+        load_family("huggingface")
 
 
 def test_the_gptq_family_names_both_commands_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,12 +44,12 @@ def test_the_gptq_family_names_both_commands_in_their_order(monkeypatch: pytest.
         monkeypatch.delitem(sys.modules, name)
     commands = r"pip install -r workers/requirements/huggingface.txt && pip install --no-deps -r .*gptq_llama.txt"
     with pytest.raises(ConfigError, match=commands) as caught:
-        load_engine_class("gptq_llama")
+        load_family("gptq_llama")
     assert "\n" not in caught.value.detail
 
 
 def test_choosing_the_gptq_family_loads_no_gptqmodel_before_a_model_is() -> None:
-    program = "import sys; from workers.engines.registry import load_engine_class as load; load('gptq_llama'); "
+    program = "import sys; from workers.engines.registry import load_family as load; load('gptq_llama'); "
     program += "sys.exit(bool({'gptqmodel', 'optimum', 'logbar'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
@@ -67,5 +67,5 @@ def test_choosing_the_gptq_family_loads_no_gptqmodel_before_a_model_is() -> None
 )
 def test_an_unknown_family_is_a_config_error_that_names_the_cure(family: str, hint: str) -> None:
     with pytest.raises(ConfigError, match="model_family") as caught:
-        load_engine_class(family)
+        load_family(family)
     assert hint in caught.value.detail

@@ -10,32 +10,46 @@ from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
-from app.jobs.workers import WorkerInfo, WorkerState, read_workers, retire
+from app.jobs.workers import WorkerInfo, WorkerState, announce, read_workers, retire
 from tests.lost_worker import lose_worker
 from workers.jobs.leases import Leases
+from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 
 class Heard:
-    def __init__(self) -> None:
+    """Stands for the worker."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self.client = client
         self.canceled: list[str] = []
         self.followed: list[str] = []
 
-    def cancel(self, job_id: str) -> None:
-        self.canceled.append(job_id)
+    def cancel(self, job: RunningJob) -> None:
+        self.canceled.append(job.id)
 
-    def follow(self, job_id: str) -> None:
-        self.followed.append(job_id)
+    def follow(self, job: RunningJob) -> None:
+        self.followed.append(job.id)
+
+    def forget(self, job: RunningJob) -> None:
+        raise AssertionError("leases end no job")
+
+    def announce(self) -> None:
+        announce(self.client, WorkerInfo(id="worker-1", model="m", family="f", state=WorkerState.READY, slots=4))
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def heard(redis_client: RedisClient) -> Heard:
+    return Heard(redis_client)
 
 
 @pytest.fixture
-def leases(redis_client: RedisClient, heard: Heard) -> Iterator[Leases]:
-    info = WorkerInfo(id="worker-1", model="m", family="f", state=WorkerState.READY, slots=4)
-    leases = Leases(redis_client, model="m", control=heard, describe=lambda: info)
+def jobs() -> RunningJobs:
+    return RunningJobs()
+
+
+@pytest.fixture
+def leases(redis_client: RedisClient, jobs: RunningJobs, heard: Heard) -> Iterator[Leases]:
+    leases = Leases(redis_client, jobs, heard, model="m")
     yield leases
     leases.stop()
 
@@ -55,12 +69,12 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_a_renewal_moves_the_lease_and_announces_the_worker(
-    leases: Leases, store: JobStore, redis_client: RedisClient, redis_url: str, heard: Heard
+    leases: Leases, jobs: RunningJobs, store: JobStore, redis_client: RedisClient, redis_url: str, heard: Heard
 ) -> None:
     claim = claimed(store)
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
         raw.hset(keys.job(claim.job_id), "lease_until", "1")
-        leases.add(claim)
+        jobs.add(RunningJob(claim))
         leases.renew_all()
         renewed = float(raw.hget(keys.job(claim.job_id), "lease_until") or 0)
         assert renewed == pytest.approx(time.time() + LEASE_SECONDS, abs=2)
@@ -71,22 +85,22 @@ def test_a_renewal_moves_the_lease_and_announces_the_worker(
 
 
 def test_a_renewal_tells_of_a_cancellation_and_of_followers_that_the_channel_missed(
-    leases: Leases, store: JobStore, heard: Heard
+    leases: Leases, jobs: RunningJobs, store: JobStore, heard: Heard
 ) -> None:
     canceled, followed = claimed(store), claimed(store)
     store.cancel(canceled.job_id)
     store.follow(followed.job_id)
-    leases.add(canceled)
-    leases.add(followed)
+    jobs.add(RunningJob(canceled))
+    jobs.add(RunningJob(followed))
     leases.renew_all()
     assert (heard.canceled, heard.followed) == ([canceled.job_id], [followed.job_id])
 
 
 def test_a_job_that_another_worker_has_claimed_is_stopped_here(
-    leases: Leases, store: JobStore, heard: Heard, redis_url: str
+    leases: Leases, jobs: RunningJobs, store: JobStore, heard: Heard, redis_url: str
 ) -> None:
     claim = claimed(store)
-    leases.add(claim)
+    jobs.add(RunningJob(claim))
     lose_worker(redis_url, claim.job_id)
     assert store.claim("worker-2") is not None
     leases.renew_all()
@@ -94,10 +108,10 @@ def test_a_job_that_another_worker_has_claimed_is_stopped_here(
 
 
 def test_the_control_channel_is_heard_at_once_and_again_after_its_connection_was_killed(
-    leases: Leases, store: JobStore, heard: Heard, redis_client: RedisClient, redis_url: str
+    leases: Leases, jobs: RunningJobs, store: JobStore, heard: Heard, redis_client: RedisClient, redis_url: str
 ) -> None:
     claim = claimed(store)
-    leases.add(claim)
+    jobs.add(RunningJob(claim))
     leases.start()
     with redis.Redis.from_url(redis_url) as raw:
         eventually(lambda: raw.pubsub_numsub(keys.CONTROL_CHANNEL)[0][1] >= 1)

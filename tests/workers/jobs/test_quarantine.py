@@ -1,46 +1,56 @@
 """One suspect at a time, the worker's other jobs held or gone."""
 
-from collections.abc import Callable
-
 import pytest
 
 from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim
+from workers.engines.runner import RunnerJob
 from workers.jobs.quarantine import TRIAL_TOKENS, Quarantine
+from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 
 class Scene:
-    """A stage that writes down what happens, and trials whose other threads are this one."""
+    """Stands for the runner and the worker, and writes down what happens to its jobs."""
 
     def __init__(self, client: RedisClient, *, max_attempts: int = 3) -> None:
         self.client = client
         self.log: list[str] = []
-        self.company = 0
         self.tokens: int | None = None
-        self.pass_: Callable[[], None] = lambda: None
-        self.trials = Quarantine(
-            client,
-            "worker-1",
-            max_attempts=max_attempts,
-            begin=lambda job_id: self.log.append(f"begin {job_id}"),
-            spawn=lambda action: action(),
-            others=lambda: self.company,
-            on_quiet=lambda: self.log.append("quiet"),
-        )
-        self.trials.stage = self
+        self.jobs = RunningJobs()
+        self.quarantine = Quarantine(client, "worker-1", self.jobs, self, max_attempts=max_attempts)
+        self.quarantine.runner = self  # type: ignore[assignment]
 
-    def hold_others(self, sequence_id: str, *, tokens: int | None, on_passed: Callable[[], None]) -> None:
-        self.log.append(f"hold for {sequence_id}")
-        self.tokens, self.pass_ = tokens, on_passed
-
-    def add(self, claim: Claim) -> None:
-        self.trials.expect()
-        self.trials.add(claim)
+    def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
+        self.log.append(f"run {job.id} alone")
+        self.tokens = tokens
 
     def release_others(self) -> None:
         self.log.append("release")
+
+    def make_room(self) -> None:
+        self.log.append("room")
+
+    def add(self, claim: Claim, *, is_ready: bool = True) -> RunningJob:
+        job = RunningJob(claim)
+        self.jobs.add(job)
+        if is_ready:
+            job.open(None)
+            self.advance()
+        return job
+
+    def end(self, job: RunningJob) -> None:
+        self.jobs.remove(job)
+        self.advance()
+
+    def pass_(self, job: RunningJob) -> None:
+        job.has_passed = True
+        self.advance()
+
+    def advance(self) -> None:
+        self.quarantine.advance()
+        self.quarantine._thread.submit(lambda: None).result(5)  # its one thread is idle again
 
     @property
     def marked(self) -> str | None:
@@ -68,44 +78,44 @@ def scene(redis_client: RedisClient) -> Scene:
 
 
 def test_a_suspect_is_named_before_it_begins_and_the_others_are_held(scene: Scene) -> None:
-    scene.company = 5
+    for number in range(5):
+        scene.add(suspect(f"other {number}", losses=0))
     scene.add(suspect("a"))
-    assert scene.log == ["hold for a", "begin a"]
-    assert (scene.marked, scene.tokens, scene.trials.count) == ("a", TRIAL_TOKENS, 1)
+    assert scene.log == ["run a alone"]
+    assert (scene.marked, scene.tokens, scene.quarantine.is_empty) == ("a", TRIAL_TOKENS, False)
 
 
 def test_a_suspect_counts_from_its_claim(scene: Scene) -> None:
-    scene.trials.expect()
-    assert (scene.trials.count, scene.log) == (1, [])
-    scene.trials.add(suspect("a"))
-    assert scene.trials.count == 1
+    job = scene.add(suspect("a"), is_ready=False)
+    scene.advance()
+    assert (scene.quarantine.is_empty, scene.log) == (False, [])
+    job.open(None)
+    scene.advance()
+    assert (scene.quarantine.is_empty, scene.log) == (False, ["run a alone"])
 
 
 def test_one_that_has_passed_joins_the_others_and_the_next_is_tried(scene: Scene) -> None:
-    scene.add(suspect("a"))
-    scene.add(suspect("b"))
-    assert scene.log == ["hold for a", "begin a"]
-    scene.pass_()
-    assert scene.log[2:] == ["release", "hold for b", "begin b"]
+    a, b = scene.add(suspect("a")), scene.add(suspect("b"))
+    assert scene.log == ["run a alone"]
+    scene.pass_(a)
+    assert scene.log[1:] == ["release", "run b alone"]
     assert scene.marked == "b"
-    scene.trials.ended("a")
-    assert (scene.marked, scene.trials.count) == ("b", 1), "the end of a is not the end of b's trial"
-    scene.trials.ended("b")
-    assert scene.log[5:] == ["release", "quiet"]
-    assert (scene.marked, scene.trials.count) == (None, 0)
+    scene.end(a)
+    assert (scene.marked, scene.quarantine.is_empty) == ("b", False), "the end of a is not the end of b's trial"
+    scene.end(b)
+    assert scene.log[3:] == ["release", "room"]
+    assert (scene.marked, scene.quarantine.is_empty) == (None, True)
 
 
-def test_the_end_of_a_job_just_after_it_has_passed_ends_its_trial_once(redis_client: RedisClient) -> None:
-    scene, later = Scene(redis_client), list[Callable[[], None]]()
-    scene.add(suspect("a"))
-    scene.trials._spawn = later.append
-    scene.pass_()
-    scene.trials.ended("a")
+def test_the_end_of_a_job_just_after_it_has_passed_ends_its_trial_once(scene: Scene) -> None:
+    a = scene.add(suspect("a"))
+    a.has_passed = True
+    scene.jobs.remove(a)
+    scene.quarantine.advance()
+    scene.quarantine.advance()
+    scene.advance()
     scene.add(suspect("b"))
-    for action in later:
-        action()
-    assert len(later) == 2, "one end, and the beginning of the next"
-    assert scene.log == ["hold for a", "begin a", "release", "hold for b", "begin b"]
+    assert scene.log == ["run a alone", "release", "room", "run b alone"]
 
 
 @pytest.mark.parametrize(("losses", "max_attempts"), [(2, 3), (2, 5), (4, 5), (1, 2)])
@@ -113,25 +123,22 @@ def test_whoever_may_fail_next_runs_in_solitude_to_its_end(
     redis_client: RedisClient, losses: int, max_attempts: int
 ) -> None:
     scene = Scene(redis_client, max_attempts=max_attempts)
-    scene.company = 1
+    other = scene.add(suspect("the last of the others", losses=0))
     scene.add(suspect("a", losses))
-    assert (scene.log, scene.trials.count) == ([], 1)
-    scene.company = 0
-    scene.trials.ended("the last of the others")
-    assert scene.log == ["hold for a", "begin a"]
+    assert (scene.log, scene.quarantine.is_empty) == ([], False)
+    scene.end(other)
+    assert scene.log == ["run a alone"]
     assert scene.tokens is None
 
 
 def test_a_suspect_that_leaves_before_its_trial_is_not_tried(scene: Scene) -> None:
-    scene.add(suspect("a"))
-    scene.add(suspect("b"))
-    scene.trials.ended("b")
-    scene.trials.ended("a")
-    assert scene.log == ["hold for a", "begin a", "release", "quiet"]
+    a, b = scene.add(suspect("a")), scene.add(suspect("b"))
+    scene.end(b)
+    scene.end(a)
+    assert scene.log == ["run a alone", "release", "room"]
 
 
 def test_a_trial_takes_place_also_while_redis_is_away() -> None:
     scene = Scene(connect("redis://127.0.0.1:1/0", retries=0))
-    scene.add(suspect("a"))
-    scene.trials.ended("a")
-    assert scene.log == ["hold for a", "begin a", "release", "quiet"]
+    scene.end(scene.add(suspect("a")))
+    assert scene.log == ["run a alone", "release", "room"]

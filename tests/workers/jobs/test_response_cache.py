@@ -10,22 +10,20 @@ import pytest
 
 from app.config.settings import CacheConfig, Config, JobsConfig
 from app.jobs import keys
-from app.jobs.events import FROM_START, read_events, read_published
+from app.jobs.events import read_published
 from app.jobs.job import AnswerSource, Chat, FinishReason, Job, JobRequest, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient
-from app.jobs.sampling import SamplingParams
 from app.jobs.store import Claim, JobStore
 from tests.lost_worker import lose_worker
 from tests.workers.batching.scripted_engine import ScriptedEngine
+from workers.batching.runner import BatchRunner
 from workers.engines.base import Chunk, Prompt, Sampled
-from workers.jobs.publisher import Publisher
 from workers.jobs.response_cache import ResponseCache
 from workers.worker import Worker
 
 CONFIG = Config(model_name="m", jobs=JobsConfig(ttl=60))
 KEEPS = replace(CONFIG, cache=CacheConfig(ttl=60))
 REQUEST = JobRequest(kind=Kind.GENERATE, prompt="text", params={"temperature": 0})
-PROMPT = Prompt(tokens=[1, 2], sampling=SamplingParams(), is_deterministic=True)
 CLAIM = Claim(job_id="1", owner="me", request=REQUEST, token=1, attempt=1, created_at=0, started_at=0, followed=False)
 
 
@@ -57,7 +55,7 @@ def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable
 
     def make(config: Config, slots: int = 2) -> tuple[Worker, Greedy]:
         worker, engine = Worker(config, redis_client, store, f"worker-{len(made)}"), Greedy(slots)
-        worker.serve(engine)
+        worker.serve(BatchRunner(engine, config.worker, worker))
         made.append(worker)
         return worker, engine
 
@@ -83,10 +81,9 @@ def source(job: Job) -> AnswerSource | None:
     return job.metrics.source
 
 
-def key_of(config: Config, claim: Claim = CLAIM, prompt: Prompt | None = PROMPT) -> str | None:
+def key_of(config: Config, claim: Claim = CLAIM, tokens: Sequence[int] = (1, 2)) -> str | None:
     redis: Any = None
-    publisher: Publisher = None  # type: ignore[assignment]
-    return ResponseCache(redis, config, publisher).key(claim, prompt)
+    return ResponseCache(redis, config).key(claim, tokens)
 
 
 HOW: list[dict[str, Any]] = [
@@ -118,20 +115,17 @@ def test_whatever_decides_the_answer_makes_another_request() -> None:
         *({"params": {"temperature": 0, "json_schema": each}} for each in (schema, turned)),
     ]
     found = [key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **each))) for each in asked]
-    found.append(key_of(CONFIG, prompt=replace(PROMPT, tokens=[1, 2, 3])))  # the day in a chat template, say
+    found.append(key_of(CONFIG, tokens=[1, 2, 3]))  # the day in a chat template, say
     found.append(key_of(CONFIG, replace(CLAIM, owner="you")))
     for changed in ({"model_params": {"type_k": "q8_0"}}, {"setup_params": {"path": "a"}}, {"model_name": "n"}):
         found.append(key_of(replace(CONFIG, **changed)))  # type: ignore[arg-type]
     assert None not in found and len(set(found)) == len(found)
 
 
-def test_only_what_is_deterministic_and_touches_no_other_jobs_fate_is_shared() -> None:
-    assert key_of(CONFIG, prompt=replace(PROMPT, is_deterministic=False)) is None
+def test_only_what_touches_no_other_jobs_fate_is_shared() -> None:
     assert key_of(CONFIG, replace(CLAIM, losses=1)) is None, "it may be what killed its worker"
-    assert key_of(CONFIG, replace(CLAIM, published_tokens=3)) is None, "it goes on where another attempt ended"
+    assert key_of(CONFIG, replace(CLAIM, published_tokens=3)) is None, "it continues where another attempt ended"
     assert key_of(CONFIG, replace(CLAIM, attempt=2)) == key_of(CONFIG)
-    assert key_of(CONFIG, prompt=None) is None, "embeddings do not run long enough to be joined"
-    assert key_of(KEEPS, prompt=None) is not None
 
 
 def test_with_across_keys_it_does_not_matter_who_asks() -> None:
@@ -139,44 +133,15 @@ def test_with_across_keys_it_does_not_matter_who_asks() -> None:
     assert key_of(everybody, replace(CLAIM, owner="you")) == key_of(everybody) != key_of(CONFIG)
 
 
-def test_the_same_request_in_flight_is_computed_once_for_each_who_asks_and_takes_one_place(
-    make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_client: RedisClient
-) -> None:
-    worker, engine = make_worker(CONFIG, slots=3)
-    made_room = threading.Event()
-    jobs = [run(worker, store) for _ in range(2)]
-    others = [run(worker, store, "you")]
-    worker.on_room = made_room.set
-    jobs.append(run(worker, store, priority=Priority.HIGH, stream=True))
-    engine.go.set()
-    assert made_room.wait(5)
-    assert worker.drain(5)
-    found = [store.read(job_id) for job_id in [*jobs, *others]]
-    assert [job.output.text for job in found if job.output] == ["text"] * 4
-    assert sorted(filter(None, map(source, found))) == [
-        AnswerSource.COMPUTED,
-        AnswerSource.COMPUTED,
-        AnswerSource.JOINED,
-        AnswerSource.JOINED,
-    ]
-    assert source(found[3]) is AnswerSource.COMPUTED, "another key, another computation"
-    assert max(len(step) for step in engine.steps) == 2
-    for job in found:
-        assert job.usage is not None and (job.usage.prompt_tokens, job.usage.completion_tokens) == (3, 4)
-        assert job.usage.cached_tokens == (3 if source(job) is AnswerSource.JOINED else 0)
-        events = read_events(redis_client, [(job.id, FROM_START)])[0]
-        assert events[-1].event.type == "end"
-        assert read_published(redis_client, job.id).text == "text"
-
-
 def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_themselves(
     make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_url: str
 ) -> None:
+    worker, engine = make_worker(KEEPS, slots=4)
+    engine.go.set()
+    answer(worker, store)
     suspect = store.admit(REQUEST, "me").id
     store.claim("worker-0")
     lose_worker(redis_url, suspect)
-    worker, engine = make_worker(CONFIG, slots=4)
-    engine.go.set()
     worker.claim_next()
     drawn = [run(worker, store, params={}) for _ in range(2)]
     assert worker.drain(5)
@@ -220,7 +185,9 @@ def test_only_what_succeeds_is_kept(make_worker: Callable[..., tuple[Worker, Gre
     worker, engine = make_worker(KEEPS)
     canceled = run(worker, store)
     time.sleep(0.05)
-    worker.cancel(canceled)
+    job = worker._jobs.get(canceled)
+    assert job is not None
+    worker.cancel(job)
     engine.go.set()
     assert worker.drain(5) and store.read(canceled).status is Status.CANCELED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED

@@ -4,12 +4,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 from app.config.settings import Config
 from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text
-from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import LlamaEmbedder
 from workers.engines.llama.library import free_gpu_bytes
@@ -29,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 class LlamaEngine(Engine):
     """A GGUF model behind llama.cpp. `Prompt.state` is a `SequenceState`."""
-
-    moves_slots: ClassVar[bool] = True
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = LlamaModelParams.read(config.model_params)
@@ -85,8 +82,9 @@ class LlamaEngine(Engine):
             wants_logits.extend(_wants_logits(chunk))
         return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits))
 
-    def move(self, source: int, target: int) -> None:
-        self._generation.move(source, target)
+    @property
+    def slot_cache(self) -> SlotCache | None:
+        return self._context
 
     @property
     def shares_prefixes(self) -> bool:
@@ -95,12 +93,6 @@ class LlamaEngine(Engine):
     @property
     def verifies_drafts(self) -> bool:
         return self._model.has_whole_cache
-
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        self._generation.copy(source, target, tokens)
-
-    def cut(self, slot: int, tokens: int) -> None:
-        self._generation.cut(slot, tokens)
 
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:

@@ -1,72 +1,103 @@
-"""One job's answer: asked for, asked for again where it broke off, and told piece by piece.
+"""One job's answer: requested, requested again where it broke off, and reported piece by piece.
 
-Two answers are never mixed. Behind text that has been told a completion goes on as another prompt; any other answer
-must begin with the very same text when it is asked for again, or the job fails
+Two answers are never mixed. After text that has been published a completion continues as another prompt; any other
+answer must begin with the very same text when it is requested again, or the job fails
 (docs/decisions/0020-a-family-that-forwards.md).
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import openai
 
-from app.errors import UpstreamFailed
-from app.jobs.job import FinishReason, Usage
-from workers.engines.base import Sampled, Tell
+from app.errors import LLMAPIError, UpstreamFailed
+from app.jobs.events import Delta
+from app.jobs.job import FinishReason, Status, Usage
 from workers.engines.remote.attempts import Attempts
 from workers.engines.remote.failures import BrokenAnswer
 from workers.engines.remote.reading import AnswerReader
 from workers.engines.remote.requests import Body, UpstreamRequest
+from workers.engines.remote.upstream import Upstream
+from workers.engines.runner import Outcome, Report, Run, RunnerHost, RunnerJob
 
-_NO_TOKEN = 0
 _ARGUMENTS = ("model", "prompt", "messages", "stream")  # that the package wants as such
 _CUT = (
-    "the upstream server's answer broke off; what came of it stays, and another answer would not go on where it ended "
-    "(at temperature 0 or with a seed it may, and a completion does)"
+    "the upstream server's answer broke off; what came of it stays, and another answer would not continue where it "
+    "ended (at temperature 0 or with a seed it may, and a completion does)"
 )
 
+logger = logging.getLogger(__name__)
 
-class Answering:
-    """One job's; `so_far` has been published by an earlier attempt, in so many pieces."""
 
-    def __init__(self, client: openai.AsyncOpenAI, request: UpstreamRequest, tell: Tell, attempts: Attempts) -> None:
-        self._client = client
+class Answer(Run):
+    """Begins with what an earlier attempt has published. Runs in the event loop of `upstream`."""
+
+    def __init__(self, job: RunnerJob, request: UpstreamRequest, upstream: Upstream, host: RunnerHost) -> None:
+        super().__init__(job)
         self._request = request
-        self._tell = tell
-        self._attempts = attempts
-        self._text = ""
-        self._pieces = 0
+        self._client = upstream.client
+        self._attempts = Attempts(upstream.gate, self.seconds_left)
+        self._host = host
+        self._text = "" if job.published is None else job.published.text
+        self._given = self._pieces = 0 if job.published is None else len(job.published.tokens)
+        self._usage: Usage | None = None
+        self._timer: asyncio.Timeout | None = None
 
-    async def run(self, so_far: str, pieces: int) -> None:
-        """To the end, which is told like all else."""
-        self._text, self._pieces = so_far, pieces
+    @property
+    def usage(self) -> Usage:
+        """What the upstream server has counted; else the pieces that came, each a token or more."""
+        return self._usage or Usage(completion_tokens=self._pieces)
+
+    @property
+    def new_tokens(self) -> int:
+        return self._pieces - self._given
+
+    async def run(self) -> None:
+        """Run to the end, and report it."""
         try:
-            await self._attempts.until_success(self._attempt)
+            async with asyncio.timeout(0.0 if self.job.cancel_requested else self.seconds_left) as self._timer:
+                reason = await self._attempts.until_success(self._attempt)
         except Exception as error:
-            self._tell([Sampled(token=_NO_TOKEN, piece=b"", error=error)])
-
-    async def _attempt(self) -> None:
-        request, told, pieces = self._request, self._text, self._pieces
-        if told and request.may_be_continued:
-            body = request.behind(told, pieces)
-            if body is None:
-                self._end(FinishReason.LENGTH, None)
-            else:
-                await self._read(body, repeated="", earlier_pieces=pieces)
-        elif told and not request.is_repeatable:
-            raise UpstreamFailed(_CUT)
+            outcome = self._failure(error)
         else:
-            await self._read(request.body, repeated=told, earlier_pieces=0)
+            self.note_token()
+            outcome = self.end(Status.SUCCEEDED, reason)
+        self._host.publish([Report(self.job, None, outcome)])
 
-    async def _read(self, body: Body, *, repeated: str, earlier_pieces: int) -> None:
+    def interrupt(self) -> None:
+        """Let the answer notice that its job was canceled; its connection is closed."""
+        if self._timer is not None and self.outcome is None and not self._timer.expired():
+            self._timer.reschedule(asyncio.get_running_loop().time())
+
+    def _failure(self, error: Exception) -> Outcome:
+        if self._timer is not None and self._timer.expired():
+            return self.end_canceled() if self.job.cancel_requested else self.end_timed_out()
+        if not isinstance(error, LLMAPIError):
+            logger.error("the answer to job %s failed", self.job.id, exc_info=error)
+        return self.end_failed(error)
+
+    async def _attempt(self) -> FinishReason:
+        request, text, pieces = self._request, self._text, self._pieces
+        if text and request.may_be_continued:
+            body = request.behind(text, pieces)
+            if body is None:
+                return FinishReason.LENGTH
+            return await self._read(body, repeated="", earlier_pieces=pieces)
+        if text and not request.is_repeatable:
+            raise UpstreamFailed(_CUT)
+        return await self._read(request.body, repeated=text, earlier_pieces=0)
+
+    async def _read(self, body: Body, *, repeated: str, earlier_pieces: int) -> FinishReason:
         reader = AnswerReader(is_chat=self._request.is_chat, names_function=self._request.names_function)
         beginning = _Beginning(repeated)
         try:
             async with await self._open(body) as stream:
                 async for chunk in stream:
-                    self._hear(beginning.skip(reader.read(chunk)))
+                    self._take(beginning.skip(reader.read(chunk)))
         except json.JSONDecodeError:
             raise BrokenAnswer("a chunk is no JSON") from None
         except openai.APIError:
@@ -75,7 +106,8 @@ class Answering:
         if reader.last is None:
             raise BrokenAnswer("the stream has no end")
         beginning.check_passed()
-        self._end(reader.last, _together(reader.usage, earlier_pieces))
+        self._usage = _together(reader.usage, earlier_pieces)
+        return reader.last
 
     async def _open(self, body: Body) -> openai.AsyncStream[Any]:
         api: Any = self._client.chat.completions if self._request.is_chat else self._client.completions
@@ -84,42 +116,40 @@ class Answering:
         stream: openai.AsyncStream[Any] = await api.create(**arguments, extra_body=more)
         return stream
 
-    def _hear(self, sampled: list[Sampled]) -> None:
-        if sampled:
-            self._text += b"".join(one.piece for one in sampled).decode()
-            self._pieces += len(sampled)
-            self._attempts.failures = 0
-            self._tell(sampled)
-
-    def _end(self, last: FinishReason, usage: Usage | None) -> None:
-        self._tell([Sampled(token=_NO_TOKEN, piece=b"", ends=True, last=last, usage=usage)])
+    def _take(self, deltas: Sequence[Delta]) -> None:
+        if not deltas:
+            return
+        self.note_token()
+        self._text += "".join(delta.text for delta in deltas)
+        self._pieces += sum(len(delta.tokens) for delta in deltas)
+        self._attempts.failures = 0
+        self._host.publish([Report(self.job, delta, None) for delta in deltas])
 
 
 class _Beginning:
-    """What an answer that is asked for again must begin with, and what has been told already."""
+    """What an answer that is requested again must begin with, and what has been published already."""
 
     def __init__(self, text: str) -> None:
         self._left = text
 
-    def skip(self, sampled: Sequence[Sampled]) -> list[Sampled]:
-        """What goes beyond it. Raises UpstreamFailed where the answer is another."""
-        return [left for one in sampled if (left := self._beyond(one)) is not None]
+    def skip(self, deltas: Sequence[Delta]) -> list[Delta]:
+        """Return what goes beyond it. Raises UpstreamFailed where the answer is another."""
+        return [rest for delta in deltas if (rest := self._beyond(delta)) is not None]
 
     def check_passed(self) -> None:
         if self._left:
             raise UpstreamFailed(_CUT)
 
-    def _beyond(self, sampled: Sampled) -> Sampled | None:
+    def _beyond(self, delta: Delta) -> Delta | None:
         if not self._left:
-            return sampled
-        piece = sampled.piece.decode()
-        if self._left.startswith(piece):
-            self._left = self._left[len(piece) :]
+            return delta
+        if self._left.startswith(delta.text):
+            self._left = self._left[len(delta.text) :]
             return None
-        if not piece.startswith(self._left):
+        if not delta.text.startswith(self._left):
             raise UpstreamFailed(_CUT)
-        beyond, self._left = piece[len(self._left) :], ""
-        return replace(sampled, piece=beyond.encode())
+        beyond, self._left = delta.text[len(self._left) :], ""
+        return replace(delta, text=beyond)
 
 
 def _together(usage: Usage | None, earlier_pieces: int) -> Usage | None:

@@ -8,18 +8,18 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from app.jobs.events import Delta
 from app.jobs.job import FinishReason, TokenLogprob, Usage
-from workers.engines.base import Sampled
 from workers.engines.remote.failures import BrokenAnswer
 from workers.engines.shared.vocabulary import shown_token
 
 _REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
-_TOKEN = 0  # upstream servers do not tell ids
+_UNKNOWN_TOKEN = 0  # upstream servers send no ids: a piece of text, or of log-probabilities, counts as one token
 _MISSHAPEN = (AttributeError, TypeError, ValueError, KeyError, IndexError)
 
 
 class AnswerReader:
-    """Reads one stream. `usage` and `last` are told by the end of it; without `last` it broke off."""
+    """Reads one stream. `usage` and `last` are known at its end; without `last` it broke off."""
 
     def __init__(self, *, is_chat: bool, names_function: bool) -> None:
         self.last: FinishReason | None = None
@@ -27,28 +27,28 @@ class AnswerReader:
         self._is_chat = is_chat
         self._calls = _Calls(names_function=names_function)
 
-    def read(self, chunk: Any) -> list[Sampled]:
+    def read(self, chunk: Any) -> list[Delta]:
         """Raises BrokenAnswer."""
         try:
             return list(self._read(chunk))
         except _MISSHAPEN as error:
             raise BrokenAnswer(type(error).__name__) from None  # its message may quote the answer
 
-    def _read(self, chunk: Any) -> Iterator[Sampled]:
+    def _read(self, chunk: Any) -> Iterator[Delta]:
         if getattr(chunk, "usage", None):
             self.usage = _usage(chunk.usage)
         for choice in chunk.choices or ():
             if choice.index:
-                continue  # nobody asked for a second one
+                continue  # no second one was requested
             text = self._chat_text(choice.delta) if self._is_chat else choice.text or ""
+            if not isinstance(text, str):
+                raise TypeError
             if choice.finish_reason is not None:
                 self.last = _REASONS.get(choice.finish_reason, FinishReason.STOP)
                 text += self._calls.finish()
             logprobs = list(_chat_logprobs(choice.logprobs) if self._is_chat else _text_logprobs(choice.logprobs))
             if text or logprobs:
-                yield Sampled(token=_TOKEN, piece=text.encode(), logprobs=logprobs[0] if logprobs else None)
-            for entry in logprobs[1:]:  # of the same piece
-                yield Sampled(token=_TOKEN, piece=b"", logprobs=entry)
+                yield Delta(text, (_UNKNOWN_TOKEN,) * max(1, len(logprobs)), tuple(logprobs))
 
     def _chat_text(self, delta: Any) -> str:
         if delta is None:
@@ -83,17 +83,17 @@ class _Calls:
         return ("" if self._has_arguments else "{}") + ("" if self._names_function else "}</tool_call>")
 
 
-def _usage(told: Any) -> Usage:
-    details = getattr(told, "prompt_tokens_details", None)
+def _usage(usage: Any) -> Usage:
+    details = getattr(usage, "prompt_tokens_details", None)
     return Usage(
-        prompt_tokens=int(told.prompt_tokens or 0),
-        completion_tokens=int(told.completion_tokens or 0),
+        prompt_tokens=int(usage.prompt_tokens or 0),
+        completion_tokens=int(usage.completion_tokens or 0),
         cached_tokens=int((details and details.cached_tokens) or 0),
     )
 
 
-def _chat_logprobs(told: Any) -> Iterator[TokenLogprob]:
-    for entry in (told and told.content) or ():
+def _chat_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
+    for entry in (logprobs and logprobs.content) or ():
         top = {_shown(rival): float(rival.logprob) for rival in entry.top_logprobs or ()}
         yield TokenLogprob(token=_shown(entry), logprob=float(entry.logprob), top=top)
 
@@ -102,9 +102,9 @@ def _shown(entry: Any) -> str:
     return shown_token(bytes(entry.bytes)) if entry.bytes else str(entry.token)
 
 
-def _text_logprobs(told: Any) -> Iterator[TokenLogprob]:
-    tokens = (told and told.tokens) or []
-    rivals = (told and told.top_logprobs) or [None] * len(tokens)
-    for token, logprob, top in zip(tokens, (told and told.token_logprobs) or [], rivals, strict=True):
-        found = {str(rival): float(value) for rival, value in (top or {}).items()}
-        yield TokenLogprob(token=str(token), logprob=None if logprob is None else float(logprob), top=found)
+def _text_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
+    tokens = (logprobs and logprobs.tokens) or []
+    rivals = (logprobs and logprobs.top_logprobs) or [None] * len(tokens)
+    for token, logprob, top in zip(tokens, (logprobs and logprobs.token_logprobs) or [], rivals, strict=True):
+        likeliest = {str(rival): float(value) for rival, value in (top or {}).items()}
+        yield TokenLogprob(token=str(token), logprob=None if logprob is None else float(logprob), top=likeliest)

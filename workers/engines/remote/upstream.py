@@ -14,12 +14,9 @@ import openai
 
 from app.errors import ModelUnavailable
 from app.jobs.job import Text
-from workers.engines.base import Stop, Tell
-from workers.engines.remote.answering import Answering
 from workers.engines.remote.attempts import Attempts, Gate
 from workers.engines.remote.failures import BrokenAnswer, failure_of
 from workers.engines.remote.params import RemoteSetupParams
-from workers.engines.remote.requests import UpstreamRequest
 
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 10.0
@@ -33,28 +30,31 @@ Embedded = tuple[list[float], int]
 
 
 class Upstream:
-    """silence_seconds: without a byte; then a request counts as failed. Its methods may be called from any thread."""
+    """One client of the server, one event loop for all requests to it, and the gate that they share.
+
+    silence_seconds: without a byte; then a request counts as failed.
+    """
 
     def __init__(self, setup: RemoteSetupParams, silence_seconds: float) -> None:
         self._model = setup.model
-        self._client = openai.AsyncOpenAI(
+        self.client = openai.AsyncOpenAI(
             base_url=setup.base_url,
             api_key=setup.api_key or _NO_KEY,
             max_retries=0,
             timeout=openai.Timeout(silence_seconds, connect=min(CONNECT_SECONDS, silence_seconds)),
         )
-        self._gate = Gate()
-        self._events = asyncio.new_event_loop()
+        self.gate = Gate()
+        self.events = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """One look at the start, said in one line. A server that is away may come back: that is logged, no more.
+        """Look once at the start, and log what is wrong in one line. A server that is away may come back.
 
-        Raises ModelUnavailable: it refuses the key, which no waiting cures.
+        Raises ModelUnavailable: it rejects the key, which no waiting cures.
         """
         try:
-            names = self._spawn(self._model_names()).result()
+            names = self.spawn(self._model_names()).result()
         except openai.AuthenticationError:
             raise ModelUnavailable("the upstream server refuses the key: set setup_params.api_key") from None
         except Exception as error:
@@ -67,42 +67,34 @@ class Upstream:
                     self._model,
                 )
 
-    def answer(self, request: UpstreamRequest, so_far: str, pieces: int, seconds: float, tell: Tell) -> Stop:
-        """As `Engine.forward`."""
-        answering = Answering(self._client, request, tell, Attempts(self._gate, seconds))
-        task = self._spawn(answering.run(so_far, pieces))
+    async def embed(self, texts: Sequence[Text], seconds: float) -> list[Embedded]:
+        """As `Engine.embed`; the first vector has the tokens of all, as upstream servers send no other number."""
+        attempts = Attempts(self.gate, seconds)
+        results: list[Embedded] = []
+        for _, alike in groupby(texts, key=type):  # one request takes texts or tokens
+            results += await attempts.until_success(partial(self._embed, list(alike)))
+        return results
 
-        def stop() -> None:
-            task.cancel()  # its connection ends with it
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        """Run a coroutine in this server's event loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.events)
 
-        return stop
-
-    def embed(self, texts: Sequence[Text], seconds: float) -> list[Embedded]:
-        """As `Engine.embed`; the first vector has the tokens of all, as upstream servers tell no other number."""
-
-        async def all_of_them() -> list[Embedded]:
-            attempts = Attempts(self._gate, seconds)
-            found: list[Embedded] = []
-            for _, alike in groupby(texts, key=type):  # one request takes texts or tokens
-                several = list(alike)
-                found += await attempts.until_success(partial(self._embed, several))
-            return found
-
-        embedded: list[Embedded] = self._spawn(all_of_them()).result()
-        return embedded
+    def end_all(self) -> None:
+        """Cancel all that runs in the event loop, and wait for it."""
+        self.spawn(_end_all()).result()
 
     def close(self) -> None:
         """What still runs ends without an answer."""
-        self._events.call_soon_threadsafe(self._events.stop)
+        self.events.call_soon_threadsafe(self.events.stop)
         self._thread.join()
 
     async def _model_names(self) -> set[str]:
-        page = await self._client.models.list(timeout=CHECK_SECONDS)
+        page = await self.client.models.list(timeout=CHECK_SECONDS)
         return {model.id for model in page.data}
 
     async def _embed(self, texts: Sequence[Text]) -> list[Embedded]:
-        asked: Any = [text if isinstance(text, str) else list(text) for text in texts]
-        answer = await self._client.embeddings.create(model=self._model, input=asked, encoding_format="float")
+        inputs: Any = [text if isinstance(text, str) else list(text) for text in texts]
+        answer = await self.client.embeddings.create(model=self._model, input=inputs, encoding_format="float")
         try:
             rows = [_normalised(row.embedding) for row in sorted(answer.data, key=lambda row: row.index)]
             tokens = int(answer.usage.prompt_tokens) if answer.usage else 0
@@ -112,24 +104,22 @@ class Upstream:
             raise BrokenAnswer("another number of vectors")
         return [(row, 0 if index else tokens) for index, row in enumerate(rows)]
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "Future[Any]":
-        return asyncio.run_coroutine_threadsafe(coroutine, self._events)
-
     def _run(self) -> None:
-        asyncio.set_event_loop(self._events)
+        asyncio.set_event_loop(self.events)
         try:
-            self._events.run_forever()
+            self.events.run_forever()
         finally:
-            self._events.run_until_complete(self._end_all())
-            self._events.run_until_complete(self._events.shutdown_asyncgens())
-            self._events.close()
+            self.events.run_until_complete(_end_all())
+            self.events.run_until_complete(self.client.close())
+            self.events.run_until_complete(self.events.shutdown_asyncgens())
+            self.events.close()
 
-    async def _end_all(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
+
+async def _end_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _normalised(row: Sequence[float]) -> list[float]:

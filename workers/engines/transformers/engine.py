@@ -1,9 +1,9 @@
 """The huggingface family's engine: rows of a batch over slots, `generate()` for the rest, embeddings."""
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from app.config.settings import Config
 from app.errors import UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text
-from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled
+from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
@@ -52,8 +52,6 @@ class HuggingfaceEngine(Engine):
     Another family that ends up with a model of transformers derives from it and brings its own `load`.
     """
 
-    moves_slots: ClassVar[bool] = True
-
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = TransformersModelParams.read(config.model_params)
         setup = TransformersSetupParams.read(config.setup_params)
@@ -64,18 +62,7 @@ class HuggingfaceEngine(Engine):
         self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
         self._template = _chat_template(self._loaded.tokenizer)
         self._embedder: TransformersEmbedder | None = None
-        self._prompts: TransformersPromptMaker | None = None
-        if self._loaded.kind is not ModelKind.EMBEDDING:
-            self._prompts = TransformersPromptMaker(
-                self._loaded,
-                self._vocabulary,
-                self._template,
-                self._limits.context_tokens,
-                batched=self._slots is not None,
-                seed=params.seed,
-                trusts_remote_code=trusts,
-            )
-        self._soloist = SoloGenerator(self._loaded, self._vocabulary, trusts_remote_code=trusts)
+        self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
 
     def load(
         self, config: Config, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress
@@ -116,11 +103,9 @@ class HuggingfaceEngine(Engine):
             return []
         return self._sample([chunks[index] for index in sampling], [logits[index] for index in sampling])
 
-    def run_solo(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
-        return self._soloist.run(prompt, generated)
-
-    def move(self, source: int, target: int) -> None:
-        self._generation.move(source, target)
+    @property
+    def slot_cache(self) -> SlotCache | None:
+        return self._slots
 
     @property
     def shares_prefixes(self) -> bool:
@@ -129,12 +114,6 @@ class HuggingfaceEngine(Engine):
     @property
     def verifies_drafts(self) -> bool:
         return self._slots is not None
-
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        self._generation.copy(source, target, tokens)
-
-    def cut(self, slot: int, tokens: int) -> None:
-        self._generation.cut(slot, tokens)
 
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:
@@ -159,6 +138,22 @@ class HuggingfaceEngine(Engine):
             self._embedder = TransformersEmbedder(self._loaded, self._vocabulary, self._limits.context_tokens)
         embedder = self._embedder
         return in_short_lived_thread(lambda: embedder.embed(texts))
+
+    @property
+    def _only_embeds(self) -> bool:
+        return self._loaded.kind is ModelKind.EMBEDDING
+
+    def _prompt_maker(self, params: TransformersModelParams, trusts_remote_code: bool) -> TransformersPromptMaker:
+        return TransformersPromptMaker(
+            self._loaded,
+            self._vocabulary,
+            self._template,
+            self._limits.context_tokens,
+            SoloGenerator(self._loaded, self._vocabulary, trusts_remote_code=trusts_remote_code),
+            batched=self._slots is not None,
+            seed=params.seed,
+            trusts_remote_code=trusts_remote_code,
+        )
 
     @property
     def _generation(self) -> SlotModel:

@@ -1,17 +1,20 @@
 """The cache's memory with the real model: quantized, with flash attention and without, full and never too full."""
 
+from collections.abc import Sequence
+
 import psutil
 import pytest
 
 from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
+from tests.workers.batching.loop_host import Host, make_sequence
 from tests.workers.batching.test_loop import Collected
 from tests.workers.engines.llama.driver import GREEDY, complete, make_engine, request
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import BatchSequence, Update
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.library import free_gpu_bytes, row_bytes
 from workers.engines.llama.model_params import CacheType
+from workers.engines.runner import Report
 
 CAPITAL = "The capital of France is"
 STORY = "Once upon a time there was a king who had three daughters and no sons. " * 4
@@ -46,10 +49,10 @@ def test_a_quantized_cache_takes_the_memory_that_was_counted_and_says_the_same()
 def with_a_copy(engine: LlamaEngine) -> None:
     """What is copied to another slot goes on as what was computed there."""
     told = Collected()
-    loop = BatchLoop(engine, told.publish)
+    loop = BatchLoop(engine, Host(told.publish))
     loop.start()
     for name in ("computed", "copied"):
-        loop.submit(BatchSequence(name, engine.prepare(request(STORY, max_tokens=12, **GREEDY))))
+        loop.submit(make_sequence(name, engine.prepare(request(STORY, max_tokens=12, **GREEDY))))
     told.wait_for("computed", "copied")
     loop.stop()
     assert told.texts["computed"] == told.texts["copied"] != ""
@@ -76,15 +79,15 @@ def test_a_full_cache_makes_wait_and_none_gets_more_than_its_slot() -> None:
     engine = make_engine(slots=2, n_ctx=64)
     told, most = Collected(), [0]
 
-    def publish(updates: list[Update]) -> None:
+    def publish(updates: Sequence[Report]) -> None:
         told.publish(updates)
         most[0] = max(most[0], engine.used_cells())
 
     with pytest.raises(PromptTooLong, match="has 64 tokens and the context 64"):
         engine.prepare(request(" a" * 64))
-    loop = BatchLoop(engine, publish)
+    loop = BatchLoop(engine, Host(publish))
     jobs = [
-        BatchSequence(str(length), engine.prepare(request(" a" * length, max_tokens=1000, ignore_eos=True)))
+        make_sequence(str(length), engine.prepare(request(" a" * length, max_tokens=1000, ignore_eos=True)))
         for length in (63, 1, 62, 20, 63)
     ]
     for job in jobs:

@@ -85,7 +85,7 @@ def test_a_moved_sequence_goes_on_as_if_it_had_not_moved(engine: LlamaEngine) ->
         step(engine, runs)
     before = engine.used_cells()
     for source, target, run in ((6, 2, runs[0]), (7, 6, runs[1])):  # the second goes where the first came from
-        engine.move(source, target)
+        engine.slot_cache.move(source, target)
         run.slot = target
     assert engine.used_cells() == before
     assert [run.text for run in finish(engine, runs)] == expected
@@ -101,11 +101,11 @@ def test_a_copied_or_cut_prefix_gives_the_text_of_a_computed_one(engine: LlamaEn
     copied = begin(engine, [request(prefix + end, max_tokens=16, **GREEDY) for end in ends[1:]], first_slot=3)
     for run in copied:
         shared = common_prefix(donor.prompt.tokens, run.prompt.tokens)
-        engine.copy(donor.slot, run.slot, shared)
+        engine.slot_cache.copy(donor.slot, run.slot, shared)
         run.position = shared
     again = begin(engine, [request(prefix + ends[0], max_tokens=16, **GREEDY)])[0]
     again.position = len(again.prompt.tokens) - 1
-    engine.cut(donor.slot, again.position)
+    engine.slot_cache.cut(donor.slot, again.position)
     assert [run.text for run in finish(engine, [again, *copied])] == whole
 
 

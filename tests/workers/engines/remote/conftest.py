@@ -13,7 +13,7 @@ from tests.waiting import until
 from tests.workers.engines.remote.upstream_server import MODEL, Server, upstream_server
 from workers import tokenizer_service
 from workers.engines.remote import failures
-from workers.engines.remote.engine import OpenAIEngine
+from workers.engines.remote.runner import RemoteRunner
 from workers.worker import Worker
 
 API_KEY = "sk-ours"
@@ -52,7 +52,7 @@ def make_worker(server: Server, redis_client: RedisClient, store: JobStore) -> I
         config = config_for(server, **model_params)
         worker = Worker(config, redis_client, store, name)
         made.append(worker)
-        worker.serve(OpenAIEngine(config, worker.report))
+        worker.serve(RemoteRunner(config, worker.report, worker))
         return worker
 
     yield make
@@ -74,6 +74,11 @@ class Desk:
         job_id = self.store.admit(JobRequest(**told), "me").id
         self.worker.claim_next()
         return job_id
+
+    def cancel(self, job_id: str) -> None:
+        job = self.worker._jobs.get(job_id)
+        assert job is not None
+        self.worker.cancel(job)
 
     def end_of(self, job_id: str) -> Job:
         until(lambda: self.store.read(job_id).status.is_final)

@@ -12,9 +12,10 @@ import torch
 from app.config.settings import Config, WorkerConfig
 from app.errors import LLMAPIError
 from app.jobs.job import FinishReason, JobError, JobRequest, Kind, Status, TokenLogprob
+from tests.workers.batching.loop_host import Host, make_sequence
 from workers.batching.loop import BatchLoop
-from workers.batching.sequence import BatchSequence as Running
-from workers.batching.sequence import ResumeState, Update
+from workers.batching.sequence import ResumeState
+from workers.engines.runner import Report, RunnerJob
 from workers.engines.transformers.engine import HuggingfaceEngine
 
 THREADS = 1  # two that wait for each other are far slower when the machine is busy
@@ -57,9 +58,9 @@ class Service:
         self.results: dict[str, Result] = {}
         self.cached: dict[str, int] = {}  # tokens of each prompt that were not computed
         self.changed = threading.Condition()
-        self.loop = BatchLoop(engine, self._publish)
+        self.loop = BatchLoop(engine, Host(self._publish))
 
-    def submit(self, name: str, asked: JobRequest, earlier: Sequence[int] = (), text: str = "") -> None:
+    def submit(self, name: str, asked: JobRequest, earlier: Sequence[int] = (), text: str = "") -> RunnerJob:
         """earlier: tokens of another attempt, of which `text` has been published."""
         prompt = self.engine.prepare(asked)
         resumed = None
@@ -67,7 +68,9 @@ class Service:
             pieces = self.engine.resume(prompt, earlier)
             resumed = ResumeState(tokens=list(earlier), pieces=pieces, text=text)
         self.results[name] = Result()
-        self.loop.submit(Running(name, prompt, earlier=resumed))
+        sequence = make_sequence(name, prompt, earlier=resumed)
+        self.loop.submit(sequence)
+        return sequence.job
 
     def wait(self, *names: str) -> list[Result]:
         with self.changed:
@@ -77,17 +80,17 @@ class Service:
         assert done, [name for name in names if self.results[name].status is None]
         return [self.results[name] for name in names]
 
-    def _publish(self, updates: list[Update]) -> None:
+    def _publish(self, updates: Sequence[Report]) -> None:
         with self.changed:
-            for update in updates:
-                result = self.results[update.sequence.id]
-                self.cached[update.sequence.id] = update.sequence.cached_tokens
-                result.text += update.text
-                result.tokens += update.tokens
-                result.logprobs += update.logprobs
-                result.deltas += bool(update.tokens)
-                if update.outcome is not None:
-                    outcome = update.outcome
+            for job, delta, outcome in updates:
+                assert job.run is not None and delta is not None
+                result = self.results[job.id]
+                self.cached[job.id] = job.run.usage.cached_tokens
+                result.text += delta.text
+                result.tokens += delta.tokens
+                result.logprobs += delta.logprobs
+                result.deltas += bool(delta.tokens)
+                if outcome is not None:
                     result.status, result.reason, result.error = outcome.status, outcome.finish_reason, outcome.error
             self.changed.notify_all()
 

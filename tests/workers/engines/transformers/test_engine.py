@@ -40,7 +40,7 @@ def test_what_is_neither_drawn_without_a_seed_nor_ended_by_the_clock_is_determin
 ) -> None:
     prompt = llama.prepare(request(PROMPT, **params))
     assert prompt.is_deterministic is is_deterministic
-    assert prompt.solo is ("num_beams" in params)
+    assert (prompt.solo is not None) is ("num_beams" in params)
 
 
 def test_a_slot_moved_to_another_keeps_its_text(llama: HuggingfaceEngine) -> None:
@@ -50,7 +50,7 @@ def test_a_slot_moved_to_another_keeps_its_text(llama: HuggingfaceEngine) -> Non
     for number in range(6):
         slot = 4 if number < 3 else 1
         if number == 3:
-            llama.move(4, 1)
+            llama.slot_cache.move(4, 1)
         chunk_tokens = prompt.tokens if not tokens else tokens[-1:]
         position = 0 if not tokens else len(prompt.tokens) + len(tokens) - 1
         chunk = Chunk(slot=slot, tokens=chunk_tokens, position=position, samples=True, prompt=prompt, generated=tokens)

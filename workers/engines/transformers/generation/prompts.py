@@ -19,7 +19,7 @@ from transformers.generation import GenerationMode
 
 from app.errors import UnsupportedParameter
 from app.jobs.sampling import SamplingParams
-from workers.engines.base import Prompt
+from workers.engines.base import Prompt, SoloBackend
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.constraint import ConstraintCompiler
 from workers.engines.shared.prompts import PromptMaker
@@ -57,6 +57,7 @@ class TransformersPromptMaker(PromptMaker):
         vocabulary: TransformersVocabulary,
         template: ChatTemplate,
         context_tokens: int,
+        solo: SoloBackend,
         *,
         batched: bool,
         seed: int | None,
@@ -65,6 +66,7 @@ class TransformersPromptMaker(PromptMaker):
         defaults = DEFAULTS | _model_defaults(loaded.model) | {"seed": seed}
         super().__init__(vocabulary, template, defaults, context_tokens)
         self._loaded = loaded
+        self._solo = solo
         self._batched = batched
         self._trusts_remote_code = trusts_remote_code
 
@@ -95,7 +97,7 @@ class TransformersPromptMaker(PromptMaker):
             tokens=tokens,
             sampling=sampling,
             state=state,
-            solo=solo,
+            solo=self._solo if solo else None,
             is_deterministic=not planned.config.max_time and (is_seeded or not planned.config.do_sample),
         )
 

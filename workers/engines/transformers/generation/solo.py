@@ -27,7 +27,7 @@ class SoloGenerator:
         self._trusts_remote_code = trusts_remote_code
 
     def run(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
-        """As `Engine.run_solo` promises."""
+        """As `SoloBackend.run` promises."""
         state: SoloState = prompt.state
         state.start()
         tokens = [*prompt.tokens, *generated]

@@ -60,10 +60,10 @@ def test_a_canceled_one_ends_between_two_tokens_and_the_next_one_starts(
     mamba: HuggingfaceEngine, more: dict[str, Any]
 ) -> None:
     with serving(mamba) as service:
-        service.submit("long", request(PROMPT, max_tokens=240, ignore_eos=True, **more))
+        job = service.submit("long", request(PROMPT, max_tokens=240, ignore_eos=True, **more))
         service.submit("next", request(PROMPT, max_tokens=5))
         time.sleep(0.2)
-        service.loop.cancel("long")
+        job.cancel_requested = True
         long, following = service.wait("long", "next")
     assert (long.status, len(long.tokens) < 240) == (Status.CANCELED, True)
     assert following.tokens == generated(mamba, PROMPT, max_new_tokens=5)

@@ -14,9 +14,10 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
 from tests.waiting import until
+from tests.workers.batching.loop_host import Host
 from tests.workers.engines.remote.conftest import API_KEY, Desk, config_for
 from tests.workers.engines.remote.upstream_server import MODEL, SECRET, Server, chat, chunks, hangs, refuses, says, text
-from workers.engines.remote.engine import OpenAIEngine
+from workers.engines.remote.runner import RemoteRunner
 from workers.worker import Worker
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -189,7 +190,7 @@ def test_one_slow_embedding_holds_up_no_other(desk: Desk, server: Server) -> Non
     server.plays.append(says({"data": [{"index": 0, "embedding": [1.0]}]}))
     assert desk.run(kind=Kind.EMBED, prompt="", texts=("quick",)).status is Status.SUCCEEDED
     assert desk.store.read(slow).status is Status.PROCESSING
-    desk.worker.cancel(slow)
+    desk.cancel(slow)
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -333,7 +334,7 @@ def test_canceling_a_job_closes_its_connection(desk: Desk, server: Server, store
     server.plays += [hangs("a")]
     job_id = desk.begin(stream=True)
     until(lambda: server.bodies)
-    desk.worker.cancel(job_id)
+    desk.cancel(job_id)
     assert desk.end_of(job_id).status is Status.CANCELED
     assert server.left.wait(5)
 
@@ -405,7 +406,7 @@ def start(server: Server, base_url: str | None = None) -> None:
     config = config_for(server)
     if base_url is not None:
         config.setup_params["base_url"] = base_url
-    OpenAIEngine(config, lambda *_: None).close()
+    RemoteRunner(config, lambda *_: None, Host(lambda _: None)).close()
 
 
 @pytest.mark.parametrize("status", [500, 404, 403])

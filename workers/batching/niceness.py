@@ -1,4 +1,6 @@
-"""Who computes on all CPUs gives way to who has little to do, and whom somebody waits for."""
+"""How willingly a thread leaves the CPUs to others: one that computes all the time must not delay those that wake up
+for a moment (docs/decisions/0024-who-computes-gives-way.md).
+"""
 
 import os
 import sys
@@ -6,7 +8,7 @@ import threading
 
 
 def set_niceness(nice: int) -> None:
-    """Have the calling thread, and those it starts from now on, run at this niceness: 0 to 19, 19 gives way most.
+    """Run the calling thread, and those it starts from now on, at this niceness: 0 to 19, 19 is the lowest priority.
 
     A thread that is nicer already stays so. Only Linux has a niceness of each thread; elsewhere nothing happens.
     """

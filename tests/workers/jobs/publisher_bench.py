@@ -1,0 +1,64 @@
+"""A publisher without a worker, and jobs that are claimed and produce what a test says."""
+
+from app.config.settings import Config
+from app.jobs.events import FROM_START, Delta, EventEntry, read_events
+from app.jobs.job import FinishReason, JobRequest, Kind, Status
+from app.jobs.redis_client import RedisClient
+from app.jobs.store import JobStore
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.sequence import BatchSequence
+from workers.engines.runner import Report
+from workers.jobs.publisher import Publisher
+from workers.jobs.response_cache import ResponseCache
+from workers.jobs.running_jobs import RunningJob, RunningJobs
+
+
+class Bench:
+    """A publisher, and jobs to publish for. It stands for the worker."""
+
+    def __init__(self, client: RedisClient, store: JobStore) -> None:
+        self.fenced: list[str] = []
+        self.client, self.store, self.jobs = client, store, RunningJobs()
+        cache = ResponseCache(client, Config(model_name="m"))
+        self.publisher = Publisher(client, store, self.jobs, cache, self, model="m", ttl_seconds=60)
+
+    def cancel(self, job: RunningJob) -> None:
+        self.fenced.append(job.id)
+
+    def follow(self, job: RunningJob) -> None:
+        job.followed = True
+        self.publisher.wake()
+
+    def forget(self, job: RunningJob) -> None:
+        self.jobs.remove(job)
+
+    def begin(self, *, followed: bool = False) -> RunningJob:
+        self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), "me")
+        return self.claim()
+
+    def claim(self) -> RunningJob:
+        claim = self.store.claim("worker-1")
+        assert claim is not None
+        job = RunningJob(claim)
+        job.run = BatchSequence(job, prompt("text"))
+        job.open(None)
+        self.jobs.add(job)
+        return job
+
+    def say(self, job: RunningJob, text: str, *, end: bool = False) -> None:
+        """One step that brought one token."""
+        sequence = sequence_of(job)
+        sequence.generated.append(len(sequence.generated))
+        outcome = sequence.end(Status.SUCCEEDED, FinishReason.LENGTH) if end else None
+        self.publisher.publish([Report(job, Delta(text, tuple(sequence.generated[-1:])), outcome)])
+
+    def events(self, job_id: str) -> list[EventEntry]:
+        return read_events(self.client, [(job_id, FROM_START)])[0]
+
+    def texts(self, job_id: str) -> list[str]:
+        return [entry.event.text for entry in self.events(job_id) if isinstance(entry.event, Delta)]
+
+
+def sequence_of(job: RunningJob) -> BatchSequence:
+    assert isinstance(job.run, BatchSequence)
+    return job.run

@@ -1,0 +1,99 @@
+"""Runs jobs on an engine: prepares each, and gives it to the batch loop or to the embedding loop."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from app.config.settings import WorkerConfig
+from app.jobs.job import Chat, JobRequest, Kind
+from workers.batching.embedding import EmbeddingLoop
+from workers.batching.loop import BatchLoop
+from workers.batching.sequence import BatchSequence, ResumeState
+from workers.engines.base import Engine
+from workers.engines.runner import Runner, RunnerHost, RunnerJob
+
+PREPARING_THREADS = 4
+INLINE_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
+
+
+class BatchRunner(Runner):
+    """Long prompts and grammars are prepared by a few threads, the others by the thread that submits them."""
+
+    def __init__(self, engine: Engine, config: WorkerConfig, host: RunnerHost) -> None:
+        self.slots, self.context_tokens = engine.limits.slots, engine.limits.context_tokens
+        self._engine = engine
+        self._host = host
+        self._loop = BatchLoop(engine, host, speculates=config.speculation, nice=config.nice)
+        self._embeddings = EmbeddingLoop(engine, host)
+        self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+
+    @property
+    def running_count(self) -> int:
+        return self._loop.running_count
+
+    @property
+    def used_cells(self) -> int:
+        return self._loop.used_cells
+
+    def start(self) -> None:
+        self._loop.start()
+        self._embeddings.start()
+
+    def submit(self, job: RunnerJob) -> None:
+        if job.request.kind is Kind.EMBED:
+            self._embeddings.submit(job)
+        elif job.published is None and _is_prepared_inline(job.request):
+            self._begin(job)
+        else:
+            self._threads.submit(self._begin, job)
+
+    def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
+        self._loop.hold_others(job.id, tokens=tokens)
+        self.submit(job)
+
+    def release_others(self) -> None:
+        self._loop.release_others()
+
+    def cancel(self, job: RunnerJob) -> None:
+        self._loop.wake()
+
+    def stop(self) -> None:
+        self._loop.stop()
+
+    def close(self) -> None:
+        self.stop()
+        self._engine.close()
+        self._threads.shutdown(wait=False)
+
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        return self._engine.tokenize(text, add_special=add_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return self._engine.detokenize(tokens)
+
+    def _begin(self, job: RunnerJob) -> None:
+        try:
+            prompt = self._engine.prepare(job.request)
+            if prompt.is_deterministic and self._host.is_answered(job, prompt.tokens):
+                return
+            earlier = None
+            if job.published is not None:
+                tokens = job.published.tokens
+                pieces = self._engine.resume(prompt, tokens)
+                earlier = ResumeState(tokens=tokens, pieces=pieces, text=job.published.text)
+            job.run = sequence = BatchSequence(job, prompt, earlier=earlier)
+        except Exception as error:
+            self._host.fail(job, error)
+        else:
+            self._loop.submit(sequence)  # a cancellation of before is noticed there
+
+
+def _is_prepared_inline(request: JobRequest) -> bool:
+    """Grammars can take a second, and tools are a long text."""
+    constrained = request.params.get("grammar") or request.params.get("json_schema")
+    has_tools = request.chat is not None and bool(request.chat.tools)
+    is_long = len(request.prompt) + _characters(request.chat) > INLINE_CHARACTERS
+    return not (is_long or constrained or has_tools)
+
+
+def _characters(chat: Chat | None) -> int:
+    return 0 if chat is None else sum(len(message.get("content") or "") for message in chat.messages)

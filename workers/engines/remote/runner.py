@@ -1,0 +1,98 @@
+"""The runner of the openai family: every job is answered by another server, `worker.slots` of them at once."""
+
+import asyncio
+from collections.abc import Sequence
+
+from app.config.settings import Config
+from app.errors import UnsupportedParameter
+from app.jobs.job import Chat, JobRequest, Kind
+from workers.engines.remote.answering import Answer
+from workers.engines.remote.params import RemoteModelParams, RemoteSetupParams
+from workers.engines.remote.requests import RequestMaker
+from workers.engines.remote.upstream import Upstream
+from workers.engines.runner import Report, Runner, RunnerHost, RunnerJob, embedded
+from workers.models.progress import ReportProgress
+
+SLOTS = 32  # where worker.slots is auto: nothing here runs short, and the upstream server limits its own load
+
+
+class RemoteRunner(Runner):
+    """Only the upstream server knows the context of its model."""
+
+    context_tokens = None
+
+    def __init__(self, config: Config, report: ReportProgress, host: RunnerHost) -> None:
+        setup, params = RemoteSetupParams.read(config.setup_params), RemoteModelParams.read(config.model_params)
+        self.slots = config.worker.slots or SLOTS
+        self._host = host
+        self._requests = RequestMaker(setup, params)
+        self._upstream = Upstream(setup, params.silence_seconds)
+        self._answers: set[Answer] = set()
+        self._stopped = False
+        report("asking the upstream server for its models", None)
+        try:
+            self._upstream.check()
+        except BaseException:
+            self._upstream.close()
+            raise
+
+    @property
+    def running_count(self) -> int:
+        return len(self._answers)
+
+    def submit(self, job: RunnerJob) -> None:
+        if self._stopped:
+            return
+        try:
+            if job.request.kind is Kind.EMBED:
+                self._upstream.spawn(self._embed(job))
+            else:
+                self._begin(job, job.request)
+        except Exception as error:  # the request's fault
+            self._host.fail(job, error)
+
+    def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
+        """Nothing of it runs here that could end this process: it passes at once, and no other job pauses."""
+        self.submit(job)
+        if tokens is not None:
+            self._host.pass_trial(job)
+
+    def cancel(self, job: RunnerJob) -> None:
+        assert isinstance(job.run, Answer)
+        if not self._stopped:
+            self._upstream.events.call_soon_threadsafe(job.run.interrupt)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._upstream.end_all()
+
+    def close(self) -> None:
+        self._stopped = True
+        self._upstream.close()
+
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        raise UnsupportedParameter("this model shows no tokens")
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        raise UnsupportedParameter("this model shows no tokens")
+
+    def _begin(self, job: RunnerJob, request: JobRequest) -> None:
+        job.run = answer = Answer(job, self._requests.make(request), self._upstream, self._host)
+        self._answers.add(answer)
+        self._upstream.spawn(self._run(answer))
+
+    async def _run(self, answer: Answer) -> None:
+        try:
+            await answer.run()
+        finally:
+            self._answers.discard(answer)
+
+    async def _embed(self, job: RunnerJob) -> None:
+        try:
+            results = await self._upstream.embed(job.request.texts, job.timeout_seconds)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._host.fail(job, error)
+        else:
+            self._host.publish([Report(job, None, embedded(results))])

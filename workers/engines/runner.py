@@ -1,0 +1,206 @@
+"""What a worker talks to: a `Runner` takes jobs and reports what they produce and how they end.
+
+Two runners exist: `workers.batching.runner.BatchRunner` computes jobs with an `Engine`, and
+`workers.engines.remote.runner.RemoteRunner` forwards them to another server.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from app.errors import EngineFailed, JobTimeout, LLMAPIError
+from app.jobs.events import Delta, Published
+from app.jobs.job import AnswerSource, Chat, FinishReason, JobError, JobRequest, Status, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a job ended.
+
+    source: where the answer comes from; None: there is none. first_token_seconds: after the job reached its runner.
+    """
+
+    status: Status
+    finish_reason: FinishReason | None = None
+    usage: Usage = field(default_factory=Usage)
+    error: JobError | None = None
+    embeddings: list[list[float]] | None = None
+    source: AnswerSource | None = None
+    first_token_seconds: float | None = None
+    tokens_per_second: float | None = None
+
+
+class RunnerJob:
+    """A job as its runner sees it.
+
+    timeout_seconds: what is left of its time. published: what earlier attempts have written, None: nothing.
+    cancel_requested: it is to end before its next step. run: the present attempt; None until its runner has begun it,
+    and for embeddings. From then on the runner reports its end, also after a cancellation.
+    """
+
+    def __init__(
+        self, job_id: str, request: JobRequest, *, timeout_seconds: float = 600.0, published: Published | None = None
+    ) -> None:
+        self.id = job_id
+        self.request = request
+        self.timeout_seconds = timeout_seconds
+        self.published = published
+        self.cancel_requested = False
+        self.run: Run | None = None
+
+
+class Report(NamedTuple):
+    """What a job has produced: a piece of output, its outcome, or both."""
+
+    job: RunnerJob
+    delta: Delta | None
+    outcome: Outcome | None
+
+
+class Run(ABC):
+    """One attempt at a job that generates tokens: its clock, and its one outcome."""
+
+    def __init__(self, job: RunnerJob) -> None:
+        self.job = job
+        self.outcome: Outcome | None = None
+        self.submitted_at = time.monotonic()
+        self.first_token_at: float | None = None
+        self._deadline = self.submitted_at + job.timeout_seconds
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage: ...
+
+    @property
+    @abstractmethod
+    def new_tokens(self) -> int:
+        """Tokens that this attempt has generated."""
+
+    @property
+    def seconds_left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def note_token(self) -> None:
+        """A token was generated."""
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+
+    def end(self, status: Status, finish_reason: FinishReason, error: JobError | None = None) -> Outcome:
+        decoded, first_at = self.new_tokens - 1, self.first_token_at
+        decoding_seconds = 0.0 if first_at is None else time.monotonic() - first_at
+        self.outcome = Outcome(
+            status=status,
+            finish_reason=finish_reason,
+            usage=self.usage,
+            error=error,
+            source=AnswerSource.COMPUTED,
+            first_token_seconds=None if first_at is None else first_at - self.submitted_at,
+            tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,
+        )
+        return self.outcome
+
+    def end_canceled(self) -> Outcome:
+        return self.end(Status.CANCELED, FinishReason.CANCELED)
+
+    def end_timed_out(self) -> Outcome:
+        error = JobTimeout("the job ran longer than its timeout; ask for fewer tokens or raise `timeout`")
+        return self.end(Status.FAILED, FinishReason.TIMEOUT, job_error(error))
+
+    def end_failed(self, error: Exception) -> Outcome:
+        return self.end(Status.FAILED, FinishReason.ERROR, job_error(error))
+
+
+class RunnerHost(Protocol):
+    """The worker, as its runner sees it. Called from any thread."""
+
+    def publish(self, reports: Sequence[Report]) -> None:
+        """Take what jobs have produced; does not wait for Redis."""
+
+    def fail(self, job: RunnerJob, error: Exception) -> None:
+        """End a job that has no `run`."""
+
+    def is_answered(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
+        """Answer a deterministic job with the kept answer to the same request, if there is one."""
+
+    def pass_trial(self, job: RunnerJob) -> None:
+        """A job that was submitted alone has come as far as its trial goes."""
+
+
+class Runner(ABC):
+    """Runs jobs until `stop`. Each submitted job gets exactly one outcome, unless the runner is stopped first.
+
+    slots: how many jobs may run at once. context_tokens: of prompt and completion together, None: not known here.
+    """
+
+    slots: int
+    context_tokens: int | None
+
+    @property
+    @abstractmethod
+    def running_count(self) -> int:
+        """Jobs that generate tokens now."""
+
+    @property
+    def used_cells(self) -> int:
+        """Cache cells held by running jobs; with none running, anything but 0 is a leak."""
+        return 0
+
+    def start(self) -> None:  # noqa: B027 - optional hook
+        """Begin to run what is submitted."""
+
+    @abstractmethod
+    def submit(self, job: RunnerJob) -> None:
+        """Run a job. Returns at once; a request at fault is reported as the job's outcome."""
+
+    @abstractmethod
+    def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
+        """Run a job that may end this process while all others pause, until `release_others`.
+
+        tokens: after so many new ones it has passed its trial, and the host is called; None: it never passes.
+        """
+
+    def release_others(self) -> None:  # noqa: B027 - optional hook
+        """Continue the jobs that paused for one that was submitted alone."""
+
+    @abstractmethod
+    def cancel(self, job: RunnerJob) -> None:
+        """End a job that has begun and whose cancellation was requested."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop all jobs. Nothing is reported any more."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop, and free the model."""
+
+    @abstractmethod
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        """As `Engine.tokenize`."""
+
+    @abstractmethod
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """As `Engine.detokenize`."""
+
+
+def embedded(results: list[tuple[list[float], int]]) -> Outcome:
+    """Return the outcome of a job whose texts have these vectors and numbers of tokens."""
+    return Outcome(
+        status=Status.SUCCEEDED,
+        embeddings=[vector for vector, _ in results],
+        usage=Usage(prompt_tokens=sum(tokens for _, tokens in results)),
+        source=AnswerSource.COMPUTED,
+    )
+
+
+def job_error(error: Exception) -> JobError:
+    """Return what the job record says of an error: the code of one of ours, `engine_error` for any other."""
+    if not isinstance(error, LLMAPIError):
+        error = EngineFailed(f"the engine failed on this request ({type(error).__name__}); the worker's log says more")
+    return JobError(
+        code=error.code,
+        message=error.detail,
+        errors={name: list(messages) for name, messages in error.errors.items()},
+    )
