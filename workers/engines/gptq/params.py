@@ -17,7 +17,7 @@ BITS = (2, 3, 4, 8)
 class GptqParams:
     """wbits, group_size: of the quantization; None = as the model's files have it, -1 = one group per column.
     device: None = the first GPU that torch sees, else the CPU. backend: the kernel of gptqmodel on a GPU.
-    cuda_visible_devices: None = as `worker.gpus` says. others: for the huggingface family.
+    cuda_visible_devices: None = those of `worker.gpus`. others: for the huggingface family.
     """
 
     wbits: int | None = None

@@ -37,7 +37,7 @@ def quantization_claims(params: GptqParams, folder: Path, config: Any) -> list[Q
     for name, values in _documents(folder, config):
         method = _first(values, _METHOD)
         if method not in (None, "gptq"):
-            raise ConfigError(f"{name} says {method}: gptq_llama loads gptq, try model_family: huggingface")
+            raise ConfigError(f"{name} has the method {method}: gptq_llama loads gptq, try model_family: huggingface")
         claims.append(
             QuantizationClaim(
                 where=name,

@@ -45,7 +45,7 @@ class LlamaModelParams:
 
     n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
     training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
-    last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = as the model says.
+    last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = the model's.
     chat_template: the Jinja source; None = the model's own. type_k, type_v: of the keys and values in the cache.
     flash_attn: None = where the model and the device can.
     """

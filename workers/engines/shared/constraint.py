@@ -98,7 +98,7 @@ class Constraint:
     """Where one sequence stands in its grammar; one thread at a time.
 
     Everything but `is_complete` raises `InvalidGrammar` when the grammar turns out too ambiguous or leads nowhere: the
-    sequence cannot go on.
+    sequence fails.
     """
 
     def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, field: str) -> None:

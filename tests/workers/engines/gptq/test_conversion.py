@@ -22,7 +22,7 @@ class Planted:
 def silent(*_: object) -> None: ...
 
 
-def test_a_pt_file_says_what_the_same_safetensors_say(tmp_path: Path) -> None:
+def test_a_pt_file_gives_the_model_of_the_same_safetensors(tmp_path: Path) -> None:
     pickled, _ = tiny_quantized(tmp_path / "pt", Recipe(symmetric=False, ordered=True), "llama-4bit.pt")
     plain, _ = tiny_quantized(tmp_path / "plain", Recipe(symmetric=False, ordered=True))
     tokens = [5, 80, 33, 61]

@@ -1,4 +1,4 @@
-"""From files of many kinds to a model that says what the weights they stand for say."""
+"""From files of many kinds to a model with the logits of its weights."""
 
 import json
 from pathlib import Path
@@ -61,14 +61,14 @@ def change(file: Path, **changed: Any) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_legacy_file_says_what_its_weights_stand_for(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_legacy_file_has_the_logits_of_its_weights(recipe: Recipe, tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", recipe)
     engine = make_engine(file, tmp_path, wbits=recipe.bits, group_size=recipe.group_size)
     assert difference(logits(engine, PROMPT), expected_logits(weights)) < 1e-4
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "act-order", "asymmetric", "asymmetric act-order", "groups of 64"])
-def test_4_bit_kernels_say_the_same_up_to_rounding(name: str, kernel: str, tmp_path: Path) -> None:
+def test_4_bit_kernels_agree_up_to_rounding(name: str, kernel: str, tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", RECIPES[name])
     engine = make_engine(file, tmp_path, dtype="torch.bfloat16")
     found = [module for module in engine._loaded.model.modules() if isinstance(module, Int4Linear)]
@@ -78,7 +78,7 @@ def test_4_bit_kernels_say_the_same_up_to_rounding(name: str, kernel: str, tmp_p
     assert complete(engine, request("abc", max_tokens=5))[0].tokens
 
 
-def test_what_the_4_bit_kernel_cannot_hold_becomes_plain_weights_and_the_log_says_so(
+def test_what_the_4_bit_kernel_cannot_hold_becomes_plain_weights_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, weights = tiny_quantized(tmp_path / "model", RECIPES["8 bits"])
@@ -96,7 +96,7 @@ def test_a_file_without_an_order_has_the_plain_one(zeros_only: bool, tmp_path: P
 
 
 @pytest.mark.parametrize("where", ["config.json", "quantize_config.json"])
-def test_a_modern_folder_says_itself_how_it_was_quantized(where: str, tmp_path: Path) -> None:
+def test_a_modern_folder_describes_its_own_quantization(where: str, tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", Recipe(ordered=True, subtracted=0, symmetric=False))
     said: dict[str, Any] = {"bits": 4, "group_size": 32, "desc_act": True, "quant_method": "gptq"}
     said["checkpoint_format"] = "gptq_v2"
@@ -126,7 +126,7 @@ def test_biases_of_zeros_and_computed_buffers_of_old_files_are_passed_over_in_si
     assert "model.layers.0.mlp.up_proj.bias (1 in all) are not part of the model" in caplog.text
 
 
-def test_shards_are_read_as_their_index_says(tmp_path: Path) -> None:
+def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", Recipe())
     tensors = load_file(file)
     file.unlink()
@@ -151,7 +151,7 @@ def test_shards_are_read_as_their_index_says(tmp_path: Path) -> None:
         ({"group_size": 32}, {"group_size": 64}, "group_size is 32 in model_params and 64 in quantize_config.json"),
         ({}, {"bits": 2}, "quantize_config.json: bits is 2, and the weights have 4 bits"),
         ({}, {"group_size": 64}, "quantize_config.json: group_size is 64, and the weights are in groups of 32"),
-        ({}, {"quant_method": "awq"}, "quantize_config.json says awq"),
+        ({}, {"quant_method": "awq"}, "quantize_config.json has the method awq"),
         ({}, {"checkpoint_format": "marlin"}, "the format marlin cannot be loaded"),
         ({"wbits": 5}, {}, "model_params.wbits must be one of 2, 3, 4, 8, not 5"),
         ({"group_size": 0}, {}, "model_params.group_size must be an integer of at least 1, or -1"),
@@ -174,7 +174,7 @@ def test_a_contradiction_is_said_in_one_line_with_both_sides(
     assert "\n" not in caught.value.detail
 
 
-def test_weights_of_another_model_than_the_config_are_told_by_their_shapes(tmp_path: Path) -> None:
+def test_weights_of_another_model_than_the_config_are_detected_by_their_shapes(tmp_path: Path) -> None:
     file, _ = tiny_quantized(tmp_path / "model", Recipe())
     config = json.loads((file.parent / "config.json").read_text())
     (file.parent / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))

@@ -47,7 +47,7 @@ def test_every_layer_runs_on_a_4_bit_kernel_without_a_permutation(engine: GptqLl
     assert all(isinstance(module.weights, weights) for module in found)
 
 
-def test_in_float32_joined_requests_say_what_generate_says_of_the_plain_weights(tmp_path: Path) -> None:
+def test_in_float32_batched_requests_have_the_text_of_generate_with_plain_weights(tmp_path: Path) -> None:
     engine = make_engine(quantized(), tmp_path)
     assert not [module for module in engine._loaded.model.modules() if isinstance(module, layers.Int4Linear)]
     results = complete(engine, *(request(prompt, max_tokens=NEW_TOKENS, temperature=0) for prompt in PROMPTS))
@@ -62,7 +62,7 @@ def test_the_batch_streams_a_token_at_a_time(engine: GptqLlamaEngine) -> None:
     assert result.deltas == len(result.tokens) == 8
 
 
-def test_a_legacy_file_with_two_numbers_alone_says_the_same(engine: GptqLlamaEngine, tmp_path: Path) -> None:
+def test_a_legacy_file_with_two_numbers_alone_gives_the_same_model(engine: GptqLlamaEngine, tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "legacy", smollm2())
     (folder / "llama-4bit-32g.safetensors").symlink_to(quantized() / "model.safetensors")
     legacy = make_engine(folder, tmp_path, dtype="torch.bfloat16", wbits=4, group_size=32)

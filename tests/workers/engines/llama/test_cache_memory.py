@@ -22,13 +22,13 @@ HEADS = 30 * 3 * 2  # layers, KV heads, keys and values
 CELLS = 4 * 2048
 
 
-def test_ggml_says_how_large_keys_and_values_are() -> None:
+def test_the_size_of_keys_and_values_comes_from_ggml() -> None:
     sizes = [row_bytes(kind, 64) for kind in (CacheType.F32, CacheType.F16, CacheType.Q8_0, CacheType.Q4_0)]
     assert sizes == [256, 128, 68, 36]
     assert row_bytes(CacheType.Q8_0, 40) is None, "its blocks have 32 values"
 
 
-def test_a_quantized_cache_takes_the_memory_that_was_counted_and_says_the_same() -> None:
+def test_a_quantized_cache_takes_the_memory_that_was_counted_and_gives_the_same_text() -> None:
     taken, texts = {}, {}
     for kind, head_bytes in (("f16", 128), ("q8_0", 68)):
         engine = make_engine(slots=4, n_ctx=2048, type_k=kind, type_v=kind)

@@ -55,7 +55,7 @@ def test_rows_with_and_without_a_grammar_share_a_batch(engine: LlamaEngine) -> N
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])
-def test_a_document_that_another_worker_began_is_ended_as_its_schema_says(engine: LlamaEngine, cut: int) -> None:
+def test_a_document_that_another_worker_began_ends_by_its_schema(engine: LlamaEngine, cut: int) -> None:
     params: dict[str, object] = {"json_schema": PERSON, "max_tokens": 100, **GREEDY}
     whole = complete(engine, "A person as JSON: ", **params)
     (run,) = begin(engine, [request("A person as JSON: ", **params)])

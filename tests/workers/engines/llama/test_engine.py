@@ -78,7 +78,7 @@ def test_sequences_join_and_leave_between_any_two_steps(engine: LlamaEngine) -> 
     assert [run.text for run in finish(engine, runs, prefill=3)] == expected
 
 
-def test_a_moved_sequence_goes_on_as_if_it_had_not_moved(engine: LlamaEngine) -> None:
+def test_a_moved_sequence_continues_as_if_it_had_not_moved(engine: LlamaEngine) -> None:
     expected = [complete(engine, prompt, max_tokens=12, **GREEDY).text for prompt in PROMPTS[:2]]
     runs = begin(engine, [request(prompt, max_tokens=12, **GREEDY) for prompt in PROMPTS[:2]], first_slot=6)
     for _ in range(5):
@@ -119,7 +119,7 @@ def test_a_released_slot_holds_no_cells(engine: LlamaEngine) -> None:
     engine.release(None, engine.prepare(request("never started")))
 
 
-def test_a_failed_step_says_why_and_leaves_the_engine_usable(engine: LlamaEngine) -> None:
+def test_a_failed_step_has_a_reason_and_leaves_the_engine_usable(engine: LlamaEngine) -> None:
     run = begin(engine, [request(PROMPTS[0], max_tokens=4, **GREEDY)])[0]
     run.slot = engine.limits.slots + 5
     with pytest.raises(EngineFailed, match="llama_decode failed"):
@@ -129,7 +129,7 @@ def test_a_failed_step_says_why_and_leaves_the_engine_usable(engine: LlamaEngine
     assert complete(engine, PROMPTS[0], max_tokens=4, **GREEDY).text.strip()
 
 
-def test_ignore_eos_goes_on_where_the_model_would_end(engine: LlamaEngine) -> None:
+def test_ignore_eos_continues_where_the_model_would_end(engine: LlamaEngine) -> None:
     chat = "<|im_start|>user\nSay hi.<|im_end|>\n<|im_start|>assistant\n"
     assert len(complete(engine, chat, max_tokens=60, **GREEDY).tokens) < 60
     assert len(complete(engine, chat, max_tokens=60, ignore_eos=True, **GREEDY).tokens) == 60

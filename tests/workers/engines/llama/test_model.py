@@ -108,7 +108,7 @@ def test_a_model_loads_without_mmap_and_with_mlock() -> None:
         load(model_file(), **params).close()
 
 
-def test_the_cache_of_a_cell_is_what_the_architecture_says() -> None:
+def test_the_cache_of_a_cell_follows_from_the_architecture() -> None:
     model = Model(model_file(), LlamaModelParams(), lambda *_: None)
     assert model.cache_bytes_per_cell == 30 * 3 * (64 + 64) * 2  # layers, KV heads, keys and values, f16
     assert model.is_causal and model.trained_tokens == 8192
@@ -123,7 +123,7 @@ def first_logprobs(**model_params: object) -> tuple[str, dict[str, float]]:
     return run.text, {**run.logprobs[0].top, "embedding": vector[0]}
 
 
-def test_a_lora_adapter_changes_what_the_model_says_and_a_zero_one_does_not(tmp_path: Path) -> None:
+def test_a_lora_adapter_changes_the_texts_and_a_zero_one_does_not(tmp_path: Path) -> None:
     plain = first_logprobs()
     zero = first_logprobs(lora_path=str(write_adapter(tmp_path / "zero.gguf", 0)))
     real = first_logprobs(lora_path=str(write_adapter(tmp_path / "real.gguf", 5)))

@@ -47,7 +47,7 @@ def test_llama_3_gets_its_headers_and_the_date() -> None:
     )
 
 
-def test_llama_3_is_told_tools_and_shown_calls_with_their_arguments_as_an_object() -> None:
+def test_llama_3_gets_tools_and_calls_with_their_arguments_as_an_object() -> None:
     prompt = rendered("llama3", *CALLED, tools=[WEATHER])
     assert '    "function": {\n        "name": "weather"' in prompt
     assert '{"name": "weather", "parameters": {"city": "Zürich"}}<|eot_id|>' in prompt
@@ -56,7 +56,7 @@ def test_llama_3_is_told_tools_and_shown_calls_with_their_arguments_as_an_object
     )
 
 
-def test_qwen_is_told_tools_and_shown_calls_and_results() -> None:
+def test_qwen_gets_tools_calls_and_results() -> None:
     prompt = rendered("qwen", *CALLED, tools=[WEATHER])
     assert (
         '<tools>\n{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}\n' in prompt
@@ -65,7 +65,7 @@ def test_qwen_is_told_tools_and_shown_calls_and_results() -> None:
     assert "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>\n" in prompt
 
 
-def test_mistral_is_told_tools_at_the_last_question_and_calls_by_their_ids() -> None:
+def test_mistral_gets_tools_at_the_last_question_and_calls_by_their_ids() -> None:
     prompt = rendered("mistral", *CALLED, tools=[WEATHER])
     assert prompt == (
         '<s>[AVAILABLE_TOOLS] [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]'
@@ -113,7 +113,7 @@ def test_a_developer_is_the_system_where_the_template_knows_none() -> None:
     assert knows.render(Chat(messages=[developer])) == "known"
 
 
-def test_tools_are_told_in_a_system_message_where_the_template_knows_none() -> None:
+def test_tools_go_into_a_system_message_where_the_template_has_none() -> None:
     prompt = ChatTemplate(None).render(
         Chat(messages=[{"role": "system", "content": "Be brief."}, HELLO], tools=[WEATHER])
     )

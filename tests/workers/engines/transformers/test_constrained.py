@@ -49,7 +49,7 @@ def test_a_complete_grammar_ends_even_where_the_end_is_banned(llama: Huggingface
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mamba"])
-def test_another_attempt_goes_on_within_the_grammar(architecture: str) -> None:
+def test_another_attempt_continues_within_the_grammar(architecture: str) -> None:
     engine = engine_of(architecture)
     asked = request("Date: ", grammar=DATE, max_tokens=40)
     (whole,) = complete(engine, asked)

@@ -36,7 +36,7 @@ def test_an_encoder_is_known_by_its_architecture(minilm: HuggingfaceEngine) -> N
     assert isinstance(refusal(minilm), UnsupportedParameter)
 
 
-def test_vectors_are_the_mean_of_what_the_encoder_says_of_each_token(minilm: HuggingfaceEngine) -> None:
+def test_vectors_are_the_mean_of_the_encoders_vectors_of_each_token(minilm: HuggingfaceEngine) -> None:
     model, tokenizer = minilm._loaded.model, minilm._loaded.tokenizer
     found = minilm.embed(TEXTS)
     for text, (vector, tokens) in zip(TEXTS, found, strict=True):
@@ -99,7 +99,7 @@ def test_a_causal_model_may_be_set_up_for_embeddings_alone() -> None:
         ({"pooling_mode_lasttoken": True}, Pooling.LAST),
     ],
 )
-def test_a_folder_of_sentence_transformers_says_how_to_pool(
+def test_a_folder_of_sentence_transformers_decides_the_pooling(
     tmp_path: Path, said: dict[str, bool] | None, pooling: Pooling
 ) -> None:
     if said is not None:

@@ -142,7 +142,7 @@ def test_echo_puts_the_prompt_first_and_logprobs_explain_it(llama: HuggingfaceEn
         assert told == pytest.approx(float(expected[position - 1, tokens[position]]), abs=1e-4)
 
 
-def test_another_attempt_goes_on_behind_the_tokens_of_the_first(llama: HuggingfaceEngine) -> None:
+def test_another_attempt_continues_behind_the_tokens_of_the_first(llama: HuggingfaceEngine) -> None:
     asked = request(PROMPT, max_tokens=16, no_repeat_ngram_size=2, ignore_eos=True)
     (whole,) = complete(llama, asked)
     with serving(llama) as service:

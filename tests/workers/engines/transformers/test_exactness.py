@@ -62,7 +62,7 @@ def test_eager_attention_batches_as_well() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "gpt_neo", "rwkv", "mamba"])
-def test_what_slots_cannot_hold_runs_alone_and_says_the_same(architecture: str) -> None:
+def test_what_slots_cannot_hold_runs_alone_with_the_same_text(architecture: str) -> None:
     engine = engine_of(architecture)
     assert engine._slots is None
     assert engine.limits.slots == 1, "further jobs wait in Redis, where other workers can take them"

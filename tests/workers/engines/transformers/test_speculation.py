@@ -21,7 +21,7 @@ def prompts() -> list[str]:
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "gemma2"])
-def test_greedy_rows_say_what_generate_says(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_greedy_rows_have_the_text_of_generate(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(architecture)
     asked = [request(text, max_tokens=NEW_TOKENS) for text in prompts()]
     said, guesses = say(engine, *asked, speculates=True, monkeypatch=monkeypatch)

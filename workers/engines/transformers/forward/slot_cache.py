@@ -78,7 +78,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the states (`[rows, heads, tokens, dim]`) where the view says; returns `[rows, heads, length, dim]`."""
+        """Write the states, `[rows, heads, tokens, dim]`, as the view asks. Returns `[rows, heads, length, dim]`."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         return self._exchange(self.keys, key_states), self._exchange(self.values, value_states)

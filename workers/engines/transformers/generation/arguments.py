@@ -96,7 +96,7 @@ def generate_arguments(sampling: SamplingParams, given: Mapping[str, Any], vocab
 
 def _set_sampling(arguments: dict[str, Any], sampling: SamplingParams, given: Mapping[str, Any]) -> None:
     """Greedy at temperature 0; sampled where the client sets anything that only sampling uses; else as the model's
-    generation config says.
+    generation config has it.
     """
     if "temperature" in given and sampling.temperature <= 0:
         arguments["do_sample"] = False

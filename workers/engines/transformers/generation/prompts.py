@@ -148,7 +148,7 @@ class TransformersPromptMaker(PromptMaker):
 
 
 def _model_defaults(model: Any) -> dict[str, Any]:
-    """How much a model generates by default, where it says so; the rest of its config `generate()` reads itself."""
+    """Return the default length of the model's generation config; `generate()` reads the rest of it by itself."""
     most = model.generation_config.max_new_tokens
     return {} if most is None else {"max_tokens": most}
 

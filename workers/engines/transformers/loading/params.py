@@ -52,8 +52,8 @@ class ModelKind(StrEnum):
 class TransformersSetupParams:
     """tokenizer_repo_id: a repository or local folder; None = the model's own. gguf_file: of the repository or folder.
 
-    config_params: set on the model's config, mappings merged into what is there. model_kind None: as the model's
-    architecture says.
+    config_params: set on the model's config, mappings merged into what is there. model_kind None: read off
+    the model's architecture.
     """
 
     tokenizer_repo_id: str | None = None

@@ -40,7 +40,7 @@ def test_of_several_sources_the_last_ones_library_stays(tmp_path: Path, monkeypa
     ("compiler", "reason"),
     [("/nowhere/cc", "/nowhere/cc does not run (No such file or directory)"), ("false", "false fails: 1")],
 )
-def test_without_a_compiler_it_says_so_in_one_line_and_ends_well(compiler: str, reason: str, tmp_path: Path) -> None:
+def test_without_a_compiler_it_prints_one_line_and_exits_with_0(compiler: str, reason: str, tmp_path: Path) -> None:
     ran = run(tmp_path, "-m", build.__name__, CC=compiler)
     assert ran.returncode == 0
     assert ran.stderr == f"no 4-bit kernel of our own, torch's takes its place and is slower: {reason}\n"

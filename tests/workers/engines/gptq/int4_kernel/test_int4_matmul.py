@@ -74,7 +74,7 @@ def threads(request: pytest.FixtureRequest) -> int:
 @pytest.mark.parametrize(("outputs", "inputs", "size"), SHAPES)
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "none"])
-def test_it_says_what_the_weights_stand_for(
+def test_its_products_are_those_of_the_weights(
     outputs: int, inputs: int, size: int, symmetric: bool, bias: bool, library: ctypes.CDLL, threads: int
 ) -> None:
     layer = Layer.random(outputs, inputs, size, symmetric=symmetric, bias=bias)
@@ -117,7 +117,7 @@ def test_what_it_cannot_read_is_refused(library: ctypes.CDLL) -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "none"])
-def test_joined_layers_say_what_they_say_apart(bias: bool, library: ctypes.CDLL) -> None:
+def test_joined_layers_have_the_outputs_of_the_single_ones(bias: bool, library: ctypes.CDLL) -> None:
     order = torch.randperm(64, generator=torch.Generator().manual_seed(3))
     layers = []
     for index, outputs in enumerate((48, 16, 32)):  # the second has zero points of 8 alone

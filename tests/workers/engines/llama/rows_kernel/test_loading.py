@@ -74,7 +74,7 @@ def test_its_trial_leaves_no_threads_that_would_slow_the_batch_loops(module: cty
     assert ran.stdout.split() == ["True", "0"]
 
 
-def test_where_it_was_not_built_the_log_says_that_ggml_multiplies(
+def test_where_it_was_not_built_it_is_logged_that_ggml_multiplies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -108,7 +108,9 @@ def test_a_library_with_other_results_is_not_used(
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")
-def test_a_build_that_fails_leaves_no_library_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_fails_leaves_no_library_and_returns_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CC", "false")
     assert build.build(tmp_path) == "false fails: 1"
     assert list(tmp_path.glob("*.so")) == []

@@ -18,7 +18,7 @@ def decoder_layer(*, bias: bool = True, value_bias: bool | None = None) -> Simpl
 
 
 @torch.inference_mode()
-def test_each_part_still_says_what_its_layer_said_and_the_fused_one_says_all_of_it() -> None:
+def test_each_part_has_the_output_of_its_layer_and_the_fused_layer_has_all() -> None:
     layer = decoder_layer()
     attention, x = layer.self_attn, torch.randn(3, 8)
     apart = [attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)]

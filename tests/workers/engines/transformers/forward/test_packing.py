@@ -41,7 +41,7 @@ def logits(model: Any) -> torch.Tensor:
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("shape", [(64,), (0, 64), (8, 1, 64), (1, 300, 64), (2, 3, 4, 64)])
 @torch.inference_mode()
-def test_a_packed_layer_says_what_the_plain_one_says(shape: tuple[int, ...], has_bias: bool) -> None:
+def test_a_packed_layer_has_the_output_of_the_plain_one(shape: tuple[int, ...], has_bias: bool) -> None:
     plain = nn.Linear(64, 96, bias=has_bias).bfloat16()
     inputs = torch.randn(shape).bfloat16()
     expected, found = plain(inputs), PackedLinear(plain)(inputs)
@@ -49,7 +49,7 @@ def test_a_packed_layer_says_what_the_plain_one_says(shape: tuple[int, ...], has
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
-def test_a_packed_model_says_what_it_said_and_keeps_its_weights_once() -> None:
+def test_a_packed_model_has_the_same_logits_and_keeps_its_weights_once() -> None:
     model = loaded()
     expected = logits(model.model)
     pack_linears(model)

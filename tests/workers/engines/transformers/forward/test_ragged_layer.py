@@ -19,7 +19,7 @@ def is_ragged(engine: HuggingfaceEngine) -> bool:
 
 
 @pytest.mark.parametrize("architecture", KINDS)
-def test_a_known_kind_says_over_ragged_batches_what_it_says_alone(architecture: str) -> None:
+def test_a_known_kind_has_the_same_logits_over_ragged_batches_as_alone(architecture: str) -> None:
     engine = engine_of(architecture)
     assert is_ragged(engine)
     assert engine._slots is not None
@@ -41,7 +41,7 @@ def test_other_kinds_keep_their_layers(architecture: str) -> None:
     assert not is_ragged(engine)
 
 
-def test_a_layer_that_says_something_else_is_not_used_and_the_log_says_so(
+def test_a_layer_with_other_outputs_is_logged_and_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(ragged_layer, "_rotated", lambda states, *_: states)

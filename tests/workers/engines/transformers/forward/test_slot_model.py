@@ -46,7 +46,7 @@ def test_what_lies_in_a_gap_is_not_touched(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["gemma2", "mistral"])
-def test_slots_far_apart_say_what_neighbours_say(architecture: str) -> None:
+def test_slots_far_apart_have_the_logits_of_neighbours(architecture: str) -> None:
     slots = slots_of(architecture)
     near = slots.run([row(slot, 20) for slot in (0, 1)])
     far = slots.run([row(slot, 20) for slot in (2, 7)])
@@ -65,7 +65,7 @@ def test_every_logit_is_given_where_it_is_asked_for(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
-def test_a_copy_goes_on_like_its_original_and_a_cut_forgets_the_rest(architecture: str) -> None:
+def test_a_copy_continues_like_its_original_and_a_cut_forgets_the_rest(architecture: str) -> None:
     slots = slots_of(architecture)
     slots.run([row(0, 12)])
     slots.copy(0, 3, 8)

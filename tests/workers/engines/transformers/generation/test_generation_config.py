@@ -191,7 +191,7 @@ def test_without_any_parameter_the_models_own_generation_config_decides(llama: H
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "top_h"])
-def test_whoever_names_a_parameter_of_sampling_gets_a_sample(llama: HuggingfaceEngine, name: str) -> None:
+def test_a_request_with_a_parameter_of_sampling_is_sampled(llama: HuggingfaceEngine, name: str) -> None:
     (found,) = complete(llama, request(PROMPT, **SCHEMA.load({name: 0.9, "seed": 4, "max_tokens": 20})))
     assert found.tokens == generated(llama, PROMPT, seed=4, max_new_tokens=20, do_sample=True, **{name: 0.9})
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_done_is_refused_by_name_with_a_cure(
         {"suppress_tokens": "all"},
     ],
 )
-def test_what_transformers_refuses_is_the_requests_fault_and_told_before_it_runs(
+def test_what_transformers_refuses_fails_the_request_before_it_runs(
     llama: HuggingfaceEngine, params: dict[str, Any]
 ) -> None:
     assert isinstance(refusal(llama, PROMPT, **params), InvalidRequest)

@@ -60,7 +60,7 @@ def test_a_window_over_everything_is_transformers_own_penalty(llama: Huggingface
     assert windowed.tokens == own.tokens == generated(llama, prompt, repetition_penalty=1.4, max_new_tokens=20)
 
 
-def test_ignore_eos_goes_on_to_the_last_token_allowed(llama: HuggingfaceEngine) -> None:
+def test_ignore_eos_continues_to_the_last_token_allowed(llama: HuggingfaceEngine) -> None:
     prompt = next(text for text in map(str, range(500)) if len(generated(llama, text, max_new_tokens=30)) < 10)
     (found,) = complete(llama, request(prompt, ignore_eos=True, max_tokens=30))
     assert len(found.tokens) == 30

@@ -121,7 +121,7 @@ def test_a_defect_in_the_midst_of_generate_is_no_fault_of_the_request(
     ],
 )
 @pytest.mark.parametrize("architecture", ["mamba", "llama"])
-def test_another_worker_goes_on_as_if_nothing_had_happened(architecture: str, params: dict[str, Any]) -> None:
+def test_another_worker_continues_as_if_nothing_had_happened(architecture: str, params: dict[str, Any]) -> None:
     engine = engine_of(architecture)
     asked = request(PROMPT, max_tokens=16, **params)
     (whole,) = complete(engine, asked)
@@ -133,7 +133,7 @@ def test_another_worker_goes_on_as_if_nothing_had_happened(architecture: str, pa
     assert rest.reason is whole.reason
 
 
-def test_a_grammar_cannot_be_followed_by_beams_and_says_so(llama: HuggingfaceEngine) -> None:
+def test_a_grammar_with_beams_is_refused(llama: HuggingfaceEngine) -> None:
     error = refusal(llama, num_beams=2, grammar='root ::= "a"')
     assert "beam search" in error.detail
 

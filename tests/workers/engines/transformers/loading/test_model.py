@@ -89,7 +89,7 @@ def test_a_config_param_of_the_wrong_type_is_named(tmp_path: Path) -> None:
         (BertConfig(architectures=["BertForMaskedLM"]), ModelKind.EMBEDDING),
     ],
 )
-def test_the_architecture_says_what_a_model_is_for(config: Any, kind: ModelKind) -> None:
+def test_the_architecture_decides_what_a_model_is_for(config: Any, kind: ModelKind) -> None:
     assert kind_of(config) is kind
 
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_is_said_in_one_line(
     assert "\n" not in caught.value.detail
 
 
-def test_a_folder_that_was_cut_short_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_was_cut_short_is_an_error_with_its_reason(tmp_path: Path) -> None:
     folder = tmp_path / "short"
     shutil.copytree(tiny("llama"), folder)
     weights = folder / "model.safetensors"
@@ -234,7 +234,7 @@ def test_weights_that_are_missing_are_told(tmp_path: Path, caplog: pytest.LogCap
     assert "has no model.norm.weight (1 in all): these weights are random" in caplog.text
 
 
-def test_a_device_map_loads_where_it_says() -> None:
+def test_a_device_map_decides_where_weights_are() -> None:
     mapped = make_engine(tiny("llama"), device_map="cpu")
     assert complete(mapped, request("abc", max_tokens=5))[0].tokens == generated(
         engine_of("llama"), "abc", max_new_tokens=5
