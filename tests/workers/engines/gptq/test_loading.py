@@ -214,7 +214,7 @@ def test_damaged_weights_are_said_in_one_line(changed: dict[str, Any], line: str
 def test_a_quantized_output_head_is_refused_by_its_name() -> None:
     info = {"missing_keys": {"lm_head.weight"}, "unexpected_keys": {"lm_head.qweight", "lm_head.scales"}}
     with pytest.raises(ModelUnavailable, match=r"llama.pt: lm_head is quantized, and only layers inside"):
-        loading._tell("llama.pt", info, {})
+        loading._check_keys("llama.pt", info, {})
 
 
 def test_weights_that_are_missing_are_refused(tmp_path: Path) -> None:
