@@ -33,7 +33,7 @@ def test_a_quantized_cache_takes_the_memory_that_was_counted_and_gives_the_same_
     for kind, head_bytes in (("f16", 128), ("q8_0", 68)):
         engine = make_engine(slots=4, n_ctx=2048, type_k=kind, type_v=kind)
         before = psutil.Process().memory_info().rss
-        context = engine._make_context()
+        context = engine._new_context()
         taken[kind] = psutil.Process().memory_info().rss - before
         context.close()
         assert engine._model.cache_bytes_per_cell == HEADS * head_bytes
