@@ -10,7 +10,6 @@
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from huggingface_hub.hf_api import RepoSibling
 
 from app.errors import ModelUnavailable
-from workers.models.hub_client import RemoteFile
 from workers.models.progress import ReportProgress, readable_size
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -51,71 +49,64 @@ class ModelFolder:
 
     @contextmanager
     def alone(self, report: ReportProgress) -> Iterator[None]:
-        """Wait until no other process downloads into this folder. The kernel frees the lock of a killed process."""
-        with self.disk_errors_explained():
+        """Wait until no other process works in this folder, then work in it. The kernel frees a killed process' lock.
+
+        Raises:
+            ModelUnavailable: the disk refuses to write, here or in the block.
+        """
+        with self._disk_errors_explained():
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             try:
-                lock.acquire(blocking=False)
+                acquired = lock.acquire(blocking=False)
             except Timeout:
                 report(f"waiting for another worker that downloads {self.label}", None)
-                lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+                acquired = lock.acquire()
+            with acquired:
+                yield
 
-    def part(self, file: RemoteFile) -> Path:
-        """Where the bytes of a file gather. Another content is another ETag, so it never lands in the same part."""
-        return self._partial / _digest([file.filename, file.etag])
+    def part(self, file: RepoSibling) -> Path:
+        """Where the bytes of a large file gather. Another content has another SHA-256, so it has another part."""
+        return self._partial / _digest([file.rfilename, file.lfs.sha256 if file.lfs else ""])
 
-    def held_bytes(self, file: RemoteFile) -> int:
-        """How many bytes of a file are here to go on from; 0 where the rest could not be told from them."""
-        part = self.part(file)
-        size = part.stat().st_size if part.exists() else 0
-        return size if file.size is not None and size <= file.size else 0
+    def has(self, file: RepoSibling) -> bool:
+        """The file is in its place, in its full size."""
+        target = self.path / file.rfilename
+        return target.exists() and file.size in (None, target.stat().st_size)
 
-    def is_whole(self, file: RemoteFile) -> bool:
-        """All bytes of a file are here; whether they are the right ones, `verify` says."""
-        return self.part(file).exists() and self.held_bytes(file) == file.size
+    def make_room(self, files: Sequence[RepoSibling]) -> int:
+        """Prepare for the parts of these files, and delete files of a wrong size. Return how many bytes are missing.
 
-    def check_space(self, files: Sequence[RemoteFile]) -> None:
-        """Raises `ModelUnavailable` where the disk has no room for what is still missing."""
+        Raises:
+            ModelUnavailable: the disk has no room for them.
+        """
         self._partial.mkdir(exist_ok=True)
-        missing = sum((file.size or 0) - self.held_bytes(file) for file in files)
-        if missing > shutil.disk_usage(self.path).free:
-            raise ModelUnavailable(self._disk_full(f"{readable_size(missing)} are needed"))
-
-    def verify(self, file: RemoteFile, report: ReportProgress) -> None:
-        """Compare size and SHA-256 with what the hub says, as far as it says so. A damaged part is thrown away."""
-        part = self.part(file)
-        whole = file.size is None or part.stat().st_size == file.size
-        if whole and _SHA256.fullmatch(file.etag):
-            report(f"checking {file.filename}", None)
-            with part.open("rb") as content:
-                whole = hashlib.file_digest(content, "sha256").hexdigest() == file.etag
-        if not whole:
-            part.unlink()
-            raise ModelUnavailable(f"{file.filename} arrived damaged and was thrown away: start again to fetch it anew")
-
-    def publish(self, files: Sequence[RemoteFile]) -> None:
-        """Put the verified files in their places, then say that they are complete."""
-        sizes = {}
+        missing_bytes = 0
         for file in files:
-            target = self.path / file.filename
-            target.parent.mkdir(parents=True, exist_ok=True)
-            sizes[file.filename] = self.part(file).stat().st_size
-            self.part(file).replace(target)
+            if not self.has(file):
+                (self.path / file.rfilename).unlink(missing_ok=True)
+                held_bytes = self.part(file).stat().st_size if self.part(file).exists() else 0
+                missing_bytes += (file.size or 0) - held_bytes
+        if missing_bytes > shutil.disk_usage(self.path).free:
+            raise ModelUnavailable(self._disk_full(f"{readable_size(missing_bytes)} are needed"))
+        return missing_bytes
+
+    def move_into_place(self, file: RepoSibling) -> None:
+        """Move the whole part of a file to its name."""
+        target = self.path / file.rfilename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.part(file).replace(target)
+
+    def publish(self, files: Sequence[RepoSibling], commit: str) -> None:
+        """Record that these files are complete."""
+        sizes = {file.rfilename: (self.path / file.rfilename).stat().st_size for file in files}
         draft = self._partial / "complete.json"
-        with draft.open("w") as marker:
-            json.dump({"model": self.label, "commit": files[0].commit, "files": sizes}, marker, indent=1)
-            marker.flush()
-            os.fsync(marker.fileno())
+        draft.write_text(json.dumps({"model": self.label, "commit": commit, "files": sizes}, indent=1))
         draft.replace(self._marker)
         shutil.rmtree(self._partial, ignore_errors=True)
 
     @contextmanager
-    def disk_errors_explained(self) -> Iterator[None]:
+    def _disk_errors_explained(self) -> Iterator[None]:
         """Turn what the disk refuses into `ModelUnavailable`."""
         try:
             yield

@@ -1,167 +1,145 @@
-"""Fetches a model from the Hub: once, by one process, going on where an earlier attempt was interrupted."""
+"""Fetches a model from the Hub into its folder, once.
 
-import fnmatch
+huggingface_hub does it, except for the bytes of large files. They come through `_fetch_large`, because since version
+1.18 `hf_hub_download` does not resume: it writes to a file with a random name and deletes it after an error (decision
+0028). It still compares each large file with its SHA-256, and fetches a damaged one anew.
+"""
+
 import logging
 import os
-import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from app.errors import ConfigError, ModelUnavailable
+import httpx2
+from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import FileMetadataError
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented
+    build_hf_headers,
+    hf_raise_for_status,
+    http_stream_backoff,
+    tqdm,
+)
+
 from workers.models.folder import ModelFolder
-from workers.models.hub_client import ConnectionLost, HubClient, RemoteFile
+from workers.models.hub_errors import ConnectionLost, hub_errors_explained
+from workers.models.hub_source import HubSource
 from workers.models.progress import DownloadProgress, ReportProgress
-from workers.suggestions import closest
 
 MAX_FRUITLESS_ATTEMPTS = 5
 """How often in a row a connection may break without having brought a byte."""
 RETRY_PAUSE_SECONDS = 1.0
 
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
-# Of a whole repository: other runtimes' copies of the same weights, and pickles where safetensors hold them too.
-_OTHER_RUNTIMES = ("*.gguf", "*.onnx*", "*.h5", "*.msgpack", "*.tflite", "*.ot", "onnx/*", "openvino/*", "original/*")
-_PICKLES = ("*pytorch_model*.bin", "*.pt", "*.pth")
-_TOKENIZERS = (
-    "*token*.json",  # tokenizer, tokenizer_config, special_tokens_map, added_tokens
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "config.json",  # says which class of tokenizer it is
-    "*.py",
-)
-_CONFIGURATION = (*_TOKENIZERS, "generation_config.json", "quantize_config.json")
-
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubSource:
-    """filename None: the whole repository, which `single_file` refuses; or of it the tokenizer alone.
-    with_configuration: beside `filename`, the repository's configuration and tokenizer.
-    """
-
-    repo_id: str
-    filename: str | None
-    revision: str
-    token: str | None = field(repr=False)
-    single_file: bool = False
-    tokenizer_only: bool = False
-    with_configuration: bool = False
+# They log every address they ask for, and those of the Hub's file store carry a signature that opens the file.
+for _chatty in ("httpx2", "httpcore2"):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 
 def fetch_from_hub(source: HubSource, models_dir: Path, family: str, report: ReportProgress) -> Path:
-    """The file (or, without a filename, the folder) on this disk; the hub is asked only where it is not there yet.
+    """Return the file (or, without a filename, the folder) on this disk. Ask the Hub only if it is not complete.
 
     Raises:
         ModelUnavailable, ConfigError: one line that says what to do.
     """
-    key = [source.repo_id, source.filename or "", source.revision]
-    key += ["tokenizer"] if source.tokenizer_only else []
-    key += ["configuration"] if source.with_configuration and source.filename else []
-    folder = ModelFolder.of(models_dir, family, key, label=source.filename or source.repo_id)
+    folder = ModelFolder.of(models_dir, family, source.key, label=source.filename or source.repo_id)
     if not folder.is_complete:
-        with folder.alone(report):
-            if not folder.is_complete:  # else another process fetched it while we waited
+        with folder.alone(report), hub_errors_explained(source):
+            if not folder.is_complete:  # else another process fetched it while this one waited
                 _download(source, folder, report)
-    return folder.path / source.filename if source.filename else folder.path
+    return folder.path / (source.filename or "")
 
 
 def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) -> None:
     report(f"asking the hub for {folder.label}", None)
-    hub = HubClient(repo_id=source.repo_id, revision=source.revision, token=source.token)
-    files = _wanted_files(hub, source)
-    sizes = [file.size for file in files if file.size is not None]
-    progress = DownloadProgress(folder.label, sum(sizes) if len(sizes) == len(files) else None, report)
-    with folder.disk_errors_explained():
-        folder.check_space(files)
-        for file in files:
-            _fetch(hub, file, folder, progress)
-            folder.verify(file, report)
-        folder.publish(files)
+    commit, files = _wanted_files(source)
+    total_bytes = sum(file.size or 0 for file in files)
+    progress = DownloadProgress(folder.label, total_bytes, total_bytes - folder.make_room(files), report)
+
+    class Bar(tqdm):  # type: ignore[misc] # its base has no types
+        """The library's progress bar, which draws nothing and counts for `progress`."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            progress.add(int(n or 0))
+
+    for file in files:
+        name = file.rfilename
+        if file.lfs and not folder.has(file):
+            url = hf_hub_url(source.repo_id, name, revision=commit, endpoint=source.endpoint)
+            _fetch_large(url, build_hf_headers(token=source.token), folder.part(file), file.lfs.size, progress)
+            folder.move_into_place(file)
+            report(f"checking {name}", None)
+        hf_hub_download(
+            source.repo_id,
+            name,
+            revision=commit,
+            local_dir=folder.path,
+            endpoint=source.endpoint,
+            token=source.token,
+            tqdm_class=Bar,
+        )
+    folder.publish(files, commit)
     logger.info("downloaded %s to %s", folder.label, folder.path)
 
 
-def _wanted_files(hub: HubClient, source: HubSource) -> list[RemoteFile]:
-    if source.filename is None:
-        commit, names = hub.listing()
-        return [hub.file(name, commit) for name in _model_files(source, names)]
-    if source.with_configuration:
-        commit, names = hub.listing()
-        beside = [name for name in _plain(names) if _matches(name, _CONFIGURATION) and name != source.filename]
-        return [hub.file(name, commit) for name in (source.filename, *beside)]
-    first = hub.file(source.filename)
-    return [first, *(hub.file(name, first.commit) for name in _other_shards(source.filename))]
+def _wanted_files(source: HubSource) -> tuple[str, list[RepoSibling]]:
+    """The commit where the revision stands now, and the wanted files with their sizes and SHA-256."""
+    api = HfApi(endpoint=source.endpoint, token=source.token)
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    try:
+        info = api.model_info(source.repo_id, revision=source.revision, files_metadata=True, timeout=timeout)
+    except (JSONDecodeError, TypeError, LookupError) as error:
+        raise FileMetadataError("not the answer of a hub") from error
+    if info.sha is None or info.siblings is None:
+        raise FileMetadataError("not the answer of a hub")
+    files = {file.rfilename: file for file in info.siblings}
+    return info.sha, [files[name] for name in source.wanted_files(list(files))]
 
 
-def _other_shards(filename: str) -> list[str]:
-    """llama.cpp loads a split model by the name of one piece, and wants the others beside it."""
-    shard = _SHARD.fullmatch(filename)
-    if not shard:
-        return []
-    count = int(shard["count"])
-    names = [f"{shard['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
-    return [name for name in names if name != filename]
-
-
-def _model_files(source: HubSource, names: Sequence[str]) -> list[str]:
-    plain = _plain(names)
-    if source.tokenizer_only:
-        found = [name for name in plain if _matches(name, _TOKENIZERS)]
-        if not found:
-            raise ModelUnavailable(f"{source.repo_id} holds no tokenizer: check setup_params.tokenizer_repo_id")
-        return found
-    kept = [name for name in plain if not _matches(name, _OTHER_RUNTIMES)]
-    if any(name.endswith(".safetensors") for name in kept):
-        kept = [name for name in kept if not _matches(name, _PICKLES)]
-    has_weights = any(_matches(name, _WEIGHTS) for name in kept)
-    gguf = [name for name in plain if name.endswith(".gguf")]
-    if source.single_file or (gguf and not has_weights):
-        hint = f"has {closest('', gguf)}" if gguf else "has no .gguf file"
-        raise ConfigError(f"setup_params.filename is missing: {source.repo_id} {hint}")
-    if not has_weights:
-        raise ModelUnavailable(f"{source.repo_id} holds no weights that can be loaded: check setup_params.repo_id")
-    return kept
-
-
-def _plain(names: Sequence[str]) -> list[str]:
-    return [name for name in names if not name.startswith((".", "/")) and ".." not in PurePosixPath(name).parts]
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _fetch(hub: HubClient, file: RemoteFile, folder: ModelFolder, progress: DownloadProgress) -> None:
-    """Bring the part of a file to its full size, over as many connections as that takes."""
+def _fetch_large(url: str, headers: Mapping[str, str], part: Path, size_bytes: int, progress: DownloadProgress) -> None:
+    """Bring `part` to its full size, over as many connections as that takes. Raises `ConnectionLost`."""
     fruitless = 0
-    while not folder.is_whole(file):
-        held_bytes = folder.held_bytes(file)
-        try:
-            _append(hub, file, folder.part(file), held_bytes, progress)
-            break
-        except ConnectionLost as error:
-            fruitless = 0 if folder.held_bytes(file) > held_bytes else fruitless + 1
-            if fruitless >= MAX_FRUITLESS_ATTEMPTS:
-                raise ModelUnavailable(hub.unreachable(f"{error}; what has arrived is kept")) from error
-            logger.warning("the download of %s was interrupted (%s), going on", file.filename, error)
-            time.sleep(RETRY_PAUSE_SECONDS)
-    progress.end_file(folder.part(file).stat().st_size)
-
-
-def _append(hub: HubClient, file: RemoteFile, part: Path, held_bytes: int, progress: DownloadProgress) -> None:
-    with hub.opened(file, held_bytes) as (offset, chunks), part.open("r+b" if part.exists() else "wb") as target:
-        if part.stat().st_size > offset:
-            target.truncate(offset)
-        target.seek(offset)
-        for chunk in chunks:
-            target.write(chunk)
-            progress.at(target.tell())
+    with part.open("ab") as target:
+        while (held_bytes := target.tell()) != size_bytes:
+            try:
+                _append(url, headers, target, size_bytes, progress)
+            except httpx2.TransportError as error:
+                reason = type(error).__name__
+                fruitless = 0 if target.tell() > held_bytes else fruitless + 1
+                if fruitless >= MAX_FRUITLESS_ATTEMPTS:
+                    raise ConnectionLost(f"{reason}; what has arrived is kept") from error
+                logger.warning("the download of %s was interrupted (%s): resuming", url, reason)
+                time.sleep(RETRY_PAUSE_SECONDS)
         target.flush()
         os.fsync(target.fileno())
-        if file.size is not None and target.tell() < file.size:
-            raise ConnectionLost("the answer was too short")
+
+
+def _append(
+    url: str, headers: Mapping[str, str], target: BinaryIO, size_bytes: int, progress: DownloadProgress
+) -> None:
+    """Append the rest of the file; write all of it where the server does not answer ranges, or the part is too long."""
+    options = {"Accept-Encoding": "identity"}  # a compressed answer has no ranges
+    if 0 < target.tell() < size_bytes:
+        options["Range"] = f"bytes={target.tell()}-"
+    with http_stream_backoff(
+        method="GET",
+        url=url,
+        headers={**headers, **options},
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        retry_on_exceptions=(),
+    ) as response:
+        hf_raise_for_status(response)
+        if target.tell() and response.status_code != httpx2.codes.PARTIAL_CONTENT:
+            progress.add(-target.tell())
+            target.seek(target.truncate(0))
+        for chunk in response.iter_bytes():
+            progress.add(target.write(chunk))
+    if target.tell() != size_bytes:
+        raise httpx2.RemoteProtocolError(f"{target.tell()} of {size_bytes} bytes")

@@ -51,7 +51,8 @@ def locate_model(
         return _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
 
     # Costs 0.3 s, and only those who use the Hub shall pay it.
-    from workers.models.hub_download import HubSource, fetch_from_hub
+    from workers.models.hub_download import fetch_from_hub
+    from workers.models.hub_source import HubSource
 
     source = HubSource(
         repo_id=params["repo_id"],
@@ -74,7 +75,8 @@ def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Pa
     if local.is_dir():
         return local.absolute()
 
-    from workers.models.hub_download import HubSource, fetch_from_hub
+    from workers.models.hub_download import fetch_from_hub
+    from workers.models.hub_source import HubSource
 
     source = HubSource(
         repo_id=repo_id,

@@ -87,6 +87,14 @@ def serving(hub: SmallHub) -> Iterator[SmallHub]:
         server.server_close()
 
 
+def _sibling(name: str, content: bytes) -> dict[str, Any]:
+    """A file in the listing, as the Hub answers to `?blobs=true`."""
+    size = len(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    lfs = {"lfs": {"sha256": sha256, "size": size, "pointerSize": 130}} if name.endswith(LARGE) else {}
+    return {"rfilename": name, "size": size, "blobId": COMMIT, **lfs}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -134,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _listing(self, repo_id: str, revision: str) -> None:
         if repo := self._open_repo(repo_id, revision, listing=True):
-            siblings = [{"rfilename": name} for name in repo.files]
+            siblings = [_sibling(name, content) for name, content in repo.files.items()]
             body: dict[str, Any] = {"id": repo_id, "sha": COMMIT, "siblings": siblings}
             self._send(json.dumps(body).encode(), {"Content-Type": "application/json"})
 

@@ -1,6 +1,7 @@
 """The model is found or fetched, once and whole; everything that stands in the way is told in one line."""
 
 import errno
+import hashlib
 import logging
 import os
 import random
@@ -16,13 +17,14 @@ from typing import Any, NamedTuple
 
 import huggingface_hub
 import pytest
+from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
 
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, StartupError
 from tests.workers.models.small_hub import COMMIT, Repo, SmallHub, serving
 from workers.models import hub_download
 from workers.models.folder import ModelFolder
-from workers.models.hub_client import HubClient
+from workers.models.hub_source import HubSource
 from workers.models.source import locate_model
 
 MODEL = random.Random(7).randbytes(3_000_000)
@@ -322,7 +324,7 @@ def test_a_closed_repository_asks_for_a_token_and_opens_with_it(
     assert not any(request.authorized for request in hub.bodies), "the file store has no business with the token"
     assert TOKEN not in caplog.text
     assert hub.store not in caplog.text, "the real store's addresses are signed"
-    assert TOKEN not in repr(HubClient(repo_id=repo_id, revision="main", token=TOKEN))
+    assert TOKEN not in repr(HubSource(repo_id=repo_id, filename=GGUF, token=TOKEN))
 
 
 @pytest.mark.parametrize("setup_params", [ON_HUB, {"repo_id": "someone/folder"}])
@@ -400,7 +402,8 @@ def test_a_disk_without_room_says_how_much_is_missing_before_it_is_filled(hub: S
 
 def test_a_disk_that_fills_up_meanwhile_says_so_and_the_next_start_goes_on(hub: SmallHub, models_dir: Path) -> None:
     # /dev/full answers every write as a full disk does. It stands where the bytes would gather.
-    (file,) = [HubClient(repo_id="someone/tiny", revision="main").file(GGUF)]
+    sha256 = hashlib.sha256(MODEL).hexdigest()
+    file = RepoSibling(GGUF, size=len(MODEL), lfs=BlobLfsInfo(size=len(MODEL), sha256=sha256, pointer_size=130))
     folder = ModelFolder.of(models_dir, "llama", ("someone/tiny", GGUF, "main"), label=GGUF)
     part = folder.part(file)
     part.parent.mkdir(parents=True)

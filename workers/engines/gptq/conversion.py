@@ -41,9 +41,8 @@ def converted(file: Path, models_dir: Path, report: ReportProgress) -> Path:
                 report(f"converting {file.name} to safetensors", None)
                 draft = folder.path / "draft.safetensors"
                 tensors = _tensors(file)
-                with folder.disk_errors_explained():
-                    _save(tensors, draft)
-                    draft.replace(target)
+                _save(tensors, draft)
+                draft.replace(target)
     return target
 
 

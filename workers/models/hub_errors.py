@@ -1,0 +1,58 @@
+"""Why the Hub does not give a model, in one line that names the cure."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from huggingface_hub import errors, get_token
+
+from app.errors import ModelUnavailable
+from workers.models.hub_source import HubSource
+
+
+class ConnectionLost(Exception):
+    """The bytes of a file stopped coming, again and again."""
+
+
+@contextmanager
+def hub_errors_explained(source: HubSource) -> Iterator[None]:
+    """Turn what huggingface_hub and its HTTP client raise into `ModelUnavailable`."""
+    try:
+        yield
+    except (OSError, errors.HFValidationError, httpx2.RequestError, httpx2.InvalidURL, ConnectionLost) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; the library's own have no number
+        is_cover = isinstance(error, errors.LocalEntryNotFoundError)  # raised in place of what a request came upon
+        raise ModelUnavailable(_explain(error.__cause__ if is_cover and error.__cause__ else error, source)) from error
+
+
+def _explain(error: BaseException, source: HubSource) -> str:
+    repo, endpoint = source.repo_id, source.endpoint
+    cure = "set HF_TOKEN or setup_params.token"
+    if source.token or get_token():
+        cure = "use a token that may read it in HF_TOKEN or setup_params.token (the one given is not enough)"
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    match error:
+        case errors.GatedRepoError():
+            return f"{repo} is gated: accept its terms at {endpoint}/{repo}, then {cure}"
+        case errors.RepositoryNotFoundError():
+            return f"{endpoint} has no model {repo}: check setup_params.repo_id; if it is private, {cure}"
+        case errors.RevisionNotFoundError():
+            return f"{repo} has no revision {source.revision}: correct setup_params.revision (default: main)"
+        case errors.HFValidationError():
+            return f"setup_params.repo_id must look like owner/name, not {repo}"
+        case errors.OfflineModeIsEnabled():
+            return f"{repo} is not downloaded yet and HF_HUB_OFFLINE is set: unset it for the first start"
+        case errors.FileMetadataError():
+            return f"{endpoint} does not answer as a Hugging Face Hub does: check HF_ENDPOINT and the proxy settings"
+        case _ if status in (401, 403):
+            return f"{endpoint} refuses {repo} (HTTP {status}): {cure}"
+        case _ if status == 429:
+            return f"{endpoint} limits our requests (HTTP 429): wait a few minutes, or {cure}"
+        case _ if status:
+            return f"{endpoint} is in trouble (HTTP {status}): try again later, or set setup_params.path"
+    reason = str(error) if isinstance(error, ConnectionLost) else type(error).__name__
+    return (
+        f"cannot reach {endpoint} for {repo} ({reason}): "
+        "check the network, the proxy and HF_ENDPOINT, or set setup_params.path to a local copy"
+    )
