@@ -2,7 +2,7 @@
 
 <models_dir>/<family>_<digest>/
     .lock             held by the one process that downloads, while the others wait
-    .partial/         bytes under way, one file per name and ETag; a later start goes on where they end
+    .partial/         files under way; a later start resumes the large ones, named after their name and SHA-256
     <filename> ...    moved here when all of them are whole
     .complete.json    written last; what it names is trusted, nothing else is
 """
@@ -65,41 +65,48 @@ class ModelFolder:
             with acquired:
                 yield
 
-    def part(self, file: RepoSibling) -> Path:
-        """Where the bytes of a large file gather. Another content has another SHA-256, so it has another part."""
-        return self._partial / _digest([file.rfilename, file.lfs.sha256 if file.lfs else ""])
+    @property
+    def small(self) -> Path:
+        """Where the files gather that are not worth resuming."""
+        return self._partial / "small"
 
-    def has(self, file: RepoSibling) -> bool:
-        """The file is in its place, in its full size."""
-        target = self.path / file.rfilename
-        return target.exists() and file.size in (None, target.stat().st_size)
+    def part(self, file: RepoSibling) -> Path:
+        """Where a file gathers. Another content of a large file has another SHA-256, so it has another part."""
+        if file.lfs is None:
+            return self.small / file.rfilename
+        return self._partial / _digest([file.rfilename, file.lfs.sha256])
 
     def make_room(self, files: Sequence[RepoSibling]) -> int:
-        """Prepare for the parts of these files, and delete files of a wrong size. Return how many bytes are missing.
+        """Prepare for the parts of these files. Return how many bytes are missing.
 
         Raises:
             ModelUnavailable: the disk has no room for them.
         """
+        shutil.rmtree(self.small, ignore_errors=True)  # an interrupted download may have been of an earlier commit
         self._partial.mkdir(exist_ok=True)
-        missing_bytes = 0
-        for file in files:
-            if not self.has(file):
-                (self.path / file.rfilename).unlink(missing_ok=True)
-                held_bytes = self.part(file).stat().st_size if self.part(file).exists() else 0
-                missing_bytes += (file.size or 0) - held_bytes
+        parts = [self.part(file) for file in files]
+        held_bytes = sum(part.stat().st_size for part in parts if part.exists())
+        missing_bytes = sum(file.size or 0 for file in files) - held_bytes
         if missing_bytes > shutil.disk_usage(self.path).free:
             raise ModelUnavailable(self._disk_full(f"{readable_size(missing_bytes)} are needed"))
         return missing_bytes
 
-    def move_into_place(self, file: RepoSibling) -> None:
-        """Move the whole part of a file to its name."""
-        target = self.path / file.rfilename
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.part(file).replace(target)
+    def verify(self, file: RepoSibling) -> None:
+        """Compare a whole part with its SHA-256. Raises `ModelUnavailable`, and deletes the part, if it is damaged."""
+        with self.part(file).open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if file.lfs and digest != file.lfs.sha256:
+            self.part(file).unlink()
+            raise ModelUnavailable(f"{file.rfilename} arrived damaged and was deleted: start again to fetch it anew")
 
     def publish(self, files: Sequence[RepoSibling], commit: str) -> None:
-        """Record that these files are complete."""
-        sizes = {file.rfilename: (self.path / file.rfilename).stat().st_size for file in files}
+        """Move the files into their places, then record that they are complete."""
+        sizes = {}
+        for file in files:
+            target = self.path / file.rfilename
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.part(file).replace(target)
+            sizes[file.rfilename] = target.stat().st_size
         draft = self._partial / "complete.json"
         draft.write_text(json.dumps({"model": self.label, "commit": commit, "files": sizes}, indent=1))
         draft.replace(self._marker)

@@ -1,27 +1,26 @@
 """Fetches a model from the Hub into its folder, once.
 
-huggingface_hub does it, except for the bytes of large files. They come through `_fetch_large`, because since version
-1.18 `hf_hub_download` does not resume: it writes to a file with a random name and deletes it after an error (decision
-0028). It still compares each large file with its SHA-256, and fetches a damaged one anew.
+huggingface_hub does it, except for the bytes of large files: since version 1.18 `hf_hub_download` does not resume. It
+writes to a file with a random name and deletes it after an error (decision 0028). So `_fetch_large` fetches those, over
+plain HTTP with `Range`, which the Hub answers for every file, and the folder checks their SHA-256.
 """
 
 import logging
 import os
 import time
-from collections.abc import Mapping
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import httpx2
-from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.errors import FileMetadataError
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented
     build_hf_headers,
     hf_raise_for_status,
     http_stream_backoff,
-    tqdm,
+    silent_tqdm,
 )
 
 from workers.models.folder import ModelFolder
@@ -56,42 +55,29 @@ def fetch_from_hub(source: HubSource, models_dir: Path, family: str, report: Rep
 
 def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) -> None:
     report(f"asking the hub for {folder.label}", None)
-    commit, files = _wanted_files(source)
+    api = HfApi(endpoint=source.endpoint, token=source.token)
+    commit, files = _wanted_files(source, api)
     total_bytes = sum(file.size or 0 for file in files)
     progress = DownloadProgress(folder.label, total_bytes, total_bytes - folder.make_room(files), report)
-
-    class Bar(tqdm):  # type: ignore[misc] # its base has no types
-        """The library's progress bar, which draws nothing and counts for `progress`."""
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options | {"disable": True})
-
-        def update(self, n: float | None = 1) -> None:
-            progress.add(int(n or 0))
-
+    headers = build_hf_headers(token=source.token) | {
+        "Accept-Encoding": "identity"
+    }  # a compressed answer has no ranges
     for file in files:
         name = file.rfilename
-        if file.lfs and not folder.has(file):
+        if file.lfs:
             url = hf_hub_url(source.repo_id, name, revision=commit, endpoint=source.endpoint)
-            _fetch_large(url, build_hf_headers(token=source.token), folder.part(file), file.lfs.size, progress)
-            folder.move_into_place(file)
+            _fetch_large(url, headers, folder.part(file), file.lfs.size, progress)
             report(f"checking {name}", None)
-        hf_hub_download(
-            source.repo_id,
-            name,
-            revision=commit,
-            local_dir=folder.path,
-            endpoint=source.endpoint,
-            token=source.token,
-            tqdm_class=Bar,
-        )
+            folder.verify(file)
+        else:
+            api.hf_hub_download(source.repo_id, name, revision=commit, local_dir=folder.small, tqdm_class=silent_tqdm)
+            progress.add(file.size or 0)
     folder.publish(files, commit)
     logger.info("downloaded %s to %s", folder.label, folder.path)
 
 
-def _wanted_files(source: HubSource) -> tuple[str, list[RepoSibling]]:
+def _wanted_files(source: HubSource, api: HfApi) -> tuple[str, list[RepoSibling]]:
     """The commit where the revision stands now, and the wanted files with their sizes and SHA-256."""
-    api = HfApi(endpoint=source.endpoint, token=source.token)
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     try:
         info = api.model_info(source.repo_id, revision=source.revision, files_metadata=True, timeout=timeout)
@@ -103,7 +89,7 @@ def _wanted_files(source: HubSource) -> tuple[str, list[RepoSibling]]:
     return info.sha, [files[name] for name in source.wanted_files(list(files))]
 
 
-def _fetch_large(url: str, headers: Mapping[str, str], part: Path, size_bytes: int, progress: DownloadProgress) -> None:
+def _fetch_large(url: str, headers: dict[str, str], part: Path, size_bytes: int, progress: DownloadProgress) -> None:
     """Bring `part` to its full size, over as many connections as that takes. Raises `ConnectionLost`."""
     fruitless = 0
     with part.open("ab") as target:
@@ -121,19 +107,12 @@ def _fetch_large(url: str, headers: Mapping[str, str], part: Path, size_bytes: i
         os.fsync(target.fileno())
 
 
-def _append(
-    url: str, headers: Mapping[str, str], target: BinaryIO, size_bytes: int, progress: DownloadProgress
-) -> None:
-    """Append the rest of the file; write all of it where the server does not answer ranges, or the part is too long."""
-    options = {"Accept-Encoding": "identity"}  # a compressed answer has no ranges
-    if 0 < target.tell() < size_bytes:
-        options["Range"] = f"bytes={target.tell()}-"
+def _append(url: str, headers: dict[str, str], target: BinaryIO, size_bytes: int, progress: DownloadProgress) -> None:
+    """Append the rest of the file. Start over if the server does not answer ranges, or the part is too long."""
+    rest = {"Range": f"bytes={target.tell()}-"} if 0 < target.tell() < size_bytes else {}
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with http_stream_backoff(
-        method="GET",
-        url=url,
-        headers={**headers, **options},
-        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        retry_on_exceptions=(),
+        method="GET", url=url, headers=headers | rest, timeout=timeout, retry_on_exceptions=()
     ) as response:
         hf_raise_for_status(response)
         if target.tell() and response.status_code != httpx2.codes.PARTIAL_CONTENT:

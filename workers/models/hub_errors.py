@@ -22,8 +22,8 @@ def hub_errors_explained(source: HubSource) -> Iterator[None]:
     except (OSError, errors.HFValidationError, httpx2.RequestError, httpx2.InvalidURL, ConnectionLost) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; the library's own have no number
-        is_cover = isinstance(error, errors.LocalEntryNotFoundError)  # raised in place of what a request came upon
-        raise ModelUnavailable(_explain(error.__cause__ if is_cover and error.__cause__ else error, source)) from error
+        covers = isinstance(error, errors.LocalEntryNotFoundError)  # raised in place of what a request came upon
+        raise ModelUnavailable(_explain(error.__cause__ if covers and error.__cause__ else error, source)) from error
 
 
 def _explain(error: BaseException, source: HubSource) -> str:

@@ -43,7 +43,7 @@ class HubSource:
     """
 
     repo_id: str
-    filename: str | None
+    filename: str | None = None
     revision: str = "main"
     token: str | None = field(default=None, repr=False)
     single_file: bool = False
@@ -76,23 +76,19 @@ class HubSource:
         """
         plain = [name for name in names if not name.startswith((".", "/")) and ".." not in PurePosixPath(name).parts]
         if self.tokenizer_only:
-            return self._tokenizer(plain)
+            wanted = [name for name in plain if _matches(name, _TOKENIZERS)]
+            if not wanted:
+                raise ModelUnavailable(f"{self.repo_id} holds no tokenizer: check setup_params.tokenizer_repo_id")
+            return wanted
         if self.filename is None:
             return self._whole_model(plain)
-        wanted = _with_other_shards(self.filename)
-        if self.with_configuration:
-            wanted = [self.filename, *(n for n in plain if _matches(n, _CONFIGURATION) and n != self.filename)]
+        beside = [name for name in plain if self.with_configuration and _matches(name, _CONFIGURATION)]
+        wanted = list(dict.fromkeys([*_with_other_shards(self.filename), *beside]))
         for name in wanted:
             if name not in names:
                 shipped = closest(name, (other for other in plain if other.endswith(".gguf")))
                 hint = f"; it has {shipped}" if shipped else ""
                 raise ModelUnavailable(f"{self.repo_id} has no file {name}: correct setup_params.filename{hint}")
-        return wanted
-
-    def _tokenizer(self, names: Sequence[str]) -> list[str]:
-        wanted = [name for name in names if _matches(name, _TOKENIZERS)]
-        if not wanted:
-            raise ModelUnavailable(f"{self.repo_id} holds no tokenizer: check setup_params.tokenizer_repo_id")
         return wanted
 
     def _whole_model(self, names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
@@ -50,19 +51,7 @@ def locate_model(
     if "package" in params:
         return _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
 
-    # Costs 0.3 s, and only those who use the Hub shall pay it.
-    from workers.models.hub_download import fetch_from_hub
-    from workers.models.hub_source import HubSource
-
-    source = HubSource(
-        repo_id=params["repo_id"],
-        filename=params.get("filename"),
-        revision=params.get("revision", "main"),
-        token=params.get("token"),
-        single_file=single_file,
-        with_configuration=with_configuration,
-    )
-    return fetch_from_hub(source, config.models_dir, config.model_family, report)
+    return _from_hub(config, report, **params, single_file=single_file, with_configuration=with_configuration)
 
 
 def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Path:
@@ -74,18 +63,16 @@ def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Pa
     local = Path(repo_id).expanduser()
     if local.is_dir():
         return local.absolute()
+    token = config.setup_params.get("token")
+    return _from_hub(config, report, repo_id=repo_id, token=token, tokenizer_only=True)
 
+
+def _from_hub(config: Config, report: ReportProgress, **source: Any) -> Path:
+    # These imports cost 0.3 s, and only those who use the Hub shall pay it.
     from workers.models.hub_download import fetch_from_hub
     from workers.models.hub_source import HubSource
 
-    source = HubSource(
-        repo_id=repo_id,
-        filename=None,
-        revision="main",
-        token=config.setup_params.get("token"),
-        tokenizer_only=True,
-    )
-    return fetch_from_hub(source, config.models_dir, config.model_family, report)
+    return fetch_from_hub(HubSource(**source), config.models_dir, config.model_family, report)
 
 
 def _checked(setup_params: Mapping[str, object], extra_keys: frozenset[str]) -> dict[str, str]:
