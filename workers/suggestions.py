@@ -8,6 +8,6 @@ _MAX_NAMES_SHOWN = 4
 
 def closest(name: str, candidates: Iterable[str]) -> str:
     """A few of the candidates, likest first, as a list to show in a message; "" where there are none."""
-    found = sorted(set(candidates))
-    likest = get_close_matches(name, found, n=_MAX_NAMES_SHOWN, cutoff=0.0) if name else found[:_MAX_NAMES_SHOWN]
-    return ", ".join(likest) + (", ..." if len(found) > len(likest) else "")
+    names = sorted(set(candidates))
+    likest = get_close_matches(name, names, n=_MAX_NAMES_SHOWN, cutoff=0.0) if name else names[:_MAX_NAMES_SHOWN]
+    return ", ".join(likest) + (", ..." if len(names) > len(likest) else "")

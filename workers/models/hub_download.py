@@ -59,9 +59,8 @@ def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) ->
     commit, files = _wanted_files(source, api)
     total_bytes = sum(file.size or 0 for file in files)
     progress = DownloadProgress(folder.label, total_bytes, total_bytes - folder.make_room(files), report)
-    headers = build_hf_headers(token=source.token) | {
-        "Accept-Encoding": "identity"
-    }  # a compressed answer has no ranges
+    headers = build_hf_headers(token=source.token)
+    headers["Accept-Encoding"] = "identity"  # a compressed answer has no ranges
     for file in files:
         name = file.rfilename
         if file.lfs:

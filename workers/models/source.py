@@ -68,7 +68,7 @@ def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Pa
 
 
 def _from_hub(config: Config, report: ReportProgress, **source: Any) -> Path:
-    # These imports cost 0.3 s, and only those who use the Hub shall pay it.
+    # These imports cost 0.3 s, and only a model of the Hub needs them.
     from workers.models.hub_download import fetch_from_hub
     from workers.models.hub_source import HubSource
 
@@ -120,13 +120,13 @@ def _check_relative(filename: str) -> None:
 
 def _local(path: str) -> Path:
     try:
-        found = Path(path).expanduser().absolute()
-        exists = found.exists()
+        model = Path(path).expanduser().absolute()
+        exists = model.exists()
     except (OSError, RuntimeError) as error:  # RuntimeError: ~user of a user that is not there
         raise ModelUnavailable(f"setup_params.path {path} cannot be read: {_one_line(str(error))}") from error
     if not exists:
-        raise ModelUnavailable(f"setup_params.path: there is no {found}: correct the path or put the model there")
-    return found
+        raise ModelUnavailable(f"setup_params.path: there is no {model}: correct the path or put the model there")
+    return model
 
 
 def _packaged(package: str, filename: str | None, *, may_be_folder: bool) -> Path:
@@ -141,10 +141,10 @@ def _packaged(package: str, filename: str | None, *, may_be_folder: bool) -> Pat
     hint = f"it ships {shipped}" if shipped else "name a file that it ships"
     if filename is None:
         raise ConfigError(f"setup_params.filename is missing, the file of the package {package}: {hint}")
-    found = folder / filename
-    if not (found.is_file() or (may_be_folder and found.is_dir())):
+    model = folder / filename
+    if not (model.is_file() or (may_be_folder and model.is_dir())):
         raise ModelUnavailable(f"setup_params.filename: the package {package} has no {filename}: {hint}")
-    return found
+    return model
 
 
 def _package_folder(package: str) -> Path | None:

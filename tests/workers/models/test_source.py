@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import random
@@ -177,6 +178,59 @@ def wait_for_partial_bytes(models_dir: Path, count: int) -> None:
     while not any(part.stat().st_size >= count for part in models_dir.glob("*/.partial/*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_model_that_an_earlier_version_downloaded_is_used_without_a_request(hub: SmallHub, models_dir: Path) -> None:
+    folder = folder_of_an_earlier_version(models_dir)
+    (folder / GGUF).write_bytes(MODEL)
+    (folder / ".complete.json").write_text(
+        json.dumps({"model": GGUF, "commit": COMMIT, "files": {GGUF: len(MODEL)}}, indent=1)
+    )
+    assert locate(models_dir, ON_HUB) == folder / GGUF
+    assert hub.requests == []
+
+
+def test_a_download_that_an_earlier_version_began_is_resumed(hub: SmallHub, models_dir: Path) -> None:
+    part = digest([GGUF, hashlib.sha256(MODEL).hexdigest()])
+    (folder_of_an_earlier_version(models_dir) / ".partial").mkdir()
+    (folder_of_an_earlier_version(models_dir) / ".partial" / part).write_bytes(MODEL[:1_000_000])
+    assert locate(models_dir, ON_HUB).read_bytes() == MODEL
+    assert [request.range for request in hub.bodies] == ["bytes=1000000-"]
+
+
+def folder_of_an_earlier_version(models_dir: Path) -> Path:
+    folder = models_dir / f"llama_{digest(['someone/tiny', GGUF, 'main'])}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def digest(key: list[str]) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_model_on_xet_storage_resumes_with_and_without_hf_xet(
+    hub: SmallHub, models_dir: Path, monkeypatch: pytest.MonkeyPatch, disabled: bool
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", disabled)
+    hub.xet, hub.cuts = True, [2, 1_000_000]  # config.json comes first, whole
+    folder = locate(models_dir, {"repo_id": "someone/folder"})
+    assert (folder / "model.safetensors").read_bytes() == MODEL
+    assert [request.range for request in hub.bodies] == [None, "bytes=1000000-"]
+
+
+def test_an_interrupted_repository_resumes_its_large_file_and_takes_small_ones_anew(
+    hub: SmallHub, models_dir: Path
+) -> None:
+    hub.repos["someone/folder"].files = {"a.json": b"old", "model.safetensors": MODEL}
+    hub.cuts = [3, 1_000_000] + [0] * hub_download.MAX_FRUITLESS_ATTEMPTS
+    assert "what has arrived is kept" in refused(models_dir, {"repo_id": "someone/folder"})
+    (folder,) = models_dir.iterdir()
+    assert not [path for path in folder.iterdir() if not path.name.startswith(".")]
+    hub.repos["someone/folder"].files["a.json"] = b"new"
+    assert (locate(models_dir, {"repo_id": "someone/folder"}) / "a.json").read_bytes() == b"new"
+    assert (folder / "model.safetensors").read_bytes() == MODEL
+    assert hub.bodies[-1].range == "bytes=1000000-"
 
 
 @pytest.mark.parametrize("cut_by", ["close", "reset"])
