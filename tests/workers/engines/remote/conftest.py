@@ -11,7 +11,6 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.waiting import until
 from tests.workers.engines.remote.upstream_server import MODEL, Server, upstream_server
-from workers import tokenizer_service
 from workers.engines.remote import failures
 from workers.engines.remote.runner import RemoteRunner
 from workers.worker import Worker
@@ -28,9 +27,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short pauses between attempts, and a worker that stops soon."""
+    """Short pauses between attempts."""
     monkeypatch.setattr(failures, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(tokenizer_service, "POLL_SECONDS", 0.05)
 
 
 def config_for(server: Server, **model_params: Any) -> Config:
