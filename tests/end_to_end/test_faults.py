@@ -52,17 +52,17 @@ def test_each_line_of_a_batch_is_answered_once_though_everything_is_killed(outco
 
 
 @under(real_model.REAL_MODEL)
-def test_a_real_model_goes_on_with_the_text_it_would_have_said(outcome: Outcome) -> None:
+def test_a_real_model_continues_with_the_text_of_an_undisturbed_run(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 
 @under(lost_workers.ONE_OF_TWO_KILLED)
-def test_when_one_of_two_workers_is_killed_the_other_goes_on_with_its_jobs(outcome: Outcome) -> None:
+def test_when_one_of_two_workers_is_killed_the_other_continues_its_jobs(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 
 @under(lost_workers.ONLY_ONE_KILLED)
-def test_when_the_only_worker_is_killed_the_next_one_goes_on_with_its_jobs(outcome: Outcome) -> None:
+def test_when_the_only_worker_is_killed_the_next_one_continues_its_jobs(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 
@@ -82,7 +82,7 @@ def test_workers_and_api_are_restarted_under_load_and_no_job_is_lost(outcome: Ou
 
 
 @under(lost_connections.API_KILLED)
-def test_clients_of_a_killed_api_are_told_the_end_by_another_or_by_its_successor(outcome: Outcome) -> None:
+def test_clients_of_a_killed_api_receive_the_end_from_another_or_from_its_successor(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 
@@ -97,7 +97,7 @@ def test_every_connection_to_redis_may_be_killed(outcome: Outcome) -> None:
 
 
 @under(lost_connections.CLIENTS_PAUSED)
-def test_a_redis_that_lets_its_clients_wait_for_10_s_costs_nothing(outcome: Outcome) -> None:
+def test_a_redis_that_pauses_its_clients_for_10_s_costs_nothing(outcome: Outcome) -> None:
     assert outcome.broken == []
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.end_to_end.test_main_job import parse_events
 from tests.stack import Stack, running_stack
 from tests.valkey import running_valkey
+from tests.waiting import scaled
 from tests.workers.engines.transformers.models import smollm2, tiny
 
 CAPITAL = "The capital of France is"
@@ -109,7 +110,7 @@ def test_more_than_fits_waits_its_turn(http: httpx.Client, stack: Stack) -> None
 
     with ThreadPoolExecutor(20) as pool:
         assert list(pool.map(ask, range(20))) == [4] * 20
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while True:  # the worker tells its load with every renewal of its leases
         (worker,) = http.get("/readyz").json()["workers"]
         if (worker["running"], worker["used_cells"]) == (0, 0):
@@ -138,7 +139,7 @@ def test_a_worker_that_leaves_hands_even_what_runs_alone_to_the_next(tmp_path: P
             time.sleep(0.005)
         time.sleep(0.1)
         stack.processes["worker"].send_signal(signal.SIGTERM)
-        assert stack.processes.pop("worker").wait(20) == 0
+        assert stack.processes.pop("worker").wait(scaled(20)) == 0
         stack.start_worker("second")
         done = http.get(f"/jobs/{job}", params={"wait": 60}).json()
     assert (done["status"], done["output"]["text"]) == ("succeeded", expected)
@@ -148,7 +149,7 @@ def test_a_worker_that_leaves_hands_even_what_runs_alone_to_the_next(tmp_path: P
 def test_a_model_that_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> None:
     with running_valkey(tmp_path / "valkey") as server:
         stack = Stack(tmp_path, server.url, config(tmp_path, model_name="nothing"))
-        assert stack.start_worker().wait(60) == 78
+        assert stack.start_worker().wait(scaled(60)) == 78
         (line,) = [line for line in stack.log("worker").splitlines() if line.startswith("worker:")]
     assert "could not be loaded" in line
     assert "Traceback" not in stack.log("worker")

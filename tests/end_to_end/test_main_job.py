@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.stack import Stack
+from tests.waiting import scaled
 
 GREEDY = {"temperature": 0, "max_tokens": 12, "repeat_penalty": 1.0}
 CAPITAL = "The capital of France is"
@@ -124,7 +125,9 @@ def test_greedy_text_is_the_same_alone_and_among_31_others(smollm2: Stack, http:
     alone = http.post("/generate", json=body).json()
     others = [{"prompt": f"Number {n} is", "params": {"max_tokens": 8 + n}} for n in range(31)]
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda b: httpx.post(f"{smollm2.url}/generate", json=b, timeout=60), [*others, body]))
+        answers = list(
+            pool.map(lambda b: httpx.post(f"{smollm2.url}/generate", json=b, timeout=scaled(60)), [*others, body])
+        )
     assert [answer.status_code for answer in answers] == [200] * 32
     assert answers[-1].json() == alone
 
@@ -185,7 +188,7 @@ def test_a_running_job_is_canceled_within_a_step_and_keeps_its_text(http: httpx.
     assert http.post(job["urls"]["cancel"]).status_code in (200, 202)
     canceled_at = time.monotonic()
     final = http.get(job["urls"]["self"], params={"wait": 10}).json()
-    assert time.monotonic() - canceled_at < 2
+    assert time.monotonic() - canceled_at < scaled(2)
     assert final["status"] == "canceled"
     assert final["output"]["text"]
 
@@ -205,7 +208,7 @@ def test_a_client_that_leaves_may_ask_that_the_job_goes_on(smollm2: Stack, http:
 
 
 def _newest(http: httpx.Client, until: str) -> Any:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while True:
         (job,) = http.get("/jobs", params={"limit": 1}).json()["data"]
         if job["status"] == until or time.monotonic() > deadline:
@@ -236,7 +239,7 @@ def test_200_mixed_requests_all_end_once_and_leave_no_slot_taken(smollm2: Stack,
 
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(one, range(200)))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + scaled(30)
     while True:
         jobs = [job for job in _all_jobs(http) if job["id"] not in known]
         if all(job["status"] not in ("queued", "processing") for job in jobs) or time.monotonic() > deadline:
@@ -248,7 +251,7 @@ def test_200_mixed_requests_all_end_once_and_leave_no_slot_taken(smollm2: Stack,
     for job in jobs:
         ends = [e for e in parse_events(http.get(job["urls"]["events"]).text) if e["event"] == "end"]
         assert len(ends) == 1
-    time.sleep(5.5)  # the worker tells its load with every renewal of its leases
+    time.sleep(5.5)  # the worker announces its load with every renewal of its leases
     (worker,) = http.get("/readyz").json()["workers"]
     assert (worker["running"], worker["used_cells"]) == (0, 0)
 

@@ -10,7 +10,7 @@ import pytest
 from openai.types import Batch
 
 from tests.end_to_end.test_openai_client import BRIEF, MODEL
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": BRIEF,
@@ -35,7 +35,7 @@ def create(client: openai.OpenAI, endpoint: Any, *bodies: dict[str, Any], window
 
 
 def ended(client: openai.OpenAI, batch: Batch) -> Batch:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + scaled(60)
     while batch.status in ("validating", "in_progress", "finalizing", "cancelling"):
         assert time.monotonic() < deadline
         time.sleep(0.1)

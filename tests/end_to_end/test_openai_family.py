@@ -11,7 +11,7 @@ import pytest
 from tests.end_to_end.test_openai_client import WEATHER
 from tests.stack import SMOLLM2_FILE, Stack, running_stack
 from tests.valkey import running_valkey
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 GREEDY = {"max_tokens": 16, "temperature": 0}
 CAPITAL: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
@@ -28,7 +28,7 @@ def front(smollm2: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def both(smollm2: Stack, front: Stack, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
     """The same request to the model itself, and through the service before it."""
-    found = [httpx.post(f"{stack.url}{path}", json=body, timeout=60) for stack in (smollm2, front)]
+    found = [httpx.post(f"{stack.url}{path}", json=body, timeout=scaled(60)) for stack in (smollm2, front)]
     assert [answer.status_code for answer in found] == [200, 200], [answer.text for answer in found]
     return found[0].json(), found[1].json()
 
@@ -92,8 +92,8 @@ def test_a_job_whose_worker_is_killed_is_continued_by_another(smollm2: Stack, fr
         until(lambda: http.get(job["urls"]["self"]).json()["status"] == "succeeded", 60)
         job = http.get(job["urls"]["self"]).json()
     straight = {"prompt": body["prompt"], "params": {"max_tokens": 8, "temperature": 0, "repeat_penalty": 1.0}}
-    begun = httpx.post(f"{smollm2.url}/generate", json=straight, timeout=60).json()
-    text, events = job["output"]["text"], httpx.get(f"{front.url}{job['urls']['events']}", timeout=60).text
+    begun = httpx.post(f"{smollm2.url}/generate", json=straight, timeout=scaled(60)).json()
+    text, events = job["output"]["text"], httpx.get(f"{front.url}{job['urls']['events']}", timeout=scaled(60)).text
     told = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
     assert "".join(one.get("text", "") for one in told) == text
     assert (job["attempt"], text.startswith(begun)) == (2, True)

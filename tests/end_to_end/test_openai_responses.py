@@ -10,6 +10,7 @@ from openai.types.responses import FunctionToolParam, Response, ResponseFunction
 
 from tests.end_to_end.test_openai_client import MODEL, PERSON, Person, asynchronous
 from tests.stack import Stack
+from tests.waiting import scaled
 
 CAPITAL = "What is the capital of France?"
 BRIEF: Any = {"model": MODEL, "input": CAPITAL, "max_output_tokens": 16, "temperature": 0}
@@ -28,7 +29,7 @@ WEATHER: FunctionToolParam = {
 
 def ended(client: openai.OpenAI, response: Response) -> Response:
     """As the package's documentation waits for what runs in the background."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + scaled(30)
     while response.status in ("queued", "in_progress"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.stack import Stack, engine_config, running_stack
 from tests.valkey import running_valkey
+from tests.waiting import scaled
 
 CASES = 2000
 SEQUENCES = 20
@@ -45,14 +46,14 @@ def test_2000_requests_are_answered_as_the_document_says(stack: Stack, tmp_path:
             *("--phases", "coverage,stateful"),
             *("--max-examples", str(SEQUENCES)),
             "--generation-deterministic",
-            *("--request-timeout", "30"),
+            *("--request-timeout", f"{scaled(30):.0f}"),
             *("--report-json-path", report),
             "--no-color",
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=scaled(SECONDS),
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr + stack.log("api")

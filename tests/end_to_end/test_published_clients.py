@@ -12,6 +12,7 @@ import pytest
 
 import tests.published_clients
 from tests.stack import Stack
+from tests.waiting import scaled
 
 PYTHON = Path(sys.prefix) / "published-clients" / "bin" / "python"  # made by the Makefile
 SECONDS = 60
@@ -28,7 +29,7 @@ def run(script: str, stack: Stack) -> Told:
         pytest.skip("the published clients are not installed: make test")
     (folder,) = tests.published_clients.__path__
     command = [str(PYTHON), "-I", str(Path(folder) / script), stack.url]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=scaled(SECONDS), check=False)
     assert ran.returncode == 0, ran.stderr
     told: Told = json.loads(ran.stdout)
     return told

@@ -13,7 +13,7 @@ import redis
 from tests.app.api.sse_reading import parse
 from tests.stack import Stack, engine_config, running_stack
 from tests.valkey import Valkey, running_valkey
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 TOKENS = 60
 STEP_SECONDS = 0.03  # the jobs outlast the death of Redis, and end while it is silent
@@ -57,7 +57,7 @@ def test_new_requests_hear_503_at_once_and_those_that_wait_get_their_answers_lat
 ) -> None:
     def post(path: str, **more: Any) -> httpx.Response:
         body = {"prompt": "p", "params": {"max_tokens": TOKENS}, **more}
-        return httpx.post(f"{stack.url}{path}", json=body, timeout=30)
+        return httpx.post(f"{stack.url}{path}", json=body, timeout=scaled(30))
 
     def seconds_to_refusal() -> float:
         started = time.monotonic()
@@ -67,17 +67,19 @@ def test_new_requests_hear_503_at_once_and_those_that_wait_get_their_answers_lat
         return time.monotonic() - started
 
     def statuses() -> list[str]:
-        return [job["status"] for job in httpx.get(f"{stack.url}/jobs").json()["data"]]
+        return [job["status"] for job in httpx.get(f"{stack.url}/jobs", timeout=scaled(5)).json()["data"]]
 
     with ThreadPoolExecutor() as clients:
         waiting, streaming = clients.submit(post, "/generate"), clients.submit(post, "/agenerate", stream=True)
         until(lambda: statuses()[:2] == ["processing"] * 2)
         give_back = take_away(valkey)
         try:
-            assert max(seconds_to_refusal() for _ in range(5)) < AT_ONCE_SECONDS
-            assert {httpx.get(f"{stack.url}{path}").status_code for path in ("/healthz", "/check")} == {200}
+            assert max(seconds_to_refusal() for _ in range(5)) < scaled(AT_ONCE_SECONDS)
+            assert {
+                httpx.get(f"{stack.url}{path}", timeout=scaled(5)).status_code for path in ("/healthz", "/check")
+            } == {200}
         finally:
             give_back()
-        until(lambda: httpx.get(f"{stack.url}/jobs").status_code == 200, BACK_SECONDS)
+        until(lambda: httpx.get(f"{stack.url}/jobs", timeout=scaled(5)).status_code == 200, BACK_SECONDS)
         assert waiting.result().json() == "tick " * TOKENS
         assert "".join(event.data for event in parse(streaming.result().text)) == "tick " * TOKENS

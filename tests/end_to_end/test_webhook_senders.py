@@ -11,7 +11,7 @@ import redis
 from app.jobs import keys
 from tests.app.api.webhooks.receiver import SECRET, listening, silence
 from tests.stack import Stack, engine_config
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 WEBHOOKS = {"webhooks": {"secret": SECRET, "allow_private": True}, "server": {"processes": 1}}
 
@@ -25,8 +25,8 @@ def test_a_webhook_survives_the_kill_of_its_sender(tmp_path: Path, redis_url: st
             stack.start_api()
             stack.wait_alive()
             body = {"prompt": "p", "webhook": {"url": receiver.url}}
-            job = httpx.post(f"{stack.url}/agenerate", json=body).json()
-            httpx.post(f"{stack.url}/jobs/{job['id']}/cancel")
+            job = httpx.post(f"{stack.url}/agenerate", json=body, timeout=scaled(5)).json()
+            httpx.post(f"{stack.url}/jobs/{job['id']}/cancel", timeout=scaled(5))
             until(lambda: receiver.heard)
             kill(stack)
             raw.zadd(keys.webhooks("instant"), {job["id"]: 1})  # its lease is over

@@ -12,6 +12,7 @@ import pytest
 
 from tests.stack import Stack, engine_config, running_stack
 from tests.valkey import Valkey, running_valkey
+from tests.waiting import scaled
 
 TWO_SLOTS = engine_config("slow:Slow", worker={"slots": 2}, model_params={"step_seconds": 0.02})
 
@@ -38,14 +39,14 @@ def wait(http: httpx.Client, job_id: str) -> Any:
 
 
 def until_status(http: httpx.Client, job_id: str, status: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while http.get(f"/jobs/{job_id}").json()["status"] != status:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def until_ready(stack: Stack, name: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + scaled(20)
     while "ready:" not in stack.log(name):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -66,7 +67,7 @@ def test_a_free_slot_is_filled_at_once(slow: Stack) -> None:
         jobs = [submit(http, 2) for _ in range(20)]
         done = [wait(http, job) for job in jobs]
     span = max(_seconds(job["completed_at"]) for job in done) - min(_seconds(job["started_at"]) for job in done)
-    assert span < 5, "20 jobs of 0.04 s on 2 slots; Celery's own timers turn its loop every few seconds"
+    assert span < scaled(5), "20 jobs of 0.04 s on 2 slots; Celery's own timers turn its loop every few seconds"
 
 
 def _seconds(rfc3339: str) -> float:
@@ -80,7 +81,7 @@ def test_a_worker_that_is_told_to_stop_finishes_its_jobs_and_takes_no_new_ones(s
         slow.processes["worker"].send_signal(signal.SIGTERM)
         time.sleep(0.3)
         waiting = submit(http, 2)
-        assert slow.processes.pop("worker").wait(20) == 0
+        assert slow.processes.pop("worker").wait(scaled(20)) == 0
         assert (wait(http, running)["status"], wait(http, running)["usage"]["completion_tokens"]) == ("succeeded", 60)
         assert http.get(f"/jobs/{waiting}").json()["status"] == "queued"
         slow.start_worker()
@@ -113,5 +114,5 @@ def test_workers_restarted_one_after_the_other_under_load_lose_no_job(slow: Stac
             leaving = "worker" if generation == 0 else f"worker-{generation - 1}"
             slow.processes[leaving].send_signal(signal.SIGTERM)
             jobs += [submit(http, 3) for _ in range(15)]
-            assert slow.processes.pop(leaving).wait(20) == 0
+            assert slow.processes.pop(leaving).wait(scaled(20)) == 0
         assert {wait(http, job)["status"] for job in jobs} == {"succeeded"}

@@ -11,10 +11,11 @@ import pytest
 
 from tests.stack import SMOLLM2, SMOLLM2_FILE, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
+from tests.waiting import scaled
 
 
 def generate(stack: Stack, prompt: str) -> httpx.Response:
-    return httpx.post(f"{stack.url}/generate", json={"prompt": prompt}, timeout=20)
+    return httpx.post(f"{stack.url}/generate", json={"prompt": prompt}, timeout=scaled(20))
 
 
 @pytest.mark.parametrize("place", ["prepare", "row", "step"])
@@ -31,12 +32,12 @@ def failing_start(folder: Path, config: dict[str, Any]) -> tuple[str, int, str]:
     with running_valkey(folder / "valkey") as server:
         stack = Stack(folder, server.url, config)
         try:
-            code = stack.start_worker().wait(30)
+            code = stack.start_worker().wait(scaled(30))
             stack.start_api()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + scaled(20)
             while True:
                 try:
-                    ready = httpx.get(f"{stack.url}/readyz", timeout=5)
+                    ready = httpx.get(f"{stack.url}/readyz", timeout=scaled(5))
                     break
                 except httpx.TransportError:
                     assert time.monotonic() < deadline, stack.log("api")
@@ -80,7 +81,7 @@ def test_a_worker_sees_the_gpus_that_the_configuration_names(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with running_valkey(tmp_path / "valkey") as server:
         stack = Stack(tmp_path, server.url, engine_config("faulty:TellsItsGpus", worker={"gpus": gpus}))
-        assert stack.start_worker().wait(30) == 78
+        assert stack.start_worker().wait(scaled(30)) == 78
     assert stack.log("worker") == f"worker: GPUs: {seen}\n"
 
 
@@ -111,7 +112,7 @@ def test_all_threads_that_compute_the_model_give_way_and_no_others_do(tmp_path: 
     config = {**SMOLLM2, "model_params": {"n_ctx": 512, "n_threads": 2, "n_gpu_layers": 0}, "worker": {"nice": 19}}
     with running_valkey(tmp_path / "valkey") as server, running_stack(tmp_path / "stack", server.url, config) as stack:
         body = {"prompt": "Count to ten.", "params": {"max_tokens": 32, "ignore_eos": True}}
-        assert httpx.post(f"{stack.url}/generate", json=body, timeout=60).status_code == 200
+        assert httpx.post(f"{stack.url}/generate", json=body, timeout=scaled(60)).status_code == 200
         worker = stack.processes["worker"].pid
         threads = [int(entry.name) for entry in Path(f"/proc/{worker}/task").iterdir()]
         nices = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}

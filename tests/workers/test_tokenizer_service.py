@@ -12,6 +12,7 @@ from app.jobs import keys, tokenizer_rpc
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.tokenizer_rpc import TokenizerCall, TokenizerClient, TokenizerOperation
 from tests.engines.instant import Instant
+from tests.waiting import scaled
 from workers.tokenizer_service import TokenizerService
 
 ENGINE = Instant(Config(model_name="m"), lambda *_: None)
@@ -49,7 +50,7 @@ def test_many_ask_at_once_and_each_gets_its_own_answer(asker: TokenizerClient, a
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(scaled(10))
     assert found == {97 + number: chr(97 + number) for number in range(20)}
 
 

@@ -17,6 +17,7 @@ from app.jobs.record import outcome_fields
 from app.jobs.redis_client import connect
 from app.jobs.store import Claim, JobStore
 from app.jobs.workers import WorkerInfo, WorkerState, announce
+from tests.waiting import scaled
 
 TTL_SECONDS = 60
 
@@ -55,7 +56,7 @@ class Turn:
 
     def wait_for_cancel(self, seconds: float = 10.0) -> None:
         """Until the job's record says that it is to be canceled; then end it so."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + scaled(seconds)
         while self.worker.redis.hget(keys.job(self.claim.job_id), "cancel") != "1":
             assert time.monotonic() < deadline, "nobody canceled the job"
             time.sleep(0.01)
@@ -83,7 +84,7 @@ def says(*steps: str | threading.Event | Play) -> Play:
             if isinstance(step, str):
                 turn.delta(step)
             elif isinstance(step, threading.Event):
-                assert step.wait(10)
+                assert step.wait(scaled(10))
             else:
                 step(turn)
 
@@ -113,7 +114,7 @@ class ScriptedWorker:
         """Take no more jobs; those taken are played to their end."""
         self._stopping.set()
         self._broker.lpush(self._call, "")
-        self._thread.join(20)
+        self._thread.join(scaled(20))
         self._broker.delete(self._call)
 
     def announce(self, state: WorkerState = WorkerState.READY, **more: Any) -> None:
@@ -130,7 +131,7 @@ class ScriptedWorker:
                 threads.append(threading.Thread(target=self.play, args=[turn], daemon=True))
                 threads[-1].start()
         for thread in threads:
-            thread.join(15)
+            thread.join(scaled(15))
 
 
 @contextlib.contextmanager

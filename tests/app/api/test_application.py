@@ -8,6 +8,7 @@ import pytest
 from app.api.application import create_app, max_waiters
 from app.config.settings import Config, ServerConfig
 from app.errors import ConfigError
+from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +29,11 @@ def test_a_wrong_configuration_stops_the_start_with_one_line(tmp_path: Path) -> 
     environment = {"LLM_API_CONFIG": str(config), "PYTHONPATH": str(ROOT), "PATH": ""}
     for module in ("app.server.wsgi", "app.server.gunicorn_settings"):
         ran = subprocess.run(
-            [sys.executable, "-c", f"import {module}"], env=environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", f"import {module}"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=scaled(60),
         )
         assert ran.returncode != 0
         assert ran.stderr.count("\n") == 1 and "modle_family" in ran.stderr

@@ -19,6 +19,7 @@ from app.jobs.job import Status
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.api.sse_reading import parse, received
+from tests.waiting import scaled
 
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
@@ -48,7 +49,7 @@ def running(client: FlaskClient, worker: ScriptedWorker) -> Iterator[threading.E
     said, go_on = threading.Event(), threading.Event()
     worker.play = says("one", lambda turn: said.set(), go_on, " two", Turn.succeed)
     assert send(client, "/agenerate").status_code == 202
-    assert said.wait(5)
+    assert said.wait(scaled(5))
     yield go_on
     go_on.set()
 
@@ -170,7 +171,7 @@ def test_requests_that_come_at_once_make_one_job_and_all_have_its_outcome(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(scaled(20))
     assert len(answers) == len(paths)
     assert len({response.headers["Location"] for _, response in answers}) == 1
     for path, response in answers:
@@ -207,7 +208,7 @@ def leave_generate(client: FlaskClient, **body: Any) -> None:
             headers={KEY_HEADER: KEY},
             environ_overrides={"gunicorn.socket": ours},
         )
-    hanging_up.join(5)
+    hanging_up.join(scaled(5))
     assert response.status_code == 499
 
 
@@ -303,7 +304,7 @@ def test_a_job_that_is_only_canceled_keeps_its_key(client: FlaskClient, worker: 
 
 def test_a_key_is_free_again_when_the_time_of_its_job_is_over(client: FlaskClient, worker: ScriptedWorker) -> None:
     first = send(client, "/generate", ttl=1)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + scaled(5)
     while client.get(first.headers["Location"]).status_code != 404:
         assert time.monotonic() < deadline
         time.sleep(0.05)

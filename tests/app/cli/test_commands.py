@@ -17,6 +17,7 @@ import pytest
 
 from app.cli.announce import ready_line
 from app.config.settings import AuthConfig, Config, ServerConfig
+from tests.waiting import scaled
 
 REPOSITORY = Path(__file__).parents[3]
 READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
@@ -44,7 +45,7 @@ def cli(command: str, environ: dict[str, str]) -> subprocess.CompletedProcess[st
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
 
@@ -112,7 +113,7 @@ class Service:
     def read_until(self, text: str, timeout_seconds: float = READY_SECONDS) -> str:
         assert self.process.stdout
         os.set_blocking(self.process.stdout.fileno(), False)
-        end = time.monotonic() + timeout_seconds
+        end = time.monotonic() + scaled(timeout_seconds)
         while text not in self.output:
             assert time.monotonic() < end and self.process.poll() is None, f"no {text!r} in:\n{self.output}"
             self.output += (self.process.stdout.read() or b"").decode()
@@ -124,7 +125,7 @@ class Service:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/generate", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=scaled(60)) as response:
             return json.load(response)
 
     def children(self) -> dict[str, int]:
@@ -139,7 +140,7 @@ class Service:
 
     def stop(self, sig: int = signal.SIGINT) -> str:
         self.process.send_signal(sig)
-        return self.output + self.process.communicate(timeout=60)[0].decode()
+        return self.output + self.process.communicate(timeout=scaled(60))[0].decode()
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def services() -> Iterator[list[Service]]:
     for service in started:
         if service.process.poll() is None:
             service.process.terminate()
-        service.process.communicate(timeout=60)
+        service.process.communicate(timeout=scaled(60))
 
 
 def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, services: list[Service]) -> None:
@@ -178,6 +179,6 @@ def test_a_model_that_cannot_load_is_reported_once_and_the_api_stays_up(
     services.append(service := Service(tmp_path / "data", LLM_API_SETUP_PARAMS='{"path": "/nowhere/model.gguf"}'))
     service.read_until("worker exited with status 78; a restart cannot cure that")
     service.read_until("waiting: ")
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/healthz", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/healthz", timeout=scaled(10)) as response:
         assert response.status == 200
     assert service.stop().count("worker exited with status 78") == 1

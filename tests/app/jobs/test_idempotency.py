@@ -11,6 +11,7 @@ from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
+from tests.waiting import scaled
 
 REQUEST = JobRequest(kind=Kind.GENERATE, prompt="hello", params={"temperature": 0.5, "top_k": 3})
 
@@ -89,7 +90,7 @@ def test_threads_that_send_the_same_key_at_once_all_get_one_job(store: JobStore,
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(scaled(10))
     assert len(found) == 16 and len(set(found)) == 1
     assert raw(redis_url).llen(keys.doorbells("m")) == 1
 

@@ -16,6 +16,7 @@ from app.jobs.store import LEASE_SECONDS
 from tests.app.jobs.scene import MAX_ATTEMPTS, MODEL, TTL_SECONDS, Scene
 from tests.lost_worker import end_lease
 from tests.valkey import Valkey
+from tests.waiting import scaled
 
 # --- leases
 
@@ -176,7 +177,7 @@ def test_the_owners_index_forgets_jobs_with_their_records(scene: Scene) -> None:
         scene.store.cancel(job.id)
     scene.turn()
     assert scene.raw.zcard(keys.jobs_of("me")) == 2
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + scaled(5)
     while scene.raw.zcard(keys.jobs_of("me")) == 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -209,7 +210,7 @@ def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(sce
     scene.store.cancel(canceled.id)
     end_lease(scene.url, dead.job_id)
     scene.store.cancel(dead.job_id)
-    heard = [message["data"] for _ in range(4) if (message := hints.get_message(timeout=2))]
+    heard = [message["data"] for _ in range(4) if (message := hints.get_message(timeout=scaled(2)))]
     hints.close()
     assert heard == [lost.job_id, expired.id, canceled.id, dead.job_id]
 
@@ -314,7 +315,7 @@ def test_a_turn_over_a_thousand_waiting_and_32_running_jobs_is_short(scene: Scen
     finally:
         scene.raw.config_set("slowlog-log-slower-than", 10_000)
     microseconds = [entry["duration"] for entry in entries if entry["command"].startswith(b"EVALSHA")]
-    assert sorted(microseconds)[len(microseconds) // 2] < 1000
+    assert sorted(microseconds)[len(microseconds) // 2] < scaled(1000)
 
 
 def test_what_the_reaper_writes_is_a_record_like_any_other(scene: Scene) -> None:

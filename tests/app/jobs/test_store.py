@@ -16,6 +16,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore, new_job_id, new_nonce
 from tests.app.jobs.scene import MODEL, Scene
 from tests.lost_worker import lose_worker
+from tests.waiting import scaled
 
 
 def request(prompt: str = "hello", priority: Priority = Priority.NORMAL) -> JobRequest:
@@ -219,7 +220,7 @@ def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Sce
         hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
         hints.get_message(timeout=1)
         assert scene.store.hand_back(claim) is True
-        assert (hints.get_message(timeout=2) or {})["data"] == claim.job_id
+        assert (hints.get_message(timeout=scaled(2)) or {})["data"] == claim.job_id
     job = scene.store.read(claim.job_id)
     assert job.status is Status.CANCELED
     assert job.output is not None and job.output.text == "so far"

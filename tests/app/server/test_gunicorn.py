@@ -13,6 +13,7 @@ import pytest
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says, working
 from tests.stack import Stack
 from tests.valkey import Valkey
+from tests.waiting import scaled
 
 MODEL = "gunicorn"
 
@@ -44,7 +45,7 @@ def player(api: Stack, redis_url: str) -> Iterator[ScriptedWorker]:
 def post(stack: Stack, path: str, body: dict[str, Any]) -> socket.socket:
     """Send a request and return without reading the answer."""
     data = json.dumps(body).encode()
-    connection = socket.create_connection(("127.0.0.1", stack.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", stack.port), timeout=scaled(10))
     connection.sendall(
         b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data)
     )
@@ -52,11 +53,11 @@ def post(stack: Stack, path: str, body: dict[str, Any]) -> socket.socket:
 
 
 def only_job(stack: Stack, *, wait: int = 0) -> Any:
-    deadline = time.monotonic() + 5
-    while not (jobs := httpx.get(f"{stack.url}/jobs").json()["data"]):
+    deadline = time.monotonic() + scaled(5)
+    while not (jobs := httpx.get(f"{stack.url}/jobs", timeout=scaled(5)).json()["data"]):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return httpx.get(f"{stack.url}{jobs[0]['urls']['self']}?wait={wait}", timeout=wait + 5).json()
+    return httpx.get(f"{stack.url}{jobs[0]['urls']['self']}?wait={wait}", timeout=wait + scaled(5)).json()
 
 
 def test_it_starts_with_one_line_and_answers(api: Stack, player: ScriptedWorker) -> None:
@@ -106,7 +107,7 @@ def test_a_stream_arrives_piece_by_piece_with_its_end(api: Stack, player: Script
 
 @pytest.mark.parametrize("size", [150_000, 20_000_000])
 def test_a_body_over_the_limit_hears_413(api: Stack, size: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     connection.request("POST", "/generate", body=b"x" * size)
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())["code"]) == (413, "body_too_large")
@@ -114,7 +115,7 @@ def test_a_body_over_the_limit_hears_413(api: Stack, size: int) -> None:
 
 
 def test_a_chunked_body_over_the_limit_hears_413(api: Stack) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     connection.request("POST", "/generate", body=iter([b"x" * 50_000] * 3), encode_chunked=True)
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())["code"]) == (413, "body_too_large")
@@ -122,7 +123,7 @@ def test_a_chunked_body_over_the_limit_hears_413(api: Stack) -> None:
 
 
 def test_a_chunked_body_is_read(api: Stack, player: ScriptedWorker) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     connection.request("POST", "/generate", body=iter([b'{"prompt":', b' "x"}']), encode_chunked=True)
     assert connection.getresponse().read() == b'"Hello world"'
     connection.close()

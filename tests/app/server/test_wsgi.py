@@ -11,7 +11,7 @@ from tests.app.api.scripted_worker import Turn, working
 from tests.lost_worker import end_lease
 from tests.stack import Stack
 from tests.valkey import Valkey, running_valkey
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 MODEL = "wsgi"
 
@@ -54,10 +54,10 @@ def test_a_process_whose_redis_is_silent_says_so_once_and_stops_as_fast_as_ever(
     assert own_valkey.process is not None
     own_valkey.process.send_signal(signal.SIGSTOP)
     until(lambda: "Redis does not answer" in api.log("api"))
-    assert [httpx.get(f"{api.url}/jobs", timeout=1).status_code for _ in range(3)] == [503] * 3
+    assert [httpx.get(f"{api.url}/jobs", timeout=scaled(1)).status_code for _ in range(3)] == [503] * 3
     process = api.processes["api"]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert process.wait(scaled(5)) == 0
     _, *lines = api.log("api").splitlines()
     assert lines == ["Redis does not answer (TimeoutError): requests get 503 until it does"]
     own_valkey.process.send_signal(signal.SIGCONT)

@@ -12,6 +12,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
 from app.jobs.workers import WorkerInfo, WorkerState, announce, read_workers, retire
 from tests.lost_worker import lose_worker
+from tests.waiting import scaled
 from workers.jobs.leases import Leases
 from workers.jobs.running_jobs import RunningJob, RunningJobs
 
@@ -62,7 +63,7 @@ def claimed(store: JobStore) -> Claim:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + scaled(5)
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import unquote
 
+from tests.waiting import scaled
+
 LARGE = (".gguf", ".safetensors", ".bin")
 COMMIT = hashlib.sha1(b"the only commit").hexdigest()
 
@@ -216,5 +218,5 @@ class _Handler(BaseHTTPRequestHandler):
     def _hold(self, body: bytes, count: int) -> None:
         self.wfile.write(body[:count])
         self.hub.held.set()
-        self.hub.resume.wait(30)
+        self.hub.resume.wait(scaled(30))
         self.wfile.write(body[count:])

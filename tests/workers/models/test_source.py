@@ -22,6 +22,7 @@ from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
 
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, StartupError
+from tests.waiting import scaled
 from tests.workers.models.small_hub import COMMIT, Repo, SmallHub, serving
 from workers.models import hub_download
 from workers.models.folder import ModelFolder
@@ -160,7 +161,7 @@ def test_a_model_that_was_removed_or_cut_short_by_hand_is_fetched_again(hub: Sma
 def test_a_download_whose_process_is_killed_resumes_where_it_was(hub: SmallHub, models_dir: Path) -> None:
     hub.hold_after = 1_000_000
     with start_process(models_dir, '{"repo_id": "someone/tiny", "filename": "tiny.Q4_1.gguf"}') as process:
-        assert hub.held.wait(20)
+        assert hub.held.wait(scaled(20))
         wait_for_partial_bytes(models_dir, 900_000)
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -174,7 +175,7 @@ def test_a_download_whose_process_is_killed_resumes_where_it_was(hub: SmallHub, 
 
 
 def wait_for_partial_bytes(models_dir: Path, count: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while not any(part.stat().st_size >= count for part in models_dir.glob("*/.partial/*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -281,11 +282,11 @@ def test_two_processes_at_once_download_once(hub: SmallHub, models_dir: Path) ->
     with ExitStack() as stack:
         params = '{"repo_id": "someone/tiny", "filename": "tiny.Q4_1.gguf"}'
         both = [stack.enter_context(start_process(models_dir, params)) for _ in range(2)]
-        assert hub.held.wait(20)
+        assert hub.held.wait(scaled(20))
         hub.hold_after = None
         lines = [next_line(process, ("# waiting", "# downloading")) for process in both]
         hub.resume.set()
-        outputs = [process.communicate(timeout=20)[0] for process in both]
+        outputs = [process.communicate(timeout=scaled(20))[0] for process in both]
     assert sorted(lines) == [f"# downloading {GGUF}", f"# waiting for another worker that downloads {GGUF}"]
     found = {Path(output.splitlines()[-1]) for output in outputs}
     assert [path.read_bytes() == MODEL for path in found] == [True]

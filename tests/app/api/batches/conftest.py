@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from app.api.batches.driver import BatchDriver
 from app.api.request_context import services_of
 from tests.app.api.scripted_worker import ScriptedWorker
+from tests.waiting import scaled
 
 COMPLETIONS = "/v1/completions"
 
@@ -51,7 +52,7 @@ class Batches:
         return self.client.get(f"/v1/batches/{batch['id']}").get_json()
 
     def drive(self, until: Callable[[], bool], *drivers: BatchDriver) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + scaled(60)
         while not until():
             assert time.monotonic() < deadline, "the batch does not come to that"
             for driver in drivers or (self.driver,):

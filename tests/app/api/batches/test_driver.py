@@ -22,6 +22,7 @@ from app.jobs.redis_client import RedisClient
 from tests.app.api.batches.conftest import COMPLETIONS, Batches, line, make_driver
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.waiting import scaled
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +130,7 @@ def test_three_processes_that_drive_at_once_answer_no_line_twice(
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(scaled(10))
     assert done["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
     assert len(batches.content(done["output_file_id"])) == 40
 

@@ -13,6 +13,7 @@ from app.config.settings import Config
 from app.jobs.job import Kind, Priority, Status
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.waiting import scaled
 
 
 def generate(client: FlaskClient, /, *, accept: str = "*/*", **body: Any) -> TestResponse:
@@ -258,7 +259,7 @@ def test_a_job_that_somebody_cancels_is_a_conflict_for_whoever_waits(
     canceler = threading.Thread(target=lambda: cancel_first(client, worker), daemon=True)
     canceler.start()
     response = generate(client)
-    canceler.join(5)
+    canceler.join(scaled(5))
     assert (response.status_code, response.get_json()["code"]) == (409, "job_canceled")
 
 
@@ -301,13 +302,13 @@ def test_more_waiters_than_threads_are_refused_and_leave_no_job(
     worker.play = says(lambda turn: entered.set(), Turn.wait_for_cancel)
     waiting = threading.Thread(target=lambda: generate(app.test_client()), daemon=True)
     waiting.start()
-    assert entered.wait(5)
+    assert entered.wait(scaled(5))
     response = generate(app.test_client())
     assert (response.status_code, response.get_json()["code"]) == (503, "too_many_waiters")
     jobs = app.test_client().get("/jobs").get_json()["data"]
     assert len(jobs) == 1
     app.test_client().delete(jobs[0]["urls"]["self"])
-    waiting.join(5)
+    waiting.join(scaled(5))
 
 
 def test_agenerate_answers_with_the_accepted_job(client: FlaskClient, worker: ScriptedWorker) -> None:

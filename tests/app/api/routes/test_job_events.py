@@ -8,6 +8,7 @@ from app.api import event_stream
 from app.jobs import keys
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.api.sse_reading import Received, parse, received
+from tests.waiting import scaled
 
 END = {
     "status": "succeeded",
@@ -128,7 +129,7 @@ def test_a_job_deleted_under_its_follower_ends_the_stream(client: FlaskClient, w
 
     worker.play = play
     path = submit(client)
-    assert entered.wait(5)
+    assert entered.wait(scaled(5))
     response = client.get(f"{path}/events")
     client.application.test_client().delete(path)
     assert [event.name for event in one_by_one(response.iter_encoded())][-1] == "end"

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from app.jobs.job import FinishReason, TokenLogprob
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.waiting import scaled
 
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {
@@ -425,7 +426,7 @@ def test_when_one_choice_fails_the_others_are_canceled(client: FlaskClient, work
 
     worker.play = play
     assert chat(client, n=2).status_code == 500
-    assert canceled.wait(5)
+    assert canceled.wait(scaled(5))
 
 
 def test_a_client_that_leaves_a_stream_cancels_all_of_its_choices(client: FlaskClient, worker: ScriptedWorker) -> None:

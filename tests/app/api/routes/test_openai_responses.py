@@ -12,6 +12,7 @@ from app.jobs.job import FinishReason, TokenLogprob
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.api.sse_reading import parse
+from tests.waiting import scaled
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
@@ -57,7 +58,7 @@ def speaking(client: FlaskClient, worker: ScriptedWorker) -> Any:
     has_spoken = threading.Event()
     worker.play = says("Hello", lambda _: has_spoken.set(), Turn.wait_for_cancel)
     response = answered(client, background=True)
-    assert has_spoken.wait(10)
+    assert has_spoken.wait(scaled(10))
     return response
 
 

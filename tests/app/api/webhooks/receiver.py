@@ -10,6 +10,8 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from tests.waiting import scaled
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -61,7 +63,7 @@ def status(code: int, **headers: str) -> Answer:
 
 
 def silence(until: threading.Event) -> Answer:
-    return lambda _: until.wait(30) and None
+    return lambda _: until.wait(scaled(30)) and None
 
 
 @contextlib.contextmanager

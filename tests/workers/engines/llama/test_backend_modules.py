@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from tests.waiting import scaled
+
 CODE = """
 import json
 from pathlib import Path
@@ -22,6 +24,8 @@ print(json.dumps([asked, str(Path(llama_cpp.__file__).parent / "lib")]))
 
 
 def test_the_modules_beside_the_library_are_loaded_before_it_starts() -> None:
-    ran = subprocess.run([sys.executable, "-c", CODE], stdout=subprocess.PIPE, check=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", CODE], stdout=subprocess.PIPE, check=True, text=True, timeout=scaled(60)
+    )
     asked, folder = json.loads(ran.stdout.splitlines()[-1])
     assert asked == [["load", folder], ["start", ""]]

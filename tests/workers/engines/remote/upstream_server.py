@@ -10,6 +10,8 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.waiting import scaled
+
 MODEL = "remote"
 SECRET = "sk-secret-of-upstream"  # in every error body: it must not get any further
 
@@ -149,7 +151,7 @@ def hangs(*pieces: str) -> Play:
         for piece in pieces:
             chunk = {"choices": [{"index": 0, "text": piece, "delta": {"content": piece}, "finish_reason": None}]}
             handler.event(json.dumps({"id": "x", "object": "x", **chunk}))
-        handler.connection.settimeout(20)
+        handler.connection.settimeout(scaled(20))
         if handler.connection.recv(1) == b"":
             handler.server.left.set()
         handler.close_connection = True

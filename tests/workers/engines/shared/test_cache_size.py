@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ModelUnavailable
+from tests.waiting import scaled
 from workers.engines.shared import cache_size, resources
 from workers.engines.shared.cache_size import choose_slots
 
@@ -96,5 +97,5 @@ def test_workers_of_one_file_take_their_memory_one_after_the_other(tmp_path: Pat
         thread.start()
         thread.join(0.05)
         turns.append("first")
-    thread.join(5)
+    thread.join(scaled(5))
     assert turns == ["first", "second"]

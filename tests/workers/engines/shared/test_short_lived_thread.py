@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.waiting import scaled
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 TASKS = Path("/proc/self/task")
@@ -18,7 +19,7 @@ def foreign_threads() -> int:
 
 
 def wait_for_threads(most: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while foreign_threads() > most:
         assert time.monotonic() < deadline
         time.sleep(0.01)
