@@ -1,4 +1,4 @@
-"""What a worker's death leaves behind, without waiting for its lease to run out."""
+"""The state that a dead worker leaves behind, without waiting for its lease to expire."""
 
 import redis
 
@@ -12,14 +12,14 @@ def reaper(url: str, *, model: str = "m", max_attempts: int = 3) -> Reaper:
 
 
 def end_lease(url: str, job_id: str, *, model: str = "m") -> None:
-    """The lease of a running job is over."""
+    """Let the lease of a running job expire."""
     with redis.Redis.from_url(url) as raw:
         raw.hset(keys.job(job_id), "lease_until", "1")
         raw.zadd(keys.running(model), {job_id: 1})
 
 
 def lose_worker(url: str, job_id: str, *, model: str = "m", max_attempts: int = 3) -> None:
-    """The worker of a running job counts as dead, and the reaper has seen it."""
+    """Let the worker of a running job count as dead, and the reaper take the job from it."""
     end_lease(url, job_id, model=model)
     with redis.Redis.from_url(url) as raw:
         raw.delete(keys.reaper(model))

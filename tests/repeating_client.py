@@ -1,4 +1,4 @@
-"""A client that hears no answer and asks again, as every client does whose connection breaks at the wrong moment."""
+"""A client that repeats its commands, as every client does whose connection breaks before the answer."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from app.jobs.redis_client import RedisClient
 
 
 class RepeatingClient:
-    """Sends each command `times` times; what is heard is the last answer. Pipelines are sent once."""
+    """Sends each command `times` times and returns the last answer. Pipelines are sent once."""
 
     def __init__(self, client: RedisClient, *, times: int = 1) -> None:
         self._client = client

@@ -1,5 +1,5 @@
 """`make faults`: what is promised about jobs, while processes are killed, stopped and restarted under load.
 
-Law of this room: every fault hits real processes (`service`), the clients talk HTTP like anybody's (`load`, `clients`),
-and what counts is what they were told and what stands in Redis at the end (`accounting`).
+The law of this room: every fault hits real processes (`service`), the clients use HTTP as any client does (`load`,
+`client`), and what counts is what they received and what stands in Redis at the end (`accounting`).
 """

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from traceback import format_exception_only
 
-from tests.faults.every import SCENARIOS
 from tests.faults.scenario import AT_ONCE, Outcome, Scenario, running
+from tests.faults.scenarios import SCENARIOS
 
 LINE_CHARACTERS = 300
 COLUMNS = {
@@ -19,7 +19,7 @@ COLUMNS = {
     "lost": "lost",
     "twice": "duplicated",
     "wrong": "wrong",
-    "untold": "unanswered",
+    "unanswered": "unanswered",
     "continued": "continued",
     "resumed": "resumed",
     "takeover": "takeover_seconds",

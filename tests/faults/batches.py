@@ -16,13 +16,14 @@ from tests.faults.accounting import Counts
 from tests.faults.scenario import Scenario
 from tests.faults.service import Service, running_service
 from tests.faults.waiting import until
+from tests.waiting import scaled
 
 LINES = 1000
 TOKENS = 8
 WORKERS = 2
 PAUSE_SECONDS = (0.2, 1.5)  # before and after each death
 EXPECTED = "".join(f"{number} " for number in range(1, TOKENS + 1))
-UNKNOWN_PARAMETER = 50  # every so many lines, one that cannot be asked
+UNKNOWN_PARAMETER = 50  # every so many lines, one with a parameter that does not exist
 
 
 def _everything_is_killed(folder: Path) -> Counts:
@@ -74,7 +75,7 @@ def _create(url: str) -> str:
             body["temprature"] = 0
         lines.append({"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": body})
     content = "\n".join(map(json.dumps, lines)).encode()
-    with httpx.Client(base_url=url, timeout=30) as http:
+    with httpx.Client(base_url=url, timeout=scaled(30)) as http:
         file = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content)}).json()
         asked = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "1h"}
         batch_id: str = http.post("/v1/batches", json=asked).json()["id"]
@@ -85,9 +86,9 @@ def _end(url: str, batch_id: str) -> dict[str, Any]:
     ended: dict[str, Any] = {}
 
     def has_ended() -> bool:
-        found = _read(url, f"/v1/batches/{batch_id}")
-        if found is not None and found.json()["status"] not in ("in_progress", "finalizing"):
-            ended.update(found.json())
+        answer = _read(url, f"/v1/batches/{batch_id}")
+        if answer is not None and answer.json()["status"] not in ("in_progress", "finalizing"):
+            ended.update(answer.json())
         return bool(ended)
 
     until(has_ended, "the batch to end")
@@ -95,21 +96,21 @@ def _end(url: str, batch_id: str) -> dict[str, Any]:
 
 
 def _content(url: str, file_id: str) -> list[dict[str, Any]]:
-    found: list[httpx.Response] = []
+    answers: list[httpx.Response] = []
 
     def is_read() -> bool:
         answer = _read(url, f"/v1/files/{file_id}/content")
-        found.extend([answer] if answer is not None else [])
-        return bool(found)
+        answers.extend([answer] if answer is not None else [])
+        return bool(answers)
 
     until(is_read, "the content of a file")
-    return list(map(json.loads, found[0].text.splitlines()))
+    return list(map(json.loads, answers[0].text.splitlines()))
 
 
 def _read(url: str, path: str) -> httpx.Response | None:
-    """None while nobody can answer."""
+    """Return the answer; None while the service cannot answer."""
     try:
-        answer = httpx.get(f"{url}{path}", timeout=10)
+        answer = httpx.get(f"{url}{path}", timeout=scaled(10))
     except httpx.TransportError:
         return None
     assert answer.status_code in (200, 503), answer.text

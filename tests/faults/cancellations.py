@@ -11,6 +11,7 @@ from tests.faults.load import Load, mixed
 from tests.faults.scenario import Scenario
 from tests.faults.service import SLOTS, Service, running_service
 from tests.faults.waiting import until
+from tests.waiting import scaled
 
 JOBS = 100
 LONG = (2000, 2001)  # tokens: 40 s and more
@@ -27,7 +28,7 @@ def _no_worker_is_up(folder: Path) -> Counts:
             _cancel(service, service.job_ids())
         service.start_worker("worker-2")
         service.until_ready()
-        return account(service, [*load.told, *_fill_slots(service, SLOTS).told])
+        return account(service, [*load.views, *_fill_slots(service, SLOTS).views])
 
 
 def _all_run(folder: Path) -> Counts:
@@ -36,11 +37,11 @@ def _all_run(folder: Path) -> Counts:
             until(lambda: len(service.running_jobs()) == JOBS, "all jobs to run")
             _cancel(service, service.job_ids())
         service.until_slots_are_free()
-        return account(service, [*load.told, *_fill_slots(service, JOBS).told])
+        return account(service, [*load.views, *_fill_slots(service, JOBS).views])
 
 
 def _cancel(service: Service, job_ids: Iterable[str]) -> None:
-    with httpx.Client(base_url=service.urls[0], timeout=30) as http, ThreadPoolExecutor(CLIENTS) as pool:
+    with httpx.Client(base_url=service.urls[0], timeout=scaled(30)) as http, ThreadPoolExecutor(CLIENTS) as pool:
         for answer in pool.map(lambda job_id: http.post(f"/jobs/{job_id}/cancel"), job_ids):
             assert answer.status_code in (200, 202), answer.text
 

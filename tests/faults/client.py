@@ -1,4 +1,4 @@
-"""One client and its job: what it asks, how it waits for the end, and what it is told meanwhile."""
+"""One client and its job: what it asks, how it waits for the end, and what it receives meanwhile."""
 
 import enum
 import math
@@ -45,10 +45,10 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Told:
-    """What a client has been told, over all its connections.
+class ClientView:
+    """What a client has received, over all its connections.
 
-    text: as a stream brought it, or of the final answer. ends: statuses told as final. breaks: connections that broke.
+    text: as a stream brought it, or of the final answer. ends: final statuses. breaks: connections that broke.
     refusals: answers that it should ask again. patience_ends_at: on the monotonic clock. defects: what no client should
     see.
     """
@@ -71,7 +71,7 @@ class Told:
     def is_patient(self) -> bool:
         return time.monotonic() < self.patience_ends_at
 
-    def hear(self, event: Received, text: str) -> None:
+    def take(self, event: Received, text: str) -> None:
         """Take a piece of a stream; its id must be beyond the last one's."""
         if self.last_event_id is not None and _place(event.id) <= _place(self.last_event_id):
             self.defects.append(f"the event {event.id} came after {self.last_event_id}")
@@ -80,7 +80,7 @@ class Told:
 
 
 class TryAgain(Exception):
-    """The service said that it cannot answer now, or the connection ended before the end."""
+    """The service cannot answer now, or the connection ended before the end of the job."""
 
 
 class JobVanished(Exception):
@@ -92,89 +92,91 @@ def counting(prompt: str, tokens: int, way: Way) -> Asked:
     return Asked(prompt, tokens, way, "".join(f"{number} " for number in range(1, tokens + 1)))
 
 
-def ask(http: httpx.Client, url: str, told: Told) -> None:
-    """Ask once more, on one connection, until the end is told.
+def ask(http: httpx.Client, url: str, view: ClientView) -> None:
+    """Ask once more, on one connection, until the end of the job.
 
-    Raises TryAgain, httpx.TransportError: the job goes on, ask again. JobVanished.
+    Raises:
+        TryAgain: The job continues, ask again; so it does after a httpx.TransportError.
+        JobVanished: The service does not know the job.
     """
-    _WAYS[told.asked.way](http, url, told)
+    _WAYS[view.asked.way](http, url, view)
 
 
-def _generate(http: httpx.Client, url: str, told: Told) -> None:
-    answer = http.post(f"{url}/generate", json={**told.asked.body, "details": True}, headers=_headers(told))
+def _generate(http: httpx.Client, url: str, view: ClientView) -> None:
+    answer = http.post(f"{url}/generate", json={**view.asked.body, "details": True}, headers=_headers(view))
     if answer.status_code == 200:
-        _take_job(told, answer.json())
+        _take_job(view, answer.json())
     else:
-        told.ends.append(_end_of(answer.status_code, answer.json()))
+        view.ends.append(_end_of(answer.status_code, answer.json()))
 
 
-def _poll(http: httpx.Client, url: str, told: Told) -> None:
-    job_id = told.job_id or _submit(http, url, told)
-    while not told.ends and told.is_patient:
+def _poll(http: httpx.Client, url: str, view: ClientView) -> None:
+    job_id = view.job_id or _submit(http, url, view)
+    while not view.ends and view.is_patient:
         answer = http.get(f"{url}/jobs/{job_id}", params={"wait": POLL_SECONDS})
         _raise_unless_ok(answer)
         if answer.json()["status"] not in ("queued", "processing"):
-            _take_job(told, answer.json())
+            _take_job(view, answer.json())
 
 
-def _events(http: httpx.Client, url: str, told: Told) -> None:
-    job_id = told.job_id or _submit(http, url, told)
-    headers = {} if told.last_event_id is None else {"Last-Event-ID": told.last_event_id}
+def _events(http: httpx.Client, url: str, view: ClientView) -> None:
+    job_id = view.job_id or _submit(http, url, view)
+    headers = {} if view.last_event_id is None else {"Last-Event-ID": view.last_event_id}
     with http.stream("GET", f"{url}/jobs/{job_id}/events", headers=headers) as response:
         _raise_unless_ok(response)
-        for event in _received(response, told):
+        for event in _received(response, view):
             if event.name == "error":
                 raise TryAgain(event.data)
-            told.hear(event, event.json["text"] if event.name == "delta" else "")
+            view.take(event, event.json["text"] if event.name == "delta" else "")
             if event.name == "end":
-                told.ends.append(event.json["status"])
-    if not told.ends:
+                view.ends.append(event.json["status"])
+    if not view.ends:
         raise TryAgain("the stream is over without an end")
 
 
-def _text_stream(http: httpx.Client, url: str, told: Told) -> None:
+def _text_stream(http: httpx.Client, url: str, view: ClientView) -> None:
     """On a new connection the text comes from its beginning again; it must be the same."""
-    before, told.text, told.last_event_id = told.text, "", None
+    before, view.text, view.last_event_id = view.text, "", None
     try:
-        told.ends.append(_read_text(http, url, told))
+        view.ends.append(_read_text(http, url, view))
     finally:
-        if not (told.text.startswith(before) or before.startswith(told.text)):
-            told.defects.append(f"the stream said {told.text!r}, and {before!r} before")
-        told.text = max(told.text, before, key=len)
+        if not (view.text.startswith(before) or before.startswith(view.text)):
+            view.defects.append(f"the stream brought {view.text!r}, and {before!r} before")
+        view.text = max(view.text, before, key=len)
 
 
-def _read_text(http: httpx.Client, url: str, told: Told) -> str:
-    body = {**told.asked.body, "stream": True}
-    with http.stream("POST", f"{url}/agenerate", json=body, headers=_headers(told)) as response:
+def _read_text(http: httpx.Client, url: str, view: ClientView) -> str:
+    body = {**view.asked.body, "stream": True}
+    with http.stream("POST", f"{url}/agenerate", json=body, headers=_headers(view)) as response:
         if response.status_code != 200:
             return _end_of(response.status_code, _json(response))
-        for event in _received(response, told):
+        for event in _received(response, view):
             if event.name == "error":
                 return _end_of(event.json["status"], event.json)
-            told.hear(event, event.data)
+            view.take(event, event.data)
     return "succeeded"
 
 
 _WAYS = {Way.GENERATE: _generate, Way.POLL: _poll, Way.EVENTS: _events, Way.TEXT_STREAM: _text_stream}
 
 
-def _submit(http: httpx.Client, url: str, told: Told) -> str:
-    answer = http.post(f"{url}/agenerate", json=told.asked.body, headers=_headers(told))
+def _submit(http: httpx.Client, url: str, view: ClientView) -> str:
+    answer = http.post(f"{url}/agenerate", json=view.asked.body, headers=_headers(view))
     _raise_unless_ok(answer)
     job_id: str = answer.json()["id"]
-    told.job_ids.add(job_id)
+    view.job_ids.add(job_id)
     return job_id
 
 
-def _headers(told: Told) -> dict[str, str]:
+def _headers(view: ClientView) -> dict[str, str]:
     """The key makes it one job however often it is asked for."""
-    return {"Idempotency-Key": told.asked.prompt.replace(" ", "-")}
+    return {"Idempotency-Key": view.asked.prompt.replace(" ", "-")}
 
 
-def _take_job(told: Told, job: dict[str, Any]) -> None:
-    told.job_ids.add(job["id"])
-    told.text = job["output"]["text"] if job["output"] else ""
-    told.ends.append(job["status"])
+def _take_job(view: ClientView, job: dict[str, Any]) -> None:
+    view.job_ids.add(job["id"])
+    view.text = job["output"]["text"] if job["output"] else ""
+    view.ends.append(job["status"])
 
 
 def _raise_unless_ok(answer: httpx.Response) -> None:
@@ -186,7 +188,7 @@ def _raise_unless_ok(answer: httpx.Response) -> None:
 
 
 def _end_of(status: int, problem: dict[str, Any]) -> str:
-    """The job's end that a problem document tells. Raises TryAgain."""
+    """Return the end of the job that a problem document reports. Raises TryAgain."""
     end = _ENDS.get(problem.get("code", ""))
     if end is None and status in _NOT_NOW:
         raise TryAgain(problem.get("code"))
@@ -196,11 +198,11 @@ def _end_of(status: int, problem: dict[str, Any]) -> str:
 
 def _json(response: httpx.Response) -> dict[str, Any]:
     response.read()
-    found: dict[str, Any] = response.json()
-    return found
+    document: dict[str, Any] = response.json()
+    return document
 
 
-def _received(response: httpx.Response, told: Told) -> Iterator[Received]:
+def _received(response: httpx.Response, view: ClientView) -> Iterator[Received]:
     """The events as they come; comments are left out, but are a time to lose patience."""
     lines: list[str] = []
     for line in response.iter_lines():
@@ -208,7 +210,7 @@ def _received(response: httpx.Response, told: Told) -> Iterator[Received]:
         if not line:
             yield from parse("\n".join(lines))
             lines = []
-        if not told.is_patient:
+        if not view.is_patient:
             raise TryAgain("too late")
 
 

@@ -1,4 +1,4 @@
-"""A load of many clients, one job each, who do not give up: whose connection breaks, or who is refused, asks again."""
+"""A load of many clients, one job each: a client whose connection breaks, or whose request is refused, asks again."""
 
 import itertools
 import threading
@@ -8,12 +8,13 @@ from types import TracebackType
 
 import httpx
 
-from tests.faults.client import Asked, JobVanished, Told, TryAgain, Way, ask, counting
+from tests.faults.client import Asked, ClientView, JobVanished, TryAgain, Way, ask, counting
 from tests.faults.waiting import until
+from tests.waiting import scaled
 
 PATIENCE_SECONDS = 120.0  # of a client, with its job
 AGAIN_SECONDS = 0.3
-ANSWER_SECONDS = 90.0  # a waiting /generate hears nothing until its job's end
+ANSWER_SECONDS = 90.0  # a waiting /generate receives nothing until its job's end
 TOKENS = (40, 80)  # at the engine's 20 ms a step a second or two, of which 16 tokens are a suspect's trial
 
 
@@ -27,22 +28,24 @@ def mixed(count: int, *, tokens: tuple[int, int] = TOKENS, name: str = "job") ->
 
 
 class Load:
-    """Clients in threads; inside its `with` block they ask, at its end all of them have been told or gave up.
+    """Clients in threads; inside its `with` block they ask, at its end each has received its job's end or given up.
 
     over_seconds: the time over which they arrive. Those with several urls turn to the next one when a connection
     breaks, but for every third, which waits until its own answers again.
     """
 
     def __init__(self, urls: Sequence[str], asked: Sequence[Asked], *, over_seconds: float = 6.0) -> None:
-        self.told = [Told(one) for one in asked]
+        self.views = [ClientView(one) for one in asked]
         self._urls = urls
         self._over_seconds = over_seconds
         self._http = httpx.Client(
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=10), limits=httpx.Limits(max_connections=None), verify=False
+            timeout=httpx.Timeout(scaled(ANSWER_SECONDS), connect=scaled(10)),
+            limits=httpx.Limits(max_connections=None),
+            verify=False,
         )
         self._threads = [
-            threading.Thread(target=self._persist, args=(number, told), daemon=True)
-            for number, told in enumerate(self.told)
+            threading.Thread(target=self._persist, args=(number, view), daemon=True)
+            for number, view in enumerate(self.views)
         ]
 
     def __enter__(self) -> "Load":
@@ -56,11 +59,11 @@ class Load:
         if error is None:
             self.wait()
         else:
-            error.add_note(f"clients were told: {[told.defects for told in self.told if told.defects][:3]}")
+            error.add_note(f"what clients received: {[view.defects for view in self.views if view.defects][:3]}")
         self._http.close()
 
     def wait(self) -> None:
-        """Until every client has been told the end of its job, or has lost patience."""
+        """Wait until every client has received the end of its job, or has lost patience."""
         for thread in self._threads:
             thread.join()
 
@@ -69,27 +72,27 @@ class Load:
         until(lambda: self._streaming() >= count, f"{count} streams in the middle of their text")
 
     def _streaming(self) -> int:
-        return sum(bool(told.asked.way.streams and told.text and not told.ends) for told in self.told)
+        return sum(bool(view.asked.way.streams and view.text and not view.ends) for view in self.views)
 
-    def _persist(self, number: int, told: Told) -> None:
-        time.sleep(self._over_seconds * number / len(self.told))
-        told.patience_ends_at = time.monotonic() + PATIENCE_SECONDS
-        while not told.ends and told.is_patient:
+    def _persist(self, number: int, view: ClientView) -> None:
+        time.sleep(self._over_seconds * number / len(self.views))
+        view.patience_ends_at = time.monotonic() + scaled(PATIENCE_SECONDS)
+        while not view.ends and view.is_patient:
             try:
-                ask(self._http, self._url(number, told), told)
+                ask(self._http, self._url(number, view), view)
             except TryAgain:
-                told.refusals += 1
+                view.refusals += 1
             except httpx.TransportError:
-                told.breaks += 1
+                view.breaks += 1
             except JobVanished as error:
-                told.defects.append(f"{error} vanished")
+                view.defects.append(f"{error} vanished")
                 return
             except Exception as error:
-                told.defects.append(f"{type(error).__name__}: {error}")
+                view.defects.append(f"{type(error).__name__}: {error}")
                 return
-            if not told.ends:
+            if not view.ends:
                 time.sleep(AGAIN_SECONDS)
 
-    def _url(self, number: int, told: Told) -> str:
-        turns = 0 if number % 3 == 0 else told.breaks + told.refusals
+    def _url(self, number: int, view: ClientView) -> str:
+        turns = 0 if number % 3 == 0 else view.breaks + view.refusals
         return self._urls[(number + turns) % len(self._urls)]

@@ -14,6 +14,7 @@ from tests.faults.accounting import Counts, account
 from tests.faults.load import Load, mixed
 from tests.faults.scenario import Scenario
 from tests.faults.service import Service, running_service
+from tests.waiting import scaled
 
 GONE_SECONDS = 2
 PAUSE_SECONDS = 10
@@ -29,13 +30,13 @@ def _an_api_is_killed(folder: Path) -> Counts:
             service.kill_api("api-1")
             time.sleep(GONE_SECONDS)
             service.start_api("api-1")
-        counts = account(service, load.told)
+        counts = account(service, load.views)
         unread = [job_id for job_id in service.job_ids() if not _can_be_fetched(service.urls[0], job_id)]
         return replace(counts, lost=counts.lost + len(unread))
 
 
 def _can_be_fetched(url: str, job_id: str) -> bool:
-    answer = httpx.get(f"{url}/jobs/{job_id}")
+    answer = httpx.get(f"{url}/jobs/{job_id}", timeout=scaled(30))
     return answer.status_code == 200 and answer.json()["completed_at"] is not None
 
 
@@ -45,7 +46,7 @@ def _redis_goes_away(folder: Path, hurt: Callable[[Service], None]) -> Counts:
         with Load(service.urls, mixed(JOBS), over_seconds=8) as load:
             load.until_streaming(4)
             hurt(service)
-        return replace(account(service, load.told), ended_processes=len(processes - service.all_pids()))
+        return replace(account(service, load.views), ended_processes=len(processes - service.all_pids()))
 
 
 def _kill(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Workers that are killed, that stand still, that are told to stop, and one job that kills whoever runs it."""
+"""Workers that are killed, stopped for a while or asked to end, and one job that kills each worker that runs it."""
 
 import threading
 import time
@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from signal import SIGCONT
 
+from app.jobs.store import LEASE_SECONDS
 from tests.faults.accounting import Counts, account, with_takeover
-from tests.faults.client import Asked, Told, Way, counting
+from tests.faults.client import Asked, ClientView, Way, counting
 from tests.faults.load import Load, mixed
 from tests.faults.scenario import Scenario
 from tests.faults.service import Hostages, Service, running_service
 from tests.faults.waiting import until
+from tests.waiting import scaled
 
-TAKEOVER_SECONDS = 20  # a lease of 15, the reaper's turn, and a free slot
+TAKEOVER_SECONDS = 5  # from the end of a lease: the reaper's turn, and a free slot
 PAUSE_SECONDS = 30
 PAUSE_AND_MORE = (1500, 1501)  # tokens: 30 s
 MAX_ATTEMPTS = 3  # the default of jobs.max_attempts
@@ -26,7 +28,7 @@ def _one_of_two_is_killed(folder: Path) -> Counts:
     with running_service(folder, workers=2) as service:
         with Load(service.urls, mixed(120)) as load:
             hostages = service.kill_worker("worker-1")
-        return with_takeover(account(service, load.told), service, hostages)
+        return with_takeover(account(service, load.views), service, hostages)
 
 
 def _the_only_one_is_killed(folder: Path) -> Counts:
@@ -34,7 +36,7 @@ def _the_only_one_is_killed(folder: Path) -> Counts:
         with Load(service.urls, mixed(100)) as load:
             hostages = service.kill_worker("worker-1")
             service.start_worker("worker-2")
-        return with_takeover(account(service, load.told), service, hostages)
+        return with_takeover(account(service, load.views), service, hostages)
 
 
 def _one_of_two_stands_still(folder: Path) -> Counts:
@@ -47,7 +49,7 @@ def _one_of_two_stands_still(folder: Path) -> Counts:
         with Load(service.urls, short) as load:
             hostages = _stand_still(service, "worker-1")
         before.wait()
-        return _late_writes_refused(service, [*before.told, *load.told], hostages)
+        return _late_writes_refused(service, [*before.views, *load.views], hostages)
 
 
 def _the_only_one_stands_still(folder: Path) -> Counts:
@@ -55,7 +57,7 @@ def _the_only_one_stands_still(folder: Path) -> Counts:
     with running_service(folder) as service:
         with Load(service.urls, mixed(100)) as load:
             hostages = _stand_still(service, "worker-1")
-        counts = _late_writes_refused(service, load.told, hostages)
+        counts = _late_writes_refused(service, load.views, hostages)
         return replace(counts, takeover_seconds=round(counts.takeover_seconds - PAUSE_SECONDS, 1))
 
 
@@ -66,10 +68,10 @@ def _stand_still(service: Service, worker: str) -> Hostages:
     return hostages
 
 
-def _late_writes_refused(service: Service, told: Iterable[Told], hostages: Hostages) -> Counts:
+def _late_writes_refused(service: Service, view: Iterable[ClientView], hostages: Hostages) -> Counts:
     service.until_slots_are_free()
     fenced = service.stack.log("worker-1").count("belongs to another worker now")
-    return replace(with_takeover(account(service, told), service, hostages), fenced=fenced)
+    return replace(with_takeover(account(service, view), service, hostages), fenced=fenced)
 
 
 def _everything_is_restarted(folder: Path) -> Counts:
@@ -83,7 +85,7 @@ def _everything_is_restarted(folder: Path) -> Counts:
                 service.stop(leaving)
             service.stop("api-1")
             service.start_api("api-1")
-        return account(service, load.told)
+        return account(service, load.views)
 
 
 def _one_job_is_poison(folder: Path, poison: Asked, workers: int) -> Counts:
@@ -94,7 +96,7 @@ def _one_job_is_poison(folder: Path, poison: Asked, workers: int) -> Counts:
     with running_service(folder, workers=workers, worker={"slots": slots}) as service:
         with _restarting_the_dead(service) as deaths, Load(service.urls, asked, over_seconds=1) as load:
             pass
-        return replace(account(service, load.told), deaths=len(deaths))
+        return replace(account(service, load.views), deaths=len(deaths))
 
 
 @contextmanager
@@ -118,7 +120,10 @@ def _restarting_the_dead(service: Service) -> Iterator[list[str]]:
         keeper.join()
 
 
-TAKEN_OVER = {"takeover_seconds": TAKEOVER_SECONDS}
+def taken_over() -> dict[str, float]:
+    """Return the limit of the time from the loss of a worker to the next claim of its jobs."""
+    return {"takeover_seconds": LEASE_SECONDS + scaled(TAKEOVER_SECONDS)}
+
 
 ONE_OF_TWO_KILLED = Scenario(
     name="worker-of-two-killed",
@@ -126,7 +131,7 @@ ONE_OF_TWO_KILLED = Scenario(
     run=_one_of_two_is_killed,
     exactly={"accepted": 120, "succeeded": 120},
     at_least={"hostages": 2, "continued": 1},
-    at_most=TAKEN_OVER,
+    at_most=taken_over,
 )
 ONLY_ONE_KILLED = Scenario(
     name="only-worker-killed",
@@ -134,7 +139,7 @@ ONLY_ONE_KILLED = Scenario(
     run=_the_only_one_is_killed,
     exactly={"accepted": 100, "succeeded": 100},
     at_least={"hostages": 2, "continued": 1},
-    at_most=TAKEN_OVER,
+    at_most=taken_over,
 )
 ONE_OF_TWO_STANDS_STILL = Scenario(
     name="worker-of-two-stands-still",
@@ -142,7 +147,7 @@ ONE_OF_TWO_STANDS_STILL = Scenario(
     run=_one_of_two_stands_still,
     exactly={"accepted": 123, "succeeded": 123},
     at_least={"hostages": 2, "continued": 1, "fenced": 1},
-    at_most=TAKEN_OVER,
+    at_most=taken_over,
 )
 ONLY_ONE_STANDS_STILL = Scenario(
     name="only-worker-stands-still",
@@ -150,7 +155,7 @@ ONLY_ONE_STANDS_STILL = Scenario(
     run=_the_only_one_stands_still,
     exactly={"accepted": 100, "succeeded": 100},
     at_least={"hostages": 2, "fenced": 1},
-    at_most=TAKEN_OVER,
+    at_most=taken_over,
 )
 ALL_RESTARTED = Scenario(
     name="all-restarted",

@@ -7,10 +7,11 @@ import httpx
 from tests.faults.accounting import Counts, account, with_takeover
 from tests.faults.client import Asked, Way
 from tests.faults.load import Load
-from tests.faults.lost_workers import TAKEN_OVER
+from tests.faults.lost_workers import taken_over
 from tests.faults.scenario import Scenario
 from tests.faults.service import SLOTS, Service, running_service
 from tests.stack import SMOLLM2
+from tests.waiting import scaled
 
 TOKENS = 160
 IN_THE_MIDDLE = range(30, 100)
@@ -29,12 +30,12 @@ def _its_worker_is_killed(folder: Path) -> Counts:
         with Load(service.urls, asked, over_seconds=0) as load:
             hostages = service.kill_worker("worker-1", IN_THE_MIDDLE)
             service.start_worker("worker-2")
-        return with_takeover(account(service, load.told), service, hostages)
+        return with_takeover(account(service, load.views), service, hostages)
 
 
 def _undisturbed(service: Service, prompt: str, way: Way) -> Asked:
     """The job with the text that it says when nothing happens; that run is forgotten."""
-    with httpx.Client(base_url=service.urls[0], timeout=60) as http:
+    with httpx.Client(base_url=service.urls[0], timeout=scaled(60)) as http:
         job = http.post("/generate", json={**Asked(prompt, TOKENS, way, "").body, "details": True}).json()
         http.delete(job["urls"]["self"])
     return Asked(prompt, TOKENS, way, job["output"]["text"])
@@ -46,5 +47,5 @@ REAL_MODEL = Scenario(
     run=_its_worker_is_killed,
     exactly={"accepted": len(PROMPTS), "succeeded": len(PROMPTS)},
     at_least={"hostages": len(PROMPTS), "continued": 1},
-    at_most=TAKEN_OVER,
+    at_most=taken_over,
 )

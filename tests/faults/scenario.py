@@ -19,18 +19,21 @@ NOTHING_GOES_WRONG = {"lost": 0, "duplicated": 0, "wrong": 0, "unanswered": 0, "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """run: makes a service in a folder, loads it, hurts it, and counts. The rest are limits of counts, by name."""
+    """run: makes a service in a folder, loads it, hurts it, and counts. The rest are limits of counts, by name.
+
+    at_most: asked for when the counts are there, as a limit in seconds depends on how busy the machine is.
+    """
 
     name: str
     fault: str
     run: Callable[[Path], Counts]
     exactly: dict[str, int] = field(default_factory=dict)
     at_least: dict[str, int] = field(default_factory=dict)
-    at_most: dict[str, int] = field(default_factory=dict)
+    at_most: Callable[[], dict[str, float]] = dict
 
     def broken_promises(self, counts: Counts) -> list[str]:
         """One line for each count that is not as promised; none where all is kept."""
-        limits = ((eq, "", NOTHING_GOES_WRONG | self.exactly), (ge, ">= ", self.at_least), (le, "<= ", self.at_most))
+        limits = ((eq, "", NOTHING_GOES_WRONG | self.exactly), (ge, ">= ", self.at_least), (le, "<= ", self.at_most()))
         return [
             f"{name} is {getattr(counts, name)}, promised {sign}{limit}"
             for is_kept, sign, promised in limits

@@ -18,18 +18,19 @@ from app.jobs.workers import WorkerInfo, WorkerState, read_workers
 from tests.faults.waiting import until
 from tests.stack import Stack, engine_config, free_port
 from tests.valkey import Valkey, running_valkey
+from tests.waiting import scaled
 
 ENGINE = "counting:Counting"
 SLOTS = 4
 STEP_SECONDS = 0.02
 
 
-IN_THE_MIDDLE = range(5, 25)  # tokens published: enough to go on from, and far from the end
+IN_THE_MIDDLE = range(5, 25)  # tokens published: enough to continue from, and far from the end
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A job that runs. is_followed: somebody reads its stream. published: how many of its tokens are there."""
+    """A job that runs. is_followed: a client reads its stream. published: how many of its tokens are there."""
 
     job_id: str
     attempt: int
@@ -80,13 +81,13 @@ class Service:
         pid = str(self.stack.processes[worker].pid)
         client = connect(self.valkey.url)
         try:
-            found = [info for info in read_workers(client) if info.id.rsplit("-", 2)[1] == pid]
+            infos = [info for info in read_workers(client) if info.id.rsplit("-", 2)[1] == pid]
         finally:
             client.close()
-        return found[0] if found else WorkerInfo(id="", model=self.model, family="", state=WorkerState.LOADING)
+        return infos[0] if infos else WorkerInfo(id="", model=self.model, family="", state=WorkerState.LOADING)
 
     def running_jobs(self, worker_id: str | None = None) -> list[Running]:
-        """What runs, on one worker or on any; one look for all, as jobs end while they are read one by one."""
+        """What runs, on one worker or on any; read at once, as jobs end while they are read one after the other."""
         names = ("status", "worker", "attempt", "followed", "published")
         with self.redis() as client:
             ids = client.zrange(keys.running(self.model), 0, -1)
@@ -133,7 +134,7 @@ class Service:
         """SIGTERM, and wait until the process has left by itself."""
         process = self.stack.processes.pop(name)
         process.terminate()
-        process.wait(seconds)
+        process.wait(scaled(seconds))
 
     def kill_api(self, name: str) -> None:
         """SIGKILL to gunicorn and to all its workers at once."""
@@ -171,7 +172,7 @@ class Service:
 
     def _answers(self, api: str) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.api_ports[api]}/healthz", timeout=5).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.api_ports[api]}/healthz", timeout=scaled(5)).status_code == 200
         except httpx.TransportError:
             return False
 
