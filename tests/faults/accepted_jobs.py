@@ -14,14 +14,14 @@ from tests.faults.service import Service
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    job: Job
+class AcceptedJob:
+    record: Job
     prompt: str
     entries: Sequence[EventEntry]
 
     @property
     def text(self) -> str:
-        return self.job.output.text if self.job.output else ""
+        return self.record.output.text if self.record.output else ""
 
     @property
     def published(self) -> str:
@@ -34,7 +34,7 @@ class Found:
 
     @property
     def is_continued(self) -> bool:
-        """Did a later attempt go on after text of an earlier one?"""
+        """Whether a later attempt continued the text of an earlier one."""
         kinds = [entry.event.type for entry in self.entries]
         last_start = max((at for at, kind in enumerate(kinds) if kind is EventType.STARTED), default=0)
         return EventType.DELTA in kinds[:last_start] and EventType.DELTA in kinds[last_start:]
@@ -47,20 +47,20 @@ class Found:
         return entry_time(starts[0]) if starts else math.inf
 
 
-def find_jobs(service: Service) -> dict[str, Found]:
+def accepted_jobs(service: Service) -> dict[str, AcceptedJob]:
     """Every accepted job that is kept, by its id."""
     client = connect(service.valkey.url)
     try:
-        found = {job_id: _find(client, job_id) for job_id in service.job_ids()}
+        jobs = {job_id: _read_job(client, job_id) for job_id in service.job_ids()}
     finally:
         client.close()
-    return {job_id: job for job_id, job in found.items() if job is not None}
+    return {job_id: job for job_id, job in jobs.items() if job is not None}
 
 
-def _find(client: RedisClient, job_id: str) -> Found | None:
+def _read_job(client: RedisClient, job_id: str) -> AcceptedJob | None:
     job = job_from_record(client.hmget(keys.job(job_id), RECORD_FIELDS))
     request = client.hget(keys.job(job_id), "request")
     if job is None or request is None:
         return None
     (entries,) = read_events(client, [(job_id, FROM_START)])
-    return Found(job, json.loads(request)["prompt"], entries)
+    return AcceptedJob(job, json.loads(request)["prompt"], entries)

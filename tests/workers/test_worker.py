@@ -16,7 +16,7 @@ from app.jobs.store import Claim, JobStore
 from app.jobs.workers import WorkerState
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
-from tests.waiting import until
+from tests.waiting import scaled, until
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers import worker as worker_module
 from workers.batching.runner import BatchRunner
@@ -34,7 +34,7 @@ class Gated(ScriptedEngine):
         self.go = threading.Event()
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-        assert self.go.wait(10)
+        assert self.go.wait(scaled(10))
         return super().step(chunks)
 
 
@@ -70,8 +70,8 @@ def test_a_worker_has_room_until_every_slot_is_taken_and_tells_when_one_is_free_
     worker.claim_next()
     assert (worker.has_room(), worker.active_jobs, worker.drain(0.05)) == (False, 2, False)
     engine.go.set()
-    assert told.wait(5)
-    assert worker.drain(5)
+    assert told.wait(scaled(5))
+    assert worker.drain(scaled(5))
     assert (worker.has_room(), worker.active_jobs) == (True, 0)
 
 
@@ -102,7 +102,7 @@ def test_a_claim_that_redis_does_not_answer_is_made_again_until_it_does(
     monkeypatch.setattr(store, "claim", refuses_three_times)
     job_id = admit(store)
     worker.claim_next()
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     assert store.read(job_id).status is Status.SUCCEEDED
 
 
@@ -120,7 +120,7 @@ def test_long_prompts_are_prepared_beside_the_consumers_thread(
     worker = make_worker(Notes())
     admit(store, prompt)
     worker.claim_next()
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     assert threads == [threading.current_thread().name] if prompt == "short" else threads[0].startswith("prepare")
 
 
@@ -128,7 +128,7 @@ def test_an_embedding_ends_like_any_other_job(make_worker: Callable[..., Worker]
     worker = make_worker(Instant(CONFIG, lambda *_: None))
     job_id = store.admit(JobRequest(kind=Kind.EMBED, texts=("a", "b")), "me").id
     worker.claim_next()
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     job = store.read(job_id)
     assert job.output is not None and job.output.embeddings == [[1.0, 0.0], [1.0, 0.0]]
     assert job.usage is not None and job.usage.prompt_tokens == 2
@@ -142,7 +142,7 @@ def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..
     time.sleep(0.05)
     cancel(worker, job_id)
     engine.go.set()
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     assert store.read(job_id).status is Status.CANCELED
 
 
@@ -178,7 +178,7 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
         permits = threading.Semaphore(0)
 
         def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-            assert self.permits.acquire(timeout=10)
+            assert self.permits.acquire(timeout=scaled(10))
             return super().step(chunks)
 
     engine = StepByStep()
@@ -214,7 +214,7 @@ def test_while_a_suspect_is_on_trial_nothing_is_fetched(
     worker.claim_next()
     assert not worker.has_room()
     engine.go.set()
-    assert told.wait(5)
+    assert told.wait(scaled(5))
     assert worker.has_room()
 
 
@@ -247,17 +247,17 @@ def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., W
     class Ponders(ScriptedEngine):
         def prepare(self, request: JobRequest) -> Prompt:
             preparing.set()
-            assert go.wait(10)
+            assert go.wait(scaled(10))
             return super().prepare(request)
 
     worker = make_worker(Ponders())
     job_id = admit(store, "long " * 2000)
     worker.claim_next()
-    assert preparing.wait(5)
+    assert preparing.wait(scaled(5))
     cancel(worker, job_id)
     assert wait_until_final(store, job_id).status is Status.CANCELED
     go.set()
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
 
 
 def test_a_job_canceled_before_its_earlier_output_is_read_keeps_that_output(
@@ -271,7 +271,7 @@ def test_a_job_canceled_before_its_earlier_output_is_read_keeps_that_output(
 
     def read_slowly(client: RedisClient, job_id: str) -> Published:
         reading.set()
-        assert go.wait(10)
+        assert go.wait(scaled(10))
         return read_published(client, job_id)
 
     monkeypatch.setattr(worker_module, "read_published", read_slowly)
@@ -280,12 +280,12 @@ def test_a_job_canceled_before_its_earlier_output_is_read_keeps_that_output(
     lose_worker(redis_url, job_id)
     worker = make_worker(ScriptedEngine())
     worker.claim_next()
-    assert reading.wait(5)
+    assert reading.wait(scaled(5))
     cancel(worker, job_id)
     time.sleep(0.1)
     assert store.read(job_id).status is Status.PROCESSING
     go.set()
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     job = store.read(job_id)
     assert job.output is not None and (job.status, job.output.text) == (Status.CANCELED, "0123")
 
@@ -306,7 +306,7 @@ def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published
 
 
 def wait_until_final(store: JobStore, job_id: str) -> Job:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scaled(10)
     while not (job := store.read(job_id)).status.is_final:
         assert time.monotonic() < deadline, job
         time.sleep(0.01)

@@ -20,7 +20,7 @@ from app.jobs.redis_client import RedisClient, connect
 from tests.app.api.conftest import MakeApp
 from tests.grumbling_redis import grumbling_redis
 from tests.valkey import Valkey, running_valkey
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 NOTICED_SECONDS = 5.0  # half a second to the first ping, two pings of a second, and a busy machine
 BACK_SECONDS = 2.0
@@ -93,7 +93,7 @@ def test_a_redis_that_is_busy_for_a_moment_is_not_away(server: Valkey, watch: Re
     with redis.Redis.from_url(server.url) as raw:
         raw.ping()
         raw.execute_command("CLIENT", "PAUSE", "1300", "ALL")
-        deadline = time.monotonic() + 2.2
+        deadline = time.monotonic() + scaled(2.2)
         while time.monotonic() < deadline:
             assert not watch.is_away
             time.sleep(0.01)
@@ -155,7 +155,7 @@ def test_who_has_waited_for_a_connection_meanwhile_hears_it_too(server: Valkey) 
     time.sleep(0.1)
     watch.is_away = True
     pool.release(taken[0])
-    assert refused.wait(2)
+    assert refused.wait(scaled(2))
     watch.is_away = False
     for connection in taken[1:]:
         pool.release(connection)
@@ -190,5 +190,5 @@ def test_while_redis_is_away_requests_get_503_at_once_and_health_checks_200(
         assert int(refused.headers["Retry-After"]) > 0
         assert "Redis does not answer" in refused.text
     assert [client.get(path).status_code for path in ("/healthz", "/check", "/openapi.json")] == [200] * 3
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < scaled(2)
     assert services_of(app).jobs.waiters._requests == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.programs import Program
+from tests.waiting import scaled
 
 
 def python(name: str, code: str, *, grace_seconds: int = 5) -> Program:
@@ -44,7 +45,7 @@ class Run:
 
     def stop(self, sig: int = signal.SIGTERM) -> str:
         self.process.send_signal(sig)
-        return self.output + self.process.communicate(timeout=20)[0].decode()
+        return self.output + self.process.communicate(timeout=scaled(20))[0].decode()
 
 
 STEADY = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
@@ -67,7 +68,7 @@ def runs() -> Iterator[list[Run]]:
 
 
 def is_gone(pid: int) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + scaled(5)
     while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
         time.sleep(0.02)
     return not Path(f"/proc/{pid}").exists()
@@ -197,4 +198,4 @@ def test_a_terminal_that_is_gone_stops_no_program(runs: list[Run]) -> None:
     time.sleep(2)
     assert run.process.poll() is None
     run.process.send_signal(signal.SIGTERM)
-    assert run.process.wait(10) == 0
+    assert run.process.wait(scaled(10)) == 0

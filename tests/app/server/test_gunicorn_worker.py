@@ -14,7 +14,7 @@ import pytest
 from app.server.gunicorn_worker import LINGER_MILLISECONDS
 from tests.stack import Stack
 from tests.valkey import Valkey
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 THREADS = 4
 CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, with its key, for a hundred years
@@ -50,7 +50,7 @@ def ask_three_times_at_once(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize("pause_milliseconds", [0, 4 * LINGER_MILLISECONDS], ids=["at once", "after a while"])
 def test_requests_that_follow_each_other_on_a_connection_are_all_answered(api: Stack, pause_milliseconds: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     for _ in range(20):
         assert ask(connection) == 200
         time.sleep(pause_milliseconds / 1000)
@@ -62,7 +62,7 @@ def test_more_busy_clients_than_threads_are_all_served(api: Stack) -> None:
 
     def client() -> None:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
             assert all(ask(connection) == 200 for _ in range(100))
             connection.close()
         except BaseException as error:
@@ -77,7 +77,7 @@ def test_more_busy_clients_than_threads_are_all_served(api: Stack) -> None:
 
 
 def test_requests_sent_in_one_piece_are_answered_one_by_one(api: Stack) -> None:
-    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=scaled(10)) as connection:
         ask_three_times_at_once(connection)
 
 
@@ -89,12 +89,12 @@ def test_a_client_over_tls_is_answered_whether_it_asks_one_by_one_or_all_at_once
     try:
         until(lambda: "listen on" in stack.log("api"))
         trust = ssl.create_default_context(cafile=CERTIFICATE)
-        secure = http.client.HTTPSConnection("localhost", stack.port, timeout=10, context=trust)
+        secure = http.client.HTTPSConnection("localhost", stack.port, timeout=scaled(10), context=trust)
         assert [ask(secure) for _ in range(20)] == [200] * 20
         time.sleep(4 * LINGER_MILLISECONDS / 1000)
         assert ask(secure) == 200
         secure.close()
-        plain = socket.create_connection(("localhost", stack.port), timeout=10)
+        plain = socket.create_connection(("localhost", stack.port), timeout=scaled(10))
         with trust.wrap_socket(plain, server_hostname="localhost") as connection:
             for _ in range(3):
                 ask_three_times_at_once(connection)
@@ -104,7 +104,7 @@ def test_a_client_over_tls_is_answered_whether_it_asks_one_by_one_or_all_at_once
 
 def test_a_client_that_leaves_after_its_answer_costs_nothing(api: Stack) -> None:
     for _ in range(3 * THREADS):
-        connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
         assert ask(connection) == 200
         connection.close()
-    assert httpx.get(f"{api.url}/healthz", timeout=5).status_code == 200
+    assert httpx.get(f"{api.url}/healthz", timeout=scaled(5)).status_code == 200

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from app.errors import PromptTooLong
 from app.jobs.job import JobRequest, Kind, Text
-from tests.waiting import until
+from tests.waiting import scaled, until
 from tests.workers.batching.loop_host import Host
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.embedding import EmbeddingLoop
@@ -22,7 +22,7 @@ class Embeds(ScriptedEngine):
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         self.calls.append(list(texts))
-        assert self.go.wait(5)
+        assert self.go.wait(scaled(5))
         if "long" in texts:
             raise PromptTooLong("too long")
         return [([float(len(text))], 1) for text in texts]

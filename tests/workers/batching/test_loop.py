@@ -11,6 +11,7 @@ import pytest
 
 from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
+from tests.waiting import scaled
 from tests.workers.batching.loop_host import Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
@@ -37,7 +38,7 @@ class Collected:
 
     def wait_for(self, *sequence_ids: str) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: all(i in self.outcomes for i in sequence_ids), timeout=10)
+            assert self._changed.wait_for(lambda: all(i in self.outcomes for i in sequence_ids), timeout=scaled(10))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
 from tests.repeating_client import RepeatingClient
+from tests.waiting import scaled
 from tests.workers.jobs.publisher_bench import Bench, sequence_of
 from workers.engines.runner import Outcome, Report, embedded, job_error
 from workers.jobs import publisher
@@ -40,7 +41,7 @@ def test_a_followed_job_is_written_at_every_step(bench: Bench) -> None:
         bench.say(job, word)
         eventually(lambda count=count: len(bench.texts(job.id)) == count)  # type: ignore[misc]
     bench.say(job, "!", end=True)
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert bench.texts(job.id) == ["one ", "two ", "three", "!"]
     end = bench.events(job.id)[-1].event
     assert isinstance(end, End) and end.status is Status.SUCCEEDED
@@ -51,7 +52,7 @@ def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:
     for word in ["one ", "two "]:
         bench.say(job, word)
     bench.say(job, "three", end=True)
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert "".join(bench.texts(job.id)) == "one two three"
     record = bench.store.read(job.id)
     assert record.output is not None and record.output.text == "one two three"
@@ -80,7 +81,7 @@ def test_what_was_gathered_is_handed_back_with_its_job(bench: Bench) -> None:
     bench.say(job, "one ")
     bench.say(job, "two ")
     bench.publisher.hand_back_all()
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert read_published(bench.client, job.id).text == "one two "
 
 
@@ -93,7 +94,7 @@ def test_the_record_holds_outcome_metrics_and_expiry(bench: Bench, redis_url: st
     sequence.generated += [1, 2]
     outcome = sequence.end(Status.SUCCEEDED, FinishReason.LENGTH)
     bench.publisher.publish([Report(job, Delta("xy", (1, 2), (entry,)), outcome)])
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     record = bench.store.read(job.id)
     assert (record.status, record.completed_at is not None) == (Status.SUCCEEDED, True)
     assert record.output is not None and record.output.logprobs == [entry]
@@ -114,7 +115,7 @@ def test_a_worker_that_lost_its_lease_cannot_write_one_byte_more(bench: Bench, r
     eventually(lambda: bench.fenced == [job.id])
     assert not job.closed.is_set(), "its sequence still runs here"
     bench.say(job, "later", end=True)
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert bench.texts(job.id) == []
     assert bench.store.read(job.id).status is Status.PROCESSING
 
@@ -124,7 +125,7 @@ def test_a_failure_keeps_its_code_and_the_partial_text(bench: Bench) -> None:
     bench.say(job, "half")
     outcome = sequence_of(job).end_failed(EngineFailed("the engine failed"))
     bench.publisher.publish([Report(job, None, outcome)])
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     record = bench.store.read(job.id)
     assert record.status is Status.FAILED and record.error is not None and record.error.code == "engine_error"
     assert record.output is not None and record.output.text == "half"
@@ -134,7 +135,7 @@ def test_jobs_that_never_were_sequences_end_too(bench: Bench) -> None:
     vectors, failed = bench.begin(), bench.begin()
     failure = Outcome(status=Status.FAILED, error=job_error(ValueError("a defect")))
     bench.publisher.publish([Report(vectors, None, embedded([([0.6, 0.8], 2)])), Report(failed, None, failure)])
-    assert vectors.closed.wait(5) and failed.closed.wait(5)
+    assert vectors.closed.wait(scaled(5)) and failed.closed.wait(scaled(5))
     record = bench.store.read(vectors.id)
     assert record.output is not None and record.output.embeddings == [[0.6, 0.8]]
     assert record.usage == Usage(prompt_tokens=2)
@@ -148,7 +149,7 @@ def test_a_restarted_redis_that_forgot_the_script_is_told_again(bench: Bench, re
     with redis.Redis.from_url(redis_url) as raw:
         raw.script_flush()
     bench.say(job, "text", end=True)
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert bench.texts(job.id) == ["text"]
 
 
@@ -161,7 +162,7 @@ def test_connections_cut_again_and_again_lose_and_repeat_nothing(bench: Bench, r
                 raw.client_kill_filter(_type="normal", skipme=True)
             time.sleep(0.001)
     bench.say(job, "end", end=True)
-    assert job.closed.wait(20)
+    assert job.closed.wait(scaled(20))
     expected = "".join(f"{number} " for number in range(200)) + "end"
     assert "".join(bench.texts(job.id)) == expected
     assert bench.store.read(job.id).output.text == expected  # type: ignore[union-attr]
@@ -177,7 +178,7 @@ def test_what_redis_has_forgotten_is_written_again(bench: Bench, redis_url: str)
         raw.xdel(keys.events(job.id), bench.events(job.id)[-1].id)
         raw.hset(keys.job(job.id), "published", 1)
     bench.say(job, "three", end=True)
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert bench.texts(job.id) == ["one ", "two ", "three"]
     assert bench.fenced == []
 
@@ -188,7 +189,7 @@ def test_an_end_whose_confirmation_was_lost_is_not_taken_for_another_workers(
     bench = Bench(RepeatingClient(redis_client, times=2), store)
     job = bench.begin()
     bench.say(job, "one", end=True)
-    assert job.closed.wait(5)
+    assert job.closed.wait(scaled(5))
     assert bench.fenced == []
     assert bench.texts(job.id) == ["one"]
 
@@ -199,7 +200,7 @@ def hints_heard(redis_url: str) -> Iterator[Callable[[], list[Notification]]]:
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
         hints = raw.pubsub(ignore_subscribe_messages=True)
         hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
-        hints.get_message(timeout=1)
+        hints.get_message(timeout=scaled(1))
 
         def heard() -> list[Notification]:
             message = hints.get_message(timeout=0.5)
@@ -249,7 +250,7 @@ def test_a_step_in_which_jobs_end_tells_their_records_in_the_same_hint(bench: Be
         ended = Report(first, Delta("x", (1,)), sequence_of(first).end(Status.SUCCEEDED, FinishReason.LENGTH))
         bench.publisher.publish([ended, Report(second, Delta("y", (1,)), None)])
         lines = heard()
-    assert first.closed.wait(5)
+    assert first.closed.wait(scaled(5))
     assert [line.job_id for line in lines] == [first.id, second.id]
     assert lines[0].record() == bench.store.read(first.id)
     assert lines[1].event() is not None

@@ -15,6 +15,7 @@ from app.jobs.job import AnswerSource, Chat, FinishReason, Job, JobRequest, Kind
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore
 from tests.lost_worker import lose_worker
+from tests.waiting import scaled
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.runner import BatchRunner
 from workers.engines.base import Chunk, Prompt, Sampled
@@ -41,7 +42,7 @@ class Greedy(ScriptedEngine):
         return prompt
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-        assert self.go.wait(10)
+        assert self.go.wait(scaled(10))
         return super().step(chunks)
 
     def embed(self, texts: Sequence[object]) -> list[tuple[list[float], int]]:
@@ -72,7 +73,7 @@ def run(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -> s
 
 def answer(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -> Job:
     job_id = run(worker, store, owner, **request)
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     return store.read(job_id)
 
 
@@ -144,7 +145,7 @@ def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_
     lose_worker(redis_url, suspect)
     worker.claim_next()
     drawn = [run(worker, store, params={}) for _ in range(2)]
-    assert worker.drain(5)
+    assert worker.drain(scaled(5))
     assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {AnswerSource.COMPUTED}
 
 
@@ -189,7 +190,7 @@ def test_only_what_succeeds_is_kept(make_worker: Callable[..., tuple[Worker, Gre
     assert job is not None
     worker.cancel(job)
     engine.go.set()
-    assert worker.drain(5) and store.read(canceled).status is Status.CANCELED
+    assert worker.drain(scaled(5)) and store.read(canceled).status is Status.CANCELED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED
     assert source(answer(worker, store)) is AnswerSource.COMPUTED

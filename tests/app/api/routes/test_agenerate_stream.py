@@ -10,6 +10,7 @@ from app.api import event_stream
 from app.jobs.job import Status
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
 from tests.app.api.sse_reading import parse, received
+from tests.waiting import scaled
 
 
 def stream(client: FlaskClient, *, accept: str = "text/event-stream", **body: Any) -> TestResponse:
@@ -132,7 +133,7 @@ def test_a_stream_frees_its_place_among_the_waiters(client: FlaskClient, worker:
     assert waiters._requests >= 3
     for response in responses:
         response.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + scaled(5)
     while waiters._requests and time.monotonic() < deadline:
         time.sleep(0.01)
     assert waiters._requests == 0
@@ -164,5 +165,5 @@ def test_a_job_canceled_while_queued_ends_its_stream_with_a_conflict(
     canceler = threading.Thread(target=cancel, daemon=True)
     canceler.start()
     response = stream(client)
-    canceler.join(5)
+    canceler.join(scaled(5))
     assert (response.status_code, response.get_json()["code"]) == (409, "job_canceled")

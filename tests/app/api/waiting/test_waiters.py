@@ -15,7 +15,7 @@ from app.jobs.events import FROM_START, EventEntry
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
 from tests.valkey import running_valkey
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 
 def test_messages_come_again_after_an_outage_which_is_logged_in_one_line(
@@ -32,7 +32,7 @@ def test_messages_come_again_after_an_outage_which_is_logged_in_one_line(
         def event_comes(before: str, event_id: str) -> None:
             until(lambda: raw.pubsub_numsub(keys.NOTIFICATIONS_CHANNEL)[0][1])
             raw.publish(keys.NOTIFICATIONS_CHANNEL, f'j {before} {event_id} delta {{"text": "{event_id}"}}')
-            _, entry = waiter.inbox.get(timeout=5)
+            _, entry = waiter.inbox.get(timeout=scaled(5))
             assert isinstance(entry, EventEntry) and entry.id == event_id
 
         with waiters.room(), caplog.at_level(logging.WARNING):

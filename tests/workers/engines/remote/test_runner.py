@@ -13,7 +13,7 @@ from app.jobs.job import FinishReason, Job, JobRequest, Kind, Status, TokenLogpr
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
-from tests.waiting import until
+from tests.waiting import scaled, until
 from tests.workers.batching.loop_host import Host
 from tests.workers.engines.remote.conftest import API_KEY, Desk, config_for
 from tests.workers.engines.remote.upstream_server import MODEL, SECRET, Server, chat, chunks, hangs, refuses, says, text
@@ -220,7 +220,7 @@ def test_a_rate_limit_beyond_the_jobs_time_fails_it_at_once(desk: Desk, server: 
     started = time.monotonic()
     job = desk.run(timeout_seconds=20.0)
     assert error_of(job)[0] == "upstream_busy"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < scaled(5)
     assert error_of(desk.run(timeout_seconds=20.0))[0] == "upstream_busy", "and the next one, without another request"
     assert len(server.bodies) == 1
 
@@ -320,14 +320,14 @@ def test_a_silent_server_is_left(make_worker: Callable[..., Worker], store: JobS
     desk = Desk(make_worker(silence_seconds=0.3), store)
     server.plays += [hangs("a"), text("b")]
     assert text_of(desk.run("p")) == "ab"
-    assert server.left.wait(5)
+    assert server.left.wait(scaled(5))
 
 
 def test_a_job_ends_at_its_time_whatever_the_server_does(desk: Desk, server: Server) -> None:
     server.plays += [hangs("a")]
     job = desk.run(timeout_seconds=0.5)
     assert (error_of(job)[0], text_of(job)) == ("timeout", "a")
-    assert server.left.wait(5), "the connection is closed"
+    assert server.left.wait(scaled(5)), "the connection is closed"
 
 
 def test_canceling_a_job_closes_its_connection(desk: Desk, server: Server, store: JobStore) -> None:
@@ -336,7 +336,7 @@ def test_canceling_a_job_closes_its_connection(desk: Desk, server: Server, store
     until(lambda: server.bodies)
     desk.cancel(job_id)
     assert desk.end_of(job_id).status is Status.CANCELED
-    assert server.left.wait(5)
+    assert server.left.wait(scaled(5))
 
 
 # --- workers that come and go -----------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def cut_off(desk: Desk, server: Server, redis_client: RedisClient, **options: An
     job_id = desk.begin(stream=True, **options)
     until(lambda: read_published(redis_client, job_id).text == "ab")
     assert desk.worker.hand_back()
-    assert server.left.wait(5)
+    assert server.left.wait(scaled(5))
     return job_id
 
 
