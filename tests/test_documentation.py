@@ -16,15 +16,6 @@ TIMELESS = [path for path in PAGES if path.parent.name != "decisions" and path.n
 NAMED_FILE = re.compile(r"`((?:app|workers|tests|docs)/[\w./-]*[\w/])`")
 NAMED_NOTE = re.compile(r"docs/decisions/\d{4}(?:-[\w-]+\.md)?")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
-ARRIVING = {  # on other branches; empty once they are merged
-    "app/api/event_stream.py",
-    "app/api/job_service.py",
-    "app/api/request_context.py",
-    "workers/batching/runner.py",
-    "workers/engines/remote/runner.py",
-    "workers/engines/runner.py",
-    "workers/jobs/running_jobs.py",
-}
 GENERATED = {"http-reference.md", "contributing.md", "changelog.md"}
 
 
@@ -40,7 +31,7 @@ def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
 
 @pytest.mark.parametrize("page", TIMELESS, ids=name_of)
 def test_a_page_names_files_that_exist(page: Path) -> None:
-    named = set(NAMED_FILE.findall(page.read_text())) - ARRIVING
+    named = set(NAMED_FILE.findall(page.read_text()))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
