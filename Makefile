@@ -71,7 +71,7 @@ docs: $(DOCS_READY) ## build the documentation: open site/index.html
 	$(BUILD_DOCS)
 
 reference: $(DOCS_READY) ## write docs/configuration.md from the declarations of the keys
-	$(PY) -m app.config.reference > docs/configuration.md
+	$(PY) -m docs.configuration_reference > docs/configuration.md
 
 format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .

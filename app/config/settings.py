@@ -1,7 +1,7 @@
 """The keys of the configuration: one field for each, with its type, what it means, what is accepted, and its default.
 
 Times are seconds, sizes bytes. `app.config.loader` reads the file and the environment, and nothing else does.
-`python -m app.config.reference` prints the keys as a page of the documentation.
+`python -m docs.configuration_reference` prints the keys as a page of the documentation.
 """
 
 from dataclasses import dataclass, field

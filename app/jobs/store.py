@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
@@ -105,16 +105,10 @@ class JobStore:
             due = {"delivery": keys.webhook(job_id), "due": keys.webhooks(self._model)}
             record["webhook"] = json.dumps(asdict(request.webhook) | due)
         expires_in = request.expires_in_seconds
+        key = keys.idempotency(owner, _digest(idempotency_key)) if idempotency_key else ""
+        indexes = self._indexes(keys.queued, keys.alive, keys.doorbells, keys.expiring)
         verdict, *rest = self._admit(
-            keys=[
-                keys.job(job_id),
-                keys.queued(self._model),
-                keys.jobs_of(owner),
-                keys.alive(self._model),
-                keys.doorbells(self._model),
-                keys.expiring(self._model),
-                keys.idempotency(owner, _digest(idempotency_key)) if idempotency_key else "",
-            ],
+            keys=[keys.job(job_id), *indexes, keys.jobs_of(owner), key],
             args=[
                 job_id,
                 self._max_queued,
@@ -188,23 +182,11 @@ class JobStore:
         nonce: from `new_nonce`, for a caller that repeats a claim whose answer it did not get: the same nonce gets the
         same job.
         """
-        model = self._model
+        indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended)
+        nonce, channel = nonce or new_nonce(), keys.NOTIFICATIONS_CHANNEL
         result = self._claim(
-            keys=[
-                keys.queued(model),
-                keys.running(model),
-                keys.expiring(model),
-                keys.ended(model),
-                keys.last_claim(worker_id),
-            ],
-            args=[
-                keys.PREFIX,
-                worker_id,
-                LEASE_SECONDS,
-                nonce or new_nonce(),
-                self._ttl_seconds,
-                keys.NOTIFICATIONS_CHANNEL,
-            ],
+            keys=[*indexes, keys.last_claim(worker_id)],
+            args=[keys.PREFIX, worker_id, LEASE_SECONDS, nonce, self._ttl_seconds, channel],
         )
         if result is None:
             return None
@@ -230,23 +212,10 @@ class JobStore:
 
         A job whose cancellation was asked for is `canceled`.
         """
-        job_id, model = claim.job_id, self._model
+        indexes = self._indexes(keys.queued, keys.running, keys.doorbells, keys.ended)
         handed = self._hand_back(
-            keys=[
-                keys.job(job_id),
-                keys.queued(model),
-                keys.running(model),
-                keys.doorbells(model),
-                keys.events(job_id),
-                keys.ended(model),
-            ],
-            args=[
-                job_id,
-                claim.token,
-                self._doorbell,
-                self._ttl_seconds,
-                keys.NOTIFICATIONS_CHANNEL,
-            ],
+            keys=[keys.job(claim.job_id), keys.events(claim.job_id), *indexes],
+            args=[claim.job_id, claim.token, self._doorbell, self._ttl_seconds, keys.NOTIFICATIONS_CHANNEL],
         )
         return bool(handed)
 
@@ -261,17 +230,9 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        model = self._model
+        indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended, keys.doorbells)
         status = self._cancel(
-            keys=[
-                keys.job(job_id),
-                keys.queued(model),
-                keys.events(job_id),
-                keys.running(model),
-                keys.expiring(model),
-                keys.ended(model),
-                keys.doorbells(model),
-            ],
+            keys=[keys.job(job_id), keys.events(job_id), *indexes],
             args=[job_id, self._ttl_seconds, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL],
         )
         if status is None:
@@ -306,6 +267,9 @@ class JobStore:
             listed += [job for job in jobs if job is not None and status in (None, job.status)]
             offset += len(ids) - len(dead)
         return listed[:limit]
+
+    def _indexes(self, *names: Callable[[str], str]) -> list[str]:
+        return [name(self._model) for name in names]
 
 
 def _digest(idempotency_key: str) -> str:

@@ -1,6 +1,5 @@
 """The model families by name, and the runner of each. A family's library is imported only when it is configured."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +9,7 @@ from workers.batching.runner import BatchRunner
 from workers.engines.base import Engine
 from workers.engines.runner import Runner, RunnerHost
 from workers.models.progress import ReportProgress
+from workers.suggestions import did_you_mean
 
 FAMILIES = {
     "llama": "workers.engines.llama.engine:LlamaEngine",
@@ -56,8 +56,7 @@ def load_family(model_family: str) -> type[Any]:
 
 
 def _unknown(model_family: str) -> str:
-    nearest = get_close_matches(model_family, FAMILIES, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(FAMILIES)}"
+    hint = did_you_mean(model_family, FAMILIES)
     return f"there is no family {model_family!r}: {hint} (or give package.module:Engine)"
 
 

@@ -8,14 +8,13 @@
 import importlib.util
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
 from workers.models.progress import ReportProgress
-from workers.suggestions import closest
+from workers.suggestions import closest, did_you_mean
 
 _KEYS_OF_SOURCE = {
     "path": frozenset({"path"}),
@@ -99,9 +98,7 @@ def _checked(setup_params: Mapping[str, object], extra_keys: frozenset[str]) -> 
 
 
 def _unknown_key(key: str, known: frozenset[str]) -> str:
-    nearest = get_close_matches(str(key), sorted(known), n=1)
-    hint = f"did you mean `{nearest[0]}`?" if nearest else f"known keys are {', '.join(sorted(known))}"
-    return f"setup_params.{_one_line(str(key))} is unknown: {hint}"
+    return f"setup_params.{_one_line(str(key))} is unknown: {did_you_mean(str(key), sorted(known))}"
 
 
 def _text(key: str, value: object) -> str:

@@ -275,7 +275,7 @@ class BatchStore:
     def _fail(self, values: Mapping[str, str | int | float]) -> Batch:
         batch = Batch({name: str(value) for name, value in values.items()})
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.batch(batch.id), mapping=values)
+            pipe.hset(keys.batch(batch.id), mapping=dict[Any, Any](values))
             pipe.expire(keys.batch(batch.id), self._ttl_seconds)
             pipe.zadd(keys.batches_of(batch.owner), {batch.id: batch.created_at})
             pipe.execute()

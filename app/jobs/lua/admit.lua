@@ -1,5 +1,5 @@
 -- Accept a job or refuse it, in one step: the record, its place in the order and a doorbell appear together.
--- KEYS: job, queued, owner's index, alive, doorbells, expiring, idempotency key ('' = none)
+-- KEYS: job, queued, alive, doorbells, expiring, owner's index, idempotency key ('' = none)
 -- ARGV: id, max_queued (-1: no limit), priority step, doorbell, seconds it may wait ('' = for ever), fingerprint of the
 --       request, names of the record's fields (comma-separated; both '' without a key), then field/value pairs
 -- Returns {"ok", created_at} | {"same", values of the earlier job's record} | {"conflict"} | {"full", length} |
@@ -22,7 +22,7 @@ if KEYS[7] ~= '' then
   if earlier then return fingerprint == ARGV[6] and {'same', unpack(earlier)} or {'conflict'} end
 end
 local length = redis.call('ZCARD', KEYS[2])
-if redis.call('EXISTS', KEYS[4]) == 0 then return {'no_worker', length} end
+if redis.call('EXISTS', KEYS[3]) == 0 then return {'no_worker', length} end
 local limit = tonumber(ARGV[2])
 if limit >= 0 and length >= limit then return {'full', length} end
 
@@ -31,16 +31,16 @@ local now = time[1] .. string.format('.%06d', time[2])
 local place = place_of(ARGV[3], time[1], time[2])
 redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 8))
 enter_order(KEYS[2], ARGV[1], place)
-redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZADD', KEYS[6], now, ARGV[1])
 if ARGV[5] ~= '' then
   local expires_at = tonumber(now) + tonumber(ARGV[5])
   redis.call('HSET', KEYS[1], 'expires_at', expires_at)
-  redis.call('ZADD', KEYS[6], expires_at, ARGV[1])
+  redis.call('ZADD', KEYS[5], expires_at, ARGV[1])
 end
 if KEYS[7] ~= '' then
   redis.call('DEL', KEYS[7]) -- with the time to live that a job which is gone has left
   redis.call('HSET', KEYS[7], 'record', KEYS[1], 'fingerprint', ARGV[6])
   redis.call('HSET', KEYS[1], 'idempotency', KEYS[7])
 end
-redis.call('LPUSH', KEYS[5], ARGV[4])
+redis.call('LPUSH', KEYS[4], ARGV[4])
 return {'ok', now}

@@ -1,6 +1,6 @@
 -- Cancel a job: a queued one ends here, as does one whose worker has let its lease run out; a running one is marked for
 -- its worker, a final one stays as it is.
--- KEYS: job, queued, events, running, expiring, ended, doorbells
+-- KEYS: job, events, queued, running, expiring, ended, doorbells
 -- ARGV: id, kept_seconds, notifications channel, control channel
 -- Returns nil (unknown) | the status after the call
 -- include: end_job
@@ -17,8 +17,8 @@ if status == 'processing' and tonumber(record[2] or 0) > tonumber(time[1]) + ton
   redis.call('PUBLISH', ARGV[4], 'cancel:' .. ARGV[1])
   return status
 end
-leave_order(KEYS[2], KEYS[7], ARGV[1])
+leave_order(KEYS[3], KEYS[7], ARGV[1])
 for _, index in ipairs({KEYS[4], KEYS[5]}) do redis.call('ZREM', index, ARGV[1]) end
-end_without_worker(KEYS[1], KEYS[3], KEYS[6], ARGV[1], ARGV[2], 'canceled', 'canceled')
+end_without_worker(KEYS[1], KEYS[2], KEYS[6], ARGV[1], ARGV[2], 'canceled', 'canceled')
 redis.call('PUBLISH', ARGV[3], ARGV[1])
 return 'canceled'

@@ -537,8 +537,8 @@ def test_nothing_of_the_hub_is_imported_for_a_local_model() -> None:
     [
         ({}, "setup_params names no model: give `repo_id` and `filename`"),
         ({"filename": "x.gguf"}, "setup_params names no model"),
-        ({"repo": "a/b"}, "setup_params.repo is unknown: did you mean `repo_id`?"),
-        ({"path": "/x", "zzz": 1}, "setup_params.zzz is unknown: known keys are filename, package, path, repo_id"),
+        ({"repo": "a/b"}, "setup_params.repo is unknown: did you mean repo_id?"),
+        ({"path": "/x", "zzz": 1}, "setup_params.zzz is unknown: known are filename, package, path, repo_id"),
         ({"path": "/x", "repo_id": "a/b"}, "setup_params names path and repo_id"),
         ({"path": "/x", "filename": "y"}, "setup_params.filename does not go with setup_params.path"),
         ({"package": "x", "filename": "y", "token": TOKEN}, "setup_params.token does not go with setup_params.package"),
@@ -559,6 +559,6 @@ def test_setup_params_that_make_no_sense_are_refused(tmp_path: Path, setup_param
 def test_a_family_may_have_keys_of_its_own(tmp_path: Path) -> None:
     params = {"path": str(tmp_path), "use_safetensors": True}
     assert locate(tmp_path, params, extra_keys=frozenset({"use_safetensors"})) == tmp_path
-    assert "did you mean `use_safetensors`?" in refused(
+    assert "did you mean use_safetensors?" in refused(
         tmp_path, {"use_safetensor": True}, extra_keys=frozenset({"use_safetensors"})
     )

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from app.errors import ConfigError
 from workers.engines.shared.chat_template import configured_template
 from workers.engines.shared.options import Check, checked, flag, integer, text, wrong
+from workers.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -79,17 +79,12 @@ class LlamaModelParams:
             if key in GONE:
                 logger.warning("model_params.%s is ignored, llama.cpp no longer has it: %s", key, GONE[key])
             elif key not in _CHECKS:
-                raise ConfigError(f"model_params.{key} is unknown: {_nearest(key, [*_CHECKS, *GONE])}")
+                raise ConfigError(f"model_params.{key} is unknown: {did_you_mean(key, [*_CHECKS, *GONE])}")
         params = cls(**checked("model_params", raw, _CHECKS))
         if params.type_v.is_quantized and params.flash_attn is False:
             name = params.type_v.name.lower()
             raise ConfigError(f"model_params.type_v {name} needs flash attention: leave out model_params.flash_attn")
         return params
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    nearest = get_close_matches(key, known, n=1)
-    return f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
 
 
 def _int32(key: str, value: Any) -> int:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
+from workers.suggestions import did_you_mean
 
 
 class PromptsAs(StrEnum):
@@ -58,9 +58,7 @@ class RemoteModelParams:
 def _refuse_unknown(section: str, raw: Mapping[str, Any], known: list[str]) -> None:
     for key in raw:
         if key not in known:
-            nearest = get_close_matches(key, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-            raise ConfigError(f"{section}.{key} is unknown to model_family openai: {hint}")
+            raise ConfigError(f"{section}.{key} is unknown to model_family openai: {did_you_mean(key, known)}")
 
 
 def _text(key: str, value: Any) -> str:

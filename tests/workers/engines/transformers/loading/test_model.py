@@ -170,7 +170,7 @@ def test_code_that_comes_with_a_model_runs_only_where_that_is_allowed(
         ({"path": "{tiny}", "trust_remote_code": "yes"}, {}, "setup_params.trust_remote_code must be true or false"),
         ({"path": "{tiny}", "model_kind": "chat"}, {}, "setup_params.model_kind must be causal or embedding"),
         ({"path": "{tiny}", "config_params": 3}, {}, "setup_params.config_params must be a mapping"),
-        ({"path": "{tiny}", "config_parms": {}}, {}, "did you mean `config_params`"),
+        ({"path": "{tiny}", "config_parms": {}}, {}, "did you mean config_params"),
         ({"path": "{tiny}", "gguf_file": "no.gguf"}, {}, "there is no no.gguf"),
         ({"path": "{tiny}/config.json"}, {}, "transformers loads a folder"),
         ({"repo_id": "a/b", "filename": "x.gguf", "gguf_file": "x.gguf"}, {}, "keep one of them"),

@@ -1,6 +1,6 @@
 """The configuration reference, made of the declarations in `app.config.settings`.
 
-`python -m app.config.reference` prints it as the page `docs/configuration.md`.
+`python -m docs.configuration_reference` prints it as the page `docs/configuration.md`.
 """
 
 from dataclasses import MISSING, fields

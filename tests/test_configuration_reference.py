@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from app.config.reference import page, reference
 from app.config.schema import known_keys, schema_of, section
 from app.config.settings import Config
+from docs.configuration_reference import page, reference
 
 
 def test_every_key_has_a_row_with_its_variable_type_default_and_meaning() -> None:
@@ -28,6 +28,10 @@ def test_a_row_is_what_the_key_declares() -> None:
 
 def test_the_module_prints_the_page() -> None:
     printed = subprocess.run(
-        [sys.executable, "-m", "app.config.reference"], stdout=subprocess.PIPE, check=True, text=True, encoding="utf-8"
+        [sys.executable, "-m", "docs.configuration_reference"],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        encoding="utf-8",
     )
     assert printed.stdout == page()
