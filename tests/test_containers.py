@@ -325,7 +325,7 @@ def test_a_hung_api_is_unhealthy_before_dockers_own_time_out(api: Container) -> 
         assert time.monotonic() - started < HEALTHCHECK_SECONDS + scaled(1)
 
 
-def test_a_worker_without_its_model_ends_with_78_and_its_healthcheck_says_why(
+def test_a_worker_without_its_model_ends_with_78_and_its_healthcheck_prints_the_reason(
     worker: Container, running: list[Running]
 ) -> None:
     worker.environment["LLM_API_SETUP_PARAMS"] = '{"path": "/nowhere/model.gguf"}'

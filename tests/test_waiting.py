@@ -17,7 +17,7 @@ from tests.waiting import MOST, scaled
         (1.0, 50.0, 1.0, MOST),
     ],
 )
-def test_a_deadline_counts_on_slow_cores_and_on_those_who_share_them(
+def test_a_deadline_grows_with_slow_cores_and_with_the_load_of_the_machine(
     core: float, crowd_at_start: float, crowd_now: float, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "measured", lambda: (core, crowd_at_start))

@@ -75,12 +75,12 @@ def test_it_embeds(http: httpx.Client) -> None:
     assert sum(a * b for a, b in zip(cat, kitten, strict=True)) > sum(a * b for a, b in zip(cat, tax, strict=True))
 
 
-def test_the_family_and_the_name_of_the_model_are_told(http: httpx.Client) -> None:
+def test_the_family_of_the_model_is_listed(http: httpx.Client) -> None:
     (model,) = http.get("/v1/models").json()["data"]
     assert model["family"] == "gptq_llama"
 
 
-def test_the_worker_says_how_the_model_was_quantized_and_draws_nothing(stack: Stack) -> None:
+def test_the_worker_logs_how_the_model_was_quantized_and_draws_nothing(stack: Stack) -> None:
     log = stack.log("worker")
     assert "210 layers of 4 bits, groups of 32, plain order, symmetric" in log
     for noise in ("ModelCloud", "Kernel: selected", "\x1b[", "Loading weights", "FutureWarning"):

@@ -102,7 +102,7 @@ def test_what_cannot_be_done_is_422_by_name(
     assert field in answer.json()["errors"]
 
 
-def test_more_than_fits_waits_its_turn(http: httpx.Client, stack: Stack) -> None:
+def test_requests_that_do_not_fit_wait(http: httpx.Client, stack: Stack) -> None:
     def ask(number: int) -> int:
         with stack.client() as client:
             job = generate(client, f"{number} word " * 20, max_new_tokens=4, ignore_eos=True).json()
@@ -125,7 +125,7 @@ def test_a_causal_model_embeds(http: httpx.Client) -> None:
     assert sum(value * value for value in one) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_worker_that_leaves_hands_even_what_runs_alone_to_the_next(tmp_path: Path) -> None:
+def test_a_worker_that_stops_hands_even_solo_jobs_to_the_next(tmp_path: Path) -> None:
     params = {"max_new_tokens": 200, "ignore_eos": True, "no_repeat_ngram_size": 9}
     options = config(tiny("mamba"), model_params={"n_threads": 1, "dtype": "torch.float32"})
     with (
@@ -146,7 +146,7 @@ def test_a_worker_that_leaves_hands_even_what_runs_alone_to_the_next(tmp_path: P
     assert done["usage"]["completion_tokens"] == 200
 
 
-def test_a_model_that_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported_in_one_line(tmp_path: Path) -> None:
     with running_valkey(tmp_path / "valkey") as server:
         stack = Stack(tmp_path, server.url, config(tmp_path, model_name="nothing"))
         assert stack.start_worker().wait(scaled(60)) == 78

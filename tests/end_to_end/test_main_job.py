@@ -200,7 +200,7 @@ def test_a_client_that_leaves_generate_cancels_its_job(smollm2: Stack, http: htt
     assert _newest(http, until="canceled")["status"] == "canceled"
 
 
-def test_a_client_that_leaves_may_ask_that_the_job_goes_on(smollm2: Stack, http: httpx.Client) -> None:
+def test_a_client_that_leaves_may_request_that_the_job_continues(smollm2: Stack, http: httpx.Client) -> None:
     body = {"prompt": "I leave", "params": {"max_tokens": 100, "ignore_eos": True}, "on_disconnect": "continue"}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{smollm2.url}/generate", json=body, timeout=0.2)

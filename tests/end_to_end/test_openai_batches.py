@@ -50,7 +50,9 @@ def content(client: openai.OpenAI, file_id: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("endpoint", BODIES)
-def test_a_batch_says_what_its_endpoint_says(client: openai.OpenAI, http: httpx.Client, endpoint: str) -> None:
+def test_the_answers_of_a_batch_are_those_of_its_endpoint(
+    client: openai.OpenAI, http: httpx.Client, endpoint: str
+) -> None:
     bad = {**BODIES[endpoint], "model": "gpt-4"}
     batch = ended(client, create(client, endpoint, *[BODIES[endpoint]] * 3, bad))
     assert (batch.status, batch.endpoint) == ("completed", endpoint)
@@ -66,9 +68,7 @@ def test_a_batch_says_what_its_endpoint_says(client: openai.OpenAI, http: httpx.
     assert (error["custom_id"], error["response"]["body"]["error"]["code"]) == ("3", "model_not_found")
 
 
-def test_whoever_waits_for_an_answer_finds_a_free_slot_beside_a_batch(
-    client: openai.OpenAI, http: httpx.Client
-) -> None:
+def test_a_single_request_gets_a_free_slot_beside_a_batch(client: openai.OpenAI, http: httpx.Client) -> None:
     long = {**BRIEF, "max_tokens": 400, "ignore_eos": True}
     batch = create(client, "/v1/chat/completions", *[long] * 200)
     until(lambda: len(http.get("/jobs?status=processing&limit=100").json()["data"]) == 24, 30)  # of 32

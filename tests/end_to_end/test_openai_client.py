@@ -195,7 +195,7 @@ def test_completions_stream_and_stop(client: openai.OpenAI) -> None:
     assert "7" not in text and chunks[-1].choices[0].finish_reason == "stop"
 
 
-def test_the_best_of_several_completions_is_told(client: openai.OpenAI) -> None:
+def test_the_best_of_several_completions_is_returned(client: openai.OpenAI) -> None:
     answer = client.completions.create(model=MODEL, prompt="The sun", max_tokens=4, n=1, best_of=3, temperature=1.5)
     assert len(answer.choices) == 1 and answer.usage is not None
     assert 3 < answer.usage.completion_tokens <= 12
@@ -272,7 +272,7 @@ def test_generate_takes_messages_too(client: openai.OpenAI, http: httpx.Client) 
     assert text == client.chat.completions.create(**BRIEF).choices[0].message.content
 
 
-def test_tokens_of_a_text_and_of_a_conversation_are_told(client: openai.OpenAI, http: httpx.Client) -> None:
+def test_tokens_of_a_text_and_of_a_conversation_are_returned(client: openai.OpenAI, http: httpx.Client) -> None:
     text = "Grüße, 日本! <|im_end|>"
     tokens = http.post("/tokenize", json={"text": text}).json()
     assert tokens["count"] == len(tokens["tokens"])

@@ -37,7 +37,7 @@ def ended(client: openai.OpenAI, response: Response) -> Response:
     return response
 
 
-def test_a_response_says_what_a_chat_says(client: openai.OpenAI) -> None:
+def test_a_response_has_the_text_of_a_chat(client: openai.OpenAI) -> None:
     response = client.responses.create(**BRIEF)
     chat = client.chat.completions.create(
         model=MODEL, messages=[{"role": "user", "content": CAPITAL}], max_tokens=16, temperature=0
@@ -48,7 +48,7 @@ def test_a_response_says_what_a_chat_says(client: openai.OpenAI) -> None:
     assert (response.usage.input_tokens, response.usage.output_tokens) == (chat.usage.prompt_tokens, 16)
 
 
-def test_a_conversation_goes_on_behind_a_response(client: openai.OpenAI) -> None:
+def test_a_conversation_continues_after_a_response(client: openai.OpenAI) -> None:
     first = client.responses.create(**BRIEF, instructions="You are a pirate.")
     second = client.responses.create(**{**BRIEF, "input": "And of Spain?"}, previous_response_id=first.id)
     items: ResponseInputParam = [
@@ -80,7 +80,7 @@ def test_a_function_is_called_and_its_output_is_sent_back(client: openai.OpenAI)
     assert second.output_text
 
 
-def test_what_runs_in_the_background_is_read_later(client: openai.OpenAI) -> None:
+def test_a_response_in_the_background_is_read_later(client: openai.OpenAI) -> None:
     response = client.responses.create(**BRIEF, background=True)
     assert response.status in ("queued", "in_progress") and not response.output
     assert ended(client, response).output_text == client.responses.create(**BRIEF).output_text
@@ -92,7 +92,7 @@ def test_what_runs_in_the_background_is_read_later(client: openai.OpenAI) -> Non
         assert error.code == "response_not_found"
 
 
-def test_a_stream_that_broke_off_goes_on_behind_its_last_event(client: openai.OpenAI) -> None:
+def test_a_stream_that_broke_off_continues_after_its_last_event(client: openai.OpenAI) -> None:
     asked: Any = {**BRIEF, "max_output_tokens": 40, "extra_body": {"ignore_eos": True}}
     stream = client.responses.create(**asked, background=True, stream=True)
     begun = [event for event, _ in zip(stream, range(12), strict=False)]

@@ -35,7 +35,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.timeout(300)
-def test_2000_requests_are_answered_as_the_document_says(stack: Stack, tmp_path: Path) -> None:
+def test_2000_requests_are_answered_as_documented(stack: Stack, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     ran = subprocess.run(
         [

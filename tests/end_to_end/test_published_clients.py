@@ -117,7 +117,7 @@ def test_llm_api_python_streams_asynchronously(llm_api: Told, said: str) -> None
     assert [delta[:-1] for delta in llm_api["awaited stream"]] == llm_api["streamed"]
 
 
-def test_llm_api_python_raises_what_the_server_says(llm_api: Told) -> None:
+def test_llm_api_python_raises_the_error_of_the_server(llm_api: Told) -> None:
     refused = llm_api["refused"]
     assert (refused["raised"], refused["status"]) == ("APIError", 422)
     assert "params.temprature" in refused["message"]

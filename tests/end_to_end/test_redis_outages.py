@@ -52,7 +52,7 @@ def silence(server: Valkey) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("take_away", [kill, silence])
-def test_new_requests_hear_503_at_once_and_those_that_wait_get_their_answers_later(
+def test_new_requests_get_503_at_once_and_those_that_wait_get_their_answers_later(
     stack: Stack, valkey: Valkey, take_away: Callable[[Valkey], Callable[[], None]]
 ) -> None:
     def post(path: str, **more: Any) -> httpx.Response:

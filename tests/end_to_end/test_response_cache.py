@@ -3,7 +3,7 @@
 from tests.stack import Stack
 
 
-def test_an_answer_out_of_the_cache_says_so(faulty: Stack) -> None:
+def test_an_answer_from_the_cache_is_marked(faulty: Stack) -> None:
     body = {"prompt": "hello", "params": {"temperature": 0}}
     with faulty.client() as client:
         first, second = (client.post("/generate", json=body) for _ in range(2))

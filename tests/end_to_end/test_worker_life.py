@@ -74,7 +74,7 @@ def _seconds(rfc3339: str) -> float:
     return datetime.fromisoformat(rfc3339).timestamp()
 
 
-def test_a_worker_that_is_told_to_stop_finishes_its_jobs_and_takes_no_new_ones(slow: Stack) -> None:
+def test_a_worker_that_receives_sigterm_finishes_its_jobs_and_takes_no_new_ones(slow: Stack) -> None:
     with slow.client() as http:
         running = submit(http, 60)
         until_status(http, running, "processing")

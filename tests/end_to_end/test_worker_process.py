@@ -53,7 +53,9 @@ def smollm2_with(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "not a GGUF"])
-def test_a_model_file_that_cannot_be_loaded_is_said_in_one_line_and_not_tried_again(tmp_path: Path, fault: str) -> None:
+def test_a_model_file_that_cannot_be_loaded_is_reported_in_one_line_and_not_tried_again(
+    tmp_path: Path, fault: str
+) -> None:
     model = tmp_path / "model.gguf"
     if fault == "truncated":
         with SMOLLM2_FILE.open("rb") as source:
@@ -68,7 +70,7 @@ def test_a_model_file_that_cannot_be_loaded_is_said_in_one_line_and_not_tried_ag
     assert line.removeprefix("worker: ") in detail
 
 
-def test_an_engine_that_cannot_load_says_why_in_readyz(tmp_path: Path) -> None:
+def test_readyz_shows_why_an_engine_cannot_load(tmp_path: Path) -> None:
     log, code, detail = failing_start(tmp_path, engine_config("faulty:NeverLoads"))
     assert (code, log) == (78, "worker: the model file is not there; put it there\n")
     assert "the model file is not there" in detail
@@ -108,7 +110,7 @@ def test_jobs_of_high_priority_start_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
-def test_all_threads_that_compute_the_model_give_way_and_no_others_do(tmp_path: Path) -> None:
+def test_all_threads_that_compute_the_model_are_nice_and_no_others_are(tmp_path: Path) -> None:
     config = {**SMOLLM2, "model_params": {"n_ctx": 512, "n_threads": 2, "n_gpu_layers": 0}, "worker": {"nice": 19}}
     with running_valkey(tmp_path / "valkey") as server, running_stack(tmp_path / "stack", server.url, config) as stack:
         body = {"prompt": "Count to ten.", "params": {"max_tokens": 32, "ignore_eos": True}}

@@ -32,7 +32,7 @@ def test_every_route_but_the_open_ones_wants_a_key(locked: FlaskClient) -> None:
     assert all(answer.headers["WWW-Authenticate"].startswith("Bearer") for answer in answers.values())
 
 
-def test_the_open_routes_answer_everybody(locked: FlaskClient) -> None:
+def test_the_open_routes_answer_without_a_key(locked: FlaskClient) -> None:
     assert [locked.get(path).status_code for path in sorted(OPEN_PATHS)] == [200, 200]
 
 
@@ -63,19 +63,19 @@ def test_what_is_no_key_is_refused(locked: FlaskClient, header: str) -> None:
     assert "first-key" not in response.text
 
 
-def test_openais_routes_say_it_in_openais_shape(locked: FlaskClient) -> None:
+def test_openais_routes_refuse_in_openais_shape(locked: FlaskClient) -> None:
     error = locked.get("/v1/models").get_json()["error"]
     assert (error["code"], error["type"], error["param"]) == ("unauthorized", "invalid_request_error", None)
 
 
-def test_no_key_stands_in_redis(locked: FlaskClient, worker: ScriptedWorker) -> None:
+def test_no_key_is_stored_in_redis(locked: FlaskClient, worker: ScriptedWorker) -> None:
     locked.post("/generate", json={"prompt": "x"}, headers=KEY)
     job_id = worker.turns[0].claim.job_id
     owner = worker.store.read(job_id).owner
     assert owner.startswith("key-") and "first" not in owner
 
 
-def test_without_keys_nobody_is_asked(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_without_configured_keys_no_request_needs_one(client: FlaskClient, worker: ScriptedWorker) -> None:
     assert client.post("/generate", json={"prompt": "x"}).status_code == 200
     assert worker.store.read(worker.turns[0].claim.job_id).owner == "anonymous"
 

@@ -132,7 +132,7 @@ def test_a_stream_follows_the_job_that_runs_from_its_start(
     assert [event.data for event in parse(b"".join(chunks).decode())] == [" two"]
 
 
-def test_a_stream_of_a_job_that_has_ended_tells_it_whole(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_stream_of_a_job_that_has_ended_carries_the_whole_job(client: FlaskClient, worker: ScriptedWorker) -> None:
     assert send(client, "/generate").get_json() == "Hello world"
     assert text_of(send(client, "/agenerate?stream")) == "Hello world"
 
@@ -146,7 +146,7 @@ def test_a_failure_stays_a_failure(client: FlaskClient, worker: ScriptedWorker, 
     assert len(worker.turns) == 1
 
 
-def test_a_wait_for_an_earlier_job_that_is_over_says_where_it_is(
+def test_a_wait_for_an_earlier_job_that_is_over_has_its_location(
     client: FlaskClient, running: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.api.job_service.WAIT_GRACE_SECONDS", -19.9)  # of the 20 s that a job may run here
@@ -227,7 +227,9 @@ LEAVING = pytest.mark.parametrize("leave", [leave_generate, leave_stream])
 
 
 @LEAVING
-def test_whoever_sends_a_key_may_leave_and_come_back(client: FlaskClient, worker: ScriptedWorker, leave: Leave) -> None:
+def test_a_client_that_sends_a_key_may_leave_and_come_back(
+    client: FlaskClient, worker: ScriptedWorker, leave: Leave
+) -> None:
     left = threading.Event()
     worker.play = says("one", left, " two", Turn.succeed)
     leave(client)
@@ -238,7 +240,7 @@ def test_whoever_sends_a_key_may_leave_and_come_back(client: FlaskClient, worker
 
 
 @LEAVING
-def test_whoever_sends_a_key_and_asks_to_cancel_is_heard(
+def test_a_client_that_sends_a_key_may_request_to_cancel_on_disconnect(
     client: FlaskClient, worker: ScriptedWorker, leave: Leave
 ) -> None:
     worker.play = says("one", Turn.wait_for_cancel)
@@ -247,7 +249,7 @@ def test_whoever_sends_a_key_and_asks_to_cancel_is_heard(
 
 
 @LEAVING
-def test_whoever_did_not_make_the_job_never_cancels_it_by_leaving(
+def test_a_client_that_did_not_make_the_job_never_cancels_it_by_leaving(
     client: FlaskClient, worker: ScriptedWorker, running: threading.Event, leave: Leave
 ) -> None:
     leave(client, on_disconnect="cancel")
@@ -258,7 +260,7 @@ def test_whoever_did_not_make_the_job_never_cancels_it_by_leaving(
 
 
 @LEAVING
-def test_whoever_leaves_an_earlier_job_frees_their_place_among_the_waiters(
+def test_a_client_that_leaves_an_earlier_job_frees_its_place_among_the_waiters(
     client: FlaskClient, running: threading.Event, leave: Leave
 ) -> None:
     waiters = client.application.extensions["llm_api"].jobs.waiters
@@ -311,7 +313,9 @@ def test_a_key_is_free_again_when_the_time_of_its_job_is_over(client: FlaskClien
     assert send(client, "/generate", prompt="another").status_code == 200
 
 
-def test_with_api_keys_everybody_has_their_own_idempotency_keys(locked_app: Flask, worker: ScriptedWorker) -> None:
+def test_clients_with_different_api_keys_have_separate_idempotency_keys(
+    locked_app: Flask, worker: ScriptedWorker
+) -> None:
     client = locked_app.test_client()
     answers = [
         client.post(

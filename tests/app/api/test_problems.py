@@ -21,7 +21,7 @@ def test_an_unknown_path_is_a_problem_document(client: FlaskClient) -> None:
     }
 
 
-def test_a_wrong_method_is_a_problem_document_and_says_what_is_allowed(client: FlaskClient) -> None:
+def test_a_wrong_method_is_a_problem_document_that_names_the_allowed_ones(client: FlaskClient) -> None:
     response = client.get("/generate")
     assert (response.status_code, response.get_json()["code"]) == (405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
@@ -35,7 +35,7 @@ def test_under_v1_errors_have_openais_shape(client: FlaskClient, method: str, pa
     assert set(response.get_json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_what_nobody_expected_is_logged_and_not_shown(
+def test_an_unexpected_exception_is_logged_and_not_shown(
     make_app: MakeApp, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))

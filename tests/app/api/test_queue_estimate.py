@@ -45,9 +45,7 @@ def test_a_refused_request_comes_back_when_those_that_wait_should_have_started(
     assert [estimate.retry_after_seconds(waiting) for waiting in (8, 9, 40)] == [3, 4, 15]
 
 
-def test_all_ready_workers_of_the_model_count_and_nobody_else(
-    estimate: QueueEstimate, redis_client: RedisClient
-) -> None:
+def test_all_ready_workers_of_the_model_count_and_no_others(estimate: QueueEstimate, redis_client: RedisClient) -> None:
     measure(redis_client, 2.0)
     measure(redis_client, 50.0, model="n")
     serve(redis_client, 3, name="a")
@@ -59,7 +57,7 @@ def test_all_ready_workers_of_the_model_count_and_nobody_else(
     assert estimate.retry_after_seconds(40) == 10
 
 
-def test_nobody_is_sent_away_for_no_time_or_for_ever(estimate: QueueEstimate, redis_client: RedisClient) -> None:
+def test_retry_after_has_a_minimum_and_a_maximum(estimate: QueueEstimate, redis_client: RedisClient) -> None:
     serve(redis_client, 32)
     measure(redis_client, 0.001)
     assert estimate.retry_after_seconds(0) == estimate.retry_after_seconds(1) == 1
@@ -74,16 +72,14 @@ def test_as_long_as_nothing_is_measured_a_job_counts_a_second(
     assert estimate.retry_after_seconds(30) == 15
 
 
-def test_where_nobody_serves_one_slot_is_reckoned_with_and_a_workers_start(
+def test_without_a_worker_the_estimate_assumes_one_slot_and_the_start_of_a_worker(
     estimate: QueueEstimate, redis_client: RedisClient
 ) -> None:
     measure(redis_client, 3.0)
     assert [estimate.retry_after_seconds(waiting) for waiting in (0, 1, 2, 20)] == [WORKER_START_SECONDS] * 2 + [6, 60]
 
 
-def test_jobs_of_several_models_are_each_told_their_own_turn(
-    estimate: QueueEstimate, redis_client: RedisClient
-) -> None:
+def test_jobs_of_several_models_have_separate_estimates(estimate: QueueEstimate, redis_client: RedisClient) -> None:
     serve(redis_client, 1, name="a")
     serve(redis_client, 2, name="b", model="n")
     for model in ("m", "n"):
@@ -141,7 +137,7 @@ def test_a_burst_of_questions_reads_once(redis_client: RedisClient, redis_url: s
         assert raw.info("commandstats")["cmdstat_smembers"]["calls"] == 1
 
 
-def test_a_reading_is_not_believed_for_long(redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_is_not_used_for_long(redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 0.2)
     estimate = QueueEstimate(redis_client, model="m")
     serve(redis_client, 1)
@@ -153,7 +149,7 @@ def test_a_reading_is_not_believed_for_long(redis_client: RedisClient, monkeypat
 
 
 @pytest.mark.parametrize("path", ["/generate", "/agenerate", "/agenerate?stream", "/embeddings"])
-def test_a_full_queue_says_when_to_come_back(
+def test_a_full_queue_answers_when_to_try_again(
     make_app: MakeApp, config: Config, worker: ScriptedWorker, path: str
 ) -> None:
     worker.stop()
@@ -168,7 +164,7 @@ def test_a_full_queue_says_when_to_come_back(
     assert response.headers["Retry-After"] == "10", "5 jobs of 8 s, in 4 slots"
 
 
-def test_without_a_worker_the_line_that_is_left_is_reckoned_with(
+def test_without_a_worker_the_jobs_that_still_wait_count(
     make_app: MakeApp, config: Config, worker: ScriptedWorker
 ) -> None:
     worker.stop()

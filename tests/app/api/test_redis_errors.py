@@ -28,7 +28,7 @@ def own_client(make_app: MakeApp, config: Config, own_valkey: Valkey) -> FlaskCl
     return make_app(replace(config, redis_url=own_valkey.url)).test_client()
 
 
-def test_a_redis_out_of_memory_says_so_and_takes_jobs_again_when_there_is_room(
+def test_a_redis_out_of_memory_is_reported_and_jobs_are_accepted_again_when_there_is_room(
     own_client: FlaskClient, own_valkey: Valkey
 ) -> None:
     with working(own_valkey.url, MODEL) as worker:
@@ -51,7 +51,7 @@ def test_a_redis_out_of_memory_says_so_and_takes_jobs_again_when_there_is_room(
         assert len(worker.turns) == 2
 
 
-def test_a_redis_that_is_a_replica_says_so(own_client: FlaskClient, own_valkey: Valkey) -> None:
+def test_a_redis_that_is_a_replica_is_reported(own_client: FlaskClient, own_valkey: Valkey) -> None:
     with redis.Redis.from_url(own_valkey.url) as raw:
         raw.set(keys.alive(MODEL), "somebody")
         raw.replicaof("127.0.0.1", "1")

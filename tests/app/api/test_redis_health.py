@@ -49,7 +49,7 @@ def seconds_to_refusal(watch: RedisHealth) -> float:
     return time.monotonic() - started
 
 
-def test_a_redis_that_falls_silent_is_away_at_once_for_all_who_come_later(server: Valkey, watch: RedisHealth) -> None:
+def test_a_redis_that_falls_silent_is_away_at_once_for_all_later_calls(server: Valkey, watch: RedisHealth) -> None:
     client = connect(server.url, answer_seconds=ANSWER_SECONDS, pool=_WatchedPool, watch=watch)
     client.set("answer", "42")
     assert server.process is not None
@@ -73,7 +73,7 @@ def _seconds_to_failure(client: RedisClient) -> float:
     return time.monotonic() - started
 
 
-def test_a_redis_that_is_killed_is_away_until_it_is_back_and_two_lines_tell(
+def test_a_redis_that_is_killed_is_away_until_it_is_back_and_two_log_lines_report_it(
     server: Valkey, watch: RedisHealth, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -103,7 +103,7 @@ def test_a_redis_that_is_busy_for_a_moment_is_not_away(server: Valkey, watch: Re
 @pytest.mark.parametrize(
     "error", ["LOADING Valkey is loading the dataset in memory", "NOAUTH Authentication required."]
 )
-def test_a_redis_that_says_no_is_not_away(error: str) -> None:
+def test_a_redis_that_answers_with_an_error_is_not_away(error: str) -> None:
     with grumbling_redis(error) as url:
         watch = RedisHealth(url)
         for _ in range(3):
@@ -113,7 +113,7 @@ def test_a_redis_that_says_no_is_not_away(error: str) -> None:
     assert not watch.is_away
 
 
-def test_a_process_that_is_held_up_does_not_take_redis_for_away(server: Valkey) -> None:
+def test_a_process_that_was_stopped_does_not_count_redis_as_away(server: Valkey) -> None:
     code = f"""
 import time
 from app.api import redis_health
@@ -139,7 +139,7 @@ time.sleep(60)
         assert process.stdout.read() == b"", "it would have said that Redis is away"
 
 
-def test_who_has_waited_for_a_connection_meanwhile_hears_it_too(server: Valkey) -> None:
+def test_a_caller_that_waits_for_a_connection_is_refused_too(server: Valkey) -> None:
     watch = RedisHealth(server.url)
     client = watch.client()
     pool = client.connection_pool  # type: ignore[attr-defined]

@@ -248,7 +248,7 @@ def test_a_fault_in_the_environment_names_the_variable(tmp_path: Path, name: str
     assert message in refusal(tmp_path, "", **{name: value})
 
 
-def test_a_missing_file_says_how_to_name_another(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_explains_how_to_name_another(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.yaml: no such file; create it or set LLM_API_CONFIG"):
         load_config(tmp_path / "nowhere.yaml", {})
 

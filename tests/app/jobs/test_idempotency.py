@@ -74,7 +74,7 @@ def test_owners_do_not_share_keys(store: JobStore) -> None:
     assert admit(store).id != admit(store, owner="you").id
 
 
-def test_the_key_itself_stands_nowhere_in_redis(store: JobStore, redis_url: str) -> None:
+def test_the_key_itself_is_stored_nowhere_in_redis(store: JobStore, redis_url: str) -> None:
     admit(store, key="a-telling-key")
     assert raw(redis_url).keys("*a-telling-key*") == []
 
@@ -95,7 +95,7 @@ def test_threads_that_send_the_same_key_at_once_all_get_one_job(store: JobStore,
     assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
-def test_a_known_key_is_answered_though_the_queue_is_full_and_nobody_works(
+def test_a_known_key_is_answered_though_the_queue_is_full_and_no_worker_lives(
     store: JobStore, redis_client: RedisClient
 ) -> None:
     first, *_ = [admit(store, key=str(number)) for number in range(3)]

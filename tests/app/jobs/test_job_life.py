@@ -266,7 +266,7 @@ class JobLife(RuleBasedStateMachine):
     # --- what is promised
 
     @invariant()
-    def redis_is_as_the_model_says(self) -> None:
+    def redis_is_as_the_model_predicts(self) -> None:
         snapshot = Snapshot.of(self.raw, self.model.jobs)
         snapshot.compare(self.model)
         assert not [name for name in snapshot.seconds_to_live for job_id in self.forgotten if job_id in name]
@@ -286,7 +286,7 @@ class JobLife(RuleBasedStateMachine):
                 if run is not None:
                     self._finish(run, Status.SUCCEEDED, True, 1)
         assert not self.model.of_status(Status.QUEUED, Status.PROCESSING)
-        self.redis_is_as_the_model_says()
+        self.redis_is_as_the_model_predicts()
         assert set(self.model.jobs) | self.forgotten == self.accepted
 
     # --- steps

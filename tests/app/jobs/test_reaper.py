@@ -21,7 +21,7 @@ from tests.waiting import scaled
 # --- leases
 
 
-def test_a_job_whose_lease_is_over_goes_on_with_another_worker(scene: Scene) -> None:
+def test_a_job_whose_lease_has_expired_continues_with_another_worker(scene: Scene) -> None:
     first = scene.running()
     scene.publish(first, "half ", "a ")
     scene.raw.hset(keys.job(first.job_id), "claimed_at", f"{time.time() - 60:.6f}")
@@ -37,7 +37,7 @@ def test_a_job_whose_lease_is_over_goes_on_with_another_worker(scene: Scene) -> 
     assert second.ran_seconds == pytest.approx(60 - 1 - LEASE_SECONDS, abs=1)  # to the last sign of its worker
 
 
-def test_a_job_whose_lease_was_renewed_is_left_alone_whatever_the_index_says(scene: Scene) -> None:
+def test_a_job_whose_lease_was_renewed_is_left_alone_even_if_the_index_is_stale(scene: Scene) -> None:
     claim = scene.running()
     scene.raw.zadd(keys.running(MODEL), {claim.job_id: 1})
     assert scene.turn() == 0
@@ -93,7 +93,7 @@ def test_a_bystander_keeps_its_place_though_it_was_lost_twice_before(scene: Scen
     assert scene.queue() == [bystander.job_id, waiting.id]
 
 
-def test_a_job_whose_cancellation_its_worker_did_not_live_to_see_is_canceled(scene: Scene) -> None:
+def test_a_job_whose_worker_died_before_it_read_the_cancellation_is_canceled(scene: Scene) -> None:
     claim = scene.running()
     scene.publish(claim, "so far")
     assert scene.store.cancel(claim.job_id) is Status.PROCESSING
@@ -108,7 +108,7 @@ def test_a_job_whose_cancellation_its_worker_did_not_live_to_see_is_canceled(sce
 # --- order
 
 
-def test_jobs_lost_once_are_first_in_line_in_their_old_order(scene: Scene) -> None:
+def test_jobs_lost_once_come_first_in_their_old_order(scene: Scene) -> None:
     claims = [scene.running(f"worker-{number}") for number in range(4)]
     waiting = scene.admit()
     for seconds_ago, claim in zip([2, 4, 1, 3], claims, strict=True):
@@ -197,7 +197,7 @@ def test_a_thousand_entries_of_a_second_are_forgotten_in_one_turn(scene: Scene) 
     assert scene.raw.exists(keys.ended(MODEL), *(keys.jobs_of(owner) for owner in owners)) == 0
 
 
-def test_who_waits_for_a_job_hears_when_the_reaper_or_a_cancellation_ends_it(scene: Scene) -> None:
+def test_a_notification_is_sent_when_the_reaper_or_a_cancellation_ends_a_job(scene: Scene) -> None:
     lost, canceled, dead, expired = (
         scene.running(), scene.admit(), scene.running(), scene.admit(expires_in_seconds=0.01),
     )  # fmt: skip
@@ -255,7 +255,7 @@ def test_after_a_while_without_turns_the_workers_come_first(scene: Scene) -> Non
     assert scene.reaper.reap() == 1
 
 
-def test_a_clock_that_was_set_back_keeps_nobody_from_reaping(scene: Scene) -> None:
+def test_a_clock_that_was_set_back_does_not_stop_the_reaper(scene: Scene) -> None:
     claim = scene.running()
     end_lease(scene.url, claim.job_id)
     scene.raw.set(keys.reaper(MODEL), str(time.time() + 3600))

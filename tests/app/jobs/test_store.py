@@ -27,7 +27,7 @@ def raw(url: str) -> "redis.Redis":
     return redis.Redis.from_url(url, decode_responses=True)
 
 
-def test_an_admitted_job_reads_back_as_queued_with_its_place_in_line(store: JobStore) -> None:
+def test_an_admitted_job_reads_back_as_queued_with_its_position(store: JobStore) -> None:
     first, second = store.admit(request(), "me"), store.admit(request(), "me")
     job = store.read(second.id)
     assert (job.status, job.kind, job.owner, job.priority) == (Status.QUEUED, Kind.GENERATE, "me", Priority.NORMAL)
@@ -41,7 +41,7 @@ def test_a_job_comes_with_a_doorbell_that_holds_nothing_of_it(store: JobStore, r
     assert not [job.id for job in jobs if job.id in doorbell("m")]
 
 
-def test_a_higher_priority_goes_ahead_in_line_and_is_claimed_first(store: JobStore) -> None:
+def test_a_job_of_higher_priority_comes_first_in_the_order_and_is_claimed_first(store: JobStore) -> None:
     low, high = store.admit(request(priority=Priority.LOW), "me"), store.admit(request(priority=Priority.HIGH), "me")
     normal = store.admit(request(), "me")
     assert [store.queue_position(job) for job in (low, normal, high)] == [3, 2, 1]
@@ -74,7 +74,7 @@ def test_admitting_the_same_id_again_makes_no_second_job(store: JobStore, redis_
     assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
-def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_line(store: JobStore) -> None:
+def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_order(store: JobStore) -> None:
     job = store.admit(request(), "me")
     claim = store.claim("worker-1")
     assert claim is not None
@@ -115,7 +115,7 @@ def test_a_repeated_claim_does_not_get_a_job_that_is_its_own_no_more(store: JobS
     assert store.claim("worker-1", nonce) is None
 
 
-def test_a_claim_ends_what_has_waited_too_long_and_takes_what_comes_behind(store: JobStore) -> None:
+def test_a_claim_ends_jobs_that_have_waited_too_long_and_takes_the_next_one(store: JobStore) -> None:
     impatient = [store.admit(replace(request(), expires_in_seconds=0.01), "me") for _ in range(2)]
     time.sleep(0.02)
     patient = store.admit(request(), "me")
@@ -203,7 +203,7 @@ def test_a_listing_drops_jobs_whose_record_has_expired(store: JobStore, redis_ur
     assert raw(redis_url).zcard("llm:jobs:me") == 1
 
 
-def test_a_job_that_was_handed_back_is_lost_to_who_had_it(scene: Scene) -> None:
+def test_a_job_that_was_handed_back_is_lost_to_its_worker(scene: Scene) -> None:
     claim = scene.running()
     assert scene.store.hand_back(claim) is True
     assert scene.store.hand_back(claim) is False

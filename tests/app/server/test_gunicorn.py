@@ -74,7 +74,7 @@ def test_a_generate_whose_client_leaves_is_canceled(api: Stack, player: Scripted
     assert only_job(api, wait=10)["status"] == "canceled"
 
 
-def test_a_generate_whose_client_leaves_goes_on_when_asked_to(api: Stack, player: ScriptedWorker) -> None:
+def test_a_generate_whose_client_leaves_continues_when_requested(api: Stack, player: ScriptedWorker) -> None:
     player.play = says(lambda turn: time.sleep(0.5), "done", Turn.succeed)
     connection = post(api, "/generate", {"prompt": "x", "on_disconnect": "continue"})
     only_job(api)
@@ -106,7 +106,7 @@ def test_a_stream_arrives_piece_by_piece_with_its_end(api: Stack, player: Script
 
 
 @pytest.mark.parametrize("size", [150_000, 20_000_000])
-def test_a_body_over_the_limit_hears_413(api: Stack, size: int) -> None:
+def test_a_body_over_the_limit_gets_413(api: Stack, size: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     connection.request("POST", "/generate", body=b"x" * size)
     response = connection.getresponse()
@@ -114,7 +114,7 @@ def test_a_body_over_the_limit_hears_413(api: Stack, size: int) -> None:
     connection.close()
 
 
-def test_a_chunked_body_over_the_limit_hears_413(api: Stack) -> None:
+def test_a_chunked_body_over_the_limit_gets_413(api: Stack) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     connection.request("POST", "/generate", body=iter([b"x" * 50_000] * 3), encode_chunked=True)
     response = connection.getresponse()

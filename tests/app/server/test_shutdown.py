@@ -79,7 +79,7 @@ def refuses(stack: Stack) -> bool:
         return True
 
 
-def test_whoever_still_waits_near_the_end_of_the_grace_hears_where_the_job_goes_on(
+def test_near_the_end_of_the_grace_waiting_clients_get_the_location_of_their_job_which_continues(
     stack: Stack, worker: ScriptedWorker, cues: Cues, clients: ThreadPoolExecutor
 ) -> None:
     start(stack)
@@ -134,7 +134,7 @@ def test_whoever_still_waits_near_the_end_of_the_grace_hears_where_the_job_goes_
         assert {job["status"] for job in other.get("/jobs").json()["data"]} == {"succeeded"}
 
 
-def test_a_quick_exit_is_told_to_those_who_wait_too(
+def test_a_quick_exit_answers_waiting_clients_too(
     stack: Stack, worker: ScriptedWorker, clients: ThreadPoolExecutor
 ) -> None:
     start(stack)
@@ -145,7 +145,7 @@ def test_a_quick_exit_is_told_to_those_who_wait_too(
     assert waiting.result().json()["code"] == "shutting_down"
 
 
-def test_after_the_death_of_its_master_a_process_tells_its_clients_and_ends(
+def test_after_the_death_of_its_master_a_process_answers_its_clients_and_ends(
     stack: Stack, worker: ScriptedWorker, clients: ThreadPoolExecutor
 ) -> None:
     start(stack, *SHORT_GRACE)

@@ -48,7 +48,7 @@ def test_a_job_whose_worker_died_is_taken_from_it_by_any_api_process(api: Stack)
     assert (job["status"], job["output"]["text"], job["attempt"]) == ("succeeded", "saved", 2)
 
 
-def test_a_process_whose_redis_is_silent_says_so_once_and_stops_as_fast_as_ever(api: Stack, own_valkey: Valkey) -> None:
+def test_a_process_whose_redis_is_silent_logs_it_once_and_stops_as_fast_as_ever(api: Stack, own_valkey: Valkey) -> None:
     with working(api.redis_url, MODEL), api.client() as client:
         assert client.post("/generate", json={"prompt": "p"}).status_code == 200, "all threads run"
     assert own_valkey.process is not None

@@ -59,7 +59,7 @@ def test_nothing_is_left_of_a_batch_but_what_it_wrote(batches: Batches, redis_cl
     assert batches.client.delete(f"/v1/files/{done['input_file_id']}").status_code == 200
 
 
-def test_what_is_wrong_with_a_line_is_told_under_its_custom_id(batches: Batches, worker: ScriptedWorker) -> None:
+def test_an_error_in_a_line_is_reported_under_its_custom_id(batches: Batches, worker: ScriptedWorker) -> None:
     def play(turn: Turn) -> None:
         if turn.request.prompt == "refused":
             turn.fail("prompt_too_long", "too long", {"prompt": ["too long"]})
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_line_is_told_under_its_custom_id(batches: Batches,
     }
 
 
-def test_a_quarter_of_the_slots_is_left_for_whoever_comes(batches: Batches, worker: ScriptedWorker) -> None:
+def test_a_quarter_of_the_slots_is_left_for_other_requests(batches: Batches, worker: ScriptedWorker) -> None:
     gate = threading.Event()
     worker.play = says(gate, "done", Turn.succeed)
     batch = batches.create(*(line(str(number), n=2) for number in range(6)))
@@ -157,7 +157,7 @@ class DiesAtFirst:
         return result
 
 
-def test_a_driver_that_died_at_any_step_is_followed_by_one_that_goes_on(
+def test_a_driver_that_died_at_any_step_is_followed_by_one_that_continues(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.play = says("x", Turn.succeed)
@@ -192,7 +192,7 @@ def test_a_result_that_vanished_before_it_was_written_down_is_made_again(
     assert len(worker.turns) == 2
 
 
-def test_canceling_keeps_what_is_answered_and_tells_the_others(batches: Batches, worker: ScriptedWorker) -> None:
+def test_canceling_keeps_the_answers_and_reports_the_other_lines(batches: Batches, worker: ScriptedWorker) -> None:
     def play(turn: Turn) -> None:
         says("quick", Turn.succeed)(turn) if turn.request.prompt == "quick" else turn.wait_for_cancel()
 
@@ -210,7 +210,9 @@ def test_canceling_keeps_what_is_answered_and_tells_the_others(batches: Batches,
     assert batches.client.post(f"/v1/batches/{batch['id']}/cancel").status_code == 409
 
 
-def test_what_is_not_answered_within_the_window_is_told_so(batches: Batches, worker: ScriptedWorker) -> None:
+def test_lines_without_an_answer_within_the_window_are_reported_as_expired(
+    batches: Batches, worker: ScriptedWorker
+) -> None:
     worker.play = Turn.wait_for_cancel
     done = batches.finish(batches.create(line("one"), line("two"), completion_window="1s"))
     assert (done["status"], done["request_counts"]["failed"]) == ("expired", 2)
@@ -241,7 +243,7 @@ def test_a_full_queue_keeps_lines_until_there_is_room(
     assert batches.finish(batch)["request_counts"]["completed"] == 2
 
 
-def test_a_line_that_we_fail_on_does_not_hold_up_the_others(
+def test_a_line_that_fails_by_our_fault_does_not_hold_up_the_others(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schema, real = lines.ENDPOINTS[COMPLETIONS]
@@ -278,7 +280,7 @@ def test_a_line_is_not_refused_because_redis_is_away(
     assert batches.finish(batch)["request_counts"]["completed"] == 1
 
 
-def test_a_response_of_a_batch_goes_on_behind_another(batches: Batches, worker: ScriptedWorker) -> None:
+def test_a_response_of_a_batch_continues_another(batches: Batches, worker: ScriptedWorker) -> None:
     first = batches.client.post("/v1/responses", json={"input": "Hello"}).get_json()
     body = {"input": "And?", "previous_response_id": first["id"]}
     asked = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": body})

@@ -16,11 +16,11 @@ HALF, OTHER_HALF = "bytes:\\xf0\\x9f", "bytes:\\x98\\x80"
         ("bytes:", b""),
     ],
 )
-def test_the_bytes_of_a_token_are_told_also_of_a_part_of_a_character(token: str, expected: bytes) -> None:
+def test_a_token_has_its_bytes_even_when_it_is_a_part_of_a_character(token: str, expected: bytes) -> None:
     assert token_bytes(token) == expected
 
 
-def test_a_chats_tokens_have_their_rivals_beside_them() -> None:
+def test_the_tokens_of_a_chat_have_their_alternatives_beside_them() -> None:
     told = chat_logprobs([TokenLogprob(token="a", logprob=-0.5, top={"a": -0.5, HALF: -1.5})])
     assert told["content"] == [
         {
@@ -35,7 +35,7 @@ def test_a_chats_tokens_have_their_rivals_beside_them() -> None:
     ]
 
 
-def test_offsets_count_characters_and_go_on_from_piece_to_piece() -> None:
+def test_offsets_count_characters_and_continue_from_piece_to_piece() -> None:
     lists = CompletionLogprobs()
     first = lists.take(
         [TokenLogprob(token="ab", logprob=None), TokenLogprob(token=HALF, logprob=-1.0, top={"x": -1.0})]

@@ -33,18 +33,18 @@ def read(rest: Reader, pieces: list[str]) -> tuple[str, str, int]:
         ("", "", ""),
     ],
 )
-def test_thoughts_are_told_from_words_however_the_text_is_cut(text: str, thoughts: str, words: str) -> None:
+def test_thoughts_are_separated_from_words_however_the_text_is_cut(text: str, thoughts: str, words: str) -> None:
     for pieces in cuts(text):
         assert read(PlainReader(), pieces) == (thoughts, words, 0), pieces
 
 
-def test_calls_are_found_behind_thoughts_and_none_in_them() -> None:
+def test_calls_are_recognized_behind_thoughts_and_none_in_them() -> None:
     for pieces in cuts(f"<think>{HERMES}?</think>\n{HERMES}"):
         thoughts, words, calls = read(CallReader(TOOLS), pieces)
         assert (thoughts, words, calls) == (f"{HERMES}?", "", 1)
 
 
-def test_thoughts_are_told_as_they_come() -> None:
+def test_thoughts_are_returned_as_they_come() -> None:
     reader = ThinkingReader(PlainReader())
     pieces = [list(reader.feed(text)) for text in ("<think>", "\nSo", " then", ".\n", "</think>", "\n\n", "Yes", "!")]
     assert pieces == [[], [Thought("So")], [Thought(" then")], [Thought(".")], [], [], [Words("Yes")], [Words("!")]]

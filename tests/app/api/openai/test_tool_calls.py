@@ -129,14 +129,14 @@ def cuts(text: str) -> list[list[str]]:
         ("", "", []),
     ],
 )
-def test_calls_are_found_in_every_format_however_the_text_is_cut(
+def test_calls_are_recognized_in_every_format_however_the_text_is_cut(
     text: str, words: str, calls: list[tuple[str, Any]]
 ) -> None:
     for pieces in cuts(text):
         assert read(CallReader(TOOLS, parameters=PARAMETERS), pieces) == (words, calls), pieces
 
 
-def test_words_are_told_as_they_come() -> None:
+def test_words_are_returned_as_they_come() -> None:
     reader = CallReader(TOOLS)
     assert [list(reader.feed(piece)) for piece in ("It", " is", " sunny")] == [
         [Words("It")],
@@ -146,7 +146,7 @@ def test_words_are_told_as_they_come() -> None:
 
 
 @pytest.mark.parametrize(("most", "told"), [(None, 2), (1, 1)])
-def test_no_more_calls_are_told_than_wanted(most: int | None, told: int) -> None:
+def test_no_more_calls_are_returned_than_wanted(most: int | None, told: int) -> None:
     for text in (f"{HERMES}\n{HERMES}", f"[{CITY}, {CITY}]"):
         words, calls = read(CallReader(TOOLS, most=most), list(text))
         assert (words, len(calls)) == ("", told)
@@ -157,7 +157,7 @@ def test_an_answer_in_its_own_format_is_no_call_though_it_looks_like_one() -> No
     assert len(read(CallReader(TOOLS, lists_only=True), list(f"[{CITY}]"))[1]) == 1
 
 
-def test_the_arguments_of_a_named_function_are_told_as_they_come() -> None:
+def test_the_arguments_of_a_named_function_are_returned_as_they_come() -> None:
     reader = ArgumentsReader("time")
     assert list(reader.feed('{"n"')) == [CallBegins("time"), Arguments('{"n"')]
     assert [*reader.feed(": 1}"), *reader.finish()] == [Arguments(": 1}")]

@@ -37,9 +37,7 @@ def test_a_stream_is_neither_cached_nor_buffered(client: FlaskClient, worker: Sc
     assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-cache", "no")
 
 
-def test_a_stream_that_breaks_off_can_be_picked_up_where_its_job_is(
-    client: FlaskClient, worker: ScriptedWorker
-) -> None:
+def test_a_stream_that_breaks_off_can_be_resumed_from_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
     left = threading.Event()
     worker.play = says("one", left, " two", Turn.succeed)
     response = stream(client, on_disconnect="continue")
@@ -79,7 +77,7 @@ def test_a_failure_after_the_first_piece_is_an_event_named_error(client: FlaskCl
     assert (error.json["code"], error.json["status"], error.json["detail"]) == ("engine_error", 500, "it broke")
 
 
-def test_a_silent_job_gets_comments_until_it_speaks(
+def test_a_stream_without_output_gets_comments_until_text_comes(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
@@ -110,7 +108,7 @@ def test_leaving_a_stream_before_its_first_byte_cancels_its_job(client: FlaskCli
     assert status_of(client, worker) == Status.CANCELED
 
 
-def test_on_disconnect_continue_lets_the_job_go_on(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_with_on_disconnect_continue_the_job_continues(client: FlaskClient, worker: ScriptedWorker) -> None:
     left = threading.Event()
     worker.play = says("one", left, " two", Turn.succeed)
     response = stream(client, on_disconnect="continue")
@@ -139,7 +137,7 @@ def test_a_stream_frees_its_place_among_the_waiters(client: FlaskClient, worker:
     assert waiters._requests == 0
 
 
-def test_the_worker_knows_from_the_start_that_somebody_follows(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_worker_knows_from_the_start_that_a_client_follows(client: FlaskClient, worker: ScriptedWorker) -> None:
     followed: list[bool] = []
 
     def play(turn: Turn) -> None:

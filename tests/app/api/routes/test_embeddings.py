@@ -54,7 +54,7 @@ def test_a_wrong_field_is_named(client: FlaskClient, body: dict[str, Any], field
     assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
 
 
-def test_a_model_without_embeddings_says_so(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_model_without_embeddings_is_reported(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = lambda turn: turn.fail("unsupported_parameter", "this model has no embeddings")
     response = client.post("/embeddings", json={"text": "a"})
     assert (response.status_code, response.get_json()["detail"]) == (422, "this model has no embeddings")

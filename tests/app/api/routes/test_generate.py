@@ -43,7 +43,7 @@ def test_accept_text_plain_gets_the_bare_text(client: FlaskClient, worker: Scrip
 
 
 @pytest.mark.parametrize("accept", ["application/json, text/plain, */*", "*/*", "text/plain;q=0.5, application/json"])
-def test_who_likes_json_as_well_gets_json(client: FlaskClient, worker: ScriptedWorker, accept: str) -> None:
+def test_a_client_that_also_accepts_json_gets_json(client: FlaskClient, worker: ScriptedWorker, accept: str) -> None:
     assert generate(client, accept=accept).json == "Hello world"
 
 
@@ -223,7 +223,7 @@ def test_without_a_worker_the_service_is_unavailable(client: FlaskClient) -> Non
     ],
 )
 @pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
-def test_what_the_worker_finds_wrong_is_a_proper_http_error(
+def test_an_error_of_the_worker_is_a_proper_http_error(
     client: FlaskClient, worker: ScriptedWorker, path: str, code: str, status: int
 ) -> None:
     worker.play = fails_with(code, "too long by 3", {"prompt": ["too long by 3"]})
@@ -234,14 +234,16 @@ def test_what_the_worker_finds_wrong_is_a_proper_http_error(
     assert problem["errors"] == {"prompt": ["too long by 3"]}
 
 
-def test_the_answer_says_where_its_job_is(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_answer_has_the_location_of_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
     response = generate(client)
     job = client.get(response.headers["Location"]).get_json()
     assert (job["id"], job["output"]["text"]) == (worker.turns[0].claim.job_id, "Hello world")
 
 
 @pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
-def test_an_error_says_where_the_job_is_that_failed(client: FlaskClient, worker: ScriptedWorker, path: str) -> None:
+def test_an_error_has_the_location_of_the_job_that_failed(
+    client: FlaskClient, worker: ScriptedWorker, path: str
+) -> None:
     worker.play = fails_with("engine_error")
     response = client.post(path, json={"prompt": "x", "stream": path.endswith("stream")})
     assert client.get(response.headers["Location"]).get_json()["error"]["code"] == "engine_error"
@@ -252,7 +254,7 @@ def test_an_answer_without_a_job_has_no_location(client: FlaskClient) -> None:
         assert "Location" not in response.headers
 
 
-def test_a_job_that_somebody_cancels_is_a_conflict_for_whoever_waits(
+def test_a_job_that_is_canceled_is_a_conflict_for_the_client_that_waits(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
     worker.play = Turn.wait_for_cancel
@@ -270,7 +272,7 @@ def cancel_first(client: FlaskClient, worker: ScriptedWorker) -> None:
     assert client.application.test_client().post(f"/jobs/{job_id}/cancel").status_code in (200, 202)
 
 
-def test_a_wait_that_is_over_says_where_the_job_is(
+def test_a_wait_that_is_over_has_the_location_of_the_job(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_service, "WAIT_GRACE_SECONDS", -0.8)
@@ -284,9 +286,7 @@ def test_a_wait_that_is_over_says_where_the_job_is(
     assert (job["status"], job["output"]["text"]) == ("succeeded", "late")
 
 
-def test_redis_that_is_gone_is_said_without_naming_its_address(
-    make_app: MakeApp, config: Config, redis_url: str
-) -> None:
+def test_a_missing_redis_is_reported_without_its_address(make_app: MakeApp, config: Config, redis_url: str) -> None:
     app = make_app(replace(config, redis_url="redis://:secret@127.0.0.1:1/0"))
     response = generate(app.test_client())
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
@@ -319,7 +319,7 @@ def test_agenerate_answers_with_the_accepted_job(client: FlaskClient, worker: Sc
     assert (job["status"], job["queue_position"], job["priority"]) == ("queued", 1, "low")
 
 
-def test_agenerate_goes_on_by_itself(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_job_of_an_agenerate_runs_without_its_client(client: FlaskClient, worker: ScriptedWorker) -> None:
     location = client.post("/agenerate", json={"prompt": "Say hello"}).headers["Location"]
     job = client.get(f"{location}?wait=10").get_json()
     assert (job["status"], job["output"]["text"]) == (Status.SUCCEEDED, "Hello world")

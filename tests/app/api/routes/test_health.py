@@ -20,7 +20,7 @@ def test_check_is_ok(client: FlaskClient) -> None:
     assert (response.get_data(), response.mimetype) == (b'"Ok"', "application/json")
 
 
-def test_healthz_asks_nobody(make_app: MakeApp, config: Config) -> None:
+def test_healthz_needs_no_redis(make_app: MakeApp, config: Config) -> None:
     app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
     assert app.test_client().get("/healthz").get_json() == {"status": "ok"}
 
@@ -33,14 +33,14 @@ def test_readyz_is_ready_once_a_worker_is(client: FlaskClient, worker: ScriptedW
     assert (info["slots"], info["running"]) == (4, 0)
 
 
-def test_readyz_misses_the_worker(client: FlaskClient) -> None:
+def test_readyz_reports_a_missing_worker(client: FlaskClient) -> None:
     response = client.get("/readyz")
     assert (response.status_code, response.get_json()["code"]) == (503, "no_worker")
     assert "no worker serves 'scripted'" in response.get_json()["detail"]
     assert response.get_json()["workers"] == []
 
 
-def test_readyz_tells_how_far_the_download_is(client: FlaskClient, absent: ScriptedWorker) -> None:
+def test_readyz_shows_how_far_the_download_is(client: FlaskClient, absent: ScriptedWorker) -> None:
     absent.announce(WorkerState.LOADING, detail="fetching model.gguf", progress=0.42)
     response = client.get("/readyz")
     assert response.status_code == 503
@@ -48,7 +48,7 @@ def test_readyz_tells_how_far_the_download_is(client: FlaskClient, absent: Scrip
     assert response.get_json()["workers"][0]["progress"] == 0.42
 
 
-def test_readyz_tells_why_a_worker_gave_up(client: FlaskClient, absent: ScriptedWorker) -> None:
+def test_readyz_shows_why_a_worker_gave_up(client: FlaskClient, absent: ScriptedWorker) -> None:
     absent.announce(WorkerState.FAILED, detail="model.gguf is no GGUF file")
     assert "failed: model.gguf is no GGUF file" in client.get("/readyz").get_json()["detail"]
 
@@ -58,7 +58,7 @@ def test_readyz_does_not_count_workers_of_other_models(client: FlaskClient, redi
     assert client.get("/readyz").status_code == 503
 
 
-def test_readyz_misses_redis(make_app: MakeApp, config: Config) -> None:
+def test_readyz_reports_a_missing_redis(make_app: MakeApp, config: Config) -> None:
     app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
     response = app.test_client().get("/readyz")
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
@@ -78,14 +78,16 @@ def test_the_model_is_listed_as_openai_does(client: FlaskClient, worker: Scripte
     assert (model["state"], model["context_tokens"]) == ("ready", 512)
 
 
-def test_the_list_tells_how_far_a_model_is(client: FlaskClient, absent: ScriptedWorker) -> None:
+def test_the_list_shows_how_far_a_model_is(client: FlaskClient, absent: ScriptedWorker) -> None:
     assert client.get("/v1/models").get_json()["data"][0]["state"] == "absent"
     absent.announce(WorkerState.LOADING, detail="fetching", progress=0.5)
     model = client.get("/v1/models").get_json()["data"][0]
     assert (model["state"], model["detail"], model["progress"]) == ("loading", "fetching", 0.5)
 
 
-def test_of_several_workers_the_best_one_speaks_for_the_model(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_of_several_workers_the_best_one_gives_the_status_of_the_model(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
     other = ScriptedWorker("redis://unused", "scripted")
     other.redis = worker.redis
     other.name = "another"

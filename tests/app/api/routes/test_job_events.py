@@ -55,7 +55,7 @@ def test_reading_resumes_after_the_event_named(client: FlaskClient, worker: Scri
         assert received(client.get(f"{path}?after={event.id}")) == rest
 
 
-def test_a_browser_that_has_seen_the_end_is_told_to_stop(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_browser_that_has_seen_the_end_gets_204_and_stops(client: FlaskClient, worker: ScriptedWorker) -> None:
     path = ended(client)
     end = received(client.get(path))[-1]
     response = client.get(path, headers={"Last-Event-ID": str(end.id)})
@@ -72,7 +72,7 @@ def test_a_running_job_is_followed_from_its_beginning_to_its_end(client: FlaskCl
     assert [event.name for event in events] == ["delta", "end"]
 
 
-def test_following_can_be_picked_up_where_it_broke_off(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_following_can_be_resumed_where_it_broke_off(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
     worker.play = says("one", more, "two", Turn.succeed)
     path = f"{submit(client)}/events"
@@ -86,7 +86,7 @@ def test_following_can_be_picked_up_where_it_broke_off(client: FlaskClient, work
     assert [event.json for event in one_by_one(second.iter_encoded())] == [{"text": "two"}, END]
 
 
-def test_the_worker_is_told_that_somebody_follows(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_worker_is_notified_that_a_client_follows(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
     worker.play = says(more, Turn.succeed)
     path = submit(client)

@@ -26,7 +26,7 @@ def submit(client: FlaskClient, /, **body: Any) -> str:
     return path
 
 
-def test_the_job_object_is_what_the_design_says(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_job_object_has_the_documented_fields(client: FlaskClient, worker: ScriptedWorker) -> None:
     job = client.get(f"{submit(client)}?wait=10").get_json()
     here = f"/jobs/{job['id']}"
     assert " ".join(job) == (
@@ -52,7 +52,7 @@ def test_the_job_object_is_what_the_design_says(client: FlaskClient, worker: Scr
     assert job["urls"] == {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
 
 
-def test_a_queued_job_knows_its_place(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_queued_job_has_its_position(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.stop()
     low, normal, high = (submit(client, priority=priority) for priority in ("low", "normal", "high"))
     assert [client.get(path).get_json()["queue_position"] for path in (high, normal, low)] == [1, 2, 3]
@@ -80,9 +80,7 @@ def run_elsewhere(worker: ScriptedWorker, count: int) -> None:
         worker.redis.execute_command("ZADD", keys.running("scripted"), int(time.time()) + 60, f"job-{number}")
 
 
-def test_a_queued_job_knows_when_its_turn_should_come(
-    client: FlaskClient, worker: ScriptedWorker, line: list[str]
-) -> None:
+def test_a_queued_job_has_its_estimated_start(client: FlaskClient, worker: ScriptedWorker, line: list[str]) -> None:
     run_elsewhere(worker, 4)
     single = [client.get(path).get_json()["estimated_start_at"] for path in line]
     listed = [job["estimated_start_at"] for job in client.get("/jobs").get_json()["data"]][::-1]
@@ -90,7 +88,7 @@ def test_a_queued_job_knows_when_its_turn_should_come(
         assert [seconds_until(at) for at in found] == pytest.approx([15, 30, 45, 60], abs=5)
 
 
-def test_free_slots_take_the_first_in_line_at_once(
+def test_free_slots_take_the_first_jobs_of_the_order_at_once(
     client: FlaskClient, worker: ScriptedWorker, line: list[str]
 ) -> None:
     run_elsewhere(worker, 2)
@@ -98,16 +96,14 @@ def test_free_slots_take_the_first_in_line_at_once(
     assert [seconds_until(at) for at in found] == pytest.approx([0, 0, 15, 30], abs=5)
 
 
-def test_the_accepted_job_is_told_when_its_turn_should_come(
-    client: FlaskClient, worker: ScriptedWorker, line: list[str]
-) -> None:
+def test_an_accepted_job_has_its_estimated_start(client: FlaskClient, worker: ScriptedWorker, line: list[str]) -> None:
     run_elsewhere(worker, 4)
     accepted = client.post("/agenerate", json={"prompt": "x"}).get_json()
     assert accepted["queue_position"] == 5
     assert seconds_until(accepted["estimated_start_at"]) == pytest.approx(75, abs=5)
 
 
-def test_a_turn_is_not_estimated_where_nothing_is_measured_or_nobody_serves(
+def test_no_start_is_estimated_where_nothing_is_measured_or_no_worker_serves(
     client: FlaskClient, worker: ScriptedWorker, line: list[str]
 ) -> None:
     worker.redis.delete(keys.service_time("scripted"))
@@ -136,7 +132,7 @@ def test_a_page_of_queued_jobs_costs_no_more_readings_than_one(
     assert worker.redis.execute_command("INFO", "commandstats")["cmdstat_smembers"]["calls"] == 1
 
 
-def test_a_failed_job_says_why(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_failed_job_has_its_reason(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = lambda turn: turn.fail("engine_error", "it broke")
     job = client.get(f"{submit(client)}?wait=10").get_json()
     assert (job["status"], job["error"]) == ("failed", {"code": "engine_error", "message": "it broke"})
@@ -195,7 +191,7 @@ def test_canceling_a_queued_job_ends_it(client: FlaskClient, worker: ScriptedWor
     assert (response.status_code, response.get_json()["status"]) == (200, "canceled")
 
 
-def test_canceling_a_running_job_tells_its_worker(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_canceling_a_running_job_notifies_its_worker(client: FlaskClient, worker: ScriptedWorker) -> None:
     entered, answered = threading.Event(), threading.Event()
     worker.play = says(lambda turn: entered.set(), answered, Turn.wait_for_cancel)
     path = submit(client)
@@ -280,7 +276,7 @@ def test_a_wrong_query_is_named(client: FlaskClient, query: str, field: str) -> 
     assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
 
 
-def test_with_keys_everybody_sees_their_own_jobs_only(locked_app: Flask, worker: ScriptedWorker) -> None:
+def test_with_keys_each_client_sees_only_its_own_jobs(locked_app: Flask, worker: ScriptedWorker) -> None:
     mine, other = ({"Authorization": f"Bearer {key}"} for key in ("first-key", "second-key"))
     client = locked_app.test_client()
     path = client.post("/agenerate", json={"prompt": "x"}, headers=mine).get_json()["urls"]["self"]

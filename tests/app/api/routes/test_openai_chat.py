@@ -81,7 +81,7 @@ def test_the_answer_is_a_chat_completion(client: FlaskClient, worker: ScriptedWo
     }
 
 
-def test_the_answer_says_where_its_job_is(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_answer_has_the_location_of_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
     assert chat(client).headers["Location"] == f"/jobs/{worker.turns[0].claim.job_id}"
 
 
@@ -149,7 +149,7 @@ def test_a_stream_brings_chunks_and_done(client: FlaskClient, worker: ScriptedWo
     assert all("usage" not in chunk for chunk in found)
 
 
-def test_the_last_chunk_tells_the_usage_when_asked(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_last_chunk_has_the_usage_when_requested(client: FlaskClient, worker: ScriptedWorker) -> None:
     *others, last = chunks(chat(client, stream=True, stream_options={"include_usage": True}))
     assert all(chunk["usage"] is None for chunk in others)
     assert (last["choices"], last["usage"]["total_tokens"]) == ([], 5)
@@ -168,7 +168,7 @@ def test_each_choice_is_a_job_with_a_seed_of_its_own(client: FlaskClient, worker
     }
 
 
-def test_a_stream_of_several_choices_tells_them_apart_by_their_index(
+def test_a_stream_of_several_choices_distinguishes_them_by_their_index(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
     found = chunks(chat(client, n=3, stream=True))
@@ -178,7 +178,7 @@ def test_a_stream_of_several_choices_tells_them_apart_by_their_index(
         assert mine[-1]["finish_reason"] == "stop"
 
 
-def test_logprobs_are_told_whole_and_in_chunks(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_logprobs_are_returned_whole_and_in_chunks(client: FlaskClient, worker: ScriptedWorker) -> None:
     entry = TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5, "He": -1.5})
     worker.play = says(lambda turn: turn.delta("Hi", entry), Turn.succeed)
     whole = answered(client, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]
@@ -220,7 +220,7 @@ def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: Scr
     assert "json_schema" not in params(worker)
 
 
-def test_thoughts_stand_beside_the_answer(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_thoughts_are_returned_beside_the_answer(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = says("<think>", "Paris or", " Rome?\n</thi", "nk>\n\n", "Paris", ".", Turn.succeed)
     message = answered(client)["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("Paris or Rome?", "Paris.")
@@ -229,7 +229,7 @@ def test_thoughts_stand_beside_the_answer(client: FlaskClient, worker: ScriptedW
     assert "".join(delta.get("content", "") for delta in deltas) == "Paris."
 
 
-def test_a_value_in_xml_is_what_the_schema_of_its_tool_says(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_value_in_xml_has_the_type_of_its_tools_schema(client: FlaskClient, worker: ScriptedWorker) -> None:
     call = "<tool_call>\n<function=weather>\n<parameter=city>\n12\n</parameter>\n</function>\n</tool_call>"
     worker.play = says(call, Turn.succeed)
     (told,) = answered(client, tools=[WEATHER])["choices"][0]["message"]["tool_calls"]
@@ -285,7 +285,7 @@ def test_with_tool_choice_none_the_text_is_a_text(client: FlaskClient, worker: S
     assert worker.turns[0].request.chat.tools == []
 
 
-def test_allowed_tools_are_the_only_ones_told(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_only_allowed_tools_reach_the_model(client: FlaskClient, worker: ScriptedWorker) -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "time"}}]}
     worker.play = says('[{"name": "time", "arguments": {}}]', Turn.succeed)
     choice = {"type": "allowed_tools", "allowed_tools": allowed}
@@ -397,7 +397,7 @@ def test_what_cannot_be_served_is_refused_by_its_name(
         ("engine_error", "", 500, ("engine_error", None)),
     ],
 )
-def test_what_the_worker_finds_wrong_is_said_in_the_requests_own_names(
+def test_an_error_of_the_worker_uses_the_names_of_the_request(
     client: FlaskClient, worker: ScriptedWorker, stream: bool, code: str, field: str, status: int, said: Any
 ) -> None:
     worker.play = lambda turn: turn.fail(code, "like this", {field: ["like this"]} if field else {})

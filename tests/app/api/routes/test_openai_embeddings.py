@@ -62,9 +62,7 @@ def test_what_cannot_be_served_is_refused_by_its_name(client: FlaskClient, body:
     assert (response.status_code, response.get_json()["error"]["param"]) == (400, param)
 
 
-def test_what_the_worker_finds_wrong_with_a_text_is_said_of_the_input(
-    client: FlaskClient, worker: ScriptedWorker
-) -> None:
+def test_an_error_of_the_worker_about_a_text_names_the_input(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"text.1": ["too long"]})
     error = client.post("/v1/embeddings", json={"input": ["a", "b"]}).get_json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input.1")

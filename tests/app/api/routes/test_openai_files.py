@@ -125,7 +125,7 @@ def test_files_and_batches_belong_to_their_key(make_app: MakeApp, config: Config
         (f"{LINE}\n\n{LINE}".encode(), "duplicate_custom_id", 3),
     ],
 )
-def test_a_file_whose_answers_could_not_be_told_apart_fails_its_batch(
+def test_a_file_without_an_unambiguous_id_for_every_line_fails_its_batch(
     client: FlaskClient, content: bytes, code: str, line: int | None
 ) -> None:
     batch = create(client, content).get_json()

@@ -109,9 +109,7 @@ def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> N
     ]
 
 
-def test_a_response_goes_on_behind_another_without_its_instructions(
-    client: FlaskClient, worker: ScriptedWorker
-) -> None:
+def test_a_response_continues_another_without_its_instructions(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = says(CALL, Turn.succeed)
     first = answered(client, instructions="old", tools=[WEATHER])
     (call,) = first["output"]
@@ -170,7 +168,7 @@ def test_an_answer_that_is_cut_off_is_incomplete(client: FlaskClient, worker: Sc
     assert answer["output"][0]["status"] == "incomplete"
 
 
-def test_logprobs_are_told_where_they_are_asked_for(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_logprobs_are_returned_where_they_are_requested(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = says(lambda turn: turn.delta("Hi", TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5})),
                        Turn.succeed)  # fmt: skip
     body: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 1}
@@ -190,7 +188,7 @@ def test_a_response_in_the_background_is_read_later(client: FlaskClient, worker:
     assert (done["status"], said(done)) == ("completed", "Hello") and done["completed_at"]
 
 
-def test_a_response_in_the_background_says_how_it_failed(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_response_in_the_background_reports_how_it_failed(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"messages": ["too long"]})
     done = ended(client, answered(client, background=True))
     assert (done["status"], done["error"]) == ("failed", {"code": "invalid_prompt", "message": "too long"})
@@ -217,7 +215,7 @@ def test_what_is_no_response_is_not_found(client: FlaskClient, worker: ScriptedW
         assert (error["code"], error["param"]) == ("invalid_request", "previous_response_id")
 
 
-def test_a_stream_tells_every_step_in_order(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_stream_reports_every_step_in_order(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = says("Let me ", "see. ", CALL, Turn.succeed)
     found = events(post(client, tools=[WEATHER], stream=True))
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
@@ -256,7 +254,7 @@ def test_a_stream_is_read_again_from_any_event_on(
         assert len(again) == len(expected) + (2 if after < 0 else 0)
 
 
-def test_a_canceled_stream_ends_with_what_was_said(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_a_canceled_stream_ends_with_the_text_so_far(client: FlaskClient, worker: ScriptedWorker) -> None:
     response = speaking(client, worker)
     client.post(f"/v1/responses/{response['id']}/cancel")
     ended(client, response)

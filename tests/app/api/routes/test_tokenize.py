@@ -31,7 +31,7 @@ def test_a_text_becomes_tokens_and_tokens_a_text(client: FlaskClient, worker: Sc
     assert worker.turns == [], "no job was made"
 
 
-def test_what_the_worker_finds_wrong_names_the_field(client: FlaskClient) -> None:
+def test_an_error_of_the_worker_names_the_field(client: FlaskClient) -> None:
     response = client.post("/tokenize", json={"messages": [{"role": "user", "content": "Hi"}]})
     assert (response.status_code, list(response.get_json()["errors"])) == (422, ["messages"])
 

@@ -96,7 +96,7 @@ def test_a_job_that_waits_too_long_expires_and_is_never_started(
 
 
 @pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
-def test_whoever_waits_for_a_job_that_expires_hears_so(
+def test_a_client_that_waits_for_a_job_gets_an_error_when_it_expires(
     client: FlaskClient, worker: ScriptedWorker, redis_url: str, path: str
 ) -> None:
     worker.stop()

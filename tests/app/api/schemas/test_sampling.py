@@ -47,7 +47,7 @@ def test_an_alias_becomes_its_canonical_name(alias: str, canonical: str) -> None
     assert load(**{alias: value}) == {canonical: value}
 
 
-def test_max_length_stays_itself_for_only_the_worker_knows_the_length_of_a_prompt() -> None:
+def test_max_length_stays_unchanged_as_only_the_worker_knows_the_length_of_a_prompt() -> None:
     assert load(max_length=20, max_tokens=5) == {"max_length": 20, "max_tokens": 5}
 
 

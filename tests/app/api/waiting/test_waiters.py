@@ -18,7 +18,7 @@ from tests.valkey import running_valkey
 from tests.waiting import scaled, until
 
 
-def test_messages_come_again_after_an_outage_which_is_logged_in_one_line(
+def test_messages_arrive_again_after_an_outage_which_is_logged_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "REREAD_SECONDS", 60.0)
