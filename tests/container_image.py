@@ -31,7 +31,7 @@ class Stage:
 
 
 def read_stages(dockerfile: Path) -> dict[str, Stage]:
-    """The stages by name, "" is what stands before the first; an instruction is its verb and the rest."""
+    """Return the stages by name; "" holds what comes before the first. An instruction is its verb and the rest."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     current = Stage(parent="")
     stages = {"": current}
@@ -59,7 +59,7 @@ class Image:
         return self.all(verb)[-1]
 
     def all(self, verb: str) -> list[str]:
-        return [rest for found, rest in self._instructions if found == verb]
+        return [rest for name, rest in self._instructions if name == verb]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,7 +68,7 @@ class Image:
 
     @property
     def entrypoint(self) -> list[str]:
-        """Fails on the shell form, in which a shell takes the signals of process 1."""
+        """The exec form of the entrypoint; with the shell form, a shell would receive the signals of process 1."""
         command: list[str] = json.loads(self.last("ENTRYPOINT"))
         return command
 
@@ -92,20 +92,20 @@ class Image:
         return Container(self, folder)
 
     def _installed(self, root: Path) -> set[str]:
-        """Distributions that the `pip install` commands name, by themselves or in a file."""
-        found: set[str] = set()
+        """Return the distributions that the `pip install` commands name, directly or in a file."""
+        names: set[str] = set()
         for rest in self.all("RUN"):
             for command in rest.split("&&"):
                 words = shlex.split(command)
                 if "install" in words and "pip" in words:
-                    found |= {word.split("==")[0] for word in words if "==" in word}
-                    found |= {name for file in _after("-r", words) for name in _requirements(root / file)}
-        return found
+                    names |= {word.split("==")[0] for word in words if "==" in word}
+                    names |= {name for file in _after("-r", words) for name in _requirements(root / file)}
+        return names
 
 
 @dataclass
 class Container:
-    """An unpacked image; `environment` is what its user sets, over what the image sets."""
+    """An unpacked image; the user's `environment` overrides the image's."""
 
     image: Image
     folder: Path
@@ -173,10 +173,10 @@ def _after(option: str, words: list[str]) -> list[str]:
 
 
 def _requirements(file: Path) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for line in (line.partition("#")[0].strip() for line in file.read_text().splitlines()):
         if line.startswith("-r "):
-            found |= _requirements(file.parent / line[3:])
+            names |= _requirements(file.parent / line[3:])
         elif line:
-            found.add(Requirement(line).name)
-    return found
+            names.add(Requirement(line).name)
+    return names

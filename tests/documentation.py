@@ -9,13 +9,13 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def curls() -> list[str]:
-    """The curl commands of all code blocks, each once, comments and line continuations removed."""
+    """Return the curl commands of all code blocks, each once, without comments and line continuations."""
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
     commands = (" ".join(shlex.split(line, comments=True, posix=False)) for line in lines if line.startswith("curl"))
     return list(dict.fromkeys(commands))
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of a language, on all pages."""
+    """Return the code blocks of a language, on all pages."""
     text = "\n".join(page.read_text() for page in PAGES)
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""A Redis that answers every command with the same error, for those that a real one gives only on a bad day."""
+"""A Redis that answers every command with one error, for errors that a real one gives only in rare states."""
 
 import contextlib
 import socketserver
@@ -18,7 +18,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def grumbling_redis(error: str) -> Iterator[str]:
-    """Its URL. error: as in the protocol, `LOADING Redis is loading the dataset in memory`."""
+    """Run it and yield its URL. error: as in the protocol, `LOADING Redis is loading the dataset in memory`."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
         server.error = error.encode()  # type: ignore[attr-defined]

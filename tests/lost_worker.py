@@ -19,7 +19,7 @@ def end_lease(url: str, job_id: str, *, model: str = "m") -> None:
 
 
 def lose_worker(url: str, job_id: str, *, model: str = "m", max_attempts: int = 3) -> None:
-    """Let the worker of a running job count as dead, and the reaper take the job from it."""
+    """Let the worker of a running job count as dead, and let the reaper take the job from it."""
     end_lease(url, job_id, model=model)
     with redis.Redis.from_url(url) as raw:
         raw.delete(keys.reaper(model))

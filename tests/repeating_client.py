@@ -1,4 +1,4 @@
-"""A client that repeats its commands, as every client does whose connection breaks before the answer."""
+"""A client that repeats its commands, as a client does when its connection breaks before the answer."""
 
 from typing import Any
 

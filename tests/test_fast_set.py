@@ -1,4 +1,4 @@
-"""What `make test-fast` promises: it selects most tests, and even collecting them loads no model library."""
+"""The promises of `make test-fast`: it selects most tests, and collecting them loads no model library."""
 
 import ast
 import subprocess

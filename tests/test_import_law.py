@@ -1,4 +1,4 @@
-"""What may be loaded with what, seen from a fresh interpreter: the linter reads imports, this one sees what runs."""
+"""Which modules are loaded together in a fresh interpreter; the linter only reads the import statements."""
 
 import json
 import pkgutil
@@ -29,7 +29,7 @@ def loaded_after_importing(*modules: str) -> set[str]:
 
 def modules_of(package: str) -> list[str]:
     folder = REPOSITORY / package.replace(".", "/")
-    return [package, *(f"{package}.{found.name}" for found in pkgutil.iter_modules([str(folder)]))]
+    return [package, *(f"{package}.{module.name}" for module in pkgutil.iter_modules([str(folder)]))]
 
 
 def roots(modules: set[str]) -> set[str]:

@@ -35,7 +35,7 @@ def measured() -> tuple[float, float]:
     """Measure this machine once a run.
 
     Returns:
-        How many times slower a core is than one of the reference, and by how much the work of others prolonged ours.
+        How many times slower a core is than one of the reference, and by how much other processes prolonged our work.
     """
     if MEASURED not in os.environ:
         os.environ[MEASURED] = " ".join(f"{figure:.2f}" for figure in _measure())
@@ -53,7 +53,7 @@ def _measure() -> tuple[float, float]:
 
 
 def _crowd() -> float:
-    """Return how many threads share a core: on average over a minute or, where the system tells it, at this moment."""
+    """Return how many threads share a core: on average over a minute or, where the system knows it, at this moment."""
     threads = os.getloadavg()[0]
     moment = Path("/proc/loadavg")
     if moment.exists():
@@ -65,9 +65,9 @@ def until(condition: Callable[[], object], seconds: float = 10.0, what: str = "t
     """Wait for a condition to become true.
 
     Args:
-        condition: Looked at again and again.
+        condition: Checked again and again.
         seconds: The deadline on an idle machine.
-        what: What is waited for, for the message.
+        what: The name of the condition, for the message.
 
     Returns:
         The seconds it took.

@@ -1,1 +1,1 @@
-"""The whole service as processes of their own: gunicorn, worker, Valkey, and SmolLM2."""
+"""The whole service as real processes: gunicorn, worker, Valkey, and SmolLM2."""

@@ -1,6 +1,6 @@
-"""What is promised about jobs while processes are killed, stopped and restarted: the scenarios of `make faults`.
+"""The promises about jobs while processes are killed, stopped and restarted: the scenarios of `make faults`.
 
-They run several at a time, as they wait more than they work; a test waits for its own.
+Several run at a time, as they wait more than they compute; each test waits for its own.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(300)
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, "Future[Outcome]"]]:
-    """Of the scenarios that the chosen tests are about."""
+    """The outcomes of the scenarios that the selected tests check."""
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
     chosen: list[Any] = [test.callspec.params["outcome"] for test in tests if "outcome" in test.fixturenames]
     with running(chosen, tmp_path_factory.mktemp("faults")) as futures:

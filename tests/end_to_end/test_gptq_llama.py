@@ -14,7 +14,7 @@ from tests.valkey import running_valkey
 from tests.workers.engines.gptq.models import folder_with, quantized
 from tests.workers.engines.transformers.models import smollm2
 
-pytestmark = pytest.mark.timeout(600)  # who comes first quantizes the model
+pytestmark = pytest.mark.timeout(600)  # the first test waits until the model is quantized
 CAPITAL = "The capital of France is"
 
 

@@ -1,4 +1,4 @@
-"""A model of transformers behind HTTP: a batch, other ways of decoding, embeddings, and a worker that leaves."""
+"""A model of transformers behind HTTP: a batch, other ways of decoding, embeddings, and a worker that stops."""
 
 import signal
 import time
@@ -111,7 +111,7 @@ def test_requests_that_do_not_fit_wait(http: httpx.Client, stack: Stack) -> None
     with ThreadPoolExecutor(20) as pool:
         assert list(pool.map(ask, range(20))) == [4] * 20
     deadline = time.monotonic() + scaled(10)
-    while True:  # the worker tells its load with every renewal of its leases
+    while True:  # the worker announces its load with every renewal of its leases
         (worker,) = http.get("/readyz").json()["workers"]
         if (worker["running"], worker["used_cells"]) == (0, 0):
             break
@@ -162,9 +162,9 @@ def test_a_conversation_is_rendered_with_the_tokenizers_own_template(http: httpx
     chat = {"messages": messages, "max_tokens": 8, "temperature": 0}
     answer = http.post("/v1/chat/completions", json=chat)
     assert answer.status_code == 200, answer.text
-    said = answer.json()
-    assert said["choices"][0]["message"]["content"]
-    assert said["usage"]["prompt_tokens"] == len(tokens["tokens"])
+    completion = answer.json()
+    assert completion["choices"][0]["message"]["content"]
+    assert completion["usage"]["prompt_tokens"] == len(tokens["tokens"])
 
 
 def test_tokens_may_stand_for_texts(http: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""A prompt goes in over HTTP, text comes out of a batching worker: the contracts a client sees, with a real model."""
+"""Prompts over HTTP, text from a batching worker with a real model: the contracts that a client sees."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def generate(http: httpx.Client, prompt: str = CAPITAL, **body: Any) -> httpx.Re
 
 
 def stream(http: httpx.Client, path: str, body: dict[str, Any]) -> list[dict[str, str]]:
-    """The server-sent events of a POST to `path`."""
+    """Return the server-sent events of a POST to `path`."""
     with http.stream("POST", path, json=body, headers={"Accept": "text/event-stream"}) as response:
         assert response.status_code == 200, response.read()
         return parse_events("".join(response.iter_text()))

@@ -63,7 +63,7 @@ def test_the_answers_of_a_batch_are_those_of_its_endpoint(
     assert set(output) == {"0", "1", "2"}
     assert batch.usage.total_tokens == sum(body["usage"]["total_tokens"] for body in bodies)
     live = http.post(endpoint, json=BODIES[endpoint]).json()
-    assert all(_said(body) == pytest.approx(_said(live), abs=1e-4) for body in bodies)
+    assert all(_comparable(body) == pytest.approx(_comparable(live), abs=1e-4) for body in bodies)
     (error,) = content(client, batch.error_file_id).values()
     assert (error["custom_id"], error["response"]["body"]["error"]["code"]) == ("3", "model_not_found")
 
@@ -95,8 +95,8 @@ def test_files_and_batches_are_paged_through_and_deleted(client: openai.OpenAI) 
         client.files.retrieve(names[0])
 
 
-def _said(body: Any) -> Any:
-    """What does not differ between two answers to the same greedy request."""
+def _comparable(body: Any) -> Any:
+    """Return the part that two answers to the same greedy request have in common."""
     if body["object"] == "response":
         return [part["text"] for item in body["output"] for part in item["content"]]
     if body["object"] == "list":

@@ -1,4 +1,4 @@
-"""The real `openai` package against the running service: a user changes `base_url`, and nothing else."""
+"""The real `openai` package against the running service: a user changes nothing but `base_url`."""
 
 import asyncio
 import json
@@ -52,8 +52,8 @@ def test_a_chat_is_answered(client: openai.OpenAI) -> None:
     assert (answer.usage.completion_tokens, answer.usage.total_tokens) == (16, answer.usage.prompt_tokens + 16)
     assert choice.logprobs is not None and choice.logprobs.content is not None
     assert len(choice.logprobs.content) == 16
-    told = b"".join(bytes(token.bytes or []) for token in choice.logprobs.content)
-    assert told.decode() == choice.message.content
+    text = b"".join(bytes(token.bytes or []) for token in choice.logprobs.content)
+    assert text.decode() == choice.message.content
     assert all(token.top_logprobs[0].logprob == token.logprob for token in choice.logprobs.content), "greedy"
 
 
@@ -67,7 +67,10 @@ def test_a_stream_brings_the_same_text_and_its_usage(client: openai.OpenAI) -> N
 
 
 def test_the_stream_helper_gathers_the_message(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "extra_body": {"grammar": 'root ::= "Paris, " [a-z]{3,6} "."'}}  # it wants a proper end
+    asked: Any = {
+        **BRIEF,
+        "extra_body": {"grammar": 'root ::= "Paris, " [a-z]{3,6} "."'},
+    }  # the helper needs a proper end of the stream
     with client.chat.completions.stream(**asked) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
@@ -135,8 +138,8 @@ def test_100_structured_answers_with_nested_schemas_are_100_valid_documents(clie
         return answer.choices[0].message.parsed
 
     with ThreadPoolExecutor(32) as pool:
-        found = list(pool.map(ask, range(100)))
-    assert all(isinstance(person, Person) for person in found)
+        people = list(pool.map(ask, range(100)))
+    assert all(isinstance(person, Person) for person in people)
 
 
 def test_json_mode_gives_an_object(client: openai.OpenAI) -> None:
@@ -222,8 +225,8 @@ def test_errors_are_those_the_package_knows(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as schema:
         named = {"name": "x", "schema": {"type": "no such type"}}
         client.chat.completions.create(**BRIEF, response_format={"type": "json_schema", "json_schema": named})
-    found = [(error.value.code, error.value.param) for error in (not_found, too_long, image, schema)]
-    assert found == [
+    refusals = [(error.value.code, error.value.param) for error in (not_found, too_long, image, schema)]
+    assert refusals == [
         ("model_not_found", "model"),
         ("context_length_exceeded", "messages"),
         ("invalid_request", "messages.0.content.0"),

@@ -1,4 +1,4 @@
-"""A service of the openai family in front of another one of ours, which runs SmolLM2; real processes all the way."""
+"""A service of the openai family in front of a second LLM API that runs SmolLM2, all as real processes."""
 
 import json
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ def front(smollm2: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def both(smollm2: Stack, front: Stack, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
-    """The same request to the model itself, and through the service before it."""
-    found = [httpx.post(f"{stack.url}{path}", json=body, timeout=scaled(60)) for stack in (smollm2, front)]
-    assert [answer.status_code for answer in found] == [200, 200], [answer.text for answer in found]
-    return found[0].json(), found[1].json()
+    """Send a request to the service of the model, and to the service in front of it."""
+    answers = [httpx.post(f"{stack.url}{path}", json=body, timeout=scaled(60)) for stack in (smollm2, front)]
+    assert [answer.status_code for answer in answers] == [200, 200], [answer.text for answer in answers]
+    return answers[0].json(), answers[1].json()
 
 
 def test_a_prompt_is_continued_as_by_the_model_itself(smollm2: Stack, front: Stack) -> None:
@@ -66,8 +66,8 @@ def test_a_stream_a_schema_and_a_call_work_through_both(front: Stack) -> None:
             "required": ["n"],
         }
         named = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-        told = client.chat.completions.create(**asked, max_tokens=32, response_format=named).choices[0].message.content
-        assert told is not None and "n" in json.loads(told)
+        text = client.chat.completions.create(**asked, max_tokens=32, response_format=named).choices[0].message.content
+        assert text is not None and "n" in json.loads(text)
         choice: Any = {"type": "function", "function": {"name": "get_weather"}}
         for tool_choice in (choice, "required"):
             answer = client.chat.completions.create(**asked, max_tokens=64, tools=[WEATHER], tool_choice=tool_choice)
@@ -94,6 +94,6 @@ def test_a_job_whose_worker_is_killed_is_continued_by_another(smollm2: Stack, fr
     straight = {"prompt": body["prompt"], "params": {"max_tokens": 8, "temperature": 0, "repeat_penalty": 1.0}}
     begun = httpx.post(f"{smollm2.url}/generate", json=straight, timeout=scaled(60)).json()
     text, events = job["output"]["text"], httpx.get(f"{front.url}{job['urls']['events']}", timeout=scaled(60)).text
-    told = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
-    assert "".join(one.get("text", "") for one in told) == text
+    deltas = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
+    assert "".join(one.get("text", "") for one in deltas) == text
     assert (job["attempt"], text.startswith(begun)) == (2, True)

@@ -1,4 +1,4 @@
-"""The real `openai` package's responses against the running service: at once, as a stream, in the background."""
+"""The responses of the real `openai` package against the running service: at once, streamed, in the background."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ WEATHER: FunctionToolParam = {
 
 
 def ended(client: openai.OpenAI, response: Response) -> Response:
-    """As the package's documentation waits for what runs in the background."""
+    """Wait for a response in the background as the package's documentation does."""
     deadline = time.monotonic() + scaled(30)
     while response.status in ("queued", "in_progress"):
         assert time.monotonic() < deadline

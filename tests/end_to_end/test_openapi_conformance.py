@@ -1,8 +1,8 @@
 """Schemathesis against a running service: thousands of requests made from `/openapi.json`, right and wrong ones.
 
-It checks each answer: no 5xx, no status, header or body that the document does not tell, and nothing wrong accepted.
-It takes the operations from the document, whatever they are: first what covers each schema, bound by bound, then
-sequences of requests. Random ones take minutes: `schemathesis run http://localhost:8000/openapi.json --phases fuzzing`.
+It checks each answer: no 5xx, no undocumented status, header or body, and no wrong request accepted.
+It takes the operations from the document: first requests that cover each schema, bound by bound, then sequences of
+requests. Random ones take minutes: `schemathesis run http://localhost:8000/openapi.json --phases fuzzing`.
 """
 
 import json

@@ -63,7 +63,7 @@ EXPECTED: dict[str, Check] = {
 
 
 def requests() -> str:
-    """The file of requests that the documentation shows."""
+    """The file of requests in the documentation."""
     (shown,) = blocks("jsonl")
     return shown
 
@@ -80,7 +80,7 @@ def file(http: httpx.Client) -> str:
 
 
 def unfinished_batch(http: httpx.Client) -> str:
-    """Its end comes with its completion window."""
+    """The id of a batch that runs until its completion window ends."""
     body = {"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True}
     line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": body}
     sent = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("x.jsonl", json.dumps(line).encode())})

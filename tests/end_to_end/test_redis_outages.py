@@ -17,7 +17,7 @@ from tests.waiting import scaled, until
 
 TOKENS = 60
 STEP_SECONDS = 0.03  # the jobs outlast the death of Redis, and end while it is silent
-SILENCE_SECONDS = 3.0  # half a second to the first ping, two pings of a second each, and some
+SILENCE_SECONDS = 3.0  # half a second to the first ping, two pings of a second each, and a margin
 AT_ONCE_SECONDS = 1.5  # on a busy machine; a time-out takes 5 s
 BACK_SECONDS = 2.0
 

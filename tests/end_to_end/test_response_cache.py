@@ -1,4 +1,4 @@
-"""The same request again, over HTTP."""
+"""A repeated request, over HTTP."""
 
 from tests.stack import Stack
 

@@ -1,4 +1,4 @@
-"""A webhook whose sender is killed is sent by the next process that lives."""
+"""A webhook whose sender is killed is sent by another process."""
 
 import os
 import signal
@@ -20,16 +20,16 @@ def test_a_webhook_survives_the_kill_of_its_sender(tmp_path: Path, redis_url: st
     stack, released = Stack(tmp_path, redis_url, engine_config("instant:Instant", **WEBHOOKS)), threading.Event()
     with listening() as receiver, redis.Redis.from_url(redis_url) as raw:
         receiver.answers.append(silence(released))
-        raw.set(keys.alive("instant"), "somebody")
+        raw.set(keys.alive("instant"), "any-worker")
         try:
             stack.start_api()
             stack.wait_alive()
             body = {"prompt": "p", "webhook": {"url": receiver.url}}
             job = httpx.post(f"{stack.url}/agenerate", json=body, timeout=scaled(5)).json()
             httpx.post(f"{stack.url}/jobs/{job['id']}/cancel", timeout=scaled(5))
-            until(lambda: receiver.heard)
+            until(lambda: receiver.requests)
             kill(stack)
-            raw.zadd(keys.webhooks("instant"), {job["id"]: 1})  # its lease is over
+            raw.zadd(keys.webhooks("instant"), {job["id"]: 1})  # its lease has expired
             stack.start_api()
             stack.wait_alive()
             until(lambda: not raw.zcard(keys.webhooks("instant")), 20)
@@ -41,7 +41,7 @@ def test_a_webhook_survives_the_kill_of_its_sender(tmp_path: Path, redis_url: st
 
 
 def kill(stack: Stack) -> None:
-    """gunicorn's master and its worker."""
+    """Kill gunicorn's master and its worker."""
     master = stack.processes.pop("api")
     children = Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()
     master.kill()

@@ -1,4 +1,4 @@
-"""Slots, stops and a Redis that goes away, with the worker as a process."""
+"""Slots, stops and outages of Redis, with the worker as a process."""
 
 import signal
 import time

@@ -28,7 +28,7 @@ def test_an_engine_that_fails_costs_that_job_and_nothing_else(faulty: Stack, pla
 
 
 def failing_start(folder: Path, config: dict[str, Any]) -> tuple[str, int, str]:
-    """The worker's log, its exit code and what /readyz says, for a config no worker can serve."""
+    """Return the worker's log, its exit code and the answer of /readyz, for a config that no worker can serve."""
     with running_valkey(folder / "valkey") as server:
         stack = Stack(folder, server.url, config)
         try:
@@ -119,4 +119,4 @@ def test_all_threads_that_compute_the_model_are_nice_and_no_others_are(tmp_path:
         threads = [int(entry.name) for entry in Path(f"/proc/{worker}/task").iterdir()]
         nices = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
     assert list(nices.values()).count(19) == 2
-    assert nices[worker] < 19, "the consumer's"
+    assert nices[worker] < 19, "the thread of the consumer"

@@ -1,1 +1,1 @@
-"""Small faulty engines, run through the real worker and named by their fault."""
+"""Small engines for tests, faulty ones among them, that the real worker runs."""

@@ -1,8 +1,8 @@
-"""An engine that counts: "1/v 2/v 3/v ", where v is the voice of its process. What a sequence loses or repeats shows.
+"""An engine that counts: "1/v 2/v 3/v ", where v is the voice of its process. A lost or repeated token shows.
 
-It reads the number to add one to from its cache, as a model would: a sequence that goes on at the wrong place, or
-without the tokens of an earlier attempt, says a wrong number or fails. And no two processes say the same, as with a
-temperature: one that begins anew what another has begun contradicts what has been published.
+It reads the last number from its cache, as a model would: a sequence that continues at the wrong position, or without
+the tokens of an earlier attempt, writes a wrong number or fails. And no two processes write the same text, as with a
+temperature: a process that starts over what another has begun contradicts the published text.
 """
 
 import os
@@ -24,7 +24,7 @@ _POISON = re.compile(r"poison(?: after ([0-9]+))?")
 
 @dataclass(slots=True)
 class _Count:
-    """last: the number said last. deadly: the number that ends the process instead of being said."""
+    """last: the last number written. deadly: the number at which the process kills itself instead of writing it."""
 
     last: int = 0
     deadly: int | None = None
@@ -88,7 +88,7 @@ class Counting(Engine):
 
 
 def voiceless(text: str) -> str:
-    """The numbers alone."""
+    """Return the numbers without the voice."""
     return re.sub("/[0-9]+ ", " ", text)
 
 

@@ -17,7 +17,7 @@ class NeverLoads(Instant):
 
 
 class TellsItsGpus(Instant):
-    """Loads nothing, and says which GPUs it may see."""
+    """Fails to load with a message that names the visible GPUs."""
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
         raise ModelUnavailable(f"GPUs: {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}")
@@ -29,7 +29,7 @@ class CrashesWhileLoading(Instant):
 
 
 class FailsOnDemand(Instant):
-    """The prompt says where to fail: "prepare", "step" or "row"; anything else succeeds."""
+    """Fails at the place that the prompt names: "prepare", "step" or "row"; any other prompt succeeds."""
 
     def prepare(self, request: JobRequest) -> Prompt:
         if request.prompt == "prepare":

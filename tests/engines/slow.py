@@ -1,4 +1,4 @@
-"""An engine that takes its time: every step sleeps, every sequence says "tick " until its max_tokens."""
+"""A slow engine: each step sleeps, and each sequence writes "tick " until its max_tokens."""
 
 import time
 from collections.abc import Sequence

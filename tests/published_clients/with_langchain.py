@@ -1,4 +1,4 @@
-"""`langchain-llm-api` 0.0.1: `python with_langchain.py URL` prints what each call gave, as one JSON object."""
+"""`langchain-llm-api` 0.0.1: `python with_langchain.py URL` prints the result of each call as one JSON object."""
 
 import json
 import sys

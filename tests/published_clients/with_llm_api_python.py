@@ -1,4 +1,4 @@
-"""`llm-api-python` 0.0.2: `python with_llm_api_python.py URL` prints what each call gave, as one JSON object."""
+"""`llm-api-python` 0.0.2: `python with_llm_api_python.py URL` prints the result of each call as one JSON object."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ ASKED: dict[str, Any] = {"messages": MESSAGES, "params": PARAMS}
 
 
 def prompt_of(messages: list[dict[str, str]]) -> str:
-    """What the client makes of them."""
+    """Return the prompt that the client makes of messages."""
     prompt: str = ChatCompletion._ChatCompletion__prepare_prompt(messages=messages)
     return prompt
 
@@ -38,7 +38,7 @@ def refusal() -> dict[str, Any]:
 
 def main(url: str) -> dict[str, Any]:
     llm_api.api_base = url
-    llm_api.api_key = "any"  # the client sends none without one, whether or not the server wants it
+    llm_api.api_key = "any"  # without a key the client sends no request, even if the server needs none
     return {
         "prompt": prompt_of(MESSAGES),
         "created": ChatCompletion.create(**ASKED),

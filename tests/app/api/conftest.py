@@ -31,7 +31,7 @@ MakeApp = Callable[[Config], Flask]
 
 @pytest.fixture(scope="session")
 def make_app() -> Iterator[MakeApp]:
-    """Makes applications whose subscriptions are closed at the end."""
+    """A function that makes applications, whose subscriptions are closed at the end."""
     made: list[Flask] = []
 
     def make(config: Config) -> Flask:
@@ -50,7 +50,7 @@ def app(make_app: MakeApp, config: Config) -> Flask:
 
 @pytest.fixture
 def client(app: Flask, redis_url: str) -> FlaskClient:
-    """Over an empty database, in which no worker lives."""
+    """A client over an empty database without a worker."""
     return app.test_client()
 
 

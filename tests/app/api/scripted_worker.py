@@ -1,4 +1,4 @@
-"""A worker without a model, for tests of routes: it claims jobs as a real one does and plays what a test tells it."""
+"""A worker without a model, for tests of routes: it claims jobs as a real one does and plays the test's script."""
 
 import contextlib
 import threading
@@ -24,7 +24,7 @@ TTL_SECONDS = 60
 
 @dataclass
 class Turn:
-    """One job in the hands of the worker."""
+    """One job that the worker has claimed."""
 
     claim: Claim
     worker: "ScriptedWorker"
@@ -55,10 +55,10 @@ class Turn:
         self._end(Status.FAILED, None, JobError(code=code, message=message, errors=errors or {}))
 
     def wait_for_cancel(self, seconds: float = 10.0) -> None:
-        """Until the job's record says that it is to be canceled; then end it so."""
+        """Wait until the job's record requests its cancellation; then end the job as canceled."""
         deadline = time.monotonic() + scaled(seconds)
         while self.worker.redis.hget(keys.job(self.claim.job_id), "cancel") != "1":
-            assert time.monotonic() < deadline, "nobody canceled the job"
+            assert time.monotonic() < deadline, "the job was not canceled in time"
             time.sleep(0.01)
         self._end(Status.CANCELED, Output(text="".join(self._texts), finish_reason=FinishReason.CANCELED), None)
 
@@ -76,8 +76,8 @@ class Turn:
 Play = Callable[[Turn], None]
 
 
-def says(*steps: str | threading.Event | Play) -> Play:
-    """Pieces of text, events to wait for, and whatever else is to be done, one after the other."""
+def play_of(*steps: str | threading.Event | Play) -> Play:
+    """Make a play of pieces of text to publish, events to wait for and functions to call, in this order."""
 
     def play(turn: Turn) -> None:
         for step in steps:
@@ -92,16 +92,16 @@ def says(*steps: str | threading.Event | Play) -> Play:
 
 
 class ScriptedWorker:
-    """Claims the first job for each doorbell and plays `play`, each in a thread."""
+    """Claims the first job for each doorbell and runs `play` on it, in a thread of its own."""
 
     def __init__(self, redis_url: str, model: str) -> None:
         self.model = model
         self.name = "scripted"
-        self.play = says("Hello", " world", Turn.succeed)
+        self.play = play_of("Hello", " world", Turn.succeed)
         self.turns: list[Turn] = []
         self.redis = connect(redis_url)
         self.writer = OutputWriter(self.redis, model=model, ttl_seconds=TTL_SECONDS)
-        self._call = f"called off:{id(self)}"  # a list, too: what is pushed there ends the waiting at once
+        self._call = f"called off:{id(self)}"  # a second list: an entry in it ends the wait at once
         self._broker = redis.Redis.from_url(redis_url, decode_responses=True)
         self.store = JobStore(self.redis, model=model, ttl_seconds=TTL_SECONDS, max_queued=1000)
         self._stopping = threading.Event()
@@ -111,7 +111,7 @@ class ScriptedWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more jobs; those taken are played to their end."""
+        """Claim no more jobs, and play the claimed ones to their end."""
         self._stopping.set()
         self._broker.lpush(self._call, "")
         self._thread.join(scaled(20))
@@ -136,7 +136,7 @@ class ScriptedWorker:
 
 @contextlib.contextmanager
 def working(redis_url: str, model: str) -> Iterator[ScriptedWorker]:
-    """A ready worker, until the end of the block."""
+    """Run a ready worker until the end of the block."""
     worker = ScriptedWorker(redis_url, model)
     worker.announce()
     worker.start()

@@ -1,4 +1,4 @@
-"""Reads server-sent events as a browser does."""
+"""Read server-sent events as a browser does."""
 
 import json
 from dataclasses import dataclass

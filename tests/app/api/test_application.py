@@ -40,7 +40,7 @@ def test_a_wrong_configuration_stops_the_start_with_one_line(tmp_path: Path) -> 
 
 
 def test_the_api_is_small(tmp_path: Path) -> None:
-    """The promise is 80 MB for a process that waits for requests; gunicorn and its threads take some of it."""
+    """A process that waits for requests may take 80 MB; gunicorn and its threads take some of that."""
     code = (
         "from app.config.settings import Config\n"
         "from app.api.application import create_app\n"

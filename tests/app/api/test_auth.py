@@ -14,7 +14,7 @@ def locked(locked_app: Flask, worker: ScriptedWorker) -> FlaskClient:
 
 
 def closed_calls(app: Flask) -> list[tuple[str, str]]:
-    """Every route but the open ones, static files included, and paths that do not exist."""
+    """Return every route but the open ones, with static files, and paths that do not exist."""
     calls = [
         (method, rule.rule)
         for rule in app.url_map.iter_rules()

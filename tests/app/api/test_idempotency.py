@@ -1,4 +1,4 @@
-"""Requests that come again under their Idempotency-Key, over HTTP and a real Valkey."""
+"""Requests that are repeated under their Idempotency-Key, over HTTP and a real Valkey."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.job import Status
 from tests.app.api.conftest import MakeApp
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import parse, received
 from tests.waiting import scaled
 
@@ -25,7 +25,7 @@ KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 
 def send(client: FlaskClient, path: str, key: str = KEY, **body: Any) -> TestResponse:
-    """`/agenerate?stream` stands for a stream."""
+    """Post a request under a key; the path `/agenerate?stream` stands for a stream."""
     what = {"text": "Say hello"} if path == "/embeddings" else {"prompt": "Say hello"}
     stream = {"stream": True} if path.endswith("?stream") else {}
     return client.post(path, json={**what, **stream, **body}, headers={KEY_HEADER: key})
@@ -45,13 +45,13 @@ def job_of(client: FlaskClient, response: TestResponse, *, wait: int = 10) -> An
 
 @pytest.fixture
 def running(client: FlaskClient, worker: ScriptedWorker) -> Iterator[threading.Event]:
-    """A job under `KEY` that has said "one"; set, it says " two" and succeeds."""
-    said, go_on = threading.Event(), threading.Event()
-    worker.play = says("one", lambda turn: said.set(), go_on, " two", Turn.succeed)
+    """A job under `KEY` that has published "one". When the event is set, it publishes " two" and succeeds."""
+    has_published, resume = threading.Event(), threading.Event()
+    worker.play = play_of("one", lambda turn: has_published.set(), resume, " two", Turn.succeed)
     assert send(client, "/agenerate").status_code == 202
-    assert said.wait(scaled(5))
-    yield go_on
-    go_on.set()
+    assert has_published.wait(scaled(5))
+    yield resume
+    resume.set()
 
 
 EVERY_PATH = ["/generate", "/agenerate", "/agenerate?stream", "/embeddings"]
@@ -59,7 +59,7 @@ EVERY_PATH = ["/generate", "/agenerate", "/agenerate?stream", "/embeddings"]
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_the_same_request_again_is_the_same_job(client: FlaskClient, worker: ScriptedWorker, path: str) -> None:
-    worker.play = says("Hello", lambda turn: turn.succeed(embeddings=[[0.5, 0.5]]))
+    worker.play = play_of("Hello", lambda turn: turn.succeed(embeddings=[[0.5, 0.5]]))
     first = send(client, path)
     job_of(client, first)
     second = send(client, path)
@@ -159,12 +159,12 @@ def test_requests_that_come_at_once_make_one_job_and_all_have_its_outcome(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
     paths = ["/generate", "/agenerate", "/agenerate?stream"] * 6
-    everybody = threading.Barrier(len(paths))
+    all_ready = threading.Barrier(len(paths))
     answers: list[tuple[str, TestResponse]] = []
 
     def call(path: str) -> None:
         mine = another_client(client)
-        everybody.wait()
+        all_ready.wait()
         answers.append((path, send(mine, path)))
 
     threads = [threading.Thread(target=call, args=[path], daemon=True) for path in paths]
@@ -231,7 +231,7 @@ def test_a_client_that_sends_a_key_may_leave_and_come_back(
     client: FlaskClient, worker: ScriptedWorker, leave: Leave
 ) -> None:
     left = threading.Event()
-    worker.play = says("one", left, " two", Turn.succeed)
+    worker.play = play_of("one", left, " two", Turn.succeed)
     leave(client)
     assert not is_to_be_canceled(worker)
     left.set()
@@ -243,7 +243,7 @@ def test_a_client_that_sends_a_key_may_leave_and_come_back(
 def test_a_client_that_sends_a_key_may_request_to_cancel_on_disconnect(
     client: FlaskClient, worker: ScriptedWorker, leave: Leave
 ) -> None:
-    worker.play = says("one", Turn.wait_for_cancel)
+    worker.play = play_of("one", Turn.wait_for_cancel)
     leave(client, on_disconnect="cancel")
     assert job_of(client, send(client, "/agenerate"))["status"] == Status.CANCELED
 
@@ -275,7 +275,7 @@ def test_waiting_for_an_earlier_job_takes_one_place_among_the_waiters(
 ) -> None:
     app = make_app(replace(config, server=replace(config.server, threads=1)))
     release = threading.Event()
-    worker.play = says(release, "Hello world", Turn.succeed)
+    worker.play = play_of(release, "Hello world", Turn.succeed)
     assert send(app.test_client(), "/agenerate").status_code == 202
     threading.Timer(0.2, release.set).start()
     response = send(app.test_client(), path)
@@ -334,6 +334,6 @@ def test_the_header_is_documented(client: FlaskClient, path: str) -> None:
     document = client.get("/openapi.json").get_json()
     item = document["paths"][path]
     parameters = [*item.get("parameters", []), *item["post"].get("parameters", [])]
-    (parameter,) = (found for found in parameters if found["name"] == KEY_HEADER)
+    (parameter,) = (one for one in parameters if one["name"] == KEY_HEADER)
     assert (parameter["in"], parameter.get("required", False)) == ("header", False)
     assert "`conflict`" in document["components"]["responses"]["Problem409"]["description"]

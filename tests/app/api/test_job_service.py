@@ -47,7 +47,7 @@ ME = Caller(owner="me")
 
 
 def request(*, stream: bool = False, seconds: float = 10.0) -> JobRequest:
-    """seconds: that a request waits for the job."""
+    """Make a request that waits so many seconds for its job."""
     return JobRequest(
         kind=Kind.GENERATE, prompt="p", stream=stream, timeout_seconds=seconds - job_service.WAIT_GRACE_SECONDS
     )
@@ -58,14 +58,14 @@ def admit(store: JobStore) -> Job:
 
 
 def opened(jobs: JobService, *, with_events: bool = False, caller: Caller = ME, seconds: float = 10.0) -> PendingJobs:
-    """A request that has made one job."""
+    """Open a request that has made one job."""
     pending = jobs.open(caller, OnDisconnect.CONTINUE, with_events=with_events)
     pending.submit([request(stream=with_events, seconds=seconds)])
     return pending
 
 
 def events_of(pending: PendingJobs | PastEvents) -> list[EventEntry]:
-    """All that come, to the end."""
+    """Return all events up to the end."""
     entries = []
     while not pending.has_ended:
         item = pending.next_event(5)
@@ -151,7 +151,7 @@ def test_the_first_request_of_a_process_waits_for_nothing_but_its_job(
     with opened(jobs, seconds=1) as pending:
         assert time.monotonic() - started < 0.2
         finish(publisher, pending.jobs[0].id)
-        assert pending.results(), "read when the subscription stood, as its notification may have come before"
+        assert pending.results(), "read once the subscription is active, as the notification may have come before"
 
 
 def test_a_job_that_is_deleted_ends_the_wait_for_it(
@@ -192,7 +192,7 @@ def test_a_client_that_sends_its_next_request_early_has_not_left(jobs: JobServic
             pytest.raises(WaitTimeout),
         ):
             pending.results()
-        assert ours.recv(3) == b"GET", "its bytes are left for the server to read"
+        assert ours.recv(3) == b"GET", "the server can still read its bytes"
 
 
 def test_more_requests_than_there_is_room_for_are_refused(waiters: Waiters) -> None:
@@ -234,9 +234,9 @@ def test_an_event_of_a_notification_goes_to_the_waiters_that_have_read_all_befor
         waiters.add(waiter)
     redis_client.xadd(keys.events("j"), {"type": "started", "data": '{"attempt": 1}'}, id="5-0")
     redis_client.xadd(keys.events("j"), {"type": "delta", "data": '{"text": "as Redis has it"}'}, id="6-0")
-    for _ in range(2):  # it may also come after a reading of the whole stream
+    for _ in range(2):  # a reading of the whole stream may also bring it
         waiters._deliver(message, redis_client)
-    assert _events(up_to_date) == [Delta("as the notification has it")], "without a look into Redis"
+    assert _events(up_to_date) == [Delta("as the notification has it")], "without reading Redis"
     assert _events(behind) == [Started(1), Delta("as Redis has it")]
     assert ending.inbox.empty()
 
@@ -248,7 +248,7 @@ def _events(waiter: Waiter) -> list[Event]:
 
 def test_a_follower_gets_at_once_that_its_job_has_been_started(jobs: JobService, store: JobStore) -> None:
     earlier = admit(store)
-    jobs.wait(earlier, 0.3)  # everything has been read again, and will be in seconds only
+    jobs.wait(earlier, 0.3)  # everything has been read again; the next reading is seconds away
     store.cancel(earlier.id)
     with opened(jobs, with_events=True) as pending:
         assert store.claim("worker-1") is not None

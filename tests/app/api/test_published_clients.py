@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import received
 
 JSON = {"Content-Type": "application/json"}
@@ -48,7 +48,7 @@ def test_llm_api_python_sends_messages_and_timeouts_beside_the_prompt(
 
 
 def test_llm_api_python_reads_the_stream_line_by_line(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says(" Hello", " world", Turn.succeed)
+    worker.play = play_of(" Hello", " world", Turn.succeed)
     body = {"messages": [], "stream": True, "prompt": "## user: hi"}
     response = send(client, "/agenerate", body, PYTHON_CLIENT)
     assert "text/event-stream" in response.headers["Content-Type"]

@@ -1,4 +1,4 @@
-"""The pace of the queue, out of a real Valkey."""
+"""The estimates of waiting times, read from a real Valkey."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ from tests.waiting import scaled
 
 @pytest.fixture
 def estimate(redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> QueueEstimate:
-    """For the model "m"; it reads anew for every question."""
+    """An estimate for the model "m" that reads Redis for every question."""
     monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 0.0)
     return QueueEstimate(redis_client, model="m")
 
@@ -33,7 +33,7 @@ def serve(client: RedisClient, slots: int, *, name: str = "w", model: str = "m",
 
 
 def measure(client: RedisClient, seconds: float, *, model: str = "m") -> None:
-    """Jobs have lately taken so long."""
+    """Record that jobs have lately taken so many seconds."""
     client.set(keys.service_time(model), str(seconds))
 
 
@@ -119,11 +119,11 @@ def test_a_burst_of_questions_reads_once(redis_client: RedisClient, redis_url: s
     estimate = QueueEstimate(redis_client, model="m")
     serve(redis_client, 2)
     measure(redis_client, 1.0)
-    everybody = threading.Barrier(16)
+    all_ready = threading.Barrier(16)
     answers: list[int] = []
 
     def ask() -> None:
-        everybody.wait()
+        all_ready.wait()
         answers.extend(estimate.retry_after_seconds(waiting) for waiting in (20, 40))
 
     with redis.Redis.from_url(redis_url) as raw:
@@ -173,7 +173,7 @@ def test_without_a_worker_the_jobs_that_still_wait_count(
     for _ in range(3):
         assert client.post("/agenerate", json={"prompt": "x"}).status_code == 202
     worker.redis.delete(keys.alive(MODEL), keys.worker(worker.name))
-    unaware = make_app(config).test_client()  # has not read who serves
+    unaware = make_app(config).test_client()  # has not read the list of workers
     response = unaware.post("/generate", json={"prompt": "x"})
     assert (response.status_code, response.get_json()["code"]) == (503, "no_worker")
     assert response.headers["Retry-After"] == "24"

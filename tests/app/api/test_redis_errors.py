@@ -1,4 +1,4 @@
-"""What callers get when Redis fails."""
+"""The answers that clients get when Redis fails."""
 
 import logging
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_a_redis_out_of_memory_is_reported_and_jobs_are_accepted_again_when_ther
                     assert cure in refused.get_json()["detail"]
             assert len(own_client.get("/jobs").get_json()["data"]) == 1, "what is refused leaves nothing behind"
             assert own_client.get(path).get_json()["output"]["text"] == "Hello world"
-            assert own_client.delete(path).status_code == 204, "the cure works"
+            assert own_client.delete(path).status_code == 204, "the advice of the error works"
             assert raw.exists(keys.job(path.split("/")[-1])) == 0
             raw.config_set("maxmemory", "0")
         assert own_client.post("/generate", json={"prompt": "p"}).get_json() == "Hello world"
@@ -53,7 +53,7 @@ def test_a_redis_out_of_memory_is_reported_and_jobs_are_accepted_again_when_ther
 
 def test_a_redis_that_is_a_replica_is_reported(own_client: FlaskClient, own_valkey: Valkey) -> None:
     with redis.Redis.from_url(own_valkey.url) as raw:
-        raw.set(keys.alive(MODEL), "somebody")
+        raw.set(keys.alive(MODEL), "any-worker")
         raw.replicaof("127.0.0.1", "1")
     refused = own_client.post("/generate", json={"prompt": "p"})
     assert refused.status_code == 503

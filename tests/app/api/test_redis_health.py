@@ -1,4 +1,4 @@
-"""The watch over a Valkey that is killed, stopped, slow, or says no."""
+"""The health check of a Valkey that is killed, stopped, slow, or answers with errors."""
 
 import logging
 import signal
@@ -136,7 +136,7 @@ time.sleep(60)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.6)
         process.terminate()
-        assert process.stdout.read() == b"", "it would have said that Redis is away"
+        assert process.stdout.read() == b"", "a process that counts Redis as away logs it"
 
 
 def test_a_caller_that_waits_for_a_connection_is_refused_too(server: Valkey) -> None:

@@ -1,4 +1,4 @@
-"""The command line: its refusals in one line, and `make run` for real, from an empty data folder to Ctrl-C."""
+"""The command line: one-line refusals, and a whole `make run` from an empty data folder to Ctrl-C."""
 
 import fcntl
 import json

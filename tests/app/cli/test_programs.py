@@ -1,4 +1,4 @@
-"""What `make run` runs."""
+"""The programs that `make run` starts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the terminal says when programs start, die and stop, and what is left of them afterwards."""
+"""What the terminal shows when programs start, die and stop, and that no process is left afterwards."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The configuration: what is read, what is refused, and what is never shown."""
+"""The configuration: which values are read, which are refused, and which are never shown."""
 
 import copy
 import pickle

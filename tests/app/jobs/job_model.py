@@ -1,4 +1,4 @@
-"""What is promised about jobs, as a model in plain Python: no Redis, no time but what is told to have passed."""
+"""The promises about jobs as a model in plain Python: without Redis, and time passes only when a test says so."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,11 @@ MAX_ATTEMPTS = 3
 
 @dataclass(slots=True)
 class ModelJob:
-    """turn: jobs of one priority start in this order. losses: workers that died with it and ran nothing on trial."""
+    """A job in the model.
+
+    turn: jobs of one priority start in this order. losses: workers that died while they ran it, unless another job was
+    on trial there.
+    """
 
     id: str
     request: JobRequest
@@ -39,12 +43,12 @@ class ModelJob:
         return min(self.request.ttl_seconds or TTL_SECONDS, TTL_SECONDS)
 
     @property
-    def line(self) -> tuple[int, int]:
+    def order_key(self) -> tuple[int, int]:
         return self.request.priority.step, self.turn
 
 
 class Model:
-    """Every method does what the store, a worker's script or the reaper should do, and says what it should answer."""
+    """Each method does what the store, a worker's script or the reaper should do, and returns the expected answer."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
@@ -55,7 +59,7 @@ class Model:
         return [job for job in self.jobs.values() if job.status in statuses]
 
     def admit(self, job_id: str, request: JobRequest, owner: str, key: str | None) -> str:
-        """Returns the id of the job that answers the request, "conflict" or "full"."""
+        """Return the id of the job that answers the request, "conflict" or "full"."""
         for job in self.jobs.values():
             if key is not None and (job.owner, job.idempotency_key) == (owner, key):
                 return job.id if job.request == request else "conflict"
@@ -65,8 +69,8 @@ class Model:
         return job_id
 
     def claim(self, worker: str) -> str | None:
-        """Returns the id of the job that the worker gets."""
-        for job in sorted(self.of_status(Status.QUEUED), key=lambda job: job.line):
+        """Return the id of the job that the worker gets."""
+        for job in sorted(self.of_status(Status.QUEUED), key=lambda job: job.order_key):
             if job.is_expiring and job.has_waited_too_long:
                 self._end(job, Status.EXPIRED)
                 continue
@@ -82,9 +86,9 @@ class Model:
         return job is not None and (job.status, job.token) == (Status.PROCESSING, token)
 
     def publish(self, job_id: str, token: int, before: int, text: str) -> int:
-        """Returns 1, 0 when fenced, -1 when tokens before this one are missing."""
+        """Return 1, 0 when fenced, -1 when tokens before this one are missing."""
         if not self.holds(job_id, token):
-            return self._answer_of_the_past(job_id, token)
+            return self._answer_to_late_write(job_id, token)
         texts = self.jobs[job_id].texts
         if before == len(texts):
             texts.append(text)
@@ -92,7 +96,7 @@ class Model:
 
     def finish(self, job_id: str, token: int, status: Status) -> int:
         if not self.holds(job_id, token):
-            return self._answer_of_the_past(job_id, token)
+            return self._answer_to_late_write(job_id, token)
         job = self.jobs[job_id]
         job.status, job.output = status, "".join(job.texts)
         return 1
@@ -123,7 +127,7 @@ class Model:
 
     def reap(self) -> None:
         lost = [job for job in self.of_status(Status.PROCESSING) if job.is_lease_over]
-        for job in sorted(lost, key=lambda job: job.line):
+        for job in sorted(lost, key=lambda job: job.order_key):
             self._take_from_worker(job)
         for job in self.of_status(Status.QUEUED):
             if job.is_expiring and job.has_waited_too_long:
@@ -142,13 +146,13 @@ class Model:
             if is_to_blame and job.losses > 1:
                 job.turn = self._next_turn()
 
-    def _answer_of_the_past(self, job_id: str, token: int) -> int:
-        """To a write that is no longer due: who has ended the job hears so again, others are fenced."""
+    def _answer_to_late_write(self, job_id: str, token: int) -> int:
+        """Answer a late write: 1 again to the worker that ended the job, 0 (fenced) to any other."""
         job = self.jobs.get(job_id)
         return int(job is not None and job.status.is_final and job.token == token)
 
     def _end(self, job: ModelJob, status: Status) -> None:
-        """Without the worker: whatever it might still write is void."""
+        """End the job without its worker, whose later writes are fenced."""
         job.status, job.output = status, "".join(job.texts)
         job.token += 1
 

@@ -1,4 +1,4 @@
-"""All that Redis holds of jobs at one moment, compared with what the model says."""
+"""Everything that Redis holds about jobs at one moment, compared with the model."""
 
 import json
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from app.jobs import keys
 from app.jobs.job import Status
 from tests.app.jobs.job_model import MAX_ATTEMPTS, OWNERS, Model, ModelJob
 
-SLOW_SECONDS = 60  # more than a test takes
+SLOW_SECONDS = 60  # longer than a test takes
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """records and events by job id, indexes by their keys, seconds_to_live of every key."""
+    """The contents of Redis: records and events by job id, indexes by key, seconds_to_live of every key."""
 
     records: dict[str, dict[str, str]]
     events: dict[str, list[tuple[str, dict[str, str]]]]
@@ -53,7 +53,7 @@ class Snapshot:
             self._compare_stream(job)
 
     def _compare_keys(self, model: Model) -> None:
-        """What is kept of each job, and nothing of those that are forgotten."""
+        """Compare the keys: each kept job has its own, a forgotten job has none."""
         kept = [self.records[job.id]["idempotency"] for job in model.jobs.values() if job.idempotency_key is not None]
         kept += [name for job_id in model.jobs for name in (keys.job(job_id), keys.events(job_id))]
         about_jobs = [name for kind in ("job", "events", "idempotency") for name in self._named(kind)]
@@ -66,7 +66,7 @@ class Snapshot:
 
     def _compare_indexes(self, model: Model) -> None:
         jobs = model.jobs.values()
-        queue = [job.id for job in sorted(model.of_status(Status.QUEUED), key=lambda job: job.line)]
+        queue = [job.id for job in sorted(model.of_status(Status.QUEUED), key=lambda job: job.order_key)]
         places = {job_id: float(self.records[job_id]["place"]) for job_id in queue}
         assert list(self.indexes[keys.queued("m")].items()) == list(places.items())
         running = [job.id for job in model.of_status(Status.PROCESSING)]

@@ -1,4 +1,4 @@
-"""A model's queue in a real Valkey, and hands for all who meet at it: clients, consumers, workers, the reaper."""
+"""A model's queue in a real Valkey, and what clients, consumers, workers and the reaper do with it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ MODEL, TTL_SECONDS, MAX_ATTEMPTS = "m", 60, 3
 
 @dataclass
 class Scene:
-    """A model's queue, and hands for all who meet at it."""
+    """A model's queue, with a method for each thing that clients, consumers, workers and the reaper do with it."""
 
     client: RedisClient
     raw: "redis.Redis"
@@ -32,7 +32,7 @@ class Scene:
     def __post_init__(self) -> None:
         self.store = JobStore(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_queued=-1)
         self.reaper = Reaper(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
-        self.raw.set(keys.alive(MODEL), "somebody")
+        self.raw.set(keys.alive(MODEL), "any-worker")
         self.renew_script = script(self.client, "renew")
         self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS)
 
@@ -40,18 +40,18 @@ class Scene:
         return self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", priority=priority, **more), "me")
 
     def running(self, worker: str = "worker-1", **request: Any) -> Claim:
-        """A new job, claimed by a worker that received its doorbell."""
+        """Admit a job and claim it for a worker that receives its doorbell."""
         return self.claimed(self.admit(**request).id, worker)
 
     def claimed(self, job_id: str, worker: str = "worker-1") -> Claim:
-        """A claim of this job, wherever it stands in the order."""
+        """Claim this job, whatever its position in the order."""
         self.raw.rpop(keys.doorbells(MODEL))
         claim = claim_job(self.store, self.raw, job_id, worker)
         assert claim is not None
         return claim
 
     def next_claim(self, worker: str = "worker-1") -> Claim:
-        """A worker receives a doorbell and claims the first job."""
+        """Receive a doorbell and claim the first job for a worker."""
         assert self.raw.rpop(keys.doorbells(MODEL)) == doorbell(MODEL)
         claim = self.store.claim(worker)
         assert claim is not None
@@ -59,25 +59,25 @@ class Scene:
 
     def renew(self, claim: Claim) -> list[str]:
         job_keys = [keys.job(claim.job_id), keys.running(MODEL)]
-        told: list[str] = self.renew_script(keys=job_keys, args=[claim.job_id, claim.token, LEASE_SECONDS])
-        return told
+        reply: list[str] = self.renew_script(keys=job_keys, args=[claim.job_id, claim.token, LEASE_SECONDS])
+        return reply
 
     def publish(self, claim: Claim, *words: str) -> None:
-        """One delta for each word, a token each."""
+        """Publish one delta of one token for each word."""
         for number, word in enumerate(words, start=claim.published_tokens):
             assert self._publish(claim, **_delta(word, number)) == WRITTEN
 
     def finish(self, claim: Claim, word: str = "") -> int:
-        """Success, with or without a last delta."""
+        """Let the job succeed, with or without a last delta."""
         delta = _delta(word, claim.published_tokens) if word else {}
         return self._publish(claim, **delta, end=End(Status.SUCCEEDED), end_fields=["status", Status.SUCCEEDED.value])
 
     def _publish(self, claim: Claim, **output: Any) -> int:
-        (told,) = self.writer.write([OutputWrite(job_id=claim.job_id, token=claim.token, **output)])
-        return told
+        (result,) = self.writer.write([OutputWrite(job_id=claim.job_id, token=claim.token, **output)])
+        return result
 
     def turn(self) -> int:
-        """One turn of the reaper, as if a second had passed since the last."""
+        """Run one turn of the reaper, as if a second had passed since the last."""
         self.raw.delete(keys.reaper(MODEL))
         return self.reaper.reap()
 
@@ -87,7 +87,7 @@ class Scene:
         self.turn()
 
     def doorbells(self) -> int:
-        """How many of them wait for a consumer."""
+        """Count the doorbells that wait for a consumer."""
         return int(self.raw.llen(keys.doorbells(MODEL)))
 
     def queue(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""As many doorbells as waiting jobs, whatever becomes of consumers and jobs."""
+"""There are as many doorbells as waiting jobs, whatever happens to consumers and jobs."""
 
 from app.jobs import keys
 from app.jobs.job import Priority
@@ -8,7 +8,7 @@ from tests.app.jobs.scene import MODEL, Scene
 
 def test_a_lost_doorbell_is_replaced_at_the_next_turn(scene: Scene) -> None:
     jobs = [scene.admit() for _ in range(2)]
-    scene.raw.rpop(keys.doorbells(MODEL))  # by a consumer that dies
+    scene.raw.rpop(keys.doorbells(MODEL))  # a consumer takes it and dies
     scene.turn()
     assert (scene.doorbells(), scene.queue()) == (2, [job.id for job in jobs])
 
@@ -43,7 +43,7 @@ def test_a_canceled_job_takes_a_doorbell_along(scene: Scene) -> None:
 
 
 def test_a_cancellation_leaves_the_doorbells_of_others(scene: Scene) -> None:
-    """A consumer holds the doorbell of the canceled job, so none in the list is one too many."""
+    """A consumer holds the doorbell of the canceled job, so the list has none to spare."""
     canceled, waiting = scene.admit(), scene.admit()
     scene.raw.rpop(keys.doorbells(MODEL))
     scene.store.cancel(canceled.id)
@@ -66,7 +66,7 @@ def test_a_job_that_is_handed_back_comes_with_a_doorbell(scene: Scene) -> None:
 
 
 def test_kombu_reads_a_doorbell_and_puts_it_back_as_it_was(scene: Scene) -> None:
-    """A consumer that leaves puts back what still reached it."""
+    """A consumer that stops puts back the messages it has received and not used."""
     scene.admit()
     celery = make_celery(scene.url, MODEL)
     with celery.connection_for_read() as connection:

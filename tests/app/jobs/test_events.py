@@ -1,4 +1,4 @@
-"""Events as they stand in Redis: what is written is read again, and the JSON is what clients have always got."""
+"""Events as stored in Redis: reading returns what was written, and the JSON that clients get stays the same."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A Redis that has reached its memory limit refuses what needs more: before a step, and never in its middle."""
+"""A Redis at its memory limit refuses a script that needs more before it begins, never in its middle."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def test_a_redis_without_memory_does_a_step_whole_or_not_at_all(scene: Scene) ->
         lambda: scene.store.follow(running.job_id),
         lambda: scene.turn(),
     ]
-    done: list[Callable[[], object]] = [  # they begin with something that needs no memory
+    done: list[Callable[[], object]] = [  # their first command needs no memory
         lambda: scene.finish(running),
         lambda: scene.store.claim("worker-2"),
         lambda: scene.store.hand_back(leaving),
@@ -41,7 +41,7 @@ def test_a_redis_without_memory_does_a_step_whole_or_not_at_all(scene: Scene) ->
 
 
 def is_refused(scene: Scene, step: Callable[[], object]) -> bool:
-    """Refused, it has left no trace."""
+    """Return whether Redis refuses the step; a refused step has changed nothing."""
     before = contents(scene.url)
     scene.raw.config_set("maxmemory", 1)
     try:

@@ -64,7 +64,7 @@ def test_a_request_to_another_model_is_another_request(
     store: JobStore, redis_client: RedisClient, redis_url: str
 ) -> None:
     admit(store)
-    redis_client.set(keys.alive("n"), "somebody")
+    redis_client.set(keys.alive("n"), "any-worker")
     other_model = JobStore(redis_client, model="n", ttl_seconds=60, max_queued=3)
     with pytest.raises(Conflict):
         admit(other_model)
@@ -80,18 +80,18 @@ def test_the_key_itself_is_stored_nowhere_in_redis(store: JobStore, redis_url: s
 
 
 def test_threads_that_send_the_same_key_at_once_all_get_one_job(store: JobStore, redis_url: str) -> None:
-    everybody, found = threading.Barrier(16), []
+    all_ready, job_ids = threading.Barrier(16), []
 
     def send() -> None:
-        everybody.wait()
-        found.append(admit(store).id)
+        all_ready.wait()
+        job_ids.append(admit(store).id)
 
     threads = [threading.Thread(target=send) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(scaled(10))
-    assert len(found) == 16 and len(set(found)) == 1
+    assert len(job_ids) == 16 and len(set(job_ids)) == 1
     assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
@@ -108,7 +108,7 @@ def test_a_refused_request_leaves_its_key_free(store: JobStore, redis_client: Re
     redis_client.delete(keys.alive("m"))
     with pytest.raises(NoWorker):
         admit(store)
-    redis_client.set(keys.alive("m"), "somebody")
+    redis_client.set(keys.alive("m"), "any-worker")
     assert admit(store, replace(REQUEST, prompt="another")).status is Status.QUEUED
 
 

@@ -1,4 +1,4 @@
-"""Any order of events: jobs, workers, a reaper and a broker that loses doorbells, against the model of `job_model`."""
+"""Jobs, workers, a reaper and a broker that loses doorbells: any order of events, against the model of `job_model`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tests.repeating_client import RepeatingClient
 
 MAX_JOBS = 4
 SETTINGS = settings(max_examples=180, stateful_step_count=50, deadline=None, print_blob=True, database=None)
-SHRINKING_SECONDS = 400  # a failure is made small before it is told
+SHRINKING_SECONDS = 400  # hypothesis shrinks a failure before it reports it
 
 Thing = TypeVar("Thing")
 requests = st.builds(
@@ -44,7 +44,7 @@ times = st.integers(1, 2)  # that a command is sent
 
 @dataclass(slots=True)
 class Run:
-    """A claim in the hands of a worker, who may be late. Of what it says, `sent` tokens have been sent."""
+    """A claim held by a worker, which may be late. The worker has sent `sent` tokens of its text."""
 
     claim: Claim
     sent: int
@@ -59,13 +59,13 @@ def word(position: int) -> str:
 
 
 class JobLife(RuleBasedStateMachine):
-    """Every rule does the same to Redis and to the model, and compares what they answer."""
+    """Each rule does the same to Redis and to the model, and compares their answers."""
 
     def __init__(self, raw: "redis.Redis", client: RedisClient) -> None:
         super().__init__()
         self.raw = raw
         self.raw.flushall()
-        self.raw.set(keys.alive("m"), "somebody")
+        self.raw.set(keys.alive("m"), "any-worker")
         self.client = RepeatingClient(client)
         self.store = JobStore(self.client, model="m", ttl_seconds=TTL_SECONDS, max_queued=MAX_QUEUED)
         self.reaper = Reaper(client, model="m", ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
@@ -88,13 +88,13 @@ class JobLife(RuleBasedStateMachine):
         expected = self.model.admit(job_id, request, owner, key)
         self.client.times = times
         try:
-            told = self.store.admit(request, owner, job_id, idempotency_key=key).id
+            outcome = self.store.admit(request, owner, job_id, idempotency_key=key).id
         except Conflict:
-            told = "conflict"
+            outcome = "conflict"
         except QueueFull:
-            told = "full"
-        assert told == expected
-        if told == job_id:
+            outcome = "full"
+        assert outcome == expected
+        if outcome == job_id:
             self.accepted.add(job_id)
 
     @precondition(lambda self: self.model.jobs)
@@ -135,13 +135,13 @@ class JobLife(RuleBasedStateMachine):
         run = self._pick_run(which, is_late)
         self.client.times = times
         job_id, token = run.held
-        told = self.renew_script(keys=[keys.job(job_id), keys.running("m")], args=[job_id, token, LEASE_SECONDS])
+        reply = self.renew_script(keys=[keys.job(job_id), keys.running("m")], args=[job_id, token, LEASE_SECONDS])
         if self.model.holds(job_id, token):
             job = self.model.jobs[job_id]
             job.is_lease_over = False
-            assert told[:2] == ["ok", str(int(job.is_cancel_requested))]
+            assert reply[:2] == ["ok", str(int(job.is_cancel_requested))]
         else:
-            assert told == ["lost"]
+            assert reply == ["lost"]
 
     @precondition(lambda self: self.runs)
     @rule(which=which, is_late=st.booleans(), times=times)
@@ -159,7 +159,7 @@ class JobLife(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(which=which)
     def publish_after_a_gap(self, which: int) -> None:
-        """What was sent before did not get there."""
+        """Publish a token while the one before it is missing."""
         run = self._pick_run(which, is_late=False)
         self._publish(run, run.sent + 1, 1)
 
@@ -199,13 +199,13 @@ class JobLife(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule()
     def lose_doorbell(self) -> None:
-        """A consumer dies with it."""
+        """A consumer takes a doorbell and dies."""
         self.held -= 1
 
     @precondition(lambda self: self.held)
     @rule()
     def put_doorbell_back(self) -> None:
-        """As Kombu does for a consumer that leaves."""
+        """Put a doorbell back as Kombu does for a consumer that stops."""
         self.held -= 1
         self.raw.lpush(keys.doorbells("m"), doorbell("m"))
 
@@ -232,7 +232,7 @@ class JobLife(RuleBasedStateMachine):
     @precondition(lambda self: self.model.of_status(Status.QUEUED))
     @rule(worker=workers)
     def kill_worker(self, worker: str) -> None:
-        """A job takes its worker down, and all that runs there."""
+        """A job kills its worker, and all jobs that run there are lost."""
         self._claim(worker, 1)
         self._lose_worker(worker)
 
@@ -274,7 +274,7 @@ class JobLife(RuleBasedStateMachine):
             self._remember(job.id, snapshot.records[job.id])
 
     def teardown(self) -> None:
-        """All consumers and workers of before are dead. From now on all is well, and every job comes to its end."""
+        """All earlier consumers and workers are dead. From now on nothing fails, and every job ends."""
         for _ in range(2 * MAX_JOBS + 2):
             for job in self.model.of_status(Status.PROCESSING):
                 self._end_lease(job)
@@ -292,7 +292,7 @@ class JobLife(RuleBasedStateMachine):
     # --- steps
 
     def _remember(self, job_id: str, record: dict[str, str]) -> None:
-        """What is final stays, and the rest grows, whatever the model says."""
+        """Check without the model: a final status never changes, and token and attempt never decrease."""
         status, claims = Status(record["status"]), (int(record.get("token", 0)), int(record.get("attempt", 0)))
         assert self.ends.get(job_id, status) is status
         assert all(now >= then for now, then in zip(claims, self.claims.get(job_id, (0, 0)), strict=True))
@@ -307,7 +307,7 @@ class JobLife(RuleBasedStateMachine):
         return self._pick(which, [run for run in self.runs if self.model.holds(*run.held) is not is_late] or self.runs)
 
     def _mortal_jobs(self) -> list[ModelJob]:
-        """Not final, and with an end to their patience, whether they still need it or not."""
+        """Return the jobs that are not final and have an expiry, whether it still applies or not."""
         jobs = self.model.of_status(Status.QUEUED, Status.PROCESSING)
         return [job for job in jobs if job.request.expires_in_seconds is not None]
 
@@ -346,8 +346,8 @@ class JobLife(RuleBasedStateMachine):
     def _write(self, run: Run, times: int, **output: Any) -> int:
         job_id, token = run.held
         self.client.times = times
-        (told,) = self.writer.write([OutputWrite(job_id=job_id, token=token, **output)])
-        return told
+        (result,) = self.writer.write([OutputWrite(job_id=job_id, token=token, **output)])
+        return result
 
     def _end_lease(self, job: ModelJob) -> None:
         job.is_lease_over = True

@@ -1,4 +1,4 @@
-"""The doorbell against the message that Celery itself would send."""
+"""The doorbell, compared with the message that Celery itself would send."""
 
 import json
 

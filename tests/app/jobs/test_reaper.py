@@ -1,4 +1,4 @@
-"""The reaper against a real Valkey: what becomes of jobs whose worker or patience is gone."""
+"""The reaper against a real Valkey: what happens to jobs that lost their worker or waited too long."""
 
 import json
 import signal
@@ -203,16 +203,16 @@ def test_a_notification_is_sent_when_the_reaper_or_a_cancellation_ends_a_job(sce
     )  # fmt: skip
     scene.store.cancel(lost.job_id)
     time.sleep(0.02)
-    hints = scene.raw.pubsub(ignore_subscribe_messages=True)
-    hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
-    hints.get_message(timeout=1)
+    notifications = scene.raw.pubsub(ignore_subscribe_messages=True)
+    notifications.subscribe(keys.NOTIFICATIONS_CHANNEL)
+    notifications.get_message(timeout=1)
     scene.lose(lost)
     scene.store.cancel(canceled.id)
     end_lease(scene.url, dead.job_id)
     scene.store.cancel(dead.job_id)
-    heard = [message["data"] for _ in range(4) if (message := hints.get_message(timeout=scaled(2)))]
-    hints.close()
-    assert heard == [lost.job_id, expired.id, canceled.id, dead.job_id]
+    received = [message["data"] for _ in range(4) if (message := notifications.get_message(timeout=scaled(2)))]
+    notifications.close()
+    assert received == [lost.job_id, expired.id, canceled.id, dead.job_id]
 
 
 # --- turns
@@ -242,7 +242,7 @@ def test_turns_follow_each_other_after_a_second(scene: Scene) -> None:
 
 
 def test_after_a_while_without_turns_the_workers_come_first(scene: Scene) -> None:
-    """Redis was away, or the machine slept."""
+    """As after an outage of Redis, or when the machine slept."""
     claim = scene.running()
     end_lease(scene.url, claim.job_id)
     due_at = time.time() - AWAY_SECONDS - 0.1
@@ -265,7 +265,7 @@ def test_a_clock_that_was_set_back_does_not_stop_the_reaper(scene: Scene) -> Non
 def test_a_redis_that_was_stopped_for_longer_than_the_leases_costs_no_worker_its_jobs(
     scene: Scene, valkey: Valkey
 ) -> None:
-    """The reaper's calls of that time are still in Redis' socket, and are the first thing it reads."""
+    """The calls that the reaper made meanwhile are still in Redis' socket, and Redis reads them first."""
     claim = scene.running()
     scene.raw.hset(keys.job(claim.job_id), "lease_until", f"{time.time() + 0.5:.6f}")
     scene.raw.zadd(keys.running(MODEL), {claim.job_id: time.time() + 0.5})
@@ -284,7 +284,7 @@ def test_a_redis_that_was_stopped_for_longer_than_the_leases_costs_no_worker_its
 
 
 def test_long_texts_of_lost_jobs_are_read_over_several_turns(scene: Scene) -> None:
-    """Redis does nothing else meanwhile."""
+    """One turn must be short, as Redis does nothing else meanwhile."""
     claims = [scene.running() for _ in range(4)]
     with scene.raw.pipeline(transaction=False) as pipe:
         for claim in claims:

@@ -1,4 +1,4 @@
-"""The job record in a real Valkey: admission, claims, cancellation, listing, forgetting."""
+"""The job record in a real Valkey: admission, claims, cancellation, listing, deletion."""
 
 import time
 from dataclasses import replace
@@ -216,11 +216,11 @@ def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Sce
     claim = scene.running()
     scene.publish(claim, "so far")
     scene.store.cancel(claim.job_id)
-    with scene.raw.pubsub(ignore_subscribe_messages=True) as hints:
-        hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
-        hints.get_message(timeout=1)
+    with scene.raw.pubsub(ignore_subscribe_messages=True) as notifications:
+        notifications.subscribe(keys.NOTIFICATIONS_CHANNEL)
+        notifications.get_message(timeout=1)
         assert scene.store.hand_back(claim) is True
-        assert (hints.get_message(timeout=scaled(2)) or {})["data"] == claim.job_id
+        assert (notifications.get_message(timeout=scaled(2)) or {})["data"] == claim.job_id
     job = scene.store.read(claim.job_id)
     assert job.status is Status.CANCELED
     assert job.output is not None and job.output.text == "so far"

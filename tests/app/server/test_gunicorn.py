@@ -1,4 +1,4 @@
-"""The API under gunicorn, as it is run: what only a real socket shows."""
+"""The API under gunicorn: behaviour that only a real socket shows."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says, working
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of, working
 from tests.stack import Stack
 from tests.valkey import Valkey
 from tests.waiting import scaled
@@ -32,7 +32,7 @@ def running_api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Ite
 
 @pytest.fixture
 def api(running_api: Stack, redis_url: str) -> Stack:
-    """Over an empty database."""
+    """The running API over an empty database."""
     return running_api
 
 
@@ -75,7 +75,7 @@ def test_a_generate_whose_client_leaves_is_canceled(api: Stack, player: Scripted
 
 
 def test_a_generate_whose_client_leaves_continues_when_requested(api: Stack, player: ScriptedWorker) -> None:
-    player.play = says(lambda turn: time.sleep(0.5), "done", Turn.succeed)
+    player.play = play_of(lambda turn: time.sleep(0.5), "done", Turn.succeed)
     connection = post(api, "/generate", {"prompt": "x", "on_disconnect": "continue"})
     only_job(api)
     connection.close()
@@ -97,7 +97,7 @@ def test_a_stream_whose_client_leaves_is_canceled(api: Stack, player: ScriptedWo
 
 
 def test_a_stream_arrives_piece_by_piece_with_its_end(api: Stack, player: ScriptedWorker) -> None:
-    player.play = says("a", lambda turn: time.sleep(0.3), "b", Turn.succeed)
+    player.play = play_of("a", lambda turn: time.sleep(0.3), "b", Turn.succeed)
     with api.client() as client, client.stream("POST", "/agenerate", json={"prompt": "x", "stream": True}) as response:
         arrivals = [(time.monotonic(), piece) for piece in response.iter_raw()]
         assert client.get("/check").json() == "Ok"

@@ -1,4 +1,4 @@
-"""Threads that linger with their clients, in the real gunicorn."""
+"""Keep-alive connections with the threads of a real gunicorn worker."""
 
 import http.client
 import socket
@@ -17,7 +17,7 @@ from tests.valkey import Valkey
 from tests.waiting import scaled, until
 
 THREADS = 4
-CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, with its key, for a hundred years
+CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, valid for a hundred years, with its key
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""An API process that is told to stop while clients wait: gunicorn, real sockets, and the jobs afterwards."""
+"""An API process that receives a stop signal while clients wait: gunicorn, real sockets, and the jobs afterwards."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ from tests.stack import Stack, free_port
 from tests.waiting import scaled, until
 
 MODEL = "farewell"
-SHORT_GRACE = ("--graceful-timeout", "5")  # of which one second is left for answers
+SHORT_GRACE = ("--graceful-timeout", "5")  # one second of it is reserved for answers
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def stack(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
 
 @dataclass
 class Cues:
-    """When jobs may end: those of the prompt "soon", and all others."""
+    """Events that let jobs end: `soon` those with the prompt "soon", `late` all others."""
 
     soon: threading.Event = field(default_factory=threading.Event)
     late: threading.Event = field(default_factory=threading.Event)
@@ -43,7 +43,7 @@ def cues() -> Cues:
 
 @pytest.fixture
 def worker(redis_url: str, cues: Cues) -> Iterator[ScriptedWorker]:
-    """Says "one " at once, except to the prompt "silent", and "two" when the job may end."""
+    """A worker that publishes "one " at once, except for the prompt "silent", and "two" when the job may end."""
 
     def play(turn: Turn) -> None:
         prompt = turn.request.prompt or turn.request.texts[0]
@@ -72,7 +72,7 @@ def start(stack: Stack, *options: str) -> None:
 
 
 def refuses(stack: Stack) -> bool:
-    """Whether a new connection is refused, or reset as it was not accepted in time."""
+    """Return whether a new connection is refused, or reset because it was not accepted in time."""
     try:
         return httpx.get(f"{stack.url}/healthz", timeout=scaled(2)).status_code != 200
     except (httpx.ConnectError, httpx.ReadError):
@@ -104,13 +104,13 @@ def test_near_the_end_of_the_grace_waiting_clients_get_the_location_of_their_job
     streams = [ask("POST", "/agenerate", prompt="spoken", stream=True), ask("GET", f"{followed}/events")]
     read, soon = ask("GET", f"{followed}?wait=60"), ask("POST", "/generate", prompt="soon")
     until(lambda: len(worker.turns) == 7)
-    told = time.monotonic()
+    signaled_at = time.monotonic()
     stack.processes["api"].send_signal(signal.SIGTERM)
     until(lambda: refuses(stack), 3)
     cues.soon.set()
     assert soon.result()[0].json() == "one two", "what ends within the grace is answered"
     answers = [future.result() for future in (*cut, *streams, read)]
-    assert all(5 < at - told < 5 + scaled(5) for _, at in answers)
+    assert all(5 < at - signaled_at < 5 + scaled(5) for _, at in answers)
     assert stack.processes["api"].wait(scaled(10.5)) == 0
     assert stack.log("api").count("\n") == 1, stack.log("api")
     cues.late.set()

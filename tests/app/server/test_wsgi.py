@@ -1,4 +1,4 @@
-"""What runs beside the requests in an API process."""
+"""The background threads of an API process."""
 
 import signal
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def api(tmp_path: Path, own_valkey: Valkey) -> Iterator[Stack]:
 
 def test_a_job_whose_worker_died_is_taken_from_it_by_any_api_process(api: Stack) -> None:
     def play(turn: Turn) -> None:
-        if turn.claim.attempt > 1:  # the first worker dies with it
+        if turn.claim.attempt > 1:  # the first worker dies here
             turn.delta("saved")
             turn.succeed()
 

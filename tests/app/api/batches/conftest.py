@@ -1,4 +1,4 @@
-"""Batches over a real Valkey and a scripted worker, driven by hand."""
+"""Batches over a real Valkey and a scripted worker; the tests call the driver themselves."""
 
 import io
 import json
@@ -54,24 +54,24 @@ class Batches:
     def drive(self, until: Callable[[], bool], *drivers: BatchDriver) -> None:
         deadline = time.monotonic() + scaled(60)
         while not until():
-            assert time.monotonic() < deadline, "the batch does not come to that"
+            assert time.monotonic() < deadline, "the batch does not reach that state in time"
             for driver in drivers or (self.driver,):
                 driver.turn()
             time.sleep(0.01)
 
     def finish(self, batch: Any, *drivers: BatchDriver) -> Any:
-        """The batch, once it has ended."""
+        """Drive the batch to its end and return it."""
         self.drive(lambda: self.read(batch)["status"] not in ("in_progress", "cancelling", "finalizing"), *drivers)
         return self.read(batch)
 
     def content(self, file_id: str | None) -> dict[str, Any]:
-        """The lines of an output, by their custom ids; each once."""
+        """Return the lines of an output by custom id; no id may occur twice."""
         if file_id is None:
             return {}
         lines = list(map(json.loads, self.client.get(f"/v1/files/{file_id}/content").text.splitlines()))
-        found = {line["custom_id"]: line for line in lines}
-        assert len(found) == len(lines)
-        return found
+        by_id = {line["custom_id"]: line for line in lines}
+        assert len(by_id) == len(lines)
+        return by_id
 
 
 def make_driver(app: Flask) -> BatchDriver:

@@ -21,13 +21,13 @@ from app.jobs.job import Priority, Status
 from app.jobs.redis_client import RedisClient
 from tests.app.api.batches.conftest import COMPLETIONS, Batches, line, make_driver
 from tests.app.api.conftest import MODEL
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled
 
 
 @pytest.fixture(autouse=True)
 def fresh_estimate(batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slots that are read are those of this test's worker."""
+    """Let every test read the slots of its own worker."""
     monkeypatch.setattr("app.api.queue_estimate.FRESH_SECONDS", 0.0)
 
 
@@ -37,10 +37,10 @@ def test_each_line_is_answered_as_a_request_of_its_own_would_be(batches: Batches
     done = batches.finish(batch)
     assert (done["status"], done["metadata"], done["error_file_id"]) == ("completed", {"for": "me"}, None)
     assert done["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
-    found = batches.content(done["output_file_id"])
-    assert set(found) == {"one", "two", "three"}
-    body = found["two"]["response"]["body"]
-    assert (found["two"]["response"]["status_code"], body["object"]) == (200, "text_completion")
+    output = batches.content(done["output_file_id"])
+    assert set(output) == {"one", "two", "three"}
+    body = output["two"]["response"]["body"]
+    assert (output["two"]["response"]["status_code"], body["object"]) == (200, "text_completion")
     assert [choice["text"] for choice in body["choices"]] == ["Hello world"] * 2
     assert (done["usage"]["input_tokens"], done["usage"]["output_tokens"]) == (9, 8)
     assert {turn.request.priority for turn in worker.turns} == {Priority.LOW}
@@ -64,7 +64,7 @@ def test_an_error_in_a_line_is_reported_under_its_custom_id(batches: Batches, wo
         if turn.request.prompt == "refused":
             turn.fail("prompt_too_long", "too long", {"prompt": ["too long"]})
         else:
-            says("fine", Turn.succeed)(turn)
+            play_of("fine", Turn.succeed)(turn)
 
     worker.play = play
     asked = [
@@ -81,11 +81,11 @@ def test_an_error_in_a_line_is_reported_under_its_custom_id(batches: Batches, wo
     done = batches.finish(batches.create(*asked))
     assert (done["status"], done["request_counts"]) == ("completed", {"total": 9, "completed": 1, "failed": 8})
     assert set(batches.content(done["output_file_id"])) == {"fine"}
-    told = {
+    errors = {
         custom_id: (entry["response"]["status_code"], entry["response"]["body"]["error"]["param"])
         for custom_id, entry in batches.content(done["error_file_id"]).items()
     }
-    assert told == {
+    assert errors == {
         "refused": (400, "prompt"),
         "temperature": (400, "temperature"),
         "model": (404, "model"),
@@ -99,7 +99,7 @@ def test_an_error_in_a_line_is_reported_under_its_custom_id(batches: Batches, wo
 
 def test_a_quarter_of_the_slots_is_left_for_other_requests(batches: Batches, worker: ScriptedWorker) -> None:
     gate = threading.Event()
-    worker.play = says(gate, "done", Turn.succeed)
+    worker.play = play_of(gate, "done", Turn.succeed)
     batch = batches.create(*(line(str(number), n=2) for number in range(6)))
     batches.drive(lambda: len(worker.turns) == 3)  # of 4
     for _ in range(20):
@@ -112,7 +112,7 @@ def test_a_quarter_of_the_slots_is_left_for_other_requests(batches: Batches, wor
 def test_three_processes_that_drive_at_once_answer_no_line_twice(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker.play = says(Turn.succeed)
+    worker.play = play_of(Turn.succeed)
     drivers = [make_driver(batches.app), make_driver(batches.app)]
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
     batch = batches.create(*(line(str(number)) for number in range(40)))
@@ -160,7 +160,7 @@ class DiesAtFirst:
 def test_a_driver_that_died_at_any_step_is_followed_by_one_that_continues(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker.play = says("x", Turn.succeed)
+    worker.play = play_of("x", Turn.succeed)
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
     driver = batches.driver
     steps: list[DiesAtFirst] = []
@@ -168,7 +168,7 @@ def test_a_driver_that_died_at_any_step_is_followed_by_one_that_continues(
         for method in methods:
             steps.append(DiesAtFirst(getattr(store, method)))
             monkeypatch.setattr(store, method, steps[-1])
-    names = {str(number) for number in range(12)}  # of which three are asked at once
+    names = {str(number) for number in range(12)}  # three of them are submitted at once
     batch = batches.create(line("bad", n=-1), *map(line, names))
     done: Any = None
     while done is None:
@@ -194,7 +194,7 @@ def test_a_result_that_vanished_before_it_was_written_down_is_made_again(
 
 def test_canceling_keeps_the_answers_and_reports_the_other_lines(batches: Batches, worker: ScriptedWorker) -> None:
     def play(turn: Turn) -> None:
-        says("quick", Turn.succeed)(turn) if turn.request.prompt == "quick" else turn.wait_for_cancel()
+        play_of("quick", Turn.succeed)(turn) if turn.request.prompt == "quick" else turn.wait_for_cancel()
 
     worker.play = play
     batch = batches.create(line("quick"), *(line(f"slow {number}") for number in range(9)))
@@ -257,8 +257,8 @@ def test_a_line_that_fails_by_our_fault_does_not_hold_up_the_others(
     monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
     done = batches.finish(batches.create(line("planned wrong"), line("answered wrong"), line("fine")))
     assert done["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
-    told = batches.content(done["error_file_id"]).values()
-    assert [entry["response"]["status_code"] for entry in told] == [500, 500]
+    errors = batches.content(done["error_file_id"]).values()
+    assert [entry["response"]["status_code"] for entry in errors] == [500, 500]
 
 
 def test_a_line_is_not_refused_because_redis_is_away(
@@ -299,7 +299,7 @@ def test_a_redis_without_memory_costs_no_line(
 ) -> None:
     monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
     gate = threading.Event()
-    worker.play = says(gate, "done", Turn.succeed)
+    worker.play = play_of(gate, "done", Turn.succeed)
     batch = batches.create(*(line(str(number)) for number in range(6)))
     batches.drive(lambda: len(worker.turns) == 3)  # of 4 slots
     gate.set()

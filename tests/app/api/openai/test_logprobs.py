@@ -21,8 +21,8 @@ def test_a_token_has_its_bytes_even_when_it_is_a_part_of_a_character(token: str,
 
 
 def test_the_tokens_of_a_chat_have_their_alternatives_beside_them() -> None:
-    told = chat_logprobs([TokenLogprob(token="a", logprob=-0.5, top={"a": -0.5, HALF: -1.5})])
-    assert told["content"] == [
+    logprobs = chat_logprobs([TokenLogprob(token="a", logprob=-0.5, top={"a": -0.5, HALF: -1.5})])
+    assert logprobs["content"] == [
         {
             "token": "a",
             "logprob": -0.5,

@@ -8,13 +8,13 @@ from tests.app.api.openai.test_tool_calls import HERMES, TOOLS, cuts
 
 
 def read(rest: Reader, pieces: list[str]) -> tuple[str, str, int]:
-    """Thoughts, words, and how many calls."""
+    """Return the thoughts, the words, and the number of calls."""
     reader = ThinkingReader(rest)
-    found = [piece for text in pieces for piece in reader.feed(text)]
-    found += reader.finish()
-    thoughts = "".join(piece.text for piece in found if isinstance(piece, Thought))
-    words = "".join(piece.text for piece in found if isinstance(piece, Words))
-    return thoughts, words, sum(isinstance(piece, CallBegins) for piece in found)
+    results = [piece for text in pieces for piece in reader.feed(text)]
+    results += reader.finish()
+    thoughts = "".join(piece.text for piece in results if isinstance(piece, Thought))
+    words = "".join(piece.text for piece in results if isinstance(piece, Words))
+    return thoughts, words, sum(isinstance(piece, CallBegins) for piece in results)
 
 
 @pytest.mark.parametrize(

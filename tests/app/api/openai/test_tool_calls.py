@@ -1,4 +1,4 @@
-"""Calls in what a model writes, whole and letter by letter."""
+"""Tool calls in the text of a model, whole and letter by letter."""
 
 import json
 import random
@@ -43,13 +43,13 @@ PARAMETERS = {"weather": {"type": "object", "properties": PROPERTIES}}
 
 
 def read(reader: Reader, pieces: Sequence[str]) -> tuple[str, list[tuple[str, Any]]]:
-    """The words, and the calls with their arguments."""
-    found: list[Piece] = []
+    """Return the words, and the calls with their arguments."""
+    results: list[Piece] = []
     for piece in pieces:
-        found += reader.feed(piece)
-    found += reader.finish()
+        results += reader.feed(piece)
+    results += reader.finish()
     words, calls = "", []
-    for piece in found:
+    for piece in results:
         if isinstance(piece, Words):
             words += piece.text
         elif isinstance(piece, CallBegins):
@@ -61,7 +61,7 @@ def read(reader: Reader, pieces: Sequence[str]) -> tuple[str, list[tuple[str, An
 
 
 def cuts(text: str) -> list[list[str]]:
-    """Whole, letter by letter, and cut at random as tokens would cut it."""
+    """Yield the text whole, letter by letter, and cut at random as tokens would cut it."""
     random_cuts = []
     for seed in range(5):
         draw, at, pieces = random.Random(seed), 0, []
@@ -145,11 +145,11 @@ def test_words_are_returned_as_they_come() -> None:
     ]
 
 
-@pytest.mark.parametrize(("most", "told"), [(None, 2), (1, 1)])
-def test_no_more_calls_are_returned_than_wanted(most: int | None, told: int) -> None:
+@pytest.mark.parametrize(("most", "expected"), [(None, 2), (1, 1)])
+def test_no_more_calls_are_returned_than_wanted(most: int | None, expected: int) -> None:
     for text in (f"{HERMES}\n{HERMES}", f"[{CITY}, {CITY}]"):
         words, calls = read(CallReader(TOOLS, most=most), list(text))
-        assert (words, len(calls)) == ("", told)
+        assert (words, len(calls)) == ("", expected)
 
 
 def test_an_answer_in_its_own_format_is_no_call_though_it_looks_like_one() -> None:

@@ -1,4 +1,4 @@
-"""Schemas of calls, compiled by the library that the workers follow them with."""
+"""Schemas of calls, compiled by the library with which the workers follow them."""
 
 import json
 from typing import Any

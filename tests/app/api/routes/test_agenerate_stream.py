@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from app.api import event_stream
 from app.jobs.job import Status
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import parse, received
 from tests.waiting import scaled
 
@@ -39,7 +39,7 @@ def test_a_stream_is_neither_cached_nor_buffered(client: FlaskClient, worker: Sc
 
 def test_a_stream_that_breaks_off_can_be_resumed_from_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
     left = threading.Event()
-    worker.play = says("one", left, " two", Turn.succeed)
+    worker.play = play_of("one", left, " two", Turn.succeed)
     response = stream(client, on_disconnect="continue")
     (seen,) = parse(next(response.iter_encoded()).decode())
     response.close()
@@ -49,19 +49,19 @@ def test_a_stream_that_breaks_off_can_be_resumed_from_its_job(client: FlaskClien
 
 
 def test_texts_of_several_lines_arrive_whole(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("a\nb", "\n", "\r\n c", Turn.succeed)
+    worker.play = play_of("a\nb", "\n", "\r\n c", Turn.succeed)
     assert "".join(event.data for event in received(stream(client))) == "a\nb\n\n c"
 
 
 def test_an_empty_text_is_an_empty_stream(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("", Turn.succeed)
+    worker.play = play_of("", Turn.succeed)
     response = stream(client)
     assert (response.status_code, response.get_data()) == (200, b"")
 
 
 def test_pieces_go_out_as_they_come(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
-    worker.play = says("one", more, "two", Turn.succeed)
+    worker.play = play_of("one", more, "two", Turn.succeed)
     response = stream(client)
     chunks = response.iter_encoded()
     assert parse(next(chunks).decode())[0].data == "one"
@@ -71,7 +71,7 @@ def test_pieces_go_out_as_they_come(client: FlaskClient, worker: ScriptedWorker)
 
 
 def test_a_failure_after_the_first_piece_is_an_event_named_error(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("one", lambda turn: turn.fail("engine_error", "it broke"))
+    worker.play = play_of("one", lambda turn: turn.fail("engine_error", "it broke"))
     text, error = received(stream(client))
     assert (text.name, text.data, error.name) == ("message", "one", "error")
     assert (error.json["code"], error.json["status"], error.json["detail"]) == ("engine_error", 500, "it broke")
@@ -82,7 +82,7 @@ def test_a_stream_without_output_gets_comments_until_text_comes(
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
     speak = threading.Event()
-    worker.play = says(speak, "late", Turn.succeed)
+    worker.play = play_of(speak, "late", Turn.succeed)
     response = stream(client)
     chunks = response.iter_encoded()
     assert [next(chunks), next(chunks)] == [event_stream.COMMENT, event_stream.COMMENT]
@@ -95,7 +95,7 @@ def received_data(body: bytes) -> list[str]:
 
 
 def test_leaving_a_stream_cancels_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("one", Turn.wait_for_cancel)
+    worker.play = play_of("one", Turn.wait_for_cancel)
     response = stream(client)
     next(response.iter_encoded())
     response.close()
@@ -103,14 +103,14 @@ def test_leaving_a_stream_cancels_its_job(client: FlaskClient, worker: ScriptedW
 
 
 def test_leaving_a_stream_before_its_first_byte_cancels_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("one", Turn.wait_for_cancel)
+    worker.play = play_of("one", Turn.wait_for_cancel)
     stream(client).close()
     assert status_of(client, worker) == Status.CANCELED
 
 
 def test_with_on_disconnect_continue_the_job_continues(client: FlaskClient, worker: ScriptedWorker) -> None:
     left = threading.Event()
-    worker.play = says("one", left, " two", Turn.succeed)
+    worker.play = play_of("one", left, " two", Turn.succeed)
     response = stream(client, on_disconnect="continue")
     next(response.iter_encoded())
     response.close()

@@ -11,8 +11,8 @@ from app.api.schemas.sampling import SamplingSchema
 
 @pytest.fixture
 def document(client: FlaskClient) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/openapi.json").get_json()
-    return found
+    loaded: dict[str, Any] = client.get("/openapi.json").get_json()
+    return loaded
 
 
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:

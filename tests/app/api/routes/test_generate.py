@@ -12,7 +12,7 @@ from app.api import job_service
 from app.config.settings import Config
 from app.jobs.job import Kind, Priority, Status
 from tests.app.api.conftest import MakeApp
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled
 
 
@@ -31,7 +31,7 @@ def test_generate_answers_with_the_text_as_a_json_string(client: FlaskClient, wo
 
 
 def test_text_that_is_not_ascii_comes_as_utf8(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("né 😀\n", Turn.succeed)
+    worker.play = play_of("né 😀\n", Turn.succeed)
     assert generate(client).get_data() == '"né 😀\\n"'.encode()
     assert generate(client, accept="text/plain").get_data() == "né 😀\n".encode()
 
@@ -277,7 +277,7 @@ def test_a_wait_that_is_over_has_the_location_of_the_job(
 ) -> None:
     monkeypatch.setattr(job_service, "WAIT_GRACE_SECONDS", -0.8)
     done = threading.Event()
-    worker.play = says(done, "late", Turn.succeed)
+    worker.play = play_of(done, "late", Turn.succeed)
     response = generate(client, timeout=1)
     done.set()
     assert (response.status_code, response.get_json()["code"]) == (504, "wait_timeout")
@@ -299,7 +299,7 @@ def test_more_waiters_than_threads_are_refused_and_leave_no_job(
 ) -> None:
     app = make_app(replace(config, server=replace(config.server, threads=1)))
     entered = threading.Event()
-    worker.play = says(lambda turn: entered.set(), Turn.wait_for_cancel)
+    worker.play = play_of(lambda turn: entered.set(), Turn.wait_for_cancel)
     waiting = threading.Thread(target=lambda: generate(app.test_client()), daemon=True)
     waiting.start()
     assert entered.wait(scaled(5))

@@ -11,7 +11,7 @@ from tests.app.api.scripted_worker import ScriptedWorker
 
 @pytest.fixture
 def absent(redis_url: str) -> ScriptedWorker:
-    """A worker that has not said anything yet."""
+    """A worker that has not announced itself yet."""
     return ScriptedWorker(redis_url, "scripted")
 
 

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from app.api import event_stream
 from app.jobs import keys
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import Received, parse, received
 from tests.waiting import scaled
 
@@ -64,7 +64,7 @@ def test_a_browser_that_has_seen_the_end_gets_204_and_stops(client: FlaskClient,
 
 def test_a_running_job_is_followed_from_its_beginning_to_its_end(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
-    worker.play = says("one", more, "two", Turn.succeed)
+    worker.play = play_of("one", more, "two", Turn.succeed)
     response = client.get(f"{submit(client)}/events")
     events = one_by_one(response.iter_encoded())
     assert [next(events).name, next(events).json] == ["started", {"text": "one"}]
@@ -74,7 +74,7 @@ def test_a_running_job_is_followed_from_its_beginning_to_its_end(client: FlaskCl
 
 def test_following_can_be_resumed_where_it_broke_off(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
-    worker.play = says("one", more, "two", Turn.succeed)
+    worker.play = play_of("one", more, "two", Turn.succeed)
     path = f"{submit(client)}/events"
     first = client.get(path)
     events = one_by_one(first.iter_encoded())
@@ -88,7 +88,7 @@ def test_following_can_be_resumed_where_it_broke_off(client: FlaskClient, worker
 
 def test_the_worker_is_notified_that_a_client_follows(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
-    worker.play = says(more, Turn.succeed)
+    worker.play = play_of(more, Turn.succeed)
     path = submit(client)
     response = client.get(f"{path}/events")
     assert worker.redis.hget(keys.job(path.rpartition("/")[2]), "followed") == "1"
@@ -98,7 +98,7 @@ def test_the_worker_is_notified_that_a_client_follows(client: FlaskClient, worke
 
 def test_leaving_never_cancels_the_job(client: FlaskClient, worker: ScriptedWorker) -> None:
     more = threading.Event()
-    worker.play = says("one", more, Turn.succeed)
+    worker.play = play_of("one", more, Turn.succeed)
     path = submit(client)
     response = client.get(f"{path}/events")
     next(response.iter_encoded())

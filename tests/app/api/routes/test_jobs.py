@@ -14,7 +14,7 @@ from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.workers import WorkerState
 from tests.app.api.conftest import MakeApp
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -61,8 +61,8 @@ def test_a_queued_job_has_its_position(client: FlaskClient, worker: ScriptedWork
 
 
 @pytest.fixture
-def line(client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Paths of four queued jobs, in the order of their turns. Jobs have lately taken 60 s, four at once."""
+def queued(client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of four queued jobs, in their order. Jobs have lately taken 60 s, four at once."""
     monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 0.0)
     worker.stop()
     worker.redis.set(keys.service_time("scripted"), "60")
@@ -74,61 +74,63 @@ def seconds_until(time_of_day: str) -> float:
     return datetime.fromisoformat(time_of_day).timestamp() - time.time()
 
 
-def run_elsewhere(worker: ScriptedWorker, count: int) -> None:
-    """Other jobs take so many of the worker's four slots."""
+def occupy_slots(worker: ScriptedWorker, count: int) -> None:
+    """Let other jobs take so many of the worker's four slots."""
     for number in range(count):
         worker.redis.execute_command("ZADD", keys.running("scripted"), int(time.time()) + 60, f"job-{number}")
 
 
-def test_a_queued_job_has_its_estimated_start(client: FlaskClient, worker: ScriptedWorker, line: list[str]) -> None:
-    run_elsewhere(worker, 4)
-    single = [client.get(path).get_json()["estimated_start_at"] for path in line]
+def test_a_queued_job_has_its_estimated_start(client: FlaskClient, worker: ScriptedWorker, queued: list[str]) -> None:
+    occupy_slots(worker, 4)
+    single = [client.get(path).get_json()["estimated_start_at"] for path in queued]
     listed = [job["estimated_start_at"] for job in client.get("/jobs").get_json()["data"]][::-1]
-    for found in (single, listed):
-        assert [seconds_until(at) for at in found] == pytest.approx([15, 30, 45, 60], abs=5)
+    for starts in (single, listed):
+        assert [seconds_until(at) for at in starts] == pytest.approx([15, 30, 45, 60], abs=5)
 
 
 def test_free_slots_take_the_first_jobs_of_the_order_at_once(
-    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+    client: FlaskClient, worker: ScriptedWorker, queued: list[str]
 ) -> None:
-    run_elsewhere(worker, 2)
-    found = [client.get(path).get_json()["estimated_start_at"] for path in line]
-    assert [seconds_until(at) for at in found] == pytest.approx([0, 0, 15, 30], abs=5)
+    occupy_slots(worker, 2)
+    starts = [client.get(path).get_json()["estimated_start_at"] for path in queued]
+    assert [seconds_until(at) for at in starts] == pytest.approx([0, 0, 15, 30], abs=5)
 
 
-def test_an_accepted_job_has_its_estimated_start(client: FlaskClient, worker: ScriptedWorker, line: list[str]) -> None:
-    run_elsewhere(worker, 4)
+def test_an_accepted_job_has_its_estimated_start(
+    client: FlaskClient, worker: ScriptedWorker, queued: list[str]
+) -> None:
+    occupy_slots(worker, 4)
     accepted = client.post("/agenerate", json={"prompt": "x"}).get_json()
     assert accepted["queue_position"] == 5
     assert seconds_until(accepted["estimated_start_at"]) == pytest.approx(75, abs=5)
 
 
 def test_no_start_is_estimated_where_nothing_is_measured_or_no_worker_serves(
-    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+    client: FlaskClient, worker: ScriptedWorker, queued: list[str]
 ) -> None:
     worker.redis.delete(keys.service_time("scripted"))
-    assert client.get(line[0]).get_json()["estimated_start_at"] is None
+    assert client.get(queued[0]).get_json()["estimated_start_at"] is None
     worker.redis.set(keys.service_time("scripted"), "60")
     worker.announce(WorkerState.DRAINING)
-    job = client.get(line[0]).get_json()
+    job = client.get(queued[0]).get_json()
     assert (job["queue_position"], job["estimated_start_at"]) == (1, None)
 
 
 def test_a_job_that_was_handed_back_has_started_already(
-    client: FlaskClient, worker: ScriptedWorker, line: list[str]
+    client: FlaskClient, worker: ScriptedWorker, queued: list[str]
 ) -> None:
     claim = worker.store.claim("scripted")
     assert claim is not None and worker.store.hand_back(claim)
-    job = client.get(line[0]).get_json()
+    job = client.get(queued[0]).get_json()
     assert (job["status"], job["queue_position"], job["estimated_start_at"]) == ("queued", 1, None)
 
 
 def test_a_page_of_queued_jobs_costs_no_more_readings_than_one(
-    make_app: MakeApp, config: Config, worker: ScriptedWorker, line: list[str], monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, config: Config, worker: ScriptedWorker, queued: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 1.0)
     worker.redis.execute_command("CONFIG", "RESETSTAT")
-    assert len(make_app(config).test_client().get("/jobs").get_json()["data"]) == len(line)
+    assert len(make_app(config).test_client().get("/jobs").get_json()["data"]) == len(queued)
     assert worker.redis.execute_command("INFO", "commandstats")["cmdstat_smembers"]["calls"] == 1
 
 
@@ -140,7 +142,7 @@ def test_a_failed_job_has_its_reason(client: FlaskClient, worker: ScriptedWorker
 
 def test_wait_returns_as_soon_as_the_job_ends(client: FlaskClient, worker: ScriptedWorker) -> None:
     release = threading.Event()
-    worker.play = says(release, "late", Turn.succeed)
+    worker.play = play_of(release, "late", Turn.succeed)
     path = submit(client)
     threading.Timer(0.3, release.set).start()
     started = time.monotonic()
@@ -150,7 +152,7 @@ def test_wait_returns_as_soon_as_the_job_ends(client: FlaskClient, worker: Scrip
 
 def test_wait_returns_the_job_as_it_is_when_the_time_is_over(client: FlaskClient, worker: ScriptedWorker) -> None:
     release = threading.Event()
-    worker.play = says(release, "late", Turn.succeed)
+    worker.play = play_of(release, "late", Turn.succeed)
     path = submit(client)
     assert client.get(f"{path}?wait=0.2").get_json()["status"] in ("queued", "processing")
     release.set()
@@ -193,7 +195,7 @@ def test_canceling_a_queued_job_ends_it(client: FlaskClient, worker: ScriptedWor
 
 def test_canceling_a_running_job_notifies_its_worker(client: FlaskClient, worker: ScriptedWorker) -> None:
     entered, answered = threading.Event(), threading.Event()
-    worker.play = says(lambda turn: entered.set(), answered, Turn.wait_for_cancel)
+    worker.play = play_of(lambda turn: entered.set(), answered, Turn.wait_for_cancel)
     path = submit(client)
     assert entered.wait(scaled(5))
     response = client.post(f"{path}/cancel")
@@ -211,7 +213,7 @@ def test_canceling_a_job_that_has_ended_changes_nothing(client: FlaskClient, wor
 
 def test_deleting_a_running_job_cancels_it(client: FlaskClient, worker: ScriptedWorker) -> None:
     entered = threading.Event()
-    worker.play = says(lambda turn: entered.set(), Turn.wait_for_cancel)
+    worker.play = play_of(lambda turn: entered.set(), Turn.wait_for_cancel)
     path = submit(client)
     assert entered.wait(scaled(5))
     assert client.delete(path).status_code == 202
@@ -236,13 +238,13 @@ def test_the_list_shows_the_newest_first(client: FlaskClient, worker: ScriptedWo
 
 def test_the_pages_of_the_list_hold_every_job_once(client: FlaskClient, worker: ScriptedWorker) -> None:
     paths = [submit(client) for _ in range(7)]
-    found: list[str] = []
+    listed: list[str] = []
     query = "limit=3"
     for _ in range(3):
         page = client.get(f"/jobs?{query}").get_json()
-        found += [job["urls"]["self"] for job in page["data"]]
+        listed += [job["urls"]["self"] for job in page["data"]]
         query = f"limit=3&cursor={page['next_cursor']}"
-    assert found == paths[::-1]
+    assert listed == paths[::-1]
     assert page["next_cursor"] is None
 
 

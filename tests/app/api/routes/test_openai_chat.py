@@ -1,4 +1,4 @@
-"""`/v1/chat/completions` over a scripted worker: what becomes of a request, and what of a worker's text."""
+"""`/v1/chat/completions` over a scripted worker: the job of a request, and the answer of a text."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from app.jobs.job import FinishReason, TokenLogprob
 from tests.app.api.conftest import MODEL
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -45,7 +45,7 @@ def refused(client: FlaskClient, **body: Any) -> tuple[int, str, str]:
 
 
 def chunks(response: TestResponse) -> list[Any]:
-    """The chunks of a stream that ended well."""
+    """Return the chunks of a stream that ended without an error."""
     events = response.get_data(as_text=True).split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     return [json.loads(event.removeprefix("data: ")) for event in events[:-2] if event.startswith("data: ")]
@@ -134,19 +134,19 @@ def test_without_a_model_the_served_one_is_meant_and_another_is_not_found(
 
 def test_a_stream_brings_chunks_and_done(client: FlaskClient, worker: ScriptedWorker) -> None:
     response = chat(client, stream=True)
-    found = chunks(response)
+    streamed = chunks(response)
     assert response.mimetype == "text/event-stream"
-    assert {(chunk["id"], chunk["object"], chunk["model"]) for chunk in found} == {
+    assert {(chunk["id"], chunk["object"], chunk["model"]) for chunk in streamed} == {
         (f"chatcmpl-{worker.turns[0].claim.job_id}", "chat.completion.chunk", MODEL)
     }
-    assert [chunk["choices"][0]["delta"] for chunk in found] == [
+    assert [chunk["choices"][0]["delta"] for chunk in streamed] == [
         {"role": "assistant", "content": "", "refusal": None},
         {"content": "Hello"},
         {"content": " world"},
         {},
     ]
-    assert [chunk["choices"][0]["finish_reason"] for chunk in found] == [None, None, None, "stop"]
-    assert all("usage" not in chunk for chunk in found)
+    assert [chunk["choices"][0]["finish_reason"] for chunk in streamed] == [None, None, None, "stop"]
+    assert all("usage" not in chunk for chunk in streamed)
 
 
 def test_the_last_chunk_has_the_usage_when_requested(client: FlaskClient, worker: ScriptedWorker) -> None:
@@ -171,22 +171,22 @@ def test_each_choice_is_a_job_with_a_seed_of_its_own(client: FlaskClient, worker
 def test_a_stream_of_several_choices_distinguishes_them_by_their_index(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
-    found = chunks(chat(client, n=3, stream=True))
+    streamed = chunks(chat(client, n=3, stream=True))
     for index in range(3):
-        mine = [chunk["choices"][0] for chunk in found if chunk["choices"][0]["index"] == index]
+        mine = [chunk["choices"][0] for chunk in streamed if chunk["choices"][0]["index"] == index]
         assert "".join(choice["delta"].get("content", "") for choice in mine) == "Hello world"
         assert mine[-1]["finish_reason"] == "stop"
 
 
 def test_logprobs_are_returned_whole_and_in_chunks(client: FlaskClient, worker: ScriptedWorker) -> None:
     entry = TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5, "He": -1.5})
-    worker.play = says(lambda turn: turn.delta("Hi", entry), Turn.succeed)
+    worker.play = play_of(lambda turn: turn.delta("Hi", entry), Turn.succeed)
     whole = answered(client, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]
     assert params(worker)["logprobs"] == 2
     assert [token["token"] for token in whole["content"][0]["top_logprobs"]] == ["Hi", "He"]
     streamed = [chunk["choices"][0]["logprobs"] for chunk in chunks(chat(client, logprobs=True, stream=True))]
     assert params(worker)["logprobs"] == 0
-    assert [found["content"][0]["bytes"] for found in streamed if found] == [[72, 105]]
+    assert [logprobs["content"][0]["bytes"] for logprobs in streamed if logprobs] == [[72, 105]]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_response_format_becomes_a_schema(
 
 
 def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says(
+    worker.play = play_of(
         "Wait.\n<tool_", 'call>{"name": "weather", "arguments": {"city": "Ulm"}}</tool_call>', Turn.succeed
     )
     choice = answered(client, tools=[WEATHER])["choices"][0]
@@ -221,7 +221,7 @@ def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: Scr
 
 
 def test_thoughts_are_returned_beside_the_answer(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("<think>", "Paris or", " Rome?\n</thi", "nk>\n\n", "Paris", ".", Turn.succeed)
+    worker.play = play_of("<think>", "Paris or", " Rome?\n</thi", "nk>\n\n", "Paris", ".", Turn.succeed)
     message = answered(client)["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("Paris or Rome?", "Paris.")
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks(chat(client, stream=True))]
@@ -230,17 +230,17 @@ def test_thoughts_are_returned_beside_the_answer(client: FlaskClient, worker: Sc
 
 
 def test_a_value_in_xml_has_the_type_of_its_tools_schema(client: FlaskClient, worker: ScriptedWorker) -> None:
-    call = "<tool_call>\n<function=weather>\n<parameter=city>\n12\n</parameter>\n</function>\n</tool_call>"
-    worker.play = says(call, Turn.succeed)
-    (told,) = answered(client, tools=[WEATHER])["choices"][0]["message"]["tool_calls"]
-    assert json.loads(told["function"]["arguments"]) == {"city": "12"}
+    written = "<tool_call>\n<function=weather>\n<parameter=city>\n12\n</parameter>\n</function>\n</tool_call>"
+    worker.play = play_of(written, Turn.succeed)
+    (call,) = answered(client, tools=[WEATHER])["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "12"}
 
 
 def test_calls_are_streamed_with_their_index(client: FlaskClient, worker: ScriptedWorker) -> None:
     call = '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
-    worker.play = says(call, call, Turn.succeed)
-    found = [chunk["choices"][0] for chunk in chunks(chat(client, tools=[TIME], stream=True))]
-    calls = [call for choice in found for call in choice["delta"].get("tool_calls", [])]
+    worker.play = play_of(call, call, Turn.succeed)
+    choices = [chunk["choices"][0] for chunk in chunks(chat(client, tools=[TIME], stream=True))]
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
     assert [(call["index"], call["function"]) for call in calls] == [
         (0, {"name": "time", "arguments": ""}),
         (0, {"arguments": "{}"}),
@@ -248,11 +248,11 @@ def test_calls_are_streamed_with_their_index(client: FlaskClient, worker: Script
         (1, {"arguments": "{}"}),
     ]
     assert len({call["id"] for call in calls if "id" in call}) == 2
-    assert found[-1]["finish_reason"] == "tool_calls"
+    assert choices[-1]["finish_reason"] == "tool_calls"
 
 
 def test_a_required_call_is_a_list_by_grammar(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says('[{"name": "time", "arguments": {}}]', Turn.succeed)
+    worker.play = play_of('[{"name": "time", "arguments": {}}]', Turn.succeed)
     choice = answered(client, tools=[WEATHER, TIME], tool_choice="required")["choices"][0]
     assert choice["message"]["tool_calls"][0]["function"] == {"name": "time", "arguments": "{}"}
     assert choice["message"]["content"] is None
@@ -261,7 +261,7 @@ def test_a_required_call_is_a_list_by_grammar(client: FlaskClient, worker: Scrip
 
 
 def test_of_a_named_function_only_the_arguments_are_written(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says('{"city":', ' "Ulm"}', Turn.succeed)
+    worker.play = play_of('{"city":', ' "Ulm"}', Turn.succeed)
     named = {"type": "function", "function": {"name": "weather"}}
     choice = answered(client, tools=[TIME, WEATHER], tool_choice=named)["choices"][0]
     assert choice["message"]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Ulm"}'}
@@ -273,13 +273,13 @@ def test_of_a_named_function_only_the_arguments_are_written(client: FlaskClient,
 
 
 def test_arguments_that_were_cut_off_end_with_length(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says('{"city":', lambda turn: turn.succeed(reason=FinishReason.LENGTH))
+    worker.play = play_of('{"city":', lambda turn: turn.succeed(reason=FinishReason.LENGTH))
     named = {"type": "function", "function": {"name": "weather"}}
     assert answered(client, tools=[WEATHER], tool_choice=named)["choices"][0]["finish_reason"] == "length"
 
 
 def test_with_tool_choice_none_the_text_is_a_text(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says('{"name": "time", "arguments": {}}', Turn.succeed)
+    worker.play = play_of('{"name": "time", "arguments": {}}', Turn.succeed)
     message = answered(client, tools=[TIME], tool_choice="none")["choices"][0]["message"]
     assert message == {"role": "assistant", "content": '{"name": "time", "arguments": {}}', "refusal": None}
     assert worker.turns[0].request.chat.tools == []
@@ -287,21 +287,21 @@ def test_with_tool_choice_none_the_text_is_a_text(client: FlaskClient, worker: S
 
 def test_only_allowed_tools_reach_the_model(client: FlaskClient, worker: ScriptedWorker) -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "time"}}]}
-    worker.play = says('[{"name": "time", "arguments": {}}]', Turn.succeed)
+    worker.play = play_of('[{"name": "time", "arguments": {}}]', Turn.succeed)
     choice = {"type": "allowed_tools", "allowed_tools": allowed}
     answered(client, tools=[WEATHER, TIME], tool_choice=choice)
     assert [tool["function"]["name"] for tool in worker.turns[0].request.chat.tools] == ["time"]
 
 
 def test_a_format_and_tools_go_together(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says('{"name": "time", "arguments": {}}', Turn.succeed)
+    worker.play = play_of('{"name": "time", "arguments": {}}', Turn.succeed)
     message = answered(client, tools=[TIME], response_format={"type": "json_object"})["choices"][0]["message"]
     assert message["content"] == '{"name": "time", "arguments": {}}'
     assert "anyOf" in params(worker)["json_schema"]
 
 
 def test_functions_of_the_time_before_tools_are_answered_in_kind(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says('<tool_call>{"name": "time", "arguments": {}}</tool_call>', Turn.succeed)
+    worker.play = play_of('<tool_call>{"name": "time", "arguments": {}}</tool_call>', Turn.succeed)
     choice = answered(client, functions=[TIME["function"]], function_call="auto")["choices"][0]
     assert choice["message"]["function_call"] == {"name": "time", "arguments": "{}"}
     assert choice["finish_reason"] == "function_call"
@@ -381,15 +381,15 @@ def test_names_that_mean_nothing_here_are_ignored(client: FlaskClient, worker: S
 def test_what_cannot_be_served_is_refused_by_its_name(
     client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any], param: str
 ) -> None:
-    status, found, message = refused(client, **body)
-    assert (status, found) == (400, param)
+    status, named, message = refused(client, **body)
+    assert (status, named) == (400, param)
     assert param in message
     assert worker.turns == []
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("code", "field", "status", "said"),
+    ("code", "field", "status", "expected"),
     [
         ("prompt_too_long", "messages", 400, ("context_length_exceeded", "messages")),
         ("invalid_grammar", "params.json_schema", 400, ("invalid_grammar", "response_format")),
@@ -398,16 +398,16 @@ def test_what_cannot_be_served_is_refused_by_its_name(
     ],
 )
 def test_an_error_of_the_worker_uses_the_names_of_the_request(
-    client: FlaskClient, worker: ScriptedWorker, stream: bool, code: str, field: str, status: int, said: Any
+    client: FlaskClient, worker: ScriptedWorker, stream: bool, code: str, field: str, status: int, expected: Any
 ) -> None:
     worker.play = lambda turn: turn.fail(code, "like this", {field: ["like this"]} if field else {})
     response = chat(client, stream=stream, response_format={"type": "json_object"})
     error = response.get_json()["error"]
-    assert (response.status_code, (error["code"], error["param"])) == (status, said)
+    assert (response.status_code, (error["code"], error["param"])) == (status, expected)
 
 
 def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("Hello", lambda turn: turn.fail("engine_error", "broken"))
+    worker.play = play_of("Hello", lambda turn: turn.fail("engine_error", "broken"))
     *_, last, end = chat(client, stream=True).get_data(as_text=True).split("\n\n")
     assert (json.loads(last.removeprefix("data: "))["error"]["message"], end) == ("broken", "")
 
@@ -430,7 +430,7 @@ def test_when_one_choice_fails_the_others_are_canceled(client: FlaskClient, work
 
 
 def test_a_client_that_leaves_a_stream_cancels_all_of_its_choices(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("Hello", Turn.wait_for_cancel)
+    worker.play = play_of("Hello", Turn.wait_for_cancel)
     response = client.post("/v1/chat/completions", json={"messages": HELLO, "n": 2, "stream": True}, buffered=False)
     next(response.iter_encoded())
     response.close()

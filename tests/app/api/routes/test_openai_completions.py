@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from app.jobs.job import TokenLogprob
 from tests.app.api.conftest import MODEL
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 
 
 def answered(client: FlaskClient, **body: Any) -> Any:
@@ -29,7 +29,7 @@ def test_the_answer_is_a_text_completion(client: FlaskClient, worker: ScriptedWo
 def test_each_answer_to_each_prompt_is_a_job_in_the_order_of_the_prompts(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
-    worker.play = lambda turn: says(turn.request.prompt or str(turn.request.prompt_tokens), Turn.succeed)(turn)
+    worker.play = lambda turn: play_of(turn.request.prompt or str(turn.request.prompt_tokens), Turn.succeed)(turn)
     answer = answered(client, prompt=["a", [1, 2]], n=2)
     assert [choice["text"] for choice in answer["choices"]] == ["a", "a", "(1, 2)", "(1, 2)"]
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
@@ -61,7 +61,7 @@ def test_a_stream_brings_the_text_of_all_choices(client: FlaskClient, worker: Sc
 
 def test_logprobs_are_parallel_lists(client: FlaskClient, worker: ScriptedWorker) -> None:
     entry = TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5})
-    worker.play = says(lambda turn: turn.delta("Hi", entry), Turn.succeed)
+    worker.play = play_of(lambda turn: turn.delta("Hi", entry), Turn.succeed)
     assert answered(client, logprobs=1)["choices"][0]["logprobs"] == {
         "tokens": ["Hi"],
         "token_logprobs": [-0.5],

@@ -37,8 +37,8 @@ def test_one_text_may_be_a_string_or_token_ids(
 
 def test_vectors_come_as_base64_of_floats(client: FlaskClient) -> None:
     answer = client.post("/v1/embeddings", json={"input": "a", "encoding_format": "base64"}).get_json()
-    found = struct.unpack("<3f", base64.b64decode(answer["data"][0]["embedding"]))
-    assert found == pytest.approx((0.6, 0.0, 0.8))
+    vector = struct.unpack("<3f", base64.b64decode(answer["data"][0]["embedding"]))
+    assert vector == pytest.approx((0.6, 0.0, 0.8))
 
 
 def test_vectors_are_cut_and_normalised_anew(client: FlaskClient) -> None:

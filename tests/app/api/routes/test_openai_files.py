@@ -1,4 +1,4 @@
-"""`/v1/files` and `/v1/batches`: what they take, refuse, list and forget. A batch's life: `tests/app/api/batches`."""
+"""`/v1/files` and `/v1/batches`: what they accept, refuse, list and delete. Running batches: `tests/app/api/batches`."""
 
 import io
 import json

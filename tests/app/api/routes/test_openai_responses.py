@@ -1,4 +1,4 @@
-"""`/v1/responses` over a scripted worker: what becomes of a request, and what of a worker's text, at once and later."""
+"""`/v1/responses` over a scripted worker: the job of a request, and the response of a text, at once and later."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from app.jobs.job import FinishReason, TokenLogprob
 from tests.app.api.conftest import MODEL
-from tests.app.api.scripted_worker import ScriptedWorker, Turn, says
+from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import parse
 from tests.waiting import scaled
 
@@ -30,7 +30,7 @@ def answered(client: FlaskClient, **body: Any) -> Any:
 
 
 def ended(client: FlaskClient, response: Any) -> Any:
-    """The response once its job has ended."""
+    """Return the response once its job has ended."""
     client.get(f"/jobs/{response['id'].removeprefix('resp_')}?wait=10")
     return client.get(f"/v1/responses/{response['id']}").get_json()
 
@@ -38,12 +38,12 @@ def ended(client: FlaskClient, response: Any) -> Any:
 def events(response: TestResponse) -> list[Any]:
     assert response.mimetype == "text/event-stream"
     received = parse(response.get_data(as_text=True))
-    found = [json.loads(event.data) for event in received]
-    assert [event["type"] for event in found] == [event.name for event in received]
-    return found
+    decoded = [json.loads(event.data) for event in received]
+    assert [event["type"] for event in decoded] == [event.name for event in received]
+    return decoded
 
 
-def said(response: Any) -> str:
+def text_of(response: Any) -> str:
     (message,) = response["output"]
     (part,) = message["content"]
     return str(part["text"])
@@ -54,9 +54,9 @@ def asked(worker: ScriptedWorker, turn: int = -1) -> Any:
 
 
 def speaking(client: FlaskClient, worker: ScriptedWorker) -> Any:
-    """A response in the background that has said "Hello", and goes on until it is canceled."""
+    """A response in the background that has published "Hello" and runs until it is canceled."""
     has_spoken = threading.Event()
-    worker.play = says("Hello", lambda _: has_spoken.set(), Turn.wait_for_cancel)
+    worker.play = play_of("Hello", lambda _: has_spoken.set(), Turn.wait_for_cancel)
     response = answered(client, background=True)
     assert has_spoken.wait(scaled(10))
     return response
@@ -80,7 +80,7 @@ def test_the_answer_is_a_response(client: FlaskClient, worker: ScriptedWorker) -
         "total_tokens": 5,
     }
     (item,) = answer["output"]
-    assert (item["type"], item["role"], item["status"], said(answer)) == (
+    assert (item["type"], item["role"], item["status"], text_of(answer)) == (
         "message", "assistant", "completed", "Hello world",
     )  # fmt: skip
     assert client.get(f"/v1/responses/{answer['id']}").get_json() == answer
@@ -110,10 +110,10 @@ def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> N
 
 
 def test_a_response_continues_another_without_its_instructions(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says(CALL, Turn.succeed)
+    worker.play = play_of(CALL, Turn.succeed)
     first = answered(client, instructions="old", tools=[WEATHER])
     (call,) = first["output"]
-    worker.play = says("Warm.", Turn.succeed)
+    worker.play = play_of("Warm.", Turn.succeed)
     output = {"type": "function_call_output", "call_id": call["call_id"], "output": "22 C"}
     second = answered(client, instructions="new", input=[output], previous_response_id=first["id"])
     answered(client, input="Thanks", previous_response_id=second["id"])
@@ -121,12 +121,12 @@ def test_a_response_continues_another_without_its_instructions(client: FlaskClie
     assert roles == [
         ("user", "Hello"), ("assistant", None), ("tool", "22 C"), ("assistant", "Warm."), ("user", "Thanks"),
     ]  # fmt: skip
-    (told,) = asked(worker).chat.messages[1]["tool_calls"]
-    assert (told["id"], told["function"]["name"]) == (call["call_id"], "weather")
+    (sent,) = asked(worker).chat.messages[1]["tool_calls"]
+    assert (sent["id"], sent["function"]["name"]) == (call["call_id"], "weather")
 
 
 def test_a_call_is_an_item_of_its_own(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("Let me see. ", CALL, Turn.succeed)
+    worker.play = play_of("Let me see. ", CALL, Turn.succeed)
     answer = answered(client, tools=[WEATHER], tool_choice="auto")
     message, call = answer["output"]
     assert message["content"][0]["text"] == "Let me see."
@@ -144,13 +144,13 @@ def test_a_call_is_an_item_of_its_own(client: FlaskClient, worker: ScriptedWorke
     [({"type": "function", "name": "weather"}, {**CITY, "additionalProperties": False}), ("required", None)],
 )
 def test_a_call_that_must_be_is_forced(client: FlaskClient, worker: ScriptedWorker, choice: Any, schema: Any) -> None:
-    worker.play = says(
+    worker.play = play_of(
         '{"city": "Paris"}' if schema else '[{"name": "weather", "arguments": {"city": "Paris"}}]', Turn.succeed
     )
     answer = answered(client, tools=[WEATHER], tool_choice=choice)
     assert [item["type"] for item in answer["output"]] == ["function_call"]
-    found = asked(worker).params["json_schema"]
-    assert found == schema or found["type"] == "array"
+    used = asked(worker).params["json_schema"]
+    assert used == schema or used["type"] == "array"
 
 
 def test_the_text_follows_a_schema(client: FlaskClient, worker: ScriptedWorker) -> None:
@@ -161,7 +161,7 @@ def test_the_text_follows_a_schema(client: FlaskClient, worker: ScriptedWorker) 
 
 
 def test_an_answer_that_is_cut_off_is_incomplete(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("Hello", lambda turn: turn.succeed(reason=FinishReason.LENGTH))
+    worker.play = play_of("Hello", lambda turn: turn.succeed(reason=FinishReason.LENGTH))
     answer = answered(client, max_output_tokens=1)
     assert asked(worker).params["max_tokens"] == 1
     assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
@@ -169,7 +169,7 @@ def test_an_answer_that_is_cut_off_is_incomplete(client: FlaskClient, worker: Sc
 
 
 def test_logprobs_are_returned_where_they_are_requested(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says(lambda turn: turn.delta("Hi", TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5})),
+    worker.play = play_of(lambda turn: turn.delta("Hi", TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5})),
                        Turn.succeed)  # fmt: skip
     body: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 1}
     (entry,) = answered(client, **body)["output"][0]["content"][0]["logprobs"]
@@ -180,12 +180,12 @@ def test_logprobs_are_returned_where_they_are_requested(client: FlaskClient, wor
 
 def test_a_response_in_the_background_is_read_later(client: FlaskClient, worker: ScriptedWorker) -> None:
     gate = threading.Event()
-    worker.play = says("Hello", gate, Turn.succeed)
+    worker.play = play_of("Hello", gate, Turn.succeed)
     response = answered(client, background=True)
     assert response["status"] in ("queued", "in_progress") and response["background"] and response["output"] == []
     gate.set()
     done = ended(client, response)
-    assert (done["status"], said(done)) == ("completed", "Hello") and done["completed_at"]
+    assert (done["status"], text_of(done)) == ("completed", "Hello") and done["completed_at"]
 
 
 def test_a_response_in_the_background_reports_how_it_failed(client: FlaskClient, worker: ScriptedWorker) -> None:
@@ -216,17 +216,17 @@ def test_what_is_no_response_is_not_found(client: FlaskClient, worker: ScriptedW
 
 
 def test_a_stream_reports_every_step_in_order(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = says("Let me ", "see. ", CALL, Turn.succeed)
-    found = events(post(client, tools=[WEATHER], stream=True))
-    assert [event["sequence_number"] for event in found] == list(range(len(found)))
-    assert [event["type"].removeprefix("response.") for event in found] == [
+    worker.play = play_of("Let me ", "see. ", CALL, Turn.succeed)
+    streamed = events(post(client, tools=[WEATHER], stream=True))
+    assert [event["sequence_number"] for event in streamed] == list(range(len(streamed)))
+    assert [event["type"].removeprefix("response.") for event in streamed] == [
         "created", "queued", "in_progress",
         "output_item.added", "content_part.added", "output_text.delta", "output_text.delta",
         "output_text.done", "content_part.done", "output_item.done",
         "output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done",
         "completed",
     ]  # fmt: skip
-    last = found[-1]["response"]
+    last = streamed[-1]["response"]
     assert client.get(f"/v1/responses/{last['id']}").get_json() == last
 
 
@@ -235,21 +235,21 @@ def test_a_stream_is_read_again_from_any_event_on(
     client: FlaskClient, worker: ScriptedWorker, background: bool
 ) -> None:
     gate = threading.Event()
-    worker.play = says("Hello", gate, " world", Turn.succeed)
+    worker.play = play_of("Hello", gate, " world", Turn.succeed)
     if background:
         path = f"/v1/responses/{answered(client, background=True)['id']}"
         live = client.get(f"{path}?stream=true&starting_after=1", buffered=False)
         gate.set()
-        found = events(live)
+        streamed = events(live)
     else:
         gate.set()
-        found = events(post(client, stream=True))
-        path = f"/v1/responses/{found[0]['response']['id']}"
-        found = found[2:]
-    assert found[0]["sequence_number"] == 2
-    for after in (-1, 2, 5, found[-1]["sequence_number"]):
+        streamed = events(post(client, stream=True))
+        path = f"/v1/responses/{streamed[0]['response']['id']}"
+        streamed = streamed[2:]
+    assert streamed[0]["sequence_number"] == 2
+    for after in (-1, 2, 5, streamed[-1]["sequence_number"]):
         again = events(client.get(f"{path}?stream=true" + (f"&starting_after={after}" if after >= 0 else "")))
-        expected = [event for event in found if event["sequence_number"] > after]
+        expected = [event for event in streamed if event["sequence_number"] > after]
         assert again[len(again) - len(expected) :] == expected
         assert len(again) == len(expected) + (2 if after < 0 else 0)
 
@@ -259,7 +259,7 @@ def test_a_canceled_stream_ends_with_the_text_so_far(client: FlaskClient, worker
     client.post(f"/v1/responses/{response['id']}/cancel")
     ended(client, response)
     last = events(client.get(f"/v1/responses/{response['id']}?stream=true"))[-1]
-    assert (last["type"], last["response"]["status"], said(last["response"])) == (
+    assert (last["type"], last["response"]["status"], text_of(last["response"])) == (
         "response.failed", "cancelled", "Hello",
     )  # fmt: skip
 

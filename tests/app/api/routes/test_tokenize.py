@@ -16,7 +16,7 @@ from workers.tokenizer_service import TokenizerService
 
 @pytest.fixture(autouse=True)
 def answers(worker: ScriptedWorker, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("workers.tokenizer_service.POLL_SECONDS", 0.05)  # it is waited for at the end of each test
+    monkeypatch.setattr("workers.tokenizer_service.POLL_SECONDS", 0.05)  # each test waits for it at its end
     engine = Instant(Config(model_name=MODEL), lambda *_: None)
     answers = TokenizerService(redis_client, MODEL, engine)
     answers.start()

@@ -1,4 +1,4 @@
-"""The base of every request schema: null, unknown names, and where messages belong."""
+"""The base of every request schema: null, unknown names, and the field of a message."""
 
 from typing import Any
 

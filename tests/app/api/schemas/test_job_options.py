@@ -1,4 +1,4 @@
-"""How a job shall be run, as every endpoint that makes a job reads it."""
+"""The options of a job, as every endpoint that makes a job reads them."""
 
 import json
 import math

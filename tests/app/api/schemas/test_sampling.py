@@ -12,8 +12,8 @@ SCHEMA = SamplingSchema(partial=True)
 
 
 def load(**params: Any) -> dict[str, Any]:
-    found: dict[str, Any] = SCHEMA.load(params)
-    return found
+    loaded: dict[str, Any] = SCHEMA.load(params)
+    return loaded
 
 
 def messages(**params: Any) -> Any:

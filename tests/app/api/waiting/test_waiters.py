@@ -1,4 +1,4 @@
-"""The subscription, against a Valkey of its own that comes and goes."""
+"""The subscription, over a Valkey that stops and starts again."""
 
 import logging
 import queue
@@ -38,7 +38,7 @@ def test_messages_arrive_again_after_an_outage_which_is_logged_in_one_line(
         with waiters.room(), caplog.at_level(logging.WARNING):
             event_comes(FROM_START, "1-0")
             server.kill()
-            time.sleep(1.2)  # it has tried to come back more than once
+            time.sleep(1.2)  # it has tried to reconnect more than once
             server.start()
             event_comes("1-0", "2-0")
         waiters.close()

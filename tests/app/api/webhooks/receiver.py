@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server that answers as it is told and keeps what it hears."""
+"""A receiver of webhooks: a real HTTP server that gives the answers of a test and keeps the requests."""
 
 import contextlib
 import threading
@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.heard.append((self.path, self.headers, body))
+        self.server.requests.append((self.path, self.headers, body))
         answer = self.server.answers.popleft() if self.server.answers else status(204)
         with contextlib.suppress(OSError):
             answer(self)
@@ -35,7 +35,7 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.heard: list[tuple[str, Message, bytes]] = []
+        self.requests: list[tuple[str, Message, bytes]] = []
         self.answers: deque[Answer] = deque()
 
     @property
@@ -44,11 +44,11 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def ids(self) -> list[str]:
-        return [headers["webhook-id"] for _, headers, _ in self.heard]
+        return [headers["webhook-id"] for _, headers, _ in self.requests]
 
     def verified(self, index: int = -1) -> Any:
-        """What was told, after the package of Standard Webhooks has found its signature right."""
-        _, headers, body = self.heard[index]
+        """Return the body of a request, whose signature the package of Standard Webhooks verifies."""
+        _, headers, body = self.requests[index]
         return Webhook(SECRET).verify(body, dict(headers.items()))
 
 

@@ -1,4 +1,4 @@
-"""`webhook` of a request, from HTTP to the receiver."""
+"""The field `webhook` of a request, from HTTP to the receiver."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config, WebhooksConfig
 from app.jobs.redis_client import connect
 from tests.app.api.conftest import MODEL, MakeApp
-from tests.app.api.scripted_worker import ScriptedWorker, says
+from tests.app.api.scripted_worker import ScriptedWorker, play_of
 from tests.app.api.webhooks.receiver import SECRET, listening
 from tests.valkey import Valkey
 from tests.waiting import until
@@ -50,12 +50,12 @@ def test_the_end_of_every_kind_of_job_is_reported(
     open_app: Flask, redis_url: str, worker: ScriptedWorker, path: str, body: dict[str, Any]
 ) -> None:
     with listening() as receiver:
-        worker.play = says("text", lambda turn: turn.succeed(embeddings=[[1.0]] if turn.request.texts else None))
+        worker.play = play_of("text", lambda turn: turn.succeed(embeddings=[[1.0]] if turn.request.texts else None))
         answer = open_app.test_client().post(path, json={**body, "webhook": {"url": receiver.url}})
         assert answer.status_code in (200, 202), answer.text
         sender = WebhookSender(WebhookQueue(connect(redis_url), MODEL), SECRET, allow_private=True)
         sender.start()
-        until(lambda: receiver.heard)
+        until(lambda: receiver.requests)
         sender.stop()
         event = receiver.verified()
         assert (event["type"], event["data"]["status"]) == ("job.succeeded", "succeeded")

@@ -50,7 +50,7 @@ def make_sender(redis_url: str) -> Iterator[MakeSender]:
 
 
 def end_job(store: JobStore, url: str, **options: object) -> str:
-    """A job with a webhook that has ended: it was canceled."""
+    """Admit a job with a webhook and cancel it."""
     webhook = Webhook(url=url, **options)  # type: ignore[arg-type]
     job_id = store.admit(replace(REQUEST, webhook=webhook), "me").id
     store.cancel(job_id)
@@ -66,8 +66,8 @@ def test_the_end_of_a_job_is_reported_with_a_signature_and_the_job_object(
 ) -> None:
     job_id = end_job(store, receiver.url)
     make_sender()
-    until(lambda: receiver.heard and not waiting(redis_client))
-    path, headers, body = receiver.heard[0]
+    until(lambda: receiver.requests and not waiting(redis_client))
+    path, headers, body = receiver.requests[0]
     event = receiver.verified()
     assert (event["type"], event["data"]["id"], event["data"]["status"]) == ("job.canceled", job_id, "canceled")
     assert event["timestamp"] == event["data"]["completed_at"]
@@ -93,7 +93,7 @@ def test_the_end_of_a_forgotten_job_is_reported_too(
     job_id = end_job(store, receiver.url)
     assert store.forget(store.read(job_id))
     make_sender()
-    until(lambda: receiver.heard)
+    until(lambda: receiver.requests)
     assert receiver.verified()["data"]["id"] == job_id
 
 
@@ -103,7 +103,7 @@ def test_a_failed_attempt_is_made_again_with_the_same_id(
     receiver.answers += [status(500), status(503, Retry_After="0")]
     job_id = end_job(store, receiver.url)
     make_sender()
-    until(lambda: len(receiver.heard) == 3 and not waiting(redis_client))
+    until(lambda: len(receiver.requests) == 3 and not waiting(redis_client))
     assert receiver.ids == [f"msg_{job_id}"] * 3
     assert [receiver.verified(index) for index in range(3)] == [receiver.verified()] * 3
 
@@ -114,14 +114,14 @@ def test_a_receiver_may_ask_for_a_pause(
     receiver.answers.append(status(429, Retry_After="60"))
     end_job(store, receiver.url)
     make_sender()
-    until(lambda: receiver.heard)
+    until(lambda: receiver.requests)
     job_id = receiver.ids[0].removeprefix("msg_")
 
     def due_in() -> float:
         return float(redis_client.execute_command("ZSCORE", keys.webhooks("m"), job_id)) - time.time()
 
     until(lambda: 50 < due_in() < 61)
-    assert len(receiver.heard) == 1
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize(("answers", "attempts"), [([500] * 9, 4), ([410], 1)])
@@ -137,8 +137,8 @@ def test_a_webhook_that_is_given_up_is_logged(
     receiver.answers += [status(code) for code in answers]
     job_id = end_job(store, receiver.url)
     make_sender()
-    until(lambda: receiver.heard and not waiting(redis_client))
-    assert len(receiver.heard) == attempts
+    until(lambda: receiver.requests and not waiting(redis_client))
+    assert len(receiver.requests) == attempts
     (line,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert job_id in line and "given up" in line and str(answers[0]) in line
 
@@ -150,8 +150,8 @@ def test_a_redirect_is_not_followed(
         receiver.answers += [status(302, Location=other.url)] * 9
         end_job(store, receiver.url)
         make_sender()
-        until(lambda: receiver.heard and not waiting(redis_client))
-        assert other.heard == []
+        until(lambda: receiver.requests and not waiting(redis_client))
+        assert other.requests == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "[::ffff:127.0.0.1]", "0"])
@@ -166,7 +166,7 @@ def test_a_private_address_is_refused_also_behind_a_name(
     end_job(store, receiver.url.replace("127.0.0.1", host))
     make_sender(allow_private=False)
     until(lambda: not waiting(redis_client))
-    assert receiver.heard == []
+    assert receiver.requests == []
     assert "webhooks.allow_private" in caplog.text
 
 
@@ -189,13 +189,13 @@ def test_a_silent_receiver_delays_no_other(
         for _ in range(30):
             end_job(store, silent.url)
         make_sender()
-        until(lambda: len(silent.heard) == 4)
+        until(lambda: len(silent.requests) == 4)
         seconds = 0.0
         for count in range(1, 4):
             end_job(store, receiver.url)
-            seconds += until(lambda count=count: len(receiver.heard) == count)  # type: ignore[misc]
+            seconds += until(lambda count=count: len(receiver.requests) == count)  # type: ignore[misc]
         assert seconds < scaled(5)
-        assert len(silent.heard) == 4
+        assert len(silent.requests) == 4
         released.set()
 
 
