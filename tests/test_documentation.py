@@ -10,7 +10,7 @@ import pytest
 from docs.http_reference import http_reference, openapi_document
 from tests.documentation import PAGES, ROOT
 
-SOURCES = [path for room in ("app", "workers", "tests") for path in sorted((ROOT / room).rglob("*.py"))]
+SOURCES = [path for folder in ("app", "workers", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
 TIMELESS = [path for path in PAGES if path.parent.name != "decisions" and path.name != "CHANGELOG.md"]
 NAMED_FILE = re.compile(r"`((?:app|workers|tests|docs)/[\w./-]*[\w/])`")
 NAMED_NOTE = re.compile(r"docs/decisions/\d{4}(?:-[\w-]+\.md)?")

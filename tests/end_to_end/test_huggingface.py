@@ -167,7 +167,7 @@ def test_a_conversation_is_rendered_with_the_tokenizers_own_template(http: httpx
     assert completion["usage"]["prompt_tokens"] == len(tokens["tokens"])
 
 
-def test_tokens_may_stand_for_texts(http: httpx.Client) -> None:
+def test_tokens_may_replace_texts(http: httpx.Client) -> None:
     tokens = http.post("/tokenize", json={"text": CAPITAL}).json()["tokens"]
     body = {"max_tokens": 4, "temperature": 0}
     by_text, by_tokens = (

@@ -50,7 +50,7 @@ def test_generate_answers_with_the_text_as_a_json_string(http: httpx.Client) -> 
     assert "Paris" in answer.json()
 
 
-def test_generate_answers_with_bare_text_to_those_who_accept_it(http: httpx.Client) -> None:
+def test_generate_answers_with_bare_text_when_the_client_accepts_it(http: httpx.Client) -> None:
     answer = http.post("/generate", json={"prompt": CAPITAL, "params": GREEDY}, headers={"Accept": "text/plain"})
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.text == generate(http).json()

@@ -67,37 +67,37 @@ def test_a_stream_brings_the_same_text_and_its_usage(client: openai.OpenAI) -> N
 
 
 def test_the_stream_helper_gathers_the_message(client: openai.OpenAI) -> None:
-    asked: Any = {
+    request: Any = {
         **BRIEF,
         "extra_body": {"grammar": 'root ::= "Paris, " [a-z]{3,6} "."'},
     }  # the helper needs a proper end of the stream
-    with client.chat.completions.stream(**asked) as stream:
+    with client.chat.completions.stream(**request) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
     assert {"chunk", "content.delta", "content.done"} <= kinds
-    assert final.choices[0].message.content == client.chat.completions.create(**asked).choices[0].message.content
+    assert final.choices[0].message.content == client.chat.completions.create(**request).choices[0].message.content
 
 
 def test_several_choices_differ_and_are_the_same_again_under_a_seed(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "temperature": 1.5, "n": 3, "seed": 7}
-    answers = [client.chat.completions.create(**asked) for _ in range(2)]
+    request: Any = {**BRIEF, "temperature": 1.5, "n": 3, "seed": 7}
+    answers = [client.chat.completions.create(**request) for _ in range(2)]
     first, again = [[choice.message.content for choice in answer.choices] for answer in answers]
     assert len(set(first)) == 3 and first == again
     streamed = {0: "", 1: "", 2: ""}
-    for chunk in client.chat.completions.create(**asked, stream=True):
+    for chunk in client.chat.completions.create(**request, stream=True):
         streamed[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
     assert list(streamed.values()) == first
 
 
-def test_what_our_vocabulary_adds_goes_into_extra_body(client: openai.OpenAI) -> None:
+def test_additional_parameters_go_into_extra_body(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(**BRIEF, extra_body={"grammar": 'root ::= "Paris!"', "top_k": 1})
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("Paris!", "stop")
 
 
 def test_a_prompt_that_came_before_is_cached(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "messages": [{"role": "user", "content": "Count the letters of this one sentence."}]}
-    client.chat.completions.create(**asked)
-    usage = client.chat.completions.create(**asked).usage
+    request: Any = {**BRIEF, "messages": [{"role": "user", "content": "Count the letters of this one sentence."}]}
+    client.chat.completions.create(**request)
+    usage = client.chat.completions.create(**request).usage
     assert usage is not None and usage.prompt_tokens_details is not None
     assert usage.prompt_tokens_details.cached_tokens
 
@@ -143,9 +143,9 @@ def test_100_structured_answers_with_nested_schemas_are_100_valid_documents(clie
 
 
 def test_json_mode_gives_an_object(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "max_tokens": 300, "response_format": {"type": "json_object"}}
-    asked["messages"] = [{"role": "user", "content": 'Say {"city": "Paris"} as JSON.'}]
-    choice = client.chat.completions.create(**asked).choices[0]
+    request: Any = {**BRIEF, "max_tokens": 300, "response_format": {"type": "json_object"}}
+    request["messages"] = [{"role": "user", "content": 'Say {"city": "Paris"} as JSON.'}]
+    choice = client.chat.completions.create(**request).choices[0]
     assert choice.message.content and choice.message.content.startswith("{")
     if choice.finish_reason == "stop":
         assert isinstance(json.loads(choice.message.content), dict)
@@ -153,17 +153,17 @@ def test_json_mode_gives_an_object(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_a_call_that_must_be_is_valid_by_grammar(client: openai.OpenAI, choice: Any) -> None:
-    asked: Any = {**BRIEF, "tools": [WEATHER], "tool_choice": choice, "max_tokens": 100, "parallel_tool_calls": False}
-    whole = client.chat.completions.create(**asked).choices[0]
+    request: Any = {**BRIEF, "tools": [WEATHER], "tool_choice": choice, "max_tokens": 100, "parallel_tool_calls": False}
+    whole = client.chat.completions.create(**request).choices[0]
     assert whole.finish_reason == "tool_calls" and whole.message.tool_calls
     (call,) = whole.message.tool_calls
     assert call.type == "function" and call.function.name == "get_weather"
     assert set(json.loads(call.function.arguments)) == {"city", "unit"}
-    with client.chat.completions.stream(**asked) as stream:
+    with client.chat.completions.stream(**request) as stream:
         streamed = stream.get_final_completion().choices[0].message.tool_calls
     assert streamed and streamed[0].function.arguments == call.function.arguments
-    asked["messages"] = [*CAPITAL, whole.message, {"role": "tool", "tool_call_id": call.id, "content": "22 C"}]
-    assert client.chat.completions.create(**{**asked, "tool_choice": "none"}).choices[0].message.content
+    request["messages"] = [*CAPITAL, whole.message, {"role": "tool", "tool_call_id": call.id, "content": "22 C"}]
+    assert client.chat.completions.create(**{**request, "tool_choice": "none"}).choices[0].message.content
 
 
 def test_completions_take_texts_and_tokens_and_echo_them(client: openai.OpenAI, http: httpx.Client) -> None:
@@ -191,10 +191,10 @@ def test_a_prompt_is_scored_without_generating_anything(client: openai.OpenAI) -
 
 
 def test_completions_stream_and_stop(client: openai.OpenAI) -> None:
-    asked: Any = {"model": MODEL, "prompt": "1, 2, 3, 4,", "max_tokens": 12, "temperature": 0, "stop": [" 7"]}
-    chunks = list(client.completions.create(**asked, stream=True))
+    request: Any = {"model": MODEL, "prompt": "1, 2, 3, 4,", "max_tokens": 12, "temperature": 0, "stop": [" 7"]}
+    chunks = list(client.completions.create(**request, stream=True))
     text = "".join(chunk.choices[0].text for chunk in chunks)
-    assert text == client.completions.create(**asked).choices[0].text
+    assert text == client.completions.create(**request).choices[0].text
     assert "7" not in text and chunks[-1].choices[0].finish_reason == "stop"
 
 
@@ -253,17 +253,17 @@ def test_the_asynchronous_client_chats_streams_and_embeds_at_once(smollm2: Stack
 
 
 def test_leaving_a_stream_cancels_its_jobs(client: openai.OpenAI, http: httpx.Client) -> None:
-    asked: Any = {**BRIEF, "max_tokens": 400, "n": 2, "extra_body": {"ignore_eos": True}}
-    stream = client.chat.completions.create(**asked, stream=True)
+    request: Any = {**BRIEF, "max_tokens": 400, "n": 2, "extra_body": {"ignore_eos": True}}
+    stream = client.chat.completions.create(**request, stream=True)
     job_id = next(iter(stream)).id.removeprefix("chatcmpl-")
     stream.close()
     assert http.get(f"/jobs/{job_id}", params={"wait": 10}).json()["status"] == "canceled"
 
 
 def test_leaving_while_waiting_cancels_all_choices(client: openai.OpenAI, http: httpx.Client) -> None:
-    asked: Any = {**BRIEF, "max_tokens": 400, "n": 2, "extra_body": {"ignore_eos": True}}
+    request: Any = {**BRIEF, "max_tokens": 400, "n": 2, "extra_body": {"ignore_eos": True}}
     with pytest.raises(openai.APITimeoutError):
-        client.with_options(timeout=0.5).chat.completions.create(**asked)
+        client.with_options(timeout=0.5).chat.completions.create(**request)
     newest = http.get("/jobs", params={"limit": 2}).json()["data"]
     ended = [http.get(job["urls"]["self"], params={"wait": 10}).json() for job in newest]
     assert [job["status"] for job in ended] == ["canceled"] * 2

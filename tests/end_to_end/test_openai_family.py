@@ -57,8 +57,8 @@ def test_texts_are_embedded_by_the_model_itself(smollm2: Stack, front: Stack) ->
 
 def test_a_stream_a_schema_and_a_call_work_through_both(front: Stack) -> None:
     with openai.OpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0) as client:
-        asked: Any = {"model": "front", "messages": CAPITAL, "temperature": 0}
-        chunks = list(client.chat.completions.create(**asked, max_tokens=16, stream=True))
+        request: Any = {"model": "front", "messages": CAPITAL, "temperature": 0}
+        chunks = list(client.chat.completions.create(**request, max_tokens=16, stream=True))
         assert len([chunk for chunk in chunks if chunk.choices[0].delta.content]) > 8
         schema = {
             "type": "object",
@@ -66,11 +66,13 @@ def test_a_stream_a_schema_and_a_call_work_through_both(front: Stack) -> None:
             "required": ["n"],
         }
         named = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-        text = client.chat.completions.create(**asked, max_tokens=32, response_format=named).choices[0].message.content
+        text = (
+            client.chat.completions.create(**request, max_tokens=32, response_format=named).choices[0].message.content
+        )
         assert text is not None and "n" in json.loads(text)
         choice: Any = {"type": "function", "function": {"name": "get_weather"}}
         for tool_choice in (choice, "required"):
-            answer = client.chat.completions.create(**asked, max_tokens=64, tools=[WEATHER], tool_choice=tool_choice)
+            answer = client.chat.completions.create(**request, max_tokens=64, tools=[WEATHER], tool_choice=tool_choice)
             (call,) = answer.choices[0].message.tool_calls or []
             assert call.type == "function" and set(json.loads(call.function.arguments)) == {"city", "unit"}
 

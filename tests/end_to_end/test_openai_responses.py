@@ -71,12 +71,14 @@ def test_a_structured_response_is_parsed(client: openai.OpenAI) -> None:
 
 
 def test_a_function_is_called_and_its_output_is_sent_back(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "tools": [WEATHER], "max_output_tokens": 60, "parallel_tool_calls": False}
-    first = client.responses.create(**asked, tool_choice="required")
+    request: Any = {**BRIEF, "tools": [WEATHER], "max_output_tokens": 60, "parallel_tool_calls": False}
+    first = client.responses.create(**request, tool_choice="required")
     (call,) = first.output
     assert isinstance(call, ResponseFunctionToolCall) and set(json.loads(call.arguments)) == {"city"}
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "22 C"}
-    second = client.responses.create(**{**asked, "input": [output]}, previous_response_id=first.id, tool_choice="none")
+    second = client.responses.create(
+        **{**request, "input": [output]}, previous_response_id=first.id, tool_choice="none"
+    )
     assert second.output_text
 
 
@@ -93,8 +95,8 @@ def test_a_response_in_the_background_is_read_later(client: openai.OpenAI) -> No
 
 
 def test_a_stream_that_broke_off_continues_after_its_last_event(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "max_output_tokens": 40, "extra_body": {"ignore_eos": True}}
-    stream = client.responses.create(**asked, background=True, stream=True)
+    request: Any = {**BRIEF, "max_output_tokens": 40, "extra_body": {"ignore_eos": True}}
+    stream = client.responses.create(**request, background=True, stream=True)
     begun = [event for event, _ in zip(stream, range(12), strict=False)]
     stream.close()
     assert begun[0].type == "response.created"
@@ -108,8 +110,8 @@ def test_a_stream_that_broke_off_continues_after_its_last_event(client: openai.O
 
 
 def test_a_response_in_the_background_is_canceled(client: openai.OpenAI) -> None:
-    asked: Any = {**BRIEF, "max_output_tokens": 400, "extra_body": {"ignore_eos": True}}
-    response = client.responses.create(**asked, background=True)
+    request: Any = {**BRIEF, "max_output_tokens": 400, "extra_body": {"ignore_eos": True}}
+    response = client.responses.create(**request, background=True)
     assert ended(client, client.responses.cancel(response.id)).status == "cancelled"
 
 

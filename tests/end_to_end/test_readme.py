@@ -84,8 +84,8 @@ def unfinished_batch(http: httpx.Client) -> str:
     body = {"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True}
     line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": body}
     sent = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("x.jsonl", json.dumps(line).encode())})
-    asked = {"input_file_id": sent.json()["id"], "endpoint": "/v1/completions", "completion_window": "2s"}
-    return str(http.post("/v1/batches", json=asked).json()["id"])
+    batch = {"input_file_id": sent.json()["id"], "endpoint": "/v1/completions", "completion_window": "2s"}
+    return str(http.post("/v1/batches", json=batch).json()["id"])
 
 
 MAKE: dict[str, Callable[[httpx.Client], str]] = {

@@ -82,7 +82,7 @@ def test_a_worker_sees_the_gpus_that_the_configuration_names(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with running_valkey(tmp_path / "valkey") as server:
-        stack = Stack(tmp_path, server.url, engine_config("faulty:TellsItsGpus", worker={"gpus": gpus}))
+        stack = Stack(tmp_path, server.url, engine_config("faulty:ShowsItsGpus", worker={"gpus": gpus}))
         assert stack.start_worker().wait(scaled(30)) == 78
     assert stack.log("worker") == f"worker: GPUs: {seen}\n"
 

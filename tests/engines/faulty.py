@@ -16,7 +16,7 @@ class NeverLoads(Instant):
         raise ModelUnavailable("the model file is not there; put it there")
 
 
-class TellsItsGpus(Instant):
+class ShowsItsGpus(Instant):
     """Fails to load with a message that names the visible GPUs."""
 
     def __init__(self, config: Config, report: ReportProgress) -> None:

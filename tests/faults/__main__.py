@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--only NAME ...] [--at-once N]`: hurt the service in every way, print what came of it."""
+"""`python -m tests.faults [--only NAME ...] [--at-once N]`: inject every fault, print the results."""
 
 import argparse
 import sys
@@ -28,10 +28,10 @@ _FAULT_WIDTH = max(len(scenario.fault) for scenario in SCENARIOS)
 
 
 def main() -> int:
-    """Returns 1 where a promise was broken."""
+    """Return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=[scenario.name for scenario in SCENARIOS], help="these alone")
-    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="how many services to hurt at the same time")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="how many scenarios run at the same time")
     options = parser.parse_args()
     chosen = [scenario for scenario in SCENARIOS if options.only is None or scenario.name in options.only]
     with tempfile.TemporaryDirectory() as folder, running(chosen, Path(folder), options.at_once) as outcomes:
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _print_row(scenario: Scenario, outcome: "Future[Outcome]") -> bool:
-    """Waits for the outcome. Returns whether every promise was kept."""
+    """Wait for the outcome, print it, and return whether every promise was kept."""
     error = outcome.exception()
     if error is not None:
         print(f"{scenario.fault:{_FAULT_WIDTH}}  {''.join(format_exception_only(error)).strip()}", flush=True)

@@ -1,4 +1,4 @@
-"""An accepted job as it stands in Redis: record and event stream."""
+"""An accepted job as stored in Redis: record and event stream."""
 
 import json
 import math
@@ -34,13 +34,13 @@ class AcceptedJob:
 
     @property
     def is_continued(self) -> bool:
-        """Whether a later attempt continued the text of an earlier one."""
+        """Return whether a later attempt continued the text of an earlier one."""
         kinds = [entry.event.type for entry in self.entries]
         last_start = max((at for at, kind in enumerate(kinds) if kind is EventType.STARTED), default=0)
         return EventType.DELTA in kinds[:last_start] and EventType.DELTA in kinds[last_start:]
 
     def claimed_again_at(self, attempt: int) -> float:
-        """Unix seconds of the first claim after `attempt`; infinity where there was none."""
+        """Return the Unix time of the first claim after `attempt`, or infinity if there was none."""
         starts = [
             entry.id for entry in self.entries if isinstance(entry.event, Started) and entry.event.attempt > attempt
         ]
@@ -48,7 +48,7 @@ class AcceptedJob:
 
 
 def accepted_jobs(service: Service) -> dict[str, AcceptedJob]:
-    """Every accepted job that is kept, by its id."""
+    """Return all accepted jobs that are kept, by id."""
     client = connect(service.valkey.url)
     try:
         jobs = {job_id: _read_job(client, job_id) for job_id in service.job_ids()}

@@ -1,4 +1,4 @@
-"""What clients received against what stands in Redis: every accepted job, every stream, every end."""
+"""Compare what clients received with what Redis holds: every accepted job, every stream, every end."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from app.jobs.job import Status
 from tests.engines.counting import voiceless
 from tests.faults.accepted_jobs import AcceptedJob, accepted_jobs
-from tests.faults.client import Asked, ClientView, Way
+from tests.faults.client import ClientRequest, ClientView, Way
 from tests.faults.service import Hostages, Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What a fault has left behind; of jobs, unless it says otherwise.
+    """The results of a scenario. The figures count jobs unless stated otherwise.
 
     worker_lost: failed for that reason. lost: accepted, and without an end or without a record. duplicated: with more
-    than one end, or made twice for one request. wrong: texts, usages, streams and ends that are not as they should be.
-    unanswered: clients that never received an end. ended_processes: which should not have.
+    than one end, or made twice for one request. wrong: wrong texts, usages, streams and ends. unanswered: clients that
+    never received an end. ended_processes: processes that ended and should not have.
 
     continued: streams that a second worker continued after text of a first. resumed: streams read to their end
     on more than one connection. hostages: run by a worker when it was lost. takeover_seconds: from then until the last
-    of them was claimed again. fenced: those whose late writes were refused. deaths: of workers, by themselves. refused:
-    requests answered with 503 and Retry-After. new_keys, new_bytes: in Redis at the end, more than at the beginning.
+    of them was claimed again. fenced: jobs whose late writes were refused. deaths: of workers. refused:
+    requests answered with 503 and Retry-After. new_keys, new_bytes: added to Redis between the beginning and the end.
 
-    notes: what is wrong, in words.
+    notes: descriptions of what is wrong.
     """
 
     accepted: int = 0
@@ -50,16 +50,16 @@ class Counts:
 
 
 def account(service: Service, clients: Iterable[ClientView]) -> Counts:
-    """Count a load whose clients have received the end, or have given up."""
+    """Count the results of a load whose clients have received the end or given up."""
     jobs, views = accepted_jobs(service), list(clients)
     by_prompt = {job.prompt: job for job in jobs.values()}
     statuses = Counter(job.record.status for job in jobs.values())
     missing = {job_id for view in views for job_id in view.job_ids} - set(jobs)
     unended = [job_id for job_id, job in jobs.items() if not job.record.status.is_final]
     ended_twice = [job_id for job_id, job in jobs.items() if len(job.ends) > 1]
-    unanswered = [view.asked.prompt for view in views if not view.ends]
-    faults = [fault for view in views for fault in _faults(view, by_prompt.get(view.asked.prompt))]
-    streams = [view for view in views if view.asked.way.streams and view.asked.prompt in by_prompt]
+    unanswered = [view.request.prompt for view in views if not view.ends]
+    faults = [fault for view in views for fault in _faults(view, by_prompt.get(view.request.prompt))]
+    streams = [view for view in views if view.request.way.streams and view.request.prompt in by_prompt]
     return Counts(
         accepted=len(jobs),
         succeeded=statuses[Status.SUCCEEDED],
@@ -73,7 +73,7 @@ def account(service: Service, clients: Iterable[ClientView]) -> Counts:
         wrong=len(faults),
         unanswered=len(unanswered),
         ended_processes=service.ended_processes(),
-        continued=sum(by_prompt[view.asked.prompt].is_continued for view in streams),
+        continued=sum(by_prompt[view.request.prompt].is_continued for view in streams),
         resumed=sum(bool(view.breaks and view.ends) for view in streams),
         notes=(
             *(f"no record: {job_id}" for job_id in missing),
@@ -94,16 +94,16 @@ def with_takeover(counts: Counts, service: Service, hostages: Hostages) -> Count
 
 
 def _faults(view: ClientView, job: AcceptedJob | None) -> Iterator[str]:
-    """Yield what is wrong with a job and with what its client received, one sentence each."""
-    prompt, asked = view.asked.prompt, view.asked
+    """Yield a sentence for each fault of a job or of what its client received."""
+    prompt, request = view.request.prompt, view.request
     yield from (f"{prompt}: {defect}" for defect in view.defects)
     if job is None or not job.record.status.is_final:
         return
     if job.published != job.text:
-        yield f"{prompt}: the stream says {job.published!r}, the record {job.text!r}"
-    if not _is_right(job, asked):
+        yield f"{prompt}: the stream has {job.published!r}, the record {job.text!r}"
+    if not _is_right(job, request):
         yield f"{prompt}: {job.record.status} with {job.text!r}"
-    if job.record.usage and job.record.usage.completion_tokens != _tokens(job, asked):
+    if job.record.usage and job.record.usage.completion_tokens != _tokens(job, request):
         yield f"{prompt}: {job.record.usage} for {job.text!r}"
     if job.ends != [job.record.status] and len(job.ends) < 2:
         yield f"{prompt}: {job.record.status}, and its stream ends with {job.ends}"
@@ -113,16 +113,19 @@ def _faults(view: ClientView, job: AcceptedJob | None) -> Iterator[str]:
         yield f"{prompt}: the client has {view.text!r} of {job.text!r}"
 
 
-def _is_right(job: AcceptedJob, asked: Asked) -> bool:
-    """Whether the text is whole where the job succeeded, else a beginning of it, from whichever workers."""
-    text, expected = voiceless(job.text), voiceless(asked.text)
+def _is_right(job: AcceptedJob, request: ClientRequest) -> bool:
+    """Return whether a successful job has the whole text, and any other job a beginning of it, from any workers."""
+    text, expected = voiceless(job.text), voiceless(request.text)
     return text == expected if job.record.status is Status.SUCCEEDED else expected.startswith(text)
 
 
-def _tokens(job: AcceptedJob, asked: Asked) -> int:
-    return asked.tokens if job.record.status is Status.SUCCEEDED else job.text.count(" ")
+def _tokens(job: AcceptedJob, request: ClientRequest) -> int:
+    return request.tokens if job.record.status is Status.SUCCEEDED else job.text.count(" ")
 
 
 def _receives_text(view: ClientView) -> bool:
-    """A /generate that fails receives the reason and no text; a text stream may fail before its first piece."""
-    return view.ends == ["succeeded"] or view.asked.way not in (Way.GENERATE, Way.TEXT_STREAM)
+    """Return whether the client must have the text.
+
+    A failed /generate receives the reason and no text; a text stream may fail before its first piece.
+    """
+    return view.ends == ["succeeded"] or view.request.way not in (Way.GENERATE, Way.TEXT_STREAM)

@@ -1,4 +1,4 @@
-"""A batch of a thousand lines, while everything that serves it is killed in turn, at moments that chance decides."""
+"""A batch of a thousand lines, while everything that serves it is killed in turn, at random moments."""
 
 import json
 import random
@@ -23,23 +23,23 @@ TOKENS = 8
 WORKERS = 2
 PAUSE_SECONDS = (0.2, 1.5)  # before and after each death
 EXPECTED = "".join(f"{number} " for number in range(1, TOKENS + 1))
-UNKNOWN_PARAMETER = 50  # every so many lines, one with a parameter that does not exist
+UNKNOWN_PARAMETER = 50  # one line in so many has a parameter that does not exist
 
 
 def _everything_is_killed(folder: Path) -> Counts:
-    """Workers, API and Redis, each of them twice, and started again."""
+    """Kill workers, API and Redis, twice each, and start them again."""
     chance = random.Random()
     config: dict[str, Any] = {"worker": {"slots": 16}, "model_params": {"step_seconds": 0.01}}
     with running_service(folder, workers=WORKERS, **config) as service:
         batch_id = _create(service.urls[0])
-        hurts = [_kill_worker, _kill_api, _kill_redis]
+        kills = [_kill_worker, _kill_api, _kill_redis]
         hostages = 0
         for number in range(WORKERS):
-            chance.shuffle(hurts)
-            for hurt in hurts:
+            chance.shuffle(kills)
+            for kill in kills:
                 time.sleep(chance.uniform(*PAUSE_SECONDS))
                 hostages += len(service.running_jobs())
-                hurt(service, number + 1, lambda: time.sleep(chance.uniform(*PAUSE_SECONDS)))
+                kill(service, number + 1, lambda: time.sleep(chance.uniform(*PAUSE_SECONDS)))
         ended = _end(service.urls[0], batch_id)
         answers = [
             answer for name in ("output_file_id", "error_file_id") for answer in _content(service.urls[0], ended[name])
@@ -77,8 +77,8 @@ def _create(url: str) -> str:
     content = "\n".join(map(json.dumps, lines)).encode()
     with httpx.Client(base_url=url, timeout=scaled(30)) as http:
         file = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content)}).json()
-        asked = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "1h"}
-        batch_id: str = http.post("/v1/batches", json=asked).json()["id"]
+        batch = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "1h"}
+        batch_id: str = http.post("/v1/batches", json=batch).json()["id"]
     return batch_id
 
 
@@ -108,7 +108,7 @@ def _content(url: str, file_id: str) -> list[dict[str, Any]]:
 
 
 def _read(url: str, path: str) -> httpx.Response | None:
-    """Return the answer; None while the service cannot answer."""
+    """Return the answer, or None while the service cannot answer."""
     try:
         answer = httpx.get(f"{url}{path}", timeout=scaled(10))
     except httpx.TransportError:

@@ -20,7 +20,7 @@ CLIENTS = 16
 
 
 def _no_worker_is_up(folder: Path) -> Counts:
-    """Some of the jobs ran when their worker died, the others wait."""
+    """Cancel jobs that ran when their worker died, and jobs that wait."""
     with running_service(folder) as service:
         with Load(service.urls, mixed(JOBS, tokens=LONG), over_seconds=1) as load:
             until(lambda: len(service.job_ids()) == JOBS, "all jobs to be accepted")
@@ -47,7 +47,7 @@ def _cancel(service: Service, job_ids: Iterable[str]) -> None:
 
 
 def _fill_slots(service: Service, slots: int) -> Load:
-    """As many jobs as there are slots, all at once: they need each of them."""
+    """Run as many jobs as there are slots at once, to show that every slot is free."""
     with Load(service.urls, mixed(slots, name="afterwards", tokens=AFTERWARDS), over_seconds=0) as load:
         until(lambda: len(service.running_jobs()) == slots, f"{slots} jobs to run at once")
     return load

@@ -1,4 +1,4 @@
-"""One client and its job: what it asks, how it waits for the end, and what it receives meanwhile."""
+"""One client and its job: its request, its way of waiting for the end, and what it receives meanwhile."""
 
 import enum
 import math
@@ -30,8 +30,11 @@ class Way(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A greedy job, and the `text` it should say in so many tokens. No two of a service have the same prompt."""
+class ClientRequest:
+    """A request for a greedy job, and the `text` that it should produce in so many tokens.
+
+    No two requests to a service have the same prompt.
+    """
 
     prompt: str
     tokens: int
@@ -48,12 +51,12 @@ class Asked:
 class ClientView:
     """What a client has received, over all its connections.
 
-    text: as a stream brought it, or of the final answer. ends: final statuses. breaks: connections that broke.
-    refusals: answers that it should ask again. patience_ends_at: on the monotonic clock. defects: what no client should
-    see.
+    text: from a stream or from the final answer. ends: final statuses. breaks: connections that broke.
+    refusals: answers with the advice to try again. patience_ends_at: on the monotonic clock. defects: what no client
+    should see.
     """
 
-    asked: Asked
+    request: ClientRequest
     job_ids: set[str] = field(default_factory=set)
     text: str = ""
     last_event_id: str | None = None
@@ -72,7 +75,7 @@ class ClientView:
         return time.monotonic() < self.patience_ends_at
 
     def take(self, event: Received, text: str) -> None:
-        """Take a piece of a stream; its id must be beyond the last one's."""
+        """Add a piece of a stream, whose id must be greater than the last one's."""
         if self.last_event_id is not None and _place(event.id) <= _place(self.last_event_id):
             self.defects.append(f"the event {event.id} came after {self.last_event_id}")
         self.last_event_id = event.id
@@ -87,23 +90,23 @@ class JobVanished(Exception):
     """The service does not know a job it has accepted."""
 
 
-def counting(prompt: str, tokens: int, way: Way) -> Asked:
-    """A job for the engine that counts; its text without the voices."""
-    return Asked(prompt, tokens, way, "".join(f"{number} " for number in range(1, tokens + 1)))
+def counting(prompt: str, tokens: int, way: Way) -> ClientRequest:
+    """Make a request for the counting engine; its text is without the voices."""
+    return ClientRequest(prompt, tokens, way, "".join(f"{number} " for number in range(1, tokens + 1)))
 
 
 def ask(http: httpx.Client, url: str, view: ClientView) -> None:
-    """Ask once more, on one connection, until the end of the job.
+    """Send the request once more, on one connection, and wait for the end of the job.
 
     Raises:
-        TryAgain: The job continues, ask again; so it does after a httpx.TransportError.
+        TryAgain: The job continues, send the request again; the same holds for httpx.TransportError.
         JobVanished: The service does not know the job.
     """
-    _WAYS[view.asked.way](http, url, view)
+    _WAYS[view.request.way](http, url, view)
 
 
 def _generate(http: httpx.Client, url: str, view: ClientView) -> None:
-    answer = http.post(f"{url}/generate", json={**view.asked.body, "details": True}, headers=_headers(view))
+    answer = http.post(f"{url}/generate", json={**view.request.body, "details": True}, headers=_headers(view))
     if answer.status_code == 200:
         _take_job(view, answer.json())
     else:
@@ -135,7 +138,7 @@ def _events(http: httpx.Client, url: str, view: ClientView) -> None:
 
 
 def _text_stream(http: httpx.Client, url: str, view: ClientView) -> None:
-    """On a new connection the text comes from its beginning again; it must be the same."""
+    """Read the text; a new connection sends it from its beginning again, and it must be the same."""
     before, view.text, view.last_event_id = view.text, "", None
     try:
         view.ends.append(_read_text(http, url, view))
@@ -146,7 +149,7 @@ def _text_stream(http: httpx.Client, url: str, view: ClientView) -> None:
 
 
 def _read_text(http: httpx.Client, url: str, view: ClientView) -> str:
-    body = {**view.asked.body, "stream": True}
+    body = {**view.request.body, "stream": True}
     with http.stream("POST", f"{url}/agenerate", json=body, headers=_headers(view)) as response:
         if response.status_code != 200:
             return _end_of(response.status_code, _json(response))
@@ -161,7 +164,7 @@ _WAYS = {Way.GENERATE: _generate, Way.POLL: _poll, Way.EVENTS: _events, Way.TEXT
 
 
 def _submit(http: httpx.Client, url: str, view: ClientView) -> str:
-    answer = http.post(f"{url}/agenerate", json=view.asked.body, headers=_headers(view))
+    answer = http.post(f"{url}/agenerate", json=view.request.body, headers=_headers(view))
     _raise_unless_ok(answer)
     job_id: str = answer.json()["id"]
     view.job_ids.add(job_id)
@@ -169,8 +172,8 @@ def _submit(http: httpx.Client, url: str, view: ClientView) -> str:
 
 
 def _headers(view: ClientView) -> dict[str, str]:
-    """The key makes it one job however often it is asked for."""
-    return {"Idempotency-Key": view.asked.prompt.replace(" ", "-")}
+    """Return the idempotency key, with which repeated requests make one job."""
+    return {"Idempotency-Key": view.request.prompt.replace(" ", "-")}
 
 
 def _take_job(view: ClientView, job: dict[str, Any]) -> None:
@@ -203,7 +206,7 @@ def _json(response: httpx.Response) -> dict[str, Any]:
 
 
 def _received(response: httpx.Response, view: ClientView) -> Iterator[Received]:
-    """The events as they come; comments are left out, but are a time to lose patience."""
+    """Yield the events as they come, without comments; raise when the patience of the client has ended."""
     lines: list[str] = []
     for line in response.iter_lines():
         lines.append(line)

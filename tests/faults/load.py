@@ -1,4 +1,4 @@
-"""A load of many clients, one job each: a client whose connection breaks, or whose request is refused, asks again."""
+"""A load of many clients with one job each. A client repeats a request that is refused or whose connection breaks."""
 
 import itertools
 import threading
@@ -8,18 +8,18 @@ from types import TracebackType
 
 import httpx
 
-from tests.faults.client import Asked, ClientView, JobVanished, TryAgain, Way, ask, counting
+from tests.faults.client import ClientRequest, ClientView, JobVanished, TryAgain, Way, ask, counting
 from tests.faults.waiting import until
 from tests.waiting import scaled
 
-PATIENCE_SECONDS = 120.0  # of a client, with its job
+PATIENCE_SECONDS = 120.0  # a client gives up its job after that time
 AGAIN_SECONDS = 0.3
-ANSWER_SECONDS = 90.0  # a waiting /generate receives nothing until its job's end
+ANSWER_SECONDS = 90.0  # a /generate receives nothing until the end of its job
 TOKENS = (40, 80)  # at the engine's 20 ms a step a second or two, of which 16 tokens are a suspect's trial
 
 
-def mixed(count: int, *, tokens: tuple[int, int] = TOKENS, name: str = "job") -> list[Asked]:
-    """Jobs for the engine that counts, of several lengths, as many of each way of waiting."""
+def mixed(count: int, *, tokens: tuple[int, int] = TOKENS, name: str = "job") -> list[ClientRequest]:
+    """Make requests for the counting engine, of several lengths, equally many for each way of waiting."""
     shortest, longest = tokens
     return [
         counting(f"{name} {number}", shortest + number * 7 % (longest - shortest + 1), way)
@@ -28,14 +28,16 @@ def mixed(count: int, *, tokens: tuple[int, int] = TOKENS, name: str = "job") ->
 
 
 class Load:
-    """Clients in threads; inside its `with` block they ask, at its end each has received its job's end or given up.
+    """Clients in threads. They send their requests inside the `with` block, which ends when all have finished.
 
-    over_seconds: the time over which they arrive. Those with several urls turn to the next one when a connection
-    breaks, but for every third, which waits until its own answers again.
+    A client has finished when it has received the end of its job, or has given up.
+
+    over_seconds: the time over which they arrive. With several urls, a client turns to the next one when a connection
+    breaks, but every third client waits until its own url answers again.
     """
 
-    def __init__(self, urls: Sequence[str], asked: Sequence[Asked], *, over_seconds: float = 6.0) -> None:
-        self.views = [ClientView(one) for one in asked]
+    def __init__(self, urls: Sequence[str], requests: Sequence[ClientRequest], *, over_seconds: float = 6.0) -> None:
+        self.views = [ClientView(request) for request in requests]
         self._urls = urls
         self._over_seconds = over_seconds
         self._http = httpx.Client(
@@ -68,11 +70,11 @@ class Load:
             thread.join()
 
     def until_streaming(self, count: int) -> None:
-        """Until so many streams have brought text, and have not ended."""
+        """Wait until so many streams have received text and have not ended."""
         until(lambda: self._streaming() >= count, f"{count} streams in the middle of their text")
 
     def _streaming(self) -> int:
-        return sum(bool(view.asked.way.streams and view.text and not view.ends) for view in self.views)
+        return sum(bool(view.request.way.streams and view.text and not view.ends) for view in self.views)
 
     def _persist(self, number: int, view: ClientView) -> None:
         time.sleep(self._over_seconds * number / len(self.views))

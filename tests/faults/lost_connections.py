@@ -1,4 +1,4 @@
-"""An API that is killed while clients wait, and a Redis that goes away in four ways."""
+"""An API that is killed while clients wait, and outages of Redis of four kinds."""
 
 import time
 from collections import Counter
@@ -19,11 +19,11 @@ from tests.waiting import scaled
 GONE_SECONDS = 2
 PAUSE_SECONDS = 10
 JOBS = 100
-PROCESSES = 4  # two workers and the two of the API: each has connections of both kinds
+PROCESSES = 4  # two workers and two API processes, each with connections of both kinds
 
 
 def _an_api_is_killed(folder: Path) -> Counts:
-    """One of two API services, each of two processes; then started again."""
+    """Kill one of two API services, each of two processes, and start it again."""
     with running_service(folder, workers=2, apis=2) as service:
         with Load(service.urls, mixed(JOBS)) as load:
             load.until_streaming(4)
@@ -40,12 +40,12 @@ def _can_be_fetched(url: str, job_id: str) -> bool:
     return answer.status_code == 200 and answer.json()["completed_at"] is not None
 
 
-def _redis_goes_away(folder: Path, hurt: Callable[[Service], None]) -> Counts:
+def _redis_goes_away(folder: Path, inject: Callable[[Service], None]) -> Counts:
     with running_service(folder, workers=2) as service:
         processes = service.all_pids()
         with Load(service.urls, mixed(JOBS), over_seconds=8) as load:
             load.until_streaming(4)
-            hurt(service)
+            inject(service)
         return replace(account(service, load.views), ended_processes=len(processes - service.all_pids()))
 
 
@@ -56,7 +56,7 @@ def _kill(service: Service) -> None:
 
 
 def _kill_connections(service: Service) -> None:
-    """Several times, as those that come back are there to be killed again."""
+    """Kill several times, as closed connections are opened again."""
     killed = Counter[str]()
     with service.redis() as client:
         for _ in range(5):
@@ -79,11 +79,11 @@ def _stop_and_continue(service: Service) -> None:
     service.valkey.process.send_signal(SIGCONT)
 
 
-def _redis(name: str, fault: str, hurt: Callable[[Service], None]) -> Scenario:
+def _redis(name: str, fault: str, inject: Callable[[Service], None]) -> Scenario:
     return Scenario(
         name=name,
         fault=fault,
-        run=partial(_redis_goes_away, hurt=hurt),
+        run=partial(_redis_goes_away, inject=inject),
         exactly={"accepted": JOBS, "succeeded": JOBS},
     )
 

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped for a while or asked to end, and one job that kills each worker that runs it."""
+"""Workers that are killed, suspended or terminated, and one job that kills each worker that runs it."""
 
 import threading
 import time
@@ -10,18 +10,18 @@ from signal import SIGCONT
 
 from app.jobs.store import LEASE_SECONDS
 from tests.faults.accounting import Counts, account, with_takeover
-from tests.faults.client import Asked, ClientView, Way, counting
+from tests.faults.client import ClientRequest, ClientView, Way, counting
 from tests.faults.load import Load, mixed
 from tests.faults.scenario import Scenario
 from tests.faults.service import Hostages, Service, running_service
 from tests.faults.waiting import until
 from tests.waiting import scaled
 
-TAKEOVER_SECONDS = 5  # from the end of a lease: the reaper's turn, and a free slot
+TAKEOVER_SECONDS = 5  # after the end of a lease: for the reaper's turn and a free slot
 PAUSE_SECONDS = 30
 PAUSE_AND_MORE = (1500, 1501)  # tokens: 30 s
 MAX_ATTEMPTS = 3  # the default of jobs.max_attempts
-DRAIN_SECONDS = 1  # shorter than what a stream in the middle of 90 tokens has left: some are handed back
+DRAIN_SECONDS = 1  # shorter than the rest of a stream in the middle of 90 tokens: some jobs are handed back
 
 
 def _one_of_two_is_killed(folder: Path) -> Counts:
@@ -40,7 +40,7 @@ def _the_only_one_is_killed(folder: Path) -> Counts:
 
 
 def _one_of_two_stands_still(folder: Path) -> Counts:
-    """Some of its jobs are so long that they run elsewhere when it wakes up."""
+    """Some of its jobs are so long that they run on another worker when it wakes up."""
     long, short = mixed(3, tokens=PAUSE_AND_MORE, name="long"), mixed(120)
     with running_service(folder, worker={"slots": 6}) as service, Load(service.urls, long, over_seconds=0) as before:
         until(lambda: len(service.running_jobs()) == len(long), "the long jobs to run")
@@ -88,20 +88,20 @@ def _everything_is_restarted(folder: Path) -> Counts:
         return account(service, load.views)
 
 
-def _one_job_is_poison(folder: Path, poison: Asked, workers: int) -> Counts:
-    """Among 20 others, of which those in the same worker are always at risk."""
+def _one_job_is_poison(folder: Path, poison: ClientRequest, workers: int) -> Counts:
+    """Run a job that kills its worker among 20 others, which may run in the same worker."""
     healthy = mixed(20, tokens=(150, 250))
-    asked = [*healthy[:10], poison, *healthy[10:]]
-    slots = len(asked) // workers + 1
+    requests = [*healthy[:10], poison, *healthy[10:]]
+    slots = len(requests) // workers + 1
     with running_service(folder, workers=workers, worker={"slots": slots}) as service:
-        with _restarting_the_dead(service) as deaths, Load(service.urls, asked, over_seconds=1) as load:
+        with _restarting_the_dead(service) as deaths, Load(service.urls, requests, over_seconds=1) as load:
             pass
         return replace(account(service, load.views), deaths=len(deaths))
 
 
 @contextmanager
 def _restarting_the_dead(service: Service) -> Iterator[list[str]]:
-    """As under `make run`: a worker that has died is started again. Yields their names, one for each death."""
+    """Restart dead workers, as `make run` does, and yield their names, one for each death."""
     over = threading.Event()
     deaths: list[str] = []
 

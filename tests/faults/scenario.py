@@ -1,4 +1,4 @@
-"""A fault, what is promised under it, and the running of several at once: they wait more than they work."""
+"""A fault with its promises, and a way to run several scenarios at once, as they wait more than they compute."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +19,10 @@ NOTHING_GOES_WRONG = {"lost": 0, "duplicated": 0, "wrong": 0, "unanswered": 0, "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """run: makes a service in a folder, loads it, hurts it, and counts. The rest are limits of counts, by name.
+    """A fault, and the limits of its counts by name.
 
-    at_most: asked for when the counts are there, as a limit in seconds depends on how busy the machine is.
+    run: starts a service in a folder, loads it, injects the fault, and counts. at_most: called after the counting, as a
+    limit in seconds depends on how busy the machine is.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Scenario:
     at_most: Callable[[], dict[str, float]] = dict
 
     def broken_promises(self, counts: Counts) -> list[str]:
-        """One line for each count that is not as promised; none where all is kept."""
+        """Return a line for each count that breaks a promise."""
         limits = ((eq, "", NOTHING_GOES_WRONG | self.exactly), (ge, ">= ", self.at_least), (le, "<= ", self.at_most()))
         return [
             f"{name} is {getattr(counts, name)}, promised {sign}{limit}"
@@ -44,7 +45,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a scenario has come to."""
+    """The result of a scenario."""
 
     scenario: Scenario
     counts: Counts
@@ -52,7 +53,7 @@ class Outcome:
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were not kept, and what was noted of them; empty where all were."""
+        """The broken promises with notes about them; empty if all were kept."""
         lines = self.scenario.broken_promises(self.counts)
         return [*lines, *self.counts.notes[:NOTES_SHOWN]] if lines else []
 
@@ -61,7 +62,7 @@ class Outcome:
 def running(
     scenarios: Iterable[Scenario], folder: Path, at_once: int = AT_ONCE
 ) -> Iterator[dict[str, "Future[Outcome]"]]:
-    """The outcomes to come, by the scenarios' names, in the order in which they are begun."""
+    """Start the scenarios, and yield futures of their outcomes by name, in that order."""
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="scenario")
     try:
         yield {scenario.name: pool.submit(_run, scenario, folder / scenario.name) for scenario in scenarios}

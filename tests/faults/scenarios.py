@@ -1,4 +1,4 @@
-"""The scenarios, in the order of the table; those that take longest come first."""
+"""The scenarios in the order of the table, the longest ones first."""
 
 from tests.faults import batches, cancellations, lost_connections, lost_workers, real_model, too_much
 

@@ -1,4 +1,4 @@
-"""The service under fault: its processes, a Valkey of its own, and ways to hurt them."""
+"""The service under fault: its processes, its own Valkey, and ways to disturb them."""
 
 import signal
 import time
@@ -25,12 +25,12 @@ SLOTS = 4
 STEP_SECONDS = 0.02
 
 
-IN_THE_MIDDLE = range(5, 25)  # tokens published: enough to continue from, and far from the end
+IN_THE_MIDDLE = range(5, 25)  # published tokens: enough to continue from, and far from the end
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A job that runs. is_followed: a client reads its stream. published: how many of its tokens are there."""
+    """A running job. is_followed: a client reads its stream. published: the number of its published tokens."""
 
     job_id: str
     attempt: int
@@ -40,7 +40,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Hostages:
-    """What a worker ran when it was lost. lost_at: Unix seconds."""
+    """The jobs that a worker ran when it was lost. lost_at: Unix seconds."""
 
     lost_at: float
     jobs: list[Running]
@@ -70,14 +70,14 @@ class Service:
         self.stack.start_worker(name)
 
     def until_ready(self) -> None:
-        """Until every process that has been started serves."""
+        """Wait until every started process serves."""
         for name in self.api_ports:
             until(lambda name=name: self._answers(name), f"{name}: {self.stack.log(name)}")  # type: ignore[misc]
         for name in self._workers():
             until(lambda name=name: self.info(name).state is WorkerState.READY, name)  # type: ignore[misc]
 
     def info(self, worker: str) -> WorkerInfo:
-        """What a worker announces of itself."""
+        """Return what a worker announces about itself."""
         pid = str(self.stack.processes[worker].pid)
         client = connect(self.valkey.url)
         try:
@@ -87,7 +87,10 @@ class Service:
         return infos[0] if infos else WorkerInfo(id="", model=self.model, family="", state=WorkerState.LOADING)
 
     def running_jobs(self, worker_id: str | None = None) -> list[Running]:
-        """What runs, on one worker or on any; read at once, as jobs end while they are read one after the other."""
+        """Return the jobs that run on one worker or on any.
+
+        They are read in one step, as some would end between separate reads.
+        """
         names = ("status", "worker", "attempt", "followed", "published")
         with self.redis() as client:
             ids = client.zrange(keys.running(self.model), 0, -1)
@@ -102,12 +105,12 @@ class Service:
         ]
 
     def job_ids(self) -> list[str]:
-        """Every job that has been accepted and is kept."""
+        """Return the ids of all accepted jobs that are kept."""
         with self.redis() as client:
             return list(client.zrange(keys.jobs_of("anonymous"), 0, -1))
 
     def until_busy(self, name: str, published: range = IN_THE_MIDDLE) -> None:
-        """Until all slots of a worker are taken, one of them by a stream with so many tokens published."""
+        """Wait until all slots of a worker are taken, one of them by a stream with so many published tokens."""
         worker_id = self.info(name).id
 
         def busy() -> bool:
@@ -118,11 +121,11 @@ class Service:
         until(busy, f"{name} to run {SLOTS} jobs, streams among them")
 
     def pause_worker(self, name: str) -> Hostages:
-        """SIGSTOP, while it is busy."""
+        """Send SIGSTOP to a busy worker."""
         return self._lose(name, signal.SIGSTOP)
 
     def kill_worker(self, name: str, published: range = IN_THE_MIDDLE) -> Hostages:
-        """SIGKILL, while it is busy."""
+        """Send SIGKILL to a busy worker."""
         hostages = self._lose(name, signal.SIGKILL, published)
         self.stack.processes.pop(name).wait()
         return hostages
@@ -131,20 +134,20 @@ class Service:
         self.stack.processes[name].send_signal(number)
 
     def stop(self, name: str, *, seconds: float = 60.0) -> None:
-        """SIGTERM, and wait until the process has left by itself."""
+        """Send SIGTERM and wait until the process has ended."""
         process = self.stack.processes.pop(name)
         process.terminate()
         process.wait(scaled(seconds))
 
     def kill_api(self, name: str) -> None:
-        """SIGKILL to gunicorn and to all its workers at once."""
+        """Send SIGKILL to gunicorn and all its workers at once."""
         process = self.stack.processes.pop(name)
         for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
             member.kill()
         process.wait()
 
     def all_pids(self) -> set[int]:
-        """Of every process that should be there: of gunicorn's workers, too."""
+        """Return the ids of all processes that should run, gunicorn's workers included."""
         own = [psutil.Process(process.pid) for process in self.stack.processes.values()]
         return {member.pid for one in own for member in (one, *one.children(recursive=True))}
 
@@ -155,7 +158,7 @@ class Service:
         return sum(process.poll() is not None for process in self.stack.processes.values())
 
     def until_slots_are_free(self) -> None:
-        """Until every worker announces that nothing runs, and that no cell is taken."""
+        """Wait until every worker announces that no job runs and that no cell is taken."""
 
         def free() -> bool:
             infos = [self.info(name) for name in self._workers()]
@@ -184,7 +187,7 @@ class Service:
 def running_service(
     folder: Path, *, workers: int = 1, apis: int = 1, config: dict[str, Any] | None = None, **sections: Any
 ) -> Iterator[Service]:
-    """So many workers and APIs on the engine that counts (or on `config`), ready to serve."""
+    """Run so many workers and APIs with the counting engine (or with `config`), ready to serve."""
     defaults = {"worker": {"slots": SLOTS}, "model_params": {"step_seconds": STEP_SECONDS}}
     config = config or engine_config(ENGINE, **{**defaults, **sections})
     folder.mkdir(parents=True, exist_ok=True)

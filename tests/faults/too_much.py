@@ -1,4 +1,4 @@
-"""More jobs than may wait, and more than Redis should remember."""
+"""More jobs than may wait, and thousands of jobs that Redis must delete."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,13 +44,13 @@ def _more_than_may_wait(folder: Path) -> Counts:
 
 
 def _submit(url: str, jobs: Sequence[ClientView]) -> int:
-    """Submit each job once; returns how many were refused with 503 and a time to try again.
+    """Submit each job once and return how many were refused with 503 and Retry-After.
 
-    Each thread has a client of its own: threads of one have been seen to close each other's connections.
+    Each thread has its own client, as threads that share one have closed each other's connections.
     """
 
     def submit(http: httpx.Client, view: ClientView) -> bool:
-        answer = http.post("/agenerate", json=view.asked.body)
+        answer = http.post("/agenerate", json=view.request.body)
         if answer.status_code == 202:
             view.job_ids.add(answer.json()["id"])
         return answer.status_code == 503 and int(answer.headers.get("Retry-After", 0)) > 0
@@ -69,9 +69,9 @@ def _wait(url: str, jobs: Sequence[ClientView]) -> None:
 
 
 def _thousands_that_are_soon_forgotten(folder: Path) -> Counts:
-    """Waiters and streams; some ask for less than the server's time to live themselves."""
+    """Run waiting requests and streams; some request a shorter time to live than the server's."""
     with running_service(folder, worker={"slots": CLIENTS}, jobs={"ttl": TTL_SECONDS}, model_params=FAST) as service:
-        _run_and_forget(service, SOAK_JOBS // 10)  # connections, buffers and scripts are there from now on
+        _run_and_forget(service, SOAK_JOBS // 10)  # from now on all connections, buffers and scripts exist
         keys, size = _stored(service)
         errors = _run_and_forget(service, SOAK_JOBS)
         keys_after, size_after = _stored(service)
@@ -86,7 +86,7 @@ def _thousands_that_are_soon_forgotten(folder: Path) -> Counts:
 
 
 def _run_and_forget(service: Service, jobs: int) -> list[str]:
-    """Run so many jobs, every fourth as a stream, and wait until none is kept; returns the errors."""
+    """Run so many jobs, every fourth as a stream, wait until none is kept, and return the errors."""
     bodies = [{"prompt": "soon forgotten", "params": {"max_tokens": 2}, "ttl": 1 + n % 2} for n in range(jobs)]
     streams = bodies[: jobs // 4]
     errors = run_load(service.urls[0], streams, CLIENTS, streamed=True).errors
@@ -101,7 +101,7 @@ def _jobs_kept(service: Service) -> int:
 
 
 def _stored(service: Service) -> tuple[int, int]:
-    """Keys, and the bytes of what they hold."""
+    """Return the number of keys in Redis and the bytes of their values."""
     with service.redis() as client:
         return client.dbsize(), client.info("memory")["used_memory_dataset"]
 

@@ -13,8 +13,8 @@ def until(condition: Callable[[], bool], what: str, *, seconds: float = DEADLINE
     """Wait for a condition to become true.
 
     Args:
-        condition: Looked at again and again.
-        what: What is waited for, for the message.
+        condition: Checked again and again.
+        what: The name of the condition, for the message.
         seconds: The deadline on an idle machine.
 
     Raises:

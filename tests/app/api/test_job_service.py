@@ -209,16 +209,16 @@ def test_a_follower_gets_every_event_in_order_to_the_end(jobs: JobService, store
     job = admit(store)
     running = publisher.claim()
 
-    def speak() -> None:
+    def publish_all() -> None:
         for number in range(50):
             publisher.say(running, f"{number} ")
             time.sleep(0.002)
         publisher.say(running, "", end=True)
 
-    speaker = threading.Thread(target=speak)
-    speaker.start()
+    publishing = threading.Thread(target=publish_all)
+    publishing.start()
     events = [entry.event for entry in events_of(jobs.follow(job))]
-    speaker.join()
+    publishing.join()
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "".join(
         f"{number} " for number in range(50)
     )

@@ -179,7 +179,7 @@ def test_without_a_worker_the_jobs_that_still_wait_count(
     assert response.headers["Retry-After"] == "24"
 
 
-def test_a_refusal_stays_a_refusal_when_redis_goes_away_over_it(
+def test_a_refusal_stays_a_refusal_when_redis_goes_away_meanwhile(
     make_app: MakeApp, config: Config, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(client: RedisClient) -> list[WorkerInfo]:

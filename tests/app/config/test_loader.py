@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         load_config(tmp_path / "latin.yaml", {})
 
 
-def test_nothing_secret_stands_in_the_repr(tmp_path: Path) -> None:
+def test_the_repr_contains_no_secret(tmp_path: Path) -> None:
     config = load(
         tmp_path,
         """

@@ -1,4 +1,4 @@
-"""The promises about jobs as a model in plain Python: without Redis, and time passes only when a test says so."""
+"""The promises about jobs as a model in plain Python: without Redis, and time passes only in steps of the test."""
 
 from dataclasses import dataclass, field
 

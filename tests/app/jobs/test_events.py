@@ -35,7 +35,7 @@ def test_a_delta_is_its_text_and_its_logprobs(delta: Delta, data: str) -> None:
         ),
     ],
 )
-def test_an_end_holds_what_there_is(end: End, data: str) -> None:
+def test_an_end_holds_only_the_given_fields(end: End, data: str) -> None:
     assert encode_end(end) == data
     assert decode_entry("1-0", "end", data).event == end
 

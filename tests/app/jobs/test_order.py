@@ -8,7 +8,7 @@ from app.jobs import keys
 from app.jobs.order import TASK_NAME, doorbell, make_celery
 
 
-def test_a_doorbell_lies_where_celerys_own_messages_lie(redis_url: str) -> None:
+def test_a_doorbell_is_stored_where_celerys_own_messages_are(redis_url: str) -> None:
     celery = make_celery(redis_url, "m")
     for priority in (0, 9):
         celery.send_task(TASK_NAME, ignore_result=True, priority=priority)

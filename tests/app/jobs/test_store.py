@@ -106,7 +106,7 @@ def test_a_claim_whose_answer_was_lost_gets_the_same_job_again(store: JobStore) 
     assert later is not None and later.job_id == second.id
 
 
-def test_a_repeated_claim_does_not_get_a_job_that_is_its_own_no_more(store: JobStore, redis_url: str) -> None:
+def test_a_repeated_claim_does_not_get_a_job_that_it_has_lost(store: JobStore, redis_url: str) -> None:
     job, nonce = store.admit(request(), "me"), new_nonce()
     store.claim("worker-1", nonce)
     lose_worker(redis_url, job.id)

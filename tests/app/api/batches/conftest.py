@@ -38,13 +38,13 @@ class Batches:
         return answer.get_json()
 
     def create(self, *lines: str, **body: Any) -> Any:
-        asked = {
+        batch = {
             "input_file_id": self.upload(*lines)["id"],
             "endpoint": COMPLETIONS,
             "completion_window": "24h",
             **body,
         }
-        answer = self.client.post("/v1/batches", json=asked)
+        answer = self.client.post("/v1/batches", json=batch)
         assert answer.status_code == 200, answer.text
         return answer.get_json()
 

@@ -67,7 +67,7 @@ def test_an_error_in_a_line_is_reported_under_its_custom_id(batches: Batches, wo
             play_of("fine", Turn.succeed)(turn)
 
     worker.play = play
-    asked = [
+    lines = [
         line("fine"),
         line("refused"),
         line("temperature", temperature=-1),
@@ -78,7 +78,7 @@ def test_an_error_in_a_line_is_reported_under_its_custom_id(batches: Batches, wo
         '{"custom_id": "bodiless", "method": "POST", "url": "/v1/completions"}',
         line("long", suffix="x" * 100_000),
     ]
-    done = batches.finish(batches.create(*asked))
+    done = batches.finish(batches.create(*lines))
     assert (done["status"], done["request_counts"]) == ("completed", {"total": 9, "completed": 1, "failed": 8})
     assert set(batches.content(done["output_file_id"])) == {"fine"}
     errors = {
@@ -283,8 +283,8 @@ def test_a_line_is_not_refused_because_redis_is_away(
 def test_a_response_of_a_batch_continues_another(batches: Batches, worker: ScriptedWorker) -> None:
     first = batches.client.post("/v1/responses", json={"input": "Hello"}).get_json()
     body = {"input": "And?", "previous_response_id": first["id"]}
-    asked = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": body})
-    done = batches.finish(batches.create(asked, endpoint="/v1/responses"))
+    request_line = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": body})
+    done = batches.finish(batches.create(request_line, endpoint="/v1/responses"))
     (entry,) = batches.content(done["output_file_id"]).values()
     assert entry["response"]["body"]["previous_response_id"] == first["id"]
     assert [message["content"] for message in worker.turns[-1].request.chat.messages] == [

@@ -121,7 +121,7 @@ def cuts(text: str) -> list[list[str]]:
         ("<tool_call>", "<tool_call>", []),
         ("a < b and <tool is no tag", "a < b and <tool is no tag", []),
         ('{"name": "Bob", "age": 3}', '{"name": "Bob", "age": 3}', []),
-        ('{"name": "nobody", "arguments": {}}', '{"name": "nobody", "arguments": {}}', []),
+        ('{"name": "unknown", "arguments": {}}', '{"name": "unknown", "arguments": {}}', []),
         ('{"name": "time", "arg', '{"name": "time", "arg', []),
         ("[1, 2, 3] are numbers", "[1, 2, 3] are numbers", []),
         ("[", "[", []),

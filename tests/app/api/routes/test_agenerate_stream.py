@@ -21,11 +21,11 @@ def status_of(client: FlaskClient, worker: ScriptedWorker, *, wait: int = 5) -> 
     return client.get(f"/jobs/{worker.turns[0].claim.job_id}?wait={wait}").get_json()["status"]
 
 
-@pytest.mark.parametrize(("accept", "asked"), [("text/event-stream", {}), ("*/*", {"stream": True})])
+@pytest.mark.parametrize(("accept", "body"), [("text/event-stream", {}), ("*/*", {"stream": True})])
 def test_the_events_hold_the_text_and_nothing_else(
-    client: FlaskClient, worker: ScriptedWorker, accept: str, asked: dict[str, bool]
+    client: FlaskClient, worker: ScriptedWorker, accept: str, body: dict[str, bool]
 ) -> None:
-    response = stream(client, accept=accept, **asked)
+    response = stream(client, accept=accept, **body)
     events = received(response)
     assert (response.status_code, response.mimetype) == (200, "text/event-stream")
     assert [(event.name, event.data) for event in events] == [("message", "Hello"), ("message", " world")]
@@ -81,12 +81,12 @@ def test_a_stream_without_output_gets_comments_until_text_comes(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
-    speak = threading.Event()
-    worker.play = play_of(speak, "late", Turn.succeed)
+    resume = threading.Event()
+    worker.play = play_of(resume, "late", Turn.succeed)
     response = stream(client)
     chunks = response.iter_encoded()
     assert [next(chunks), next(chunks)] == [event_stream.COMMENT, event_stream.COMMENT]
-    speak.set()
+    resume.set()
     assert received_data(b"".join(chunks)) == ["late"]
 
 

@@ -56,7 +56,7 @@ def test_streams_are_documented_as_event_streams(document: dict[str, Any]) -> No
         assert list(document["paths"][path][method]["responses"]["200"]["content"]) == ["text/event-stream"]
 
 
-def test_whatever_makes_a_job_documents_where_it_is(document: dict[str, Any]) -> None:
+def test_every_operation_that_makes_a_job_documents_its_location(document: dict[str, Any]) -> None:
     for path in ("/generate", "/agenerate", "/embeddings"):
         responses = document["paths"][path]["post"]["responses"]
         for answer in (responses[status] for status in ("200", "202") if status in responses):

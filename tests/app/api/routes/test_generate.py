@@ -53,7 +53,7 @@ def test_details_gets_the_job_object(client: FlaskClient, worker: ScriptedWorker
     assert client.get(job["urls"]["self"]).json == job
 
 
-def test_the_worker_gets_what_was_asked(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_the_worker_gets_the_parameters_of_the_request(client: FlaskClient, worker: ScriptedWorker) -> None:
     generate(client, params={"n_predict": 5, "temp": 0.2}, priority="high", timeout=3)
     request = worker.turns[0].request
     assert (request.kind, request.prompt, request.params) == (

@@ -320,7 +320,7 @@ def test_what_else_the_template_reads_is_passed_on(client: FlaskClient, worker: 
     assert worker.turns[0].request.chat.variables == {"enable_thinking": False, "reasoning_effort": "low"}
 
 
-def test_names_that_mean_nothing_here_are_ignored(client: FlaskClient, worker: ScriptedWorker) -> None:
+def test_parameters_without_an_effect_are_ignored(client: FlaskClient, worker: ScriptedWorker) -> None:
     ignored: dict[str, Any] = {
         "user": "u",
         "safety_identifier": "s",

@@ -37,14 +37,14 @@ def test_each_answer_to_each_prompt_is_a_job_in_the_order_of_the_prompts(
 
 
 @pytest.mark.parametrize(
-    ("prompt", "asked"), [([1, 2, 3], ("", (1, 2, 3))), (None, ("", None)), ("", ("", None)), (["x"], ("x", None))]
+    ("prompt", "expected"), [([1, 2, 3], ("", (1, 2, 3))), (None, ("", None)), ("", ("", None)), (["x"], ("x", None))]
 )
 def test_a_prompt_is_a_text_or_token_ids_or_nothing(
-    client: FlaskClient, worker: ScriptedWorker, prompt: Any, asked: Any
+    client: FlaskClient, worker: ScriptedWorker, prompt: Any, expected: Any
 ) -> None:
     answered(client, prompt=prompt)
     request = worker.turns[0].request
-    assert (request.prompt, request.prompt_tokens) == asked
+    assert (request.prompt, request.prompt_tokens) == expected
 
 
 def test_a_stream_brings_the_text_of_all_choices(client: FlaskClient, worker: ScriptedWorker) -> None:

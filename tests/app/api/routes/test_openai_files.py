@@ -1,4 +1,4 @@
-"""`/v1/files` and `/v1/batches`: what they accept, refuse, list and delete. Running batches: `tests/app/api/batches`."""
+"""`/v1/files` and `/v1/batches`: what they accept, refuse, list, delete. Running batches: `tests/app/api/batches`."""
 
 import io
 import json
@@ -24,8 +24,8 @@ def send(client: FlaskClient, content: bytes, headers: dict[str, str] | None = N
 
 def create(client: FlaskClient, content: bytes, **body: Any) -> Any:
     file_id = send(client, content).get_json()["id"]
-    asked = {"input_file_id": file_id, "endpoint": "/v1/completions", "completion_window": "24h", **body}
-    return client.post("/v1/batches", json=asked)
+    batch = {"input_file_id": file_id, "endpoint": "/v1/completions", "completion_window": "24h", **body}
+    return client.post("/v1/batches", json=batch)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"a\r\nb", f"{LINE}\n".encode() * 1200, "Grüße\n日本\n".encode()])
@@ -37,7 +37,7 @@ def test_a_file_is_given_back_as_it_was_sent(client: FlaskClient, content: bytes
     assert (answer.data, answer.content_length) == (content, len(content))
 
 
-def test_a_file_is_kept_as_long_as_it_says_and_no_longer_than_the_server_does(client: FlaskClient) -> None:
+def test_a_file_is_kept_for_the_requested_time_but_no_longer_than_the_server_allows(client: FlaskClient) -> None:
     seconds = [{"expires_after[anchor]": "created_at", "expires_after[seconds]": str(n)} for n in (60, 2_592_000)]
     files = [send(client, b"x", **form).get_json() for form in seconds]
     assert [file["expires_at"] - file["created_at"] for file in files] == [60, FilesConfig().ttl]
@@ -104,9 +104,9 @@ def test_files_and_batches_belong_to_their_key(make_app: MakeApp, config: Config
     locked = make_app(replace(config, auth=AuthConfig(api_keys=KEYS))).test_client()
     mine, other = ({"Authorization": f"Bearer {key}"} for key in KEYS)
     file_id = send(locked, LINE.encode(), mine).get_json()["id"]
-    asked = {"input_file_id": file_id, "endpoint": "/v1/completions", "completion_window": "24h"}
-    assert locked.post("/v1/batches", json=asked, headers=other).status_code == 400
-    batch_id = locked.post("/v1/batches", json=asked, headers=mine).get_json()["id"]
+    batch = {"input_file_id": file_id, "endpoint": "/v1/completions", "completion_window": "24h"}
+    assert locked.post("/v1/batches", json=batch, headers=other).status_code == 400
+    batch_id = locked.post("/v1/batches", json=batch, headers=mine).get_json()["id"]
     for path in (f"files/{file_id}", f"files/{file_id}/content", f"batches/{batch_id}"):
         assert [locked.get(f"/v1/{path}", headers=key).status_code for key in (mine, other)] == [200, 404]
     assert locked.post(f"/v1/batches/{batch_id}/cancel", headers=other).status_code == 404

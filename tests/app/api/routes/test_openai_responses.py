@@ -49,11 +49,11 @@ def text_of(response: Any) -> str:
     return str(part["text"])
 
 
-def asked(worker: ScriptedWorker, turn: int = -1) -> Any:
+def request_of(worker: ScriptedWorker, turn: int = -1) -> Any:
     return worker.turns[turn].request
 
 
-def speaking(client: FlaskClient, worker: ScriptedWorker) -> Any:
+def running_response(client: FlaskClient, worker: ScriptedWorker) -> Any:
     """A response in the background that has published "Hello" and runs until it is canceled."""
     has_spoken = threading.Event()
     worker.play = play_of("Hello", lambda _: has_spoken.set(), Turn.wait_for_cancel)
@@ -65,11 +65,11 @@ def speaking(client: FlaskClient, worker: ScriptedWorker) -> Any:
 def test_the_answer_is_a_response(client: FlaskClient, worker: ScriptedWorker) -> None:
     answer = answered(client, model=MODEL, instructions="Be brief.", metadata={"a": "b"}, temperature=0.5)
     job_id = worker.turns[0].claim.job_id
-    assert asked(worker).chat.messages == [
+    assert request_of(worker).chat.messages == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello"},
     ]
-    assert (asked(worker).params["temperature"], answer["temperature"]) == (0.5, 0.5)
+    assert (request_of(worker).params["temperature"], answer["temperature"]) == (0.5, 0.5)
     assert (answer["id"], answer["object"], answer["status"]) == (f"resp_{job_id}", "response", "completed")
     assert (answer["instructions"], answer["metadata"], answer["error"]) == ("Be brief.", {"a": "b"}, None)
     assert answer["usage"] == {
@@ -90,7 +90,7 @@ def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> N
     items = [
         {"role": "developer", "content": [{"type": "input_text", "text": text} for text in ("one", "two")]},
         {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "content": [
-            {"type": "output_text", "text": "said", "annotations": [], "logprobs": []}
+            {"type": "output_text", "text": "earlier", "annotations": [], "logprobs": []}
         ]},
         {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "weather", "arguments": "{}"},
         {"type": "function_call", "call_id": "c2", "name": "weather", "arguments": "{}"},
@@ -101,9 +101,9 @@ def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> N
     calls = [
         {"id": name, "type": "function", "function": {"name": "weather", "arguments": "{}"}} for name in ("c1", "c2")
     ]
-    assert asked(worker).chat.messages == [
+    assert request_of(worker).chat.messages == [
         {"role": "developer", "content": "one\ntwo"},
-        {"role": "assistant", "content": "said", "tool_calls": calls},
+        {"role": "assistant", "content": "earlier", "tool_calls": calls},
         {"role": "tool", "tool_call_id": "c1", "content": "22 C"},
         {"role": "user", "content": "And?"},
     ]
@@ -117,11 +117,11 @@ def test_a_response_continues_another_without_its_instructions(client: FlaskClie
     output = {"type": "function_call_output", "call_id": call["call_id"], "output": "22 C"}
     second = answered(client, instructions="new", input=[output], previous_response_id=first["id"])
     answered(client, input="Thanks", previous_response_id=second["id"])
-    roles = [(message["role"], message["content"]) for message in asked(worker).chat.messages]
+    roles = [(message["role"], message["content"]) for message in request_of(worker).chat.messages]
     assert roles == [
         ("user", "Hello"), ("assistant", None), ("tool", "22 C"), ("assistant", "Warm."), ("user", "Thanks"),
     ]  # fmt: skip
-    (sent,) = asked(worker).chat.messages[1]["tool_calls"]
+    (sent,) = request_of(worker).chat.messages[1]["tool_calls"]
     assert (sent["id"], sent["function"]["name"]) == (call["call_id"], "weather")
 
 
@@ -136,7 +136,7 @@ def test_a_call_is_an_item_of_its_own(client: FlaskClient, worker: ScriptedWorke
         {"city": "Paris"},
     )
     assert answer["tools"] == [WEATHER]
-    assert asked(worker).chat.tools == [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
+    assert request_of(worker).chat.tools == [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
 
 
 @pytest.mark.parametrize(
@@ -149,21 +149,21 @@ def test_a_call_that_must_be_is_forced(client: FlaskClient, worker: ScriptedWork
     )
     answer = answered(client, tools=[WEATHER], tool_choice=choice)
     assert [item["type"] for item in answer["output"]] == ["function_call"]
-    used = asked(worker).params["json_schema"]
+    used = request_of(worker).params["json_schema"]
     assert used == schema or used["type"] == "array"
 
 
 def test_the_text_follows_a_schema(client: FlaskClient, worker: ScriptedWorker) -> None:
     form = {"type": "json_schema", "name": "city", "schema": CITY, "strict": True}
     answer = answered(client, text={"format": form})
-    assert asked(worker).params["json_schema"] == {**CITY, "additionalProperties": False}
+    assert request_of(worker).params["json_schema"] == {**CITY, "additionalProperties": False}
     assert answer["text"] == {"format": form}
 
 
 def test_an_answer_that_is_cut_off_is_incomplete(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = play_of("Hello", lambda turn: turn.succeed(reason=FinishReason.LENGTH))
     answer = answered(client, max_output_tokens=1)
-    assert asked(worker).params["max_tokens"] == 1
+    assert request_of(worker).params["max_tokens"] == 1
     assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert answer["output"][0]["status"] == "incomplete"
 
@@ -197,7 +197,7 @@ def test_a_response_in_the_background_reports_how_it_failed(client: FlaskClient,
 
 
 def test_a_response_is_canceled_and_deleted(client: FlaskClient, worker: ScriptedWorker) -> None:
-    path = f"/v1/responses/{speaking(client, worker)['id']}"
+    path = f"/v1/responses/{running_response(client, worker)['id']}"
     assert client.delete(path).status_code == 409
     assert client.post(f"{path}/cancel").status_code == 200
     done = ended(client, {"id": path.rpartition("/")[2]})
@@ -255,7 +255,7 @@ def test_a_stream_is_read_again_from_any_event_on(
 
 
 def test_a_canceled_stream_ends_with_the_text_so_far(client: FlaskClient, worker: ScriptedWorker) -> None:
-    response = speaking(client, worker)
+    response = running_response(client, worker)
     client.post(f"/v1/responses/{response['id']}/cancel")
     ended(client, response)
     last = events(client.get(f"/v1/responses/{response['id']}?stream=true"))[-1]

@@ -36,7 +36,7 @@ def test_a_parameter_and_its_aliases_have_the_type_and_the_limits_of_its_declara
             assert set(messages(**{spelling: beyond})) == {spelling}
 
 
-def test_what_comes_out_is_what_was_sent() -> None:
+def test_loading_returns_the_sent_values() -> None:
     assert load() == {}
     assert load(temperature=0.5, stop=["a"], seed=3) == {"temperature": 0.5, "stop": ["a"], "seed": 3}
 
