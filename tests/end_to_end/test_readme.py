@@ -1,4 +1,4 @@
-"""Every curl of the README and of docs/, as it stands there, against the running service."""
+"""Every curl command of the README and of docs/, exactly as printed there, against the running service."""
 
 import json
 import os

@@ -25,7 +25,7 @@ KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 
 def send(client: FlaskClient, path: str, key: str = KEY, **body: Any) -> TestResponse:
-    """Post a request under a key; the path `/agenerate?stream` stands for a stream."""
+    """Post a request under a key; the path `/agenerate?stream` requests a stream."""
     what = {"text": "Say hello"} if path == "/embeddings" else {"prompt": "Say hello"}
     stream = {"stream": True} if path.endswith("?stream") else {}
     return client.post(path, json={**what, **stream, **body}, headers={KEY_HEADER: key})
