@@ -294,7 +294,7 @@ def test_the_forwarder_holds_no_model_library_and_serves(
         running.append(Running(container))
         eventually(running[0].is_healthy, poll_seconds=0.3)
         eventually(lambda: "ready: remote" in container.log)
-        assert [request.path for request in server.heard] == ["/v1/models"]
+        assert [request.path for request in server.requests] == ["/v1/models"]
         assert running[0].stop(30) == 0
 
 

@@ -53,9 +53,9 @@ class Bare:
         return buffer.raw[:size].decode("utf-8", "replace")
 
     def run(self, prompts: list[list[int]], new_tokens: list[int], shared: int = 0) -> tuple[float, list[list[int]]]:
-        """Seconds for all prompts together, and their new tokens; none of these ends a text.
+        """Return the seconds for all prompts together, and their new tokens, of which none is an end token.
 
-        shared: tokens that all prompts begin with: computed once, and copied to every sequence.
+        shared: number of tokens that all prompts begin with: computed once, and copied to every sequence.
         """
         llama.llama_memory_clear(self.memory, True)
         started = time.perf_counter()
@@ -66,11 +66,11 @@ class Bare:
         firsts = self._prefill([(slot, tokens[shared:], shared) for slot, tokens in enumerate(prompts)])
         chosen = [[token] for token in firsts]
         for step in range(1, max(new_tokens)):
-            going_on = [slot for slot, most in enumerate(new_tokens) if step < most]
+            active = [slot for slot, most in enumerate(new_tokens) if step < most]
             self.batch.n_tokens = 0
-            for slot in going_on:
+            for slot in active:
                 self._put(slot, chosen[slot][-1], len(prompts[slot]) + step - 1, wants_logits=True)
-            for slot, token in zip(going_on, self._decode(range(len(going_on))), strict=True):
+            for slot, token in zip(active, self._decode(range(len(active))), strict=True):
                 chosen[slot].append(token)
         return time.perf_counter() - started, chosen
 
@@ -84,20 +84,20 @@ class Bare:
         return float(first - second)
 
     def _prefill(self, pieces: list[tuple[int, list[int], int]], *, samples: bool = True) -> list[int]:
-        """Of each (slot, tokens, first position) the token that follows. Whole batches; prompts may be cut anywhere."""
-        found: list[int] = []
+        """Return the next token of each (slot, tokens, first position). Prompts may be cut anywhere to fill batches."""
+        chosen: list[int] = []
         rows: list[int] = []
         self.batch.n_tokens = 0
         for slot, tokens, start in pieces:
             for position, token in enumerate(tokens, start):
                 if self.batch.n_tokens == BATCH:
-                    found += self._decode(rows)
+                    chosen += self._decode(rows)
                     self.batch.n_tokens, rows = 0, []
                 ends = samples and position == start + len(tokens) - 1
                 self._put(slot, token, position, wants_logits=ends)
                 if ends:
                     rows.append(self.batch.n_tokens - 1)
-        return found + (self._decode(rows) if self.batch.n_tokens else [])
+        return chosen + (self._decode(rows) if self.batch.n_tokens else [])
 
     def _put(self, slot: int, token: int, position: int, *, wants_logits: bool) -> None:
         batch, row = self.batch, self.batch.n_tokens

@@ -31,9 +31,9 @@ def passage(rng: random.Random) -> str:
 
 
 def prompts(count: int, rng: random.Random) -> list[str]:
-    """In SmolLM2's chat format; it repeats them but for a word here and there, and ends by itself."""
-    asked = (f"Here is a passage:\n\n{passage(rng)}\n\nRepeat the passage word for word." for _ in range(count))
-    return [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in asked]
+    """Questions in SmolLM2's chat format. It repeats each passage with a few changed words, and ends by itself."""
+    questions = (f"Here is a passage:\n\n{passage(rng)}\n\nRepeat the passage word for word." for _ in range(count))
+    return [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in questions]
 
 
 def body(prompt: str) -> Body:

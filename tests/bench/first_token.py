@@ -1,7 +1,7 @@
-"""What the way to the client adds to the first token of a streamed chat: its clock against the job's own metric.
+"""The time that the path to the client adds to the first token of a streamed chat: its clock against the job's metric.
 
 `metrics.time_to_first_token_seconds` counts from the job's creation in Redis until the worker has the token. The
-rest of what the client sees is the way there, up to that creation, and the way back, from the worker's batch loop.
+rest of the time at the client is the path there, up to that creation, and the path back, from the worker's batch loop.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tests.bench.load import Connection, percentile
 
 STREAMS = 8
 CHATS = 64  # of a round
-TOKENS = range(32, 65)  # of several lengths, so that one begins while the others are in the middle
+TOKENS = range(32, 65)  # of several lengths, so that one chat begins while the others run
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ def measure(url: str, rounds: int) -> None:
     asyncio.run(_round(url, -1))  # warm
     seen, added, waited = [], [], []
     for number in range(rounds):
-        told = asyncio.run(_round(url, number))
-        seen.append(_median_ms([client for client, _, _ in told]))
-        added.append(_median_ms([client - own for client, own, _ in told]))
-        waited.append(_median_ms([queue for _, _, queue in told]))
+        timings = asyncio.run(_round(url, number))
+        seen.append(_median_ms([client for client, _, _ in timings]))
+        added.append(_median_ms([client - own for client, own, _ in timings]))
+        waited.append(_median_ms([queue for _, _, queue in timings]))
     print(f"\nfirst token of a chat, {STREAMS} streams open, p50 of {CHATS}, ms, median of {rounds} rounds [min-max]")
     for title, values in (
         ("at the client", seen),
@@ -46,22 +46,22 @@ def measure(url: str, rounds: int) -> None:
 
 
 async def _round(url: str, number: int) -> list[tuple[float, float, float]]:
-    """Of each chat: seconds at the client, of the job's own metric, and of that in the queue."""
+    """Return for each chat the seconds at the client, of the job's own metric, and of its share in the queue."""
     waiting: Iterator[int] = iter(range(CHATS))
-    found: list[FirstToken] = []
+    first_tokens: list[FirstToken] = []
 
     async def client(connection: Connection) -> None:
         for chat in waiting:
-            found.append(
+            first_tokens.append(
                 await _chat(connection, f"Chat {number} {chat}: tell me about it.", TOKENS[chat * 7 % len(TOKENS)])
             )
 
     connections = [await Connection.open(url) for _ in range(STREAMS)]
     await asyncio.gather(*(client(connection) for connection in connections))
-    told = [(one.seconds, *(await _metrics(connections[0], one.job_id))) for one in found]
+    timings = [(one.seconds, *(await _metrics(connections[0], one.job_id))) for one in first_tokens]
     for connection in connections:
         connection.close()
-    return told
+    return timings
 
 
 async def _chat(connection: Connection, question: str, tokens: int) -> FirstToken:
@@ -78,9 +78,9 @@ async def _chat(connection: Connection, question: str, tokens: int) -> FirstToke
 def _job_with_text(chunk: bytes) -> str | None:
     for line in chunk.splitlines():
         if line.startswith(b"data: {"):
-            told: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
-            if told["choices"] and told["choices"][0]["delta"].get("content"):
-                return str(told["id"]).removeprefix("chatcmpl-")
+            event: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
+            if event["choices"] and event["choices"][0]["delta"].get("content"):
+                return str(event["id"]).removeprefix("chatcmpl-")
     return None
 
 

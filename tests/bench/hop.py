@@ -1,4 +1,4 @@
-"""What the way there and back costs: HTTP, Redis, Celery, Redis, HTTP, with an engine that answers at once."""
+"""The cost of the path there and back: HTTP, Redis, Celery, Redis, HTTP, with an engine that answers at once."""
 
 import asyncio
 import statistics
@@ -29,7 +29,7 @@ def measure(url: str, rounds: int) -> None:
 
 
 def measure_waiters(url: str) -> None:
-    """1,000 requests wait in one API process while /healthz is asked all the time."""
+    """1,000 requests wait in one API process while /healthz is polled."""
     result, health = asyncio.run(_waiters(url))
     print(f"\n{WAITERS} concurrent /generate in one API process: {len(result) - result.count('')} errors")
     for error, count in Counter(filter(None, result)).most_common(3):
@@ -53,15 +53,15 @@ async def _waiters(url: str) -> tuple[list[str], list[float]]:
             return repr(error)
         return "" if status == 200 else f"{status} {text[:200]!r}"
 
-    async def ask() -> None:
+    async def poll() -> None:
         while True:
             started = time.perf_counter()
             await probe.request("GET", "/healthz")
             health.append(time.perf_counter() - started)
             await asyncio.sleep(0.01)
 
-    asking = asyncio.create_task(ask())
+    polling = asyncio.create_task(poll())
     answers = await asyncio.gather(*(wait() for _ in range(WAITERS)))
-    asking.cancel()
+    polling.cancel()
     probe.close()
     return list(answers), health

@@ -23,7 +23,7 @@ class Result:
     latencies: list[float] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)  # seconds to the first event, streams only
     tokens: int = 0
-    texts: dict[str, str] = field(default_factory=dict)  # by prompt, where usage is told with them
+    texts: dict[str, str] = field(default_factory=dict)  # by prompt, where the answer holds usage
     errors: list[str] = field(default_factory=list)
 
     @property

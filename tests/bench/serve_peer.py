@@ -29,14 +29,14 @@ class Peer:
     process: "subprocess.Popen[bytes]"
 
     def run(self, prompts: Sequence[str], new_tokens: int) -> Result:
-        """All prompts at once. Raises where one fails: it has no batch of others then, and its speed says nothing."""
+        """Run all prompts at once. Raises when one fails, because the rate of the others would mean nothing."""
         bodies = [self._body(prompt, new_tokens) for prompt in prompts]
         result = run_load(self.url, bodies, len(bodies), path="/v1/completions")
         assert not result.errors and result.tokens == len(prompts) * new_tokens, result.errors
         return result
 
     def idle_share(self, seconds: float = 1.0) -> float:
-        """Of one core, taken while nobody asks."""
+        """Return the share of one core that it takes while idle."""
         return psutil.Process(self.process.pid).cpu_percent(seconds) / 100
 
     def _body(self, prompt: str, new_tokens: int) -> Body:

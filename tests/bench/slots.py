@@ -1,7 +1,7 @@
-"""The huggingface family over HTTP against what transformers offers itself: rounds in turn, medians, ratios.
+"""The huggingface family over HTTP against transformers' own ways to serve: rounds in turn, medians, ratios.
 
 Against `generate()` for one prompt after the other, and against `transformers serve --continuous-batching`. All three
-are up all the time; only one of them has work at a time.
+run all the time; only one of them has work at a time.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.bench.load import run_load
 from tests.bench.serve_peer import SETTINGS, Peer, serve_peer
 from tests.bench.throughput import NEW_TOKENS, body, prompts, spread
 
-BATCH, SEQUENTIAL = 16, 4  # requests at once; as many of them, one after the other, say how fast one is
+BATCH, SEQUENTIAL = 16, 4  # requests at once; requests one after the other, for the rate of a single one
 SHORT = LONG = 8
 LONG_TOKENS = 900
 CELLS = 1024
@@ -97,7 +97,7 @@ def compare(
     draw: Callable[[], list[str]],
     theirs_of: Callable[[list[str]], list[str]] = list,
 ) -> None:
-    """Print both rates, the ratio, and how many texts are equal: in bfloat16 rounding parts some of them."""
+    """Print both rates, the ratio, and how many texts are equal: in bfloat16 rounding makes some of them differ."""
     pairs = []
     for _ in range(rounds):
         texts = draw()
@@ -122,7 +122,7 @@ def over_http(url: str) -> Runner:
 
 
 def long_prompts(count: int, rng: random.Random) -> list[str]:
-    """Of about `LONG_TOKENS` tokens, a token a word, which have no beginning in common."""
+    """Prompts of about `LONG_TOKENS` tokens, one a word, that share no beginning."""
     return [" ".join(rng.choices(_WORDS, k=LONG_TOKENS)) for _ in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Guessed tokens on and off: what they bring where the answer stands in the prompt, and what they cost elsewhere."""
+"""Guessed tokens on and off: the gain where the answer is in the prompt, and the cost in other texts."""
 
 import random
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def greedy(count: int, rng: random.Random) -> list[Body]:
 
 
 def drawn(count: int, rng: random.Random) -> list[Body]:
-    """As a request is without further parameters, but for the seed."""
+    """The default parameters, and a seed."""
     bodies = greedy(count, rng)
     return [
         {**body, "params": {"max_tokens": NEW_TOKENS, "ignore_eos": True, "seed": rng.randrange(1000)}}

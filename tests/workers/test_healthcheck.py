@@ -1,4 +1,4 @@
-"""Is the worker of this host well: by what it announces in a real Redis."""
+"""The health check of this host's worker, from what the worker announces in a real Redis."""
 
 import socket
 from dataclasses import replace
@@ -18,8 +18,8 @@ def configuration(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     monkeypatch.setenv("LLM_API_REDIS_URL", redis_url)
 
 
-def test_a_host_knows_its_own_workers_and_not_those_of_a_host_whose_name_begins_alike() -> None:
-    others = [replace(HERE, id=f"{socket.gethostname()}-2-7-abcdef01"), replace(HERE, id="elsewhere-7-abcdef01")]
+def test_the_workers_of_a_host_are_not_those_of_a_host_whose_name_begins_alike() -> None:
+    others = [replace(HERE, id=f"{socket.gethostname()}-2-7-abcdef01"), replace(HERE, id="another-host-7-abcdef01")]
     assert list(of_host([HERE, *others], socket.gethostname())) == [HERE]
 
 
@@ -32,7 +32,7 @@ def test_a_worker_that_announces_itself_is_well(
     assert f"is {state}, 1 of 4 slots taken" in capsys.readouterr().out
 
 
-def test_a_worker_that_gave_up_is_unwell_and_the_reason_is_said(
+def test_a_worker_that_gave_up_is_unwell_and_the_reason_is_printed(
     redis_client: RedisClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     announce(redis_client, replace(HERE, state=WorkerState.FAILED, detail="the model file is not there"))
@@ -54,7 +54,7 @@ def test_a_worker_that_is_silent_or_gone_is_unwell(redis_client: RedisClient) ->
 
 
 def test_a_worker_of_another_host_does_not_count(redis_client: RedisClient) -> None:
-    announce(redis_client, replace(HERE, id="elsewhere-1-abcdef01"))
+    announce(redis_client, replace(HERE, id="another-host-1-abcdef01"))
     assert main() == 1
 
 

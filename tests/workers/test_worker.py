@@ -57,12 +57,12 @@ def admit(store: JobStore, prompt: str = "text") -> str:
     return store.admit(JobRequest(kind=Kind.GENERATE, prompt=prompt), "me").id
 
 
-def test_a_worker_has_room_until_every_slot_is_taken_and_tells_when_one_is_free_again(
+def test_a_worker_has_room_until_every_slot_is_taken_and_reports_when_one_is_free_again(
     make_worker: Callable[..., Worker], store: JobStore
 ) -> None:
-    engine, told = Gated(slots=2), threading.Event()
+    engine, room_freed = Gated(slots=2), threading.Event()
     worker = make_worker(engine)
-    worker.on_room = told.set
+    worker.on_room = room_freed.set
     admit(store)
     worker.claim_next()
     assert worker.has_room()
@@ -70,7 +70,7 @@ def test_a_worker_has_room_until_every_slot_is_taken_and_tells_when_one_is_free_
     worker.claim_next()
     assert (worker.has_room(), worker.active_jobs, worker.drain(0.05)) == (False, 2, False)
     engine.go.set()
-    assert told.wait(scaled(5))
+    assert room_freed.wait(scaled(5))
     assert worker.drain(scaled(5))
     assert (worker.has_room(), worker.active_jobs) == (True, 0)
 
@@ -88,7 +88,7 @@ def test_a_message_whose_job_is_gone_or_taken_costs_no_slot(
     assert (worker.active_jobs, store.read(taken).status) == (0, Status.PROCESSING)
 
 
-def test_a_claim_that_redis_does_not_answer_is_made_again_until_it_does(
+def test_a_claim_that_redis_does_not_answer_is_repeated_until_it_does(
     make_worker: Callable[..., Worker], store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "CLAIM_RETRY_SECONDS", 0.01)
@@ -107,17 +107,17 @@ def test_a_claim_that_redis_does_not_answer_is_made_again_until_it_does(
 
 
 @pytest.mark.parametrize("prompt", ["short", "long " * 2000])
-def test_long_prompts_are_prepared_beside_the_consumers_thread(
+def test_long_prompts_are_prepared_outside_the_consumers_thread(
     make_worker: Callable[..., Worker], store: JobStore, prompt: str
 ) -> None:
     threads: list[str] = []
 
-    class Notes(ScriptedEngine):
+    class RecordsThreads(ScriptedEngine):
         def prepare(self, request: JobRequest) -> Prompt:
             threads.append(threading.current_thread().name)
             return super().prepare(JobRequest(kind=Kind.GENERATE, prompt="text"))
 
-    worker = make_worker(Notes())
+    worker = make_worker(RecordsThreads())
     admit(store, prompt)
     worker.claim_next()
     assert worker.drain(scaled(5))
@@ -146,15 +146,15 @@ def test_canceling_a_running_job_reaches_the_batch_loop(make_worker: Callable[..
     assert store.read(job_id).status is Status.CANCELED
 
 
-def test_a_redis_that_is_away_is_no_fault_of_the_model(store: JobStore) -> None:
-    nobody = connect("redis://127.0.0.1:1/0", retries=0)
-    worker = Worker(CONFIG, nobody, store, "worker-1")
+def test_an_unreachable_redis_does_not_fail_the_model(store: JobStore) -> None:
+    unreachable = connect("redis://127.0.0.1:1/0", retries=0)
+    worker = Worker(CONFIG, unreachable, store, "worker-1")
     worker.serve(BatchRunner(ScriptedEngine(), CONFIG.worker, worker))
     assert worker.info.state is WorkerState.READY
     worker.close()
 
 
-def test_a_job_of_a_dead_worker_goes_on_where_it_was(
+def test_a_job_of_a_dead_worker_continues_where_it_stopped(
     make_worker: Callable[..., Worker], store: JobStore, redis_client: RedisClient, redis_url: str
 ) -> None:
     job_id = admit(store, "0123456789abcdefghijklmnopqrstuvwxyz")
@@ -205,37 +205,37 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
 def test_while_a_suspect_is_on_trial_nothing_is_fetched(
     make_worker: Callable[..., Worker], store: JobStore, redis_url: str
 ) -> None:
-    engine, told = Gated(slots=4), threading.Event()
+    engine, room_freed = Gated(slots=4), threading.Event()
     job_id = admit(store)
     store.claim("worker-0")
     lose_worker(redis_url, job_id)
     worker = make_worker(engine)
-    worker.on_room = told.set
+    worker.on_room = room_freed.set
     worker.claim_next()
     assert not worker.has_room()
     engine.go.set()
-    assert told.wait(scaled(5))
+    assert room_freed.wait(scaled(5))
     assert worker.has_room()
 
 
-def test_a_worker_that_leaves_hands_back_what_still_runs_with_all_it_has_made(
+def test_a_stopping_worker_hands_back_its_running_jobs_with_their_output(
     make_worker: Callable[..., Worker], store: JobStore, redis_client: RedisClient, redis_url: str
 ) -> None:
-    class Stuck(ScriptedEngine):
+    class StepsSlowly(ScriptedEngine):
         def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
             time.sleep(0.02)
             return super().step(chunks)
 
     text = "a text that takes a second to say, more or less"
     job_id = admit(store, text)
-    worker = make_worker(Stuck())
+    worker = make_worker(StepsSlowly())
     worker.claim_next()
     assert not worker.drain(0.3)
     assert worker.hand_back()
     job = store.read(job_id)
     assert (job.status, worker.active_jobs) == (Status.QUEUED, 0)
-    said = read_published(redis_client, job_id).text
-    assert said and text.startswith(said)
+    published = read_published(redis_client, job_id).text
+    assert published and text.startswith(published)
     another = make_worker(ScriptedEngine())
     another.claim_next()
     assert wait_until_final(store, job_id).output.text == text  # type: ignore[union-attr]
@@ -244,13 +244,13 @@ def test_a_worker_that_leaves_hands_back_what_still_runs_with_all_it_has_made(
 def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., Worker], store: JobStore) -> None:
     preparing, go = threading.Event(), threading.Event()
 
-    class Ponders(ScriptedEngine):
+    class PreparesSlowly(ScriptedEngine):
         def prepare(self, request: JobRequest) -> Prompt:
             preparing.set()
             assert go.wait(scaled(10))
             return super().prepare(request)
 
-    worker = make_worker(Ponders())
+    worker = make_worker(PreparesSlowly())
     job_id = admit(store, "long " * 2000)
     worker.claim_next()
     assert preparing.wait(scaled(5))
@@ -297,12 +297,12 @@ def cancel(worker: Worker, job_id: str) -> None:
 
 
 def leave_behind(store: JobStore, client: RedisClient, job_id: str, *, published: str) -> None:
-    """A worker that has claimed a job, published some of it, and is never heard of again."""
+    """Leave a job to a worker that has claimed it, has published some of its output, and has vanished."""
     claim = store.claim("worker-0")
     assert claim is not None
     delta = Delta(published, tuple(published.encode()))
-    said = OutputWrite(job_id=job_id, token=claim.token, delta=delta)
-    OutputWriter(client, model="m", ttl_seconds=60).write([said])
+    write = OutputWrite(job_id=job_id, token=claim.token, delta=delta)
+    OutputWriter(client, model="m", ttl_seconds=60).write([write])
 
 
 def wait_until_final(store: JobStore, job_id: str) -> Job:

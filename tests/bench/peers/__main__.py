@@ -25,7 +25,7 @@ def main() -> None:
         for contender in contenders:
             stack.enter_context(contender.running())
             ask(contender, WORKS[1], [Request("Warm up.", 8)] * 8)
-            contender.stand_still()
+            contender.pause()
         bench = Bench(contenders, stack.enter_context(reference()), options)
         for work in WORKS:
             if not options.only or work.name in options.only:
@@ -43,24 +43,26 @@ class Bench:
         self._random = random.Random(options.seed)
 
     def measure(self, work: Work) -> None:
-        """Rounds in turn, every second one backwards, so that nobody always comes behind the same one."""
+        """Run the rounds in turn, every second one in reverse, so that no contender always follows the same other."""
         contenders = [each for each in self._contenders if _takes_part(each, work)]
-        found: dict[str, list[Round]] = defaultdict(list)
+        rounds_by_name: dict[str, list[Round]] = defaultdict(list)
         compared: dict[str, Comparison] = defaultdict(Comparison)
         for number in range(self._rounds):
             requests = work.make(self._random)
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 with contender.on_turn():
-                    found[contender.name].append(ask(contender, work, requests))
-            last = {contender.name: found[contender.name][-1] for contender in contenders}
+                    rounds_by_name[contender.name].append(ask(contender, work, requests))
+            last = {contender.name: rounds_by_name[contender.name][-1] for contender in contenders}
             if number == 0 or work.in_bare_loop:
                 self._check(work, requests, last, compared)
             if work.in_bare_loop:
-                found[BARE_LOOP].append(Round(seconds=self._known.seconds, new_tokens=_new_tokens(requests)))
+                rounds_by_name[BARE_LOOP].append(Round(seconds=self._known.seconds, new_tokens=_new_tokens(requests)))
             if work.in_batched_bench and self._batched_bench:
                 prompt_tokens = round(sum(last[Ours.name].prompt_tokens) / len(requests))
-                found[BATCHED_BENCH].append(limit(self._batched_bench, work, prompt_tokens, requests[0].new_tokens))
-        print_work(work, found, compared)
+                rounds_by_name[BATCHED_BENCH].append(
+                    limit(self._batched_bench, work, prompt_tokens, requests[0].new_tokens)
+                )
+        print_work(work, rounds_by_name, compared)
 
     def _check(
         self, work: Work, requests: list[Request], rounds: dict[str, Round], compared: dict[str, Comparison]
@@ -72,7 +74,7 @@ class Bench:
         self._known.run(work, requests, prompts)
         for name, result in rounds.items():
             if name == LlamaCppPython.name or (work.way is Way.CHAT and name != ours.name):
-                continue  # other ends, and another conversation from the first other word on
+                continue  # its texts end elsewhere, and a chat continues differently after the first different word
             if result.prompt_tokens:
                 assert result.prompt_tokens == list(map(len, prompts)), f"{name} has read other prompts than ours"
             compared[name].add(self._known.compare(result.texts))
@@ -83,7 +85,7 @@ def _new_tokens(requests: list[Request]) -> int:
 
 
 def _takes_part(contender: Contender, work: Work) -> bool:
-    """A server that runs one request at a time would say the same, and take minutes, in the other works."""
+    """A server of one request at a time has the same rate in the other workloads, and needs minutes for each."""
     return not isinstance(contender, LlamaCppPython) or work.in_batched_bench
 
 
@@ -100,7 +102,7 @@ def _contenders(options: argparse.Namespace, folder: Path) -> list[Contender]:
 
 
 def _batched_bench(options: argparse.Namespace) -> Path | None:
-    """It is built beside the server; wanted like any other."""
+    """Return its path, which is beside the server's, or None where it does not take part."""
     if not options.llama_server or (options.against and BATCHED_BENCH not in options.against):
         return None
     path: Path = options.llama_server.with_name("llama-batched-bench")
@@ -113,9 +115,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--llama-cpp-python", type=_file, help="folder in which its server's libraries are installed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="of the prompts")
-    parser.add_argument("--only", type=_names([work.name for work in WORKS]), help="these works alone")
+    parser.add_argument("--only", type=_names([work.name for work in WORKS]), help="only these workloads")
     others = [LlamaServerAtItsBest.name, LlamaServerByDefault.name, LlamaCppPython.name, BATCHED_BENCH]
-    parser.add_argument("--against", type=_names(others), help="these alone beside ours and the bare loop")
+    parser.add_argument("--against", type=_names(others), help="only these, beside ours and the bare loop")
     return parser.parse_args()
 
 

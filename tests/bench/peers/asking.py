@@ -1,4 +1,4 @@
-"""One round of one contender: requests out, answers and times back. The client is the same for all."""
+"""One round against one contender: send the requests, collect answers and times. All contenders have one client."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.bench.peers.works import Request, Way, Work
 
 @dataclass(slots=True)
 class Round:
-    """texts: by request. conversations: what the model was asked, by turn of a chat.
+    """texts: by request. conversations: the messages sent, by turn of a chat.
 
     first_tokens, gaps: of streams, seconds; tokens that come together have no gap between them.
     """
@@ -40,7 +40,7 @@ class Round:
 
 
 def ask(contender: Contender, work: Work, requests: list[Request]) -> Round:
-    """Raises OSError where an answer is an error."""
+    """Send the requests of one round. Raises OSError when an answer is an error."""
     return asyncio.run(_WAYS[work.way](contender, requests, work.clients))
 
 
@@ -78,7 +78,7 @@ async def _streamed(contender: Contender, requests: list[Request], clients: int)
         for number in waiting:
             mine = chunks[number]
             mine.append((time.perf_counter(), b""))
-            connection = await Connection.open(contender.url)  # not every server keeps one behind a stream
+            connection = await Connection.open(contender.url)  # not every server keeps a connection after a stream
             async for chunk in connection.stream(contender.stream_path, bodies[number]):
                 mine.append((time.perf_counter(), chunk))
             connection.close()
@@ -92,7 +92,7 @@ async def _streamed(contender: Contender, requests: list[Request], clients: int)
 
 
 def _read_stream(contender: Contender, chunks: list[tuple[float, bytes]], result: Round) -> None:
-    asked_at, last, text = chunks[0][0], None, ""
+    sent_at, last, text = chunks[0][0], None, ""
     for arrived_at, chunk in chunks[1:]:
         for data in _events(chunk):
             delta = contender.delta(data)
@@ -100,7 +100,7 @@ def _read_stream(contender: Contender, chunks: list[tuple[float, bytes]], result
             if not delta:
                 continue
             if last is None:
-                result.first_tokens.append(arrived_at - asked_at)
+                result.first_tokens.append(arrived_at - sent_at)
             else:
                 result.gaps.append(arrived_at - last)
             last = arrived_at

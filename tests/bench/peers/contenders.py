@@ -1,4 +1,4 @@
-"""Who takes part: servers of one model file, each started, stopped and asked in its own words."""
+"""The servers that are compared, all on one model file: how each is started, stopped and called."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ class Answer:
 
 
 class Contender(ABC):
-    """A server of its own, in a process group of its own. log: what it says goes there."""
+    """A server in a process group of its own. Its output goes to a log file."""
 
     name: ClassVar[str]
     completion_path: ClassVar[str]
@@ -61,7 +61,7 @@ class Contender(ABC):
 
     @abstractmethod
     def body(self, prompt: str, new_tokens: int) -> Body:
-        """A greedy completion that no end of text cuts short."""
+        """A greedy completion that no end token cuts short."""
 
     @abstractmethod
     def read(self, body: bytes) -> Answer: ...
@@ -83,30 +83,30 @@ class Contender(ABC):
             self._wait_ready()
             yield
         finally:
-            self.go_on()
+            self.resume()
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
             self._process.kill()
             self._process.wait()
 
-    def stand_still(self) -> None:
-        """Not one cycle for it while another is measured."""
+    def pause(self) -> None:
+        """Stop its processes, so that it takes no CPU time while another server is measured."""
         for process in self._family():
             process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         for process in reversed(self._family()):
             process.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def on_turn(self) -> Iterator[None]:
-        self.go_on()
+        self.resume()
         self._wait_ready()
         try:
             yield
         finally:
-            self.stand_still()
+            self.pause()
 
     def _family(self) -> list[psutil.Process]:
         assert self._process is not None
@@ -155,9 +155,9 @@ class Ours(Contender):
     def delta(self, data: str) -> str:
         return data
 
-    def prompts(self, asked: Sequence[str | Messages]) -> list[list[int]]:
-        """The tokens of texts and chats."""
-        bodies = [{"text": each} if isinstance(each, str) else {"messages": each} for each in asked]
+    def prompts(self, inputs: Sequence[str | Messages]) -> list[list[int]]:
+        """Return the tokens of texts and chats."""
+        bodies = [{"text": each} if isinstance(each, str) else {"messages": each} for each in inputs]
         with httpx.Client(base_url=self.url, timeout=30) as client:
             answers = [client.post("/tokenize", json=body).raise_for_status().json() for body in bodies]
         return [answer["tokens"] for answer in answers]
@@ -177,7 +177,7 @@ class LlamaServer(Contender):
         return [str(self._binary), "-m", str(SMOLLM2_FILE), "--port", str(self.port), *self.options]
 
     def body(self, prompt: str, new_tokens: int) -> Body:
-        # One sampler instead of its chain of eight: greedy needs no other, and it is the faster for it.
+        # One sampler instead of its chain of eight: greedy decoding needs no other, and one is faster.
         return {
             "prompt": prompt,
             "n_predict": new_tokens,

@@ -1,4 +1,4 @@
-"""What the texts should be, and how fast llama.cpp is alone."""
+"""The expected texts, and the speed of llama.cpp without a server."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ _SHOWN_LEADS = 5
 
 @dataclass(slots=True)
 class Comparison:
-    """leads: for each text that is another, by how many logits the bare loop's token led where the two part. Some
+    """leads: for each text that differs, the lead in logits of the bare loop's token where the two texts diverge. Some
     hundredths are rounding: a batch of another size adds up in another order.
     """
 
@@ -46,7 +46,7 @@ class Reference:
         self._texts: list[str] = []
 
     def run(self, work: Work, requests: list[Request], prompts: list[list[int]]) -> None:
-        """All requests of a work, as many together as there are clients."""
+        """Run all requests of a workload, as many together as there are clients."""
         self.seconds, self._prompts, self._tokens, self._texts = 0.0, prompts, [], []
         for at in range(0, len(requests), work.clients):
             part = slice(at, at + work.clients)
@@ -57,7 +57,7 @@ class Reference:
             self._texts += answer["texts"]
 
     def compare(self, texts: list[str]) -> list[float | None]:
-        """Of each text its lead as `Comparison` has it; None where it is what the bare loop says."""
+        """Return the lead of each text (see `Comparison`), or None where it equals the text of the bare loop."""
         runs = zip(texts, self._prompts, self._tokens, self._texts, strict=True)
         return [
             None if text == expected else self._lead(text, prompt, tokens) for text, prompt, tokens, expected in runs
@@ -81,10 +81,10 @@ def reference() -> Iterator[Reference]:
 
 
 def limit(batched_bench: Path, work: Work, prompt_tokens: int, new_tokens: int) -> Round:
-    """llama.cpp's batched bench, its prefill counted: random tokens, and nothing is sampled."""
+    """Run llama.cpp's batched bench, prefill counted. It decodes random tokens and samples nothing."""
     options = {"-npp": prompt_tokens, "-ntg": new_tokens, "-npl": work.clients, "-c": SLOTS * CELLS, "-t": CPUS}
     command = [str(batched_bench), "-m", str(SMOLLM2_FILE), "--no-kv-unified", "--output-format", "jsonl"]
     command += [str(part) for option in options.items() for part in option]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("{")]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in (process.stdout + process.stderr).splitlines() if line.startswith("{")]
     return Round(seconds=json.loads(lines[-1])["t"], new_tokens=work.clients * new_tokens)

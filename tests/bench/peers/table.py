@@ -46,18 +46,18 @@ def print_head(llama_server: Path | None) -> None:
         f"{SMOLLM2_FILE.name}; " + ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     )
     if llama_server is not None:
-        said = subprocess.run([str(llama_server), "--version"], capture_output=True, text=True, check=True)
-        print("llama-server:", *(said.stdout + said.stderr).splitlines()[:1])
+        process = subprocess.run([str(llama_server), "--version"], capture_output=True, text=True, check=True)
+        print("llama-server:", *(process.stdout + process.stderr).splitlines()[:1])
 
 
-def print_work(work: Work, found: Mapping[str, list[Round]], compared: Mapping[str, Comparison]) -> None:
+def print_work(work: Work, rounds_by_name: Mapping[str, list[Round]], compared: Mapping[str, Comparison]) -> None:
     """median [min-max] of the rounds; ratios are of the two rounds that followed each other."""
-    print(f"\n{work.name}: {work.title}, {work.way}; {len(found[Ours.name])} rounds in turn, median [min-max]")
+    print(f"\n{work.name}: {work.title}, {work.way}; {len(rounds_by_name[Ours.name])} rounds in turn, median [min-max]")
     for figure in _figures(work):
         print(f"  {figure.unit:30} {'':26} ours / this (above 1: ours is better)")
-        for name, rounds in found.items():
+        for name, rounds in rounds_by_name.items():
             values = spread([figure.of(each) for each in rounds], figure.digits)
-            ratios = [figure.ratio(ours, other) for ours, other in zip(found[Ours.name], rounds, strict=True)]
+            ratios = [figure.ratio(ours, other) for ours, other in zip(rounds_by_name[Ours.name], rounds, strict=True)]
             print(f"    {name:28} {values:26} {'' if name == Ours.name else spread(ratios, 3)}")
     for name, comparison in compared.items():
         print(f"  {name}: {comparison}")

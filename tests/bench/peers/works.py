@@ -1,4 +1,4 @@
-"""What is asked: works of the table in docs/performance.md, as lists of requests, new in every round."""
+"""The workloads of the table in docs/performance.md, as lists of requests that are new in every round."""
 
 import random
 from collections.abc import Callable
@@ -34,11 +34,11 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """clients: requests on their way at once. by_time: what counts is the time to the last answer, not tokens/s.
+    """clients: requests in flight at once. by_time: what counts is the time to the last answer, not tokens/s.
 
     has_shared_prefix: the bare loop may compute it once, too.
-    in_bare_loop: the bare loop does just this, and its time counts; else it only checks the texts of one round.
-    in_batched_bench: so does llama.cpp's batched bench, with tokens at random.
+    in_bare_loop: the bare loop runs it too, and its time counts; else it only checks the texts of one round.
+    in_batched_bench: llama.cpp's batched bench runs it too, with random tokens.
     """
 
     name: str

@@ -17,7 +17,7 @@ def prompt(completion: str, *, length: int = 3, solo: "ScriptedSolo | None" = No
 
 
 class ScriptedSolo:
-    """Generates one token a turn; "_" is a turn that brings nothing, "!" fails."""
+    """Generates one token a turn; "_" is a turn without a token, "!" fails."""
 
     def __init__(self) -> None:
         self.running: list[bytes] = []  # one at most
@@ -37,8 +37,8 @@ class ScriptedSolo:
 
 
 class ScriptedEngine(Engine):
-    """Keeps the law of the cache: a token's position is the number of cells its slot holds, and whoever samples has its
-    own tokens in them.
+    """Checks the rule of the cache: a token's position is the number of cells its slot holds, and a sampled slot holds
+    the tokens of its own sequence.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class ScriptedEngine(Engine):
 
     def _sample(self, chunk: Chunk) -> Sampled:
         held = [*chunk.prompt.tokens, *chunk.generated, *chunk.draft]
-        assert self.cells[chunk.slot] == held, "somebody else's tokens"
-        first, behind = self._next(chunk, len(chunk.generated)), list[Sampled]()
+        assert self.cells[chunk.slot] == held, "tokens of another sequence"
+        first, accepted = self._next(chunk, len(chunk.generated)), list[Sampled]()
         for number, guess in enumerate(chunk.draft, 1):
-            if not (behind[-1] if behind else first).confirms(guess):
+            if not (accepted[-1] if accepted else first).confirms(guess):
                 break
-            behind.append(self._next(chunk, len(chunk.generated) + number))
-        return replace(first, accepted=behind)
+            accepted.append(self._next(chunk, len(chunk.generated) + number))
+        return replace(first, accepted=accepted)
 
     def _next(self, chunk: Chunk, at: int) -> Sampled:
         completion: bytes = chunk.prompt.state

@@ -1,4 +1,4 @@
-"""The embedding loop: jobs that wait join one call, and each gets what is its own."""
+"""The embedding loop: waiting jobs join one call, and each gets its own vectors."""
 
 import threading
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Embeds(ScriptedEngine):
 
 
 class Outcomes(Host):
-    """Of each job, by its texts."""
+    """The outcome of each job, by its texts."""
 
     def __init__(self) -> None:
         super().__init__(self._publish)
@@ -69,7 +69,7 @@ def test_jobs_that_wait_share_one_call_and_each_gets_its_own_vectors() -> None:
     assert engine.calls == [["a"], ["bb", "ccc", "dddd"]]
 
 
-def test_one_requests_fault_is_not_its_neighbours() -> None:
+def test_a_rejected_request_does_not_fail_its_neighbours() -> None:
     engine, outcomes = Embeds(), Outcomes()
     loop = EmbeddingLoop(engine, outcomes)
     for text in ("a", "long", "bb"):

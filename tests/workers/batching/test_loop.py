@@ -1,4 +1,4 @@
-"""The batch loop with an engine that checks the law of the cache at every step."""
+"""The batch loop with an engine that checks the rule of the cache at every step."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ from workers.engines.runner import Outcome, Report
 
 
 class Collected:
-    """What the loop publishes, by sequence."""
+    """The published output, by sequence."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = defaultdict(str)
@@ -94,7 +94,7 @@ def test_a_newcomer_joins_a_running_batch(loop: BatchLoop, engine: ScriptedEngin
     assert collected.texts["second"] == "b"
 
 
-def test_a_canceled_sequence_keeps_what_it_has_and_frees_its_slot(
+def test_a_canceled_sequence_keeps_its_text_and_frees_its_slot(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     sequence = make_sequence("s", prompt("a" * 63, length=1, max_tokens=63))
@@ -122,7 +122,7 @@ def test_a_sequence_that_waits_for_a_slot_can_be_canceled(collected: Collected) 
     loop.stop()
 
 
-def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
+def test_a_failing_step_fails_its_batch_and_the_loop_continues(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     engine.fail_next_step = RuntimeError("the device is gone")
@@ -135,13 +135,13 @@ def test_a_failing_step_fails_its_batch_and_the_loop_goes_on(
     loop.submit(make_sequence("three", prompt("text")))
     collected.wait_for("three")
     assert collected.texts["three"] == "text"
-    assert (engine.resets, {name: len(found) for name, found in collected.outcomes.items()}) == (
+    assert (engine.resets, {name: len(outcomes) for name, outcomes in collected.outcomes.items()}) == (
         1,
         {"one": 1, "two": 1, "three": 1},
     )
 
 
-def test_a_row_whose_sampler_fails_fails_alone(loop: BatchLoop, collected: Collected) -> None:
+def test_a_row_whose_sampler_fails_fails_no_other_row(loop: BatchLoop, collected: Collected) -> None:
     loop.submit(make_sequence("bad", prompt("ab!cd")))
     loop.submit(make_sequence("good", prompt("abcd")))
     loop.start()
@@ -167,7 +167,7 @@ def test_stop_strings_max_tokens_and_a_full_context_end_a_sequence(loop: BatchLo
     loop.start()
     collected.wait_for("stop", "length", "bound", "full")
     assert collected.texts == {"stop": "one", "length": "one t", "bound": "one ", "full": "xxxx"}
-    reasons = {name: found[0].finish_reason for name, found in collected.outcomes.items()}
+    reasons = {name: outcomes[0].finish_reason for name, outcomes in collected.outcomes.items()}
     assert reasons == {
         "stop": FinishReason.STOP,
         "length": FinishReason.LENGTH,
@@ -188,14 +188,14 @@ def test_a_hole_that_lasts_is_closed_by_moving_the_highest_sequence_down(
     assert collected.texts["long"] == "b" * 40
 
 
-def test_an_error_of_ours_keeps_its_code_and_fields() -> None:
+def test_an_api_error_keeps_its_code_and_fields() -> None:
     sequence = make_sequence("s", prompt("text"))
     sequence.fail(PromptTooLong("too long", errors={"prompt": ["too long"]}))
     assert sequence.outcome is not None and sequence.outcome.error is not None
     assert (sequence.outcome.error.code, sequence.outcome.error.errors) == ("prompt_too_long", {"prompt": ["too long"]})
 
 
-def test_while_one_is_tried_alone_the_others_wait_and_go_on_afterwards(
+def test_during_a_trial_the_other_sequences_wait_and_continue_afterwards(
     engine: ScriptedEngine, collected: Collected
 ) -> None:
     host = Host(collected.publish)
@@ -225,7 +225,7 @@ def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: Scripted
     assert collected.outcomes["held"][0].status is Status.CANCELED
 
 
-def test_a_sequence_goes_on_behind_earlier_tokens_as_if_nothing_had_happened(
+def test_a_sequence_continues_after_earlier_tokens_as_if_uninterrupted(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     before = ResumeState(tokens=list(b"abc"), pieces=[b"a", b"b", b"c"], text="abc")
@@ -238,22 +238,22 @@ def test_a_sequence_goes_on_behind_earlier_tokens_as_if_nothing_had_happened(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
 @pytest.mark.parametrize("on_cpu", [True, False])
-def test_only_an_engine_that_takes_the_cpus_gives_way(collected: Collected, on_cpu: bool) -> None:
+def test_only_an_engine_that_computes_on_the_cpus_becomes_nicer(collected: Collected, on_cpu: bool) -> None:
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    found: list[int] = []
+    values: list[int] = []
 
-    class Looks(ScriptedEngine):
+    class RecordsNiceness(ScriptedEngine):
         @property
         def computes_on_cpu(self) -> bool:
             return on_cpu
 
         def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            values.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             return super().step(chunks)
 
-    loop = BatchLoop(Looks(), Host(collected.publish), nice=19)
+    loop = BatchLoop(RecordsNiceness(), Host(collected.publish), nice=19)
     loop.submit(make_sequence("s", prompt("text")))
     loop.start()
     collected.wait_for("s")
     loop.stop()
-    assert set(found) == {19 if on_cpu else own}
+    assert set(values) == {19 if on_cpu else own}

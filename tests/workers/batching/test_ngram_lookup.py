@@ -1,4 +1,4 @@
-"""Guesses from what the text holds already, and what they are worth."""
+"""Tokens guessed from the text so far, and how likely they are to hold."""
 
 import random
 from itertools import islice
@@ -10,7 +10,7 @@ def text(words: str) -> list[int]:
     return list(words.encode())
 
 
-def test_what_stood_behind_the_same_tokens_is_guessed_again() -> None:
+def test_the_tokens_that_followed_the_same_tokens_before_are_guessed() -> None:
     lookup = NgramLookup(text("the harbour of Varn; the harb"))
     assert bytes(lookup.guesses(12)) == b"our of Varn;"
 
@@ -23,14 +23,14 @@ def test_where_the_last_tokens_are_new_there_is_no_guess() -> None:
         assert lookup.has_guess == (number == 3), "three tokens that stood together before"
 
 
-def test_the_last_of_several_places_counts_and_is_followed_while_it_holds() -> None:
+def test_the_last_of_several_occurrences_counts_and_is_followed_while_it_holds() -> None:
     lookup = NgramLookup(text("abc1 abc2 abc"))
     assert bytes(lookup.guesses(1)) == b"2"
     lookup.take(ord("1"))
-    assert bytes(lookup.guesses(4)) == b" abc", "it was the other place"
+    assert bytes(lookup.guesses(4)) == b" abc", "it was the other occurrence"
 
 
-def test_a_text_that_goes_round_is_guessed_beyond_its_end() -> None:
+def test_a_repeating_text_is_guessed_beyond_its_end() -> None:
     assert bytes(NgramLookup(text("la la la")).guesses(8)) == b" la la l"
 
 
@@ -45,11 +45,11 @@ def test_longer_matches_are_trusted_more_and_a_sequence_that_misleads_less() -> 
 
 
 def test_expected_hits_grow_by_less_than_one_for_each_guess() -> None:
-    found = list(islice(NgramLookup(text("once upon a time, once upon")).expected_hits(), 32))
-    assert all(0 < after - before < 1 for before, after in zip([0.0, *found], found, strict=False))
+    hits = list(islice(NgramLookup(text("once upon a time, once upon")).expected_hits(), 32))
+    assert all(0 < after - before < 1 for before, after in zip([0.0, *hits], hits, strict=False))
 
 
-def test_at_random_a_guess_has_stood_behind_the_last_three_tokens_before() -> None:
+def test_every_guess_in_a_random_text_has_followed_the_last_three_tokens_before() -> None:
     chance = random.Random(3)
     tokens = [chance.randrange(4) for _ in range(20)]
     lookup = NgramLookup(tokens)

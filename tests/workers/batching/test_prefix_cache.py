@@ -17,18 +17,18 @@ def test_the_common_prefix_is_that_of_a_plain_comparison() -> None:
 
 
 def test_the_slot_with_the_longest_common_prefix_is_found() -> None:
-    residents = PrefixCache()
-    residents.leave(1, [1, 2, 3])
-    residents.leave(2, [1, 2, 9, 9])
-    assert residents.best([1, 2, 9, 8]) == (2, 3)
-    assert residents.best([7]) == (None, 0)
+    cache = PrefixCache()
+    cache.leave(1, [1, 2, 3])
+    cache.leave(2, [1, 2, 9, 9])
+    assert cache.best([1, 2, 9, 8]) == (2, 3)
+    assert cache.best([7]) == (None, 0)
 
 
-def test_empty_slots_are_given_up_first_and_then_the_longest_unused() -> None:
-    residents = PrefixCache()
-    residents.leave(0, [1])
-    residents.leave(1, [2])
-    residents.touch(0)
-    assert sorted(range(3), key=residents.age) == [2, 1, 0]
-    residents.drop(1)
-    assert residents.cells == 1
+def test_empty_slots_are_evicted_first_and_then_the_longest_unused() -> None:
+    cache = PrefixCache()
+    cache.leave(0, [1])
+    cache.leave(1, [2])
+    cache.touch(0)
+    assert sorted(range(3), key=cache.age) == [2, 1, 0]
+    cache.drop(1)
+    assert cache.cells == 1

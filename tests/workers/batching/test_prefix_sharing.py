@@ -1,6 +1,6 @@
-"""Prefixes computed once: by whom, when, and what becomes of it when somebody leaves.
+"""Prefixes that are computed once: by which sequence, when, and what happens when that sequence ends early.
 
-The scripted engine fails whoever samples with another's tokens in its cache.
+The scripted engine fails when it samples a slot that holds another sequence's tokens.
 """
 
 import random
@@ -19,8 +19,8 @@ from workers.engines.base import Prompt
 SYSTEM = list(range(100, 140))  # 40 tokens
 
 
-def asks(*tokens: int, says: str = "ok", **sampling: object) -> Prompt:
-    return Prompt(tokens=[*SYSTEM, *tokens], sampling=SamplingParams(**sampling), state=says.encode())  # type: ignore[arg-type]
+def prompt_of(*tokens: int, answer: str = "ok", **sampling: object) -> Prompt:
+    return Prompt(tokens=[*SYSTEM, *tokens], sampling=SamplingParams(**sampling), state=answer.encode())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def computed(engine: ScriptedEngine) -> int:
     return sum(tokens for step in engine.steps for _, tokens in step)
 
 
-def test_those_who_come_together_wait_for_the_first_and_compute_only_what_is_their_own(
+def test_concurrent_sequences_wait_for_the_first_and_compute_only_their_own_tokens(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    sequences = [make_sequence(f"s{number}", asks(number)) for number in range(4)]
+    sequences = [make_sequence(f"s{number}", prompt_of(number)) for number in range(4)]
     for sequence in sequences:
         loop.submit(sequence)
     loop.start()
@@ -57,40 +57,40 @@ def test_those_who_come_together_wait_for_the_first_and_compute_only_what_is_the
     assert computed(engine) == 41 + 3 * 1 + 4 * 2, "one prefix, four last tokens, two decodes each"
 
 
-def test_a_prefix_that_an_ended_sequence_left_is_used_where_it_lies(
+def test_a_prefix_that_an_ended_sequence_left_is_used_in_place(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    first = make_sequence("first", asks(1, says="yes"))
+    first = make_sequence("first", prompt_of(1, answer="yes"))
     loop.submit(first)
     collected.wait_for("first")
     turn = make_sequence("second", Prompt(tokens=[*SYSTEM, 1, *b"yes", 7], sampling=SamplingParams(), state=b"ok"))
     loop.submit(turn)
     collected.wait_for("second")
-    assert turn.usage.cached_tokens == 44, "the prompt and what was answered, but for the last token, never decoded"
+    assert turn.usage.cached_tokens == 44, "the prompt and the answer without its last token, which was never decoded"
     assert (turn.slot, engine.copied) == (first.slot, [])
 
 
-def test_a_long_conversation_is_not_cut_for_somebody_with_the_same_beginning(
+def test_a_long_conversation_is_not_cut_for_a_prompt_with_the_same_beginning(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    loop.submit(make_sequence("long", asks(*range(200))))
+    loop.submit(make_sequence("long", prompt_of(*range(200))))
     collected.wait_for("long")
-    other = make_sequence("other", asks(999))
+    other = make_sequence("other", prompt_of(999))
     loop.submit(other)
     collected.wait_for("other")
     assert (other.usage.cached_tokens, engine.copied) == (40, [(0, 1, 40)])
-    back = make_sequence("back", asks(*range(201)))
+    back = make_sequence("back", prompt_of(*range(201)))
     loop.submit(back)
     collected.wait_for("back")
     assert back.usage.cached_tokens == 240
 
 
-def test_when_the_first_leaves_too_early_the_next_computes(
+def test_when_the_first_sequence_ends_too_early_the_next_computes_the_prefix(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    sequences = [make_sequence(f"s{number}", asks(number)) for number in range(3)]
+    sequences = [make_sequence(f"s{number}", prompt_of(number)) for number in range(3)]
     for sequence in sequences:
         loop.submit(sequence)
 
@@ -111,22 +111,22 @@ def test_a_failed_step_leaves_nothing_that_could_be_shared(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    loop.submit(make_sequence("before", asks(1)))
+    loop.submit(make_sequence("before", prompt_of(1)))
     collected.wait_for("before")
     engine.fail_next_step = RuntimeError("a defect")
-    loop.submit(make_sequence("fails", asks(2)))
+    loop.submit(make_sequence("fails", prompt_of(2)))
     collected.wait_for("fails")
-    after = make_sequence("after", asks(3))
+    after = make_sequence("after", prompt_of(3))
     loop.submit(after)
     collected.wait_for("after")
     assert (after.usage.cached_tokens, collected.texts["after"]) == (0, "ok")
 
 
-def test_one_on_trial_does_not_wait_for_those_who_are_held(
+def test_a_sequence_on_trial_does_not_wait_for_held_sequences(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
-    loop.submit(make_sequence("held", asks(1)))
-    loop.submit(make_sequence("tried", asks(2)))
+    loop.submit(make_sequence("held", prompt_of(1)))
+    loop.submit(make_sequence("tried", prompt_of(2)))
     loop.hold_others("tried", tokens=None)
     loop.start()
     collected.wait_for("tried")
@@ -135,30 +135,30 @@ def test_one_on_trial_does_not_wait_for_those_who_are_held(
     collected.wait_for("held")
 
 
-def test_whoever_asks_for_the_logits_of_the_prompt_computes_all_of_it(
+def test_a_request_for_the_logits_of_its_prompt_computes_the_whole_prompt(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
-    sequences = [make_sequence("plain", asks(1)), make_sequence("explained", asks(1, echo=True, logprobs=1))]
+    sequences = [make_sequence("plain", prompt_of(1)), make_sequence("explained", prompt_of(1, echo=True, logprobs=1))]
     for sequence in sequences:
         loop.submit(sequence)
         collected.wait_for(sequence.id)
     assert sequences[1].usage.cached_tokens == 0
 
 
-def test_at_random_nobody_ever_samples_with_anothers_tokens(
+def test_random_sequences_never_sample_with_the_tokens_of_another(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     chance = random.Random(7)
     loop.start()
-    ids, jobs, asked = [], [], 0
+    ids, jobs, prompt_tokens = [], [], 0
     for number in range(300):
         tokens = [chance.randrange(2) for _ in range(chance.choice([0, 1, 5, 40, 90]))]
-        sequence = make_sequence(f"s{number}", asks(*tokens, says="x" * chance.randrange(1, 30), max_tokens=40))
+        sequence = make_sequence(f"s{number}", prompt_of(*tokens, answer="x" * chance.randrange(1, 30), max_tokens=40))
         loop.submit(sequence)
         ids.append(sequence.id)
         jobs.append(sequence.job)
-        asked += len(sequence.prompt.tokens)
+        prompt_tokens += len(sequence.prompt.tokens)
         if chance.random() < 0.2:
             chance.choice(jobs).cancel_requested = True
         if chance.random() < 0.1:
@@ -169,5 +169,5 @@ def test_at_random_nobody_ever_samples_with_anothers_tokens(
     assert all(len(collected.outcomes[i]) == 1 for i in ids)
     loop.stop()
     held = sum(len(cells) for slot, cells in engine.cells.items())
-    assert held == loop._scheduler.prefix_cache.cells, "cells that nobody knows of have leaked"
-    assert computed(engine) < asked, "less than the prompts alone, with all the decoding"
+    assert held == loop._scheduler.prefix_cache.cells, "cells have leaked"
+    assert computed(engine) < prompt_tokens, "less than the prompts alone, with all the decoding"

@@ -1,4 +1,4 @@
-"""Who runs in a step, and where."""
+"""Which sequences run in a step, and in which slots."""
 
 from tests.workers.batching.loop_host import make_sequence
 from tests.workers.batching.scripted_engine import prompt
@@ -98,7 +98,7 @@ def test_an_engine_that_cannot_move_keeps_its_holes() -> None:
     assert all(scheduler.hole_to_close() is None for _ in range(3 * HOLE_STEPS))
 
 
-def test_one_alone_steps_while_the_others_keep_their_slots() -> None:
+def test_a_solo_sequence_steps_while_the_others_keep_their_slots() -> None:
     scheduler = make()
     a, b = start(scheduler, "a", "b")
     decode(a)
@@ -109,7 +109,7 @@ def test_one_alone_steps_while_the_others_keep_their_slots() -> None:
     assert [sequence.id for sequence, _ in scheduler.plan()] == ["a", "b"]
 
 
-def test_there_is_nothing_to_do_while_the_one_that_may_step_is_still_to_come() -> None:
+def test_there_is_no_work_until_the_solo_sequence_arrives() -> None:
     scheduler = make()
     start(scheduler, "a")
     scheduler.solo_sequence_id = "b"

@@ -1,4 +1,4 @@
-"""A sequence that goes on after what an earlier attempt has published: no token twice, no character twice."""
+"""A sequence that continues the published output of an earlier attempt: no token twice, no character twice."""
 
 import pytest
 
@@ -16,20 +16,20 @@ def earlier(text: str, *, published: str | None = None) -> ResumeState:
     )
 
 
-def seated(made: Prompt, before: ResumeState | None = None) -> BatchSequence:
+def in_slot(made: Prompt, before: ResumeState | None = None) -> BatchSequence:
     sequence = make_sequence("s", made, earlier=before)
     sequence.slot = 0
     return sequence
 
 
-def say(sequence: BatchSequence, text: str) -> str:
-    """Sample the bytes of `text` one by one; returns what is published of them."""
+def sample(sequence: BatchSequence, text: str) -> str:
+    """Sample the bytes of `text` one by one; return the published text."""
     deltas = [sequence.advance(Sampled(token=byte, piece=bytes([byte])), 1000) for byte in text.encode()]
     return "".join(delta.text for delta in deltas)
 
 
 def test_earlier_tokens_are_prefilled_like_the_prompts_and_then_one_is_sampled() -> None:
-    sequence = seated(prompt("", length=3), earlier("ab"))
+    sequence = in_slot(prompt("", length=3), earlier("ab"))
     first = sequence.next_chunk(4)
     assert (list(first.tokens), first.position, first.samples) == ([1, 1, 1, 97], 0, False)
     sequence.position += 4
@@ -41,32 +41,32 @@ def test_earlier_tokens_are_prefilled_like_the_prompts_and_then_one_is_sampled()
 
 
 def test_each_token_is_counted_once() -> None:
-    sequence = seated(prompt("", length=3), earlier("ab"))
-    assert say(sequence, "cd") == "cd"
+    sequence = in_slot(prompt("", length=3), earlier("ab"))
+    assert sample(sequence, "cd") == "cd"
     assert (sequence.usage.prompt_tokens, sequence.usage.completion_tokens, sequence.new_tokens) == (3, 4, 2)
 
 
 def test_earlier_tokens_count_against_max_tokens() -> None:
-    sequence = seated(prompt("", max_tokens=4), earlier("abc"))
+    sequence = in_slot(prompt("", max_tokens=4), earlier("abc"))
     sequence.advance(Sampled(token=100, piece=b"d"), 1000)
     assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.LENGTH
 
 
 @pytest.mark.parametrize(("before", "published", "after", "text"), [("ab", "a", "c", "bc"), ("xb", "x", "ST", "")])
 def test_what_could_begin_a_stop_string_is_still_held_back(before: str, published: str, after: str, text: str) -> None:
-    sequence = seated(prompt("", stop=("bST",)), earlier(before, published=published))
-    assert say(sequence, after) == text
+    sequence = in_slot(prompt("", stop=("bST",)), earlier(before, published=published))
+    assert sample(sequence, after) == text
 
 
 def test_half_a_character_waits_for_its_other_half() -> None:
     half = ResumeState(tokens=[1], pieces=["é".encode()[:1]], text="")
-    sequence = seated(prompt(""), half)
+    sequence = in_slot(prompt(""), half)
     assert sequence.advance(Sampled(token=2, piece="é".encode()[1:]), 1000).text == "é"
 
 
-def test_with_no_tokens_to_generate_only_the_prompt_is_told() -> None:
+def test_with_no_tokens_to_generate_only_the_prompt_is_output() -> None:
     made = Prompt(tokens=[1], sampling=prompt("", max_tokens=0).sampling, echo_text="prompt")
-    sequence = seated(made)
+    sequence = in_slot(made)
     delta = sequence.advance(Sampled(token=2, piece=b"x"), 1000)
     assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.LENGTH
     assert (delta.text, delta.tokens) == ("prompt", ())
@@ -74,7 +74,7 @@ def test_with_no_tokens_to_generate_only_the_prompt_is_told() -> None:
 
 def test_an_echoed_prompt_is_not_echoed_again() -> None:
     made = Prompt(tokens=[1], sampling=prompt("").sampling, echo_text="prompt ")
-    assert say(seated(made, earlier("a", published="prompt a")), "b") == "b"
+    assert sample(in_slot(made, earlier("a", published="prompt a")), "b") == "b"
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_an_echoed_prompt_is_not_echoed_again() -> None:
         ("abcS", "abcS", {"max_tokens": 4, "stop": ("ST",)}, FinishReason.LENGTH, ""),
         ("abST", "ab", {"stop": ("ST",)}, FinishReason.STOP, ""),
     ],
-    ids=["whole", "tail held back", "tail published with the last words", "stopped"],
+    ids=["whole", "tail held back", "tail published with the last text", "stopped"],
 )
 def test_a_sequence_whose_worker_died_between_its_last_token_and_its_end_ends_at_once(
     before: str, published: str, sampling: dict[str, object], reason: FinishReason, rest: str
 ) -> None:
-    sequence = seated(prompt("", **sampling), earlier(before, published=published))
+    sequence = in_slot(prompt("", **sampling), earlier(before, published=published))
     delta = sequence.interrupted()
     assert delta is not None and sequence.outcome is not None
     assert (sequence.outcome.status, sequence.outcome.finish_reason, delta.text) == (Status.SUCCEEDED, reason, rest)

@@ -1,4 +1,4 @@
-"""Sequences that run alone, beside the batch."""
+"""Solo sequences, which run one at a time beside the batch."""
 
 import time
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def solo_sequence(name: str, completion: str, **options: int) -> BatchSequence:
     return make_sequence(name, prompt(completion, solo=SOLO, **options))
 
 
-def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
+def test_solo_sequences_run_one_after_the_other_beside_the_batch(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.submit(solo_sequence("first", "a_b__c"))
@@ -47,23 +47,23 @@ def test_exclusive_sequences_run_one_after_the_other_beside_the_batch(
     loop.start()
     collected.wait_for("first", "second", "batched")
     assert collected.texts == {"first": "abc", "second": "xyz", "batched": "batched"}
-    assert all(found[0].finish_reason is FinishReason.STOP for found in collected.outcomes.values())
+    assert all(outcomes[0].finish_reason is FinishReason.STOP for outcomes in collected.outcomes.values())
     assert list(collected.outcomes) == ["first", "batched", "second"], "the batch steps between the turns"
     assert engine.used_cells() == 0
 
 
-def test_exclusive_sequences_take_no_slot(collected: Collected) -> None:
+def test_solo_sequences_take_no_slot(collected: Collected) -> None:
     engine = ScriptedEngine(slots=1)
     loop = BatchLoop(engine, Host(collected.publish))
     loop.submit(make_sequence("batched", prompt("a" * 40, max_tokens=40)))
-    loop.submit(solo_sequence("alone", "bc"))
+    loop.submit(solo_sequence("solo", "bc"))
     loop.start()
-    collected.wait_for("batched", "alone")
-    assert list(collected.outcomes) == ["alone", "batched"]
+    collected.wait_for("batched", "solo")
+    assert list(collected.outcomes) == ["solo", "batched"]
     loop.stop()
 
 
-def test_an_exclusive_sequence_that_fails_costs_nobody_else(
+def test_a_solo_sequence_that_fails_affects_no_other(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.submit(solo_sequence("bad", "a!"))
@@ -76,7 +76,7 @@ def test_an_exclusive_sequence_that_fails_costs_nobody_else(
     assert engine.resets == 0
 
 
-def test_running_and_waiting_exclusive_sequences_can_be_canceled(
+def test_running_and_waiting_solo_sequences_can_be_canceled(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     loop.start()
@@ -94,7 +94,7 @@ def test_running_and_waiting_exclusive_sequences_can_be_canceled(
     assert (collected.texts["running"], SOLO.running) == ("a", [])
 
 
-def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, collected: Collected) -> None:
+def test_the_rest_of_a_turn_is_dropped_when_the_sequence_ends(loop: BatchLoop, collected: Collected) -> None:
     loop.submit(solo_sequence("long", "abcdef", max_tokens=3))
     loop.submit(solo_sequence("next", "z"))
     loop.start()
@@ -103,7 +103,7 @@ def test_what_is_left_of_a_turn_goes_when_the_sequence_is_over(loop: BatchLoop, 
     assert collected.texts == {"long": "abc", "next": "z"}
 
 
-def test_an_exclusive_sequence_goes_on_behind_earlier_tokens(loop: BatchLoop, collected: Collected) -> None:
+def test_a_solo_sequence_continues_after_earlier_tokens(loop: BatchLoop, collected: Collected) -> None:
     earlier = ResumeState(tokens=list(b"ab"), pieces=[b"a", b"b"], text="ab")
     loop.submit(make_sequence("s", prompt("abcd", solo=SOLO), earlier=earlier))
     loop.start()
@@ -111,7 +111,7 @@ def test_an_exclusive_sequence_goes_on_behind_earlier_tokens(loop: BatchLoop, co
     assert collected.texts["s"] == "cd"
 
 
-def test_on_trial_alone_an_exclusive_sequence_holds_the_others_and_is_held_by_them(
+def test_a_solo_sequence_on_trial_holds_the_others_and_is_held_by_them(
     engine: ScriptedEngine, collected: Collected
 ) -> None:
     host = Host(collected.publish)

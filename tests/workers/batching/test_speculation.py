@@ -1,6 +1,6 @@
-"""When guesses ride along, and that they change nothing but the number of steps.
+"""When guessed tokens join a step; they change nothing but the number of steps.
 
-The scripted engine fails whoever samples with a token in its cache that was never said.
+The scripted engine fails when it samples a slot with a token in its cache that was not generated.
 """
 
 import random
@@ -29,45 +29,45 @@ def speculation(*, piece: float, row: float, budget: int = 512, context: int = 1
     return made
 
 
-def decoding(count: int, said: str = ROUND, **sampling: Any) -> list[BatchSequence]:
-    """Sequences that have said this and are to go on."""
+def decoding(count: int, text: str = ROUND, **sampling: Any) -> list[BatchSequence]:
+    """Return sequences that have generated `text` and continue."""
     sequences = [
         make_sequence(f"s{number}", prompt("", length=1, **{"max_tokens": 900, **sampling})) for number in range(count)
     ]
     for slot, sequence in enumerate(sequences):
         sequence.slot = slot
-        sequence.generated += said.encode()
-        sequence.position = len(said)
+        sequence.generated += text.encode()
+        sequence.position = len(text)
     return sequences
 
 
-def lengths(found: dict[str, list[int]]) -> set[int]:
-    return set(map(len, found.values()))
+def lengths(drafts: dict[str, list[int]]) -> set[int]:
+    return set(map(len, drafts.values()))
 
 
-def test_where_a_row_costs_nothing_every_guess_rides_along() -> None:
+def test_where_a_row_costs_nothing_every_guess_joins_the_step() -> None:
     assert lengths(speculation(piece=1, row=0).drafts(decoding(4))) == {32}
 
 
-def test_where_a_row_costs_half_a_step_only_a_guess_that_is_nearly_sure_rides_along() -> None:
+def test_where_a_row_costs_half_a_step_only_a_nearly_sure_guess_joins_it() -> None:
     on_two_cores = speculation(piece=1, row=1)
     assert lengths(on_two_cores.drafts(decoding(1))) == {8}
     assert on_two_cores.drafts(decoding(1, "abc1 abc")) == {}
 
 
-def test_where_rows_fill_the_machine_nothing_rides_along() -> None:
+def test_where_rows_fill_the_machine_no_guess_joins_the_step() -> None:
     assert speculation(piece=1, row=1).drafts(decoding(16)) == {}
 
 
-def test_whoever_has_no_guess_decodes_beside_those_who_have_one() -> None:
+def test_a_sequence_without_a_guess_decodes_beside_one_with_a_guess() -> None:
     sure, without = decoding(1)[0], decoding(2, "abcdefgh")[1]
     assert speculation(piece=1, row=0.01).drafts([sure, without]).keys() == {"s0"}
 
 
-def test_all_drafts_of_a_step_are_as_long_and_end_where_the_text_must() -> None:
+def test_all_drafts_of_a_step_have_one_length_and_end_where_the_text_must() -> None:
     free = speculation(piece=1, row=0, context=330)
     assert lengths(free.drafts(decoding(2, max_tokens=400))) == {8}, "ten cells are left"
-    assert lengths(free.drafts(decoding(1, max_tokens=324))) == {3}, "the fourth is chosen behind them"
+    assert lengths(free.drafts(decoding(1, max_tokens=324))) == {3}, "the fourth token is sampled after them"
     assert free.drafts(decoding(1, max_tokens=321)) == {}
     assert lengths(speculation(piece=1, row=0, budget=20).drafts(decoding(2))) == {8}
 
@@ -80,7 +80,7 @@ def test_what_a_row_costs_beside_a_step_is_learned_from_steps() -> None:
     assert (cost.piece, cost.row) == (pytest.approx(5, rel=0.15), pytest.approx(0.2, rel=0.3))
 
 
-def test_steps_that_were_interrupted_keep_no_sure_guess_away_for_good() -> None:
+def test_interrupted_steps_do_not_exclude_a_sure_guess_for_good() -> None:
     cost = StepCost()
     for _ in range(50):
         cost.learn(1, 1, 1.0)
@@ -168,7 +168,7 @@ def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, c
     assert reasons == [FinishReason.LENGTH, FinishReason.LENGTH, FinishReason.STOP]
 
 
-def test_one_on_trial_may_guess_and_passes(loop: BatchLoop, host: Host, collected: Collected) -> None:
+def test_a_sequence_on_trial_may_speculate_and_passes(loop: BatchLoop, host: Host, collected: Collected) -> None:
     loop.submit(make_sequence("held", prompt(ROUND, max_tokens=900)))
     loop.hold_others("tried", tokens=70)
     loop.submit(make_sequence("tried", prompt(ROUND, max_tokens=900)))
@@ -179,16 +179,16 @@ def test_one_on_trial_may_guess_and_passes(loop: BatchLoop, host: Host, collecte
     assert collected.texts == {"held": ROUND, "tried": ROUND}
 
 
-def test_at_random_no_guess_that_failed_is_ever_shared_or_left_behind(
+def test_rejected_guesses_are_never_shared_or_left_behind_in_random_texts(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
     chance = random.Random(11)
     loop.start()
-    said: dict[str, tuple[list[int], str]] = {}
+    conversations: dict[str, tuple[list[int], str]] = {}
     for number in range(200):
         before: list[int] = [1] * chance.choice([3, 40, 60])
-        if said and chance.random() < 0.5:  # the next turn of a conversation
-            tokens, answer = chance.choice(list(said.values()))
+        if conversations and chance.random() < 0.5:  # the next turn of a conversation
+            tokens, answer = chance.choice(list(conversations.values()))
             before = [*tokens, *answer.encode(), 2][:700]
         words = chance.choices(
             ["the quick ", "brown fox ", "brown dog ", "the quick brown fox "], k=chance.randrange(1, 25)
@@ -196,12 +196,14 @@ def test_at_random_no_guess_that_failed_is_ever_shared_or_left_behind(
         name, answer = f"s{number}", "".join(words)[: chance.randrange(1, 200)]
         made = Prompt(tokens=before, sampling=SamplingParams(max_tokens=250), state=answer.encode())
         loop.submit(make_sequence(name, made))
-        said[name] = (before, answer)
+        conversations[name] = (before, answer)
         if chance.random() < 0.3:
-            collected.wait_for(*said)
-    collected.wait_for(*said)
-    assert {name: collected.texts[name] for name in said} == {name: answer for name, (_, answer) in said.items()}
+            collected.wait_for(*conversations)
+    collected.wait_for(*conversations)
+    assert {name: collected.texts[name] for name in conversations} == {
+        name: answer for name, (_, answer) in conversations.items()
+    }
     loop.stop()
     assert sum(map(len, engine.cells.values())) == loop._scheduler.prefix_cache.cells
     drafted = [tokens for step in engine.steps for _, tokens in step]
-    assert len(engine.steps) < sum(len(answer) for _, answer in said.values()) and max(drafted) > 1
+    assert len(engine.steps) < sum(len(answer) for _, answer in conversations.values()) and max(drafted) > 1

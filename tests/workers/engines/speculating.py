@@ -17,8 +17,8 @@ WAIT_SECONDS = 100
 
 
 @dataclass
-class Said:
-    """What a request came to."""
+class Completion:
+    """The output of a request."""
 
     text: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -33,31 +33,31 @@ class Guesses:
     held: int = 0
 
 
-def say(
+def run_requests(
     engine: Engine,
     *requests: JobRequest,
     speculates: bool,
     monkeypatch: pytest.MonkeyPatch,
     one_by_one: bool = False,
-) -> tuple[list[Said], Guesses]:
-    """All at once, or one by one; they leave no cell behind.
+) -> tuple[list[Completion], Guesses]:
+    """Run requests all at once, or one by one, and check that no cell is left behind.
 
-    Rows count as cheap, so that guesses are made whatever they cost here.
+    A row counts as cheap, so that guesses are made whatever they cost on this machine.
     """
-    said, guesses, changed = [Said() for _ in requests], Guesses(), threading.Condition()
+    completions, guesses, changed = [Completion() for _ in requests], Guesses(), threading.Condition()
 
     def publish(updates: Sequence[Report]) -> None:
         with changed:
             for job, delta, outcome in updates:
                 assert job.run is not None and delta is not None
-                found = said[int(job.id)]
-                found.text += delta.text
-                found.tokens += delta.tokens
-                found.logprobs += delta.logprobs
-                found.usage = job.run.usage
+                completion = completions[int(job.id)]
+                completion.text += delta.text
+                completion.tokens += delta.tokens
+                completion.logprobs += delta.logprobs
+                completion.usage = job.run.usage
                 if outcome is not None:
                     assert outcome.error is None, outcome
-                    found.reason = outcome.finish_reason
+                    completion.reason = outcome.finish_reason
             changed.notify_all()
 
     def step(chunks: Sequence[Chunk]) -> list[Sampled]:
@@ -77,9 +77,9 @@ def say(
         loop.submit(make_sequence(str(number), engine.prepare(each)))
         if one_by_one or number == len(requests) - 1:
             with changed:
-                assert changed.wait_for(lambda: all(s.reason for s in said[: number + 1]), WAIT_SECONDS)  # noqa: B023
+                assert changed.wait_for(lambda: all(s.reason for s in completions[: number + 1]), WAIT_SECONDS)  # noqa: B023
     loop.stop()
     monkeypatch.undo()
     assert engine.used_cells() == loop._scheduler.prefix_cache.cells, "cells are left behind"
     engine.reset()
-    return said, guesses
+    return completions, guesses

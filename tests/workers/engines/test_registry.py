@@ -1,4 +1,4 @@
-"""Families by name, and what a wrong name gets."""
+"""Families by name, and the errors for wrong names."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_the_gptq_family_names_both_commands_in_their_order(monkeypatch: pytest.
     assert "\n" not in caught.value.detail
 
 
-def test_choosing_the_gptq_family_loads_no_gptqmodel_before_a_model_is() -> None:
+def test_choosing_the_gptq_family_loads_no_gptqmodel_until_a_model_is_loaded() -> None:
     program = "import sys; from workers.engines.registry import load_family as load; load('gptq_llama'); "
     program += "sys.exit(bool({'gptqmodel', 'optimum', 'logbar'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""A publisher without a worker, and jobs that are claimed and produce what a test says."""
+"""A publisher without a worker, and claimed jobs that produce the output a test gives."""
 
 from app.config.settings import Config
 from app.jobs.events import FROM_START, Delta, EventEntry, read_events
@@ -14,7 +14,7 @@ from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 
 class Bench:
-    """A publisher, and jobs to publish for. It stands for the worker."""
+    """A publisher and the jobs whose output it publishes. Stands in for the worker."""
 
     def __init__(self, client: RedisClient, store: JobStore) -> None:
         self.fenced: list[str] = []
@@ -46,7 +46,7 @@ class Bench:
         return job
 
     def say(self, job: RunningJob, text: str, *, end: bool = False) -> None:
-        """One step that brought one token."""
+        """Publish the report of one step that sampled one token."""
         sequence = sequence_of(job)
         sequence.generated.append(len(sequence.generated))
         outcome = sequence.end(Status.SUCCEEDED, FinishReason.LENGTH) if end else None

@@ -17,8 +17,8 @@ from workers.jobs.leases import Leases
 from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 
-class Heard:
-    """Stands for the worker."""
+class RecordingWorker:
+    """Stands in for the worker and records which jobs were canceled and followed."""
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
@@ -39,8 +39,8 @@ class Heard:
 
 
 @pytest.fixture
-def heard(redis_client: RedisClient) -> Heard:
-    return Heard(redis_client)
+def worker(redis_client: RedisClient) -> RecordingWorker:
+    return RecordingWorker(redis_client)
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def jobs() -> RunningJobs:
 
 
 @pytest.fixture
-def leases(redis_client: RedisClient, jobs: RunningJobs, heard: Heard) -> Iterator[Leases]:
-    leases = Leases(redis_client, jobs, heard, model="m")
+def leases(redis_client: RedisClient, jobs: RunningJobs, worker: RecordingWorker) -> Iterator[Leases]:
+    leases = Leases(redis_client, jobs, worker, model="m")
     yield leases
     leases.stop()
 
@@ -70,7 +70,12 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_a_renewal_moves_the_lease_and_announces_the_worker(
-    leases: Leases, jobs: RunningJobs, store: JobStore, redis_client: RedisClient, redis_url: str, heard: Heard
+    leases: Leases,
+    jobs: RunningJobs,
+    store: JobStore,
+    redis_client: RedisClient,
+    redis_url: str,
+    worker: RecordingWorker,
 ) -> None:
     claim = claimed(store)
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
@@ -82,11 +87,11 @@ def test_a_renewal_moves_the_lease_and_announces_the_worker(
         assert raw.zscore(keys.running("m"), claim.job_id) == pytest.approx(renewed)
         assert 0 < raw.ttl(keys.alive("m")) <= 15
     assert [info.id for info in read_workers(redis_client)] == ["worker-1"]
-    assert (heard.canceled, heard.followed) == ([], [])
+    assert (worker.canceled, worker.followed) == ([], [])
 
 
-def test_a_renewal_tells_of_a_cancellation_and_of_followers_that_the_channel_missed(
-    leases: Leases, jobs: RunningJobs, store: JobStore, heard: Heard
+def test_a_renewal_reports_a_cancellation_and_a_follower_that_the_channel_missed(
+    leases: Leases, jobs: RunningJobs, store: JobStore, worker: RecordingWorker
 ) -> None:
     canceled, followed = claimed(store), claimed(store)
     store.cancel(canceled.job_id)
@@ -94,22 +99,27 @@ def test_a_renewal_tells_of_a_cancellation_and_of_followers_that_the_channel_mis
     jobs.add(RunningJob(canceled))
     jobs.add(RunningJob(followed))
     leases.renew_all()
-    assert (heard.canceled, heard.followed) == ([canceled.job_id], [followed.job_id])
+    assert (worker.canceled, worker.followed) == ([canceled.job_id], [followed.job_id])
 
 
-def test_a_job_that_another_worker_has_claimed_is_stopped_here(
-    leases: Leases, jobs: RunningJobs, store: JobStore, heard: Heard, redis_url: str
+def test_a_job_that_another_worker_has_claimed_is_canceled(
+    leases: Leases, jobs: RunningJobs, store: JobStore, worker: RecordingWorker, redis_url: str
 ) -> None:
     claim = claimed(store)
     jobs.add(RunningJob(claim))
     lose_worker(redis_url, claim.job_id)
     assert store.claim("worker-2") is not None
     leases.renew_all()
-    assert heard.canceled == [claim.job_id]
+    assert worker.canceled == [claim.job_id]
 
 
-def test_the_control_channel_is_heard_at_once_and_again_after_its_connection_was_killed(
-    leases: Leases, jobs: RunningJobs, store: JobStore, heard: Heard, redis_client: RedisClient, redis_url: str
+def test_the_control_channel_is_read_at_once_and_again_after_its_connection_was_killed(
+    leases: Leases,
+    jobs: RunningJobs,
+    store: JobStore,
+    worker: RecordingWorker,
+    redis_client: RedisClient,
+    redis_url: str,
 ) -> None:
     claim = claimed(store)
     jobs.add(RunningJob(claim))
@@ -117,12 +127,12 @@ def test_the_control_channel_is_heard_at_once_and_again_after_its_connection_was
     with redis.Redis.from_url(redis_url) as raw:
         eventually(lambda: raw.pubsub_numsub(keys.CONTROL_CHANNEL)[0][1] >= 1)
         store.follow(claim.job_id)
-        eventually(lambda: heard.followed == [claim.job_id])
+        eventually(lambda: worker.followed == [claim.job_id])
         raw.client_kill_filter(_type="pubsub")
         eventually(lambda: raw.publish(keys.CONTROL_CHANNEL, f"cancel:{claim.job_id}") > 0)
-        eventually(lambda: claim.job_id in heard.canceled)
-        redis_client.publish(keys.CONTROL_CHANNEL, "cancel:somebody-else's")
-    assert set(heard.canceled) == {claim.job_id}
+        eventually(lambda: claim.job_id in worker.canceled)
+        redis_client.publish(keys.CONTROL_CHANNEL, "cancel:a-job-of-another-worker")
+    assert set(worker.canceled) == {claim.job_id}
 
 
 def test_a_retired_worker_is_no_longer_listed(leases: Leases, redis_client: RedisClient) -> None:
@@ -131,7 +141,9 @@ def test_a_retired_worker_is_no_longer_listed(leases: Leases, redis_client: Redi
     assert read_workers(redis_client) == []
 
 
-def test_a_silent_worker_is_forgotten(leases: Leases, redis_client: RedisClient, redis_url: str) -> None:
+def test_a_worker_whose_entry_has_expired_is_no_longer_listed(
+    leases: Leases, redis_client: RedisClient, redis_url: str
+) -> None:
     leases.renew_all()
     redis_client.delete(keys.worker("worker-1"))
     assert read_workers(redis_client) == []

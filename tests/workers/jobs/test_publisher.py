@@ -47,7 +47,7 @@ def test_a_followed_job_is_written_at_every_step(bench: Bench) -> None:
     assert isinstance(end, End) and end.status is Status.SUCCEEDED
 
 
-def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:
+def test_a_job_without_followers_is_written_seldom_and_whole(bench: Bench) -> None:
     job = bench.begin()
     for word in ["one ", "two "]:
         bench.say(job, word)
@@ -61,14 +61,14 @@ def test_a_job_nobody_follows_is_written_seldom_and_whole(bench: Bench) -> None:
     assert (written.tokens, written.text) == ([0, 1, 2], "one two three")
 
 
-def test_a_follower_who_comes_later_gets_each_step_from_then_on(bench: Bench) -> None:
+def test_a_later_follower_gets_each_step_from_then_on(bench: Bench) -> None:
     job = bench.begin()
     bench.follow(job)
     bench.say(job, "one ")
     eventually(lambda: bench.texts(job.id) == ["one "])
 
 
-def test_a_follower_who_comes_between_two_steps_gets_what_has_been_gathered(bench: Bench) -> None:
+def test_a_follower_between_two_steps_gets_the_unwritten_output_so_far(bench: Bench) -> None:
     job = bench.begin()
     bench.say(job, "one ")
     bench.say(job, "two ")
@@ -76,7 +76,7 @@ def test_a_follower_who_comes_between_two_steps_gets_what_has_been_gathered(benc
     eventually(lambda: "".join(bench.texts(job.id)) == "one two ")
 
 
-def test_what_was_gathered_is_handed_back_with_its_job(bench: Bench) -> None:
+def test_unwritten_output_is_written_when_its_job_is_handed_back(bench: Bench) -> None:
     job = bench.begin()
     bench.say(job, "one ")
     bench.say(job, "two ")
@@ -113,7 +113,7 @@ def test_a_worker_that_lost_its_lease_cannot_write_one_byte_more(bench: Bench, r
     assert second is not None
     bench.say(job, "late")
     eventually(lambda: bench.fenced == [job.id])
-    assert not job.closed.is_set(), "its sequence still runs here"
+    assert not job.closed.is_set(), "its sequence still runs on this worker"
     bench.say(job, "later", end=True)
     assert job.closed.wait(scaled(5))
     assert bench.texts(job.id) == []
@@ -142,7 +142,7 @@ def test_jobs_that_never_were_sequences_end_too(bench: Bench) -> None:
     assert bench.store.read(failed.id).status is Status.FAILED
 
 
-def test_a_restarted_redis_that_forgot_the_script_is_told_again(bench: Bench, redis_url: str) -> None:
+def test_the_script_is_loaded_again_after_redis_has_lost_it(bench: Bench, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as raw:
         raw.script_flush()
     job = bench.begin()
@@ -168,8 +168,8 @@ def test_connections_cut_again_and_again_lose_and_repeat_nothing(bench: Bench, r
     assert bench.store.read(job.id).output.text == expected  # type: ignore[union-attr]
 
 
-def test_what_redis_has_forgotten_is_written_again(bench: Bench, redis_url: str) -> None:
-    """Its host went down before the last second was on its disk."""
+def test_output_that_redis_has_lost_is_written_again(bench: Bench, redis_url: str) -> None:
+    """As after a crash of its host, before the last second of writes was on disk."""
     job = bench.begin(followed=True)
     for count, word in enumerate(["one ", "two "], start=1):
         bench.say(job, word)
@@ -195,89 +195,89 @@ def test_an_end_whose_confirmation_was_lost_is_not_taken_for_another_workers(
 
 
 @contextlib.contextmanager
-def hints_heard(redis_url: str) -> Iterator[Callable[[], list[Notification]]]:
-    """Reads the next hint that is published in this block; nothing when none comes."""
+def notification_reader(redis_url: str) -> Iterator[Callable[[], list[Notification]]]:
+    """Yield a function that returns the next notification published in this block, or an empty list."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
-        hints = raw.pubsub(ignore_subscribe_messages=True)
-        hints.subscribe(keys.NOTIFICATIONS_CHANNEL)
-        hints.get_message(timeout=scaled(1))
+        subscription = raw.pubsub(ignore_subscribe_messages=True)
+        subscription.subscribe(keys.NOTIFICATIONS_CHANNEL)
+        subscription.get_message(timeout=scaled(1))
 
-        def heard() -> list[Notification]:
-            message = hints.get_message(timeout=0.5)
+        def read_next() -> list[Notification]:
+            message = subscription.get_message(timeout=0.5)
             return [] if message is None else list(notifications_in(message["data"]))
 
-        yield heard
-        hints.close()
+        yield read_next
+        subscription.close()
 
 
-def test_one_hint_per_step_carries_the_text_of_all_jobs_that_are_followed(bench: Bench, redis_url: str) -> None:
+def test_one_notification_per_step_carries_the_text_of_all_followed_jobs(bench: Bench, redis_url: str) -> None:
     first, second = (bench.begin(followed=True) for _ in range(2))
     unfollowed = bench.begin()
     started = [bench.events(job.id)[-1].id for job in (first, second)]
-    with hints_heard(redis_url) as heard:
+    with notification_reader(redis_url) as read_next:
         bench.publisher.publish([Report(each, Delta("x", (1,)), None) for each in (first, second, unfollowed)])
-        lines = heard()
-        assert heard() == []
+        lines = read_next()
+        assert read_next() == []
     written = [bench.events(job.id)[-1] for job in (first, second)]
     assert [line.job_id for line in lines] == [first.id, second.id]
     assert [line.event() for line in lines] == list(zip(started, written, strict=True))
 
 
-def test_a_hint_that_would_be_long_only_names_the_job(bench: Bench, redis_url: str) -> None:
+def test_a_notification_that_would_be_long_only_names_the_job(bench: Bench, redis_url: str) -> None:
     job = bench.begin(followed=True)
-    with hints_heard(redis_url) as heard:
+    with notification_reader(redis_url) as read_next:
         bench.say(job, "x" * 20_000)
-        (line,) = heard()
+        (line,) = read_next()
     assert (line.job_id, line.event(), line.record()) == (job.id, None, None)
     assert bench.texts(job.id) == ["x" * 20_000]
 
 
-def test_what_is_sent_again_is_hinted_once(redis_client: RedisClient, store: JobStore, redis_url: str) -> None:
+def test_a_repeated_write_is_notified_once(redis_client: RedisClient, store: JobStore, redis_url: str) -> None:
     bench = Bench(RepeatingClient(redis_client, times=2), store)
     job = bench.begin(followed=True)
-    with hints_heard(redis_url) as heard:
+    with notification_reader(redis_url) as read_next:
         bench.say(job, "one")
-        assert len(heard()) == 1
-        assert heard() == []
+        assert len(read_next()) == 1
+        assert read_next() == []
 
 
-def test_a_step_in_which_jobs_end_tells_their_records_in_the_same_hint(bench: Bench, redis_url: str) -> None:
+def test_a_step_in_which_a_job_ends_carries_its_record_in_the_same_notification(bench: Bench, redis_url: str) -> None:
     first, second = (bench.begin(followed=True) for _ in range(2))
     for job in (first, second):
         bench.say(job, "first ")
         eventually(lambda job=job: bench.texts(job.id) == ["first "])  # type: ignore[misc]
-    with hints_heard(redis_url) as heard:
+    with notification_reader(redis_url) as read_next:
         ended = Report(first, Delta("x", (1,)), sequence_of(first).end(Status.SUCCEEDED, FinishReason.LENGTH))
         bench.publisher.publish([ended, Report(second, Delta("y", (1,)), None)])
-        lines = heard()
+        lines = read_next()
     assert first.closed.wait(scaled(5))
     assert [line.job_id for line in lines] == [first.id, second.id]
     assert lines[0].record() == bench.store.read(first.id)
     assert lines[1].event() is not None
 
 
-def test_a_first_text_is_told_before_the_texts_of_those_that_go_on(bench: Bench, redis_url: str) -> None:
+def test_a_first_text_is_published_before_the_texts_of_running_streams(bench: Bench, redis_url: str) -> None:
     first, second = (bench.begin(followed=True) for _ in range(2))
     bench.say(first, "one ")
     eventually(lambda: bench.texts(first.id) == ["one "])
-    with hints_heard(redis_url) as heard:
+    with notification_reader(redis_url) as read_next:
         bench.publisher.publish([Report(each, Delta("x", (1,)), None) for each in (first, second)])
-        told = [[line.job_id for line in heard()] for _ in range(2)]
-    assert told == [[second.id], [first.id]]
+        order = [[line.job_id for line in read_next()] for _ in range(2)]
+    assert order == [[second.id], [first.id]]
 
 
 def test_the_loop_waits_for_a_first_text_that_is_followed_and_for_nothing_else(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher, "FIRST_TEXT_SECONDS", 0.2)
-    followed, alone = bench.begin(followed=True), bench.begin()
+    followed, unfollowed = bench.begin(followed=True), bench.begin()
 
     def seconds(job: RunningJob) -> float:
         started = time.monotonic()
         bench.say(job, "word ")
         return time.monotonic() - started
 
-    assert seconds(alone) < 0.1
+    assert seconds(unfollowed) < 0.1
     assert seconds(followed) >= 0.2
     eventually(lambda: len(bench.texts(followed.id)) == 1)
     assert seconds(followed) < 0.1

@@ -1,4 +1,4 @@
-"""One suspect at a time, the worker's other jobs held or gone."""
+"""Suspect jobs run one at a time, while the worker's other jobs are held or have ended."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 
 class Scene:
-    """Stands for the runner and the worker, and writes down what happens to its jobs."""
+    """Stands in for the runner and the worker, and logs what happens to the jobs."""
 
     def __init__(self, client: RedisClient, *, max_attempts: int = 3) -> None:
         self.client = client
@@ -94,7 +94,7 @@ def test_a_suspect_counts_from_its_claim(scene: Scene) -> None:
     assert (scene.quarantine.is_empty, scene.log) == (False, ["run a alone"])
 
 
-def test_one_that_has_passed_joins_the_others_and_the_next_is_tried(scene: Scene) -> None:
+def test_a_suspect_that_has_passed_joins_the_others_and_the_next_is_tried(scene: Scene) -> None:
     a, b = scene.add(suspect("a")), scene.add(suspect("b"))
     assert scene.log == ["run a alone"]
     scene.pass_(a)
@@ -119,7 +119,7 @@ def test_the_end_of_a_job_just_after_it_has_passed_ends_its_trial_once(scene: Sc
 
 
 @pytest.mark.parametrize(("losses", "max_attempts"), [(2, 3), (2, 5), (4, 5), (1, 2)])
-def test_whoever_may_fail_next_runs_in_solitude_to_its_end(
+def test_a_suspect_close_to_its_last_attempt_runs_by_itself_to_its_end(
     redis_client: RedisClient, losses: int, max_attempts: int
 ) -> None:
     scene = Scene(redis_client, max_attempts=max_attempts)
@@ -138,7 +138,7 @@ def test_a_suspect_that_leaves_before_its_trial_is_not_tried(scene: Scene) -> No
     assert scene.log == ["run a alone", "release", "room"]
 
 
-def test_a_trial_takes_place_also_while_redis_is_away() -> None:
+def test_a_trial_also_runs_while_redis_cannot_be_reached() -> None:
     scene = Scene(connect("redis://127.0.0.1:1/0", retries=0))
     scene.end(scene.add(suspect("a")))
     assert scene.log == ["run a alone", "release", "room"]

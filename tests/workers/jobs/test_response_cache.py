@@ -1,4 +1,4 @@
-"""What makes two requests the same, and what is kept of an answer: a worker in this process, a real Valkey."""
+"""Which requests count as equal, and which answers are kept: a worker in this process, a real Valkey."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ CLAIM = Claim(job_id="1", owner="me", request=REQUEST, token=1, attempt=1, creat
 
 
 class Greedy(ScriptedEngine):
-    """Says its prompt, and is greedy at temperature 0. No step runs until `go` is set."""
+    """Generates its prompt, and is deterministic at temperature 0. No step runs until `go` is set."""
 
     def __init__(self, slots: int = 2) -> None:
         super().__init__(slots=slots)
@@ -87,7 +87,7 @@ def key_of(config: Config, claim: Claim = CLAIM, tokens: Sequence[int] = (1, 2))
     return ResponseCache(redis, config).key(claim, tokens)
 
 
-HOW: list[dict[str, Any]] = [
+JOB_OPTIONS: list[dict[str, Any]] = [
     {"priority": Priority.LOW},
     {"timeout_seconds": 5.0},
     {"ttl_seconds": 5},
@@ -97,15 +97,15 @@ HOW: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_how_a_job_is_run_makes_no_other_request(how: dict[str, Any]) -> None:
-    assert key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **how))) == key_of(CONFIG)
+@pytest.mark.parametrize("options", JOB_OPTIONS)
+def test_options_of_the_job_do_not_change_its_key(options: dict[str, Any]) -> None:
+    assert key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **options))) == key_of(CONFIG)
 
 
-def test_whatever_decides_the_answer_makes_another_request() -> None:
+def test_everything_that_affects_the_answer_changes_its_key() -> None:
     schema = {"properties": {"a": {}, "b": {}}}
-    turned = {"properties": {"b": {}, "a": {}}}
-    asked: list[dict[str, Any]] = [
+    reordered = {"properties": {"b": {}, "a": {}}}
+    requests: list[dict[str, Any]] = [
         {},
         {"prompt": "text "},
         {"prompt_tokens": (1, 2)},
@@ -113,28 +113,28 @@ def test_whatever_decides_the_answer_makes_another_request() -> None:
         {"chat": Chat(messages=[{"role": "user", "content": "text"}], variables={"enable_thinking": True})},
         *({"params": {"temperature": 0, name: value}} for name, value in [("seed", 1), ("seed", 2), ("stop", ["a"])]),
         *({"params": {"temperature": 0, name: 3}} for name in ("max_tokens", "logprobs", "top_k")),
-        *({"params": {"temperature": 0, "json_schema": each}} for each in (schema, turned)),
+        *({"params": {"temperature": 0, "json_schema": each}} for each in (schema, reordered)),
     ]
-    found = [key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **each))) for each in asked]
-    found.append(key_of(CONFIG, tokens=[1, 2, 3]))  # the day in a chat template, say
-    found.append(key_of(CONFIG, replace(CLAIM, owner="you")))
+    cache_keys = [key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **each))) for each in requests]
+    cache_keys.append(key_of(CONFIG, tokens=[1, 2, 3]))  # as from a chat template that contains the date
+    cache_keys.append(key_of(CONFIG, replace(CLAIM, owner="you")))
     for changed in ({"model_params": {"type_k": "q8_0"}}, {"setup_params": {"path": "a"}}, {"model_name": "n"}):
-        found.append(key_of(replace(CONFIG, **changed)))  # type: ignore[arg-type]
-    assert None not in found and len(set(found)) == len(found)
+        cache_keys.append(key_of(replace(CONFIG, **changed)))  # type: ignore[arg-type]
+    assert None not in cache_keys and len(set(cache_keys)) == len(cache_keys)
 
 
-def test_only_what_touches_no_other_jobs_fate_is_shared() -> None:
+def test_a_suspect_or_resumed_job_has_no_key() -> None:
     assert key_of(CONFIG, replace(CLAIM, losses=1)) is None, "it may be what killed its worker"
     assert key_of(CONFIG, replace(CLAIM, published_tokens=3)) is None, "it continues where another attempt ended"
     assert key_of(CONFIG, replace(CLAIM, attempt=2)) == key_of(CONFIG)
 
 
-def test_with_across_keys_it_does_not_matter_who_asks() -> None:
-    everybody = replace(CONFIG, cache=CacheConfig(across_keys=True))
-    assert key_of(everybody, replace(CLAIM, owner="you")) == key_of(everybody) != key_of(CONFIG)
+def test_across_keys_shares_answers_between_owners() -> None:
+    shared = replace(CONFIG, cache=CacheConfig(across_keys=True))
+    assert key_of(shared, replace(CLAIM, owner="you")) == key_of(shared) != key_of(CONFIG)
 
 
-def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_themselves(
+def test_a_job_of_a_lost_worker_and_jobs_without_a_seed_compute_their_own_answers(
     make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_url: str
 ) -> None:
     worker, engine = make_worker(KEEPS, slots=4)
@@ -149,7 +149,7 @@ def test_a_job_that_goes_on_after_its_worker_and_one_without_a_seed_compute_for_
     assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {AnswerSource.COMPUTED}
 
 
-def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_job(
+def test_an_answer_is_kept_for_later_equal_requests_and_no_longer_than_its_job(
     make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore, redis_client: RedisClient
 ) -> None:
     worker, engine = make_worker(KEEPS)
@@ -168,7 +168,7 @@ def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_
     assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is AnswerSource.COMPUTED
     assert source(answer(worker, store, params={})) is AnswerSource.COMPUTED
     store.forget(first)
-    assert source(answer(worker, store)) is AnswerSource.COMPUTED, "what is deleted answers nobody"
+    assert source(answer(worker, store)) is AnswerSource.COMPUTED, "a deleted answer is not used"
     another, other_engine = make_worker(KEEPS)
     assert source(answer(another, store)) is AnswerSource.CACHED and not other_engine.steps, "any worker of the model"
 
@@ -176,13 +176,15 @@ def test_an_answer_is_kept_for_the_same_request_of_later_and_no_longer_than_its_
 def test_embeddings_are_kept_too(make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore) -> None:
     worker, engine = make_worker(KEEPS)
     texts: dict[str, Any] = {"kind": Kind.EMBED, "prompt": "", "texts": ("a", "b"), "params": {}}
-    found = [answer(worker, store, **texts) for _ in range(2)]
-    assert [source(job) for job in found] == [AnswerSource.COMPUTED, AnswerSource.CACHED]
-    assert found[0].output == found[1].output and engine.embedded == 2
-    assert found[1].usage is not None and found[1].usage.prompt_tokens == found[1].usage.cached_tokens == 6
+    jobs = [answer(worker, store, **texts) for _ in range(2)]
+    assert [source(job) for job in jobs] == [AnswerSource.COMPUTED, AnswerSource.CACHED]
+    assert jobs[0].output == jobs[1].output and engine.embedded == 2
+    assert jobs[1].usage is not None and jobs[1].usage.prompt_tokens == jobs[1].usage.cached_tokens == 6
 
 
-def test_only_what_succeeds_is_kept(make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore) -> None:
+def test_only_answers_of_succeeded_jobs_are_kept(
+    make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore
+) -> None:
     worker, engine = make_worker(KEEPS)
     canceled = run(worker, store)
     time.sleep(0.05)

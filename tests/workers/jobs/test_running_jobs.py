@@ -25,7 +25,7 @@ def running(job_id: str = "1", token: int = 1, *, followed: bool = True) -> Runn
     return RunningJob(claim)
 
 
-def test_waiting_ends_with_the_last_job_or_with_the_time() -> None:
+def test_waiting_ends_with_the_last_job_or_at_the_timeout() -> None:
     jobs, job = RunningJobs(), running()
     jobs.add(job)
     assert not jobs.wait_until_empty(0.01)
@@ -51,7 +51,7 @@ def test_of_two_attempts_at_a_job_the_latest_is_returned() -> None:
     assert list(jobs) == [new]
 
 
-def test_what_has_come_is_merged_into_one_delta_and_sent_unchanged_until_it_is_confirmed() -> None:
+def test_waiting_output_is_merged_into_one_delta_and_sent_unchanged_until_it_is_confirmed() -> None:
     job = running()
     for token, text in enumerate(["a", "b"]):
         job.add(Delta(text, (token,)), None)

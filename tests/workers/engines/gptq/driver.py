@@ -26,5 +26,5 @@ def make_engine(
 
 @torch.inference_mode()
 def logits(engine: GptqLlamaEngine, tokens: list[int]) -> torch.Tensor:
-    found: torch.Tensor = engine._loaded.model(input_ids=torch.tensor([tokens])).logits[0].float()
-    return found
+    output: torch.Tensor = engine._loaded.model(input_ids=torch.tensor([tokens])).logits[0].float()
+    return output

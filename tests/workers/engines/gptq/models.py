@@ -25,7 +25,7 @@ TEXTS = (
 
 @cache
 def quantized() -> Path:
-    """A folder as gptqmodel saves it; about a minute on 2 cores when it is made, which is once."""
+    """A folder as gptqmodel saves it. It is made once, in about a minute on 2 cores."""
     folder = CACHE / "smollm2-gptq"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -37,13 +37,13 @@ def quantized() -> Path:
 
 @cache
 def own_tokens() -> dict[str, list[int]]:
-    """What gptqmodel itself generates, greedily and in bfloat16: new tokens by prompt, without the end token."""
+    """New tokens by prompt, without the end token, that gptqmodel itself generates greedily in bfloat16."""
     file = quantized() / "generated.json"
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
             _in_a_process("generate", str(quantized()), str(file))
-    found: dict[str, list[int]] = json.loads(file.read_text())
-    return found
+    tokens_by_prompt: dict[str, list[int]] = json.loads(file.read_text())
+    return tokens_by_prompt
 
 
 def folder_with(target: Path, model: Path) -> Path:
@@ -79,12 +79,12 @@ def _generate(source: str, target: str) -> None:
 
     model = GPTQModel.load(source, backend=BACKEND.GPTQ_TORCH_ATEN, device="cpu", dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    found = {}
+    tokens_by_prompt = {}
     for prompt in PROMPTS:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         tokens = model.model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False)[0, ids.shape[1] :]
-        found[prompt] = [token for token in tokens.tolist() if token != tokenizer.eos_token_id]
-    Path(target).write_text(json.dumps(found))
+        tokens_by_prompt[prompt] = [token for token in tokens.tolist() if token != tokenizer.eos_token_id]
+    Path(target).write_text(json.dumps(tokens_by_prompt))
 
 
 if __name__ == "__main__":

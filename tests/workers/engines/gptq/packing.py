@@ -1,4 +1,4 @@
-"""Quantization by rounding to nearest, written down from the formats: what the engine is held against."""
+"""Quantization by rounding to nearest, written from the formats: the reference for the engine."""
 
 from dataclasses import dataclass
 from pathlib import Path

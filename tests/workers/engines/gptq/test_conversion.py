@@ -26,11 +26,11 @@ def test_a_pt_file_gives_the_model_of_the_same_safetensors(tmp_path: Path) -> No
     pickled, _ = tiny_quantized(tmp_path / "pt", Recipe(symmetric=False, ordered=True), "llama-4bit.pt")
     plain, _ = tiny_quantized(tmp_path / "plain", Recipe(symmetric=False, ordered=True))
     tokens = [5, 80, 33, 61]
-    found = logits(make_engine(pickled, tmp_path / "models"), tokens)
-    assert torch.equal(found, logits(make_engine(plain, tmp_path / "models"), tokens))
+    output = logits(make_engine(pickled, tmp_path / "models"), tokens)
+    assert torch.equal(output, logits(make_engine(plain, tmp_path / "models"), tokens))
 
 
-def test_it_is_converted_once_and_again_when_it_changes(tmp_path: Path) -> None:
+def test_a_file_is_converted_once_and_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
     torch.save({"state_dict": {"a": torch.arange(3), "steps": 7}}, file)
     first = converted(file, tmp_path / "models", silent)
@@ -63,9 +63,9 @@ def test_tensors_that_share_memory_are_each_written(tmp_path: Path) -> None:
 
     shared = torch.arange(12).reshape(3, 4)
     torch.save({"whole": shared, "turned": shared.t(), "row": shared[1]}, tmp_path / "model.pt")
-    found = load_file(converted(tmp_path / "model.pt", tmp_path / "models", silent))
-    assert found["turned"].tolist() == shared.t().tolist()
-    assert found["row"].tolist() == [4, 5, 6, 7]
+    tensors = load_file(converted(tmp_path / "model.pt", tmp_path / "models", silent))
+    assert tensors["turned"].tolist() == shared.t().tolist()
+    assert tensors["row"].tolist() == [4, 5, 6, 7]
 
 
 def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle at all", b"PK\x03\x04 cut short"])
-def test_a_damaged_file_is_said_to_be_damaged(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(ModelUnavailable, match=r"model.pt") as caught:
         converted(tmp_path / "model.pt", tmp_path / "models", silent)

@@ -40,12 +40,12 @@ RECIPES = {
 def expected_logits(weights: dict[str, torch.Tensor]) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(tiny("llama"), dtype=torch.float32)
     assert not model.load_state_dict(weights, strict=False).unexpected_keys
-    found: torch.Tensor = model.eval()(input_ids=torch.tensor([PROMPT])).logits[0]
-    return found
+    output: torch.Tensor = model.eval()(input_ids=torch.tensor([PROMPT])).logits[0]
+    return output
 
 
-def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
 
 
 def change(file: Path, **changed: Any) -> None:
@@ -71,14 +71,14 @@ def test_a_legacy_file_has_the_logits_of_its_weights(recipe: Recipe, tmp_path: P
 def test_4_bit_kernels_agree_up_to_rounding(name: str, kernel: str, tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", RECIPES[name])
     engine = make_engine(file, tmp_path, dtype="torch.bfloat16")
-    found = [module for module in engine._loaded.model.modules() if isinstance(module, Int4Linear)]
+    layers = [module for module in engine._loaded.model.modules() if isinstance(module, Int4Linear)]
     apart = {"ours": 4, "torch's": 6}  # of 7 in a layer; torch's cannot join layers of 32 outputs
-    assert len(found) == 2 * apart[kernel]
+    assert len(layers) == 2 * apart[kernel]
     assert difference(logits(engine, PROMPT), expected_logits(weights)) < 0.05
     assert complete(engine, request("abc", max_tokens=5))[0].tokens
 
 
-def test_what_the_4_bit_kernel_cannot_hold_becomes_plain_weights_with_a_warning(
+def test_weights_that_the_4_bit_kernel_cannot_hold_become_plain_weights_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, weights = tiny_quantized(tmp_path / "model", RECIPES["8 bits"])
@@ -98,18 +98,18 @@ def test_a_file_without_an_order_has_the_plain_one(zeros_only: bool, tmp_path: P
 @pytest.mark.parametrize("where", ["config.json", "quantize_config.json"])
 def test_a_modern_folder_describes_its_own_quantization(where: str, tmp_path: Path) -> None:
     file, weights = tiny_quantized(tmp_path / "model", Recipe(ordered=True, subtracted=0, symmetric=False))
-    said: dict[str, Any] = {"bits": 4, "group_size": 32, "desc_act": True, "quant_method": "gptq"}
-    said["checkpoint_format"] = "gptq_v2"
+    quantize_config: dict[str, Any] = {"bits": 4, "group_size": 32, "desc_act": True, "quant_method": "gptq"}
+    quantize_config["checkpoint_format"] = "gptq_v2"
     config = json.loads((file.parent / "config.json").read_text())
     if where == "config.json":
-        (file.parent / where).write_text(json.dumps(config | {"quantization_config": said}))
+        (file.parent / where).write_text(json.dumps(config | {"quantization_config": quantize_config}))
     else:
-        (file.parent / where).write_text(json.dumps(said))
+        (file.parent / where).write_text(json.dumps(quantize_config))
     engine = make_engine(file.parent, tmp_path)
     assert difference(logits(engine, PROMPT), expected_logits(weights)) < 1e-4
 
 
-def test_biases_of_zeros_and_computed_buffers_of_old_files_are_passed_over_in_silence(
+def test_zero_biases_and_computed_buffers_of_old_files_are_ignored_without_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, weights = tiny_quantized(tmp_path / "model", Recipe())
@@ -142,7 +142,7 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "said", "line"),
+    ("params", "quantize_config", "line"),
     [
         ({"wbits": 8}, {}, "model_params: wbits is 8, and the weights have 4 bits"),
         ({"group_size": 128}, {}, "model_params: group_size is 128, and the weights are in groups of 32"),
@@ -162,12 +162,12 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
         ({"backend": 3}, {}, "model_params.backend must be a kernel"),
     ],
 )
-def test_a_contradiction_is_said_in_one_line_with_both_sides(
-    params: dict[str, Any], said: dict[str, Any], line: str, tmp_path: Path
+def test_a_contradiction_is_reported_in_one_line_with_both_sides(
+    params: dict[str, Any], quantize_config: dict[str, Any], line: str, tmp_path: Path
 ) -> None:
     file, _ = tiny_quantized(tmp_path / "model", Recipe())
-    if said:
-        (file.parent / "quantize_config.json").write_text(json.dumps(said))
+    if quantize_config:
+        (file.parent / "quantize_config.json").write_text(json.dumps(quantize_config))
     with pytest.raises(ConfigError) as caught:
         make_engine(file, tmp_path, **params)
     assert line in caught.value.detail
@@ -185,7 +185,7 @@ def test_weights_of_another_model_than_the_config_are_detected_by_their_shapes(t
         make_engine(file, tmp_path)
 
 
-def test_an_order_that_was_lost_is_no_order(tmp_path: Path) -> None:
+def test_a_missing_order_of_groups_is_refused(tmp_path: Path) -> None:
     file, _ = tiny_quantized(tmp_path / "model", Recipe(ordered=True))
     change(file, g_idx=None)
     (file.parent / "quantize_config.json").write_text(json.dumps({"desc_act": True}))
@@ -203,7 +203,7 @@ def test_an_order_that_was_lost_is_no_order(tmp_path: Path) -> None:
         ({"qweight": None, "scales": None, "qzeros": None, "g_idx": None}, "no tensor of the model is quantized"),
     ],
 )
-def test_damaged_weights_are_said_in_one_line(changed: dict[str, Any], line: str, tmp_path: Path) -> None:
+def test_damaged_weights_are_reported_in_one_line(changed: dict[str, Any], line: str, tmp_path: Path) -> None:
     file, _ = tiny_quantized(tmp_path / "model", Recipe())
     change(file, **changed)
     with pytest.raises(ModelUnavailable, match=line) as caught:
@@ -230,7 +230,7 @@ def test_a_file_of_a_repository_comes_with_its_configuration_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, weights = tiny_quantized(tmp_path / "model", Recipe(), "llama-4bit.pt")
-    files = {found.name: found.read_bytes() for found in file.parent.iterdir() if found.is_file()}
+    files = {path.name: path.read_bytes() for path in file.parent.iterdir() if path.is_file()}
     files |= {"other.safetensors": b"not asked for", "quantize_config.json": b'{"bits": 4, "group_size": 32}'}
     setup = {"repo_id": "someone/model", "filename": file.name}
     with serving(SmallHub({"someone/model": Repo(files=files)})) as hub:

@@ -18,7 +18,7 @@ def shared_engine() -> Iterator[LlamaEngine]:
 
 @pytest.fixture
 def engine(shared_engine: LlamaEngine) -> Iterator[LlamaEngine]:
-    """Each test leaves it as empty as it found it."""
+    """The shared engine, whose cache every test must leave empty."""
     yield shared_engine
     cells = shared_engine.used_cells()
     shared_engine.reset()

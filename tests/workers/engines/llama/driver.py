@@ -1,4 +1,4 @@
-"""A batch loop for tests: everything joins at once, prefill in chunks of a given size, then one token per step."""
+"""A batch loop for tests: all requests start at once, prefill in chunks of a given size, then one token per step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -110,7 +110,7 @@ def generate(engine: Engine, *requests: JobRequest, prefill: int = 512, first_sl
 
 
 def complete(engine: Engine, prompt: str, **params: object) -> Run:
-    """One sequence, alone; raises what its row raised."""
+    """Run one sequence by itself. Raises the error of its row."""
     run = generate(engine, request(prompt, **params))[0]
     if run.error is not None:
         raise run.error

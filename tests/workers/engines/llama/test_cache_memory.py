@@ -39,23 +39,23 @@ def test_a_quantized_cache_takes_the_memory_that_was_counted_and_gives_the_same_
         assert engine._model.cache_bytes_per_cell == HEADS * head_bytes
         assert taken[kind] > HEADS * head_bytes * CELLS, "all of it is there from the start"
         texts[kind] = complete(engine, CAPITAL, max_tokens=24, **GREEDY).text
-        with_a_copy(engine)
+        check_copied_prefix(engine)
         engine.close()
     assert all("Paris" in text for text in texts.values())
     assert texts["f16"].split()[:5] == texts["q8_0"].split()[:5]
     assert taken["f16"] - taken["q8_0"] == pytest.approx(HEADS * (128 - 68) * CELLS, rel=0.15)
 
 
-def with_a_copy(engine: LlamaEngine) -> None:
-    """What is copied to another slot goes on as what was computed there."""
-    told = Collected()
-    loop = BatchLoop(engine, Host(told.publish))
+def check_copied_prefix(engine: LlamaEngine) -> None:
+    """Check that a prefix copied to another slot continues like a computed one."""
+    collected = Collected()
+    loop = BatchLoop(engine, Host(collected.publish))
     loop.start()
     for name in ("computed", "copied"):
         loop.submit(make_sequence(name, engine.prepare(request(STORY, max_tokens=12, **GREEDY))))
-    told.wait_for("computed", "copied")
+    collected.wait_for("computed", "copied")
     loop.stop()
-    assert told.texts["computed"] == told.texts["copied"] != ""
+    assert collected.texts["computed"] == collected.texts["copied"] != ""
     engine.reset()
 
 
@@ -75,12 +75,12 @@ def test_without_a_gpu_nothing_lies_on_one(engine: LlamaEngine) -> None:
     assert model.mapped_bytes == pytest.approx(model.path.stat().st_size, rel=0.05)
 
 
-def test_a_full_cache_makes_wait_and_none_gets_more_than_its_slot() -> None:
+def test_sequences_wait_for_a_full_cache_and_none_gets_more_than_its_slot() -> None:
     engine = make_engine(slots=2, n_ctx=64)
-    told, most = Collected(), [0]
+    collected, most = Collected(), [0]
 
     def publish(updates: Sequence[Report]) -> None:
-        told.publish(updates)
+        collected.publish(updates)
         most[0] = max(most[0], engine.used_cells())
 
     with pytest.raises(PromptTooLong, match="has 64 tokens and the context 64"):
@@ -93,7 +93,7 @@ def test_a_full_cache_makes_wait_and_none_gets_more_than_its_slot() -> None:
     for job in jobs:
         loop.submit(job)
     loop.start()
-    told.wait_for(*{job.id for job in jobs})
+    collected.wait_for(*{job.id for job in jobs})
     loop.stop()
     for job in jobs:
         assert job.outcome is not None and job.outcome.status is Status.SUCCEEDED

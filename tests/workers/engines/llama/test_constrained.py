@@ -1,4 +1,4 @@
-"""Grammars and schemas through the engine: what the real model writes under them."""
+"""Grammars and schemas through the engine: what the real model generates under them."""
 
 import json
 import re

@@ -19,9 +19,9 @@ def vectors(engine: LlamaEngine, texts: list[str]) -> "np.ndarray[tuple[int, int
 
 
 def test_vectors_are_normalised_and_counted_in_tokens(engine: LlamaEngine, vocabulary: LlamaVocabulary) -> None:
-    found = engine.embed(TEXTS)
-    assert [tokens for _, tokens in found] == [len(vocabulary.tokenize(text)) for text in TEXTS]
-    assert all(np.linalg.norm(vector) == pytest.approx(1, abs=1e-5) and len(vector) == 576 for vector, _ in found)
+    results = engine.embed(TEXTS)
+    assert [tokens for _, tokens in results] == [len(vocabulary.tokenize(text)) for text in TEXTS]
+    assert all(np.linalg.norm(vector) == pytest.approx(1, abs=1e-5) and len(vector) == 576 for vector, _ in results)
 
 
 def test_a_text_has_the_same_vector_alone_and_among_many(engine: LlamaEngine) -> None:
@@ -46,12 +46,12 @@ def test_a_long_text_may_fill_the_context_and_no_more(engine: LlamaEngine) -> No
 def test_embedding_beside_a_running_decode_changes_neither(engine: LlamaEngine) -> None:
     expected_text = complete(engine, "Once upon a time", max_tokens=24, **GREEDY).text
     expected = vectors(engine, TEXTS)
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.extend(vectors(engine, TEXTS) for _ in range(4)))
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.extend(vectors(engine, TEXTS) for _ in range(4)))
     thread.start()
     assert complete(engine, "Once upon a time", max_tokens=24, **GREEDY).text == expected_text
     thread.join()
-    assert all(np.allclose(each, expected, atol=1e-4) for each in found)
+    assert all(np.allclose(each, expected, atol=1e-4) for each in results)
 
 
 def test_token_ids_have_the_vector_of_their_text(engine: LlamaEngine, vocabulary: LlamaVocabulary) -> None:

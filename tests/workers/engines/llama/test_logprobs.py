@@ -20,10 +20,10 @@ def test_the_probabilities_of_all_tokens_sum_to_one(vocabulary: LlamaVocabulary)
 def test_rivals_come_likeliest_first_and_may_hold_the_token_itself(vocabulary: LlamaVocabulary) -> None:
     row = np.full(vocabulary.size, -30, dtype=np.float32)
     row[[1000, 2000, 3000]] = [1, 3, 2]
-    (found,) = token_logprobs([row], [2000], 3, vocabulary)
-    assert list(found.top) == [vocabulary.text(token) for token in (2000, 3000, 1000)]
-    assert found.token == vocabulary.text(2000) and found.logprob == found.top[found.token]
-    assert sum(math.exp(value) for value in found.top.values()) == pytest.approx(1)
+    (entry,) = token_logprobs([row], [2000], 3, vocabulary)
+    assert list(entry.top) == [vocabulary.text(token) for token in (2000, 3000, 1000)]
+    assert entry.token == vocabulary.text(2000) and entry.logprob == entry.top[entry.token]
+    assert sum(math.exp(value) for value in entry.top.values()) == pytest.approx(1)
 
 
 def test_more_rivals_than_tokens_are_all_tokens(vocabulary: LlamaVocabulary) -> None:

@@ -1,4 +1,4 @@
-"""What a request becomes, and what is refused before it costs the worker anything."""
+"""How a request becomes a prompt, and which requests are refused before they run."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -69,7 +69,7 @@ def test_token_ids_are_the_prompt_as_they_are(engine: LlamaEngine) -> None:
 
 
 @pytest.mark.parametrize("token", [-1, 49152])
-def test_token_ids_that_are_none_are_refused(engine: LlamaEngine, token: int) -> None:
+def test_invalid_token_ids_are_refused(engine: LlamaEngine, token: int) -> None:
     with pytest.raises(InvalidRequest, match="no token") as caught:
         engine.prepare(JobRequest(kind=Kind.GENERATE, prompt_tokens=(1, token)))
     assert list(caught.value.errors) == ["prompt"]
@@ -90,7 +90,9 @@ def test_tokens_become_text_with_control_tokens_by_name(engine: LlamaEngine) -> 
         ({"max_length": 6, "max_tokens": 5}, 3),
     ],
 )
-def test_max_tokens_is_what_really_can_be_generated(engine: LlamaEngine, params: dict[str, Any], expected: int) -> None:
+def test_max_tokens_is_lowered_to_what_can_be_generated(
+    engine: LlamaEngine, params: dict[str, Any], expected: int
+) -> None:
     prompt = engine.prepare(request("a b c", **params))
     assert len(prompt.tokens) == 3 and prompt.sampling.max_tokens == expected
 

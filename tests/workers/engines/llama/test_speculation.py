@@ -1,4 +1,4 @@
-"""With guessed tokens the real model says what it says without, however it is sampled and however it ends."""
+"""With guessed tokens the real model gives the same text as without, however it is sampled and however it ends."""
 
 import json
 import random
@@ -8,7 +8,7 @@ import pytest
 from app.jobs.job import FinishReason
 from tests.bench import extraction
 from tests.workers.engines.llama.driver import GREEDY, request
-from tests.workers.engines.speculating import Guesses, Said, say
+from tests.workers.engines.speculating import Completion, Guesses, run_requests
 from workers.engines.llama.engine import LlamaEngine
 
 PERSON = {
@@ -35,19 +35,19 @@ PARAMS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 @pytest.fixture(scope="module")
-def both(shared_engine: LlamaEngine) -> tuple[dict[str, Said], dict[str, Said], Guesses]:
-    """What is said without guesses, and with them, by what is asked."""
+def both(shared_engine: LlamaEngine) -> tuple[dict[str, Completion], dict[str, Completion], Guesses]:
+    """The completions without guesses and with them, by the keys of `PARAMS`, and the guesses."""
     with pytest.MonkeyPatch.context() as patch:
-        asked = [request(prompt, **params) for prompt, params in PARAMS.values()]
-        without, none = say(shared_engine, *asked, speculates=False, monkeypatch=patch)
-        guessed, guesses = say(shared_engine, *asked, speculates=True, monkeypatch=patch)
+        requests = [request(prompt, **params) for prompt, params in PARAMS.values()]
+        without, none = run_requests(shared_engine, *requests, speculates=False, monkeypatch=patch)
+        guessed, guesses = run_requests(shared_engine, *requests, speculates=True, monkeypatch=patch)
     assert none.made == 0
     return dict(zip(PARAMS, without, strict=True)), dict(zip(PARAMS, guessed, strict=True)), guesses
 
 
 @pytest.mark.parametrize("how", PARAMS)
 def test_guesses_change_neither_the_text_nor_its_end(
-    both: tuple[dict[str, Said], dict[str, Said], Guesses], how: str
+    both: tuple[dict[str, Completion], dict[str, Completion], Guesses], how: str
 ) -> None:
     without, guessed, _ = both
     assert (guessed[how].text, guessed[how].tokens) == (without[how].text, without[how].tokens)
@@ -56,21 +56,23 @@ def test_guesses_change_neither_the_text_nor_its_end(
         assert mine.token == plain.token and mine.logprob == pytest.approx(plain.logprob, abs=0.05)
 
 
-def test_many_guesses_hold_and_some_do_not(both: tuple[dict[str, Said], dict[str, Said], Guesses]) -> None:
+def test_many_guesses_hold_and_some_do_not(both: tuple[dict[str, Completion], dict[str, Completion], Guesses]) -> None:
     _, guessed, guesses = both
     assert guesses.made > guesses.held > 100
     assert guessed["with a stop string"].reason is FinishReason.STOP
     assert guessed["with logprobs"].usage.completion_tokens == len(guessed["with logprobs"].logprobs) == 33
 
 
-def test_a_next_turn_shares_what_was_said_and_nothing_that_was_only_guessed(
-    shared_engine: LlamaEngine, both: tuple[dict[str, Said], dict[str, Said], Guesses], monkeypatch: pytest.MonkeyPatch
+def test_a_next_turn_shares_generated_tokens_and_no_rejected_guesses(
+    shared_engine: LlamaEngine,
+    both: tuple[dict[str, Completion], dict[str, Completion], Guesses],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prompt, params = PARAMS["greedy"]
     turn = f"{prompt}{both[0]['greedy'].text}<|im_end|>\n<|im_start|>user\nAgain."
-    asked = [request(prompt, **params), request(turn, max_tokens=40, **GREEDY)]
+    requests = [request(prompt, **params), request(turn, max_tokens=40, **GREEDY)]
     without, guessed = (
-        say(shared_engine, *asked, speculates=speculates, monkeypatch=monkeypatch, one_by_one=True)[0]
+        run_requests(shared_engine, *requests, speculates=speculates, monkeypatch=monkeypatch, one_by_one=True)[0]
         for speculates in (False, True)
     )
     assert [each.text for each in guessed] == [each.text for each in without]

@@ -1,4 +1,4 @@
-"""A worker of the openai family in this process, over a real Valkey, and an upstream server that does as it is told."""
+"""A worker of the openai family in this process, over a real Valkey, and an upstream server with scripted answers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,8 +26,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short pauses between attempts."""
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between attempts."""
     monkeypatch.setattr(failures, "FIRST_PAUSE_SECONDS", 0.01)
 
 
@@ -58,8 +58,8 @@ def make_worker(server: Server, redis_client: RedisClient, store: JobStore) -> I
         worker.close()
 
 
-class Desk:
-    """Hands jobs to a worker, and reads what came of them."""
+class JobClient:
+    """Submits jobs to a worker and reads the finished jobs."""
 
     def __init__(self, worker: Worker, store: JobStore) -> None:
         self.worker = worker
@@ -68,8 +68,8 @@ class Desk:
     def begin(self, prompt: str = "a prompt", *, messages: list[dict[str, Any]] | None = None, **options: Any) -> str:
         chat_options = options.pop("chat", {})
         chat = None if messages is None else Chat(messages=messages, **chat_options)
-        told: dict[str, Any] = {"kind": Kind.GENERATE, "prompt": "" if chat else prompt, "chat": chat, **options}
-        job_id = self.store.admit(JobRequest(**told), "me").id
+        fields: dict[str, Any] = {"kind": Kind.GENERATE, "prompt": "" if chat else prompt, "chat": chat, **options}
+        job_id = self.store.admit(JobRequest(**fields), "me").id
         self.worker.claim_next()
         return job_id
 
@@ -78,14 +78,14 @@ class Desk:
         assert job is not None
         self.worker.cancel(job)
 
-    def end_of(self, job_id: str) -> Job:
+    def wait_for(self, job_id: str) -> Job:
         until(lambda: self.store.read(job_id).status.is_final)
         return self.store.read(job_id)
 
     def run(self, *args: Any, **options: Any) -> Job:
-        return self.end_of(self.begin(*args, **options))
+        return self.wait_for(self.begin(*args, **options))
 
 
 @pytest.fixture
-def desk(make_worker: Callable[..., Worker], store: JobStore) -> Desk:
-    return Desk(make_worker(), store)
+def client(make_worker: Callable[..., Worker], store: JobStore) -> JobClient:
+    return JobClient(make_worker(), store)

@@ -1,4 +1,4 @@
-"""The openai family against a real HTTP server: what is passed on, and what becomes of an upstream server's faults."""
+"""The openai family against a real HTTP server: what is forwarded, and how an upstream server's faults are handled."""
 
 import logging
 import time
@@ -15,8 +15,18 @@ from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
 from tests.waiting import scaled, until
 from tests.workers.batching.loop_host import Host
-from tests.workers.engines.remote.conftest import API_KEY, Desk, config_for
-from tests.workers.engines.remote.upstream_server import MODEL, SECRET, Server, chat, chunks, hangs, refuses, says, text
+from tests.workers.engines.remote.conftest import API_KEY, JobClient, config_for
+from tests.workers.engines.remote.upstream_server import (
+    MODEL,
+    SECRET,
+    Server,
+    chat,
+    chunks,
+    hangs,
+    json_answer,
+    refuses,
+    text,
+)
 from workers.engines.remote.runner import RemoteRunner
 from workers.worker import Worker
 
@@ -34,15 +44,15 @@ def error_of(job: Job) -> tuple[str, str]:
     return job.error.code, job.error.message
 
 
-def test_a_prompt_becomes_a_completion_with_its_text_usage_and_reason(desk: Desk, server: Server) -> None:
-    server.plays.append(text("Par", "is", reason="length"))
-    job = desk.run("The capital is", params={"max_tokens": 2, "top_p": 0.5, "stop": ["."]})
+def test_a_prompt_becomes_a_completion_with_its_text_usage_and_reason(client: JobClient, server: Server) -> None:
+    server.answers.append(text("Par", "is", reason="length"))
+    job = client.run("The capital is", params={"max_tokens": 2, "top_p": 0.5, "stop": ["."]})
     assert (job.status, text_of(job)) == (Status.SUCCEEDED, "Paris")
     assert job.usage == Usage(prompt_tokens=5, completion_tokens=7, cached_tokens=2)
     assert job.output is not None and job.output.finish_reason is FinishReason.LENGTH
-    heard = server.heard[-1]
-    assert (heard.path, heard.headers["Authorization"]) == ("/v1/completions", f"Bearer {API_KEY}")
-    assert heard.body == {
+    last_request = server.requests[-1]
+    assert (last_request.path, last_request.headers["Authorization"]) == ("/v1/completions", f"Bearer {API_KEY}")
+    assert last_request.body == {
         "model": MODEL,
         "prompt": "The capital is",
         "max_tokens": 2,
@@ -53,17 +63,17 @@ def test_a_prompt_becomes_a_completion_with_its_text_usage_and_reason(desk: Desk
     }
 
 
-def test_a_server_that_tells_no_usage_has_its_pieces_counted(desk: Desk, server: Server) -> None:
-    server.plays.append(text("a", "b", "c", usage=None))
-    assert desk.run().usage == Usage(completion_tokens=3)
+def test_the_pieces_are_counted_where_the_server_reports_no_usage(client: JobClient, server: Server) -> None:
+    server.answers.append(text("a", "b", "c", usage=None))
+    assert client.run().usage == Usage(completion_tokens=3)
 
 
-def test_a_chat_is_passed_on_as_it_is(desk: Desk, server: Server) -> None:
-    server.plays.append(chat("Hi", " there"))
+def test_a_chat_is_forwarded_unchanged(client: JobClient, server: Server) -> None:
+    server.answers.append(chat("Hi", " there"))
     options = {"variables": {"reasoning_effort": "low", "enable_thinking": False}}
-    job = desk.run(messages=HELLO, chat=options, params={"max_tokens": 1_000_000, "repeat_penalty": 1.0})
+    job = client.run(messages=HELLO, chat=options, params={"max_tokens": 1_000_000, "repeat_penalty": 1.0})
     assert text_of(job) == "Hi there"
-    assert server.heard[-1].path == "/v1/chat/completions"
+    assert server.requests[-1].path == "/v1/chat/completions"
     assert server.bodies == [
         {
             "model": MODEL,
@@ -79,28 +89,28 @@ def test_a_chat_is_passed_on_as_it_is(desk: Desk, server: Server) -> None:
 def test_prompts_become_chats_where_that_is_configured(
     make_worker: Callable[..., Worker], store: JobStore, server: Server
 ) -> None:
-    desk = Desk(make_worker(prompts_as="chat", param_names={"max_tokens": "max_completion_tokens"}), store)
-    server.plays.append(chat("Hi"))
-    assert text_of(desk.run("Hello")) == "Hi"
+    client = JobClient(make_worker(prompts_as="chat", param_names={"max_tokens": "max_completion_tokens"}), store)
+    server.answers.append(chat("Hi"))
+    assert text_of(client.run("Hello")) == "Hi"
     assert server.bodies[0]["messages"] == HELLO
     assert server.bodies[0]["max_completion_tokens"] == 128 and "max_tokens" not in server.bodies[0]
-    refused = desk.run(prompt_tokens=(1, 2))
+    refused = client.run(prompt_tokens=(1, 2))
     assert refused.error is not None and list(refused.error.errors) == ["prompt"]
 
 
-def test_a_text_comes_piece_by_piece(desk: Desk, server: Server, redis_client: RedisClient) -> None:
-    server.plays.append(text("a", "bé", "c"))
-    job_id = desk.begin(stream=True)
-    desk.end_of(job_id)
+def test_a_text_comes_piece_by_piece(client: JobClient, server: Server, redis_client: RedisClient) -> None:
+    server.answers.append(text("a", "bé", "c"))
+    job_id = client.begin(stream=True)
+    client.wait_for(job_id)
     events = read_events(redis_client, [(job_id, FROM_START)])[0]
     assert "".join(entry.event.text for entry in events if isinstance(entry.event, Delta)) == "abéc"
 
 
-def test_log_probabilities_are_those_of_the_upstream_server(desk: Desk, server: Server) -> None:
+def test_log_probabilities_are_those_of_the_upstream_server(client: JobClient, server: Server) -> None:
     logprobs = {"tokens": ["a", "b"], "token_logprobs": [-0.5, -1.0], "top_logprobs": [{"a": -0.5}, {"c": -0.1}]}
     whole = {"index": 0, "text": "ab", "logprobs": logprobs, "finish_reason": "stop"}
-    server.plays.append(chunks({"choices": [whole]}))
-    job = desk.run(params={"logprobs": 1})
+    server.answers.append(chunks({"choices": [whole]}))
+    job = client.run(params={"logprobs": 1})
     assert job.output is not None and job.output.logprobs == [
         TokenLogprob(token="a", logprob=-0.5, top={"a": -0.5}),
         TokenLogprob(token="b", logprob=-1.0, top={"c": -0.1}),
@@ -110,8 +120,8 @@ def test_log_probabilities_are_those_of_the_upstream_server(desk: Desk, server: 
     rival = {"token": "\\xf0", "bytes": [240], "logprob": -2.0}
     entry = {"token": "H", "bytes": [72], "logprob": -0.25, "top_logprobs": [rival]}
     choice = {"index": 0, "delta": {"content": "H"}, "logprobs": {"content": [entry]}, "finish_reason": "stop"}
-    server.plays.append(chunks({"choices": [choice]}))
-    job = desk.run(messages=HELLO, params={"logprobs": 1})
+    server.answers.append(chunks({"choices": [choice]}))
+    job = client.run(messages=HELLO, params={"logprobs": 1})
     assert job.output is not None
     assert job.output.logprobs == [TokenLogprob(token="H", logprob=-0.25, top={"bytes:\\xf0": -2.0})]
     assert (server.bodies[1]["logprobs"], server.bodies[1]["top_logprobs"]) == (True, 1)
@@ -125,10 +135,10 @@ def more(index: int, arguments: str, name: str | None = None) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]}
 
 
-def test_calls_of_tools_become_text_in_which_the_api_finds_them(desk: Desk, server: Server) -> None:
-    server.plays.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), more(1, "", "now"), reason="tool_calls"))
+def test_tool_calls_become_text_that_the_api_can_parse(client: JobClient, server: Server) -> None:
+    server.answers.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), more(1, "", "now"), reason="tool_calls"))
     calls = {"tool_choice": "required", "parallel_tool_calls": False, "schema": None}
-    job = desk.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls}, params={"json_schema": {"type": "array"}})
+    job = client.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls}, params={"json_schema": {"type": "array"}})
     assert text_of(job) == (
         '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
         '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
@@ -138,99 +148,102 @@ def test_calls_of_tools_become_text_in_which_the_api_finds_them(desk: Desk, serv
     assert "response_format" not in body
 
 
-def test_the_call_of_a_named_function_is_its_arguments_alone(desk: Desk, server: Server) -> None:
-    server.plays.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), reason="tool_calls"))
+def test_the_call_of_a_named_function_is_only_its_arguments(client: JobClient, server: Server) -> None:
+    server.answers.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), reason="tool_calls"))
     named = {"type": "function", "function": {"name": "weather"}}
     calls = {"tool_choice": named, "parallel_tool_calls": True, "schema": None}
-    assert text_of(desk.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls})) == '{"city": "Rome"}'
+    assert text_of(client.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls})) == '{"city": "Rome"}'
     assert server.bodies[0]["tool_choice"] == named
 
 
 @pytest.mark.parametrize(("required", "strict"), [(["a"], True), ([], False)])
-def test_a_schema_is_passed_on_strictly_where_openais_servers_would_take_it(
-    desk: Desk, server: Server, required: list[str], strict: bool
+def test_a_schema_is_forwarded_as_strict_where_openais_servers_accept_that(
+    client: JobClient, server: Server, required: list[str], strict: bool
 ) -> None:
     schema = {"type": "object", "properties": {"a": {}}, "required": required, "additionalProperties": False}
-    server.plays.append(chat("{}"))
-    desk.run(messages=HELLO, params={"json_schema": schema})
-    told = server.bodies[0]["response_format"]
-    assert told == {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
+    server.answers.append(chat("{}"))
+    client.run(messages=HELLO, params={"json_schema": schema})
+    response_format = server.bodies[0]["response_format"]
+    assert response_format == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": strict},
+    }
 
 
 @pytest.mark.parametrize("name", ["top_k", "grammar", "num_beams", "min_length"])
-def test_what_openais_api_has_not_is_refused_by_name(desk: Desk, server: Server, name: str) -> None:
-    job = desk.run(params={name: 3})
+def test_a_parameter_that_openais_api_lacks_is_refused_by_name(client: JobClient, server: Server, name: str) -> None:
+    job = client.run(params={name: 3})
     assert job.error is not None and job.error.code == "unsupported_parameter"
     assert list(job.error.errors) == [f"params.{name}"] and "param_names" in job.error.errors[f"params.{name}"][0]
     assert server.bodies == []
 
 
-def test_it_is_passed_on_where_the_configuration_names_it(
+def test_a_parameter_that_the_configuration_names_is_forwarded(
     make_worker: Callable[..., Worker], store: JobStore, server: Server
 ) -> None:
-    desk = Desk(make_worker(param_names={"top_k": "top_k", "repeat_penalty": "repetition_penalty"}), store)
-    server.plays.append(text("a"))
-    desk.run(params={"top_k": 3, "repeat_penalty": 1.2})
+    client = JobClient(make_worker(param_names={"top_k": "top_k", "repeat_penalty": "repetition_penalty"}), store)
+    server.answers.append(text("a"))
+    client.run(params={"top_k": 3, "repeat_penalty": 1.2})
     assert (server.bodies[0]["top_k"], server.bodies[0]["repetition_penalty"]) == (3, 1.2)
 
 
-def test_embeddings_are_normalised_and_in_their_order(desk: Desk, server: Server, store: JobStore) -> None:
+def test_embeddings_are_normalised_and_in_their_order(client: JobClient, server: Server, store: JobStore) -> None:
     data = [{"index": 1, "embedding": [0.0, 2.0]}, {"index": 0, "embedding": [3.0, 4.0]}]
-    server.plays += [refuses(503), says({"data": data, "usage": {"prompt_tokens": 9, "total_tokens": 9}})]
-    job = desk.run(kind=Kind.EMBED, prompt="", texts=("a", "b"))
+    server.answers += [refuses(503), json_answer({"data": data, "usage": {"prompt_tokens": 9, "total_tokens": 9}})]
+    job = client.run(kind=Kind.EMBED, prompt="", texts=("a", "b"))
     assert job.output is not None and job.output.embeddings == [[0.6, 0.8], [0.0, 1.0]]
     assert job.usage == Usage(prompt_tokens=9)
     assert server.bodies[-1] == {"model": MODEL, "input": ["a", "b"], "encoding_format": "float"}
 
 
-def test_one_slow_embedding_holds_up_no_other(desk: Desk, server: Server) -> None:
-    server.plays.append(hangs())
-    slow = desk.begin(kind=Kind.EMBED, prompt="", texts=("slow",))
+def test_one_slow_embedding_delays_no_other(client: JobClient, server: Server) -> None:
+    server.answers.append(hangs())
+    slow = client.begin(kind=Kind.EMBED, prompt="", texts=("slow",))
     until(lambda: server.bodies)
-    server.plays.append(says({"data": [{"index": 0, "embedding": [1.0]}]}))
-    assert desk.run(kind=Kind.EMBED, prompt="", texts=("quick",)).status is Status.SUCCEEDED
-    assert desk.store.read(slow).status is Status.PROCESSING
-    desk.cancel(slow)
+    server.answers.append(json_answer({"data": [{"index": 0, "embedding": [1.0]}]}))
+    assert client.run(kind=Kind.EMBED, prompt="", texts=("quick",)).status is Status.SUCCEEDED
+    assert client.store.read(slow).status is Status.PROCESSING
+    client.cancel(slow)
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_rate_limit_is_waited_for_as_long_as_it_says(desk: Desk, server: Server) -> None:
-    server.plays += [refuses(429, Retry_After="1"), text("done")]
+def test_a_rate_limit_is_waited_for_as_long_as_the_server_asks(client: JobClient, server: Server) -> None:
+    server.answers += [refuses(429, Retry_After="1"), text("done")]
     started = time.monotonic()
-    job = desk.run()
+    job = client.run()
     assert (text_of(job), len(server.bodies)) == ("done", 2)
     assert time.monotonic() - started >= 1.0
 
 
-def test_a_rate_limit_of_one_job_is_heeded_by_all(desk: Desk, server: Server) -> None:
-    server.plays += [refuses(429, Retry_After="1"), text("a"), text("b")]
-    first = desk.begin()
+def test_a_rate_limit_of_one_job_delays_all_jobs(client: JobClient, server: Server) -> None:
+    server.answers += [refuses(429, Retry_After="1"), text("a"), text("b")]
+    first = client.begin()
     until(lambda: server.bodies)
     time.sleep(0.1)
     started = time.monotonic()
-    second = desk.begin()
-    assert {text_of(desk.end_of(job_id)) for job_id in (first, second)} == {"a", "b"}
+    second = client.begin()
+    assert {text_of(client.wait_for(job_id)) for job_id in (first, second)} == {"a", "b"}
     assert time.monotonic() - started > 0.7
 
 
-def test_a_rate_limit_beyond_the_jobs_time_fails_it_at_once(desk: Desk, server: Server) -> None:
-    server.plays += [refuses(429, Retry_After="3600")]
+def test_a_rate_limit_beyond_the_jobs_time_fails_it_at_once(client: JobClient, server: Server) -> None:
+    server.answers += [refuses(429, Retry_After="3600")]
     started = time.monotonic()
-    job = desk.run(timeout_seconds=20.0)
+    job = client.run(timeout_seconds=20.0)
     assert error_of(job)[0] == "upstream_busy"
     assert time.monotonic() - started < scaled(5)
-    assert error_of(desk.run(timeout_seconds=20.0))[0] == "upstream_busy", "and the next one, without another request"
+    assert error_of(client.run(timeout_seconds=20.0))[0] == "upstream_busy", "and the next one, without another request"
     assert len(server.bodies) == 1
 
 
-def test_failures_are_tried_again_a_few_times(desk: Desk, server: Server) -> None:
-    server.plays += [refuses(500), refuses(502), text("done")]
-    assert text_of(desk.run()) == "done"
-    server.plays += [refuses(500)] * 4
-    assert error_of(desk.run())[0] == "upstream_error"
-    assert not server.plays
+def test_failures_are_tried_again_a_few_times(client: JobClient, server: Server) -> None:
+    server.answers += [refuses(500), refuses(502), text("done")]
+    assert text_of(client.run()) == "done"
+    server.answers += [refuses(500)] * 4
+    assert error_of(client.run())[0] == "upstream_error"
+    assert not server.answers
 
 
 @pytest.mark.parametrize(
@@ -246,136 +259,148 @@ def test_failures_are_tried_again_a_few_times(desk: Desk, server: Server) -> Non
         (418, "x", "upstream_error", "418"),
     ],
 )
-def test_what_no_waiting_cures_fails_at_once_in_words_of_ours(
-    desk: Desk, server: Server, caplog: pytest.LogCaptureFixture, status: int, code: str, expected: str, cure: str
+def test_an_error_that_waiting_does_not_cure_fails_at_once_with_our_own_message(
+    client: JobClient,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    code: str,
+    expected: str,
+    cure: str,
 ) -> None:
-    server.plays.append(refuses(status, code))
+    server.answers.append(refuses(status, code))
     with caplog.at_level(logging.DEBUG, logger="workers"):
-        told, message = error_of(desk.run())
-    assert (told, len(server.bodies)) == (expected, 1)
+        error_code, message = error_of(client.run())
+    assert (error_code, len(server.bodies)) == (expected, 1)
     assert cure in message and "\n" not in message
     for leaked in (SECRET, API_KEY):
         assert leaked not in message and leaked not in caplog.text
 
 
-def test_a_completion_that_breaks_off_goes_on_behind_its_text(desk: Desk, server: Server) -> None:
-    server.plays += [text("a", "b", reason=None), text("c", usage=(9, 1))]
-    job = desk.run("prompt ", params={"max_tokens": 10})
+def test_a_completion_that_breaks_off_continues_after_its_text(client: JobClient, server: Server) -> None:
+    server.answers += [text("a", "b", reason=None), text("c", usage=(9, 1))]
+    job = client.run("prompt ", params={"max_tokens": 10})
     assert text_of(job) == "abc"
     assert (server.bodies[1]["prompt"], server.bodies[1]["max_tokens"]) == ("prompt ab", 8)
     assert job.usage == Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
 
 
-def test_a_completion_that_breaks_off_at_its_last_token_is_over(desk: Desk, server: Server) -> None:
-    server.plays += [text("a", "b", reason=None)]
-    job = desk.run(params={"max_tokens": 2})
+def test_a_completion_that_breaks_off_at_its_last_token_is_complete(client: JobClient, server: Server) -> None:
+    server.answers += [text("a", "b", reason=None)]
+    job = client.run(params={"max_tokens": 2})
     assert job.output is not None and (text_of(job), job.output.finish_reason) == ("ab", FinishReason.LENGTH)
 
 
-def test_a_chat_that_breaks_off_fails_with_what_it_has(desk: Desk, server: Server) -> None:
-    server.plays += [chat("Hel", reason=None)]
-    job = desk.run(messages=HELLO)
+def test_a_chat_that_breaks_off_fails_with_what_it_has(client: JobClient, server: Server) -> None:
+    server.answers += [chat("Hel", reason=None)]
+    job = client.run(messages=HELLO)
     assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "Hel", "upstream_error")
     assert len(server.bodies) == 1
 
 
-def test_a_chat_that_breaks_off_before_any_text_is_asked_for_again(desk: Desk, server: Server) -> None:
-    server.plays += [chat(reason=None), chat("Hello")]
-    assert text_of(desk.run(messages=HELLO)) == "Hello"
+def test_a_chat_that_breaks_off_before_any_text_is_asked_for_again(client: JobClient, server: Server) -> None:
+    server.answers += [chat(reason=None), chat("Hello")]
+    assert text_of(client.run(messages=HELLO)) == "Hello"
 
 
-def test_a_greedy_chat_that_breaks_off_goes_on_where_it_begins_the_same(desk: Desk, server: Server) -> None:
-    server.plays += [chat("Hel", reason=None), chat("H", "ello", " you")]
-    job = desk.run(messages=HELLO, params=GREEDY)
+def test_a_greedy_chat_that_breaks_off_continues_if_the_new_answer_begins_the_same(
+    client: JobClient, server: Server
+) -> None:
+    server.answers += [chat("Hel", reason=None), chat("H", "ello", " you")]
+    job = client.run(messages=HELLO, params=GREEDY)
     assert (job.status, text_of(job)) == (Status.SUCCEEDED, "Hello you")
     assert job.usage == Usage(prompt_tokens=5, completion_tokens=7, cached_tokens=2)
 
 
 @pytest.mark.parametrize("other", [("Hi",), ("He",)])
-def test_two_answers_are_never_mixed(desk: Desk, server: Server, other: tuple[str, ...]) -> None:
-    server.plays += [chat("Hel", reason=None), chat(*other)]
-    job = desk.run(messages=HELLO, params=GREEDY)
+def test_two_answers_are_never_mixed(client: JobClient, server: Server, other: tuple[str, ...]) -> None:
+    server.answers += [chat("Hel", reason=None), chat(*other)]
+    job = client.run(messages=HELLO, params=GREEDY)
     assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "Hel", "upstream_error")
 
 
 @pytest.mark.parametrize("chunk", ['{"choices": [{"index": 0, "text": 5}]}', '{"choices": 7}', "no JSON", '"text"'])
-def test_an_answer_in_another_shape_is_a_failure_of_the_upstream_server(desk: Desk, server: Server, chunk: str) -> None:
-    server.plays += [chunks(chunk)] * 4
-    assert error_of(desk.run())[0] == "upstream_error"
+def test_an_answer_in_another_shape_is_a_failure_of_the_upstream_server(
+    client: JobClient, server: Server, chunk: str
+) -> None:
+    server.answers += [chunks(chunk)] * 4
+    assert error_of(client.run())[0] == "upstream_error"
 
 
-def test_an_error_within_a_stream_is_translated(desk: Desk, server: Server) -> None:
-    server.plays += [chunks({"error": {"message": SECRET, "code": 500}})] * 4
-    code, message = error_of(desk.run())
+def test_an_error_within_a_stream_is_translated(client: JobClient, server: Server) -> None:
+    server.answers += [chunks({"error": {"message": SECRET, "code": 500}})] * 4
+    code, message = error_of(client.run())
     assert code == "upstream_error" and SECRET not in message
 
 
-def test_a_filtered_answer_says_so(desk: Desk, server: Server) -> None:
-    server.plays.append(chat("It", reason="content_filter"))
-    job = desk.run(messages=HELLO)
+def test_a_filtered_answer_has_the_finish_reason_content_filter(client: JobClient, server: Server) -> None:
+    server.answers.append(chat("It", reason="content_filter"))
+    job = client.run(messages=HELLO)
     assert job.output is not None and job.output.finish_reason is FinishReason.CONTENT_FILTER
 
 
-def test_a_silent_server_is_left(make_worker: Callable[..., Worker], store: JobStore, server: Server) -> None:
-    desk = Desk(make_worker(silence_seconds=0.3), store)
-    server.plays += [hangs("a"), text("b")]
-    assert text_of(desk.run("p")) == "ab"
-    assert server.left.wait(scaled(5))
+def test_the_connection_to_a_silent_server_is_closed(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server
+) -> None:
+    client = JobClient(make_worker(silence_seconds=0.3), store)
+    server.answers += [hangs("a"), text("b")]
+    assert text_of(client.run("p")) == "ab"
+    assert server.disconnected.wait(scaled(5))
 
 
-def test_a_job_ends_at_its_time_whatever_the_server_does(desk: Desk, server: Server) -> None:
-    server.plays += [hangs("a")]
-    job = desk.run(timeout_seconds=0.5)
+def test_a_job_ends_at_its_time_whatever_the_server_does(client: JobClient, server: Server) -> None:
+    server.answers += [hangs("a")]
+    job = client.run(timeout_seconds=0.5)
     assert (error_of(job)[0], text_of(job)) == ("timeout", "a")
-    assert server.left.wait(scaled(5)), "the connection is closed"
+    assert server.disconnected.wait(scaled(5)), "the connection is closed"
 
 
-def test_canceling_a_job_closes_its_connection(desk: Desk, server: Server, store: JobStore) -> None:
-    server.plays += [hangs("a")]
-    job_id = desk.begin(stream=True)
+def test_canceling_a_job_closes_its_connection(client: JobClient, server: Server, store: JobStore) -> None:
+    server.answers += [hangs("a")]
+    job_id = client.begin(stream=True)
     until(lambda: server.bodies)
-    desk.cancel(job_id)
-    assert desk.end_of(job_id).status is Status.CANCELED
-    assert server.left.wait(scaled(5))
+    client.cancel(job_id)
+    assert client.wait_for(job_id).status is Status.CANCELED
+    assert server.disconnected.wait(scaled(5))
 
 
 # --- workers that come and go -----------------------------------------------------------------------------------------
 
 
-def cut_off(desk: Desk, server: Server, redis_client: RedisClient, **options: Any) -> str:
+def cut_off(client: JobClient, server: Server, redis_client: RedisClient, **options: Any) -> str:
     """A job whose worker has left, after it has published "ab"."""
-    server.plays += [hangs("a", "b")]
-    job_id = desk.begin(stream=True, **options)
+    server.answers += [hangs("a", "b")]
+    job_id = client.begin(stream=True, **options)
     until(lambda: read_published(redis_client, job_id).text == "ab")
-    assert desk.worker.hand_back()
-    assert server.left.wait(scaled(5))
+    assert client.worker.hand_back()
+    assert server.disconnected.wait(scaled(5))
     return job_id
 
 
-def test_another_worker_goes_on_with_a_completion(
+def test_another_worker_continues_a_completion(
     make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_client: RedisClient
 ) -> None:
-    job_id = cut_off(Desk(make_worker("worker-0"), store), server, redis_client)
-    server.plays += [text("c", usage=(4, 1))]
-    desk = Desk(make_worker(), store)
-    desk.worker.claim_next()
-    job = desk.end_of(job_id)
+    job_id = cut_off(JobClient(make_worker("worker-0"), store), server, redis_client)
+    server.answers += [text("c", usage=(4, 1))]
+    client = JobClient(make_worker(), store)
+    client.worker.claim_next()
+    job = client.wait_for(job_id)
     assert (text_of(job), job.usage) == ("abc", Usage(prompt_tokens=2, completion_tokens=3, cached_tokens=2))
     assert server.bodies[-1]["prompt"] == "a promptab"
 
 
-def test_another_worker_does_not_go_on_with_a_chat(
+def test_another_worker_does_not_continue_a_chat(
     make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_client: RedisClient
 ) -> None:
-    job_id = cut_off(Desk(make_worker("worker-0"), store), server, redis_client, messages=HELLO)
-    desk = Desk(make_worker(), store)
-    desk.worker.claim_next()
-    job = desk.end_of(job_id)
+    job_id = cut_off(JobClient(make_worker("worker-0"), store), server, redis_client, messages=HELLO)
+    client = JobClient(make_worker(), store)
+    client.worker.claim_next()
+    job = client.wait_for(job_id)
     assert (job.status, text_of(job), error_of(job)[0]) == (Status.FAILED, "ab", "upstream_error")
     assert len(server.bodies) == 1
 
 
-def test_a_job_elsewhere_passes_its_trial_when_it_begins(
+def test_a_remote_job_passes_its_trial_when_it_begins(
     make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_url: str
 ) -> None:
     lost = [store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me").id for _ in range(3)]
@@ -383,20 +408,20 @@ def test_a_job_elsewhere_passes_its_trial_when_it_begins(
         store.claim("worker-0")
     for job_id in lost:
         lose_worker(redis_url, job_id)
-    server.plays += [hangs("a")] * 3
-    desk = Desk(make_worker(), store)
+    server.answers += [hangs("a")] * 3
+    client = JobClient(make_worker(), store)
     for _ in lost:
-        desk.worker.claim_next()
+        client.worker.claim_next()
     until(lambda: len(server.bodies) == 3)
-    until(desk.worker.has_room)
+    until(client.worker.has_room)
 
 
-def test_as_many_requests_run_at_once_as_there_are_slots(desk: Desk, server: Server) -> None:
-    server.plays += [hangs("a")] * 8
+def test_as_many_requests_run_at_once_as_there_are_slots(client: JobClient, server: Server) -> None:
+    server.answers += [hangs("a")] * 8
     for _ in range(3):
-        desk.begin()
+        client.begin()
     until(lambda: len(server.bodies) == 3)
-    assert desk.worker.has_room()
+    assert client.worker.has_room()
 
 
 # --- the start --------------------------------------------------------------------------------------------------------
@@ -427,7 +452,7 @@ def test_a_server_that_is_not_there_is_a_line_in_the_log(server: Server, caplog:
 
 
 def test_a_model_that_is_not_listed_is_a_line_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    server.on_models = says({"object": "list", "data": [{"id": "another"}]})
+    server.on_models = json_answer({"object": "list", "data": [{"id": "another"}]})
     start(server)
     (record,) = caplog.records
     assert "lists no model 'remote'" in record.message

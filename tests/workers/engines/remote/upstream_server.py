@@ -1,4 +1,4 @@
-"""A small real HTTP server that speaks OpenAI's API as far as a test has told it to, faults included."""
+"""A small real HTTP server with OpenAI's API, whose answers and faults a test scripts."""
 
 import contextlib
 import json
@@ -21,15 +21,15 @@ class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self) -> None:
-        self.server.heard.append(Heard(self.path, self.headers, {}))
+        self.server.requests.append(ReceivedRequest(self.path, self.headers, {}))
         self.server.on_models(self)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.heard.append(Heard(self.path, self.headers, body))
-        play = self.server.plays.popleft()
+        self.server.requests.append(ReceivedRequest(self.path, self.headers, body))
+        answer = self.server.answers.popleft()
         with contextlib.suppress(ConnectionError):  # the client has left, as some tests want
-            play(self)
+            answer(self)
 
     def begin(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -43,18 +43,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def event(self, data: str) -> None:
-        told = f"data: {data}\n\n".encode()
-        self.wfile.write(f"{len(told):x}\r\n".encode() + told + b"\r\n")
+        chunk = f"data: {data}\n\n".encode()
+        self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-Play = Callable[[Handler], None]
+Answer = Callable[[Handler], None]
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedRequest:
     path: str
     headers: Message
     body: Any
@@ -65,10 +65,10 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.heard: list[Heard] = []
-        self.plays: deque[Play] = deque()
-        self.on_models: Play = says({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
-        self.left = threading.Event()  # a client has cut its connection
+        self.requests: list[ReceivedRequest] = []
+        self.answers: deque[Answer] = deque()
+        self.on_models: Answer = json_answer({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+        self.disconnected = threading.Event()  # a client has cut its connection
 
     @property
     def url(self) -> str:
@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def bodies(self) -> list[Any]:
-        return [heard.body for heard in self.heard if heard.body]
+        return [request.body for request in self.requests if request.body]
 
     def handle_error(self, *_: object) -> None:
         pass
@@ -92,16 +92,18 @@ def upstream_server() -> Iterator[Server]:
         thread.join()
 
 
-def says(body: Any, status: int = 200, **headers: str) -> Play:
-    return lambda handler: handler.whole(status, body, {name.replace("_", "-"): told for name, told in headers.items()})
+def json_answer(body: Any, status: int = 200, **headers: str) -> Answer:
+    return lambda handler: handler.whole(
+        status, body, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
 
 
-def refuses(status: int, code: str = "anything", **headers: str) -> Play:
+def refuses(status: int, code: str = "anything", **headers: str) -> Answer:
     error = {"message": f"the key {SECRET} is wrong", "code": code, "param": SECRET, "type": SECRET}
-    return says({"error": error}, status, **headers)
+    return json_answer({"error": error}, status, **headers)
 
 
-def text(*pieces: str, reason: str | None = "stop", usage: tuple[int, int] | None = (5, 7)) -> Play:
+def text(*pieces: str, reason: str | None = "stop", usage: tuple[int, int] | None = (5, 7)) -> Answer:
     """A completion in pieces; without a reason the stream ends in the middle."""
     return chunks(
         *({"choices": [{"index": 0, "text": piece, "finish_reason": None}]} for piece in pieces),
@@ -111,10 +113,10 @@ def text(*pieces: str, reason: str | None = "stop", usage: tuple[int, int] | Non
     )
 
 
-def chat(*deltas: dict[str, Any] | str, reason: str | None = "stop", usage: tuple[int, int] | None = (5, 7)) -> Play:
-    told = [{"content": delta} if isinstance(delta, str) else delta for delta in deltas]
+def chat(*deltas: dict[str, Any] | str, reason: str | None = "stop", usage: tuple[int, int] | None = (5, 7)) -> Answer:
+    contents = [{"content": delta} if isinstance(delta, str) else delta for delta in deltas]
     return chunks(
-        *({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in told),
+        *({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in contents),
         *([] if reason is None else [{"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}]),
         *([] if reason is None or usage is None else [counted(*usage)]),
         is_whole=reason is not None,
@@ -126,12 +128,12 @@ def counted(prompt: int, completion: int) -> dict[str, Any]:
     return {"choices": [], "usage": usage | {"prompt_tokens_details": {"cached_tokens": 2}}}
 
 
-def chunks(*told: Any, is_whole: bool = True) -> Play:
+def chunks(*events: Any, is_whole: bool = True) -> Answer:
     """A stream; one that is not whole is cut, without the end that HTTP has."""
 
-    def play(handler: Handler) -> None:
+    def answer(handler: Handler) -> None:
         handler.begin(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
-        for chunk in told:
+        for chunk in events:
             handler.event(chunk if isinstance(chunk, str) else json.dumps({"id": "x", "object": "x", **chunk}))
         if is_whole:
             handler.event("[DONE]")
@@ -140,20 +142,20 @@ def chunks(*told: Any, is_whole: bool = True) -> Play:
             handler.wfile.flush()
             handler.close_connection = True
 
-    return play
+    return answer
 
 
-def hangs(*pieces: str) -> Play:
+def hangs(*pieces: str) -> Answer:
     """Some text, then nothing until the client has left."""
 
-    def play(handler: Handler) -> None:
+    def answer(handler: Handler) -> None:
         handler.begin(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         for piece in pieces:
             chunk = {"choices": [{"index": 0, "text": piece, "delta": {"content": piece}, "finish_reason": None}]}
             handler.event(json.dumps({"id": "x", "object": "x", **chunk}))
         handler.connection.settimeout(scaled(20))
         if handler.connection.recv(1) == b"":
-            handler.server.left.set()
+            handler.server.disconnected.set()
         handler.close_connection = True
 
-    return play
+    return answer

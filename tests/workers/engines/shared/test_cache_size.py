@@ -1,4 +1,4 @@
-"""Slots from memory, memory from the resources."""
+"""The number of slots from the memory, and the memory from the limits of the machine."""
 
 import threading
 from pathlib import Path
@@ -26,11 +26,11 @@ def test_auto_takes_half_of_the_memory_and_at_least_one_slot(cells: int, bytes_p
     assert choose_slots(cells, bytes_per_cell, None) == slots
 
 
-def test_memory_that_is_not_the_machines_counts_where_it_is_given() -> None:
+def test_memory_given_by_the_caller_counts_instead_of_the_machines() -> None:
     assert choose_slots(1024, 1024 * 1024, None, 16 * GIB) == 8
 
 
-def test_what_something_else_will_need_is_left_to_it() -> None:
+def test_reserved_memory_is_left_free() -> None:
     assert choose_slots(1024, 64 * 1024, None, reserved=GIB // 2) == 4
     assert choose_slots(1024, 64 * 1024, None, reserved=2 * GIB) == 1, "a model larger than the memory runs, slowly"
 

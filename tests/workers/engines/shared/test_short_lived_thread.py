@@ -1,4 +1,4 @@
-"""Threads that end, and their pools with them."""
+"""Threads that end together with their thread pools."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ TASKS = Path("/proc/self/task")
 
 
 def foreign_threads() -> int:
-    """Threads of this process that Python knows nothing of."""
+    """Return the number of threads of this process that Python did not start."""
     return len(list(TASKS.iterdir())) - threading.active_count()
 
 
@@ -49,6 +49,6 @@ def test_no_thread_of_torch_is_left_behind() -> None:
     wait_for_threads(before)
 
 
-def test_what_is_raised_there_is_raised_here() -> None:
+def test_an_exception_in_the_thread_is_raised_in_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         in_short_lived_thread(lambda: 1 // 0)

@@ -1,4 +1,4 @@
-"""Requests through the real batch loop, and what `model.generate()` says to the same."""
+"""Requests through the real batch loop, and `model.generate()` on the same prompts."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -60,9 +60,9 @@ class Service:
         self.changed = threading.Condition()
         self.loop = BatchLoop(engine, Host(self._publish))
 
-    def submit(self, name: str, asked: JobRequest, earlier: Sequence[int] = (), text: str = "") -> RunnerJob:
+    def submit(self, name: str, job_request: JobRequest, earlier: Sequence[int] = (), text: str = "") -> RunnerJob:
         """earlier: tokens of another attempt, of which `text` has been published."""
-        prompt = self.engine.prepare(asked)
+        prompt = self.engine.prepare(job_request)
         resumed = None
         if earlier:
             pieces = self.engine.resume(prompt, earlier)
@@ -97,7 +97,7 @@ class Service:
 
 @contextmanager
 def serving(engine: HuggingfaceEngine) -> Iterator[Service]:
-    """Leaves no cell behind, whatever ran."""
+    """Run the engine in its loop, and check at the end that no cell is left behind."""
     service = Service(engine)
     service.loop.start()
     try:
@@ -110,11 +110,11 @@ def serving(engine: HuggingfaceEngine) -> Iterator[Service]:
 
 
 def complete(engine: HuggingfaceEngine, *requests: JobRequest) -> list[Result]:
-    """All of them at once."""
+    """Run all requests at once. Fails where one of them does."""
     with serving(engine) as service:
         names = [f"s{number}" for number in range(len(requests))]
-        for name, asked in zip(names, requests, strict=True):
-            service.submit(name, asked)
+        for name, job_request in zip(names, requests, strict=True):
+            service.submit(name, job_request)
         results = service.wait(*names)
     failed = [result.error for result in results if result.error is not None]
     assert not failed, failed
@@ -122,7 +122,7 @@ def complete(engine: HuggingfaceEngine, *requests: JobRequest) -> list[Result]:
 
 
 def generated(engine: HuggingfaceEngine, prompt: str, *, seed: int | None = None, **arguments: Any) -> list[int]:
-    """What `generate()` makes of the prompt: new tokens, without the end token."""
+    """Return the new tokens of `generate()` for the prompt, without the end token."""
     model, tokenizer = engine._loaded.model, engine._loaded.tokenizer
     ids = torch.tensor([engine._vocabulary.tokenize(prompt)])
     if seed is not None:
@@ -134,7 +134,7 @@ def generated(engine: HuggingfaceEngine, prompt: str, *, seed: int | None = None
 
 
 def refusal(engine: HuggingfaceEngine, prompt: str = "a", **params: Any) -> LLMAPIError:
-    """The error with which a request is refused before it runs."""
+    """Return the error with which a request is refused before it runs."""
     try:
         engine.prepare(request(prompt, **params))
     except LLMAPIError as error:

@@ -61,7 +61,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def tokenizer() -> Any:
-    """Every byte a token, and three special ones, `END` first."""
+    """A tokenizer with a token for every byte, and three special tokens, `END` first."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={letter: token for token, letter in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -78,7 +78,7 @@ def tiny(architecture: str) -> Path:
     """A folder with a random model of that architecture."""
     prepare_library(1)
     folder = CACHE / f"tiny-{architecture}"
-    with _alone(folder):
+    with _locked(folder):
         if not (folder / "complete").exists():
             torch.manual_seed(1)
             ends = {"eos_token_id": END, "bos_token_id": END + 1, "pad_token_id": END}
@@ -98,7 +98,7 @@ def smollm2() -> Path:
     """SmolLM2-135M-Instruct, float32, out of the GGUF file of the default model."""
     prepare_library(1)
     folder = CACHE / "smollm2"
-    with _alone(folder):
+    with _locked(folder):
         if not (folder / "complete").exists():
             model = AutoModelForCausalLM.from_pretrained(
                 GGUF.parent,
@@ -110,7 +110,7 @@ def smollm2() -> Path:
     return folder
 
 
-def _alone(folder: Path) -> FileLock:
+def _locked(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.with_suffix(".lock"))
 

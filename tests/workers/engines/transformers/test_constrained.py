@@ -1,4 +1,4 @@
-"""Grammars and schemas through the engine: what a real model writes under them."""
+"""Grammars and schemas through the engine: what a real model generates under them."""
 
 import json
 import re
@@ -23,8 +23,8 @@ def smollm2() -> HuggingfaceEngine:
 def test_a_document_follows_its_schema_however_it_is_decoded(
     smollm2: HuggingfaceEngine, params: dict[str, Any]
 ) -> None:
-    (found,) = complete(smollm2, request("A person as JSON: ", json_schema=PERSON, max_tokens=60, **params))
-    person = json.loads(found.text)
+    (result,) = complete(smollm2, request("A person as JSON: ", json_schema=PERSON, max_tokens=60, **params))
+    person = json.loads(result.text)
     assert set(person) == {"name", "age", "tags"}
     assert isinstance(person["age"], int) and len(person["name"]) <= 12
 
@@ -32,29 +32,29 @@ def test_a_document_follows_its_schema_however_it_is_decoded(
 def test_rows_with_and_without_a_grammar_share_a_batch(llama: HuggingfaceEngine) -> None:
     free = request("abc", max_tokens=12)
     dates = [request(f"Date {seed}: ", grammar=DATE, temperature=1.0, seed=seed, max_tokens=40) for seed in range(4)]
-    *found, beside = complete(llama, *dates, free)
-    assert all(re.fullmatch(r"\d{4}-\d{2}-\d{2}", each.text) for each in found)
+    *results, beside = complete(llama, *dates, free)
+    assert all(re.fullmatch(r"\d{4}-\d{2}-\d{2}", each.text) for each in results)
     assert beside.tokens == complete(llama, free)[0].tokens
 
 
 def test_a_model_without_a_cache_follows_grammars_too(mamba: HuggingfaceEngine) -> None:
-    (found,) = complete(mamba, request("Date: ", grammar=DATE, max_tokens=40))
-    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", found.text)
+    (result,) = complete(mamba, request("Date: ", grammar=DATE, max_tokens=40))
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", result.text)
 
 
 @pytest.mark.parametrize("more", [{"ignore_eos": True}, {"min_length": 9}])
 def test_a_complete_grammar_ends_even_where_the_end_is_banned(llama: HuggingfaceEngine, more: dict[str, Any]) -> None:
-    (found,) = complete(llama, request("Answer: ", grammar='root ::= "yes" | "no"', max_tokens=20, **more))
-    assert found.text in ("yes", "no")
+    (result,) = complete(llama, request("Answer: ", grammar='root ::= "yes" | "no"', max_tokens=20, **more))
+    assert result.text in ("yes", "no")
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mamba"])
 def test_another_attempt_continues_within_the_grammar(architecture: str) -> None:
     engine = engine_of(architecture)
-    asked = request("Date: ", grammar=DATE, max_tokens=40)
-    (whole,) = complete(engine, asked)
+    job_request = request("Date: ", grammar=DATE, max_tokens=40)
+    (whole,) = complete(engine, job_request)
     with serving(engine) as service:
-        service.submit("rest", asked, earlier=whole.tokens[:6], text=whole.text[:6])
+        service.submit("rest", job_request, earlier=whole.tokens[:6], text=whole.text[:6])
         (rest,) = service.wait("rest")
     assert whole.text[:6] + rest.text == whole.text
 

@@ -1,4 +1,4 @@
-"""Embeddings of an encoder and of a causal model, held against transformers' own sums."""
+"""Embeddings of an encoder and of a causal model, compared with vectors computed by transformers itself."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ def vectors(engine: HuggingfaceEngine, texts: list[str]) -> Any:
     return np.array([vector for vector, _ in engine.embed(texts)])
 
 
-def test_an_encoder_is_known_by_its_architecture(minilm: HuggingfaceEngine) -> None:
+def test_an_encoder_is_recognised_by_its_architecture(minilm: HuggingfaceEngine) -> None:
     assert minilm._loaded.kind is ModelKind.EMBEDDING
     assert minilm.limits.context_tokens == 512
     assert isinstance(refusal(minilm), UnsupportedParameter)
@@ -38,8 +38,8 @@ def test_an_encoder_is_known_by_its_architecture(minilm: HuggingfaceEngine) -> N
 
 def test_vectors_are_the_mean_of_the_encoders_vectors_of_each_token(minilm: HuggingfaceEngine) -> None:
     model, tokenizer = minilm._loaded.model, minilm._loaded.tokenizer
-    found = minilm.embed(TEXTS)
-    for text, (vector, tokens) in zip(TEXTS, found, strict=True):
+    results = minilm.embed(TEXTS)
+    for text, (vector, tokens) in zip(TEXTS, results, strict=True):
         inputs = tokenizer(text, return_tensors="pt")
         mean = model(**inputs).last_hidden_state[0].mean(dim=0)
         assert vector == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
@@ -69,21 +69,21 @@ def test_a_text_longer_than_the_model_reads_is_refused_by_its_number(minilm: Hug
 
 def test_a_causal_model_embeds_beside_its_running_batch(llama: HuggingfaceEngine) -> None:
     expected = vectors(llama, TEXTS)
-    asked = request("beside it", max_tokens=60, ignore_eos=True)
-    (alone,) = complete(llama, asked)
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.extend(vectors(llama, TEXTS) for _ in range(10)))
+    job_request = request("beside it", max_tokens=60, ignore_eos=True)
+    (alone,) = complete(llama, job_request)
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.extend(vectors(llama, TEXTS) for _ in range(10)))
     thread.start()
-    (beside,) = complete(llama, asked)
+    (beside,) = complete(llama, job_request)
     thread.join()
     assert beside.tokens == alone.tokens
-    assert all(np.allclose(each, expected, atol=1e-5) for each in found)
+    assert all(np.allclose(each, expected, atol=1e-5) for each in results)
     ids = torch.tensor([llama._vocabulary.tokenize(TEXTS[0])])
     mean = llama._loaded.model.base_model(ids).last_hidden_state[0].mean(dim=0)
     assert expected[0] == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
 
 
-def test_a_causal_model_may_be_set_up_for_embeddings_alone() -> None:
+def test_a_causal_model_may_be_set_up_for_embeddings_only() -> None:
     engine = make_engine(tiny("llama"), setup={"model_kind": "embedding"})
     assert isinstance(refusal(engine), UnsupportedParameter)
     assert engine.limits.context_tokens == CONTEXT
@@ -91,7 +91,7 @@ def test_a_causal_model_may_be_set_up_for_embeddings_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "pooling"),
+    ("pooling_config", "pooling"),
     [
         (None, Pooling.MEAN),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, Pooling.MEAN),
@@ -100,9 +100,9 @@ def test_a_causal_model_may_be_set_up_for_embeddings_alone() -> None:
     ],
 )
 def test_a_folder_of_sentence_transformers_decides_the_pooling(
-    tmp_path: Path, said: dict[str, bool] | None, pooling: Pooling
+    tmp_path: Path, pooling_config: dict[str, bool] | None, pooling: Pooling
 ) -> None:
-    if said is not None:
+    if pooling_config is not None:
         (tmp_path / "1_Pooling").mkdir()
-        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(said))
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling_config))
     assert pooling_of(tmp_path) is pooling

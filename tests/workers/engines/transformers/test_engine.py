@@ -17,11 +17,11 @@ from workers.engines.transformers.engine import HuggingfaceEngine
 PROMPT = "the quick brown fox"
 
 
-def test_a_seat_that_is_freed_early_is_filled_and_holes_are_closed(llama: HuggingfaceEngine) -> None:
+def test_a_slot_that_is_freed_early_is_filled_and_holes_are_closed(llama: HuggingfaceEngine) -> None:
     lengths = [3, 40, 2, 35, 1, 30, 5, 25]
     requests = [request(f"{PROMPT} {n}", max_tokens=n, ignore_eos=True) for n in lengths]
-    found = [result.tokens for result in complete(llama, *requests)]
-    assert found == [generated(llama, f"{PROMPT} {n}", max_new_tokens=n, suppress_tokens=[256]) for n in lengths]
+    tokens = [result.tokens for result in complete(llama, *requests)]
+    assert tokens == [generated(llama, f"{PROMPT} {n}", max_new_tokens=n, suppress_tokens=[256]) for n in lengths]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_seat_that_is_freed_early_is_filled_and_holes_are_closed(llama: Huggin
         ({"max_time": 5.0}, False),
     ],
 )
-def test_what_is_neither_drawn_without_a_seed_nor_ended_by_the_clock_is_deterministic(
+def test_a_request_is_deterministic_unless_it_is_sampled_without_a_seed_or_ended_by_the_clock(
     llama: HuggingfaceEngine, params: dict[str, object], is_deterministic: bool
 ) -> None:
     prompt = llama.prepare(request(PROMPT, **params))
@@ -67,17 +67,17 @@ def test_a_prefix_is_computed_once_and_the_texts_are_those_of_generate(llama: Hu
     with serving(llama) as service:
         for text in texts:
             service.submit(text, request(text, max_tokens=12, no_repeat_ngram_size=4))
-        found = [result.tokens for result in service.wait(*texts)]
+        tokens = [result.tokens for result in service.wait(*texts)]
         again = request(texts[3] + " and more", max_tokens=12, no_repeat_ngram_size=4)
         service.submit("again", again)
         (more,) = service.wait("again")
     expected = [generated(llama, text, max_new_tokens=12, no_repeat_ngram_size=4) for text in texts]
-    assert found == expected
+    assert tokens == expected
     assert more.tokens == generated(llama, texts[3] + " and more", max_new_tokens=12, no_repeat_ngram_size=4)
-    assert max(service.cached.values()) >= len(prefix) - 1, "nobody computes again what another slot holds"
+    assert max(service.cached.values()) >= len(prefix) - 1, "a slot computes again what another slot holds"
 
 
-def test_what_is_not_a_number_in_one_slot_reaches_no_later_sequence(llama: HuggingfaceEngine) -> None:
+def test_a_nan_in_one_slot_reaches_no_later_sequence(llama: HuggingfaceEngine) -> None:
     expected = generated(llama, PROMPT, max_new_tokens=6)
     assert llama._slots is not None
     with torch.inference_mode():
@@ -92,8 +92,8 @@ def test_what_is_not_a_number_in_one_slot_reaches_no_later_sequence(llama: Huggi
 def test_prompts_are_prefilled_within_any_budget(budget: int) -> None:
     engine = make_engine(tiny("llama"), n_batch=budget, slots=3)
     prompts = [PROMPT * count for count in (1, 5, 3)]
-    found = complete(engine, *(request(text, max_tokens=5) for text in prompts))
-    assert [result.tokens for result in found] == [generated(engine, text, max_new_tokens=5) for text in prompts]
+    results = complete(engine, *(request(text, max_tokens=5) for text in prompts))
+    assert [result.tokens for result in results] == [generated(engine, text, max_new_tokens=5) for text in prompts]
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama: HuggingfaceEngine) -> None:
@@ -104,49 +104,51 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama: Hu
 
 
 def test_a_prompt_one_short_of_the_context_gets_one_token(llama: HuggingfaceEngine) -> None:
-    (found,) = complete(llama, request("x" * (CONTEXT - 1), ignore_eos=True))
-    assert (len(found.tokens), found.reason) == (1, FinishReason.LENGTH)
+    (result,) = complete(llama, request("x" * (CONTEXT - 1), ignore_eos=True))
+    assert (len(result.tokens), result.reason) == (1, FinishReason.LENGTH)
 
 
-def test_more_than_fits_waits_its_turn_and_the_loop_goes_on() -> None:
+def test_requests_beyond_the_slots_wait_and_all_of_them_complete() -> None:
     engine = make_engine(tiny("llama"), slots=2)
-    found = complete(engine, *(request("x" * 200, max_tokens=50, ignore_eos=True) for _ in range(7)))
-    assert {len(result.tokens) for result in found} == {50}
+    results = complete(engine, *(request("x" * 200, max_tokens=50, ignore_eos=True) for _ in range(7)))
+    assert {len(each.tokens) for each in results} == {50}
 
 
 def test_logprobs_are_of_the_models_own_logits(llama: HuggingfaceEngine) -> None:
-    (found, _) = complete(
+    (result, _) = complete(
         llama,
         request(PROMPT, max_tokens=4, logprobs=3, temperature=0.9, seed=1, logit_bias={"65": 3.0}),
         request("beside it", max_tokens=9),
     )
-    ids = torch.tensor([llama._vocabulary.tokenize(PROMPT) + found.tokens])
+    ids = torch.tensor([llama._vocabulary.tokenize(PROMPT) + result.tokens])
     logprobs = llama._loaded.model(ids).logits[0].log_softmax(-1)[-5:-1]
-    for row, token, told in zip(logprobs, found.tokens, found.logprobs, strict=True):
-        assert told.logprob == pytest.approx(float(row[token]), abs=1e-4)
+    for row, token, entry in zip(logprobs, result.tokens, result.logprobs, strict=True):
+        assert entry.logprob == pytest.approx(float(row[token]), abs=1e-4)
         best = row.topk(3).values.tolist()  # parts of characters that look alike share a name
-        assert all(min(abs(value - other) for other in best) < 1e-4 for value in told.top.values())
-        assert next(iter(told.top.values())) == pytest.approx(best[0], abs=1e-4)
+        assert all(min(abs(value - other) for other in best) < 1e-4 for value in entry.top.values())
+        assert next(iter(entry.top.values())) == pytest.approx(best[0], abs=1e-4)
 
 
-def test_echo_puts_the_prompt_first_and_logprobs_explain_it(llama: HuggingfaceEngine) -> None:
+def test_echo_puts_the_prompt_and_its_logprobs_first(llama: HuggingfaceEngine) -> None:
     text = PROMPT * 4  # more than one chunk
-    (found, _) = complete(llama, request(text, max_tokens=3, echo=True, logprobs=1), request("beside it", max_tokens=9))
-    assert found.text.startswith(text)
+    (result, _) = complete(
+        llama, request(text, max_tokens=3, echo=True, logprobs=1), request("beside it", max_tokens=9)
+    )
+    assert result.text.startswith(text)
     tokens = llama._vocabulary.tokenize(text)
-    assert len(found.logprobs) == len(tokens) + len(found.tokens)
-    assert found.logprobs[0].logprob is None
+    assert len(result.logprobs) == len(tokens) + len(result.tokens)
+    assert result.logprobs[0].logprob is None
     expected = llama._loaded.model(torch.tensor([tokens])).logits[0].log_softmax(-1)
     for position in (1, 40, len(tokens) - 1):
-        told = found.logprobs[position].logprob
-        assert told == pytest.approx(float(expected[position - 1, tokens[position]]), abs=1e-4)
+        logprob = result.logprobs[position].logprob
+        assert logprob == pytest.approx(float(expected[position - 1, tokens[position]]), abs=1e-4)
 
 
-def test_another_attempt_continues_behind_the_tokens_of_the_first(llama: HuggingfaceEngine) -> None:
-    asked = request(PROMPT, max_tokens=16, no_repeat_ngram_size=2, ignore_eos=True)
-    (whole,) = complete(llama, asked)
+def test_another_attempt_continues_after_the_tokens_of_the_first(llama: HuggingfaceEngine) -> None:
+    job_request = request(PROMPT, max_tokens=16, no_repeat_ngram_size=2, ignore_eos=True)
+    (whole,) = complete(llama, job_request)
     with serving(llama) as service:
-        service.submit("rest", asked, earlier=whole.tokens[:7])
+        service.submit("rest", job_request, earlier=whole.tokens[:7])
         (rest,) = service.wait("rest")
     assert whole.tokens[:7] + rest.tokens == whole.tokens
 

@@ -1,4 +1,4 @@
-"""In float32 a batch says what `model.generate()` says, whoever else is in it."""
+"""In float32, a request in any batch has the tokens of `model.generate()`."""
 
 import random
 import time
@@ -20,15 +20,15 @@ def prompts(seed: int = 0) -> list[str]:
 
 
 @pytest.mark.parametrize("architecture", BATCHED)
-def test_16_joined_requests_are_what_generate_makes_of_each(architecture: str) -> None:
+def test_16_joined_requests_have_the_tokens_of_generate(architecture: str) -> None:
     engine = engine_of(architecture)
     assert engine._slots is not None, "it is batched"
     requests = [request(text, max_tokens=10 + index) for index, text in enumerate(prompts())]
-    found = [result.tokens for result in complete(engine, *requests)]
-    assert found == [
+    batched_tokens = [result.tokens for result in complete(engine, *requests)]
+    assert batched_tokens == [
         generated(engine, text, max_new_tokens=10 + index, do_sample=False) for index, text in enumerate(prompts())
     ]
-    assert len({tuple(tokens[:8]) for tokens in found}) > 8, "they differ, so that mixing them up would show"
+    assert len({tuple(tokens[:8]) for tokens in batched_tokens}) > 8, "they differ, so that mixing them up would show"
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral"])
@@ -38,8 +38,8 @@ def test_rows_that_join_while_others_prefill_and_decode_change_nothing(architect
         for index, text in enumerate(prompts(1)):
             service.submit(f"s{index}", request(text, max_tokens=20))
             time.sleep(0.002 * (index % 3))
-        found = [result.tokens for result in service.wait(*service.results)]
-    assert found == [generated(engine, text, max_new_tokens=20, do_sample=False) for text in prompts(1)]
+        batched_tokens = [result.tokens for result in service.wait(*service.results)]
+    assert batched_tokens == [generated(engine, text, max_new_tokens=20, do_sample=False) for text in prompts(1)]
 
 
 def test_the_sliding_window_is_really_at_work() -> None:
@@ -55,26 +55,26 @@ def test_the_sliding_window_is_really_at_work() -> None:
 def test_eager_attention_batches_as_well() -> None:
     engine = make_engine(tiny("mistral"), attn_implementation="eager")
     assert engine._slots is not None
-    found = complete(engine, *(request(text, max_tokens=8) for text in prompts(2)))
-    assert [result.tokens for result in found] == [
+    results = complete(engine, *(request(text, max_tokens=8) for text in prompts(2)))
+    assert [result.tokens for result in results] == [
         generated(engine, text, max_new_tokens=8, do_sample=False) for text in prompts(2)
     ]
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "gpt_neo", "rwkv", "mamba"])
-def test_what_slots_cannot_hold_runs_alone_with_the_same_text(architecture: str) -> None:
+def test_a_model_that_slots_cannot_hold_runs_solo_with_the_same_text(architecture: str) -> None:
     engine = engine_of(architecture)
     assert engine._slots is None
     assert engine.limits.slots == 1, "further jobs wait in Redis, where other workers can take them"
     texts = prompts(3)[:5]
-    found = complete(engine, *(request(text, max_tokens=12) for text in texts))
-    assert [result.tokens for result in found] == [
+    results = complete(engine, *(request(text, max_tokens=12) for text in texts))
+    assert [result.tokens for result in results] == [
         generated(engine, text, max_new_tokens=12, do_sample=False) for text in texts
     ]
-    assert all(result.deltas == len(result.tokens) for result in found), "streamed token by token"
-    assert all(result.status is Status.SUCCEEDED for result in found)
+    assert all(result.deltas == len(result.tokens) for result in results), "streamed token by token"
+    assert all(result.status is Status.SUCCEEDED for result in results)
 
 
-def test_why_a_model_is_not_batched_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reason_why_a_model_is_not_batched_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     make_engine(tiny("gpt_neo"))
     assert "GPTNeoForCausalLM cannot be batched (over slots its logits differ by" in caplog.text

@@ -13,7 +13,7 @@ TEXT = "Hello, wörld! 日本語 👍🏽 \n\tx = 1"
 
 
 def sentencepiece_like() -> Any:
-    """Bytes as a last resort and spaces written as ▁, as Llama 2 and Mistral have it."""
+    """A tokenizer like those of Llama 2 and Mistral: byte fallback, and spaces written as ▁."""
     vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)}
     for piece in ("▁Hello", "▁", "Hello", ",", "w", "r", "l", "d", "!", "x", "=", "1", "▁x"):
         vocabulary.setdefault(piece, len(vocabulary))
@@ -30,8 +30,8 @@ def word_pieces() -> Any:
     return AutoTokenizer.from_pretrained(MINILM)
 
 
-def spelled(found: Any, text: str) -> str:
-    vocabulary = TransformersVocabulary(found, len(found))
+def spelled(fast_tokenizer: Any, text: str) -> str:
+    vocabulary = TransformersVocabulary(fast_tokenizer, len(fast_tokenizer))
     spell = vocabulary.spell_after([])
     pieces = [spell(token) for token in vocabulary.tokenize(text, add_special=False)]
     return b"".join(pieces).decode()
@@ -71,25 +71,27 @@ def test_special_tokens_have_a_name_and_no_bytes() -> None:
 
 
 def test_a_beginning_written_by_a_chat_template_is_not_doubled() -> None:
-    found = tokenizer()
-    found.backend_tokenizer.post_processor = pre_bos(found)
-    vocabulary = TransformersVocabulary(found, 259)
+    fast_tokenizer = tokenizer()
+    fast_tokenizer.backend_tokenizer.post_processor = pre_bos(fast_tokenizer)
+    vocabulary = TransformersVocabulary(fast_tokenizer, 259)
     assert vocabulary.tokenize("a")[0] == 257
     assert vocabulary.tokenize("<|begin|>a").count(257) == 1
     assert vocabulary.tokenize("a", add_special=False).count(257) == 0
 
 
-def pre_bos(found: Any) -> Any:
+def pre_bos(fast_tokenizer: Any) -> Any:
     from tokenizers import processors
 
-    return processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", found.bos_token_id)])
+    return processors.TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", fast_tokenizer.bos_token_id)]
+    )
 
 
 def test_infill_tokens_are_found_by_the_names_families_give_them() -> None:
     assert TransformersVocabulary(tokenizer(), 259).infill is None
-    found = tokenizer()
-    found.add_special_tokens({"extra_special_tokens": ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"]})
-    vocabulary = TransformersVocabulary(found, len(found))
+    fast_tokenizer = tokenizer()
+    fast_tokenizer.add_special_tokens({"extra_special_tokens": ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"]})
+    vocabulary = TransformersVocabulary(fast_tokenizer, len(fast_tokenizer))
     names = [vocabulary.text(token) for token in vocabulary.infill or ()]
     assert names == ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
 

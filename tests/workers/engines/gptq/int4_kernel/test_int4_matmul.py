@@ -47,24 +47,24 @@ class Layer:
     def exact(self, rows: Tensor) -> Tensor:
         size = self.codes.shape[1] // len(self.scales)
         scales, zeros = (each.double().repeat_interleave(size, dim=0).t() for each in (self.scales, self.zeros))
-        found = rows.double() @ (scales * (self.codes - zeros)).t()
-        return found if self.bias is None else found + self.bias.double()
+        product = rows.double() @ (scales * (self.codes - zeros)).t()
+        return product if self.bias is None else product + self.bias.double()
 
 
 def random_rows(rows: int, inputs: int) -> Tensor:
     """Some inputs are far larger than others, as in models."""
-    found = torch.randn((rows, inputs), generator=torch.Generator().manual_seed(2))
-    found[:, 3] *= 100
-    return found.to(torch.bfloat16)
+    values = torch.randn((rows, inputs), generator=torch.Generator().manual_seed(2))
+    values[:, 3] *= 100
+    return values.to(torch.bfloat16)
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    return float((found.double() - expected).norm() / expected.norm())
+def difference(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.double() - expected).norm() / expected.norm())
 
 
 @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
 def threads(request: pytest.FixtureRequest) -> int:
-    """Those that torch computes with, from now on."""
+    """Set the number of threads that torch computes with."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     request.addfinalizer(lambda: torch.set_num_threads(before))
@@ -101,14 +101,14 @@ def test_its_outputs_are_the_exact_ones_rounded_and_torchs_are_not_with_zero_poi
     assert float((torchs.multiply(rows) == rounded).double().mean()) < 0.9
 
 
-def test_rows_need_not_lie_one_behind_the_other(library: ctypes.CDLL) -> None:
+def test_rows_need_not_be_contiguous(library: ctypes.CDLL) -> None:
     layer = Layer.random(32, 64, 32, symmetric=True, bias=False)
     wide = random_rows(9, 128)
     assert difference(layer.weights(library).multiply(wide[:, 64:]), layer.exact(wide[:, 64:])) < ROUNDED
     assert layer.weights(library).multiply(wide[:0, 64:]).shape == (0, 32)
 
 
-def test_what_it_cannot_read_is_refused(library: ctypes.CDLL) -> None:
+def test_inputs_that_the_kernel_cannot_read_are_refused(library: ctypes.CDLL) -> None:
     weights = Layer.random(32, 64, 32, symmetric=True, bias=False).weights(library)
     with pytest.raises(TypeError, match=r"bfloat16 on a CPU, not torch.float32 on cpu"):
         weights.multiply(torch.zeros(2, 64))

@@ -27,7 +27,7 @@ def test_each_part_has_the_output_of_its_layer_and_the_fused_layer_has_all() -> 
     for name, expected in zip(("v_proj", "q_proj", "k_proj"), (apart[2], apart[0], apart[1]), strict=True):
         torch.testing.assert_close(getattr(attention, name)(x), expected)
     other = torch.randn(5, 8)
-    assert attention.k_proj(other).shape == (5, 4), "another input is another multiplication, whoever asks first"
+    assert attention.k_proj(other).shape == (5, 4), "another input is multiplied anew, whichever part comes first"
     assert layer.mlp.gate_proj(x).shape == layer.mlp.up_proj(x).shape == (3, 20)
 
 
@@ -39,14 +39,14 @@ def test_threads_do_not_take_each_others_outputs() -> None:
     fuse_projections(layer)
     wrong: list[int] = []
 
-    def ask(index: int) -> None:
+    def multiply(index: int) -> None:
         with torch.inference_mode():
             for _ in range(300):
                 layer.self_attn.q_proj(inputs[index])
                 if not torch.allclose(layer.self_attn.k_proj(inputs[index]), expected[index], atol=1e-6):
                     wrong.append(index)
 
-    threads = [threading.Thread(target=ask, args=[index]) for index in range(3)]
+    threads = [threading.Thread(target=multiply, args=[index]) for index in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -34,8 +34,8 @@ def packed_layers(model: Any) -> list[PackedLinear]:
 
 @torch.inference_mode()
 def logits(model: Any) -> torch.Tensor:
-    found: torch.Tensor = model(input_ids=torch.arange(24).view(2, 12)).logits.float()
-    return found
+    output: torch.Tensor = model(input_ids=torch.arange(24).view(2, 12)).logits.float()
+    return output
 
 
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -44,9 +44,9 @@ def logits(model: Any) -> torch.Tensor:
 def test_a_packed_layer_has_the_output_of_the_plain_one(shape: tuple[int, ...], has_bias: bool) -> None:
     plain = nn.Linear(64, 96, bias=has_bias).bfloat16()
     inputs = torch.randn(shape).bfloat16()
-    expected, found = plain(inputs), PackedLinear(plain)(inputs)
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    expected, output = plain(inputs), PackedLinear(plain)(inputs)
+    assert (output.shape, output.dtype) == (expected.shape, expected.dtype)
+    torch.testing.assert_close(output, expected, rtol=0.02, atol=0.02)
 
 
 def test_a_packed_model_has_the_same_logits_and_keeps_its_weights_once() -> None:
@@ -72,13 +72,13 @@ def test_without_memory_for_both_layouts_nothing_is_packed(monkeypatch: pytest.M
     assert not packed_layers(model.model)
 
 
-def test_a_model_that_reads_the_weights_itself_is_given_them_back() -> None:
+def test_a_model_that_reads_its_weights_itself_stays_unpacked() -> None:
     model = loaded()
     attention = model.model.model.layers[0].self_attn
     whole = attention.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        assert attention.q_proj.weight.device.type == "cpu"  # as code that multiplies with it would find out
+        assert attention.q_proj.weight.device.type == "cpu"  # as code that multiplies with it requires
         return whole(*args, **kwargs)
 
     attention.forward = forward

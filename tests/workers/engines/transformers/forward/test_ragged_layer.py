@@ -19,7 +19,7 @@ def is_ragged(engine: HuggingfaceEngine) -> bool:
 
 
 @pytest.mark.parametrize("architecture", KINDS)
-def test_a_known_kind_has_the_same_logits_over_ragged_batches_as_alone(architecture: str) -> None:
+def test_a_supported_architecture_has_the_same_logits_over_ragged_batches(architecture: str) -> None:
     engine = engine_of(architecture)
     assert is_ragged(engine)
     assert engine._slots is not None
@@ -35,7 +35,7 @@ def test_a_known_kind_has_the_same_logits_over_ragged_batches_as_alone(architect
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma2"])
-def test_other_kinds_keep_their_layers(architecture: str) -> None:
+def test_other_architectures_keep_their_layers(architecture: str) -> None:
     engine = engine_of(architecture)
     assert engine._slots is not None
     assert not is_ragged(engine)
@@ -48,15 +48,15 @@ def test_a_layer_with_other_outputs_is_logged_and_not_used(
     engine = make_engine(tiny("llama"))
     assert "LlamaForCausalLM takes no ragged batches (over slots its logits differ by" in caplog.text
     assert not is_ragged(engine)
-    found = complete(engine, *(request(text, max_tokens=8) for text in ("abc", "defgh")))
-    assert [result.tokens for result in found] == [
+    results = complete(engine, *(request(text, max_tokens=8) for text in ("abc", "defgh")))
+    assert [result.tokens for result in results] == [
         generated(engine, text, max_new_tokens=8, do_sample=False) for text in ("abc", "defgh")
     ]
 
 
-def test_what_generate_does_alone_goes_through_the_layers_as_they_were() -> None:
+def test_solo_requests_go_through_the_original_layers() -> None:
     engine = engine_of("llama")
-    found = complete(engine, request("a prompt", max_tokens=8, num_beams=3))[0].tokens
+    tokens = complete(engine, request("a prompt", max_tokens=8, num_beams=3))[0].tokens
     plain = make_engine(tiny("llama"), attn_implementation="eager")
     assert not is_ragged(plain)
-    assert found == generated(plain, "a prompt", max_new_tokens=8, num_beams=3, do_sample=False)
+    assert tokens == generated(plain, "a prompt", max_new_tokens=8, num_beams=3, do_sample=False)

@@ -23,7 +23,9 @@ def test_rows_of_one_token_share_a_pass_and_prompts_of_about_one_length_another(
     rows = [row(0, 1), row(1, 30), row(2, 1), row(3, 100), row(4, 28), row(5, 7, every=True), row(6, 33)]
     assert list(_groups(rows)) == [[0, 2], [5], [1, 4, 6], [3]]
     rows = [row(0, 9, every=True), row(1, 1), row(2, 1, every=True), row(3, 9, every=True)]
-    assert list(_groups(rows)) == [[1], [2], [0, 3]], "who wants every logit goes with those of the same length"
+    assert list(_groups(rows)) == [[1], [2], [0, 3]], (
+        "rows that want every logit share a pass with rows of their length"
+    )
 
 
 def test_a_small_gap_is_filled_and_a_wide_one_is_not() -> None:
@@ -34,7 +36,7 @@ def test_a_small_gap_is_filled_and_a_wide_one_is_not() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
-def test_what_lies_in_a_gap_is_not_touched(architecture: str) -> None:
+def test_the_cells_of_a_gap_are_not_changed(architecture: str) -> None:
     slots = slots_of(architecture)
     slots.run([row(slot, 5) for slot in range(3)])
     before = [part[1].clone() for part in slots.cache._parts()]
@@ -42,7 +44,7 @@ def test_what_lies_in_a_gap_is_not_touched(architecture: str) -> None:
     spare = slots.cache.spare_cell
     after = [part[1] for part in slots.cache._parts()]
     assert all(torch.equal(old[:, :spare], new[:, :spare]) for old, new in zip(before, after, strict=True))
-    assert torch.allclose(first, last, atol=1e-5), "the same tokens say the same in every slot"
+    assert torch.allclose(first, last, atol=1e-5), "the same tokens have the same logits in every slot"
 
 
 @pytest.mark.parametrize("architecture", ["gemma2", "mistral"])

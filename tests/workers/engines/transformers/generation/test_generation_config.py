@@ -42,7 +42,7 @@ ROWS: list[dict[str, Any]] = [
     {"min_new_tokens": 20},
     {"max_length": 41},
 ]
-ALONE: list[dict[str, Any]] = [
+SOLO: list[dict[str, Any]] = [
     {"num_beams": 3},
     {"num_beams": 3, "length_penalty": 3.0},
     {"num_beams": 2, "early_stopping": True},
@@ -71,7 +71,7 @@ WITHOUT_EFFECT: list[dict[str, Any]] = [
 
 
 def of_api(arguments: dict[str, Any]) -> Any:
-    """The request as the API hands it over."""
+    """The request as the API passes it on."""
     return request(PROMPT, **SCHEMA.load({"max_length": 70, "seed": 11, **arguments}))
 
 
@@ -80,9 +80,9 @@ def name_of(arguments: dict[str, Any]) -> str:
 
 
 def check(engine: HuggingfaceEngine, arguments: dict[str, Any]) -> list[int]:
-    alone_or_row, *_ = complete(engine, of_api(arguments), *NEIGHBOURS)
-    assert alone_or_row.tokens == generated(engine, PROMPT, seed=11, **{"max_length": 70, **arguments})
-    return alone_or_row.tokens
+    result, *_ = complete(engine, of_api(arguments), *NEIGHBOURS)
+    assert result.tokens == generated(engine, PROMPT, seed=11, **{"max_length": 70, **arguments})
+    return result.tokens
 
 
 @pytest.mark.parametrize("arguments", ROWS, ids=name_of)
@@ -93,21 +93,23 @@ def test_an_argument_of_a_row_does_what_it_does_in_generate(
     check(llama, arguments)
 
 
-@pytest.mark.parametrize("arguments", ALONE, ids=name_of)
+@pytest.mark.parametrize("arguments", SOLO, ids=name_of)
 def test_another_way_of_decoding_does_what_it_does_in_generate(
     llama: HuggingfaceEngine, arguments: dict[str, Any]
 ) -> None:
     assert llama.prepare(of_api(arguments)).solo
     if "stop_strings" in arguments:  # generate() leaves the stop string in
-        (found, *_) = complete(llama, of_api(arguments), *NEIGHBOURS)
-        assert "a" not in found.text
-        assert found.reason is FinishReason.STOP
+        (result, *_) = complete(llama, of_api(arguments), *NEIGHBOURS)
+        assert "a" not in result.text
+        assert result.reason is FinishReason.STOP
     else:
         check(llama, arguments)
 
 
 @pytest.mark.parametrize("arguments", WITHOUT_EFFECT, ids=name_of)
-def test_what_has_no_effect_in_generate_has_none_in_a_row(llama: HuggingfaceEngine, arguments: dict[str, Any]) -> None:
+def test_an_argument_without_effect_in_generate_has_none_in_a_row(
+    llama: HuggingfaceEngine, arguments: dict[str, Any]
+) -> None:
     assert not llama.prepare(of_api(arguments)).solo
     assert check(llama, arguments) == check(llama, {})
 
@@ -131,69 +133,69 @@ def test_banned_tokens_are_banned_as_in_generate(llama: HuggingfaceEngine, name:
         "sequence_bias": [[[first, second], -50], [[second], 1.5]],
         "logit_bias": {str(first): -100.0},
     }
-    (found,) = complete(llama, request(PROMPT, **SCHEMA.load({name: values[name], "max_tokens": 12})))
+    (result,) = complete(llama, request(PROMPT, **SCHEMA.load({name: values[name], "max_tokens": 12})))
     theirs = {"sequence_bias": [[[first], -100.0]]} if name == "logit_bias" else {name: values[name]}
     if name == "sequence_bias":
         theirs = {name: [[[first, second], -50.0], [[second], 1.5]]}
-    assert found.tokens == generated(llama, PROMPT, max_new_tokens=12, **theirs)
-    assert found.tokens[:2] != [first, second]
+    assert result.tokens == generated(llama, PROMPT, max_new_tokens=12, **theirs)
+    assert result.tokens[:2] != [first, second]
 
 
 def test_an_end_token_of_the_request_ends_the_text_and_stays_in_it(llama: HuggingfaceEngine) -> None:
     usual = generated(llama, PROMPT, max_new_tokens=12)
     end = usual[4]
     expected = generated(llama, PROMPT, max_new_tokens=12, eos_token_id=[end, 256])
-    (found,) = complete(llama, request(PROMPT, eos_token_id=[end, 256], max_tokens=12))
-    assert found.tokens == expected
-    assert (found.tokens[-1], found.reason) == (end, FinishReason.STOP)
+    (result,) = complete(llama, request(PROMPT, eos_token_id=[end, 256], max_tokens=12))
+    assert result.tokens == expected
+    assert (result.tokens[-1], result.reason) == (end, FinishReason.STOP)
 
 
 def test_a_forced_first_token_is_forced_where_the_prompt_is_one_token(llama: HuggingfaceEngine) -> None:
-    (found,) = complete(llama, request("a", forced_bos_token_id=70, max_tokens=5))
-    assert found.tokens == generated(llama, "a", forced_bos_token_id=70, max_new_tokens=5)
-    assert found.tokens[0] == 70
+    (result,) = complete(llama, request("a", forced_bos_token_id=70, max_tokens=5))
+    assert result.tokens == generated(llama, "a", forced_bos_token_id=70, max_new_tokens=5)
+    assert result.tokens[0] == 70
 
 
 @pytest.mark.parametrize("more", [{}, {"num_beams": 2}])
-def test_max_time_ends_the_text_behind_the_token_of_that_moment(llama: HuggingfaceEngine, more: dict[str, Any]) -> None:
-    (found,) = complete(llama, request(PROMPT, max_time=0.0, max_tokens=50, **more))
-    assert (len(found.tokens), found.reason) == (1, FinishReason.LENGTH)
-    assert found.tokens == generated(llama, PROMPT, max_time=0.0, max_new_tokens=50, **more)
+def test_max_time_ends_the_text_after_the_token_of_that_moment(llama: HuggingfaceEngine, more: dict[str, Any]) -> None:
+    (result,) = complete(llama, request(PROMPT, max_time=0.0, max_tokens=50, **more))
+    assert (len(result.tokens), result.reason) == (1, FinishReason.LENGTH)
+    assert result.tokens == generated(llama, PROMPT, max_time=0.0, max_new_tokens=50, **more)
 
 
 def test_min_length_counts_what_is_generated_as_in_every_family(llama: HuggingfaceEngine) -> None:
     prompt = next(text for text in map(str, range(500)) if len(generated(llama, text, max_new_tokens=30)) < 10)
-    (found,) = complete(llama, request(prompt, **SCHEMA.load({"min_length": 15, "max_tokens": 30})))
-    assert found.tokens == generated(llama, prompt, min_new_tokens=15, max_new_tokens=30)
-    assert len(found.tokens) >= 15
+    (result,) = complete(llama, request(prompt, **SCHEMA.load({"min_length": 15, "max_tokens": 30})))
+    assert result.tokens == generated(llama, prompt, min_new_tokens=15, max_new_tokens=30)
+    assert len(result.tokens) >= 15
 
 
 def test_stop_strings_end_the_text_before_them(llama: HuggingfaceEngine) -> None:
     (whole,) = complete(llama, request(PROMPT, max_tokens=30))
     stop = whole.text[10:12]
-    (found,) = complete(llama, request(PROMPT, **SCHEMA.load({"stop_strings": stop, "max_tokens": 30})))
-    assert found.text == whole.text[: whole.text.index(stop)]
-    assert found.reason is FinishReason.STOP
+    (result,) = complete(llama, request(PROMPT, **SCHEMA.load({"stop_strings": stop, "max_tokens": 30})))
+    assert result.text == whole.text[: whole.text.index(stop)]
+    assert result.reason is FinishReason.STOP
 
 
 def test_without_any_parameter_the_models_own_generation_config_decides(llama: HuggingfaceEngine) -> None:
     config = llama._loaded.model.generation_config
     config.do_sample, config.temperature, config.repetition_penalty = True, 0.7, 1.3
     try:
-        (found,) = complete(llama, request(PROMPT, seed=3, max_tokens=20))
+        (result,) = complete(llama, request(PROMPT, seed=3, max_tokens=20))
         expected = generated(llama, PROMPT, seed=3, max_new_tokens=20)
         (greedy,) = complete(llama, request(PROMPT, temperature=0, max_tokens=20))
         expected_greedy = generated(llama, PROMPT, do_sample=False, max_new_tokens=20)
     finally:
         config.do_sample = config.temperature = config.repetition_penalty = None
-    assert (found.tokens, greedy.tokens) == (expected, expected_greedy)
-    assert found.tokens != greedy.tokens
+    assert (result.tokens, greedy.tokens) == (expected, expected_greedy)
+    assert result.tokens != greedy.tokens
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "top_h"])
 def test_a_request_with_a_parameter_of_sampling_is_sampled(llama: HuggingfaceEngine, name: str) -> None:
-    (found,) = complete(llama, request(PROMPT, **SCHEMA.load({name: 0.9, "seed": 4, "max_tokens": 20})))
-    assert found.tokens == generated(llama, PROMPT, seed=4, max_new_tokens=20, do_sample=True, **{name: 0.9})
+    (result,) = complete(llama, request(PROMPT, **SCHEMA.load({name: 0.9, "seed": 4, "max_tokens": 20})))
+    assert result.tokens == generated(llama, PROMPT, seed=4, max_new_tokens=20, do_sample=True, **{name: 0.9})
 
 
 def test_the_api_knows_every_argument_of_the_installed_transformers() -> None:
@@ -202,7 +204,7 @@ def test_the_api_knows_every_argument_of_the_installed_transformers() -> None:
 
 
 def test_the_tests_of_this_file_cover_at_least_20_arguments() -> None:
-    covered = {name for arguments in [*ROWS, *ALONE] for name in arguments}
+    covered = {name for arguments in [*ROWS, *SOLO] for name in arguments}
     assert len(covered) >= 20
 
 
@@ -225,7 +227,7 @@ def test_the_tests_of_this_file_cover_at_least_20_arguments() -> None:
         ({"max_length": 2}, "max_length", "raise max_length"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name_with_a_cure(
+def test_an_argument_that_cannot_be_honoured_is_refused_by_name_with_a_cure(
     llama: HuggingfaceEngine, params: dict[str, Any], field: str, hint: str
 ) -> None:
     error = refusal(llama, PROMPT, **params)
@@ -246,7 +248,7 @@ def test_what_cannot_be_done_is_refused_by_name_with_a_cure(
         {"suppress_tokens": "all"},
     ],
 )
-def test_what_transformers_refuses_fails_the_request_before_it_runs(
+def test_a_value_that_transformers_refuses_fails_the_request_before_it_runs(
     llama: HuggingfaceEngine, params: dict[str, Any]
 ) -> None:
     assert isinstance(refusal(llama, PROMPT, **params), InvalidRequest)
@@ -260,7 +262,7 @@ def test_what_transformers_refuses_fails_the_request_before_it_runs(
         ({"num_beams": 4, "num_beam_groups": 2}, "group beam search"),
     ],
 )
-def test_decoding_that_transformers_fetches_from_the_hub_needs_trust(
+def test_decoding_that_transformers_fetches_from_the_hub_needs_trust_remote_code(
     llama: HuggingfaceEngine, params: dict[str, Any], mode: str
 ) -> None:
     error = refusal(llama, PROMPT, **params)

@@ -1,4 +1,4 @@
-"""What the common vocabulary has and transformers has not: windows of penalties, frequency and presence, bias."""
+"""Common parameters that transformers lacks: windows of penalties, frequency and presence penalties, bias."""
 
 import math
 
@@ -46,8 +46,8 @@ def test_a_bias_is_added_and_minus_infinity_bans() -> None:
         (SamplingParams(ignore_eos=True), [AddBias]),
     ],
 )
-def test_only_what_is_asked_for_is_there(sampling: SamplingParams, kinds: list[type]) -> None:
-    assert [type(found) for found in common_processors(sampling, [9], CPU)] == kinds
+def test_only_the_requested_processors_are_made(sampling: SamplingParams, kinds: list[type]) -> None:
+    assert [type(processor) for processor in common_processors(sampling, [9], CPU)] == kinds
 
 
 def test_a_window_over_everything_is_transformers_own_penalty(llama: HuggingfaceEngine) -> None:
@@ -62,6 +62,6 @@ def test_a_window_over_everything_is_transformers_own_penalty(llama: Huggingface
 
 def test_ignore_eos_continues_to_the_last_token_allowed(llama: HuggingfaceEngine) -> None:
     prompt = next(text for text in map(str, range(500)) if len(generated(llama, text, max_new_tokens=30)) < 10)
-    (found,) = complete(llama, request(prompt, ignore_eos=True, max_tokens=30))
-    assert len(found.tokens) == 30
-    assert 256 not in found.tokens
+    (result,) = complete(llama, request(prompt, ignore_eos=True, max_tokens=30))
+    assert len(result.tokens) == 30
+    assert 256 not in result.tokens

@@ -1,4 +1,4 @@
-"""Tokens drawn for a whole batch: the same as for each sequence alone, and as in `generate()`."""
+"""Tokens sampled for a whole batch: the same as for each sequence by itself, and as in `generate()`."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from workers.engines.transformers.generation.sampling import choose
 from workers.engines.transformers.generation.states import RowState
 
 PROMPTS = [f"prompt number {number} {'xyz' * number}" for number in range(16)]
-MANNERS: list[dict[str, float]] = [
+SAMPLING: list[dict[str, float]] = [
     {"temperature": 0.8},
     {"temperature": 1.3, "top_p": 0.9},
     {"temperature": 1.0, "top_k": 8, "repeat_penalty": 1.2},
@@ -32,19 +32,19 @@ def test_a_seed_gives_the_same_text_alone_in_a_batch_and_in_generate(llama: Hugg
     ]
 
 
-def test_every_row_of_a_batch_is_sampled_in_its_own_manner(llama: HuggingfaceEngine) -> None:
+def test_every_row_of_a_batch_is_sampled_with_its_own_parameters(llama: HuggingfaceEngine) -> None:
     requests = [
-        request(text, seed=7, max_tokens=12, **MANNERS[index % len(MANNERS)]) for index, text in enumerate(PROMPTS)
+        request(text, seed=7, max_tokens=12, **SAMPLING[index % len(SAMPLING)]) for index, text in enumerate(PROMPTS)
     ]
     together = [result.tokens for result in complete(llama, *requests)]
     assert together == [complete(llama, each)[0].tokens for each in requests]
 
 
 def test_without_a_seed_texts_differ_and_with_that_of_the_model_params_they_do_not(llama: HuggingfaceEngine) -> None:
-    asked = [request("the same", temperature=1.5, max_tokens=12) for _ in range(4)]
-    assert len({tuple(result.tokens) for result in complete(llama, *asked)}) > 1
+    requests = [request("the same", temperature=1.5, max_tokens=12) for _ in range(4)]
+    assert len({tuple(result.tokens) for result in complete(llama, *requests)}) > 1
     seeded = engine_of("llama", seed=3)
-    texts = {tuple(result.tokens) for result in complete(seeded, *asked)}
+    texts = {tuple(result.tokens) for result in complete(seeded, *requests)}
     assert texts == {tuple(complete(llama, request("the same", temperature=1.5, max_tokens=12, seed=3))[0].tokens)}
 
 
@@ -60,7 +60,7 @@ def test_a_draw_is_that_of_multinomial() -> None:
 
 
 @pytest.mark.parametrize("is_seeded", [True, False])
-def test_top_k_and_top_p_leave_what_they_leave_in_generate(is_seeded: bool) -> None:
+def test_top_k_and_top_p_keep_the_tokens_that_they_keep_in_generate(is_seeded: bool) -> None:
     logits = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
     warpers = [TopKLogitsWarper(40), TopPLogitsWarper(0.8)]
     state = replace(_row(0), warpers=warpers, is_seeded=is_seeded)
@@ -78,9 +78,9 @@ def test_a_processor_that_fails_costs_its_own_row() -> None:
 
     logits = torch.eye(3)
     states = [_row(None), _row(None, [fails]), _row(None)]
-    found = choose(states, [torch.zeros(1, 1)] * 3, logits)
-    assert [choice.token for choice in found if choice.error is None] == [0, 2]
-    assert isinstance(found[1].error, RuntimeError)
+    choices = choose(states, [torch.zeros(1, 1)] * 3, logits)
+    assert [choice.token for choice in choices if choice.error is None] == [0, 2]
+    assert isinstance(choices[1].error, RuntimeError)
     assert torch.equal(logits, torch.eye(3)), "the model's own logits stay as they are, for log-probabilities"
 
 

@@ -1,4 +1,4 @@
-"""Requests that run in `generate()`: one at a time, turn by turn, and another worker can go on with them."""
+"""Solo requests, which run in `generate()`: one at a time, turn by turn, and another worker can continue them."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ def threads_of_generate() -> int:
     return sum(thread.name == "generate" for thread in threading.enumerate())
 
 
-def test_beams_and_rows_go_on_beside_each_other(llama: HuggingfaceEngine) -> None:
+def test_beams_and_rows_run_beside_each_other(llama: HuggingfaceEngine) -> None:
     with serving(llama) as service:
         service.submit("beams", request(PROMPT, num_beams=4, max_tokens=40, ignore_eos=True))
         service.submit("row", request(PROMPT, max_tokens=10, ignore_eos=True))
@@ -31,7 +31,7 @@ def test_beams_and_rows_go_on_beside_each_other(llama: HuggingfaceEngine) -> Non
     assert row.tokens == generated(llama, PROMPT, max_new_tokens=10, suppress_tokens=[256])
 
 
-def test_a_seed_counts_alone_as_well(mamba: HuggingfaceEngine) -> None:
+def test_a_seed_counts_in_solo_requests_too(mamba: HuggingfaceEngine) -> None:
     first, second, other = complete(
         mamba, *(request(PROMPT, temperature=1.2, seed=seed, max_tokens=16) for seed in (5, 5, 6))
     )
@@ -39,24 +39,24 @@ def test_a_seed_counts_alone_as_well(mamba: HuggingfaceEngine) -> None:
     assert first.tokens == second.tokens == expected != other.tokens
 
 
-def test_the_common_vocabulary_holds_alone_as_in_a_batch(mamba: HuggingfaceEngine) -> None:
+def test_the_common_parameters_apply_to_solo_requests_too(mamba: HuggingfaceEngine) -> None:
     params: dict[str, Any] = {"logit_bias": {"70": 5.0}, "presence_penalty": 0.7, "min_length": 12, "max_tokens": 14}
-    (found,) = complete(mamba, request(PROMPT, **params))
-    assert len(found.tokens) >= 12
+    (result,) = complete(mamba, request(PROMPT, **params))
+    assert len(result.tokens) >= 12
     (plain,) = complete(mamba, request(PROMPT, max_tokens=14))
-    assert found.tokens != plain.tokens
+    assert result.tokens != plain.tokens
 
 
 def test_stop_strings_end_a_stream_and_the_thread_behind_it(mamba: HuggingfaceEngine) -> None:
     (whole,) = complete(mamba, request(PROMPT, max_tokens=60, ignore_eos=True))
     stop = whole.text[8:10]
-    (found,) = complete(mamba, request(PROMPT, stop=[stop], max_tokens=60, ignore_eos=True))
-    assert (found.text, found.reason) == (whole.text[: whole.text.index(stop)], FinishReason.STOP)
+    (result,) = complete(mamba, request(PROMPT, stop=[stop], max_tokens=60, ignore_eos=True))
+    assert (result.text, result.reason) == (whole.text[: whole.text.index(stop)], FinishReason.STOP)
     assert threads_of_generate() == 0
 
 
 @pytest.mark.parametrize("more", [{}, {"num_beams": 3}])
-def test_a_canceled_one_ends_between_two_tokens_and_the_next_one_starts(
+def test_a_canceled_request_ends_between_two_tokens_and_the_next_one_starts(
     mamba: HuggingfaceEngine, more: dict[str, Any]
 ) -> None:
     with serving(mamba) as service:
@@ -78,7 +78,7 @@ def test_a_loop_that_stops_leaves_no_generate_running(mamba: HuggingfaceEngine) 
     assert threads_of_generate() == 0
 
 
-def test_what_only_generate_finds_out_is_still_the_requests_fault(llama: HuggingfaceEngine) -> None:
+def test_an_error_that_only_generate_detects_is_an_error_of_the_request(llama: HuggingfaceEngine) -> None:
     with serving(llama) as service:
         service.submit("bad", request(PROMPT, use_mtp=True, max_tokens=5))
         service.submit("good", request(PROMPT, max_tokens=5))
@@ -87,7 +87,7 @@ def test_what_only_generate_finds_out_is_still_the_requests_fault(llama: Hugging
     assert good.status is Status.SUCCEEDED
 
 
-def test_a_defect_in_the_midst_of_generate_is_no_fault_of_the_request(
+def test_a_defect_in_the_middle_of_generate_is_no_error_of_the_request(
     mamba: HuggingfaceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward, calls = mamba._loaded.model.forward, []
@@ -101,9 +101,9 @@ def test_a_defect_in_the_midst_of_generate_is_no_fault_of_the_request(
     with serving(mamba) as service:
         service.submit("s", request(PROMPT, max_tokens=20, ignore_eos=True))
         monkeypatch.setattr(mamba._loaded.model, "forward", fails_later)
-        (found,) = service.wait("s")
-    assert found.error is not None and found.error.code == "engine_error"
-    assert len(found.tokens) == 3, "what was there before is kept"
+        (result,) = service.wait("s")
+    assert result.error is not None and result.error.code == "engine_error"
+    assert len(result.tokens) == 3, "the earlier tokens are kept"
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_a_defect_in_the_midst_of_generate_is_no_fault_of_the_request(
     ],
 )
 @pytest.mark.parametrize("architecture", ["mamba", "llama"])
-def test_another_worker_continues_as_if_nothing_had_happened(architecture: str, params: dict[str, Any]) -> None:
+def test_another_worker_continues_a_solo_request_as_if_uninterrupted(architecture: str, params: dict[str, Any]) -> None:
     engine = engine_of(architecture)
-    asked = request(PROMPT, max_tokens=16, **params)
-    (whole,) = complete(engine, asked)
+    job_request = request(PROMPT, max_tokens=16, **params)
+    (whole,) = complete(engine, job_request)
     cut = len(whole.tokens) // 2
     with serving(engine) as service:
-        service.submit("rest", asked, earlier=whole.tokens[:cut], text=whole.text[:cut])
+        service.submit("rest", job_request, earlier=whole.tokens[:cut], text=whole.text[:cut])
         (rest,) = service.wait("rest")
     assert whole.tokens[:cut] + rest.tokens == whole.tokens
     assert rest.reason is whole.reason
@@ -138,16 +138,18 @@ def test_a_grammar_with_beams_is_refused(llama: HuggingfaceEngine) -> None:
     assert "beam search" in error.detail
 
 
-def test_logprobs_alone_are_those_of_the_models_own_logits(llama: HuggingfaceEngine, mamba: HuggingfaceEngine) -> None:
-    row, alone = complete(
+def test_logprobs_of_a_solo_request_are_those_of_the_models_own_logits(
+    llama: HuggingfaceEngine, mamba: HuggingfaceEngine
+) -> None:
+    row, solo = complete(
         llama,
         request(PROMPT, max_tokens=6, logprobs=2, echo=True),
         request(PROMPT, max_tokens=6, logprobs=2, echo=True, use_cache=False),
     )
-    assert [each.token for each in alone.logprobs] == [each.token for each in row.logprobs]
-    for one, other in zip(alone.logprobs, row.logprobs, strict=True):
+    assert [each.token for each in solo.logprobs] == [each.token for each in row.logprobs]
+    for one, other in zip(solo.logprobs, row.logprobs, strict=True):
         assert (one.logprob is None) == (other.logprob is None)
         assert one.logprob is None or one.logprob == pytest.approx(other.logprob, abs=1e-4)
         assert list(one.top) == list(other.top)
-    (found,) = complete(mamba, request(PROMPT, max_tokens=6, logprobs=1))
-    assert len(found.logprobs) == len(found.tokens)
+    (result,) = complete(mamba, request(PROMPT, max_tokens=6, logprobs=1))
+    assert len(result.logprobs) == len(result.tokens)

