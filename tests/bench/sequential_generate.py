@@ -1,4 +1,4 @@
-"""transformers alone: `model.generate()`, one prompt after the other, greedy. A process of its own.
+"""`model.generate()` of transformers, one prompt after the other, greedy. Runs in a process of its own.
 
 Reads lines of JSON `{prompts, new_tokens}` from standard input and answers each with `{seconds, texts}`: the model is
 loaded once, so that its rounds can alternate with those of the service.

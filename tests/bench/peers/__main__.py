@@ -74,7 +74,7 @@ class Bench:
         self._known.run(work, requests, prompts)
         for name, result in rounds.items():
             if name == LlamaCppPython.name or (work.way is Way.CHAT and name != ours.name):
-                continue  # its texts end elsewhere, and a chat continues differently after the first different word
+                continue  # its texts end at other tokens, and a chat differs from its first different word on
             if result.prompt_tokens:
                 assert result.prompt_tokens == list(map(len, prompts)), f"{name} has read other prompts than ours"
             compared[name].add(self._known.compare(result.texts))

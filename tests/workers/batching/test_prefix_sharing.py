@@ -170,4 +170,4 @@ def test_random_sequences_never_sample_with_the_tokens_of_another(
     loop.stop()
     held = sum(len(cells) for slot, cells in engine.cells.items())
     assert held == loop._scheduler.prefix_cache.cells, "cells have leaked"
-    assert computed(engine) < prompt_tokens, "less than the prompts alone, with all the decoding"
+    assert computed(engine) < prompt_tokens, "fewer tokens than the prompts have, all decoding included"

@@ -53,7 +53,9 @@ def test_earlier_tokens_count_against_max_tokens() -> None:
 
 
 @pytest.mark.parametrize(("before", "published", "after", "text"), [("ab", "a", "c", "bc"), ("xb", "x", "ST", "")])
-def test_what_could_begin_a_stop_string_is_still_held_back(before: str, published: str, after: str, text: str) -> None:
+def test_a_possible_beginning_of_a_stop_string_is_still_held_back(
+    before: str, published: str, after: str, text: str
+) -> None:
     sequence = in_slot(prompt("", stop=("bST",)), earlier(before, published=published))
     assert sample(sequence, after) == text
 

@@ -72,7 +72,7 @@ def test_all_drafts_of_a_step_have_one_length_and_end_where_the_text_must() -> N
     assert lengths(speculation(piece=1, row=0, budget=20).drafts(decoding(2))) == {8}
 
 
-def test_what_a_row_costs_beside_a_step_is_learned_from_steps() -> None:
+def test_the_cost_of_a_row_is_learned_from_steps() -> None:
     chance, cost = random.Random(1), StepCost()
     for _ in range(400):
         pieces, rows = chance.choice([(1, 1), (1, 1), (1, 9), (2, 12), (1, 17)])
@@ -149,7 +149,7 @@ def test_a_loop_that_may_not_speculate_makes_a_step_for_each_token(
     assert len(engine.steps) == len(ROUND) + 1
 
 
-def test_what_ends_a_sequence_ends_it_within_a_run_of_guesses(loop: BatchLoop, collected: Collected) -> None:
+def test_a_sequence_also_ends_within_a_run_of_guesses(loop: BatchLoop, collected: Collected) -> None:
     late = ROUND[:92] + "and stop here" + ROUND
     loop.submit(make_sequence("late stop", prompt(late, stop=("stop",), max_tokens=900)))
     loop.submit(make_sequence("length", prompt(ROUND, max_tokens=77)))

@@ -1,4 +1,4 @@
-"""Which kernel multiplies 4-bit layers: ours, built anew from the source at hand, or torch's."""
+"""Which kernel multiplies 4-bit layers: ours, built from the current source, or torch's."""
 
 import ctypes
 from collections.abc import Iterator

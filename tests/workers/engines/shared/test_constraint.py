@@ -163,7 +163,7 @@ def test_random_texts_of_the_json_grammar_are_json(compiler: ConstraintCompiler,
         ('root ::= "é" [^a]', "éé"),
     ],
 )
-def test_what_gbnf_means_is_not_narrowed_by_longest_matches(
+def test_longest_matches_do_not_narrow_the_language_of_a_grammar(
     compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, grammar: str, text: str
 ) -> None:
     constraint = compiled(compiler, grammar=grammar)

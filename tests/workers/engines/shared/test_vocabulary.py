@@ -25,7 +25,7 @@ class Bytes(Vocabulary):
         return chr(token)
 
 
-def test_a_suffix_goes_in_with_the_models_infill_tokens_behind_one_beginning() -> None:
+def test_a_suffix_is_added_with_the_models_infill_tokens_after_one_begin_token() -> None:
     assert Bytes((1001, 1002, 1003)).infill_tokens("AB", "C") == [1, 1001, 65, 66, 1002, 67, 1003]
 
 

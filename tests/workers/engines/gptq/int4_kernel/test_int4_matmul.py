@@ -120,7 +120,7 @@ def test_inputs_that_the_kernel_cannot_read_are_refused(library: ctypes.CDLL) ->
 def test_joined_layers_have_the_outputs_of_the_single_ones(bias: bool, library: ctypes.CDLL) -> None:
     order = torch.randperm(64, generator=torch.Generator().manual_seed(3))
     layers = []
-    for index, outputs in enumerate((48, 16, 32)):  # the second has zero points of 8 alone
+    for index, outputs in enumerate((48, 16, 32)):  # the second has only zero points of 8
         layer = Layer.random(outputs, 64, 32, symmetric=index == 1, bias=bias, seed=index)
         weights = layer.weights(library)
         layers.append(Int4Linear(weights, inputs=64, outputs=outputs, group_size=32, permutation=order))

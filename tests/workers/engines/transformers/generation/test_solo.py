@@ -47,7 +47,7 @@ def test_the_common_parameters_apply_to_solo_requests_too(mamba: HuggingfaceEngi
     assert result.tokens != plain.tokens
 
 
-def test_stop_strings_end_a_stream_and_the_thread_behind_it(mamba: HuggingfaceEngine) -> None:
+def test_stop_strings_end_a_stream_and_its_thread(mamba: HuggingfaceEngine) -> None:
     (whole,) = complete(mamba, request(PROMPT, max_tokens=60, ignore_eos=True))
     stop = whole.text[8:10]
     (result,) = complete(mamba, request(PROMPT, stop=[stop], max_tokens=60, ignore_eos=True))
