@@ -60,7 +60,7 @@ test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test su
 test-fast: $(FAST_TEST_READY) ## in a minute, while you work: the tests without a model, a container or a whole service
 	$(PYTEST) -m "not model and not slow"
 
-check: $(TEST_READY) $(DOCS_READY) ## format, lint, types, the import law and the documentation
+check: $(TEST_READY) $(DOCS_READY) ## format, lint, types, the import rules and the documentation
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy

@@ -14,7 +14,7 @@ import redis
 from app.config.loader import load_config
 from app.errors import ConfigError, StartupError
 from app.jobs.redis_client import connect
-from app.jobs.workers import WorkerInfo, WorkerState, read_workers
+from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 
 ANSWER_SECONDS = 3.0  # below the time-out of the HEALTHCHECK
 

@@ -15,7 +15,7 @@ from app.jobs.events import read_published
 from app.jobs.job import FinishReason, Kind, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore, new_nonce
-from app.jobs.workers import WorkerInfo, WorkerState, announce, forget_failures, retire
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
 from workers.engines.runner import Outcome, Report, Runner, RunnerJob, job_error
 from workers.jobs.leases import Leases
 from workers.jobs.publisher import Publisher

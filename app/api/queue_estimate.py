@@ -12,7 +12,7 @@ import redis
 from app.jobs import keys
 from app.jobs.job import Job
 from app.jobs.redis_client import RedisClient
-from app.jobs.workers import WorkerState, read_workers
+from app.jobs.worker_registry import WorkerState, read_workers
 
 FRESH_SECONDS = 1.0  # how long one reading is used: a burst of refusals costs one reading
 DEFAULT_SERVICE_SECONDS = 1.0  # of a job, until the first one has ended

@@ -25,9 +25,9 @@ class ServerConfig:
     threads: Annotated[
         int, whole_number("Threads per process; each waiting client occupies one.", _MIN_THREADS, 65_536)
     ] = 512
-    max_body_bytes: Annotated[
-        int, whole_number("The largest request body; a larger one is answered with 413.", 1024)
-    ] = 4 * 1024 * 1024
+    max_body_bytes: Annotated[int, whole_number("The largest request body; a larger one gets 413.", 1024)] = (
+        4 * 1024 * 1024
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +90,13 @@ class CacheConfig:
     ttl: Annotated[
         int,
         whole_number(
-            "How long the answer to a greedy or seeded request, or to texts to embed, is used for equal requests; "
+            "How long the response to a greedy or seeded request, or to texts to embed, is used for equal requests; "
             "never longer than its job is kept. 0: never.",
             0,
         ),
     ] = 0
     across_keys: Annotated[
-        bool, flag("Share computations and cached answers between API keys. false: only under one API key.")
+        bool, flag("Share computations and cached responses between API keys. false: only under one API key.")
     ] = False
 
 
@@ -104,7 +104,7 @@ class CacheConfig:
 class FilesConfig:
     max_bytes: Annotated[
         int,
-        whole_number("The largest file; a larger one is answered with 413. Files are kept in Redis' memory.", 1024),
+        whole_number("The largest file; a larger one gets 413. Files are kept in Redis' memory.", 1024),
     ] = 32 * 1024 * 1024
     ttl: Annotated[int, whole_number("How long a file is kept at most, and a batch after its end.", 1)] = 604_800
 
@@ -122,7 +122,7 @@ class WebhooksConfig:
     secret: Annotated[
         str | None,
         text(
-            "Signs webhooks. null: requests that ask for a webhook are refused.",
+            "Signs webhooks. null: requests that ask for a webhook are rejected.",
             "whsec_ and the base64 of 24 to 64 random bytes, or null",
             signing_secret,
             nullable=True,

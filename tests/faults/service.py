@@ -14,7 +14,7 @@ import redis
 
 from app.jobs import keys
 from app.jobs.redis_client import connect
-from app.jobs.workers import WorkerInfo, WorkerState, read_workers
+from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 from tests.faults.waiting import until
 from tests.stack import Stack, engine_config, free_port
 from tests.valkey import Valkey, running_valkey

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from app.jobs.redis_client import RedisClient
-from app.jobs.workers import WorkerInfo, WorkerState, announce, retire
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, retire
 from workers.healthcheck import main, of_host
 from workers.main import new_worker_id
 

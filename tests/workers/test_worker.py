@@ -10,10 +10,10 @@ import redis
 from app.config.settings import Config, JobsConfig
 from app.jobs.events import FROM_START, Delta, Published, Started, read_events, read_published
 from app.jobs.job import Job, JobRequest, Kind, Status
-from app.jobs.publishing import OutputWrite, OutputWriter
+from app.jobs.output_writer import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim, JobStore
-from app.jobs.workers import WorkerState
+from app.jobs.worker_registry import WorkerState
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
 from tests.waiting import scaled, until

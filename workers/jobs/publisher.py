@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import redis
 
 from app.jobs.job import Status
-from app.jobs.publishing import FENCED, MISSING, OutputWriter
+from app.jobs.output_writer import FENCED, MISSING, OutputWriter
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from workers.engines.runner import Report

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.jobs.events import Delta, End, Published
 from app.jobs.job import FinishReason, Metrics, Output, Status, Usage
-from app.jobs.publishing import OutputWrite
+from app.jobs.output_writer import OutputWrite
 from app.jobs.record import outcome_fields
 from app.jobs.store import Claim
 from workers.engines.runner import Outcome, RunnerJob

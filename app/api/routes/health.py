@@ -9,7 +9,7 @@ from app.api.request_context import services
 from app.api.routes.models import best_worker, workers_of
 from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerStateSchema
 from app.errors import NoWorker
-from app.jobs.workers import WorkerInfo, WorkerState
+from app.jobs.worker_registry import WorkerInfo, WorkerState
 
 blueprint = Blueprint("health", __name__, description="For probes and people.")
 

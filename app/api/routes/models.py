@@ -9,7 +9,7 @@ from app.api.openai.envelope import check_model
 from app.api.openapi import Blueprint, answer
 from app.api.request_context import services
 from app.api.schemas.models import ABSENT, ModelListSchema, ModelSchema
-from app.jobs.workers import WorkerInfo, WorkerState, read_workers
+from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 
 blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
 

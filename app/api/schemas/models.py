@@ -3,7 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from app.api.schemas.fields import constant
-from app.jobs.workers import WorkerState
+from app.jobs.worker_registry import WorkerState
 
 ABSENT = "absent"  # no worker of the model is registered
 MODEL_STATES = [*(state.value for state in WorkerState), ABSENT]

@@ -12,11 +12,11 @@ import redis
 from app.jobs import keys
 from app.jobs.events import Delta, End
 from app.jobs.job import FinishReason, JobError, Metrics, Output, Status, TokenLogprob, Usage
-from app.jobs.publishing import OutputWrite, OutputWriter
+from app.jobs.output_writer import OutputWrite, OutputWriter
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import connect
 from app.jobs.store import Claim, JobStore
-from app.jobs.workers import WorkerInfo, WorkerState, announce
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
 from tests.waiting import scaled
 
 TTL_SECONDS = 60

@@ -15,7 +15,7 @@ from app.jobs import keys
 from app.jobs.job import Job, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import new_job_id
-from app.jobs.workers import WorkerInfo, WorkerState, announce
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
 from tests.app.api.conftest import MODEL, MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn
 from tests.waiting import scaled

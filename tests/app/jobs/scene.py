@@ -9,7 +9,7 @@ from app.jobs import keys
 from app.jobs.events import FROM_START, Delta, End, Event, read_events
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.order import doorbell
-from app.jobs.publishing import WRITTEN, OutputWrite, OutputWriter
+from app.jobs.output_writer import WRITTEN, OutputWrite, OutputWriter
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore

@@ -15,7 +15,7 @@ from app.jobs import keys
 from app.jobs.events import Delta, End
 from app.jobs.job import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
 from app.jobs.order import doorbell
-from app.jobs.publishing import OutputWrite, OutputWriter
+from app.jobs.output_writer import OutputWrite, OutputWriter
 from app.jobs.reaper import Reaper
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script

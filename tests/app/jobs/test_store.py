@@ -11,7 +11,7 @@ from app.jobs import keys
 from app.jobs.events import Delta, End, read_events
 from app.jobs.job import JobRequest, Kind, Priority, Status
 from app.jobs.order import doorbell
-from app.jobs.publishing import FENCED, OutputWrite, OutputWriter
+from app.jobs.output_writer import FENCED, OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore, new_job_id, new_nonce
 from tests.app.jobs.scene import MODEL, Scene

@@ -10,7 +10,7 @@ from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
-from app.jobs.workers import WorkerInfo, WorkerState, announce, read_workers, retire
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, read_workers, retire
 from tests.lost_worker import lose_worker
 from tests.waiting import scaled
 from workers.jobs.leases import Leases

@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config.settings import Config
-from app.jobs.workers import WorkerState
+from app.jobs.worker_registry import WorkerState
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from app.api import queue_estimate
 from app.config.settings import Config
 from app.jobs import keys
-from app.jobs.workers import WorkerState
+from app.jobs.worker_registry import WorkerState
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled
