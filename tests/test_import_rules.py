@@ -47,7 +47,7 @@ def test_the_command_line_loads_no_model_library_and_no_worker() -> None:
 
 
 def test_what_api_and_workers_share_loads_nothing_heavy_and_nothing_of_the_rest() -> None:
-    loaded = loaded_after_importing(*(name for room in SHARED for name in modules_of(room)))
+    loaded = loaded_after_importing(*(name for package in SHARED for name in modules_of(package)))
     assert not roots(loaded) & {*MODEL_LIBRARIES, *HTTP_SIDE, "workers"}
     assert {".".join(name.split(".")[:2]) for name in loaded if name.startswith("app.")} == set(SHARED)
 

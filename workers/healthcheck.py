@@ -43,7 +43,7 @@ def _registered() -> list[WorkerInfo]:
     url = load_config().redis_url
     if url is None:
         raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL")
-    return read_workers(connect(url, answer_seconds=ANSWER_SECONDS, retries=0))
+    return read_workers(connect(url, reply_seconds=ANSWER_SECONDS, retries=0))
 
 
 def _unwell(reason: str) -> int:

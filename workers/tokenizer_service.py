@@ -1,4 +1,4 @@
-"""Answers calls that make no job (`app.jobs.tokenizer_rpc`): they need the tokenizer, no slot and no queue."""
+"""Serves tokenizer calls (`app.jobs.tokenizer_rpc`): they make no job, and need the tokenizer but no slot."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tokenizer(Protocol):
-    """What a runner has of it."""
+    """The part of a runner that this service uses."""
 
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]: ...
     def detokenize(self, tokens: Sequence[int]) -> str: ...
@@ -47,27 +47,27 @@ class TokenizerService:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                call = tokenizer_rpc.next_question(self._redis, self._model, POLL_SECONDS)
+                call = tokenizer_rpc.next_call(self._redis, self._model, POLL_SECONDS)
                 if call is not None and not call.is_stale:
-                    self._answer(call)
+                    self._serve(call)
             except redis.RedisError as error:
                 logger.warning("no tokenizer calls: no answer from Redis (%s)", type(error).__name__)
                 self._stopping.wait(RETRY_SECONDS)
 
-    def _answer(self, call: TokenizerCall) -> None:
+    def _serve(self, call: TokenizerCall) -> None:
         try:
             result = self._result(call)
-        except Exception as error:  # a request's fault, or the tokenizer's: the caller gets it
+        except Exception as error:  # of the request or of the tokenizer: the caller gets it
             failure = job_error(error)
             if failure.code == "engine_error":
                 logger.error("a tokenizer call failed", exc_info=error)
-            tokenizer_rpc.answer(self._redis, call, error=failure)
+            tokenizer_rpc.reply(self._redis, call, error=failure)
         else:
-            tokenizer_rpc.answer(self._redis, call, result)
+            tokenizer_rpc.reply(self._redis, call, result)
 
     def _result(self, call: TokenizerCall) -> Any:
-        about = call.about
-        if call.subject is TokenizerOperation.DETOKENIZE:
-            return self._tokenizer.detokenize(about["tokens"])
-        text = Chat(**about["chat"]) if "chat" in about else about["text"]
-        return self._tokenizer.tokenize(text, add_special=about["add_special"])
+        arguments = call.arguments
+        if call.operation is TokenizerOperation.DETOKENIZE:
+            return self._tokenizer.detokenize(arguments["tokens"])
+        text = Chat(**arguments["chat"]) if "chat" in arguments else arguments["text"]
+        return self._tokenizer.tokenize(text, add_special=arguments["add_special"])

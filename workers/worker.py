@@ -15,7 +15,7 @@ from app.jobs.events import read_published
 from app.jobs.job import FinishReason, Kind, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore, new_nonce
-from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, forget_failures, retire
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire
 from workers.engines.runner import Outcome, Report, Runner, RunnerJob, job_error
 from workers.jobs.leases import Leases
 from workers.jobs.publisher import Publisher
@@ -77,7 +77,7 @@ class Worker:
             context_tokens=runner.context_tokens or 0,
         )
         with contextlib.suppress(redis.RedisError):  # Redis is away: that is no fault of the model, and can wait
-            forget_failures(self._redis, self.info.model)
+            prune_failures(self._redis, self.info.model)
 
     def give_up(self, reason: str) -> None:
         """Announce that the model cannot be loaded; the registry keeps the reason for a day."""

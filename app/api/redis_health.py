@@ -15,7 +15,7 @@ from app.jobs.redis_client import RedisClient, connect
 
 PING_SECONDS = 0.5
 PING_AGAIN_SECONDS = 0.1  # after a ping without an answer
-ANSWER_SECONDS = 1.0
+REPLY_SECONDS = 1.0
 # One lost ping may be a lost connection, or a fork or an fsync that delayed Redis. A process that was delayed itself
 # finds the answer in its socket, however late it reads.
 SILENT_PINGS = 2
@@ -52,7 +52,7 @@ class RedisHealth:
             raise RedisAway("no answer to the last pings")
 
     def _run(self) -> None:
-        client = connect(self._url, answer_seconds=ANSWER_SECONDS, retries=0)
+        client = connect(self._url, reply_seconds=REPLY_SECONDS, retries=0)
         while not self._closing.wait(PING_AGAIN_SECONDS if self._silent_pings else PING_SECONDS):
             try:
                 client.ping()

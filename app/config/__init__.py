@@ -1,4 +1,4 @@
 """The configuration: read once from `config.yaml` and the environment, validated, then frozen.
 
-Law of this package: it imports the standard library, yaml, marshmallow and `app.errors`.
+Import rules: this package imports the standard library, yaml, marshmallow and `app.errors`.
 """

@@ -59,7 +59,7 @@ class Chat:
     variables: what else the template may read (`enable_thinking`, say).
 
     calls: with tools, what `params.json_schema` was made of, for an engine that passes that on: `tool_choice`,
-    `parallel_tool_calls`, and the `schema` of an answer that calls nothing.
+    `parallel_tool_calls`, and the `schema` of a response that calls no tool.
     """
 
     messages: list[dict[str, Any]]
@@ -88,7 +88,7 @@ class JobRequest:
     `params` holds only what the client set, under the canonical names of `app.jobs.sampling`; the engine adds its
     family's defaults.
 
-    response: of a request to `/v1/responses`, what its answer needs again (`app.api.openai.response_object`).
+    response: of a request to `/v1/responses`, what its response object needs again (`app.api.openai.response_object`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`.
     """
@@ -159,7 +159,7 @@ class Usage:
 
 
 class AnswerSource(StrEnum):
-    """Where a job's answer comes from."""
+    """Where a job's output comes from."""
 
     COMPUTED = "computed"
     CACHED = "cached"  # computed before, for the same request of another job (`cache.ttl`)
@@ -167,7 +167,7 @@ class AnswerSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """source: None where nothing was answered."""
+    """source: None where there is no output."""
 
     source: AnswerSource | None = None
     queue_seconds: float | None = None

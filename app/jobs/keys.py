@@ -1,39 +1,41 @@
 """The Redis keys: names, types, contents and lifetimes of everything that this service keeps.
 
+Modules without a path are in `app.jobs`.
+
 | key | type | holds | lives |
 |---|---|---|---|
-| `llm:job:<id>` | hash | the job record (`job_store`) | until final, then `jobs.ttl` |
+| `llm:job:<id>` | hash | the job record (`record`) | until final, then `jobs.ttl` |
 | `llm:events:<id>` | stream | what happened to the job (`events`) | as its record |
-| `llm:queued:<model>` | zset | the order: ids waiting, scored by priority and age (`order`) | while queued |
+| `llm:queued:<model>` | zset | the order of waiting jobs: ids, scored as `lua/order.lua` says | while queued |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
-| `llm:expiring:<model>` | zset | ids that may not wait for ever, scored by the end of their patience | while queued |
+| `llm:expiring:<model>` | zset | ids of waiting jobs with a time limit, scored by `expires_at` | while queued |
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
 | `llm:webhook:<id>` | hash | the record of a final job whose webhook is to be sent | until sent, 3 days at most |
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
-| `llm:cached:<digest>` | string | id of the job that answers a request (`workers.jobs.response_cache`) | `cache.ttl` |
+| `llm:cached:<digest>` | string | id of the job with the same request (`workers.jobs.response_cache`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:reaper:<model>` | string | Unix seconds of the next turn of the reaper | - |
 | `llm:trial:<worker>` | string | id of the job that this worker runs in quarantine | while it does |
 | `llm:alive:<model>` | string | a worker of the model is alive | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
 | `llm:workers` | set | worker ids, cleaned by readers | - |
-| `llm:questions:<model>` | list | calls for any worker (`tokenizer_rpc`) | until taken, 30 s at most |
-| `llm:answer:<id>` | list | the answer to one call | until read, 30 s at most |
-| `llm:file:<id>` | hash | a file's fields (`api.batches.files`) | as `expires_at` says; longer while a batch reads it |
+| `llm:questions:<model>` | list | tokenizer calls for any worker (`tokenizer_rpc`) | until taken, 30 s at most |
+| `llm:answer:<id>` | list | the reply to one call | until read, 30 s at most |
+| `llm:file:<id>` | hash | fields (`app.api.batches.files`) | as `expires_at` says; longer while a batch reads it |
 | `llm:file-lines:<id>` | list | its lines; of a file that a batch writes, those so far | as its hash |
 | `llm:files:<owner>` | zset | an owner's files, scored by creation time | entries: cleaned by readers |
 | `llm:batch:<id>` | hash | the record of a batch (`app.api.batches.batches`) | until its end, then `files.ttl` |
-| `llm:batch-open:<id>` | set | numbers of lines that are submitted and not answered | while there are any |
+| `llm:batch-open:<id>` | set | numbers of lines that are submitted and have no result | while there are any |
 | `llm:batches:<owner>` | zset | an owner's batches, scored by creation time | entries: cleaned by readers |
 | `llm:unfinished:<model>` | zset | batches that have not ended, scored by creation time | until their end |
 | `llm:driver:<model>` | string | the process that drives the batches (`app.api.batches.driver`) | 5 s, renewed |
 | `llm:jobs.<model>` | list | Celery's queue: one doorbell for each waiting job (`order`) | until a worker takes it |
-| `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose answer got lost | 60 s |
+| `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose reply was lost | 60 s |
 
 Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
-`cancel:<id>` and `follow:<id>` to the workers. A lost message costs a delay, never an answer.
+`cancel:<id>` and `follow:<id>` to the workers. A lost message costs a delay, never a result.
 """
 
 PREFIX = "llm:"
@@ -115,12 +117,12 @@ def worker(worker_id: str) -> str:
     return f"{PREFIX}worker:{worker_id}"
 
 
-def questions(model: str) -> str:
+def calls(model: str) -> str:
     return f"{PREFIX}questions:{model}"
 
 
-def answer(question_id: str) -> str:
-    return f"{PREFIX}answer:{question_id}"
+def reply(call_id: str) -> str:
+    return f"{PREFIX}answer:{call_id}"
 
 
 def file(file_id: str) -> str:

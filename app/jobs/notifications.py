@@ -1,4 +1,6 @@
-"""Notifications over pub/sub: one line for each job that has changed (`lua/publish.lua`, `lua/add_event.lua`).
+"""Notifications over pub/sub: one line for each job that has changed.
+
+The scripts `claim`, `publish`, `hand_back`, `cancel` and `reap` send them; `add_event` formats an event's line.
 
 A line is one of three: the id of the job alone; an event of its stream, after the job's id and the id of the event
 before it; or, once the job has ended, its whole record as a JSON list.

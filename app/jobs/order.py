@@ -1,9 +1,9 @@
-"""The order of a model's waiting jobs, and the doorbell that tells a worker's Celery consumer to claim the first one.
+"""Celery's side of the order of waiting jobs: the doorbell. `lua/order.lua` decides the order.
 
-The sorted set `keys.queued(model)` is the only order; `lua/order.lua` decides it. Celery's queue carries no job: each
-message is the same doorbell, "there is work for this model", and a worker that receives it claims the head of the
-order (`JobStore.claim`). A doorbell too many costs an empty claim; the reaper keeps their number at the number of
-waiting jobs (docs/decisions/0031-one-order-of-jobs.md).
+The order is the sorted set `keys.queued(model)`. Celery's queue carries no job: each message is the same doorbell,
+"there is work for this model", and a worker that receives it claims the first job of the order (`JobStore.claim`). An
+extra doorbell costs one empty claim. The reaper keeps as many doorbells as waiting jobs
+(docs/decisions/0031-one-order-of-jobs.md).
 """
 
 import json

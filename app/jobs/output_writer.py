@@ -1,4 +1,4 @@
-"""How a worker writes what its jobs have produced: all of a step in one call of `lua/publish.lua`."""
+"""Writes the output of a worker's jobs to Redis: all of a step in one call of `lua/publish.lua`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class OutputWriter:
         self._head: list[str | int] = [ttl_seconds, keys.NOTIFICATIONS_CHANNEL, ",".join(RECORD_FIELDS)]
 
     def write(self, outputs: Sequence[OutputWrite]) -> list[int]:
-        """Write outputs; may be sent again: what is there is not written twice.
+        """Write outputs. Idempotent: repeating a call returns the same verdicts and writes nothing twice.
 
         Returns for each `WRITTEN`, `FENCED` (another worker has the job), or `MISSING`: Redis lacks tokens from before
         its delta, and nothing of it was written.

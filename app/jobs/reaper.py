@@ -1,10 +1,10 @@
 """The reaper: what happens to the jobs of a worker that died. It runs `lua/reap.lua` once a second for each model.
 
-- A job whose worker let its lease run out goes back into the order, or is `failed` with `worker_lost` after
-  `jobs.max_attempts` workers have died with it.
+- A job whose lease has expired goes back into the order, or is `failed` with `worker_lost` after `jobs.max_attempts`
+  workers have died with it. A returned job is then tried alone: `workers.jobs.quarantine`.
 - A job that has waited longer than its `expires_in` is `expired`.
 - There are as many doorbells as waiting jobs, also after a consumer died with one.
-- After a pause without any turn (Redis was away, the machine slept) the workers get time to renew their leases first.
+- After a gap without any turn (Redis was away, the machine slept) the workers get time to renew their leases first.
 """
 
 import logging
@@ -18,17 +18,19 @@ from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS
 
 TURN_SECONDS = 1.0
-AWAY_SECONDS = 3.0  # so long after a turn was due, all were away; a lease outlives a shorter absence
-PAUSE_SECONDS = 7.0  # then: more than a worker takes to reconnect and renew
+# If no process has reaped for OUTAGE_SECONDS after a turn was due, Redis or the machine was suspended. Shorter gaps
+# cannot expire a lease. After such a gap, the next turn comes GRACE_SECONDS later, so that workers can renew first.
+OUTAGE_SECONDS = 3.0
+GRACE_SECONDS = 7.0
 JOBS_PER_TURN = 100  # of each kind, tens of microseconds each, in which Redis does nothing else
 EVENTS_PER_TURN = 1000  # read for the partial texts of jobs that end, two microseconds each
-_TURN_SHARE = 0.9  # of a turn until the next is due: less than all, so that one caller alone never misses its own
+_TURN_FRACTION = 0.9  # of TURN_SECONDS until the next turn is due, so that a single process does not skip turns
 
 logger = logging.getLogger(__name__)
 
 
 class Reaper:
-    """One per process that wants to help; they take turns."""
+    """Each process runs one. Redis lets one of them act per second."""
 
     def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, max_attempts: int) -> None:
         self._redis = client
@@ -62,9 +64,9 @@ class Reaper:
                 self._ttl_seconds,
                 self._max_attempts,
                 keys.NOTIFICATIONS_CHANNEL,
-                str(TURN_SECONDS * _TURN_SHARE),
-                str(AWAY_SECONDS),
-                str(PAUSE_SECONDS),
+                str(TURN_SECONDS * _TURN_FRACTION),
+                str(OUTAGE_SECONDS),
+                str(GRACE_SECONDS),
                 JOBS_PER_TURN,
                 EVENTS_PER_TURN,
                 LEASE_SECONDS,

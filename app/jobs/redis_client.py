@@ -1,7 +1,7 @@
 """The Redis client of every process: time-outs, retries and the loading of Lua scripts.
 
 redis-py's annotations cover bytes, text, sync and async clients at once. `RedisClient` declares the commands used here
-for a synchronous client that decodes its answers.
+for a synchronous client that decodes its replies.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from redis.client import Pipeline, PubSub
 from redis.retry import Retry
 
 CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 5.0  # a script of ours takes microseconds; longer means that Redis is stopped or unreachable
+REPLY_SECONDS = 5.0  # a script of ours takes microseconds; longer means that Redis is stopped or unreachable
 RETRIES = 1  # a stale pooled connection is replaced at once; a Redis that is gone is reported, not waited for
-CONNECTIONS = 32  # per client; a thousand threads take turns (redis-py's own pool refuses the 101st)
+CONNECTIONS = 32  # per client; a thousand threads take turns (redis-py's own pool raises at the 101st)
 _LUA = Path(__file__).parent / "lua"
 _INCLUDE = "-- include: "
 
@@ -58,19 +58,19 @@ class RedisClient(Protocol):
 def connect(
     url: str,
     *,
-    answer_seconds: float = ANSWER_SECONDS,
+    reply_seconds: float = REPLY_SECONDS,
     retries: int = RETRIES,
     pool: type[redis.BlockingConnectionPool] = redis.BlockingConnectionPool,
     **pool_options: Any,
 ) -> RedisClient:
-    """A pooled client that answers `str`. Connects on first use."""
+    """Return a pooled client that returns texts as `str`. It connects on first use."""
     connections = pool.from_url(
         url,
         decode_responses=True,
         max_connections=CONNECTIONS,
-        timeout=answer_seconds,
-        socket_connect_timeout=min(CONNECT_SECONDS, answer_seconds),
-        socket_timeout=answer_seconds,
+        timeout=reply_seconds,
+        socket_connect_timeout=min(CONNECT_SECONDS, reply_seconds),
+        socket_timeout=reply_seconds,
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), retries),
         **pool_options,
     )
@@ -78,7 +78,7 @@ def connect(
 
 
 def script(client: RedisClient, name: str) -> Script:
-    """The Lua script `lua/<name>.lua`: `script(keys=[...], args=[...])` answers what it returns."""
+    """Return the Lua script `lua/<name>.lua`. Calling it with `keys` and `args` returns the script's result."""
     return LoadedScript(client, name).run
 
 
@@ -89,7 +89,7 @@ def _source(name: str) -> str:
 
 
 class LoadedScript:
-    """A Lua script that Redis knows by its digest. It may run twice: once more when an answer was lost.
+    """A Lua script that Redis knows by its digest. A retry may run the script twice, so scripts must be idempotent.
 
     redis-py's own asks Redis before every pipeline whether it still has the script. This one loads the script when
     Redis reports that it has not (it was restarted), and runs the pipeline again.
@@ -109,11 +109,12 @@ class LoadedScript:
             self._redis.script_load(self._source)
             return self._redis.execute_command(*command)
 
-    def call(self, pipe: Pipeline, *, keys: Sequence[str], args: Sequence[str | int]) -> None:
+    def add_to(self, pipe: Pipeline, *, keys: Sequence[str], args: Sequence[str | int]) -> None:
+        """Add a call of the script to a pipeline that `execute_pipeline` runs."""
         pipe.evalsha(self._sha, len(keys), *keys, *args)
 
-    def execute(self, pipe: Pipeline) -> list[Any]:
-        """Run the pipeline; the script's answers are among its results."""
+    def execute_pipeline(self, pipe: Pipeline) -> list[Any]:
+        """Run the pipeline, and return its results; those of the script are among them."""
         commands = list(pipe.command_stack)
         try:
             return pipe.execute()

@@ -70,7 +70,7 @@ class JobStore:
         self._claim = script(client, "claim")
         self._hand_back = script(client, "hand_back")
         self._cancel = script(client, "cancel")
-        self._forget = script(client, "forget")
+        self._delete = script(client, "delete_job")
         self._follow = script(client, "follow")
 
     def admit(
@@ -81,7 +81,7 @@ class JobStore:
         Args:
             job_id: from `new_job_id`, for a caller that subscribes to the job before it exists.
             idempotency_key: the same key and request of the same owner return the job that they created before; its
-                id is not `job_id` then.
+                id differs from `job_id`.
 
         Raises:
             QueueFull: `jobs.max_queued` jobs of this model are waiting.
@@ -128,7 +128,7 @@ class JobStore:
             raise Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
         if verdict == "same":
             earlier = job_from_record(rest)
-            assert earlier is not None, "admit.lua answers with a record that is there"
+            assert earlier is not None, "admit.lua returns a record that exists"
             return earlier
         return Job(
             id=job_id,
@@ -179,8 +179,8 @@ class JobStore:
     def claim(self, worker_id: str, nonce: str | None = None) -> Claim | None:
         """Take the first job of the order for `LEASE_SECONDS`; None when no job waits.
 
-        nonce: from `new_nonce`, for a caller that repeats a claim whose answer it did not get: the same nonce gets the
-        same job.
+        nonce: from `new_nonce`, for a caller that repeats a claim whose reply was lost: the same nonce gets the same
+        job.
         """
         indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended)
         nonce, channel = nonce or new_nonce(), keys.NOTIFICATIONS_CHANNEL
@@ -210,7 +210,7 @@ class JobStore:
     def hand_back(self, claim: Claim) -> bool:
         """Put a claimed job back into the order, for another worker to continue. False: the claim is void.
 
-        A job whose cancellation was asked for is `canceled`.
+        A job whose cancellation was requested is `canceled`.
         """
         indexes = self._indexes(keys.queued, keys.running, keys.doorbells, keys.ended)
         handed = self._hand_back(
@@ -243,10 +243,10 @@ class JobStore:
         """Ask the worker to write this job's deltas as they come, because a client reads its stream now."""
         self._follow(keys=[keys.job(job_id)], args=[job_id, keys.CONTROL_CHANNEL])
 
-    def forget(self, job: Job) -> bool:
+    def delete(self, job: Job) -> bool:
         """Delete the record and the stream of a final job. Return False while the job is not final."""
         job_keys = [keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner), keys.ended(self._model)]
-        return bool(self._forget(keys=job_keys, args=[job.id, job.owner]))
+        return bool(self._delete(keys=job_keys, args=[job.id, job.owner]))
 
     def list_jobs(
         self, owner: str, *, status: Status | None = None, limit: int = 20, before: float | None = None

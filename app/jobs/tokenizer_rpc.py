@@ -1,7 +1,7 @@
-"""TokenizerClient that any worker of a model answers beside its jobs, at once and without a slot: a text's tokens, say.
+"""Tokenizer calls: any worker of a model serves them beside its jobs, without a slot.
 
-A question waits in a list until a worker takes it; the answer comes through a list of its own. Nothing is kept of
-either, and a question whose worker dies is never answered: whoever wants to know asks again.
+A call waits in a list until a worker takes it. Its reply comes through a list of its own. Neither is kept: a call whose
+worker dies gets no reply, and the caller tries again.
 """
 
 import json
@@ -17,8 +17,8 @@ from app.jobs import keys
 from app.jobs.job import JobError
 from app.jobs.redis_client import RedisClient
 
-ANSWER_SECONDS = 10.0  # to wait for an answer; then the worker is loading, or gone
-KEPT_SECONDS = 30  # of what nobody takes
+REPLY_SECONDS = 10.0  # to wait for a reply; then the worker is slow or loading, or has died
+KEPT_SECONDS = 30  # how long a call or a reply is kept that no process takes
 BLOCKED_SECONDS = 2.0  # in one command, below the client's own time-out
 
 
@@ -29,64 +29,67 @@ class TokenizerOperation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerCall:
-    """asked_at: Unix seconds of the asker."""
+    """called_at: Unix seconds, by the caller's clock."""
 
     id: str
-    subject: TokenizerOperation
-    about: dict[str, Any]
-    asked_at: float
+    operation: TokenizerOperation
+    arguments: dict[str, Any]
+    called_at: float
 
     @property
     def is_stale(self) -> bool:
-        """Nobody waits for the answer any more."""
-        return time.time() - self.asked_at > KEPT_SECONDS
+        """Whether the caller has stopped waiting for the reply."""
+        return time.time() - self.called_at > KEPT_SECONDS
 
 
 class TokenizerClient:
-    """The asking side. client: for this alone, as each asker blocks a connection."""
+    """The caller's side. client: for these calls alone, because each call blocks a connection."""
 
     def __init__(self, client: RedisClient, model: str) -> None:
         self._redis = client
         self._model = model
 
-    def ask(self, subject: TokenizerOperation, about: Mapping[str, Any]) -> Any:
-        """What a worker answers. Raises NoWorker, and the error that the worker found."""
+    def call(self, operation: TokenizerOperation, arguments: Mapping[str, Any]) -> Any:
+        """Return the result that a worker computes. Raises NoWorker, and the error that the worker raised."""
         if not self._redis.exists(keys.alive(self._model)):
             raise NoWorker(f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5)
-        question_id = uuid.uuid4().hex
-        asked = {"id": question_id, "subject": subject, "about": about, "asked_at": time.time()}
+        call_id = uuid.uuid4().hex
+        call = {"id": call_id, "operation": operation, "arguments": arguments, "called_at": time.time()}
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.lpush(keys.questions(self._model), json.dumps(asked))
-            pipe.expire(keys.questions(self._model), KEPT_SECONDS)
+            pipe.lpush(keys.calls(self._model), json.dumps(call))
+            pipe.expire(keys.calls(self._model), KEPT_SECONDS)
             pipe.execute()
-        answer = self._wait(question_id)
-        if answer.get("error"):
-            error = JobError(**answer["error"])
+        received = self._wait(call_id)
+        if received.get("error"):
+            error = JobError(**received["error"])
             raise error_from_code(error.code, error.message, error.errors)
-        return answer["answer"]
+        return received["result"]
 
-    def _wait(self, question_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + ANSWER_SECONDS
+    def _wait(self, call_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + REPLY_SECONDS
         while time.monotonic() < deadline:
-            found = self._redis.brpop([keys.answer(question_id)], timeout=BLOCKED_SECONDS)
-            if found is not None:
-                answer: dict[str, Any] = json.loads(found[1])
-                return answer
-        raise NoWorker("no worker has answered: the model still loads, or its worker is gone", retry_after_seconds=5)
+            entry = self._redis.brpop([keys.reply(call_id)], timeout=BLOCKED_SECONDS)
+            if entry is not None:
+                received: dict[str, Any] = json.loads(entry[1])
+                return received
+        raise NoWorker(
+            "no worker has answered: the model still loads, or the worker is busy or gone", retry_after_seconds=5
+        )
 
 
-def next_question(client: RedisClient, model: str, seconds: float) -> TokenizerCall | None:
-    """For a worker: the oldest question, or None when none came for so long."""
-    found = client.brpop([keys.questions(model)], timeout=seconds)
-    if found is None:
+def next_call(client: RedisClient, model: str, seconds: float) -> TokenizerCall | None:
+    """For a worker: return the oldest call, or None when none came within `seconds`."""
+    entry = client.brpop([keys.calls(model)], timeout=seconds)
+    if entry is None:
         return None
-    asked = json.loads(found[1])
-    return TokenizerCall(**{**asked, "subject": TokenizerOperation(asked["subject"])})
+    call = json.loads(entry[1])
+    return TokenizerCall(**{**call, "operation": TokenizerOperation(call["operation"])})
 
 
-def answer(client: RedisClient, question: TokenizerCall, found: Any = None, error: JobError | None = None) -> None:
-    said = {"answer": found} if error is None else {"error": asdict(error)}
+def reply(client: RedisClient, call: TokenizerCall, result: Any = None, error: JobError | None = None) -> None:
+    """For a worker: send the result of a call, or the error that it ended with."""
+    body = {"result": result} if error is None else {"error": asdict(error)}
     with client.pipeline(transaction=False) as pipe:
-        pipe.lpush(keys.answer(question.id), json.dumps(said))
-        pipe.expire(keys.answer(question.id), KEPT_SECONDS)
+        pipe.lpush(keys.reply(call.id), json.dumps(body))
+        pipe.expire(keys.reply(call.id), KEPT_SECONDS)
         pipe.execute()

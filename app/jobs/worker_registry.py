@@ -55,7 +55,7 @@ def retire(client: RedisClient, worker_id: str) -> None:
         pipe.execute()
 
 
-def forget_failures(client: RedisClient, model: str) -> None:
+def prune_failures(client: RedisClient, model: str) -> None:
     """Remove the entries of the model's failed workers, because one of its workers is ready now."""
     for info in read_workers(client):
         if info.model == model and info.state is WorkerState.FAILED:

@@ -35,8 +35,8 @@ def client(redis_url: str, redis_client: RedisClient) -> TokenizerClient:
 def test_a_call_is_answered_and_leaves_no_key_behind(
     client: TokenizerClient, service: TokenizerService, redis_client: RedisClient
 ) -> None:
-    assert client.ask(TokenizerOperation.TOKENIZE, {"text": "ab", "add_special": True}) == [0, 97, 98]
-    assert client.ask(TokenizerOperation.DETOKENIZE, {"tokens": [97, 98]}) == "ab"
+    assert client.call(TokenizerOperation.TOKENIZE, {"text": "ab", "add_special": True}) == [0, 97, 98]
+    assert client.call(TokenizerOperation.DETOKENIZE, {"tokens": [97, 98]}) == "ab"
     assert redis_client.execute_command("KEYS", "llm:[qa]*") == [keys.alive("m")]
 
 
@@ -44,9 +44,9 @@ def test_concurrent_calls_each_get_their_own_answer(client: TokenizerClient, ser
     results: dict[int, object] = {}
 
     def ask(number: int) -> None:
-        results[number] = client.ask(TokenizerOperation.DETOKENIZE, {"tokens": [number]})
+        results[number] = client.call(TokenizerOperation.DETOKENIZE, {"tokens": [number]})
 
-    threads = [threading.Thread(target=ask, args=[97 + number]) for number in range(20)]
+    threads = [threading.Thread(target=call, args=[97 + number]) for number in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -56,7 +56,7 @@ def test_concurrent_calls_each_get_their_own_answer(client: TokenizerClient, ser
 
 def test_an_error_of_the_worker_is_raised_in_the_client(client: TokenizerClient, service: TokenizerService) -> None:
     with pytest.raises(InvalidRequest, match="no template") as caught:
-        client.ask(TokenizerOperation.TOKENIZE, {"chat": {"messages": []}, "add_special": True})
+        client.call(TokenizerOperation.TOKENIZE, {"chat": {"messages": []}, "add_special": True})
     assert list(caught.value.errors) == ["messages"]
 
 
@@ -64,24 +64,24 @@ def test_a_defect_of_the_engine_fails_one_call_and_exposes_nothing_of_it(
     client: TokenizerClient, service: TokenizerService
 ) -> None:
     with pytest.raises(EngineFailed, match="the worker's log says more"):
-        client.ask(TokenizerOperation.DETOKENIZE, {"tokens": ["secret"]})
-    assert client.ask(TokenizerOperation.DETOKENIZE, {"tokens": [97]}) == "a"
+        client.call(TokenizerOperation.DETOKENIZE, {"tokens": ["secret"]})
+    assert client.call(TokenizerOperation.DETOKENIZE, {"tokens": [97]}) == "a"
 
 
 def test_without_a_worker_a_call_fails_at_once(redis_url: str) -> None:
     with pytest.raises(NoWorker, match="no worker serves 'm'"):
-        TokenizerClient(connect(redis_url), "m").ask(TokenizerOperation.DETOKENIZE, {"tokens": []})
+        TokenizerClient(connect(redis_url), "m").call(TokenizerOperation.DETOKENIZE, {"tokens": []})
 
 
 def test_a_call_to_a_worker_that_does_not_answer_times_out(
     client: TokenizerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer_rpc, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(tokenizer_rpc, "REPLY_SECONDS", 0.1)
     monkeypatch.setattr(tokenizer_rpc, "BLOCKED_SECONDS", 0.1)
     with pytest.raises(NoWorker, match="no worker has answered"):
-        client.ask(TokenizerOperation.DETOKENIZE, {"tokens": []})
+        client.call(TokenizerOperation.DETOKENIZE, {"tokens": []})
 
 
 def test_a_call_whose_client_has_stopped_waiting_is_stale() -> None:
     asked_at = time.time() - tokenizer_rpc.KEPT_SECONDS - 1
-    assert TokenizerCall(id="1", subject=TokenizerOperation.TOKENIZE, about={}, asked_at=asked_at).is_stale
+    assert TokenizerCall(id="1", operation=TokenizerOperation.TOKENIZE, arguments={}, called_at=asked_at).is_stale

@@ -64,8 +64,8 @@ class Leases:
         with self._redis.pipeline(transaction=False) as pipe:
             for job in jobs:
                 job_keys = [keys.job(job.id), keys.running(self._model)]
-                self._renew.call(pipe, keys=job_keys, args=[job.id, job.claim.token, LEASE_SECONDS])
-            answers = self._renew.execute(pipe)
+                self._renew.add_to(pipe, keys=job_keys, args=[job.id, job.claim.token, LEASE_SECONDS])
+            answers = self._renew.execute_pipeline(pipe)
         for job, (verdict, *wishes) in zip(jobs, answers, strict=True):
             if job not in self._jobs:
                 continue  # it has ended meanwhile

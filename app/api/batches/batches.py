@@ -1,7 +1,7 @@
-"""The record of a batch, in Redis: which of its lines have been opened, and how many are answered.
+"""The record of a batch, in Redis: which of its lines have been opened, and how many have a result.
 
-A line is not opened yet (`next_line` or later), open (its number in a set), or answered (in the output or among the
-errors). It takes each of these steps once, however often processes try.
+A line is not opened yet (`next_line` or later), open (its number in a set), or done (its result is in the output or
+among the errors). It takes each of these steps once, however often processes try.
 """
 
 import json
@@ -19,13 +19,13 @@ from app.jobs import keys
 from app.jobs.redis_client import RedisClient, script
 
 DRIVER_SECONDS = 5  # until another process takes over from a driver that is gone
-_COLLECTED_AT_ONCE = 1_000_000  # characters: Redis does nothing else meanwhile
+_RECORDED_AT_ONCE = 1_000_000  # characters: Redis does nothing else meanwhile
 _TIMES = ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer of a line, as a line of the output or of the errors. tokens: read, cached, written."""
+class LineResult:
+    """The result of a line, as a line of the output or of the errors. tokens: read, cached, written."""
 
     number: int
     text: str
@@ -49,7 +49,7 @@ class Batch:
         self.lines = int(values["lines"])
         self.next_line = int(values["next_line"])
         self.files_ttl_seconds = int(values["files_ttl"])
-        self.ending = values.get("ending")  # why its remaining lines get no answer: cancelled, expired
+        self.ending = values.get("ending")  # why its remaining lines are not submitted: cancelled, expired
 
     @property
     def has_ended(self) -> bool:
@@ -103,14 +103,14 @@ class BatchStore:
         self._redis = client
         self._model = model
         self._ttl_seconds = ttl_seconds
-        self._make = script(client, "batch_make")
-        self._take = script(client, "batch_take")
-        self._collect = script(client, "batch_collect")
-        self._stop = script(client, "batch_stop")
+        self._create = script(client, "batch_create")
+        self._open_lines = script(client, "batch_open_lines")
+        self._record_results = script(client, "batch_record_results")
+        self._close = script(client, "batch_close")
         self._finish = script(client, "batch_finish")
-        self._hold = script(client, "batch_hold")
+        self._lock_driver = script(client, "batch_lock_driver")
 
-    def make(
+    def create(
         self,
         file: File,
         *,
@@ -121,7 +121,7 @@ class BatchStore:
         metadata: Mapping[str, str] | None,
         inspected: Inspection,
     ) -> Batch:
-        """Begin a batch. A batch whose file has faults fails at once.
+        """Create a batch. A batch whose file has faults fails at once.
 
         Raises FileNotFound where the file has been deleted meanwhile.
         """
@@ -147,7 +147,7 @@ class BatchStore:
             return self._fail(values | {"status": "failed", "failed_at": now, "faults": json.dumps(inspected.faults)})
         values |= {"status": "in_progress", "in_progress_at": now}
         batch_id = str(values["id"])
-        made = self._make(
+        created = self._create(
             keys=[
                 keys.file(file.id),
                 keys.file_lines(file.id),
@@ -157,7 +157,7 @@ class BatchStore:
             ],
             args=[batch_id, str(now), *(part for pair in values.items() for part in pair)],
         )
-        if not made:
+        if not created:
             raise FileNotFound(f"the file {file.id!r} has been deleted meanwhile")
         return self.read(batch_id, file.owner)
 
@@ -180,9 +180,9 @@ class BatchStore:
         """Return the ids of batches that have not ended, oldest first."""
         return self._redis.zrange(keys.unfinished(self._model), 0, -1)
 
-    def hold(self, name: str) -> bool:
-        """Return whether the process `name` drives for the next `DRIVER_SECONDS`: it only saves work."""
-        return bool(self._hold(keys=[keys.driver(self._model)], args=[name, DRIVER_SECONDS]))
+    def lock_driver(self, name: str) -> bool:
+        """Return whether the process `name` drives for the next `DRIVER_SECONDS`. Two drivers only waste work."""
+        return bool(self._lock_driver(keys=[keys.driver(self._model)], args=[name, DRIVER_SECONDS]))
 
     def open_lines(self, batch: Batch) -> list[int]:
         """Return the numbers of open lines (0 = the first of the file), in order."""
@@ -204,7 +204,7 @@ class BatchStore:
         """Open lines from `next_lines`. Returns their numbers; none where another process has opened them."""
         numbers = [number for number, text in enumerate(lines, batch.next_line) if text.strip()]
         end = batch.next_line + len(lines)
-        opened = self._take(
+        opened = self._open_lines(
             keys=[keys.batch(batch.id), keys.batch_open(batch.id)], args=[batch.next_line, end, *numbers]
         )
         if not opened:
@@ -212,24 +212,24 @@ class BatchStore:
         batch.next_line = end
         return numbers
 
-    def collect(self, batch: Batch, answered: Sequence[Answered]) -> None:
-        """Write answers, some at a time. Those of lines that are answered already are dropped."""
-        some: list[Answered] = []
-        for line in answered:
+    def record_results(self, batch: Batch, results: Sequence[LineResult]) -> None:
+        """Write the results of lines, some at a time. Those of lines that have a result already are dropped."""
+        some: list[LineResult] = []
+        for line in results:
             some.append(line)
-            if sum(len(one.text) for one in some) > _COLLECTED_AT_ONCE:
-                self._collect_some(batch, some)
+            if sum(len(one.text) for one in some) > _RECORDED_AT_ONCE:
+                self._record_some(batch, some)
                 some = []
         if some:
-            self._collect_some(batch, some)
+            self._record_some(batch, some)
 
-    def stop(self, batch: Batch, ending: str) -> None:
+    def close(self, batch: Batch, ending: str) -> None:
         """Open no more of its lines. ending: `cancelled` or `expired`."""
         field = "cancelling_at" if ending == "cancelled" else "finalizing_at"
-        self._stop(keys=[keys.batch(batch.id)], args=[ending, field, str(time.time())])
+        self._close(keys=[keys.batch(batch.id)], args=[ending, field, str(time.time())])
 
     def finish(self, batch: Batch) -> None:
-        """End it, if every line is answered."""
+        """End a batch if every line has a result."""
         output, errors = batch.output_file_id, batch.error_file_id
         self._finish(
             keys=[
@@ -261,13 +261,13 @@ class BatchStore:
         """Remove a batch whose record is gone from the unfinished ones."""
         self._redis.zrem(keys.unfinished(self._model), batch_id)
 
-    def _collect_some(self, batch: Batch, answered: Sequence[Answered]) -> None:
+    def _record_some(self, batch: Batch, results: Sequence[LineResult]) -> None:
         output, errors = keys.file_lines(batch.output_file_id), keys.file_lines(batch.error_file_id)
-        self._collect(
+        self._record_results(
             keys=[keys.batch(batch.id), keys.batch_open(batch.id), output, errors],
             args=[
                 part
-                for line in answered
+                for line in results
                 for part in (line.number, "failed" if line.has_failed else "completed", line.text, *line.tokens)
             ],
         )

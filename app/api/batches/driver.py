@@ -1,4 +1,4 @@
-"""Drives batches: opens lines, makes their jobs, writes their answers down. A thread of every API process.
+"""Drives batches: opens lines, makes their jobs, writes their results down. A thread of every API process.
 
 One process drives at a time, and another continues when it dies. Two at once do no harm (`app.api.batches.batches`).
 The jobs of batches that wait and run are bounded by what the workers serve at once: a batch never fills the queue, and
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
-from app.api.batches.batches import Answered, Batch, BatchStore
+from app.api.batches.batches import Batch, BatchStore, LineResult
 from app.api.batches.lines import Line, line_of, unasked_line
 from app.api.job_service import JobService
 from app.errors import JobNotFound, NotAdmitted
@@ -44,17 +44,17 @@ class BatchDriver:
     def turn(self) -> bool:
         """Do what there is to do now. Returns whether there is a batch to drive."""
         unfinished = self._batches.unfinished()
-        if not unfinished or not self._batches.hold(self._name):
+        if not unfinished or not self._batches.lock_driver(self._name):
             self._lines.clear()
             return False
-        room = self._room()
+        room = self._free_jobs()
         for batch_id in unfinished:
             batch = self._batches.find(batch_id)
             if batch is None:
                 self._batches.drop(batch_id)
                 continue
             room -= self._advance(batch, room)
-            self._batches.hold(self._name)
+            self._batches.lock_driver(self._name)
         return True
 
     def _run(self) -> None:
@@ -70,7 +70,7 @@ class BatchDriver:
             except Exception as error:
                 logger.error("a batch could not be driven; trying again", exc_info=error)
 
-    def _room(self) -> int:
+    def _free_jobs(self) -> int:
         """Jobs of batches that may wait or run at once."""
         slots = self._jobs.estimate.slots()
         most = self._jobs.config.jobs.max_queued // 2
@@ -79,7 +79,7 @@ class BatchDriver:
     def _advance(self, batch: Batch, room: int) -> int:
         """Advance one batch. Returns how many jobs of it wait or run."""
         if batch.ending is None and time.time() >= batch.expires_at:
-            self._batches.stop(batch, "expired")
+            self._batches.close(batch, "expired")
             batch.ending = "expired"
         lines = self._read(batch, self._batches.open_lines(batch))
         jobs = self._read_jobs(lines)
@@ -109,7 +109,7 @@ class BatchDriver:
     def _admit(self, batch: Batch, lines: Sequence[Line], jobs: Mapping[str, Job], room: int) -> int:
         """Make the jobs that are missing, as far as there is room. Returns how many.
 
-        A job that was deleted before its answer was written down is made again.
+        A job that was deleted before its result was written down is made again.
         """
         missing = [
             (job_id, request)
@@ -127,17 +127,17 @@ class BatchDriver:
         return made
 
     def _collect(self, batch: Batch, lines: Sequence[Line], jobs: Mapping[str, Job]) -> list[Line]:
-        """Write down the answers of lines whose jobs have ended, and forget these jobs. Returns the other lines."""
-        answers = {line.number: _answer(batch, line, _made(line, jobs)) for line in lines}
-        answered = [answer for answer in answers.values() if answer is not None]
-        if answered:
-            self._batches.collect(batch, answered)
+        """Write down the results of lines whose jobs have ended, and delete these jobs. Returns the other lines."""
+        results = {line.number: _result(batch, line, _made(line, jobs)) for line in lines}
+        written = [result for result in results.values() if result is not None]
+        if written:
+            self._batches.record_results(batch, written)
         for line in lines:
-            if answers[line.number] is not None:
+            if results[line.number] is not None:
                 self._lines.pop((batch.id, line.number), None)
                 for job in _made(line, jobs):
-                    self._jobs.store.forget(job)
-        return [line for line in lines if answers[line.number] is None]
+                    self._jobs.store.delete(job)
+        return [line for line in lines if results[line.number] is None]
 
     def _cancel(self, lines: Sequence[Line], jobs: Mapping[str, Job]) -> None:
         for line in lines:
@@ -146,13 +146,13 @@ class BatchDriver:
                     self._jobs.store.cancel(job.id)
 
     def _give_up(self, batch: Batch) -> None:
-        """Answer some of the lines that have not been opened."""
-        assert batch.ending is not None, "the batch is stopped"
+        """Write the results of some of the lines that have not been opened: why they were not submitted."""
+        assert batch.ending is not None, "the batch is closed"
         start, texts = batch.next_line, self._batches.next_lines(batch, LINES_AT_ONCE)
         if texts:
             numbers = self._batches.open(batch, texts)
             unasked = [unasked_line(batch.id, number, texts[number - start]) for number in numbers]
-            self._batches.collect(batch, [line.given_up(batch.ending) for line in unasked])
+            self._batches.record_results(batch, [line.given_up(batch.ending) for line in unasked])
 
     def _read(self, batch: Batch, numbers: Sequence[int]) -> list[Line]:
         unread = [number for number in numbers if (batch.id, number) not in self._lines]
@@ -174,13 +174,13 @@ def _made(line: Line, jobs: Mapping[str, Job]) -> list[Job]:
     return [jobs[job_id] for job_id in line.job_ids if job_id in jobs]
 
 
-def _answer(batch: Batch, line: Line, jobs: Sequence[Job]) -> Answered | None:
-    """Return the answer of a line, None as long as its jobs have not ended."""
+def _result(batch: Batch, line: Line, jobs: Sequence[Job]) -> LineResult | None:
+    """Return the result of a line, None as long as its jobs have not ended."""
     if line.refusal is not None:
-        return line.answered(())
+        return line.result(())
     if any(not job.status.is_final for job in jobs):
         return None
     is_whole = len(jobs) == len(line.job_ids)
     if batch.ending is not None and not (is_whole and all(job.status in _UNSTOPPED for job in jobs)):
         return line.given_up(batch.ending)
-    return line.answered(jobs) if is_whole else None
+    return line.result(jobs) if is_whole else None

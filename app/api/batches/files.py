@@ -39,7 +39,7 @@ class FileStore:
 
     def __init__(self, client: RedisClient) -> None:
         self._redis = client
-        self._forget = script(client, "file_forget")
+        self._delete = script(client, "delete_file")
 
     def put(self, lines: Iterable[str], *, owner: str, filename: str, size: int, ttl_seconds: int) -> File:
         """Store a file of requests. lines: with their ends. size: in bytes. Raises what `lines` raises."""
@@ -88,10 +88,10 @@ class FileStore:
 
         return page(self._redis, keys.files_of(owner), cut, keys.file, wanted)
 
-    def forget(self, file: File) -> None:
+    def delete(self, file: File) -> None:
         """Delete a file. Raises Conflict while a batch reads it."""
         file_keys = [keys.file(file.id), keys.file_lines(file.id), keys.files_of(file.owner)]
-        if not self._forget(keys=file_keys, args=[file.id]):
+        if not self._delete(keys=file_keys, args=[file.id]):
             raise Conflict("a batch reads this file; cancel the batch or wait for its end, and try again")
 
     def _put_lines(self, name: str, lines: Iterator[str]) -> None:

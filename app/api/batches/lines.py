@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from marshmallow import Schema, ValidationError
 
-from app.api.batches.batches import Answered, Batch
+from app.api.batches.batches import Batch, LineResult
 from app.api.batches.input import read_line
 from app.api.job_service import JobService, raise_unless_succeeded
 from app.api.json_response import write_json
@@ -63,13 +63,13 @@ class Line:
             for one in planned
         ]
 
-    def answered(self, jobs: Sequence[Job]) -> Answered:
-        """Return its answer. jobs: all final; a line that was refused has none."""
+    def result(self, jobs: Sequence[Job]) -> LineResult:
+        """Return its result. jobs: all final; a line that was rejected has none."""
         failure: LLMAPIError | None = None
         try:
             if self.refusal is not None:
                 raise self.refusal
-            assert self.plan is not None, "a line is refused, or has a plan"
+            assert self.plan is not None, "a line is rejected, or has a plan"
             with self.plan.renaming_fields():
                 for job in jobs:
                     raise_unless_succeeded(job.status, job.error)
@@ -79,13 +79,13 @@ class Line:
             status, body = openai_status(failure), openai_error(failure)
         response = {"status_code": status, "request_id": f"req_{self._id}", "body": body}
         text = self._text(response=response, error=None)
-        return Answered(self.number, text, failure is not None, _tokens(body.get("usage") or {}))
+        return LineResult(self.number, text, failure is not None, _tokens(body.get("usage") or {}))
 
-    def given_up(self, ending: str) -> Answered:
-        """Return the reason why its batch has no answer for it."""
+    def given_up(self, ending: str) -> LineResult:
+        """Return the reason why the batch has not submitted this line."""
         code, message = _ENDINGS[ending]
         text = self._text(response=None, error={"code": code, "message": message})
-        return Answered(self.number, text, has_failed=True)
+        return LineResult(self.number, text, has_failed=True)
 
     def _text(self, **members: Any) -> str:
         return write_json({"id": f"batch_req_{self._id}", "custom_id": self.custom_id, **members}) + "\n"

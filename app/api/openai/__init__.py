@@ -1,4 +1,4 @@
 """OpenAI's API in terms of jobs: requests become jobs, and their outcomes OpenAI's objects and chunks.
 
-Law of this room: it knows jobs, events and schemas, and nothing of Flask; services and owners are arguments.
+Import rules: this package imports jobs, events and schemas, and nothing of Flask; services and owners are arguments.
 """

@@ -75,7 +75,7 @@ def delete_job(job_id: str) -> Response:
     """Forget a job that has ended, cancel one that has not."""
     jobs = services().jobs
     job = jobs.read(job_id, current_owner())
-    return Response(status=204) if jobs.store.forget(job) else _cancel(job)
+    return Response(status=204) if jobs.store.delete(job) else _cancel(job)
 
 
 def _cancel(job: Job) -> Response:

@@ -41,7 +41,7 @@ def create_batch(body: BatchBody) -> Response:
     files, longest = services().files, services().config.files.ttl
     try:
         file = files.read(body.input_file_id, current_owner())
-        batch = services().batches.make(
+        batch = services().batches.create(
             file,
             endpoint=body.endpoint,
             completion_window=body.completion_window,
@@ -90,5 +90,5 @@ def cancel_batch(batch_id: str) -> Response:
     batch = batches.read(batch_id, current_owner())
     if batch.has_ended:
         raise Conflict(f"the batch has ended already: it is {batch.status}")
-    batches.stop(batch, "cancelled")
+    batches.close(batch, "cancelled")
     return json_answer(batches.read(batch_id, current_owner()).document())

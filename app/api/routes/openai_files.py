@@ -108,7 +108,7 @@ def read_file_content(file_id: str) -> Response:
 )
 def delete_file(file_id: str) -> Response:
     """Delete a file that no unfinished batch reads."""
-    services().files.forget(_existing(file_id))
+    services().files.delete(_existing(file_id))
     return json_answer({"id": file_id, "object": "file", "deleted": True})
 
 

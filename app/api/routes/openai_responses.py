@@ -86,7 +86,7 @@ def cancel_response(response_id: str) -> Response:
 def delete_response(response_id: str) -> Response:
     """Forget a response that has ended."""
     job, _ = _existing(response_id)
-    if not services().jobs.store.forget(job):
+    if not services().jobs.store.delete(job):
         raise Conflict("this response has not ended; cancel it, and delete it then")
     return json_answer({"id": response_id, "object": "response", "deleted": True})
 

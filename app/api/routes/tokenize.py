@@ -1,4 +1,4 @@
-"""`/tokenize` and `/detokenize`: a worker answers, without a slot and beside its jobs."""
+"""`/tokenize` and `/detokenize`: any worker serves them, without a slot and beside its jobs."""
 
 from dataclasses import asdict
 from typing import Any
@@ -26,12 +26,12 @@ _PROBLEMS = (400, 413, 422, 500, 503)
 )
 def tokenize(body: TokenizeBody) -> Response:
     """The tokens of a text, or of the prompt that a conversation becomes."""
-    about: dict[str, Any] = {"add_special": body.add_special}
+    arguments: dict[str, Any] = {"add_special": body.add_special}
     if body.messages is None:
-        about["text"] = body.text
+        arguments["text"] = body.text
     else:
-        about["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
-    tokens = services().tokenizer.ask(TokenizerOperation.TOKENIZE, about)
+        arguments["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
+    tokens = services().tokenizer.call(TokenizerOperation.TOKENIZE, arguments)
     return json_answer({"tokens": tokens, "count": len(tokens)})
 
 
@@ -44,4 +44,4 @@ def tokenize(body: TokenizeBody) -> Response:
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    return json_answer({"text": services().tokenizer.ask(TokenizerOperation.DETOKENIZE, body)})
+    return json_answer({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, body)})

@@ -1,4 +1,4 @@
--- Accept a job or refuse it, in one step: the record, its place in the order and a doorbell appear together.
+-- Accept a job or reject it, in one step: the record, its place in the order and a doorbell appear together.
 -- KEYS: job, queued, alive, doorbells, expiring, owner's index, idempotency key ('' = none)
 -- ARGV: id, max_queued (-1: no limit), priority step, doorbell, seconds it may wait ('' = for ever), fingerprint of the
 --       request, names of the record's fields (comma-separated; both '' without a key), then field/value pairs
@@ -16,7 +16,7 @@ local function job_of_key(idempotency_key, fields)
 end
 
 local known = redis.call('HGET', KEYS[1], 'created_at')
-if known then return {'ok', known} end -- the same call once more, after its first answer was lost
+if known then return {'ok', known} end -- the same call once more, after its first reply was lost
 if KEYS[7] ~= '' then
   local earlier, fingerprint = job_of_key(KEYS[7], ARGV[7])
   if earlier then return fingerprint == ARGV[6] and {'same', unpack(earlier)} or {'conflict'} end
@@ -38,7 +38,7 @@ if ARGV[5] ~= '' then
   redis.call('ZADD', KEYS[5], expires_at, ARGV[1])
 end
 if KEYS[7] ~= '' then
-  redis.call('DEL', KEYS[7]) -- with the time to live that a job which is gone has left
+  redis.call('DEL', KEYS[7]) -- also removes the expiry left by a deleted job
   redis.call('HSET', KEYS[7], 'record', KEYS[1], 'fingerprint', ARGV[6])
   redis.call('HSET', KEYS[1], 'idempotency', KEYS[7])
 end

@@ -1,9 +1,9 @@
--- End a batch whose every line is answered: its answers become files, and its input file may expire again.
+-- End a batch whose every line has a result: the results become files, and its input file may expire again.
 -- KEYS: batch, open lines, unfinished batches, owner's files, input file, its lines, output file, its lines, error file,
 --       its lines
 -- ARGV: batch id, owner, time, seconds the batch is kept, seconds its files are kept, id of the output file, of the error
 --       file, their names
--- Returns 1, or 0 where it has not come to its end
+-- Returns 1, or 0 while lines are left
 local batch_id, owner, now, batch_ttl, file_ttl = unpack(ARGV, 1, 5)
 local record = redis.call('HMGET', KEYS[1], 'status', 'ending', 'next_line', 'lines', 'completed_bytes', 'failed_bytes')
 local is_over = record[1] == 'in_progress' and tonumber(record[3]) >= tonumber(record[4])

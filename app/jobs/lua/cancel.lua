@@ -1,4 +1,4 @@
--- Cancel a job: a queued one ends here, as does one whose worker has let its lease run out; a running one is marked for
+-- Cancel a job: a queued one ends here, as does one whose lease has expired; a running one is marked for
 -- its worker, a final one stays as it is.
 -- KEYS: job, events, queued, running, expiring, ended, doorbells
 -- ARGV: id, kept_seconds, notifications channel, control channel

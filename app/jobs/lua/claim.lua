@@ -1,4 +1,4 @@
--- A worker takes the first job of the order: attempt + 1, a new fencing token and a lease. A job that has waited longer
+-- A worker takes the first job of the order of waiting jobs: attempt + 1, a new fencing token and a lease. A job that has waited longer
 -- than it may is ended here, and the next one is taken.
 -- KEYS: queued, running, expiring, ended, the worker's last claim
 -- ARGV: key prefix, worker id, lease_seconds, nonce of this call, kept_seconds, notifications channel
@@ -8,8 +8,8 @@
 -- include: end_job
 -- include: end_without_worker
 -- include: order
-local MOST_SKIPPED = 100 -- jobs of the order that are gone or have expired; the reaper ends the others
-local CLAIM_KEPT_SECONDS = 60 -- beyond every repetition of a call whose answer was lost
+local MOST_SKIPPED = 100 -- at most this many deleted or expired jobs are skipped per claim
+local CLAIM_KEPT_SECONDS = 60 -- beyond every repetition of a call whose reply was lost
 
 local function read(job_id)
   return redis.call('HMGET', ARGV[1] .. 'job:' .. job_id, 'status', 'request', 'created_at', 'followed', 'started_at',
@@ -21,7 +21,7 @@ local function taken(job_id, record, token, attempt, started_at)
     record[11] or '0', tonumber(record[12] or 0), record[13]}
 end
 
--- The same call once more, after its first answer was lost.
+-- The same call once more, after its first reply was lost.
 local function repeated()
   local nonce, job_id = string.match(redis.call('GET', KEYS[5]) or '', '^(%S+) (.*)$')
   local record = nonce == ARGV[4] and read(job_id)

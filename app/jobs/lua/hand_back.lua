@@ -1,4 +1,4 @@
--- A worker that stops puts a job back into the order, at its old place, for another one to continue; a job whose
+-- A worker that stops puts a job back into the order of waiting jobs, with its old score, for another one to continue; a job whose
 -- cancellation was requested ends here.
 -- KEYS: job, events, queued, running, doorbells, ended
 -- ARGV: id, fencing token, doorbell, kept_seconds, notifications channel

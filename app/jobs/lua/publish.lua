@@ -1,11 +1,11 @@
--- Write what the sequences of a step have produced; each refused when another worker has claimed its job since (fencing).
+-- Write the output of a step's sequences. An output is rejected if another worker has claimed its job since (fencing).
 -- KEYS: running, ended, service time, then of each output: job, events
 -- ARGV: kept_seconds, notifications channel, names of the record's fields (comma-separated), then of each output: id, fencing
 --       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when a client
 --       follows it, end JSON ('' = not the end), how many strings follow, and these: the end's field/value pairs
 -- Returns for each 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing of it is written,
--- they come first. All are notified in one message, a line each.
--- Sent once more, after its answer was lost, a call is answered again, and what is there is not written again.
+-- they come first. One message notifies of all, a line each.
+-- Idempotent: repeating a call returns the same verdicts and writes nothing twice.
 -- include: add_event
 -- include: end_job
 local NEWEST_SHARE = 0.1 -- of the mean service time: about the last twenty jobs count

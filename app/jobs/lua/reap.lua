@@ -1,9 +1,8 @@
--- Look after the jobs of one model that no process looks after: leases that ran out, jobs that have waited too long,
--- doorbells that got lost, index entries of jobs that are gone. Any process may call it at any time; one call a second
--- does the work.
+-- Clean up the jobs of one model: expired leases, expired waiting jobs, missing doorbells, stale index entries. Any
+-- process may call it at any time; one call a second does the work.
 -- KEYS: reaper, running, queued, expiring, ended, doorbells
 -- ARGV: key prefix, kept_seconds, max_attempts, notifications channel, seconds between turns, seconds without a turn that
---       mean that all processes were away, seconds until the next turn then, most jobs of each kind per turn, most events
+--       mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
 --       read per turn, lease_seconds, message of `worker_lost`, doorbell
 -- Returns how many jobs are back in the order
 -- include: end_job
@@ -11,7 +10,7 @@
 -- include: order
 local reaper_key, running_key, queued_key, expiring_key, ended_key, doorbells_key = unpack(KEYS)
 local prefix, kept_seconds, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local turn_seconds, away_seconds, pause_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local turn_seconds, outage_seconds, grace_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
 local lease_seconds, worker_lost, doorbell = tonumber(ARGV[10]), ARGV[11], ARGV[12]
 local time = redis.call('TIME')
@@ -23,15 +22,15 @@ local function job_key(job_id) return prefix .. 'job:' .. job_id end
 
 local function due(index_key, limit) return redis.call('ZRANGEBYSCORE', index_key, '-inf', now, 'LIMIT', 0, limit) end
 
--- Without a turn for long, either Redis was away or the machine slept: no worker could renew its lease, and this very call
--- may have waited in Redis' socket. The workers come first then.
+-- After a long time without a turn, Redis was away or the machine slept: no worker could renew its lease, and this very
+-- call may have waited in Redis' socket. The workers get time to renew first.
 local function is_my_turn()
   local next_turn = tonumber(redis.call('GET', reaper_key) or now)
-  local was_away = now - next_turn > away_seconds
-  local is_taken = now < next_turn and next_turn <= now + pause_seconds -- later than that: the clock was set back
+  local was_outage = now - next_turn > outage_seconds
+  local is_taken = now < next_turn and next_turn <= now + grace_seconds -- later than that: the clock was set back
   if is_taken then return false end
-  redis.call('SET', reaper_key, string.format('%.6f', now + (was_away and pause_seconds or turn_seconds)))
-  return not was_away
+  redis.call('SET', reaper_key, string.format('%.6f', now + (was_outage and grace_seconds or turn_seconds)))
+  return not was_outage
 end
 
 local function finish(job_id, status, reason, failure)
@@ -41,8 +40,8 @@ local function finish(job_id, status, reason, failure)
   redis.call('PUBLISH', channel, job_id)
 end
 
--- The worker of a job has died, or was away for so long that it counts as dead. Where the worker ran a job in quarantine,
--- that job alone is to blame: the others did not run meanwhile.
+-- The worker of a job has died, or was away for so long that it counts as dead. If it ran a job in quarantine, only that
+-- job is to blame: the others did not run meanwhile.
 local function take_from_worker(job_id, record)
   redis.call('ZREM', running_key, job_id)
   local on_trial = redis.call('GET', prefix .. 'trial:' .. (record[3] or ''))
@@ -82,7 +81,7 @@ local function end_leases()
   end
   table.sort(lost, function(one, other) return one[3] < other[3] end)
   for _, job in ipairs(lost) do
-    if events_read >= event_limit then break end -- the others stay where the next turn finds them
+    if events_read >= event_limit then break end -- the others are left to the next turn
     take_from_worker(job[1], job[2])
   end
 end
@@ -98,7 +97,7 @@ local function end_waiting()
   end
 end
 
-local function forget_ended()
+local function prune_ended()
   local entries, ids_of = due(ended_key, 10 * job_limit), {} -- cheap, and as many as may end in a second
   for _, entry in ipairs(entries) do
     local job_id, owner = string.match(entry, '^(%S+) (.*)$')
@@ -112,6 +111,6 @@ end
 if not is_my_turn() then return 0 end
 end_leases()
 end_waiting()
-even_doorbells(queued_key, doorbells_key, doorbell, 10 * job_limit)
-forget_ended()
+balance_doorbells(queued_key, doorbells_key, doorbell, 10 * job_limit)
+prune_ended()
 return requeued

@@ -50,7 +50,7 @@ def seconds_to_refusal(watch: RedisHealth) -> float:
 
 
 def test_a_redis_that_falls_silent_is_away_at_once_for_all_later_calls(server: Valkey, watch: RedisHealth) -> None:
-    client = connect(server.url, answer_seconds=ANSWER_SECONDS, pool=_WatchedPool, watch=watch)
+    client = connect(server.url, reply_seconds=ANSWER_SECONDS, pool=_WatchedPool, watch=watch)
     client.set("answer", "42")
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)

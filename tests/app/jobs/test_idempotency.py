@@ -131,7 +131,7 @@ def test_a_key_lives_exactly_as_long_as_its_job(store: JobStore, redis_url: str)
 def test_a_forgotten_job_frees_its_key(store: JobStore) -> None:
     first = admit(store)
     store.cancel(first.id)
-    store.forget(store.read(first.id))
+    store.delete(store.read(first.id))
     assert admit(store, replace(REQUEST, prompt="another")).id != first.id
 
 

@@ -109,7 +109,7 @@ class JobLife(RuleBasedStateMachine):
     def forget(self, which: int, times: int) -> None:
         job = self.store.read(self._pick(which, list(self.model.jobs.values())).id)
         self.client.times = times
-        assert self.store.forget(job) is self.model.forget(job.id)
+        assert self.store.delete(job) is self.model.forget(job.id)
         if job.id not in self.model.jobs:
             self.forgotten.add(job.id)
 

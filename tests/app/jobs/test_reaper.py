@@ -10,7 +10,7 @@ import pytest
 from app.jobs import keys
 from app.jobs.events import End
 from app.jobs.job import FinishReason, Priority, Status
-from app.jobs.reaper import AWAY_SECONDS, EVENTS_PER_TURN, PAUSE_SECONDS, TURN_SECONDS, Reaper
+from app.jobs.reaper import EVENTS_PER_TURN, GRACE_SECONDS, OUTAGE_SECONDS, TURN_SECONDS, Reaper
 from app.jobs.record import RECORD_FIELDS
 from app.jobs.store import LEASE_SECONDS
 from tests.app.jobs.scene import MAX_ATTEMPTS, MODEL, TTL_SECONDS, Scene
@@ -245,12 +245,12 @@ def test_after_a_while_without_turns_the_workers_come_first(scene: Scene) -> Non
     """As after an outage of Redis, or when the machine slept."""
     claim = scene.running()
     end_lease(scene.url, claim.job_id)
-    due_at = time.time() - AWAY_SECONDS - 0.1
+    due_at = time.time() - OUTAGE_SECONDS - 0.1
     scene.raw.set(keys.reaper(MODEL), str(due_at))
     assert scene.reaper.reap() == 0
     assert scene.reaper.reap() == 0
     next_turn = float(scene.raw.get(keys.reaper(MODEL)) or 0)
-    assert next_turn == pytest.approx(time.time() + PAUSE_SECONDS, abs=1)
+    assert next_turn == pytest.approx(time.time() + GRACE_SECONDS, abs=1)
     scene.raw.set(keys.reaper(MODEL), str(time.time() - 0.1))  # the pause is over
     assert scene.reaper.reap() == 1
 
@@ -274,7 +274,7 @@ def test_a_redis_that_was_stopped_for_longer_than_the_leases_costs_no_worker_its
     valkey.process.send_signal(signal.SIGSTOP)
     try:
         scene.reaper.start()
-        time.sleep(AWAY_SECONDS + TURN_SECONDS + 0.2)
+        time.sleep(OUTAGE_SECONDS + TURN_SECONDS + 0.2)
     finally:
         valkey.process.send_signal(signal.SIGCONT)
     time.sleep(0.5 * TURN_SECONDS)

@@ -169,9 +169,9 @@ def test_unknown_jobs_are_not_found(store: JobStore) -> None:
 
 def test_only_a_final_job_is_forgotten_and_nothing_of_it_remains(store: JobStore, redis_url: str) -> None:
     job = store.admit(request(), "me")
-    assert store.forget(job) is False
+    assert store.delete(job) is False
     store.cancel(job.id)
-    assert store.forget(job) is True
+    assert store.delete(job) is True
     assert raw(redis_url).keys(f"*{job.id}*") == []
     assert store.list_jobs("me") == []
 

@@ -167,8 +167,8 @@ def test_an_answer_is_kept_for_later_equal_requests_and_no_longer_than_its_job(
     assert source(answer(worker, store, "you")) is AnswerSource.COMPUTED
     assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is AnswerSource.COMPUTED
     assert source(answer(worker, store, params={})) is AnswerSource.COMPUTED
-    store.forget(first)
-    assert source(answer(worker, store)) is AnswerSource.COMPUTED, "a deleted answer is not used"
+    store.delete(first)
+    assert source(answer(worker, store)) is OutputSource.COMPUTED, "a deleted answer is not used"
     another, other_engine = make_worker(KEEPS)
     assert source(answer(another, store)) is AnswerSource.CACHED and not other_engine.steps, "any worker of the model"
 

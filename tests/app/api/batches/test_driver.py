@@ -114,7 +114,7 @@ def test_three_processes_that_drive_at_once_answer_no_line_twice(
 ) -> None:
     worker.play = play_of(Turn.succeed)
     drivers = [make_driver(batches.app), make_driver(batches.app)]
-    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    monkeypatch.setattr(driving.BatchStore, "lock_driver", lambda *_: True)
     batch = batches.create(*(line(str(number)) for number in range(40)))
     stop = threading.Event()
 
@@ -161,10 +161,13 @@ def test_a_driver_that_died_at_any_step_is_followed_by_one_that_continues(
     batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.play = play_of("x", Turn.succeed)
-    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    monkeypatch.setattr(driving.BatchStore, "lock_driver", lambda *_: True)
     driver = batches.driver
     steps: list[DiesAtFirst] = []
-    for store, methods in ((driver._batches, ("open", "collect", "finish")), (driver._jobs.store, ("admit", "forget"))):
+    for store, methods in (
+        (driver._batches, ("open", "record_results", "finish")),
+        (driver._jobs.store, ("admit", "delete")),
+    ):
         for method in methods:
             steps.append(DiesAtFirst(getattr(store, method)))
             monkeypatch.setattr(store, method, steps[-1])
@@ -297,7 +300,7 @@ def test_a_response_of_a_batch_continues_another(batches: Batches, worker: Scrip
 def test_a_redis_without_memory_costs_no_line(
     batches: Batches, worker: ScriptedWorker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driving.BatchStore, "hold", lambda *_: True)
+    monkeypatch.setattr(driving.BatchStore, "lock_driver", lambda *_: True)
     gate = threading.Event()
     worker.play = play_of(gate, "done", Turn.succeed)
     batch = batches.create(*(line(str(number)) for number in range(6)))

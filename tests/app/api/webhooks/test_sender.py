@@ -91,7 +91,7 @@ def test_the_end_of_a_forgotten_job_is_reported_too(
     store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
 ) -> None:
     job_id = end_job(store, receiver.url)
-    assert store.forget(store.read(job_id))
+    assert store.delete(store.read(job_id))
     make_sender()
     until(lambda: receiver.requests)
     assert receiver.verified()["data"]["id"] == job_id
