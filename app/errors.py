@@ -16,13 +16,13 @@
     │       ├── PromptTooLong         422
     │       ├── InvalidGrammar        422
     │       └── UnsupportedParameter  422
-    ├── ServiceError                  the service cannot answer the request
+    ├── ServiceError                  the service cannot serve the request
     │   ├── NotAdmitted               503  no job was made
-    │   │   ├── QueueFull             503
-    │   │   └── NoWorker              503
-    │   ├── TooManyWaiters            503
-    │   ├── StoreUnavailable          503
-    │   ├── ShuttingDown              503
+    │   │   ├── QueueFull             503  `jobs.max_queued` jobs are waiting
+    │   │   └── NoWorker              503  no worker of the model runs, or none replied to a tokenizer call
+    │   ├── TooManyWaiters            503  this process has reached its limit of waiting requests
+    │   ├── StoreUnavailable          503  Redis does not respond, or is full, loading or a replica
+    │   ├── ShuttingDown              503  this API process stops; the job continues
     │   ├── WaitTimeout               504
     │   ├── JobTimeout                504
     │   ├── JobExpired                504
@@ -48,7 +48,7 @@ class LLMAPIError(Exception):
     """The base of the tree.
 
     Args:
-        detail: one sentence for the caller that names the cure; never a secret, never a prompt.
+        detail: one sentence for the caller that names the fix; never a secret, never a prompt.
         errors: messages by the dotted path of their field (`params.temperature`).
         retry_after_seconds: the value of `Retry-After`; None: no such header.
         location: the path of the job that continues; for a stream, whose headers have been sent.
@@ -138,7 +138,7 @@ class ServiceError(LLMAPIError):
 
 
 class NotAdmitted(ServiceError):
-    """No job was made. waiting: how many jobs of the model are in the queue."""
+    """No job was made. waiting: how many jobs of the model wait."""
 
     code, title = "not_admitted", "Not admitted"
 

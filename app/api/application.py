@@ -38,7 +38,7 @@ def create_app(config: Config) -> Flask:
 
 
 def start_threads(app: Flask) -> None:
-    """Start what runs beside the requests. Call it once in each process that answers, after any fork."""
+    """Start what runs beside the requests. Call it once in each process that serves requests, after any fork."""
     services = services_of(app)
     services.redis_health.start()
     services.reaper.start()

@@ -69,8 +69,8 @@ class StreamBody:
         self._encoder = encoder
         self._held = encoder.begin()
 
-    def hold_answer(self) -> None:
-        """Wait for the first bytes of an answer, its end, or a heartbeat. Until then an error can still be a status.
+    def hold_output(self) -> None:
+        """Wait for the first bytes of output, its end, or a heartbeat. Until then an error can still be a status.
 
         Raises the error that a job ended with.
         """
@@ -105,18 +105,18 @@ class StreamBody:
 
 
 def stream_events(
-    jobs: PendingJobs | PastEvents, make_encoder: Callable[[Sequence[Job]], EventEncoder], *, is_answer: bool = True
+    jobs: PendingJobs | PastEvents, make_encoder: Callable[[Sequence[Job]], EventEncoder], *, are_own: bool = True
 ) -> Response:
     """Stream the events of jobs, and close the jobs with the response.
 
     Args:
-        is_answer: the jobs are of this request, and what one of them failed with is raised as long as there was nothing
-            to send. Else they exist without it, and their failures are events like others.
+        are_own: True: this request made the jobs; a failure before the first byte is raised. False: the jobs existed
+            before; failures are sent as events.
     """
     with contextlib.ExitStack() as resources:
         resources.callback(jobs.close)
         body = StreamBody(jobs, make_encoder(jobs.jobs))
-        body.hold_answer() if is_answer else body.hold_event()
+        body.hold_output() if are_own else body.hold_event()
         response = Response(body, content_type=EVENT_STREAM, headers=HEADERS)
         response.call_on_close(resources.pop_all().close)
     return response

@@ -48,7 +48,7 @@ class Caller:
     """Who makes a request.
 
     Args:
-        owner: owns the jobs that are made, and sees no others.
+        owner: the jobs belong to this owner, who can read only its own jobs.
         idempotency_key: of this request, None without one.
         client_socket: watched while the request waits; None where the server does not show it.
     """
@@ -101,7 +101,7 @@ class JobService:
             job_id: from `new_job_id`; of a new job.
 
         Returns:
-            The job. Where the key has been used before, it is the job of then, with another id than `job_id`.
+            The job. If the key was used before, this is that earlier job; its id differs from `job_id`.
 
         Raises:
             QueueFull, NoWorker: with `retry_after_seconds`.
@@ -113,7 +113,7 @@ class JobService:
             error.retry_after_seconds = self.estimate.retry_after_seconds(error.waiting)
             raise
 
-    def open(self, caller: Caller, on_disconnect: OnDisconnect | None, *, with_events: bool) -> "PendingJobs":
+    def begin_waiting(self, caller: Caller, on_disconnect: OnDisconnect | None, *, with_events: bool) -> "PendingJobs":
         """Begin a request that waits for the jobs it is going to submit.
 
         Args:
@@ -155,7 +155,7 @@ class JobService:
     def read(self, job_id: str, owner: str) -> Job:
         """Return a job of this owner. Raises InvalidRequest for what cannot be an id, JobNotFound."""
         if not JOB_ID.fullmatch(job_id):
-            raise invalid_request({"job_id": ["Must be a job id: a UUID such as POST /agenerate answers with."]})
+            raise invalid_request({"job_id": ["Must be a job id: a UUID such as POST /agenerate returns."]})
         job = self.store.read(job_id.lower())
         if job.owner != owner:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
@@ -178,7 +178,7 @@ class JobService:
 
 
 class PendingJobs:
-    """The jobs that one request waits for, in the order of its answer. A context manager; `close` ends the wait.
+    """The jobs that one request waits for, in the order of its response. A context manager; `close` ends the wait.
 
     At the end of the wait, the jobs that the request has made and that have not ended are canceled, if it `cancels` and
     this process is not shutting down.
@@ -192,11 +192,11 @@ class PendingJobs:
         self._position = position
         self._cancels = cancels
         self._inbox: Inbox = queue.SimpleQueue()
-        self._open: dict[str, int] = {}  # jobs that have not ended, and their places among `jobs`
+        self._pending: dict[str, int] = {}  # jobs that have not ended, and their indexes in `jobs`
         self._own: set[str] = set()
         self._wait_seconds = 0.0
         self._resources = contextlib.ExitStack()
-        self._resources.enter_context(service.waiters.room())
+        self._resources.enter_context(service.waiters.admit_request())
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +206,7 @@ class PendingJobs:
 
     @property
     def has_ended(self) -> bool:
-        return not self._open
+        return not self._pending
 
     def submit(self, requests: Sequence[JobRequest]) -> None:
         """Admit the jobs, each under an idempotency key of its own. Raises what `JobService.submit` raises.
@@ -236,7 +236,7 @@ class PendingJobs:
         self._service.waiters.read_now(waiter)
 
     def next_event(self, timeout_seconds: float) -> tuple[int, EventEntry] | None:
-        """Return the place of a job and its next event, None when none came in time.
+        """Return the index of a job and its next event, None when none came in time.
 
         Raises JobNotFound, ShuttingDown.
         """
@@ -248,7 +248,7 @@ class PendingJobs:
         return index, entry
 
     def next_end(self, timeout_seconds: float) -> tuple[int, Job] | None:
-        """Return the place of a job and the job, which has ended; None when none ended in time.
+        """Return the index of a job and the job, which has ended; None when none ended in time.
 
         Raises JobNotFound, ShuttingDown, ClientGone.
         """
@@ -285,12 +285,12 @@ class PendingJobs:
         """End the wait; further calls do nothing."""
         self._resources.close()
         if self._cancels and not self._service.waiters.is_shut_down:
-            for job_id in self._open.keys() & self._own:
+            for job_id in self._pending.keys() & self._own:
                 self._cancel(job_id)
         self._own.clear()
 
     def _add(self, job: Job) -> None:
-        self._open[job.id] = len(self.jobs)
+        self._pending[job.id] = len(self.jobs)
         self.jobs.append(job)
 
     def _wait_for(self, job_id: str) -> Waiter:
@@ -307,11 +307,11 @@ class PendingJobs:
             return None
         if isinstance(item, Exception):
             raise item
-        index = self._open.get(job_id)
+        index = self._pending.get(job_id)
         if index is None:  # the end of a job may be read twice
             return None
         if isinstance(item, Job) or isinstance(item.event, End):
-            del self._open[job_id]
+            del self._pending[job_id]
         return index, item
 
     def _client_gone(self) -> None:

@@ -31,8 +31,8 @@ _MEANINGS = {
     422: "A field is invalid; `errors` says which and why.",
     500: "The engine or the service failed.",
     502: "The server failed that a worker of the openai family forwards requests to.",
-    503: "No worker is ready, the queue is full, Redis does not answer, or the server is stopping (`Location`: the job "
-    "continues); try again.",
+    503: "No worker is ready, the queue is full, Redis does not respond, or the server is stopping (`Location`: the "
+    "job continues); try again.",
     504: "The job has not ended in time.",
 }
 _OPENAI_MEANINGS = {
@@ -52,13 +52,13 @@ LOCATION = {
     "Location": {
         "schema": {"type": "string", "format": "uri-reference"},
         "description": "The job of this request, `/jobs/{id}`. It can be read there and followed under `/events`, "
-        "also if this answer breaks off.",
+        "also if this response breaks off.",
     }
 }
 CACHE_STATUS = {
     "Cache-Status": {
         "schema": {"type": "string"},
-        "description": "`llm-api; hit` (RFC 9211): the answer to an equal request, from the cache.",
+        "description": "`llm-api; hit` (RFC 9211): the response to an equal request, from the cache.",
     }
 }
 _HEADERS: dict[int, dict[str, Any]] = {
@@ -113,8 +113,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         """Add a route and document it.
 
         Args:
-            answers: the documented answers, by status.
-            problems: statuses of the error answers; 401 is added if API keys are set.
+            answers: the documented responses, by status.
+            problems: statuses of the error responses; 401 is added if API keys are set.
             body, query, form: schemas of the request; the view gets what they load, in this order.
             parameters: documentation of headers and paths.
         """
@@ -138,7 +138,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:
-        """Add no handler: flask-smorest's own answers have another shape."""
+        """Add no handler: flask-smorest's own responses have another shape."""
 
     def _register_pagination_header(self) -> None:
         """Add no header: lists are paged by cursors in their bodies."""
@@ -151,7 +151,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
                 self.spec.components.response(f"{kind}{status}", documented, lazy=True)
 
 
-class _Contradictions(BasePlugin):
+class _SchemaExtras(BasePlugin):
     """Adds a schema's attribute `also`: JSON Schema for what its fields cannot express, or a function that makes it."""
 
     def schema_helper(self, name: str, definition: dict[str, Any], **kwargs: Any) -> dict[str, Any] | None:
@@ -159,8 +159,8 @@ class _Contradictions(BasePlugin):
         return also(definition) if callable(also) else also
 
 
-class _Keys(BasePlugin):
-    """Documents that every operation needs an API key, except the open ones, and may answer 401."""
+class _ApiKeySecurity(BasePlugin):
+    """Documents that every operation needs an API key, except the open ones, and may respond with 401."""
 
     def init_spec(self, spec: APISpec) -> None:
         spec.components.security_scheme(
@@ -180,7 +180,7 @@ class _Keys(BasePlugin):
 def register(app: Flask, blueprints: Sequence[Blueprint], *, with_keys: bool) -> None:
     """Add the routes to the application, and the function that writes their document."""
     app.config.update(API_TITLE=TITLE, API_VERSION=VERSION, OPENAPI_VERSION=OPENAPI_VERSION)
-    api = Api(app, spec_kwargs={"extra_plugins": [_Contradictions(), *([_Keys()] if with_keys else [])]})
+    api = Api(app, spec_kwargs={"extra_plugins": [_SchemaExtras(), *([_ApiKeySecurity()] if with_keys else [])]})
     for blueprint in blueprints:
         api.register_blueprint(blueprint)
     app.extensions[_EXTENSION] = cache(lambda: write_json(api.spec.to_dict()))

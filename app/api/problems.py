@@ -1,6 +1,7 @@
 """Writes every error body: RFC 9457 problem documents, and OpenAI's shape under /v1.
 
-Errors of libraries become answers here too: werkzeug's HTTP errors, Redis' errors, and unexpected exceptions.
+Errors of libraries become such bodies here too: werkzeug's HTTP errors, Redis' errors, and unexpected exceptions.
+Codes: `app.errors`. When each 503 occurs: docs/operations.md.
 """
 
 import logging
@@ -35,7 +36,7 @@ _RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
 _OPENAI_CODES: dict[type[LLMAPIError], str] = {PromptTooLong: "context_length_exceeded"}  # clients look for these
 _NOT_RETRYABLE = (Conflict, JobCanceled, JobTimeout, WaitTimeout)  # OpenAI's clients would retry these statuses
 
-_REDIS_REFUSES = "Redis answers with an error, so this cannot be done now; its log and the log of this server say more"
+_REDIS_FAILS = "Redis answers with an error, so this cannot be done now; its log and the log of this server say more"
 _REDIS_RIGHTS = "Redis rejects this server; check the user and the password in redis_url, and the rights of that user"
 _REDIS_SENTENCES: dict[type[redis.RedisError], str] = {  # the first class that matches
     redis.exceptions.OutOfMemoryError: (
@@ -48,7 +49,7 @@ _REDIS_SENTENCES: dict[type[redis.RedisError], str] = {  # the first class that 
     redis.exceptions.AuthenticationError: _REDIS_RIGHTS,
     redis.exceptions.AuthorizationError: _REDIS_RIGHTS,
     redis.exceptions.NoPermissionError: _REDIS_RIGHTS,
-    redis.exceptions.ResponseError: _REDIS_REFUSES,
+    redis.exceptions.ResponseError: _REDIS_FAILS,
 }
 _REDIS_CODE = re.compile(r"[A-Z]+\b")  # the first word of an error of the protocol: MISCONF, BUSY
 
@@ -64,7 +65,7 @@ def register(app: Flask) -> None:
 
 
 def error_answer(error: LLMAPIError, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
-    """Return the answer for an error. `members` extend the problem document."""
+    """Return the response for an error. `members` extend the problem document."""
     all_headers = _headers_of(error) | dict(headers or {})
     if request.path.startswith(OPENAI_PREFIX):
         if isinstance(error, _NOT_RETRYABLE):
@@ -99,7 +100,7 @@ def store_unavailable(error: redis.RedisError) -> StoreUnavailable:
     if not isinstance(error, RedisAway):
         logger.error("Redis failed: %s", _redis_error_name(error))
     silent = "Redis does not answer, so no job can be accepted or read; try again"
-    default = silent if error.status_code is None else _REDIS_REFUSES
+    default = silent if error.status_code is None else _REDIS_FAILS
     sentence = next((text for kind, text in _REDIS_SENTENCES.items() if isinstance(error, kind)), default)
     return StoreUnavailable(sentence, retry_after_seconds=_RETRY_SECONDS)
 
@@ -142,7 +143,7 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _read_the_rest() -> None:
-    """Read a refused body: a client that is still sending when the connection closes does not see the answer."""
+    """Read a rejected body: a client that is still sending when the connection closes does not see the response."""
     left = _MAX_DRAINED_BYTES
     while left > 0 and (data := request.environ["wsgi.input"].read(min(left, _DRAIN_STEP_BYTES))):
         left -= len(data)

@@ -1,7 +1,7 @@
-"""Watches whether Redis answers, so that no request has to wait to find out.
+"""Watches whether Redis responds, so that no request has to wait to find out.
 
-A Redis that was killed refuses connections at once. One that is stopped, or behind a broken network, is silent: every
-command waits for its time-out. One thread per process pings Redis, and while it gets no answer, commands of the
+A Redis that was killed rejects connections at once. One that is stopped, or behind a broken network, is silent: every
+command waits for its time-out. One thread per process pings Redis, and while it gets no reply, commands of the
 process's requests raise `RedisAway` at once.
 """
 
@@ -14,21 +14,21 @@ import redis
 from app.jobs.redis_client import RedisClient, connect
 
 PING_SECONDS = 0.5
-PING_AGAIN_SECONDS = 0.1  # after a ping without an answer
+PING_AGAIN_SECONDS = 0.1  # after a ping without a reply
 REPLY_SECONDS = 1.0
 # One lost ping may be a lost connection, or a fork or an fsync that delayed Redis. A process that was delayed itself
-# finds the answer in its socket, however late it reads.
+# finds the reply in its socket, however late it reads.
 SILENT_PINGS = 2
 
 logger = logging.getLogger(__name__)
 
 
 class RedisAway(redis.ConnectionError):
-    """Redis has not answered the last pings. Raised without asking it; the watch logs it once for all requests."""
+    """Redis has not replied to the last pings. Raised without asking it; the watch logs it once for all requests."""
 
 
 class RedisHealth:
-    """`is_away`: Redis has not answered the last `SILENT_PINGS` pings. False until `start`."""
+    """`is_away`: Redis has not replied to the last `SILENT_PINGS` pings. False until `start`."""
 
     def __init__(self, redis_url: str) -> None:
         self.is_away = False
@@ -47,7 +47,7 @@ class RedisHealth:
     def close(self) -> None:
         self._closing.set()
 
-    def refuse_if_away(self) -> None:
+    def raise_if_away(self) -> None:
         if self.is_away:
             raise RedisAway("no answer to the last pings")
 
@@ -63,7 +63,7 @@ class RedisHealth:
         client.close()
 
     def _note(self, error: redis.RedisError | None) -> None:
-        """Note the outcome of a ping. An error that Redis sent, for example that it is loading, is an answer too."""
+        """Note the outcome of a ping. An error that Redis sent, for example that it is loading, is a reply too."""
         if error is None or isinstance(error, redis.ResponseError) or error.status_code is not None:
             if self.is_away:
                 logger.warning("Redis answers again")
@@ -83,14 +83,14 @@ class _WatchedPool(redis.BlockingConnectionPool):
         super().__init__(redis_connect_func=self._on_connect, **options)  # type: ignore[no-untyped-call]
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
-        self._watch.refuse_if_away()
+        self._watch.raise_if_away()
         connection = super().get_connection()  # type: ignore[no-untyped-call]
         if self._watch.is_away:  # since this thread began to wait for a connection
             self.release(connection)  # type: ignore[no-untyped-call]
-            self._watch.refuse_if_away()
+            self._watch.raise_if_away()
         return connection
 
     def _on_connect(self, connection: Any) -> None:
-        """Also prevents the second attempt of a command whose first one got no answer."""
-        self._watch.refuse_if_away()
+        """Also prevents the second attempt of a command whose first one got no reply."""
+        self._watch.raise_if_away()
         connection.on_connect()

@@ -1,6 +1,7 @@
-"""The request that is being answered: the services of its application, who sent it, and the headers of its answer.
+"""The context of the current request: API key and owner, idempotency key, services, and headers of its response.
 
-Only routes and the application's factory import this module. Everything below them gets what it needs as arguments.
+Routes, the application's factory, `app.api.openapi` and `app.server` import this module. Everything below the routes
+gets what it needs as arguments.
 """
 
 import hashlib
@@ -35,8 +36,8 @@ KEY_PARAMETER = {
     "in": "header",
     "name": KEY_HEADER,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "description": "Of your choice, a UUID for example. The same request with the same key makes no second job: it is "
-    "answered with the first one's outcome, as long as that job is kept. Another request with the same key gets 409. "
+    "description": "Of your choice, a UUID for example. The same request with the same key makes no second job: it "
+    "gets the first one's outcome, as long as that job is kept. Another request with the same key gets 409. "
     "With a key, `on_disconnect` is `continue` unless the body says otherwise.",
 }
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -110,11 +111,12 @@ def submit(job_request: JobRequest) -> Job:
 def open_jobs(
     requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None, *, with_events: bool = False
 ) -> PendingJobs:
-    """Make the jobs of this request, which waits for them. Its answer has the path of the first, an error too.
+    """Make the jobs of this request, which waits for them.
 
-    Raises what `JobService.open` and `JobService.submit` raise, InvalidRequest (the idempotency key).
+    The response has a Location header with the first job's path, even if it is an error. Raises what
+    `JobService.begin_waiting` and `JobService.submit` raise, InvalidRequest (the idempotency key).
     """
-    pending = services().jobs.open(current_caller(), on_disconnect, with_events=with_events)
+    pending = services().jobs.begin_waiting(current_caller(), on_disconnect, with_events=with_events)
     try:
         pending.submit(requests)
     except BaseException:
@@ -139,7 +141,7 @@ def run_jobs(requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None)
 
 
 def _add_header(name: str, value: str) -> None:
-    """Add a header to the answer of this request, even if it is an error."""
+    """Add a header to the response of this request, even if it is an error."""
 
     def add(response: Response) -> Response:
         response.headers[name] = value
@@ -149,7 +151,7 @@ def _add_header(name: str, value: str) -> None:
 
 
 def _owner(authorization: str, digests: Sequence[bytes]) -> str:
-    """Compare with every key, in constant time: the delay of the answer reveals nothing. Raises Unauthorized."""
+    """Compare with every key, in constant time: the delay of the response reveals nothing. Raises Unauthorized."""
     scheme, _, token = authorization.partition(" ")
     presented = hashlib.sha256(token.strip().encode("latin-1")).digest()  # latin-1: WSGI's spelling of bytes
     known = [hmac.compare_digest(presented, digest) for digest in digests]

@@ -72,9 +72,7 @@ class TokenizerClient:
             if entry is not None:
                 received: dict[str, Any] = json.loads(entry[1])
                 return received
-        raise NoWorker(
-            "no worker has answered: the model still loads, or the worker is busy or gone", retry_after_seconds=5
-        )
+        raise NoWorker("no worker has answered: it still loads its model, is busy, or is gone", retry_after_seconds=5)
 
 
 def next_call(client: RedisClient, model: str, seconds: float) -> TokenizerCall | None:

@@ -1,4 +1,4 @@
-"""One blueprint per resource; `BLUEPRINTS` is all of them."""
+"""One blueprint per resource; `BLUEPRINTS` is all of them. How to add a route: CONTRIBUTING.md."""
 
 from collections.abc import Sequence
 

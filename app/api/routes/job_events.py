@@ -42,7 +42,7 @@ def job_events(job_id: str) -> Response:
     events = jobs.follow(job, after)
     if events.has_ended:
         return Response(status=204)
-    return stream_events(events, lambda _: JSONEncoder(), is_answer=False)
+    return stream_events(events, lambda _: JSONEncoder(), are_own=False)
 
 
 def _resume_after() -> str:

@@ -98,4 +98,4 @@ def _existing(response_id: str) -> tuple[Job, JobRequest]:
 def _follow(job: Job, request: JobRequest, starting_after: int) -> Response:
     """Stream a job that continues when the client leaves."""
     events = services().jobs.follow(job)
-    return stream_events(events, lambda _: ResponseEncoder(job, request, starting_after), is_answer=False)
+    return stream_events(events, lambda _: ResponseEncoder(job, request, starting_after), are_own=False)

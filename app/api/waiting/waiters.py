@@ -1,8 +1,8 @@
 """The waiting requests of this process: one thread subscribes to the notifications, and passes on what they carry.
 
-A notification may be lost or come late; the record of a job and its event stream are what counts. An event out of a
-notification goes to the waiters that have read all events before it. For everything else the thread reads Redis: also
-for all waiters when the subscription stands, as messages from before it are lost, and every `REREAD_SECONDS`.
+A notification may be lost or late; the record of a job and its event stream are the truth. An event out of a
+notification goes to the waiters that have read all events before it. Otherwise the thread reads Redis. It rereads for
+all waiters after each (re)subscription and every `REREAD_SECONDS`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ READ_AT_ONCE = 256  # waiters per round trip when all are read again
 REREAD_SECONDS = 3.0
 POLL_SECONDS = 1.0  # below the client's own socket time-out, so that a silent connection raises nothing
 RECONNECT_SECONDS = 0.5
-RESTART_SECONDS = 5  # until this process is gone and another one answers
+RESTART_SECONDS = 5  # until this process is gone and another one serves
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class Waiters:
                 waiter.put(_shutting_down(waiter))
 
     @contextlib.contextmanager
-    def room(self) -> Iterator[None]:
-        """Room for one request, whatever the number of its jobs. Raises TooManyWaiters, ShuttingDown."""
+    def admit_request(self) -> Iterator[None]:
+        """Count one request, whatever the number of its jobs, while it waits. Raises TooManyWaiters, ShuttingDown."""
         with self._lock:
             if not self._is_started:
                 self._is_started = True
@@ -118,7 +118,7 @@ class Waiters:
         """From now on the waiter misses nothing of its job, which may not have been admitted yet."""
         with self._lock:
             self._waiting.setdefault(waiter.job_id, set()).add(waiter)
-            if self.is_shut_down:  # since the request got its room
+            if self.is_shut_down:  # since the request was admitted
                 waiter.put(_shutting_down(waiter))
 
     def remove(self, waiter: Waiter) -> None:

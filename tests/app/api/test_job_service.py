@@ -59,7 +59,7 @@ def admit(store: JobStore) -> Job:
 
 def opened(jobs: JobService, *, with_events: bool = False, caller: Caller = ME, seconds: float = 10.0) -> PendingJobs:
     """Open a request that has made one job."""
-    pending = jobs.open(caller, OnDisconnect.CONTINUE, with_events=with_events)
+    pending = jobs.begin_waiting(caller, OnDisconnect.CONTINUE, with_events=with_events)
     pending.submit([request(stream=with_events, seconds=seconds)])
     return pending
 
@@ -107,7 +107,7 @@ def test_a_request_waits_no_longer_than_its_job_may_run(jobs: JobService, store:
 
 def test_a_record_that_is_not_there_yet_is_not_missing(waiters: Waiters, store: JobStore) -> None:
     inbox: Inbox = queue.SimpleQueue()
-    with waiters.room():
+    with waiters.admit_request():
         waiters.add(waiter := Waiter("1", None, inbox))
         waiters._read_all(waiters._redis)
         assert inbox.empty()
@@ -195,13 +195,13 @@ def test_a_client_that_sends_its_next_request_early_has_not_left(jobs: JobServic
         assert ours.recv(3) == b"GET", "the server can still read its bytes"
 
 
-def test_more_requests_than_there_is_room_for_are_refused(waiters: Waiters) -> None:
-    with contextlib.ExitStack() as rooms:
+def test_requests_beyond_the_limit_are_rejected(waiters: Waiters) -> None:
+    with contextlib.ExitStack() as requests:
         for _ in range(4):
-            rooms.enter_context(waiters.room())
+            requests.enter_context(waiters.admit_request())
         with pytest.raises(TooManyWaiters):
-            rooms.enter_context(waiters.room())
-    with waiters.room():
+            requests.enter_context(waiters.admit_request())
+    with waiters.admit_request():
         pass
 
 
@@ -292,7 +292,7 @@ def test_a_shutdown_ends_all_waits_with_the_path_of_the_job(
 
 
 def test_a_shutdown_cancels_nothing(jobs: JobService, waiters: Waiters, store: JobStore) -> None:
-    with jobs.open(ME, None, with_events=False) as pending:
+    with jobs.begin_waiting(ME, None, with_events=False) as pending:
         pending.submit([request()])
         waiters.shut_down()
     assert store.read(pending.jobs[0].id).status is Status.QUEUED
@@ -310,7 +310,7 @@ def test_a_shutdown_cancels_nothing(jobs: JobService, waiters: Waiters, store: J
 def test_a_request_that_ends_early_cancels_its_job_unless_its_client_may_come_back(
     jobs: JobService, store: JobStore, on_disconnect: OnDisconnect | None, key: str | None, status: Status
 ) -> None:
-    with jobs.open(Caller(owner="me", idempotency_key=key), on_disconnect, with_events=True) as pending:
+    with jobs.begin_waiting(Caller(owner="me", idempotency_key=key), on_disconnect, with_events=True) as pending:
         pending.submit([request(), request()])
     assert {store.read(job.id).status for job in pending.jobs} == {status}
     assert len({job.id for job in pending.jobs}) == 2
@@ -318,7 +318,7 @@ def test_a_request_that_ends_early_cancels_its_job_unless_its_client_may_come_ba
 
 def test_a_process_that_shuts_down_takes_no_more_requests(waiters: Waiters) -> None:
     waiters.shut_down()
-    with pytest.raises(ShuttingDown, match="send the request again") as refused, waiters.room():
+    with pytest.raises(ShuttingDown, match="send the request again") as refused, waiters.admit_request():
         pass
     assert refused.value.location is None
     assert waiters._requests == 0

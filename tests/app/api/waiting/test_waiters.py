@@ -35,7 +35,7 @@ def test_messages_arrive_again_after_an_outage_which_is_logged_in_one_line(
             _, entry = waiter.inbox.get(timeout=scaled(5))
             assert isinstance(entry, EventEntry) and entry.id == event_id
 
-        with waiters.room(), caplog.at_level(logging.WARNING):
+        with waiters.admit_request(), caplog.at_level(logging.WARNING):
             event_comes(FROM_START, "1-0")
             server.kill()
             time.sleep(1.2)  # it has tried to reconnect more than once
