@@ -19,7 +19,7 @@ from app.api.queue_estimate import QueueEstimate
 from app.api.request_parser import invalid_request
 from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView, job_path
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
-from app.api.webhooks.post import refuse_unsendable
+from app.api.webhooks.post import reject_unsendable
 from app.config.settings import Config
 from app.errors import (
     EngineFailed,
@@ -81,7 +81,7 @@ class JobService:
             InvalidRequest: the webhook cannot be sent.
         """
         if options.webhook is not None:
-            refuse_unsendable(options.webhook, self.config.webhooks)
+            reject_unsendable(options.webhook, self.config.webhooks)
         longest = float(self.config.jobs.timeout)
         return JobRequest(
             kind=kind,

@@ -12,7 +12,7 @@ EVENT_STREAM = "text/event-stream"
 PLAIN_TEXT = "text/plain"
 
 
-def json_answer(
+def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON
 ) -> Response:
     """Return `value` as JSON in UTF-8, without a line end: `langchain-llm-api` returns the body unchanged."""

@@ -75,7 +75,7 @@ _BODIES: dict[str, dict[str, type[Schema]]] = {
 }
 
 
-def answer(
+def describe_response(
     description: str,
     content: Mapping[str, Any] | type[Schema] | None = None,
     headers: Mapping[str, Any] | None = None,
@@ -103,7 +103,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         method: str,
         rule: str,
         *,
-        answers: Mapping[int, dict[str, Any]],
+        responses: Mapping[int, dict[str, Any]],
         problems: Sequence[int] = (),
         body: type[Schema] | None = None,
         query: type[Schema] | None = None,
@@ -113,15 +113,15 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         """Add a route and document it.
 
         Args:
-            answers: the documented responses, by status.
+            responses: the documented responses, by status.
             problems: statuses of the error responses; 401 is added if API keys are set.
             body, query, form: schemas of the request; the view gets what they load, in this order.
             parameters: documentation of headers and paths.
         """
 
         def add(view: View) -> View:
-            responses = {**answers, **{status: f"{_kind(rule)}{status}" for status in problems}}
-            documented = self.doc(responses=responses, operationId=view.__name__)(view)
+            all_responses = {**responses, **{status: f"{_kind(rule)}{status}" for status in problems}}
+            documented = self.doc(responses=all_responses, operationId=view.__name__)(view)
             for schema, location in ((body, "json"), (query, "query"), (form, "files")):
                 if schema is not None:  # one instance for all requests: making it is slow
                     status = 400 if rule.startswith(OPENAI_PREFIX) else 422
@@ -147,7 +147,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no anno
         for status, description in _MEANINGS.items():
             for kind, content in _BODIES.items():
                 meaning = _OPENAI_MEANINGS.get(status, description) if kind == "OpenAIError" else description
-                documented = answer(meaning, content, _HEADERS.get(status))
+                documented = describe_response(meaning, content, _HEADERS.get(status))
                 self.spec.components.response(f"{kind}{status}", documented, lazy=True)
 
 

@@ -13,7 +13,7 @@ import redis
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
-from app.api.json_response import JSON, PROBLEM, json_answer
+from app.api.json_response import JSON, PROBLEM, json_response
 from app.api.redis_health import RedisAway
 from app.api.waiting.waiters import ClientGone
 from app.errors import (
@@ -57,21 +57,21 @@ logger = logging.getLogger(__name__)
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(LLMAPIError, error_answer)
-    app.register_error_handler(redis.RedisError, lambda error: error_answer(store_unavailable(error)))
+    app.register_error_handler(LLMAPIError, error_response)
+    app.register_error_handler(redis.RedisError, lambda error: error_response(store_unavailable(error)))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ClientGone, lambda _: Response(status=CLIENT_CLOSED_REQUEST))
     app.register_error_handler(Exception, _unexpected)
 
 
-def error_answer(error: LLMAPIError, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+def error_response(error: LLMAPIError, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
     """Return the response for an error. `members` extend the problem document."""
     all_headers = _headers_of(error) | dict(headers or {})
     if request.path.startswith(OPENAI_PREFIX):
         if isinstance(error, _NOT_RETRYABLE):
             all_headers["x-should-retry"] = "false"
-        return json_answer(openai_error(error), openai_status(error), all_headers, JSON)
-    return json_answer(problem(error) | members, error.status, all_headers, PROBLEM)
+        return json_response(openai_error(error), openai_status(error), all_headers, JSON)
+    return json_response(problem(error) | members, error.status, all_headers, PROBLEM)
 
 
 def problem(error: LLMAPIError) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     if isinstance(error, RequestEntityTooLarge):
         _read_the_rest()
         limit = g.get("body_limit", "server.max_body_bytes")
-        return error_answer(BodyTooLarge(f"the body is longer than {limit} allows; send less"))
+        return error_response(BodyTooLarge(f"the body is longer than {limit} allows; send less"))
     if error.code is None or error.code < 400:
         return error  # a redirect
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
@@ -133,13 +133,13 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     if isinstance(error, NotFound):
         detail = "there is no such path; /docs lists the paths"
     if request.path.startswith(OPENAI_PREFIX):
-        return json_answer(_openai(detail, error.code, None, code), error.code, allowed)
-    return json_answer(_document(code, error.name, error.code, detail), error.code, allowed, PROBLEM)
+        return json_response(_openai(detail, error.code, None, code), error.code, allowed)
+    return json_response(_document(code, error.name, error.code, detail), error.code, allowed, PROBLEM)
 
 
 def _unexpected(error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.path, exc_info=error)
-    return error_answer(LLMAPIError("the API failed on this request; its log says why"))
+    return error_response(LLMAPIError("the API failed on this request; its log says why"))
 
 
 def _read_the_rest() -> None:

@@ -1,4 +1,4 @@
-"""Estimates how fast the queue moves: when to retry a refused request, and when a waiting job should start."""
+"""Estimates how fast the queue moves: when to retry a rejected request, and when a waiting job should start."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from app.jobs.job import Job
 from app.jobs.redis_client import RedisClient
 from app.jobs.worker_registry import WorkerState, read_workers
 
-FRESH_SECONDS = 1.0  # how long one reading is used: a burst of refusals costs one reading
+FRESH_SECONDS = 1.0  # how long one reading is used: a burst of rejections costs one reading
 DEFAULT_SERVICE_SECONDS = 1.0  # of a job, until the first one has ended
 WORKER_START_SECONDS = 5  # while no worker is ready, none is sooner
 MAX_RETRY_SECONDS = 120  # the queue may be short by then, and a later retry would find an idle server
@@ -57,7 +57,7 @@ class QueueEstimate:
         return self._capacity(self._model).slots
 
     def start_times(self, jobs: Sequence[Job], positions: Sequence[int | None]) -> list[float | None]:
-        """Return when each job should start (Unix seconds), from its place in the queue.
+        """Return when each job should start (Unix seconds), from its position in the queue.
 
         None: it has started, no worker of its model is ready, or no job has been measured. If no job waits, Redis is
         not asked.

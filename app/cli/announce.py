@@ -35,7 +35,7 @@ def ready_line(config: Config) -> str:
 
 
 def _missing(config: Config) -> str | None:
-    """Return what the service lacks: "" when it is ready, None when the API does not answer."""
+    """Return what the service lacks: "" when it is ready, None when the API does not respond."""
     headers = {"Authorization": f"Bearer {config.auth.api_keys[0]}"} if config.auth.api_keys else {}
     host = _LOOPBACK.get(config.server.host, config.server.host)
     connection = http.client.HTTPConnection(host, config.server.port, timeout=_ANSWER_SECONDS)

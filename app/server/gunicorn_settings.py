@@ -17,7 +17,7 @@ try:
     _server = load_config().server
 except StartupError as error:
     sys.stderr.write(f"{error.detail}\n")
-    sys.exit(os.EX_CONFIG)  # a restart cannot cure that
+    sys.exit(os.EX_CONFIG)  # a restart cannot fix that
 
 bind = f"{_server.host}:{_server.port}" if ":" not in _server.host else f"[{_server.host}]:{_server.port}"
 workers = _server.processes

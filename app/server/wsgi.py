@@ -1,4 +1,4 @@
-"""What a WSGI server loads: `app.server.wsgi:app`, in each process that answers, after the fork."""
+"""What a WSGI server loads: `app.server.wsgi:app`, in each process that serves requests, after the fork."""
 
 import sys
 

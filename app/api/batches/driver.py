@@ -164,7 +164,7 @@ class BatchDriver:
 
     def _read_jobs(self, lines: Sequence[Line]) -> dict[str, Job]:
         """Return the jobs of these lines, by their ids."""
-        ids = [job_id for line in lines if line.refusal is None for job_id in line.job_ids]
+        ids = [job_id for line in lines if line.rejection is None for job_id in line.job_ids]
         jobs = self._jobs.store.read_many(ids) if ids else []
         return {job.id: job for job in jobs if job is not None}
 
@@ -176,7 +176,7 @@ def _made(line: Line, jobs: Mapping[str, Job]) -> list[Job]:
 
 def _result(batch: Batch, line: Line, jobs: Sequence[Job]) -> LineResult | None:
     """Return the result of a line, None as long as its jobs have not ended."""
-    if line.refusal is not None:
+    if line.rejection is not None:
         return line.result(())
     if any(not job.status.is_final for job in jobs):
         return None

@@ -1,4 +1,4 @@
-"""Checks a file before its batch begins: whether each line has a `custom_id` of its own, to find its answer."""
+"""Checks a file before its batch begins: whether each line has a `custom_id` of its own, to find its result."""
 
 import json
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Inspection:
 
 
 def inspect(texts: Iterable[str]) -> Inspection:
-    """Inspect the lines of a file. Other faults of a line become its answer."""
+    """Inspect the lines of a file. Other faults of a line become its result."""
     inspection, seen = Inspection(), set[str]()
     for text in texts:
         inspection.lines += 1

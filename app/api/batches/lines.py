@@ -1,4 +1,4 @@
-"""A line of a batch: the jobs that it makes, and the line that answers it."""
+"""A line of a batch: the jobs that it makes, and the line with its result."""
 
 import logging
 import uuid
@@ -14,7 +14,7 @@ from app.api.batches.input import read_line
 from app.api.job_service import JobService, raise_unless_succeeded
 from app.api.json_response import write_json
 from app.api.openai import chat, completions, embeddings, responses
-from app.api.openai.plan import AnswerPlan
+from app.api.openai.plan import RequestPlan
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.chat import ChatSchema
@@ -28,7 +28,7 @@ _ENDINGS = {
     "cancelled": ("batch_cancelled", "this request was not answered before its batch was cancelled"),
     "expired": ("batch_expired", "this request was not answered within the completion window"),
 }
-ENDPOINTS: Mapping[str, tuple[Schema, Callable[[Any, JobService, str], AnswerPlan]]] = {
+ENDPOINTS: Mapping[str, tuple[Schema, Callable[[Any, JobService, str], RequestPlan]]] = {
     "/v1/chat/completions": (ChatSchema(), chat.plan),
     "/v1/completions": (CompletionSchema(), completions.plan),
     "/v1/embeddings": (EmbeddingSchema(), embeddings.plan),
@@ -44,14 +44,14 @@ class Line:
 
     Args:
         number: 0 = the first of its file.
-        plan: None where there is a `refusal`, and for a line that its batch gives up.
+        plan: None where there is a `rejection`, and for a line that its batch gives up.
         job_ids: of its jobs. They follow from the batch and the line, so that no process makes a job twice.
     """
 
     number: int
     custom_id: str
-    plan: AnswerPlan | None
-    refusal: LLMAPIError | None
+    plan: RequestPlan | None
+    rejection: LLMAPIError | None
     job_ids: Sequence[str]
 
     @property
@@ -67,13 +67,13 @@ class Line:
         """Return its result. jobs: all final; a line that was rejected has none."""
         failure: LLMAPIError | None = None
         try:
-            if self.refusal is not None:
-                raise self.refusal
+            if self.rejection is not None:
+                raise self.rejection
             assert self.plan is not None, "a line is rejected, or has a plan"
             with self.plan.renaming_fields():
                 for job in jobs:
                     raise_unless_succeeded(job.status, job.error)
-                status, body = 200, self.plan.answer(jobs)
+                status, body = 200, self.plan.make_body(jobs)
         except Exception as error:
             failure = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, self.custom_id)
             status, body = openai_status(failure), openai_error(failure)
@@ -97,25 +97,25 @@ class Line:
 
 def line_of(batch: Batch, number: int, text: str, jobs: JobService) -> Line:
     """Validate a line as a request of its own would be. Raises `redis.RedisError`: the line is as before."""
-    plan, refusal, value = None, None, read_line(text)
+    plan, rejection, value = None, None, read_line(text)
     try:
         plan = _plan(value, len(text.encode()), batch, jobs)
     except redis.RedisError:
         raise
     except Exception as error:
-        refusal = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, value["custom_id"])
+        rejection = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, value["custom_id"])
     count = 1 if plan is None else len(plan.requests)
     ids = [_job_id(batch.id, number, choice) for choice in range(count)]
-    return Line(number=number, custom_id=value["custom_id"], plan=plan, refusal=refusal, job_ids=ids)
+    return Line(number=number, custom_id=value["custom_id"], plan=plan, rejection=rejection, job_ids=ids)
 
 
 def unasked_line(batch_id: str, number: int, text: str) -> Line:
     """Return a line that its batch gives up; its request is not parsed."""
     ids = [_job_id(batch_id, number, 0)]
-    return Line(number=number, custom_id=read_line(text)["custom_id"], plan=None, refusal=None, job_ids=ids)
+    return Line(number=number, custom_id=read_line(text)["custom_id"], plan=None, rejection=None, job_ids=ids)
 
 
-def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -> AnswerPlan:
+def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -> RequestPlan:
     """Raises LLMAPIError."""
     if value.get("method") != "POST":
         raise invalid_request({"method": ["Must be POST."]})
@@ -132,7 +132,7 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
         raise invalid_request(error.messages_dict) from None
     for name in ("stream", "background"):
         if getattr(body, name, False):
-            raise invalid_request({name: ["Not in a batch: the answer comes in a file. Leave it out."]})
+            raise invalid_request({name: ["Not in a batch: the response comes in a file. Leave it out."]})
     return plan(body, jobs, batch.owner)
 
 

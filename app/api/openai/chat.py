@@ -7,7 +7,7 @@ from app.api.job_service import JobService
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
 from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import chat_logprobs
-from app.api.openai.plan import AnswerPlan, copies
+from app.api.openai.plan import RequestPlan, copies
 from app.api.openai.reasoning import ThinkingReader, Thought
 from app.api.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
 from app.api.openai.tool_schema import forced_schema, wanted_calls
@@ -19,13 +19,13 @@ from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, TokenLogprob
 OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
 
-def plan(body: ChatBody, jobs: JobService, owner: str) -> AnswerPlan:
+def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
     config = jobs.config
     check_model(body.model, config.model_name)
     request = chat_request(body, body.messages, jobs)
 
-    def answer(made: Sequence[Job]) -> dict[str, Any]:
+    def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_message_choice(index, job, body) for index, job in enumerate(made)]
         return {**envelope(OBJECT, PREFIX, made[0], config), "choices": choices, "usage": usage_of(made)}
 
@@ -35,9 +35,9 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> AnswerPlan:
         return ChunkEncoder(writers, head, prompts=1, includes_usage=body.include_usage)
 
     forced = "response_format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
-    return AnswerPlan(
+    return RequestPlan(
         requests=copies(request, body.n),
-        answer=answer,
+        make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
         field_names={"params.json_schema": forced, "params.": ""},
     )

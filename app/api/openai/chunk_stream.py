@@ -26,7 +26,7 @@ class ChoiceWriter(Protocol):
 
 
 class ChunkEncoder(EventEncoder):
-    """Each event of a choice's job as chunks of the answer."""
+    """Each event of a choice's job as chunks of the response."""
 
     def __init__(
         self, writers: Sequence[ChoiceWriter], envelope: dict[str, Any], *, prompts: int, includes_usage: bool

@@ -8,19 +8,19 @@ from app.api.job_service import JobService
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
 from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import CompletionLogprobs, mean_logprob
-from app.api.openai.plan import AnswerPlan, copies
+from app.api.openai.plan import RequestPlan, copies
 from app.api.schemas.openai.completions import CompletionBody
 from app.jobs.job import FinishReason, Job, JobRequest, Kind, TokenLogprob
 
 OBJECT, PREFIX = "text_completion", "cmpl"
 
 
-def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
+def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
     config = jobs.config
     check_model(body.model, config.model_name)
 
-    def answer(made: Sequence[Job]) -> dict[str, Any]:
+    def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_text_choice(index, job, body) for index, job in enumerate(_best(made, body))]
         counted = usage_of(made, len(body.prompts))
         return {**envelope(OBJECT, PREFIX, made[0], config), "choices": choices, "usage": counted}
@@ -30,9 +30,9 @@ def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
         head = envelope(OBJECT, PREFIX, made[0], config)
         return ChunkEncoder(writers, head, prompts=len(body.prompts), includes_usage=body.include_usage)
 
-    return AnswerPlan(
+    return RequestPlan(
         requests=_with_prompts(jobs.make_request(Kind.GENERATE, body, stream=body.stream), body),
-        answer=answer,
+        make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
         field_names={"params.": ""},
     )

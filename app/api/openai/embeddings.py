@@ -8,7 +8,7 @@ from typing import Any
 
 from app.api.job_service import JobService
 from app.api.openai.envelope import check_model
-from app.api.openai.plan import AnswerPlan
+from app.api.openai.plan import RequestPlan
 from app.api.schemas.openai.embeddings import EmbeddingBody
 from app.errors import InvalidRequest
 from app.jobs.job import Job, Kind
@@ -16,12 +16,12 @@ from app.jobs.job import Job, Kind
 Vector = list[float]
 
 
-def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> AnswerPlan:
+def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
     model = jobs.config.model_name
     check_model(body.model, model)
 
-    def answer(made: Sequence[Job]) -> dict[str, Any]:
+    def make_body(made: Sequence[Job]) -> dict[str, Any]:
         (job,) = made
         tokens = job.usage.prompt_tokens if job.usage else 0
         return {
@@ -35,7 +35,7 @@ def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> AnswerPlan:
         }
 
     request = jobs.make_request(Kind.EMBED, body, texts=tuple(body.input))
-    return AnswerPlan(requests=[request], answer=answer, field_names={"text.": "input."})
+    return RequestPlan(requests=[request], make_body=make_body, field_names={"text.": "input."})
 
 
 def _vectors(job: Job, body: EmbeddingBody) -> list[Vector] | list[str]:

@@ -1,4 +1,4 @@
-"""The members that all objects of one answer share: its id, its time, the model; and the usage of its jobs."""
+"""The members that all objects of one response share: its id, its time, the model; and the usage of its jobs."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def finish_reason_of(reason: FinishReason | None) -> str:
 
 
 def envelope(kind: str, prefix: str, first: Job, config: Config) -> dict[str, Any]:
-    """Return the members that all objects of an answer share. kind: their `object`. first: the first job."""
+    """Return the members that all objects of a response share. kind: their `object`. first: the first job."""
     return {
         "id": f"{prefix}-{first.id}",
         "object": kind,
@@ -50,7 +50,7 @@ def _digest(described: str) -> str:
 
 
 def usage(usages: Sequence[Usage], prompts: int = 1) -> dict[str, Any]:
-    """Return the usage of an answer.
+    """Return the usage of a response.
 
     Args:
         usages: of its jobs, in order.

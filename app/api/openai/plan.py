@@ -1,4 +1,4 @@
-"""What a request of OpenAI's API becomes: the jobs that it makes, and the answer or the stream that they give."""
+"""What a request of OpenAI's API becomes: the jobs that it makes, and the response or the stream made of them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,18 +12,19 @@ from app.jobs.sampling import MAX_SEED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerPlan:
+class RequestPlan:
     """The plan of one request, which may be a line of a batch.
 
     Args:
         requests: of its jobs.
-        answer: makes the answer of these jobs, in their order, once all have succeeded. Raises InvalidRequest.
+        make_body: makes the response body of these jobs, in their order, once all have succeeded. Raises
+            InvalidRequest.
         make_encoder: for a request that asks for a stream; else None.
         field_names: beginnings of field paths as the worker knows them, and their names in this request.
     """
 
     requests: Sequence[JobRequest]
-    answer: Callable[[Sequence[Job]], dict[str, Any]]
+    make_body: Callable[[Sequence[Job]], dict[str, Any]]
     make_encoder: Callable[[Sequence[Job]], EventEncoder] | None = None
     field_names: Mapping[str, str]
 
@@ -44,7 +45,7 @@ class AnswerPlan:
 
 
 def copies(request: JobRequest, count: int) -> list[JobRequest]:
-    """Return the request `count` times. A seed is increased for each copy, or all answers would be the same."""
+    """Return the request `count` times. A seed is increased for each copy, or all outputs would be the same."""
     seed = request.params.get("seed")
     if seed is None:
         return [request] * count

@@ -5,7 +5,7 @@ from typing import Any
 from app.api.job_service import JobService
 from app.api.openai.chat import chat_request
 from app.api.openai.envelope import check_model
-from app.api.openai.plan import AnswerPlan
+from app.api.openai.plan import RequestPlan
 from app.api.openai.response_object import PREFIX, STATUSES, Item, response_object
 from app.api.openai.response_stream import ResponseEncoder
 from app.api.request_parser import invalid_request
@@ -15,16 +15,16 @@ from app.errors import JobNotFound, ResponseNotFound
 from app.jobs.job import Job, JobRequest, Status
 
 
-def plan(body: ResponseBody, jobs: JobService, owner: str) -> AnswerPlan:
+def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the previous response, the webhook)."""
     check_model(body.model, jobs.config.model_name)
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
     request = chat_request(body, [*system, *earlier, *body.messages], jobs, response=_kept(body))
     forced = "text.format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
-    return AnswerPlan(
+    return RequestPlan(
         requests=[request],
-        answer=lambda made: response_object(made[0], request),
+        make_body=lambda made: response_object(made[0], request),
         make_encoder=(lambda made: ResponseEncoder(made[0], request)) if body.stream else None,
         field_names={
             "messages": "input",

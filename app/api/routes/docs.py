@@ -8,7 +8,7 @@ import flask
 from flask import Response, abort, current_app, render_template, send_from_directory
 
 from app.api.json_response import JSON
-from app.api.openapi import TITLE, Blueprint, answer, document
+from app.api.openapi import TITLE, Blueprint, describe_response, document
 
 blueprint = Blueprint("openapi", __name__, description="This reference.")
 pages = flask.Blueprint("docs", __name__)  # pages are no part of the API they document
@@ -19,7 +19,9 @@ _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' 
 
 
 @blueprint.endpoint(
-    "GET", "/openapi.json", answers={200: answer("This API's OpenAPI 3.1 document.", {JSON: {"type": "object"}})}
+    "GET",
+    "/openapi.json",
+    responses={200: describe_response("This API's OpenAPI 3.1 document.", {JSON: {"type": "object"}})},
 )
 def openapi_json() -> Response:
     """This API as an OpenAPI 3.1 document."""

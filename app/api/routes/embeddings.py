@@ -2,8 +2,8 @@
 
 from flask import Response
 
-from app.api.json_response import JSON, json_answer
-from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.json_response import JSON, json_response
+from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, run_jobs, services
 from app.api.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
 from app.jobs.job import Kind
@@ -16,8 +16,8 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
     "/embeddings",
     body=EmbeddingsSchema,
     parameters=[KEY_PARAMETER],
-    answers={
-        200: answer(
+    responses={
+        200: describe_response(
             "One L2-normalised vector; for a list of texts a list of them.",
             {JSON: EMBEDDINGS_ANSWER},
             LOCATION | CACHE_STATUS,
@@ -30,4 +30,4 @@ def embeddings(body: EmbeddingsBody) -> Response:
     job_request = services().jobs.make_request(Kind.EMBED, body, texts=body.texts)
     (job,) = run_jobs([job_request], body.on_disconnect)
     rows = (job.output.embeddings if job.output else None) or []
-    return json_answer(rows[0] if isinstance(body.text, str) else rows)
+    return json_response(rows[0] if isinstance(body.text, str) else rows)

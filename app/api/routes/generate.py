@@ -1,10 +1,10 @@
-"""`/generate` waits for the text; `/agenerate` answers with the job, or streams the text."""
+"""`/generate` waits for the text; `/agenerate` responds with the job, or streams the text."""
 
 from flask import Response, request
 
 from app.api.event_stream import TextEncoder, stream_events
-from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_answer
-from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_response
+from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, open_jobs, run_jobs, services, submit
 from app.api.schemas.generate import GenerateBody, GenerateSchema
 from app.api.schemas.job import JobSchema
@@ -21,8 +21,8 @@ _TEXT = {"type": "string"}
     "/generate",
     body=GenerateSchema,
     parameters=[KEY_PARAMETER],
-    answers={
-        200: answer(
+    responses={
+        200: describe_response(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
             {JSON: {"anyOf": [_TEXT, JobSchema]}, PLAIN_TEXT: _TEXT},
             LOCATION | CACHE_STATUS,
@@ -37,11 +37,11 @@ def generate(body: GenerateBody) -> Response:
     """
     (job,) = run_jobs([_request(body, stream=False)], body.on_disconnect)
     if body.details:
-        return json_answer(services().jobs.document(job))
+        return json_response(services().jobs.document(job))
     text = job.output.text if job.output else ""
     if _wants(PLAIN_TEXT):
         return Response(text, content_type=f"{PLAIN_TEXT}; charset=utf-8")
-    return json_answer(text)
+    return json_response(text)
 
 
 @blueprint.endpoint(
@@ -49,15 +49,15 @@ def generate(body: GenerateBody) -> Response:
     "/agenerate",
     body=GenerateSchema,
     parameters=[KEY_PARAMETER],
-    answers={
-        200: answer(
+    responses={
+        200: describe_response(
             "With `Accept: text/event-stream` or `stream: true`: events whose data is the next piece of text and "
             "nothing else. The end of the response is the end of the text. What fails later comes as an event named "
             "`error` with a problem document.",
             {EVENT_STREAM: None},
             LOCATION,
         ),
-        202: answer("The job, accepted.", JobSchema, LOCATION),
+        202: describe_response("The job, accepted.", JobSchema, LOCATION),
     },
     problems=_PROBLEMS,
 )
@@ -71,7 +71,7 @@ def agenerate(body: GenerateBody) -> Response:
         pending = open_jobs([_request(body, stream=True)], body.on_disconnect, with_events=True)
         return stream_events(pending, lambda _: TextEncoder())
     job = submit(_request(body, stream=False))
-    return json_answer(services().jobs.document(job), 202)
+    return json_response(services().jobs.document(job), 202)
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:

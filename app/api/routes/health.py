@@ -2,9 +2,9 @@
 
 from flask import Response
 
-from app.api.json_response import JSON, json_answer
-from app.api.openapi import Blueprint, answer
-from app.api.problems import error_answer
+from app.api.json_response import JSON, json_response
+from app.api.openapi import Blueprint, describe_response
+from app.api.problems import error_response
 from app.api.request_context import services
 from app.api.routes.models import best_worker, workers_of
 from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerStateSchema
@@ -17,30 +17,35 @@ RETRY_SECONDS = 2
 _WORKERS = WorkerStateSchema(many=True)
 
 
-@blueprint.endpoint("GET", "/check", answers={200: answer("Ok", {JSON: {"type": "string", "enum": ["Ok"]}})})
+@blueprint.endpoint(
+    "GET", "/check", responses={200: describe_response("Ok", {JSON: {"type": "string", "enum": ["Ok"]}})}
+)
 def check() -> Response:
     """The original API's health check."""
-    return json_answer("Ok")
+    return json_response("Ok")
 
 
-@blueprint.endpoint("GET", "/healthz", answers={200: answer("The process lives.", HealthSchema)})
+@blueprint.endpoint("GET", "/healthz", responses={200: describe_response("The process lives.", HealthSchema)})
 def healthz() -> Response:
-    """Whether this process answers; nothing else is asked."""
-    return json_answer({"status": "ok"})
+    """Whether this process responds; nothing else is checked."""
+    return json_response({"status": "ok"})
 
 
 @blueprint.endpoint(
-    "GET", "/readyz", answers={200: answer("A prompt would be served now.", ReadinessSchema)}, problems=(503,)
+    "GET",
+    "/readyz",
+    responses={200: describe_response("A prompt would be served now.", ReadinessSchema)},
+    problems=(503,),
 )
 def readyz() -> Response:
-    """Whether Redis answers and a worker has its model loaded; else what is missing, workers and progress included."""
+    """Whether Redis responds and a worker has its model loaded; else what is missing, workers and progress included."""
     model = services().config.model_name
     workers = workers_of(model)
     shown = _WORKERS.dump(workers)
     best = best_worker(workers)
     if best is not None and best.state is WorkerState.READY:
-        return json_answer({"status": "ready", "model": model, "workers": shown})
-    return error_answer(NoWorker(_missing(best, model), retry_after_seconds=RETRY_SECONDS), workers=shown)
+        return json_response({"status": "ready", "model": model, "workers": shown})
+    return error_response(NoWorker(_missing(best, model), retry_after_seconds=RETRY_SECONDS), workers=shown)
 
 
 def _missing(best: WorkerInfo | None, model: str) -> str:

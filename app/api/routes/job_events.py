@@ -4,7 +4,7 @@ from flask import Response, request
 
 from app.api.event_stream import HEADERS, JSONEncoder, stream_events
 from app.api.json_response import EVENT_STREAM
-from app.api.openapi import Blueprint, answer
+from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import current_owner, services
 from app.api.request_parser import invalid_request
 from app.api.routes.jobs import JOB_ID_PARAMETER
@@ -17,7 +17,7 @@ _RESUME = [
     {"in": "query", "name": "after", "schema": _EVENT_ID, "description": "Only events after this one."},
     {"in": "header", "name": "Last-Event-ID", "schema": _EVENT_ID, "description": "The same, as browsers send it."},
 ]
-_ANSWER = answer(
+_RESPONSE = describe_response(
     "Events named `started`, `delta` and `end`, their data JSON, each with the id to resume after; ends with `end`.",
     {EVENT_STREAM: None},
 )
@@ -27,7 +27,7 @@ _ANSWER = answer(
     "GET",
     "/jobs/<job_id>/events",
     parameters=[JOB_ID_PARAMETER, *_RESUME],
-    answers={200: _ANSWER, 204: answer("The job has ended, and nothing comes after the event named.")},
+    responses={200: _RESPONSE, 204: describe_response("The job has ended, and nothing comes after the event named.")},
     problems=(404, 422, 503),
 )
 def job_events(job_id: str) -> Response:

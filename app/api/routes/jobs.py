@@ -4,8 +4,8 @@ from typing import Any
 
 from flask import Response
 
-from app.api.json_response import json_answer
-from app.api.openapi import Blueprint, answer
+from app.api.json_response import json_response
+from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import current_owner, services
 from app.api.schemas.job import JobListQuerySchema, JobListSchema, JobQuerySchema, JobSchema
 from app.jobs.job import Job
@@ -14,15 +14,15 @@ blueprint = Blueprint("jobs", __name__, description="Every request is a job; its
 
 JOB_ID_PARAMETER = {"in": "path", "name": "job_id", "schema": {"type": "string", "format": "uuid"}}
 _PATH = "/jobs/<job_id>"
-_ENDED = answer("The job, ended.", JobSchema)
-_ENDING = answer("The job still runs; its worker ends it within a step.", JobSchema)
+_ENDED = describe_response("The job, ended.", JobSchema)
+_ENDING = describe_response("The job still runs; its worker ends it within a step.", JobSchema)
 
 
 @blueprint.endpoint(
     "GET",
     "/jobs",
     query=JobListQuerySchema,
-    answers={200: answer("The caller's jobs, newest first.", JobListSchema)},
+    responses={200: describe_response("The caller's jobs, newest first.", JobListSchema)},
     problems=(422, 503),
 )
 def list_jobs(query: dict[str, Any]) -> Response:
@@ -32,7 +32,7 @@ def list_jobs(query: dict[str, Any]) -> Response:
     jobs = service.store.list_jobs(current_owner(), status=query.get("status"), limit=limit + 1, before=before)
     page = jobs[:limit]
     next_cursor = _cursor(page[-1]) if len(jobs) > limit else None
-    return json_answer({"object": "list", "data": service.documents(page), "next_cursor": next_cursor})
+    return json_response({"object": "list", "data": service.documents(page), "next_cursor": next_cursor})
 
 
 @blueprint.endpoint(
@@ -40,7 +40,7 @@ def list_jobs(query: dict[str, Any]) -> Response:
     _PATH,
     query=JobQuerySchema,
     parameters=[JOB_ID_PARAMETER],
-    answers={200: answer("The job.", JobSchema)},
+    responses={200: describe_response("The job.", JobSchema)},
     problems=(404, 422, 503),
 )
 def read_job(query: dict[str, Any], job_id: str) -> Response:
@@ -49,14 +49,14 @@ def read_job(query: dict[str, Any], job_id: str) -> Response:
     job = jobs.read(job_id, current_owner())
     if query["wait"] and not job.status.is_final:
         job = jobs.wait(job, query["wait"])
-    return json_answer(jobs.document(job))
+    return json_response(jobs.document(job))
 
 
 @blueprint.endpoint(
     "POST",
     f"{_PATH}/cancel",
     parameters=[JOB_ID_PARAMETER],
-    answers={200: _ENDED, 202: _ENDING},
+    responses={200: _ENDED, 202: _ENDING},
     problems=(404, 422, 503),
 )
 def cancel_job(job_id: str) -> Response:
@@ -68,7 +68,7 @@ def cancel_job(job_id: str) -> Response:
     "DELETE",
     _PATH,
     parameters=[JOB_ID_PARAMETER],
-    answers={200: _ENDED, 202: _ENDING, 204: answer("The job had ended and is forgotten.")},
+    responses={200: _ENDED, 202: _ENDING, 204: describe_response("The job had ended and is forgotten.")},
     problems=(404, 422, 503),
 )
 def delete_job(job_id: str) -> Response:
@@ -80,7 +80,7 @@ def delete_job(job_id: str) -> Response:
 
 def _cancel(job: Job) -> Response:
     job = services().jobs.cancel(job)
-    return json_answer(services().jobs.document(job), 200 if job.status.is_final else 202)
+    return json_response(services().jobs.document(job), 200 if job.status.is_final else 202)
 
 
 def _cursor(job: Job) -> str:

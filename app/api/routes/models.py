@@ -4,9 +4,9 @@ from typing import Any
 
 from flask import Response
 
-from app.api.json_response import json_answer
+from app.api.json_response import json_response
 from app.api.openai.envelope import check_model
-from app.api.openapi import Blueprint, answer
+from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
 from app.api.schemas.models import ABSENT, ModelListSchema, ModelSchema
 from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
@@ -19,24 +19,27 @@ _MODEL = ModelSchema()
 
 
 @blueprint.endpoint(
-    "GET", "/v1/models", answers={200: answer("The model of this service.", ModelListSchema)}, problems=(503,)
+    "GET",
+    "/v1/models",
+    responses={200: describe_response("The model of this service.", ModelListSchema)},
+    problems=(503,),
 )
 def list_models() -> Response:
     """The model served here; `state`, `detail` and `progress` show how far its workers are."""
-    return json_answer(_LIST.dump({"object": "list", "data": [_model()]}))
+    return json_response(_LIST.dump({"object": "list", "data": [_model()]}))
 
 
 @blueprint.endpoint(
     "GET",
     "/v1/models/<path:model_id>",
     parameters=[{"in": "path", "name": "model_id", "schema": {"type": "string"}}],
-    answers={200: answer("The model.", ModelSchema)},
+    responses={200: describe_response("The model.", ModelSchema)},
     problems=(404, 503),
 )
 def read_model(model_id: str) -> Response:
     """One model by its name: the one that is served here."""
     check_model(model_id, services().config.model_name)
-    return json_answer(_MODEL.dump(_model()))
+    return json_response(_MODEL.dump(_model()))
 
 
 def _model() -> dict[str, Any]:

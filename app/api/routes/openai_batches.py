@@ -7,8 +7,8 @@ from flask import Response
 
 from app.api.batches.input import inspect
 from app.api.batches.paging import Cut, list_object
-from app.api.json_response import json_answer
-from app.api.openapi import Blueprint, answer
+from app.api.json_response import json_response
+from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import current_owner, services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.batches import (
@@ -30,11 +30,13 @@ _PATH = "/v1/batches/<batch_id>"
     "POST",
     "/v1/batches",
     body=BatchSchema,
-    answers={200: answer("The batch: in progress, or failed where its file cannot be asked.", BatchObjectSchema)},
+    responses={
+        200: describe_response("The batch: in progress, or failed where its file cannot be asked.", BatchObjectSchema)
+    },
     problems=(400, 413, 503),
 )
 def create_batch(body: BatchBody) -> Response:
-    """Ask every line of a file, at low priority. The answers come in a file of their own, in any order.
+    """Run every line of a file, at low priority. The results come in a file of their own, in any order.
 
     Each line is an object with `custom_id`, `method` (POST), `url` (the endpoint) and `body` (the request).
     """
@@ -52,43 +54,47 @@ def create_batch(body: BatchBody) -> Response:
         )
     except FileNotFound as error:
         raise invalid_request({"input_file_id": [error.detail]}) from None
-    return json_answer(batch.document())
+    return json_response(batch.document())
 
 
 @blueprint.endpoint(
     "GET",
     "/v1/batches",
     query=BatchListQuerySchema,
-    answers={200: answer("The caller's batches, newest first.", BatchListSchema)},
+    responses={200: describe_response("The caller's batches, newest first.", BatchListSchema)},
     problems=(400, 503),
 )
 def list_batches(query: dict[str, Any]) -> Response:
     """The caller's batches, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"))
     batches, has_more = services().batches.list_batches(current_owner(), cut)
-    return json_answer(list_object([batch.document() for batch in batches], has_more))
+    return json_response(list_object([batch.document() for batch in batches], has_more))
 
 
 @blueprint.endpoint(
-    "GET", _PATH, parameters=[BATCH_ID], answers={200: answer("The batch.", BatchObjectSchema)}, problems=(404, 503)
+    "GET",
+    _PATH,
+    parameters=[BATCH_ID],
+    responses={200: describe_response("The batch.", BatchObjectSchema)},
+    problems=(404, 503),
 )
 def read_batch(batch_id: str) -> Response:
     """The state of a batch."""
-    return json_answer(services().batches.read(batch_id, current_owner()).document())
+    return json_response(services().batches.read(batch_id, current_owner()).document())
 
 
 @blueprint.endpoint(
     "POST",
     f"{_PATH}/cancel",
     parameters=[BATCH_ID],
-    answers={200: answer("The batch; `cancelling` until its jobs have ended.", BatchObjectSchema)},
+    responses={200: describe_response("The batch; `cancelling` until its jobs have ended.", BatchObjectSchema)},
     problems=(404, 409, 503),
 )
 def cancel_batch(batch_id: str) -> Response:
-    """Cancel a batch: what is answered already is kept, every other line gets an error in the error file."""
+    """Cancel a batch: what has a result already is kept, every other line gets an error in the error file."""
     batches = services().batches
     batch = batches.read(batch_id, current_owner())
     if batch.has_ended:
         raise Conflict(f"the batch has ended already: it is {batch.status}")
     batches.close(batch, "cancelled")
-    return json_answer(batches.read(batch_id, current_owner()).document())
+    return json_response(batches.read(batch_id, current_owner()).document())

@@ -6,27 +6,27 @@ from typing import Any
 from flask import Response
 
 from app.api.event_stream import stream_events
-from app.api.json_response import EVENT_STREAM, JSON, json_answer
+from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import chat, completions, embeddings
-from app.api.openai.plan import AnswerPlan
-from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, answer
+from app.api.openai.plan import RequestPlan
+from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, current_owner, open_jobs, run_jobs, services
 from app.api.schemas.job import JobOptions
-from app.api.schemas.openai.answers import ChatCompletionSchema, CompletionAnswerSchema, EmbeddingAnswerSchema
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionBody, CompletionSchema
 from app.api.schemas.openai.embeddings import EmbeddingBody, EmbeddingSchema
+from app.api.schemas.openai.response_bodies import ChatCompletionSchema, CompletionAnswerSchema, EmbeddingAnswerSchema
 
 chat_blueprint = Blueprint("openai_chat", __name__, description="OpenAI's API: chat.")
 completions_blueprint = Blueprint("openai_completions", __name__, description="OpenAI's API: completions.")
 embeddings_blueprint = Blueprint("openai_embeddings", __name__, description="OpenAI's API: embeddings.")
 
 PROBLEMS = (400, 404, 409, 413, 500, 502, 503, 504)
-_STREAMED = "The answer; with `stream: true` its chunks as server-sent events, the last one `[DONE]`."
+_STREAMED = "The response; with `stream: true` its chunks as server-sent events, the last one `[DONE]`."
 
 
-def _answers(description: str, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    return {200: answer(description, content, LOCATION | CACHE_STATUS)}
+def _responses(description: str, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    return {200: describe_response(description, content, LOCATION | CACHE_STATUS)}
 
 
 @chat_blueprint.endpoint(
@@ -34,7 +34,7 @@ def _answers(description: str, content: Mapping[str, Any]) -> dict[int, dict[str
     "/v1/chat/completions",
     body=ChatSchema,
     parameters=[KEY_PARAMETER],
-    answers=_answers(_STREAMED, {JSON: ChatCompletionSchema, EVENT_STREAM: None}),
+    responses=_responses(_STREAMED, {JSON: ChatCompletionSchema, EVENT_STREAM: None}),
     problems=PROBLEMS,
 )
 def chat_completions(body: ChatBody) -> Response:
@@ -51,11 +51,11 @@ def chat_completions(body: ChatBody) -> Response:
     "/v1/completions",
     body=CompletionSchema,
     parameters=[KEY_PARAMETER],
-    answers=_answers(_STREAMED, {JSON: CompletionAnswerSchema, EVENT_STREAM: None}),
+    responses=_responses(_STREAMED, {JSON: CompletionAnswerSchema, EVENT_STREAM: None}),
     problems=PROBLEMS,
 )
 def completions_(body: CompletionBody) -> Response:
-    """Continue one prompt or several; each answer to each of them is a job."""
+    """Continue one prompt or several; each choice of each of them is a job."""
     return respond(completions.plan(body, services().jobs, current_owner()), body)
 
 
@@ -64,7 +64,7 @@ def completions_(body: CompletionBody) -> Response:
     "/v1/embeddings",
     body=EmbeddingSchema,
     parameters=[KEY_PARAMETER],
-    answers=_answers("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}),
+    responses=_responses("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}),
     problems=PROBLEMS,
 )
 def openai_embeddings(body: EmbeddingBody) -> Response:
@@ -72,9 +72,9 @@ def openai_embeddings(body: EmbeddingBody) -> Response:
     return respond(embeddings.plan(body, services().jobs, current_owner()), body)
 
 
-def respond(plan: AnswerPlan, options: JobOptions) -> Response:
-    """Make the jobs of a plan, and answer or stream. Raises what a job failed with before there is anything to send."""
+def respond(plan: RequestPlan, options: JobOptions) -> Response:
+    """Make the jobs of a plan, and respond or stream. Raises what a job failed with before the first byte is sent."""
     with plan.renaming_fields():
         if plan.make_encoder is not None:
             return stream_events(open_jobs(plan.requests, options.on_disconnect, with_events=True), plan.make_encoder)
-        return json_answer(plan.answer(run_jobs(plan.requests, options.on_disconnect)))
+        return json_response(plan.make_body(run_jobs(plan.requests, options.on_disconnect)))

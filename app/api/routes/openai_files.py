@@ -1,4 +1,4 @@
-"""`/v1/files`: files of requests, and the answers of batches."""
+"""`/v1/files`: files of requests, and the results of batches."""
 
 from collections.abc import Iterator
 from typing import IO, Any
@@ -7,8 +7,8 @@ from flask import Response, g, request
 
 from app.api.batches.files import File, file_object
 from app.api.batches.paging import Cut, list_object
-from app.api.json_response import json_answer
-from app.api.openapi import Blueprint, answer
+from app.api.json_response import json_response
+from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import current_owner, services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.files import (
@@ -42,7 +42,7 @@ blueprint.before_request(_take_files)
     "POST",
     "/v1/files",
     form=UploadSchema,
-    answers={200: answer("The file, kept.", FileSchema)},
+    responses={200: describe_response("The file, kept.", FileSchema)},
     problems=(400, 413, 503),
 )
 def upload_file(form: dict[str, Any]) -> Response:
@@ -59,36 +59,36 @@ def upload_file(form: dict[str, Any]) -> Response:
         size=size,
         ttl_seconds=min(form.get("seconds", config.ttl), config.ttl),
     )
-    return json_answer(file_object(kept))
+    return json_response(file_object(kept))
 
 
 @blueprint.endpoint(
     "GET",
     "/v1/files",
     query=FileListQuerySchema,
-    answers={200: answer("The caller's files.", FileListSchema)},
+    responses={200: describe_response("The caller's files.", FileListSchema)},
     problems=(400, 503),
 )
 def list_files(query: dict[str, Any]) -> Response:
     """The caller's files, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"), newest_first=query["order"] == "desc")
     files, has_more = services().files.list_files(current_owner(), cut, query.get("purpose"))
-    return json_answer(list_object([file_object(file) for file in files], has_more))
+    return json_response(list_object([file_object(file) for file in files], has_more))
 
 
 @blueprint.endpoint(
-    "GET", _PATH, parameters=[FILE_ID], answers={200: answer("The file.", FileSchema)}, problems=(404, 503)
+    "GET", _PATH, parameters=[FILE_ID], responses={200: describe_response("The file.", FileSchema)}, problems=(404, 503)
 )
 def read_file(file_id: str) -> Response:
     """What a file is."""
-    return json_answer(file_object(_existing(file_id)))
+    return json_response(file_object(_existing(file_id)))
 
 
 @blueprint.endpoint(
     "GET",
     f"{_PATH}/content",
     parameters=[FILE_ID],
-    answers={200: answer("Its content, as it was sent or written.", {OCTETS: None})},
+    responses={200: describe_response("Its content, as it was sent or written.", {OCTETS: None})},
     problems=(404, 503),
 )
 def read_file_content(file_id: str) -> Response:
@@ -103,13 +103,13 @@ def read_file_content(file_id: str) -> Response:
     "DELETE",
     _PATH,
     parameters=[FILE_ID],
-    answers={200: answer("The file is gone.", FileDeletedSchema)},
+    responses={200: describe_response("The file is gone.", FileDeletedSchema)},
     problems=(404, 409, 503),
 )
 def delete_file(file_id: str) -> Response:
     """Delete a file that no unfinished batch reads."""
     services().files.delete(_existing(file_id))
-    return json_answer({"id": file_id, "object": "file", "deleted": True})
+    return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
 def _existing(file_id: str) -> File:

@@ -5,14 +5,14 @@ from typing import Any
 from flask import Response
 
 from app.api.event_stream import stream_events
-from app.api.json_response import EVENT_STREAM, JSON, json_answer
+from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import responses
 from app.api.openai.response_object import response_object
 from app.api.openai.response_stream import ResponseEncoder
-from app.api.openapi import LOCATION, Blueprint, answer
+from app.api.openapi import LOCATION, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, current_owner, services, submit
 from app.api.routes.openai_completions import PROBLEMS, respond
-from app.api.schemas.openai.answers import ResponseDeletedSchema, ResponseObjectSchema
+from app.api.schemas.openai.response_bodies import ResponseDeletedSchema, ResponseObjectSchema
 from app.api.schemas.openai.responses import ResponseBody, ResponseQuerySchema, ResponseSchema
 from app.errors import Conflict
 from app.jobs.job import Job, JobRequest
@@ -29,7 +29,7 @@ _RESPONSE = "The response; as a stream its events, which end with `response.comp
     "/v1/responses",
     body=ResponseSchema,
     parameters=[KEY_PARAMETER],
-    answers={200: answer(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION)},
+    responses={200: describe_response(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION)},
     problems=PROBLEMS,
 )
 def create_response(body: ResponseBody) -> Response:
@@ -44,7 +44,7 @@ def create_response(body: ResponseBody) -> Response:
     (request,) = plan.requests
     with plan.renaming_fields():
         job = submit(request)
-    return _follow(job, request, -1) if body.stream else json_answer(response_object(job, request))
+    return _follow(job, request, -1) if body.stream else json_response(response_object(job, request))
 
 
 @blueprint.endpoint(
@@ -52,7 +52,7 @@ def create_response(body: ResponseBody) -> Response:
     _PATH,
     query=ResponseQuerySchema,
     parameters=[RESPONSE_ID],
-    answers={200: answer(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None})},
+    responses={200: describe_response(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None})},
     problems=(400, 404, 503),
 )
 def read_response(query: dict[str, Any], response_id: str) -> Response:
@@ -60,27 +60,27 @@ def read_response(query: dict[str, Any], response_id: str) -> Response:
     job, request = _existing(response_id)
     if query["stream"]:
         return _follow(job, request, query.get("starting_after", -1))
-    return json_answer(response_object(job, request))
+    return json_response(response_object(job, request))
 
 
 @blueprint.endpoint(
     "POST",
     f"{_PATH}/cancel",
     parameters=[RESPONSE_ID],
-    answers={200: answer("The response; one that runs ends within a step.", ResponseObjectSchema)},
+    responses={200: describe_response("The response; one that runs ends within a step.", ResponseObjectSchema)},
     problems=(404, 503),
 )
 def cancel_response(response_id: str) -> Response:
     """Cancel a response; one that has ended stays as it is."""
     job, request = _existing(response_id)
-    return json_answer(response_object(services().jobs.cancel(job), request))
+    return json_response(response_object(services().jobs.cancel(job), request))
 
 
 @blueprint.endpoint(
     "DELETE",
     _PATH,
     parameters=[RESPONSE_ID],
-    answers={200: answer("The response is forgotten.", ResponseDeletedSchema)},
+    responses={200: describe_response("The response is forgotten.", ResponseDeletedSchema)},
     problems=(404, 409, 503),
 )
 def delete_response(response_id: str) -> Response:
@@ -88,7 +88,7 @@ def delete_response(response_id: str) -> Response:
     job, _ = _existing(response_id)
     if not services().jobs.store.delete(job):
         raise Conflict("this response has not ended; cancel it, and delete it then")
-    return json_answer({"id": response_id, "object": "response", "deleted": True})
+    return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
 def _existing(response_id: str) -> tuple[Job, JobRequest]:

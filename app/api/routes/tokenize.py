@@ -5,8 +5,8 @@ from typing import Any
 
 from flask import Response
 
-from app.api.json_response import json_answer
-from app.api.openapi import Blueprint, answer
+from app.api.json_response import json_response
+from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
 from app.api.schemas.tokenize import DetokenizedSchema, DetokenizeSchema, TokenizeBody, TokenizeSchema, TokensSchema
 from app.jobs.job import Chat
@@ -21,7 +21,7 @@ _PROBLEMS = (400, 413, 422, 500, 503)
     "POST",
     "/tokenize",
     body=TokenizeSchema,
-    answers={200: answer("The ids of the tokens.", TokensSchema)},
+    responses={200: describe_response("The ids of the tokens.", TokensSchema)},
     problems=_PROBLEMS,
 )
 def tokenize(body: TokenizeBody) -> Response:
@@ -32,16 +32,16 @@ def tokenize(body: TokenizeBody) -> Response:
     else:
         arguments["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
     tokens = services().tokenizer.call(TokenizerOperation.TOKENIZE, arguments)
-    return json_answer({"tokens": tokens, "count": len(tokens)})
+    return json_response({"tokens": tokens, "count": len(tokens)})
 
 
 @blueprint.endpoint(
     "POST",
     "/detokenize",
     body=DetokenizeSchema,
-    answers={200: answer("Their text.", DetokenizedSchema)},
+    responses={200: describe_response("Their text.", DetokenizedSchema)},
     problems=_PROBLEMS,
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    return json_answer({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, body)})
+    return json_response({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, body)})

@@ -1,1 +1,1 @@
-"""The bodies, queries and answers of the HTTP API: marshmallow schemas, which validate and document them at once."""
+"""The bodies and queries of the HTTP API: marshmallow schemas, which validate and document them at once."""

@@ -1,4 +1,4 @@
-"""The body of `/embeddings` and its answer."""
+"""The request and response bodies of `/embeddings`."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -161,7 +161,7 @@ def no_nul(text: str) -> None:
 
 
 def constant(*values: str) -> fields.String:
-    """Return the field of an answer that has one of `values`."""
+    """Return the field of a response that has one of `values`."""
     return fields.String(required=True, metadata={"enum": list(values)})
 
 

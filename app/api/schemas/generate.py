@@ -57,8 +57,8 @@ class GenerateSchema(JobOptionsSchema):
         SamplingSchema,
         metadata={"description": "The sampling parameters. Default: those of the model family."},
     )
-    details = Flag(metadata={"description": "/generate: answer with the job object."})
-    stream = Flag(metadata={"description": "/agenerate: answer with server-sent events."})
+    details = Flag(metadata={"description": "/generate: respond with the job object."})
+    stream = Flag(metadata={"description": "/agenerate: respond with server-sent events."})
 
     @pre_load
     def _ignore_messages_beside_a_prompt(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

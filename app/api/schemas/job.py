@@ -108,7 +108,7 @@ class JobOptionsSchema(RequestSchema):
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as `JobSchema` shows it: the record, its place in the queue, and its URLs.
+    """A job as `JobSchema` shows it: the record, its position in the queue, and its URLs.
 
     estimated_start_at: Unix seconds.
     """
@@ -184,8 +184,8 @@ class MetricsSchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "computed; cached: the answer of an earlier job to an equal request (`cache.ttl`). Null if "
-            "there is no answer."
+            "description": "computed; cached: the output of an earlier job with an equal request (`cache.ttl`). Null "
+            "if there is no output."
         },
     )
     queue_seconds = fields.Float(required=True, allow_none=True)
@@ -219,8 +219,9 @@ class JobSchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "When the job should start, estimated from its place in the queue, the mean time of a job "
-            "and the number of slots. Null once it has started, while no worker is ready, and before any job has ended."
+            "description": "When the job should start, estimated from its position in the queue, the mean time of a "
+            "job and the number of slots. Null once it has started, while no worker is ready, and before any job has "
+            "ended."
         },
     )
     created_at = Timestamp(required=True)

@@ -1,4 +1,4 @@
-"""The answers of `/v1/models`, `/readyz` and `/healthz`."""
+"""The response bodies of `/v1/models`, `/readyz` and `/healthz`."""
 
 from marshmallow import Schema, fields, validate
 

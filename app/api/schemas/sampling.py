@@ -98,7 +98,7 @@ TRANSFORMERS_FIELDS: dict[type[fields.Field[Any]], tuple[str, ...]] = {
     ),
 }
 """The rest of transformers' `GenerationConfig`, by type. Types are checked here, values by the worker, which has the
-library; a worker of another family refuses the names. `tests/workers/engines/transformers` compares the list with it.
+library; a worker of another family rejects the names. `tests/workers/engines/transformers` compares the list with it.
 """
 
 
@@ -189,7 +189,7 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValidationError: two names mean the same or exclude each other; the message names both.
     """
-    _refuse_contradictions(given)
+    _reject_contradictions(given)
     params = {ALIASES.get(name, name): value for name, value in given.items()}
     if params.get("do_sample") is False:
         del params["do_sample"]
@@ -201,7 +201,7 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def _refuse_contradictions(given: dict[str, Any]) -> None:
+def _reject_contradictions(given: dict[str, Any]) -> None:
     first_name: dict[str, str] = {}
     for name in given:
         canonical = ALIASES.get(name, name)

@@ -1,4 +1,4 @@
-"""`/tokenize` and `/detokenize`: bodies and answers."""
+"""`/tokenize` and `/detokenize`: request and response bodies."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

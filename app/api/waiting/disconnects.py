@@ -2,7 +2,7 @@
 
 gunicorn's threads look at a client's socket only when they write to it; a `/generate` that waits a minute writes
 nothing for a minute. Linux's epoll reports a closed connection at once. Where there is no epoll (macOS), it is noticed
-when the answer is sent.
+when the response is sent.
 """
 
 import contextlib

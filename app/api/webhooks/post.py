@@ -41,11 +41,11 @@ class ForbiddenAddress(Exception):
 
 
 class NoAnswer(Exception):
-    """The receiver was not reached, was cut off, was silent, or did not answer in HTTP. Its text is safe to log."""
+    """The receiver was not reached, was cut off, was silent, or did not respond in HTTP. Its text is safe to log."""
 
 
-def refuse_unsendable(webhook: Webhook, config: WebhooksConfig) -> None:
-    """Refuse a webhook that cannot be sent, as far as its URL shows. Raises InvalidRequest."""
+def reject_unsendable(webhook: Webhook, config: WebhooksConfig) -> None:
+    """Reject a webhook that cannot be sent, as far as its URL shows. Raises InvalidRequest."""
     if config.secret is None:
         reason = "this server sends no webhooks: the operator must set webhooks.secret"
         raise InvalidRequest(f"webhook: {reason}", errors={"webhook": [reason]})
@@ -78,7 +78,7 @@ def post(
 
     Raises:
         ForbiddenAddress: the host has private addresses only.
-        NoAnswer: the receiver gave no HTTP answer in time.
+        NoAnswer: the receiver gave no HTTP response in time.
     """
     parts = urlsplit(url)
     host, is_tls = parts.hostname or "", parts.scheme == "https"
@@ -133,7 +133,7 @@ def _connected(addresses: list[_Address], deadline: float) -> socket.socket:
 
 
 def _read(connection: socket.socket, deadline: float) -> PostAnswer:
-    """Read the head of the answer. Its body is not needed."""
+    """Read the head of the response. Its body is not needed."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < MAX_HEAD_BYTES:
         connection.settimeout(_left(deadline))

@@ -39,7 +39,7 @@ class WebhookQueue:
         deliveries = []
         for _, token, webhook, failures, values in taken:
             job = job_from_record(values)
-            assert job is not None, "take_webhooks.lua answers with records that are there"
+            assert job is not None, "take_webhooks.lua returns records that exist"
             url = json.loads(webhook)["url"]
             deliveries.append(Delivery(job=job, url=url, token=int(token), failures=int(failures), lease_end=lease_end))
         return deliveries

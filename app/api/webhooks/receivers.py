@@ -1,4 +1,4 @@
-"""How the receivers respond, as this process sees it: one that does not answer must not delay the others."""
+"""How the receivers respond, as this process sees it: one that does not respond must not delay the others."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 SENDERS_PER_RECEIVER = 4
 BUSY_PAUSE_SECONDS = 1.0  # until the next look at a webhook whose receiver has enough senders
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0  # after attempts without an answer
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0  # after attempts without a response
 MAX_KNOWN = 10_000
 
 

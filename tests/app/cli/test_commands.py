@@ -177,7 +177,7 @@ def test_a_model_that_cannot_load_is_reported_once_and_the_api_stays_up(
     tmp_path: Path, services: list[Service]
 ) -> None:
     services.append(service := Service(tmp_path / "data", LLM_API_SETUP_PARAMS='{"path": "/nowhere/model.gguf"}'))
-    service.read_until("worker exited with status 78; a restart cannot cure that")
+    service.read_until("worker exited with status 78; a restart cannot fix that")
     service.read_until("waiting: ")
     with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/healthz", timeout=scaled(10)) as response:
         assert response.status == 200

@@ -94,7 +94,7 @@ def test_a_program_that_keeps_dying_is_started_at_growing_distances(runs: list[R
 
 def test_a_configuration_fault_is_not_retried_and_the_others_stay_up(runs: list[Run]) -> None:
     runs.append(run := Run(python("api", STEADY), python("worker", "print('no model'); raise SystemExit(78)")))
-    run.read_until("worker exited with status 78; a restart cannot cure that")
+    run.read_until("worker exited with status 78; a restart cannot fix that")
     run.read_until("api | pid")
     time.sleep(2)
     assert Path(f"/proc/{run.pid_of('api')}").exists()

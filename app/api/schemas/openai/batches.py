@@ -1,4 +1,4 @@
-"""The bodies, queries and answers of `/v1/batches`."""
+"""The bodies and queries of `/v1/batches`."""
 
 import re
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import RequestSchema, Text, WholeNumber, constant
-from app.api.schemas.openai.answers import OutputTokensDetailsSchema, UsageDetailsSchema, shown_metadata
 from app.api.schemas.openai.files import MAX_TTL_SECONDS, PageQuerySchema, PageSchema
 from app.api.schemas.openai.requests import Metadata
+from app.api.schemas.openai.response_bodies import OutputTokensDetailsSchema, UsageDetailsSchema, shown_metadata
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 STATUSES = ("failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled")
@@ -47,7 +47,7 @@ class BatchSchema(RequestSchema):
         required=True,
         metadata={
             "pattern": "^[1-9][0-9]{0,6}[smhd]$",
-            "description": "24h as in OpenAI's API, or any other time up to 30d. Requests without an answer by then "
+            "description": "24h as in OpenAI's API, or any other time up to 30d. Requests without a response by then "
             "get an error in the error file.",
         },
     )

@@ -15,7 +15,7 @@ from app.api.schemas.openai.requests import (
     TextBody,
     TextSchema,
     ignored,
-    refused,
+    rejected,
     sampling_fields,
     shared_fields,
     take_params,
@@ -62,7 +62,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
             **ignored(*IGNORED_IN_CONVERSATIONS, "metadata", "prediction", "verbosity"),
-            **refused(
+            **rejected(
                 {
                     "audio": "this model writes text only",
                     "web_search_options": "this model cannot search the web",
@@ -81,7 +81,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
         if with_logprobs:
             params["logprobs"] = top_logprobs
         tools, response_format = Tools.of(data), data.get("response_format")
-        refuse_two_grammars(params, tools, "response_format" if response_format is not None else None)
+        reject_two_grammars(params, tools, "response_format" if response_format is not None else None)
         made = {
             "params": params,
             "tools": tools,
@@ -91,8 +91,8 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
         return ChatBody(**shared_fields(ChatBody, data) | made)
 
 
-def refuse_two_grammars(params: Mapping[str, Any], tools: Tools, format_name: str | None) -> None:
-    """Refuse a grammar beside something else that constrains the answer.
+def reject_two_grammars(params: Mapping[str, Any], tools: Tools, format_name: str | None) -> None:
+    """Reject a grammar beside something else that constrains the answer.
 
     Args:
         format_name: the name of the field that gives the format of the answer, if the client has sent one.

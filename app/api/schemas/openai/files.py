@@ -1,4 +1,4 @@
-"""The bodies, queries and answers of `/v1/files`."""
+"""The bodies and queries of `/v1/files`."""
 
 from typing import Any
 

@@ -48,7 +48,7 @@ def ignored(*names: str) -> dict[str, fields.Field[Any]]:
     return {name: fields.Raw(metadata={"description": f"Ignored. {IGNORED[name]}"}) for name in names}
 
 
-def refused(reasons: Mapping[str, str]) -> dict[str, fields.Field[Any]]:
+def rejected(reasons: Mapping[str, str]) -> dict[str, fields.Field[Any]]:
     """Return fields for names of OpenAI's API that are not supported; null is accepted."""
     return {name: _Refused(reason) for name, reason in reasons.items()}
 

@@ -7,14 +7,14 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 
 from app.api.schemas.fields import Flag, JsonValue, RequestSchema, Text, WholeNumber, errors_under
 from app.api.schemas.job import JobOptions
-from app.api.schemas.openai.chat import DEFAULTS, refuse_two_grammars, template_variables
+from app.api.schemas.openai.chat import DEFAULTS, reject_two_grammars, template_variables
 from app.api.schemas.openai.requests import (
     IGNORED_IN_CONVERSATIONS,
     NOT_IN_CONVERSATIONS,
     ConversationSchema,
     Metadata,
     ignored,
-    refused,
+    rejected,
     sampling_fields,
     shared_fields,
     take_params,
@@ -113,7 +113,7 @@ class ResponseSchema(ConversationSchema):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
             **ignored(*IGNORED_IN_CONVERSATIONS),
-            **refused(
+            **rejected(
                 {
                     "conversation": "send previous_response_id, or the whole conversation as input",
                     "prompt": "this server stores no prompts",
@@ -135,7 +135,7 @@ class ResponseSchema(ConversationSchema):
         if with_logprobs:
             params["logprobs"] = top_logprobs
         tools, text_format = Tools.of(data), data.get("text", {}).get("format")
-        refuse_two_grammars(params, tools, "text.format" if text_format is not None else None)
+        reject_two_grammars(params, tools, "text.format" if text_format is not None else None)
         made = {
             "messages": data["input"],
             "params": params,

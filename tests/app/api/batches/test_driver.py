@@ -14,7 +14,7 @@ from app.api.batches import driver as driving
 from app.api.batches import lines
 from app.api.batches.driver import BatchDriver
 from app.api.job_service import JobService
-from app.api.openai.plan import AnswerPlan
+from app.api.openai.plan import RequestPlan
 from app.api.schemas.openai.completions import CompletionBody
 from app.jobs import keys
 from app.jobs.job import Priority, Status
@@ -251,11 +251,11 @@ def test_a_line_that_fails_by_our_fault_does_not_hold_up_the_others(
 ) -> None:
     schema, real = lines.ENDPOINTS[COMPLETIONS]
 
-    def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
+    def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
         if body.prompts == ["planned wrong"]:
             raise AssertionError
         planned = real(body, jobs, owner)
-        return replace(planned, answer=lambda _: {}[0]) if body.prompts == ["answered wrong"] else planned
+        return replace(planned, make_body=lambda _: {}[0]) if body.prompts == ["answered wrong"] else planned
 
     monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
     done = batches.finish(batches.create(line("planned wrong"), line("answered wrong"), line("fine")))
@@ -270,7 +270,7 @@ def test_a_line_is_not_refused_because_redis_is_away(
     schema, real = lines.ENDPOINTS[COMPLETIONS]
     tries: list[bool] = []
 
-    def plan(body: CompletionBody, jobs: JobService, owner: str) -> AnswerPlan:
+    def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
         tries.append(True)
         if len(tries) == 1:
             raise redis.ConnectionError

@@ -1,4 +1,4 @@
-"""OpenAI's answers, for the documentation only: `app.api.openai` writes them as plain objects."""
+"""OpenAI's response bodies, for the documentation only: `app.api.openai` writes them as plain objects."""
 
 from marshmallow import Schema, fields
 
