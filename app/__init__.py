@@ -1,1 +1,1 @@
-"""The HTTP side of LLM API: it answers clients, admits jobs and reads their outcome; it never imports a worker."""
+"""The HTTP side of LLM API: it serves clients, admits jobs and reads their outcome; it never imports a worker."""

@@ -54,7 +54,7 @@ class SamplingParams:
     )
     min_length: int = _parameter(
         0,
-        "The number of tokens to generate before the model may end its answer.",
+        "The number of tokens to generate before the model may end its output.",
         (0, MAX_TOKENS),
         min_new_tokens="transformers",
         min_tokens="vLLM",
@@ -87,7 +87,7 @@ class SamplingParams:
     presence_penalty: float = _parameter(0.0, "Subtracted from a token's logit once it has occurred.", (-10, 10))
     stop: tuple[str, ...] = _parameter(
         (),
-        "Strings that end the answer; they are not part of it.",
+        "Strings that end the output; they are not part of it.",
         stop_strings="transformers",
         stop_sequences="TGI's client",
     )
@@ -98,15 +98,15 @@ class SamplingParams:
         (0, MAX_LOGPROBS),
         n_probs="llama-server",
     )
-    echo: bool = _parameter(False, "Put the prompt before the answer.")
-    suffix: str | None = _parameter(None, "Text that follows the answer (infill); needs a model with infill tokens.")
+    echo: bool = _parameter(False, "Put the prompt before the output.")
+    suffix: str | None = _parameter(None, "Text that follows the output (infill); needs a model with infill tokens.")
     logit_bias: dict[int, float] = field(
         default_factory=dict,
         metadata={"parameter": Parameter("Maps token ids to numbers that are added to their logits.")},
     )
     ignore_eos: bool = _parameter(False, "Continue after the end-of-text token.")
-    grammar: str | None = _parameter(None, "A GBNF grammar that the answer follows.")
-    json_schema: dict[str, Any] | None = _parameter(None, "A JSON Schema that the answer follows.")  # noqa: RUF009
+    grammar: str | None = _parameter(None, "A GBNF grammar that the output follows.")
+    json_schema: dict[str, Any] | None = _parameter(None, "A JSON Schema that the output follows.")  # noqa: RUF009
     mirostat: int = _parameter(
         0, "Mirostat sampling: 0 = off, else its version.", (0, 2), mirostat_mode="llama-cpp-python"
     )

@@ -59,7 +59,7 @@ def chat_request(
 
 
 def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:
-    """Return a choice of a whole answer."""
+    """Return a choice of a response that is not a stream."""
     assert job.output is not None, "the job has succeeded"
     reader = _reader(body)
     pieces = [*reader.feed(job.output.text), *reader.finish()]

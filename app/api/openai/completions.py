@@ -42,7 +42,7 @@ def _with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]
     """Return `best_of` requests for each prompt, in the order of the prompts."""
     params = dict(body.params)
     if body.best_of > body.n:
-        params.setdefault("logprobs", 0)  # the answers are compared by them
+        params.setdefault("logprobs", 0)  # the texts are compared by them
     made: list[JobRequest] = []
     for prompt in body.prompts:
         text, tokens = (prompt, None) if isinstance(prompt, str) else ("", prompt)
@@ -51,7 +51,7 @@ def _with_prompts(request: JobRequest, body: CompletionBody) -> list[JobRequest]
 
 
 def _best(jobs: Sequence[Job], body: CompletionBody) -> list[Job]:
-    """Return for each prompt the `n` likeliest of its `best_of` answers, the likeliest first."""
+    """Return for each prompt the `n` likeliest of its `best_of` texts, the likeliest first."""
     if body.best_of == body.n:
         return list(jobs)
     best: list[Job] = []
@@ -62,7 +62,7 @@ def _best(jobs: Sequence[Job], body: CompletionBody) -> list[Job]:
 
 
 def _text_choice(index: int, job: Job, body: CompletionBody) -> Choice:
-    """Return a choice of a whole answer."""
+    """Return a choice of a response that is not a stream."""
     assert job.output is not None, "the job has succeeded"
     logprobs = CompletionLogprobs().take(job.output.logprobs or ()) if "logprobs" in body.params else None
     return _choice(index, job.output.text, logprobs, finish_reason_of(job.output.finish_reason))

@@ -52,6 +52,6 @@ def token_bytes(token: str) -> bytes:
 
 
 def mean_logprob(entries: Sequence[TokenLogprob]) -> float:
-    """Return how likely an answer is, per token; an empty one is less likely than any other."""
+    """Return how likely a text is, per token; an empty one is less likely than any other."""
     known = [entry.logprob for entry in entries if entry.logprob is not None]
     return sum(known) / len(known) if known else float("-inf")

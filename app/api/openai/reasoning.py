@@ -1,4 +1,4 @@
-"""Separates the thoughts of a model, `<think>...</think>` at the beginning of an answer, from the rest, as it comes."""
+"""Separates the thoughts of a model, `<think>...</think>` at the beginning of an output, from the rest, as it comes."""
 
 import enum
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class _At(enum.Enum):
 class ThinkingReader:
     """Yields thoughts as they come, then what another reader makes of the rest. Drops white space around thoughts.
 
-    A text that does not begin with the tag has no thoughts: in the middle of an answer the tag is a word like others.
+    A text that does not begin with the tag has no thoughts: in the middle of an output the tag is a word like others.
     """
 
     def __init__(self, rest: Reader) -> None:

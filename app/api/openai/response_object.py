@@ -61,7 +61,7 @@ class ResponseOutputWriter:
             yield from self._take(piece)
 
     def finish(self, status: str) -> Iterator[ResponseEvent]:
-        """End the last item with this status. An answer that is complete has at least an empty message."""
+        """End the last item with this status. A complete output has at least an empty message."""
         for piece in self._reader.finish():
             yield from self._take(piece)
         if not self.items and status == COMPLETED:

@@ -62,7 +62,7 @@ def _kept(body: ResponseBody) -> dict[str, Any]:
 
 
 def _conversation(previous_id: str, jobs: JobService, owner: str) -> list[dict[str, Any]]:
-    """Return the messages of that response and its answer, without its instructions. Raises InvalidRequest."""
+    """Return the messages of that response and its output, without its instructions. Raises InvalidRequest."""
     try:
         job, request = existing(previous_id, jobs, owner)
     except ResponseNotFound as error:
@@ -70,7 +70,7 @@ def _conversation(previous_id: str, jobs: JobService, owner: str) -> list[dict[s
     if job.status is not Status.SUCCEEDED or job.output is None:
         reason = f"That response is {STATUSES[job.status]}; continue one that is completed."
         raise invalid_request({"previous_response_id": [reason]})
-    assert request.chat is not None and request.response is not None, "a response answers messages"
+    assert request.chat is not None and request.response is not None, "a response is made from messages"
     messages = request.chat.messages[1 if "instructions" in request.response["echo"] else 0 :]
     return [*messages, _message(response_object(job, request)["output"])]
 

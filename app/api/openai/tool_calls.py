@@ -43,7 +43,7 @@ Piece = Words | CallBegins | Arguments
 
 
 class Reader(Protocol):
-    """Reads the text of one answer as it comes."""
+    """Reads the text of one output as it comes."""
 
     def feed(self, text: str) -> Iterator[Piece]: ...
 
@@ -114,7 +114,7 @@ class CallReader:
         Args:
             names: of the functions.
             most: calls returned at most, None = all.
-            lists_only: a bare object is no call but the answer itself (`response_format`).
+            lists_only: a bare object is no call but the output itself (`response_format`).
             parameters: the schemas of the functions' arguments, by name.
         """
         self._names = frozenset(names)
@@ -240,7 +240,7 @@ class CallReader:
 
 
 def reader_of(tools: Sequence[Mapping[str, Any]], *, named: str | None, parallel: bool, lists_only: bool) -> Reader:
-    """Return the reader of an answer. tools: the functions that may be called. named: the one that must be called."""
+    """Return the reader of an output. tools: the functions that may be called. named: the one that must be called."""
     if not tools:
         return PlainReader()
     if named is not None:
@@ -250,7 +250,7 @@ def reader_of(tools: Sequence[Mapping[str, Any]], *, named: str | None, parallel
 
 
 def call_id(job_id: str, number: int) -> str:
-    """Return the id of a call, the same at each reading of the answer."""
+    """Return the id of a call, the same at each reading of the output."""
     return hashlib.sha256(f"{job_id} {number}".encode()).hexdigest()[:_CALL_ID_DIGITS]
 
 

@@ -60,7 +60,7 @@ def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schem
 
 
 def schema_of_calls_or(answer: Schema, tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:
-    """Return the schema of calls, or of an answer in its format."""
+    """Return the schema of calls, or of an output in its format."""
     calls = schema_of_calls(tools, parallel=parallel)
     definitions = calls.pop("$defs") | {"answer": _moved(answer, "answer")}
     return {"anyOf": [calls, {"$ref": "#/$defs/answer"}], "$defs": definitions}

@@ -31,7 +31,7 @@ _PATH = "/v1/batches/<batch_id>"
     "/v1/batches",
     body=BatchSchema,
     responses={
-        200: describe_response("The batch: in progress, or failed where its file cannot be asked.", BatchObjectSchema)
+        200: describe_response("The batch: in progress, or failed where its file cannot be run.", BatchObjectSchema)
     },
     problems=(400, 413, 503),
 )

@@ -29,7 +29,7 @@ _Address = tuple[socket.AddressFamily, tuple[Any, ...]]  # as `socket.connect` t
 
 
 @dataclass(frozen=True, slots=True)
-class PostAnswer:
+class PostResponse:
     """retry_after_seconds: the pause that the receiver asks for; 0 = none."""
 
     status: int
@@ -40,7 +40,7 @@ class ForbiddenAddress(Exception):
     """The host has no address that webhooks may be sent to."""
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The receiver was not reached, was cut off, was silent, or did not respond in HTTP. Its text is safe to log."""
 
 
@@ -69,7 +69,7 @@ def is_public(text: str) -> bool:
 
 def post(
     url: str, headers: Mapping[str, str], body: bytes, *, seconds: float, latest: float, allow_private: bool
-) -> PostAnswer:
+) -> PostResponse:
     """Send a POST and return the receiver's status.
 
     Args:
@@ -78,7 +78,7 @@ def post(
 
     Raises:
         ForbiddenAddress: the host has private addresses only.
-        NoAnswer: the receiver gave no HTTP response in time.
+        NoResponse: the receiver gave no HTTP response in time.
     """
     parts = urlsplit(url)
     host, is_tls = parts.hostname or "", parts.scheme == "https"
@@ -88,7 +88,7 @@ def post(
     try:
         addresses = _addresses_of(host, parts.port or (443 if is_tls else 80), allow_private=allow_private)
         if time.monotonic() > latest:
-            raise NoAnswer("the look-up of its name took too long")
+            raise NoResponse("the look-up of its name took too long")
         deadline = time.monotonic() + seconds
         with _connected(addresses[:MAX_ADDRESSES], deadline) as plain:
             connection = _trust().wrap_socket(plain, server_hostname=host) if is_tls else plain
@@ -97,13 +97,13 @@ def post(
                 connection.sendall("\r\n".join(head).encode() + body)
                 return _read(connection, deadline)
     except UnicodeError:
-        raise NoAnswer("its host is not a valid name") from None
+        raise NoResponse("its host is not a valid name") from None
     except ssl.SSLError as error:
-        raise NoAnswer(f"TLS failed ({error.reason or 'no trusted certificate'})") from None
+        raise NoResponse(f"TLS failed ({error.reason or 'no trusted certificate'})") from None
     except TimeoutError:
-        raise NoAnswer("no answer in time") from None
+        raise NoResponse("no response in time") from None
     except OSError as error:
-        raise NoAnswer(f"not reached ({type(error).__name__})") from None
+        raise NoResponse(f"not reached ({type(error).__name__})") from None
 
 
 def _addresses_of(host: str, port: int, *, allow_private: bool) -> list[_Address]:
@@ -132,7 +132,7 @@ def _connected(addresses: list[_Address], deadline: float) -> socket.socket:
     raise failure
 
 
-def _read(connection: socket.socket, deadline: float) -> PostAnswer:
+def _read(connection: socket.socket, deadline: float) -> PostResponse:
     """Read the head of the response. Its body is not needed."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < MAX_HEAD_BYTES:
@@ -143,9 +143,9 @@ def _read(connection: socket.socket, deadline: float) -> PostAnswer:
         head += received
     status = _STATUS.match(head)
     if status is None:
-        raise NoAnswer("no HTTP answer")
+        raise NoResponse("no HTTP response")
     retry_after = _RETRY_AFTER.search(head)
-    return PostAnswer(int(status[1]), int(retry_after[1]) if retry_after else 0)
+    return PostResponse(int(status[1]), int(retry_after[1]) if retry_after else 0)
 
 
 def _left(deadline: float) -> float:

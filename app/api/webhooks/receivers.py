@@ -15,7 +15,7 @@ MAX_KNOWN = 10_000
 @dataclass(slots=True)
 class _Receiver:
     in_flight: int = 0
-    unanswered: int = 0  # attempts in a row
+    silent_attempts: int = 0  # attempts in a row
     pause_end: float = 0.0
 
 
@@ -33,18 +33,18 @@ class Receivers:
             left = receiver.pause_end - time.monotonic()
             if left > 0:
                 return left * random.uniform(1.0, 1.5)
-            if receiver.in_flight >= (1 if receiver.unanswered else SENDERS_PER_RECEIVER):
+            if receiver.in_flight >= (1 if receiver.silent_attempts else SENDERS_PER_RECEIVER):
                 return BUSY_PAUSE_SECONDS * random.uniform(1.0, 2.0)
             receiver.in_flight += 1
             return 0.0
 
-    def leave(self, url: str, *, answered: bool) -> None:
+    def leave(self, url: str, *, has_responded: bool) -> None:
         with self._lock:
             receiver = self._receiver(url)
             receiver.in_flight -= 1
-            receiver.unanswered = 0 if answered else receiver.unanswered + 1
-            if not answered:
-                pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (receiver.unanswered - 1))
+            receiver.silent_attempts = 0 if has_responded else receiver.silent_attempts + 1
+            if not has_responded:
+                pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (receiver.silent_attempts - 1))
                 receiver.pause_end = time.monotonic() + pause * random.uniform(0.5, 1.0)
             elif not receiver.in_flight:
                 del self._known[_name(url)]

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 
 from app.api.json_response import JSON, write_json
 from app.api.schemas.job import JobSchema, JobView
-from app.api.webhooks.post import ForbiddenAddress, NoAnswer, post
+from app.api.webhooks.post import ForbiddenAddress, NoResponse, post
 from app.api.webhooks.queue import Delivery, WebhookQueue
 from app.api.webhooks.receivers import Receivers
 from app.jobs.job import Job
@@ -37,7 +37,7 @@ class _Failure:
 
     reason: str
     is_final: bool = False
-    is_answer: bool = True
+    is_response: bool = True
     retry_after_seconds: float = 0.0
 
 
@@ -79,7 +79,7 @@ class WebhookSender:
                 pause = self._receivers.enter(delivery.url)
                 if not pause:
                     return delivery
-                self._retry(delivery, pause, delivery.failures, "its receiver does not answer")
+                self._retry(delivery, pause, delivery.failures, "its receiver does not respond")
                 return None
         except redis.RedisError as error:
             logger.debug("no webhooks: %s", type(error).__name__)
@@ -92,7 +92,7 @@ class WebhookSender:
         try:
             failure = self._attempt(delivery, deadline)
         finally:
-            self._receivers.leave(delivery.url, answered=failure is None or failure.is_answer)
+            self._receivers.leave(delivery.url, has_responded=failure is None or failure.is_response)
         while time.monotonic() < deadline:  # after it the lease ends, and the webhook is sent again
             try:
                 self._settle(delivery, failure)
@@ -112,7 +112,7 @@ class WebhookSender:
             "webhook-signature": self._signer.sign(webhook_id, now, body),
         }
         try:
-            answer = post(
+            response = post(
                 delivery.url,
                 headers,
                 body.encode(),
@@ -122,12 +122,12 @@ class WebhookSender:
             )
         except ForbiddenAddress:
             return _Failure("its address is not public (webhooks.allow_private)", is_final=True)
-        except NoAnswer as error:
-            return _Failure(str(error), is_answer=False)
-        if 200 <= answer.status < 300:
+        except NoResponse as error:
+            return _Failure(str(error), is_response=False)
+        if 200 <= response.status < 300:
             return None
-        pause = min(answer.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
-        return _Failure(f"HTTP {answer.status}", is_final=answer.status == _GONE, retry_after_seconds=pause)
+        pause = min(response.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
+        return _Failure(f"HTTP {response.status}", is_final=response.status == _GONE, retry_after_seconds=pause)
 
     def _settle(self, delivery: Delivery, failure: _Failure | None) -> None:
         if failure is None:

@@ -31,7 +31,7 @@ _RESERVED = ("messages", "tools", "add_generation_prompt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatBody(TextBody):
-    """format: JSON Schema of the answer, None = text. variables: what else the chat template may read."""
+    """format: JSON Schema of the output, None = text. variables: what else the chat template may read."""
 
     messages: list[dict[str, Any]]
     tools: Tools
@@ -92,10 +92,10 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
 
 
 def reject_two_grammars(params: Mapping[str, Any], tools: Tools, format_name: str | None) -> None:
-    """Reject a grammar beside something else that constrains the answer.
+    """Reject a grammar beside something else that constrains the output.
 
     Args:
-        format_name: the name of the field that gives the format of the answer, if the client has sent one.
+        format_name: the name of the field that gives the format of the output, if the client has sent one.
 
     Raises:
         ValidationError: the message names both.

@@ -25,7 +25,7 @@ DEFAULTS = {"max_tokens": 16, "repeat_penalty": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionBody(TextBody):
-    """best_of: the number of jobs for each prompt; the answer has the `n` most likely of their texts."""
+    """best_of: the number of jobs for each prompt; the response has the `n` most likely of their texts."""
 
     prompts: list[Text]
     best_of: int
@@ -39,7 +39,7 @@ class CompletionSchema(TextSchema):
     )
     best_of = WholeNumber(
         validate=validate.Range(1, MAX_CHOICES),
-        metadata={"description": "Generate this number of answers and return the `n` most likely ones."},
+        metadata={"description": "Generate this number of texts and return the `n` most likely ones."},
     )
     max_tokens = WholeNumber(
         validate=validate.Range(0, MAX_TOKENS),

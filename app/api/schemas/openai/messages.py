@@ -79,7 +79,7 @@ _INSTEAD_OF_CONTENT = [_has("tool_calls", minItems=1), _has("function_call"), _h
 
 
 class MessageSchema(RequestSchema):
-    """A message of any role. A message that an answer contained may be sent back unchanged."""
+    """A message of any role. A message that a response contained may be sent back unchanged."""
 
     also: ClassVar = {
         "allOf": [
@@ -93,7 +93,7 @@ class MessageSchema(RequestSchema):
     content = Content({"text": "text", "refusal": "refusal"})
     name = Text()
     tool_calls = fields.List(fields.Nested(ToolCallSchema))
-    tool_call_id = Text(metadata={"description": "The call that a message of the role tool answers."})
+    tool_call_id = Text(metadata={"description": "The call whose result a message of the role tool is."})
     function_call = fields.Nested(CalledFunctionSchema, metadata={"deprecated": True})
     refusal = Text()
     reasoning_content = Text(metadata={"description": "For chat templates that show it."})

@@ -26,7 +26,7 @@ IGNORED = {
     "prompt_cache_key": "Prompts with the same beginning share it automatically.",
     "prompt_cache_options": "Prompts with the same beginning share it automatically.",
     "prompt_cache_retention": "Prompts with the same beginning share it automatically.",
-    "prediction": "It could only make the answer faster.",
+    "prediction": "It could only make the output faster.",
     "verbosity": "Ask for it in a message.",
 }
 
@@ -133,7 +133,7 @@ class TextSchema(ModelRequestSchema):
 
     n = WholeNumber(
         validate=validate.Range(1, MAX_CHOICES),
-        metadata={"description": "The number of answers to each prompt; each is a job of its own."},
+        metadata={"description": "The number of choices for each prompt; each is a job of its own."},
     )
     stream = Flag()
     stream_options = fields.Nested(StreamOptionsSchema)
@@ -147,7 +147,7 @@ class TextSchema(ModelRequestSchema):
 class ConversationSchema(ModelRequestSchema):
     """The fields that `/v1/chat/completions` and `/v1/responses` have in common."""
 
-    parallel_tool_calls = Flag(metadata={"description": "false: the answer has at most one call. Default: true."})
+    parallel_tool_calls = Flag(metadata={"description": "false: the output has at most one call. Default: true."})
     top_logprobs = WholeNumber(
         validate=validate.Range(0, MAX_LOGPROBS),
         metadata={"description": "Report this number of the most likely tokens at each position, with logprobs."},

@@ -54,7 +54,7 @@ class AnswerMessageSchema(Schema):
     refusal = fields.Raw(required=True, metadata={"type": "null"})
     reasoning_content = fields.String(
         metadata={
-            "description": "What the model wrote in `<think>...</think>` before the answer; missing if it wrote none."
+            "description": "What the model wrote in `<think>...</think>` before the text; missing if it wrote none."
         }
     )
     tool_calls = fields.List(fields.Nested(MessageCallSchema))

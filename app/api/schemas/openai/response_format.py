@@ -14,14 +14,14 @@ class NamedSchemaSchema(RequestSchema):
     name = Text(required=True, validate=validate.Length(min=1, max=64))
     description = Text()
     schema = JsonObject(max_bytes=MAX_JSON_BYTES)
-    strict = Flag(metadata={"description": "Ignored: the answer always follows the schema."})
+    strict = Flag(metadata={"description": "Ignored: the output always follows the schema."})
 
 
 _NAMED = NamedSchemaSchema()
 
 
 class ResponseFormat(fields.Field[dict[str, Any]]):
-    """Loaded as the JSON Schema that the answer follows; None for text.
+    """Loaded as the JSON Schema that the output follows; None for text.
 
     Args:
         is_flat: the schema and its name are beside the type, and the schema is required, as in `/v1/responses`.

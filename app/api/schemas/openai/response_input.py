@@ -14,7 +14,7 @@ _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal"
 
 
 class _ItemSchema(RequestSchema):
-    """What every item of an answer has may be sent back. A null is accepted under any name."""
+    """What every item of a response has may be sent back. A null is accepted under any name."""
 
     id = fields.Raw()
     status = fields.Raw()

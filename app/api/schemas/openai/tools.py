@@ -137,7 +137,7 @@ class ToolsSchema(Schema):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The tools of one chat. parallel: several calls in one answer. legacy: answer with `function_call`."""
+    """The tools of one chat. parallel: several calls in one output. legacy: respond with `function_call`."""
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: ToolChoice = ToolChoice(mode="none")
