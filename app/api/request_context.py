@@ -23,7 +23,7 @@ from app.api.schemas.job import job_path
 from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config
 from app.errors import Unauthorized
-from app.jobs.job import AnswerSource, Job, JobRequest, OnDisconnect
+from app.jobs.job import Job, JobRequest, OnDisconnect, OutputSource
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerClient
@@ -135,7 +135,7 @@ def run_jobs(requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None)
     """
     with open_jobs(requests, on_disconnect) as pending:
         jobs = pending.results()
-    if all(job.metrics is not None and job.metrics.source is AnswerSource.CACHED for job in jobs):
+    if all(job.metrics is not None and job.metrics.source is OutputSource.CACHED for job in jobs):
         _add_header("Cache-Status", "llm-api; hit")  # RFC 9211
     return jobs
 

@@ -158,7 +158,7 @@ class Usage:
     cached_tokens: int = 0
 
 
-class AnswerSource(StrEnum):
+class OutputSource(StrEnum):
     """Where a job's output comes from."""
 
     COMPUTED = "computed"
@@ -169,7 +169,7 @@ class AnswerSource(StrEnum):
 class Metrics:
     """source: None where there is no output."""
 
-    source: AnswerSource | None = None
+    source: OutputSource | None = None
     queue_seconds: float | None = None
     time_to_first_token_seconds: float | None = None
     tokens_per_second: float | None = None

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from app.jobs.job import (
-    AnswerSource,
     FinishReason,
     Job,
     JobError,
     Kind,
     Metrics,
     Output,
+    OutputSource,
     Priority,
     Status,
     TokenLogprob,
@@ -87,7 +87,7 @@ def _output(data: dict[str, Any]) -> Output:
 
 def _metrics(data: dict[str, Any]) -> Metrics:
     source = data.pop("source", None)
-    return Metrics(source=None if source is None else AnswerSource(source), **data)
+    return Metrics(source=None if source is None else OutputSource(source), **data)
 
 
 def _time(value: str | None) -> float | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from app.errors import EngineFailed, JobTimeout, LLMAPIError
 from app.jobs.events import Delta, Published
-from app.jobs.job import AnswerSource, Chat, FinishReason, JobError, JobRequest, Status, Usage
+from app.jobs.job import Chat, FinishReason, JobError, JobRequest, OutputSource, Status, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Outcome:
     usage: Usage = field(default_factory=Usage)
     error: JobError | None = None
     embeddings: list[list[float]] | None = None
-    source: AnswerSource | None = None
+    source: OutputSource | None = None
     first_token_seconds: float | None = None
     tokens_per_second: float | None = None
 
@@ -95,7 +95,7 @@ class Run(ABC):
             finish_reason=finish_reason,
             usage=self.usage,
             error=error,
-            source=AnswerSource.COMPUTED,
+            source=OutputSource.COMPUTED,
             first_token_seconds=None if first_at is None else first_at - self.submitted_at,
             tokens_per_second=round(decoded / decoding_seconds, 3) if decoded > 0 and decoding_seconds > 0 else None,
         )
@@ -191,7 +191,7 @@ def embedded(results: list[tuple[list[float], int]]) -> Outcome:
         status=Status.SUCCEEDED,
         embeddings=[vector for vector, _ in results],
         usage=Usage(prompt_tokens=sum(tokens for _, tokens in results)),
-        source=AnswerSource.COMPUTED,
+        source=OutputSource.COMPUTED,
     )
 
 

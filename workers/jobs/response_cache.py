@@ -17,7 +17,7 @@ import redis
 from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.events import Delta
-from app.jobs.job import AnswerSource, Job, Output, Status, Usage
+from app.jobs.job import Job, Output, OutputSource, Status, Usage
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim
@@ -66,7 +66,7 @@ class ResponseCache:
             finish_reason=output.finish_reason,
             usage=replace(usage, cached_tokens=usage.prompt_tokens),
             embeddings=output.embeddings,
-            source=AnswerSource.CACHED,
+            source=OutputSource.CACHED,
         )
         return Report(job, Delta(output.text, (), tuple(output.logprobs or ())), outcome)
 

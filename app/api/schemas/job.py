@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
 
 from app.api.schemas.fields import RealNumber, RequestSchema, Text, WholeNumber, constant
-from app.jobs.job import JOB_EVENTS, AnswerSource, FinishReason, Job, Kind, OnDisconnect, Priority, Status, Webhook
+from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 CURSOR = r"^[0-9]{1,12}\.[0-9]{6}$"  # of the list: opaque to clients
@@ -179,7 +179,7 @@ class UsageSchema(Schema):
 
 class MetricsSchema(Schema):
     source = fields.Enum(
-        AnswerSource,
+        OutputSource,
         by_value=True,
         required=True,
         allow_none=True,

@@ -11,7 +11,7 @@ import pytest
 from app.config.settings import CacheConfig, Config, JobsConfig
 from app.jobs import keys
 from app.jobs.events import read_published
-from app.jobs.job import AnswerSource, Chat, FinishReason, Job, JobRequest, Kind, Priority, Status
+from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, OutputSource, Priority, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore
 from tests.lost_worker import lose_worker
@@ -77,7 +77,7 @@ def answer(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -
     return store.read(job_id)
 
 
-def source(job: Job) -> AnswerSource | None:
+def source(job: Job) -> OutputSource | None:
     assert job.metrics is not None
     return job.metrics.source
 
@@ -146,7 +146,7 @@ def test_a_job_of_a_lost_worker_and_jobs_without_a_seed_compute_their_own_answer
     worker.claim_next()
     drawn = [run(worker, store, params={}) for _ in range(2)]
     assert worker.drain(scaled(5))
-    assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {AnswerSource.COMPUTED}
+    assert {source(store.read(job_id)) for job_id in [suspect, *drawn]} == {OutputSource.COMPUTED}
 
 
 def test_an_answer_is_kept_for_later_equal_requests_and_no_longer_than_its_job(
@@ -156,7 +156,7 @@ def test_an_answer_is_kept_for_later_equal_requests_and_no_longer_than_its_job(
     engine.go.set()
     first = answer(worker, store)
     second = answer(worker, store, stream=True)
-    assert (source(first), source(second)) == (AnswerSource.COMPUTED, AnswerSource.CACHED)
+    assert (source(first), source(second)) == (OutputSource.COMPUTED, OutputSource.CACHED)
     assert len(engine.steps) == 5, "four tokens and the end, once"
     assert second.output == first.output and second.output is not None
     assert second.output.finish_reason is FinishReason.STOP
@@ -164,20 +164,20 @@ def test_an_answer_is_kept_for_later_equal_requests_and_no_longer_than_its_job(
     assert read_published(redis_client, second.id).text == "text"
     [entry] = redis_client.keys("llm:cached:*")  # type: ignore[attr-defined]
     assert redis_client.get(entry) == first.id and 0 < redis_client.ttl(entry) <= 60  # type: ignore[attr-defined]
-    assert source(answer(worker, store, "you")) is AnswerSource.COMPUTED
-    assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is AnswerSource.COMPUTED
-    assert source(answer(worker, store, params={})) is AnswerSource.COMPUTED
+    assert source(answer(worker, store, "you")) is OutputSource.COMPUTED
+    assert source(answer(worker, store, params={"temperature": 0, "max_tokens": 2})) is OutputSource.COMPUTED
+    assert source(answer(worker, store, params={})) is OutputSource.COMPUTED
     store.delete(first)
     assert source(answer(worker, store)) is OutputSource.COMPUTED, "a deleted answer is not used"
     another, other_engine = make_worker(KEEPS)
-    assert source(answer(another, store)) is AnswerSource.CACHED and not other_engine.steps, "any worker of the model"
+    assert source(answer(another, store)) is OutputSource.CACHED and not other_engine.steps, "any worker of the model"
 
 
 def test_embeddings_are_kept_too(make_worker: Callable[..., tuple[Worker, Greedy]], store: JobStore) -> None:
     worker, engine = make_worker(KEEPS)
     texts: dict[str, Any] = {"kind": Kind.EMBED, "prompt": "", "texts": ("a", "b"), "params": {}}
     jobs = [answer(worker, store, **texts) for _ in range(2)]
-    assert [source(job) for job in jobs] == [AnswerSource.COMPUTED, AnswerSource.CACHED]
+    assert [source(job) for job in jobs] == [OutputSource.COMPUTED, OutputSource.CACHED]
     assert jobs[0].output == jobs[1].output and engine.embedded == 2
     assert jobs[1].usage is not None and jobs[1].usage.prompt_tokens == jobs[1].usage.cached_tokens == 6
 
@@ -195,7 +195,7 @@ def test_only_answers_of_succeeded_jobs_are_kept(
     assert worker.drain(scaled(5)) and store.read(canceled).status is Status.CANCELED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED
     assert answer(worker, store, prompt="fails!").status is Status.FAILED
-    assert source(answer(worker, store)) is AnswerSource.COMPUTED
+    assert source(answer(worker, store)) is OutputSource.COMPUTED
 
 
 def test_nothing_is_kept_unless_it_is_configured(
@@ -203,5 +203,5 @@ def test_nothing_is_kept_unless_it_is_configured(
 ) -> None:
     worker, engine = make_worker(CONFIG)
     engine.go.set()
-    assert [source(answer(worker, store)) for _ in range(2)] == [AnswerSource.COMPUTED] * 2
+    assert [source(answer(worker, store)) for _ in range(2)] == [OutputSource.COMPUTED] * 2
     assert redis_client.keys(keys.cached("*")) == []  # type: ignore[attr-defined]
