@@ -10,7 +10,7 @@ from app.api.request_context import current_owner, services
 from app.api.schemas.job import JobListQuerySchema, JobListSchema, JobQuerySchema, JobSchema
 from app.jobs.job import Job
 
-blueprint = Blueprint("jobs", __name__, description="Every request is a job; its owner may come back to it.")
+blueprint = Blueprint("jobs", __name__, description="Requests become jobs. Their owner can read and cancel them.")
 
 JOB_ID_PARAMETER = {"in": "path", "name": "job_id", "schema": {"type": "string", "format": "uuid"}}
 _PATH = "/jobs/<job_id>"

@@ -21,7 +21,7 @@ IGNORED = {
     "user": "Users are not distinguished.",
     "safety_identifier": "Users are not distinguished.",
     "metadata": "It is not stored.",
-    "store": "Every request is a job, kept for `ttl`.",
+    "store": "Every response is kept as a job for its `ttl`.",
     "service_tier": "There is one tier; see `priority`.",
     "prompt_cache_key": "Prompts with the same beginning share it automatically.",
     "prompt_cache_options": "Prompts with the same beginning share it automatically.",
