@@ -46,7 +46,7 @@ def test_concurrent_calls_each_get_their_own_answer(client: TokenizerClient, ser
     def ask(number: int) -> None:
         results[number] = client.call(TokenizerOperation.DETOKENIZE, {"tokens": [number]})
 
-    threads = [threading.Thread(target=call, args=[97 + number]) for number in range(20)]
+    threads = [threading.Thread(target=ask, args=[97 + number]) for number in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
