@@ -1,9 +1,9 @@
-"""What a worker's Celery consumer does with a doorbell: it claims the first job of the order.
+"""Handles doorbells in a worker's Celery consumer: each claims the first waiting job.
 
-A doorbell (`app.jobs.order`) carries no job, so the task has a strategy of its own, Celery's hook between a message and
-its execution: it calls the worker in the consumer's thread, with no task request, no pool and no acknowledgement. The
-batch loop does the work; the worker itself counts its jobs and decides whether another one may be fetched
-(docs/decisions/0002, 0031).
+A doorbell (`app.jobs.order`) is a Celery message that carries no job. The task replaces Celery's *strategy*, the
+function that handles a received message. It calls `Worker.claim_next` in the consumer's thread: no task request, pool
+or acknowledgement. The batch loop runs the jobs; the worker counts them and decides whether another doorbell may be
+fetched (docs/decisions/0002, 0031).
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def adapt_consumer(celery: Celery, worker: Worker) -> None:
-    """Have `celery`'s consumer in this process claim jobs for `worker`, and fetch doorbells only while it has room."""
+    """Have the consumer of this process claim jobs for `worker`, and fetch doorbells only while it has a free slot."""
 
     def claim_next(*_: object) -> None:
         try:
@@ -36,8 +36,8 @@ def adapt_consumer(celery: Celery, worker: Worker) -> None:
         name = TASK_NAME
         Strategy = staticmethod(strategy)  # type: ignore[assignment]  # "or the qualified name of one", says Celery's reference
 
-    class FetchWithRoom(bootsteps.StartStopStep):
-        """Runs again at every reconnect, which makes a new channel."""
+    class FetchOnFreeSlot(bootsteps.StartStopStep):
+        """Started again at every reconnect, because each makes a new channel."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -45,20 +45,20 @@ def adapt_consumer(celery: Celery, worker: Worker) -> None:
             consumer.task_consumer.channel.qos.can_consume = worker.has_room
 
     celery.register_task(Doorbell())
-    celery.steps["consumer"].add(FetchWithRoom)
-    worker.on_room = _turn_event_loop
+    celery.steps["consumer"].add(FetchOnFreeSlot)
+    worker.on_slot_free = _wake_event_loop
     signals.worker_shutting_down.connect(_stop_at_once)
 
 
 def _stop_at_once(**_: object) -> None:
-    """Turn Celery's event loop, which notices only then that it should stop: else it would take one more doorbell.
+    """Wake Celery's event loop, so that it sees the shutdown before it takes another doorbell.
 
-    From another thread: a signal is handled in the loop's own thread, where the hub sees no need to wake itself.
+    From another thread: the signal is handled in the loop's own thread, where the hub does not wake itself.
     """
-    threading.Thread(target=_turn_event_loop).start()
+    threading.Thread(target=_wake_event_loop).start()
 
 
-def _turn_event_loop() -> None:
+def _wake_event_loop() -> None:
     hub = get_event_loop()
     if hub is not None:
         hub.call_soon(_nothing)

@@ -92,7 +92,7 @@ def _announced_worker(config: Config, redis_url: str) -> Worker:
 
 def _load_model(worker: Worker, config: Config) -> None:
     try:
-        worker.serve(load_runner(config, worker.report, worker))
+        worker.serve(load_runner(config, worker.report_progress, worker))
     except StartupError as error:
         worker.give_up(error.detail)
         raise

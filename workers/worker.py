@@ -25,15 +25,15 @@ from workers.jobs.running_jobs import RunningJob, RunningJobs
 from workers.tokenizer_service import TokenizerService
 
 CLAIM_RETRY_SECONDS = 0.5
-HAND_BACK_SECONDS = 4.0  # then this worker leaves all the same, and its leases run out
+HAND_BACK_SECONDS = 4.0  # then this worker shuts down all the same, and its leases expire
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Claims jobs, at most one per slot, and has its runner run them; `claim_next` is called in the consumer's thread.
+    """Claims jobs, at most one per slot, and submits them to its runner.
 
-    on_room: called when a slot becomes free after all were taken.
+    `claim_next` is called in the consumer's thread. on_slot_free: called when a slot becomes free after all were taken.
     """
 
     def __init__(self, config: Config, client: RedisClient, store: JobStore, worker_id: str) -> None:
@@ -42,7 +42,7 @@ class Worker:
         self.info = WorkerInfo(
             id=worker_id, model=config.model_name, family=config.model_family, state=WorkerState.LOADING
         )
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_slot_free: Callable[[], None] = lambda: None
         self._jobs = RunningJobs()
         self._cache = ResponseCache(client, config)
         self._publisher = Publisher(
@@ -56,10 +56,10 @@ class Worker:
     # --- its life -----------------------------------------------------------------------------------------------------
 
     def announce_from_now(self) -> None:
-        """Announce this worker in the registry, and repeat that until `close`."""
+        """Start announcing this worker; stops at `close`."""
         self._leases.start()
 
-    def report(self, detail: str, progress: float | None) -> None:
+    def report_progress(self, detail: str, progress: float | None) -> None:
         """Announce how far the loading of the model is (`workers.models.progress.ReportProgress`)."""
         self._announce(detail=detail, progress=progress)
 
@@ -76,23 +76,23 @@ class Worker:
             slots=runner.slots,
             context_tokens=runner.context_tokens or 0,
         )
-        with contextlib.suppress(redis.RedisError):  # Redis is away: that is no fault of the model, and can wait
+        with contextlib.suppress(redis.RedisError):  # Redis is unreachable: that is no fault of the model
             prune_failures(self._redis, self.info.model)
 
     def give_up(self, reason: str) -> None:
         """Announce that the model cannot be loaded; the registry keeps the reason for a day."""
-        self._leases.stop()  # or its last "loading" might come after this
+        self._leases.stop()  # else its last "loading" might be written after this
         self._announce(state=WorkerState.FAILED, detail=reason, progress=None)
 
     def drain(self, seconds: float) -> bool:
-        """Wait for the running jobs to end. False: some still run."""
+        """Wait for the running jobs to end. Returns False if some still run."""
         self._announce(state=WorkerState.DRAINING)
         return self._jobs.wait_until_empty(seconds)
 
     def hand_back(self) -> bool:
-        """Stop, and return the jobs that still run to the queue, for another worker to continue.
+        """Stop, and return the running jobs to the waiting jobs, for another worker to continue.
 
-        Returns False if Redis did not take them all: they wait for their leases to run out.
+        Returns False if Redis did not confirm all of them: these are continued when their leases have expired.
         """
         assert self._runner is not None
         self._runner.stop()
@@ -117,24 +117,27 @@ class Worker:
         return len(self._jobs)
 
     def has_room(self) -> bool:
-        """May another job be claimed? A job waits in Redis, where any worker can take it, never inside a worker."""
-        return len(self._jobs) < self.info.slots and not self._jobs.is_expecting and self._quarantine.is_empty
+        """Return whether another job may be claimed. Jobs wait in Redis, for any worker, and never inside a worker."""
+        return len(self._jobs) < self.info.slots and not self._jobs.is_claiming and self._quarantine.is_empty
 
     def claim_next(self) -> None:
-        """Claim the first job of the order and begin it; returns at once. Its outcome is written when it has ended."""
+        """Claim the first waiting job and begin it. Returns at once; the outcome is written when the job has ended."""
         nonce = new_nonce()
         try:
             claim = self._store.claim(self.info.id, nonce)
         except redis.RedisError as error:
-            logger.warning("no job claimed: no answer from Redis (%s)", type(error).__name__)
+            logger.warning("no job claimed: no reply from Redis (%s)", type(error).__name__)
             thread = threading.Thread(target=self._claim_later, args=[nonce], name="claim", daemon=True)
-            self._jobs.expect(thread)
+            self._jobs.begin_claim(thread)
             thread.start()
         else:
             self._take(claim)
 
     def _claim_later(self, nonce: str) -> None:
-        """Repeat a claim until Redis answers; another claim meanwhile would make it forget the answer to this one."""
+        """Repeat a claim until Redis replies.
+
+        Redis remembers only the worker's last claim, so no other claim may be made meanwhile.
+        """
         while True:
             time.sleep(CLAIM_RETRY_SECONDS)
             try:
@@ -143,7 +146,7 @@ class Worker:
                 continue
             break
         self._take(claim)
-        self._jobs.stop_expecting(threading.current_thread())
+        self._jobs.end_claim(threading.current_thread())
         self.make_room()
 
     def _take(self, claim: Claim | None) -> None:
@@ -155,11 +158,11 @@ class Worker:
         if lost is not None or claim.published_tokens:
             threading.Thread(target=self._take_over, args=[job, lost], name="take-over", daemon=True).start()
         else:
-            self._open(job)
+            self._load_and_begin(job)
 
     def _take_over(self, job: RunningJob, lost: RunningJob | None) -> None:
-        """Begin a job that was run before; lost: by this very worker, which stood still for longer than its lease."""
-        if lost is not None:  # two attempts at one job must never mix
+        """Begin a job that has run before. lost: this worker's own earlier attempt, whose lease expired."""
+        if lost is not None:  # the output of two attempts must never mix
             self.cancel(lost)
             lost.closed.wait()
         while job.claim.published_tokens and job.published is None:
@@ -169,10 +172,10 @@ class Worker:
                 logger.info("job %s continues after %d tokens, attempt %d", job.id, tokens, attempt)
                 break
             time.sleep(CLAIM_RETRY_SECONDS)
-        self._open(job)
+        self._load_and_begin(job)
 
-    def _open(self, job: RunningJob) -> None:
-        job.open(job.published)
+    def _load_and_begin(self, job: RunningJob) -> None:
+        job.load_published(job.published)
         if job.cancel_requested:
             self.cancel(job)
         elif job.is_suspect:
@@ -182,7 +185,7 @@ class Worker:
 
     def _begin(self, job: RunningJob) -> None:
         assert self._runner is not None
-        if not (job.request.kind is Kind.EMBED and self.is_answered(job, ())):
+        if not (job.request.kind is Kind.EMBED and self.answer_from_cache(job, ())):
             self._runner.submit(job)
 
     # --- what happens to running jobs: called by leases, publisher and quarantine -------------------------------------
@@ -193,13 +196,13 @@ class Worker:
             assert self._runner is not None
             self._runner.cancel(job)
         elif job.is_ready:  # it is being prepared, waits for its trial, or is an embedding
-            self.publish([Report(job, None, job.canceled())])
+            self.report([Report(job, None, job.canceled_outcome())])
 
     def follow(self, job: RunningJob) -> None:
         job.followed = True
         self._publisher.wake()
 
-    def forget(self, job: RunningJob) -> None:
+    def remove(self, job: RunningJob) -> None:
         before = self._jobs.remove(job)
         if before >= self.info.slots or job.is_suspect:
             self.make_room()
@@ -207,7 +210,7 @@ class Worker:
 
     def make_room(self) -> None:
         if self.has_room():
-            self.on_room()
+            self.on_slot_free()
 
     def announce(self) -> None:
         info, runner = self.info, self._runner
@@ -217,7 +220,7 @@ class Worker:
 
     # --- what the runner reports (`workers.engines.runner.RunnerHost`) ------------------------------------------------
 
-    def publish(self, reports: Sequence[Report]) -> None:
+    def report(self, reports: Sequence[Report]) -> None:
         self._publisher.publish(reports)
 
     def fail(self, job: RunnerJob, error: Exception) -> None:
@@ -225,18 +228,18 @@ class Worker:
         if failure.code == "engine_error":
             logger.error("job %s failed", job.id, exc_info=error)
         outcome = Outcome(status=Status.FAILED, finish_reason=FinishReason.ERROR, error=failure)
-        self.publish([Report(job, None, outcome)])
+        self.report([Report(job, None, outcome)])
 
-    def is_answered(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
+    def answer_from_cache(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
         assert isinstance(job, RunningJob)
-        answer = self._cache.find(job, prompt_tokens)
-        if answer is not None:
-            self.publish([answer])
-        return answer is not None
+        cached = self._cache.find_or_register(job, prompt_tokens)
+        if cached is not None:
+            self.report([cached])
+        return cached is not None
 
     def pass_trial(self, job: RunnerJob) -> None:
         assert isinstance(job, RunningJob)
-        job.has_passed = True
+        job.passed_trial = True
         self._quarantine.advance()
 
     def _announce(self, **changes: Any) -> None:
@@ -244,4 +247,4 @@ class Worker:
         try:
             self.announce()
         except redis.RedisError as error:
-            logger.warning("state not announced: no answer from Redis (%s)", type(error).__name__)
+            logger.warning("state not announced: no reply from Redis (%s)", type(error).__name__)

@@ -63,7 +63,7 @@ def test_no_answer_from_redis_is_one_line_without_the_url(
 ) -> None:
     monkeypatch.setenv("LLM_API_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
     assert main() == 1
-    assert capsys.readouterr().err == "unwell: no answer from Redis (ConnectionError)\n"
+    assert capsys.readouterr().err == "unwell: no reply from Redis (ConnectionError)\n"
 
 
 def test_a_faulty_configuration_is_unwell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

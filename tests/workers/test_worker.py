@@ -62,7 +62,7 @@ def test_a_worker_has_room_until_every_slot_is_taken_and_reports_when_one_is_fre
 ) -> None:
     engine, room_freed = Gated(slots=2), threading.Event()
     worker = make_worker(engine)
-    worker.on_room = room_freed.set
+    worker.on_slot_free = room_freed.set
     admit(store)
     worker.claim_next()
     assert worker.has_room()
@@ -210,7 +210,7 @@ def test_while_a_suspect_is_on_trial_nothing_is_fetched(
     store.claim("worker-0")
     lose_worker(redis_url, job_id)
     worker = make_worker(engine)
-    worker.on_room = room_freed.set
+    worker.on_slot_free = room_freed.set
     worker.claim_next()
     assert not worker.has_room()
     engine.go.set()

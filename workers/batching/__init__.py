@@ -1,5 +1,6 @@
 """Continuous batching: sequences, the scheduler and the loop that runs them.
 
-Law of this room: it knows `workers.engines.base` and `runner`, and of `app.jobs` only plain dataclasses (`job`,
-`events`, `sampling`); nothing of Redis, Celery or Flask, and no tensors.
+Import rules of this package: from `workers.engines` it imports `base` and `runner`; from `app.jobs` only plain
+dataclasses (`job`, `events`, `sampling`); and `app.errors` and `app.config.settings`. It uses no Redis, Celery, Flask
+or tensors.
 """

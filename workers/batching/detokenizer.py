@@ -1,4 +1,4 @@
-"""From token bytes to text a client may see: whole UTF-8 characters only, and nothing of a stop string."""
+"""Turns token bytes into text that may be published: whole UTF-8 characters, without any part of a stop string."""
 
 import codecs
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ class Detokenizer:
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
-        self.stopped = False  # a stop string has come: no text follows
+        self.stopped = False  # a stop string has occurred: no text follows
         self.length = 0  # characters decoded so far, held ones included
         self._stop = tuple(text for text in stop if text)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -1,4 +1,4 @@
-"""Batches embedding jobs: all that wait while the engine is busy join its next call."""
+"""Batches embedding jobs: the jobs that wait while the engine is busy share its next call."""
 
 import queue
 import threading
@@ -36,9 +36,9 @@ class EmbeddingLoop:
         except Exception as error:
             if len(batch) == 1:
                 self._host.fail(batch[0], error)
-            else:  # one request's fault must not fail its neighbours
+            else:  # a fault of one request must not fail the others
                 for job in batch:
                     self._embed([job])
             return
         for job in batch:
-            self._host.publish([Report(job, None, embedded([next(results) for _ in job.request.texts]))])
+            self._host.report([Report(job, None, embedded([next(results) for _ in job.request.texts]))])

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from workers.batching.niceness import set_niceness
-from workers.batching.scheduler import Copy, Scheduler
+from workers.batching.scheduler import CacheStart, Scheduler
 from workers.batching.sequence import BatchSequence
 from workers.batching.solo import SoloLane
 from workers.batching.speculation import Speculation
@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Trial:
-    """tokens: after so many new ones the sequence has passed; None: it has, or never will."""
+    """tokens: after so many new ones the sequence has passed.
+
+    None: no check (the trial is over, or the job runs alone to its end).
+    """
 
     sequence_id: str
     tokens: int | None
@@ -31,8 +34,8 @@ class BatchLoop:
 
     Every submitted sequence gets exactly one outcome, unless the loop is stopped first.
 
-    speculates: guess tokens, where the engine can verify them and it pays.
-    nice: of its thread, and those the engine starts from it, where they compute on CPUs.
+    speculates: guess tokens, where the engine can verify them and time is saved.
+    nice: niceness of its thread and of those that the engine starts from it, if the engine computes on CPUs.
     """
 
     def __init__(self, engine: Engine, host: RunnerHost, *, speculates: bool = True, nice: int = 0) -> None:
@@ -77,13 +80,13 @@ class BatchLoop:
         self._inbox.put(sequence)
 
     def wake(self) -> None:
-        """Look at all sequences before the next step: one of them was canceled."""
+        """Check all sequences before the next step: one of them was canceled."""
         self._inbox.put(None)
 
-    def hold_others(self, sequence_id: str, *, tokens: int | None) -> None:
-        """Until `release_others`, step only this sequence (which may be still to come); the others wait in their slots.
+    def pause_others(self, sequence_id: str, *, tokens: int | None) -> None:
+        """Step only this sequence until `release_others`. It may be submitted later. The others wait in their slots.
 
-        tokens: after so many new ones the host is called, once; None: never.
+        tokens: after so many new ones `pass_trial` of the host is called, once; None: never.
         """
         self._trial = _Trial(sequence_id, tokens)
         self.wake()
@@ -108,19 +111,19 @@ class BatchLoop:
                 logger.exception("a step of %d sequences failed; their requests fail, the worker continues", running)
                 self._fail_batch(error, reports)
             if reports:
-                self._host.publish(reports)
+                self._host.report(reports)
         self._lane.close()
 
     def _receive(self) -> bool:
         """Take all new sequences; with nothing to run, wait for one. False: stop."""
-        if not (self._scheduler.has_work or self._lane.has_turn(self._scheduler.solo_sequence_id)):
+        if not (self._scheduler.has_work or self._lane.has_turn(self._scheduler.trial_sequence_id)):
             if not self._scheduler.running:
                 self._cells_when_idle = self._engine.used_cells() - self._scheduler.prefix_cache.cells
             self._add(self._inbox.get())
         while not self._inbox.empty():
             self._add(self._inbox.get())
         trial = self._trial
-        self._scheduler.solo_sequence_id = None if trial is None else trial.sequence_id
+        self._scheduler.trial_sequence_id = None if trial is None else trial.sequence_id
         return not self._stopping
 
     def _add(self, sequence: BatchSequence | None) -> None:
@@ -139,19 +142,19 @@ class BatchLoop:
         reports += self._lane.end_interrupted()
 
     def _start_waiting(self) -> None:
-        for copy in self._scheduler.admit():
-            sequence, slot = copy.sequence, _slot(copy.sequence)
-            if copy.source == slot:
-                self._cache.cut(slot, copy.tokens)
+        for start in self._scheduler.admit():
+            sequence, slot = start.sequence, _slot(start.sequence)
+            if start.source == slot:
+                self._cache.cut(slot, start.tokens)
             else:
                 self._engine.start(slot, sequence.prompt)
-                self._copy(copy)
-        for copy in self._scheduler.late_copies():
-            self._copy(copy)
+                self._copy(start)
+        for start in self._scheduler.late_starts():
+            self._copy(start)
 
-    def _copy(self, copy: Copy) -> None:
-        if copy.source is not None:
-            self._cache.copy(copy.source, _slot(copy.sequence), copy.tokens)
+    def _copy(self, start: CacheStart) -> None:
+        if start.source is not None:
+            self._cache.copy(start.source, _slot(start.sequence), start.tokens)
 
     def _close_hole(self) -> None:
         hole = self._scheduler.hole_to_close()
@@ -177,7 +180,7 @@ class BatchLoop:
     def _advance(self, sequence: BatchSequence, chunk: Chunk, first: Sampled, reports: list[Report]) -> None:
         for result in (first, *first.accepted):
             if result is not first:
-                sequence.position += 1  # the guess before it has held
+                sequence.position += 1  # the guess before it was right
             if result.error is not None:
                 logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
             delta = sequence.advance(result, self._engine.limits.context_tokens)
@@ -189,14 +192,14 @@ class BatchLoop:
         if sequence.outcome is not None:
             self._leave(sequence)
         else:
-            self._judge(sequence)
+            self._check_trial(sequence)
 
     def _take_solo_turn(self, reports: list[Report]) -> None:
-        reports += self._lane.turn(self._scheduler.solo_sequence_id)
+        reports += self._lane.turn(self._scheduler.trial_sequence_id)
         if self._lane.current is not None:
-            self._judge(self._lane.current)
+            self._check_trial(self._lane.current)
 
-    def _judge(self, sequence: BatchSequence) -> None:
+    def _check_trial(self, sequence: BatchSequence) -> None:
         trial = self._trial
         if trial is None or trial.sequence_id != sequence.id or trial.tokens is None:
             return

@@ -1,5 +1,5 @@
-"""How willingly a thread leaves the CPUs to others: one that computes all the time must not delay those that wake up
-for a moment (docs/decisions/0024-niceness-of-computing-threads.md).
+"""Sets the niceness of a thread: one that computes all the time must not delay those that wake up for a moment
+(docs/decisions/0024-niceness-of-computing-threads.md).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What idle slots still hold, so that a prompt that begins alike need not be computed again."""
+"""Tokens left in free slots by ended sequences, for reuse by prompts with the same prefix."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ MIN_SHARED_TOKENS = 32  # copying a prefix costs about as much as computing so m
 
 
 class PrefixCache:
-    """Tokens that ended sequences have left behind, by slot, until it is needed: the longest unused goes first."""
+    """The tokens in each free slot. Evicts the least recently used."""
 
     def __init__(self) -> None:
         self._tokens: dict[int, Sequence[int]] = {}
@@ -15,7 +15,7 @@ class PrefixCache:
 
     @property
     def cells(self) -> int:
-        """Cache cells they hold."""
+        """Cache cells held by free slots."""
         return sum(map(len, self._tokens.values()))
 
     def leave(self, slot: int, tokens: Sequence[int]) -> None:
@@ -39,7 +39,7 @@ class PrefixCache:
         return () if slot is None else self._tokens.get(slot, ())
 
     def age(self, slot: int) -> int:
-        """Return a number that orders slots by what is lost with them: empty ones first, then those unused for long."""
+        """Return a number that orders slots for eviction: empty ones first, then the least recently used."""
         return self._left_at.get(slot, 0)
 
     def best(self, tokens: Sequence[int]) -> tuple[int | None, int]:
@@ -53,7 +53,7 @@ class PrefixCache:
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return the length of what two token lists have in common at their beginnings."""
+    """Return the length of the common prefix of two token lists."""
     least, most = 0, min(len(first), len(second))
     if first[:most] == second[:most]:
         return most

@@ -1,4 +1,4 @@
-"""Runs jobs on an engine: prepares each, and gives it to the batch loop or to the embedding loop."""
+"""Runs jobs on an engine: prepares each, and submits it to the batch loop or to the embedding loop."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +47,7 @@ class BatchRunner(Runner):
             self._threads.submit(self._begin, job)
 
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
-        self._loop.hold_others(job.id, tokens=tokens)
+        self._loop.pause_others(job.id, tokens=tokens)
         self.submit(job)
 
     def release_others(self) -> None:
@@ -73,7 +73,7 @@ class BatchRunner(Runner):
     def _begin(self, job: RunnerJob) -> None:
         try:
             prompt = self._engine.prepare(job.request)
-            if prompt.is_deterministic and self._host.is_answered(job, prompt.tokens):
+            if prompt.is_deterministic and self._host.answer_from_cache(job, prompt.tokens):
                 return
             earlier = None
             if job.published is not None:
@@ -84,7 +84,7 @@ class BatchRunner(Runner):
         except Exception as error:
             self._host.fail(job, error)
         else:
-            self._loop.submit(sequence)  # a cancellation of before is noticed there
+            self._loop.submit(sequence)  # the loop sees an earlier cancellation
 
 
 def _is_prepared_inline(request: JobRequest) -> bool:

@@ -19,9 +19,10 @@ HOLE_STEPS = 8  # a hole this old is closed: a move costs a fraction of a step, 
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """The first `tokens` cells of the slot `source` are what the cache of the sequence begins with; it may be the
-    sequence's own slot, whose other cells go. source None: it begins with nothing.
+class CacheStart:
+    """What the cache of a sequence starts with: the first `tokens` cells of the slot `source`, to be copied.
+
+    If `source` is the sequence's own slot, cut it to `tokens`. If None, start empty.
     """
 
     sequence: BatchSequence
@@ -62,7 +63,7 @@ class Scheduler:
         self._donors: dict[str, _Donor] = {}  # by the id of the sequence that waits
         self._steps_with_hole = 0
         self.prefix_cache = PrefixCache()
-        self.solo_sequence_id: str | None = None  # the one sequence that steps; the others wait in their slots
+        self.trial_sequence_id: str | None = None  # if set, only this sequence steps; the others wait in their slots
 
     @property
     def running(self) -> list[BatchSequence]:
@@ -84,31 +85,33 @@ class Scheduler:
             self._waiting.remove(sequence)
         return gone
 
-    def admit(self) -> Iterator[Copy]:
-        """Give free slots to waiting sequences, first come first served. Make each copy before the next is requested: a
-        later newcomer may take the slot it comes from.
+    def admit(self) -> Iterator[CacheStart]:
+        """Give free slots to waiting sequences, first come first served.
+
+        Make each copy before the next one is requested: a later sequence may get the slot that is copied from.
         """
         while self._waiting and self._free:
             yield self._seat(self._waiting.popleft())
 
-    def late_copies(self) -> Iterator[Copy]:
-        """Yield copies for sequences that waited for another to compute what they share. To be made as in `admit`."""
+    def late_starts(self) -> Iterator[CacheStart]:
+        """Yield the starts of sequences that waited for another one to compute a shared prefix; copy as in `admit`."""
         for sequence in [sequence for sequence in self._running if sequence.id in self._donors]:
             donor = self._donors[sequence.id]
             if donor.sequence.position >= donor.shared and donor.sequence in self._running:
-                yield self._copied(sequence, donor.sequence.slot, donor.shared)
-            elif donor.sequence not in self._running or self.solo_sequence_id == sequence.id:  # it has left, or is held
+                yield self._start_from(sequence, donor.sequence.slot, donor.shared)
+            elif donor.sequence not in self._running or self.trial_sequence_id == sequence.id:
+                # the donor has ended, or is paused
                 del self._donors[sequence.id]
-                slot, shared = self._longest_resident(sequence)
+                slot, shared = self._best_cached_prefix(sequence)
                 if shared >= MIN_SHARED_TOKENS:
-                    yield self._copied(sequence, slot, shared)
-                elif self.solo_sequence_id != sequence.id:
+                    yield self._start_from(sequence, slot, shared)
+                elif self.trial_sequence_id != sequence.id:
                     self._wait_for_donor(sequence, MIN_SHARED_TOKENS)
 
     def plan(self) -> list[tuple[BatchSequence, Chunk]]:
         """Plan the next step: one token for each sequence that decodes, then prompts by arrival while the budget lasts.
 
-        Guesses are part of it only where no prompt is.
+        Drafts are added only when no prompt is being prefilled.
         """
         stepping = self._stepping()
         decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
@@ -128,7 +131,7 @@ class Scheduler:
         return planned
 
     def remove(self, sequence: BatchSequence) -> bool:
-        """Free the slot of a running sequence. True: what its cache holds is of use, and stays there."""
+        """Free the slot of a running sequence. Return True if the cells are kept for the prefix cache."""
         slot = _slot(sequence)
         self._running.remove(sequence)
         self._free.add(slot)
@@ -148,7 +151,7 @@ class Scheduler:
         return (self._running[-1], hole) if self._steps_with_hole > HOLE_STEPS else None
 
     def moved(self, sequence: BatchSequence, target: int) -> None:
-        """The cache of `sequence` lies in `target` now."""
+        """Record that the cells of `sequence` have been moved to the slot `target`."""
         self._free.remove(target)
         self._free.add(_slot(sequence))
         self.prefix_cache.drop(target)
@@ -156,9 +159,9 @@ class Scheduler:
         self._running.sort(key=_slot)
 
     def _stepping(self) -> list[BatchSequence]:
-        if not self.solo_sequence_id and not self._donors:
+        if not self.trial_sequence_id and not self._donors:
             return self._running
-        return [s for s in self._running if self.solo_sequence_id in (None, s.id) and s.id not in self._donors]
+        return [s for s in self._running if self.trial_sequence_id in (None, s.id) and s.id not in self._donors]
 
     def _hole(self) -> int | None:
         if not (self._keeps_order and self._running):
@@ -166,8 +169,8 @@ class Scheduler:
         lowest, highest = _slot(self._running[0]), _slot(self._running[-1])
         return next((slot for slot in range(lowest, highest) if slot in self._free), None)
 
-    def _seat(self, sequence: BatchSequence) -> Copy:
-        source, shared = self._longest_resident(sequence)
+    def _seat(self, sequence: BatchSequence) -> CacheStart:
+        source, shared = self._best_cached_prefix(sequence)
         waits = self._wait_for_donor(sequence, max(shared + 1, MIN_SHARED_TOKENS))
         slot = self._choose_slot(None if waits else source, shared)
         if (slot != source and shared < MIN_SHARED_TOKENS) or waits:
@@ -176,16 +179,16 @@ class Scheduler:
         self.prefix_cache.drop(slot)
         sequence.slot = slot
         self._running = sorted((*self._running, sequence), key=_slot)
-        return Copy(sequence) if source is None else self._copied(sequence, source, shared)
+        return CacheStart(sequence) if source is None else self._start_from(sequence, source, shared)
 
-    def _copied(self, sequence: BatchSequence, source: int | None, shared: int) -> Copy:
+    def _start_from(self, sequence: BatchSequence, source: int | None, shared: int) -> CacheStart:
         self._donors.pop(sequence.id, None)
         if source in self._free:
             self.prefix_cache.touch(source)
         sequence.begin_with(shared)
-        return Copy(sequence, source, shared)
+        return CacheStart(sequence, source, shared)
 
-    def _longest_resident(self, sequence: BatchSequence) -> tuple[int | None, int]:
+    def _best_cached_prefix(self, sequence: BatchSequence) -> tuple[int | None, int]:
         if not self._shares(sequence):
             return None, 0
         slot, shared = self.prefix_cache.best(sequence.prefix)
@@ -193,7 +196,7 @@ class Scheduler:
 
     def _wait_for_donor(self, sequence: BatchSequence, least: int) -> bool:
         """Wait for the running sequence that will have the longest common prefix, if it has `least` tokens."""
-        if not self._shares(sequence) or self.solo_sequence_id == sequence.id:
+        if not self._shares(sequence) or self.trial_sequence_id == sequence.id:
             return False
         candidates = [other for other in self._running if other is not sequence and other.id not in self._donors]
         donors = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]
@@ -207,8 +210,8 @@ class Scheduler:
         return self._shares_prefixes and sequence.may_skip_prefill
 
     def _choose_slot(self, source: int | None, shared: int) -> int:
-        """Choose the slot that holds the prefix already, unless too much else is lost with it; else the one with which
-        least is lost.
+        """Choose the slot that holds the prefix already, unless that discards too many other cells; else the slot whose
+        cells were unused for longest.
         """
         candidates = self._candidates()
         fits = source in candidates and 2 * shared >= len(self.prefix_cache.tokens(source))

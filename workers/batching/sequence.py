@@ -1,4 +1,4 @@
-"""One request inside the batch: its tokens, its text, its place in the cache, and how it ended."""
+"""One request inside the batch: its tokens, its text, its position in the cache, and its outcome."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from workers.engines.runner import Run, RunnerJob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeState:
-    """What an earlier attempt has made of a sequence: its tokens, their pieces, and the text it published of them."""
+    """The output of an earlier attempt at a sequence: its tokens, their pieces, and the text that it published."""
 
     tokens: list[int]
     pieces: list[bytes]
@@ -22,10 +22,10 @@ class ResumeState:
 
 
 class BatchSequence(Run):
-    """A prompt and what it has grown into. Moved only by the batch loop.
+    """A prompt and the tokens generated for it. Changed only by the batch loop.
 
-    `position` counts the tokens whose keys and values are in the cache. A sequence with something `earlier` continues
-    from there: the tokens are prefilled like the prompt's.
+    `position` counts the tokens whose keys and values are in the cache. A sequence with `earlier` output continues
+    after it: the earlier tokens are prefilled like those of the prompt.
     """
 
     def __init__(self, job: RunnerJob, prompt: Prompt, *, earlier: ResumeState | None = None) -> None:
@@ -43,15 +43,15 @@ class BatchSequence(Run):
         self._text = Detokenizer(prompt.sampling.stop)
         self._echoed = False
         self._prefix = prompt.tokens
-        self._given = 0  # tokens it came with
-        self._overshoot = 0  # characters held back here that have been published earlier
-        self._was_over = False
+        self._resumed_tokens = 0  # tokens of earlier attempts
+        self._characters_already_published = 0  # of those that are held back here
+        self._ended_earlier = False
         if earlier is not None:
             self._resume(earlier)
 
     @property
     def prefix(self) -> list[int]:
-        """The tokens to prefill: the prompt's, and earlier ones."""
+        """The tokens to prefill: those of the prompt and of earlier attempts."""
         return self._prefix
 
     @property
@@ -61,7 +61,7 @@ class BatchSequence(Run):
 
     @property
     def may_skip_prefill(self) -> bool:
-        """False where the logits of the prompt itself are wanted: a shared prefix has none."""
+        """False if the logits of the prompt are requested: a shared prefix has none."""
         return self._echoed or not (self.prompt.sampling.echo and self.prompt.sampling.logprobs is not None)
 
     def begin_with(self, tokens: int) -> None:
@@ -75,11 +75,11 @@ class BatchSequence(Run):
 
     @property
     def new_tokens(self) -> int:
-        return len(self.generated) - self._given
+        return len(self.generated) - self._resumed_tokens
 
     @property
     def tokens_left(self) -> int:
-        """Tokens that may still come, as far as `max_tokens` goes."""
+        """Tokens that may still be generated within `max_tokens`."""
         return self._max_tokens - len(self.generated)
 
     @property
@@ -106,7 +106,7 @@ class BatchSequence(Run):
         )
 
     def advance(self, sampled: Sampled, context_tokens: int) -> Delta:
-        """Take the token that a step has chosen; sets `outcome` where the sequence ends with it."""
+        """Add the token that a step has sampled; sets `outcome` if the sequence ends with it."""
         if sampled.error is not None:
             return self.fail(sampled.error)
         self.note_token()
@@ -115,18 +115,18 @@ class BatchSequence(Run):
         if self._max_tokens <= 0:  # only the prompt's own logprobs are wanted
             self.end(Status.SUCCEEDED, FinishReason.LENGTH)
             return Delta(text, (), logprobs)
-        if sampled.ends:
-            self.end(Status.SUCCEEDED, sampled.last or FinishReason.STOP)
+        if sampled.is_end_token:
+            self.end(Status.SUCCEEDED, sampled.finish_reason or FinishReason.STOP)
             return Delta(text + self._finish(), (), logprobs)
         return self._take(sampled, text, logprobs, context_tokens)
 
     def interrupted(self) -> Delta | None:
-        """End the sequence if it was canceled, ran out of time or had ended when it came; None: it continues."""
+        """End the sequence if it was canceled, timed out or had ended in an earlier attempt; None: it continues."""
         if self.job.cancel_requested:
             self.end_canceled()
         elif time.monotonic() > self._deadline:
             self.end_timed_out()
-        elif self._was_over:
+        elif self._ended_earlier:
             self.end(Status.SUCCEEDED, FinishReason.STOP if self._text.stopped else FinishReason.LENGTH)
         else:
             return None
@@ -139,12 +139,12 @@ class BatchSequence(Run):
 
     def _resume(self, earlier: ResumeState) -> None:
         self._prefix = [*self.prompt.tokens, *earlier.tokens]
-        self._given = len(earlier.tokens)
+        self._resumed_tokens = len(earlier.tokens)
         self._echoed = True
         self.generated = list(earlier.tokens)
         text = self.prompt.echo_text + "".join(map(self._text.feed, earlier.pieces))
-        self._overshoot = max(0, len(earlier.text) - len(text))
-        self._was_over = self._text.stopped or len(self.generated) >= self._max_tokens
+        self._characters_already_published = max(0, len(earlier.text) - len(text))
+        self._ended_earlier = self._text.stopped or len(self.generated) >= self._max_tokens
 
     def _take(self, sampled: Sampled, text: str, logprobs: tuple[TokenLogprob, ...], context_tokens: int) -> Delta:
         self.generated.append(sampled.token)
@@ -164,11 +164,11 @@ class BatchSequence(Run):
     def _reason_to_end(self, sampled: Sampled, context_tokens: int) -> FinishReason | None:
         if self._text.stopped:
             return FinishReason.STOP
-        if sampled.last is not None:
-            return sampled.last
+        if sampled.finish_reason is not None:
+            return sampled.finish_reason
         is_full = len(self.prompt.tokens) + len(self.generated) >= context_tokens
         return FinishReason.LENGTH if is_full or len(self.generated) >= self._max_tokens else None
 
     def _finish(self) -> str:
-        """The text held back, less what an earlier attempt has published of it in its last words."""
-        return self._text.finish()[self._overshoot :]
+        """Return the text held back, without the characters that an earlier attempt already published."""
+        return self._text.finish()[self._characters_already_published :]

@@ -1,7 +1,7 @@
 """Sequences that no batch can hold (beam search, models without a standard cache): one at a time, beside the batch.
 
-Each turn of the batch loop runs the one in front for about as long as a step takes, so that neither it nor the batch
-waits for the other's end.
+Each turn of the batch loop runs the current one for about as long as a step takes, so that neither it nor the batch
+waits for the end of the other.
 """
 
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class SoloLane:
-    """Used by the batch loop's thread alone. The one in front is `current`, and keeps that place to its end."""
+    """Used by the batch loop's thread alone. `current` runs until it ends."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,12 +33,12 @@ class SoloLane:
     def add(self, sequence: BatchSequence) -> None:
         self._waiting.append(sequence)
 
-    def has_turn(self, alone: str | None) -> bool:
-        """Return whether a sequence may run now. alone: id of the only one that may (`Scheduler.solo_sequence_id`)."""
-        return self._next(alone) is not None
+    def has_turn(self, trial_id: str | None) -> bool:
+        """Return whether a sequence may run now. trial_id: the only one that may (`Scheduler.trial_sequence_id`)."""
+        return self._next(trial_id) is not None
 
     def end_interrupted(self) -> list[Report]:
-        """Remove sequences that were canceled or ran out of time, with what they have."""
+        """Remove sequences that were canceled or ran out of time; returns their last output."""
         reports = []
         for sequence in list(self):
             delta = sequence.interrupted()
@@ -47,9 +47,9 @@ class SoloLane:
                 self._leave(sequence)
         return reports
 
-    def turn(self, alone: str | None) -> list[Report]:
-        """Run the one in front for one turn. Its failure ends no other sequence."""
-        sequence = self._next(alone)
+    def turn(self, trial_id: str | None) -> list[Report]:
+        """Run the current sequence for one turn. Its failure ends no other sequence."""
+        sequence = self._next(trial_id)
         if sequence is None:
             return []
         try:
@@ -61,14 +61,14 @@ class SoloLane:
             return [Report(sequence.job, sequence.fail(error), sequence.outcome)]
 
     def close(self) -> None:
-        """Drop the one in front, which gets no outcome."""
+        """Drop the current sequence; it gets no outcome."""
         if self.current is not None:
             self._leave(self.current)
 
-    def _next(self, alone: str | None) -> BatchSequence | None:
+    def _next(self, trial_id: str | None) -> BatchSequence | None:
         if self.current is not None:
-            return self.current if alone in (None, self.current.id) else None
-        return next((sequence for sequence in self._waiting if alone in (None, sequence.id)), None)
+            return self.current if trial_id in (None, self.current.id) else None
+        return next((sequence for sequence in self._waiting if trial_id in (None, sequence.id)), None)
 
     def _advance(self, sequence: BatchSequence) -> list[Report]:
         if self.current is None:

@@ -2,8 +2,8 @@
 
 A guess costs a row. What a row costs beside the step itself is measured as the steps go by: next to nothing where the
 weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
-known from the sequence (`NgramLookup.expected_hits`). So there is nothing to switch off: where it does not pay, there
-are no guesses, and the steps are those of a loop without them.
+known from the sequence (`NgramLookup.expected_hits`). Drafts are made only where they are expected to save time.
+`worker.speculation: false` disables them.
 """
 
 from collections.abc import Sequence
@@ -18,30 +18,30 @@ MARGIN = 1.1  # expected tokens per second with drafts to those without
 
 
 class StepCost:
-    """Seconds of a step, as so much for each piece (rows of one length) and so much for each row.
+    """A linear model of step time: a cost per group of rows of equal length plus a cost per row.
 
-    Fitted by normalised least mean squares: each step corrects the two in the direction that it shows.
+    Fitted by normalised least mean squares: each measured step corrects both costs.
     """
 
     LEARNING_RATE = 0.1
-    LARGEST_SURPRISE = 0.5  # of what was expected: a step that was interrupted proves nothing
-    LEAST_PIECE = 0.4  # of a row; noise must not make drafts look so dear that none is ever measured again
+    LARGEST_SURPRISE = 0.5  # as a share of the expected time, so that an interrupted step counts little
+    LEAST_GROUP = 0.4  # of a row's cost; otherwise noise could make drafts so expensive that none is tried again
 
     def __init__(self) -> None:
-        self.piece = self.row = 0.0
+        self.group = self.row = 0.0
 
-    def seconds(self, pieces: int, rows: int) -> float:
-        return self.piece * pieces + self.row * rows
+    def seconds(self, groups: int, rows: int) -> float:
+        return self.group * groups + self.row * rows
 
-    def learn(self, pieces: int, rows: int, seconds: float) -> None:
-        expected = self.seconds(pieces, rows)
+    def learn(self, groups: int, rows: int, seconds: float) -> None:
+        expected = self.seconds(groups, rows)
         if not expected:
-            self.piece = self.row = seconds / (pieces + rows)
+            self.group = self.row = seconds / (groups + rows)
             return
         surprise = min(max(seconds - expected, -self.LARGEST_SURPRISE * expected), self.LARGEST_SURPRISE * expected)
-        correction = self.LEARNING_RATE * surprise / (pieces**2 + rows**2)
+        correction = self.LEARNING_RATE * surprise / (groups**2 + rows**2)
         self.row = max(0.0, self.row + correction * rows)
-        self.piece = max(self.LEAST_PIECE * self.row, self.piece + correction * pieces)
+        self.group = max(self.LEAST_GROUP * self.row, self.group + correction * groups)
 
 
 class Speculation:
@@ -52,12 +52,12 @@ class Speculation:
         self.cost = StepCost()
 
     def learn(self, chunks: Sequence[Chunk], seconds: float) -> None:
-        """Learn from what a step of these has taken. Prompts show little of what guesses cost, and are left out."""
+        """Learn from the time of a step. Steps with prompts are left out: they say little about the cost of guesses."""
         if all(len(chunk.tokens) == 1 + chunk.drafted for chunk in chunks):
             self.cost.learn(len({chunk.drafted for chunk in chunks}), sum(len(c.tokens) for c in chunks), seconds)
 
     def drafts(self, decoding: Sequence[BatchSequence]) -> dict[str, list[int]]:
-        """Return guessed tokens by the id of their sequence, all as many; empty where none are worth their rows."""
+        """Return guessed tokens by sequence id, equally many for each; empty if none save time."""
         guessing = [sequence for sequence in decoding if _lookup(sequence).has_guess]
         rows = len(decoding)
         if not guessing or not self._could_pay(rows):
@@ -66,14 +66,14 @@ class Speculation:
         return {sequence.id: _lookup(sequence).guesses(length) for sequence in chosen}
 
     def _could_pay(self, rows: int) -> bool:
-        """Return whether guesses would pay if every sequence had a draft and all of them held."""
+        """Return whether guesses would save time if every sequence had a draft and all were right."""
         return any(
             (1 + length) * self.cost.seconds(1, rows) > MARGIN * self.cost.seconds(1, rows * (1 + length))
             for length in LENGTHS
         )
 
     def _best(self, rows: int, guessing: Sequence[BatchSequence]) -> tuple[int, list[BatchSequence]]:
-        """Return the length of drafts with which most tokens a second are expected, and the sequences that get one."""
+        """Return the draft length with the highest expected rate, and the sequences that get a draft."""
         rate = rows / self.cost.seconds(1, rows)  # tokens per second without
         best, best_length, chosen = rate * MARGIN, 0, list[BatchSequence]()
         expected = {s.id: list(islice(_lookup(s).expected_hits(), LENGTHS[-1])) for s in guessing}
@@ -90,12 +90,12 @@ class Speculation:
         return best_length, chosen
 
     def _fits(self, sequence: BatchSequence, length: int) -> bool:
-        """A draft to the end of what may come at most is of use, a longer one is not."""
+        """Return whether a draft is shorter than what the sequence may still generate."""
         return length < min(sequence.tokens_left, self._limits.context_tokens - sequence.position)
 
 
 def _lookup(sequence: BatchSequence) -> NgramLookup:
-    """Make the lookup of a sequence at its first use; from then on the sequence passes each token to it."""
+    """Return the lookup of a sequence. It is made at its first use; then the sequence passes each new token to it."""
     if sequence.lookup is None:
         sequence.lookup = NgramLookup([*sequence.prompt.tokens, *sequence.generated])
     return sequence.lookup

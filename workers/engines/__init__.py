@@ -1,5 +1,4 @@
-"""Model families: engines behind one promise (`base`), or runners (`runner`), found by name through `registry`.
+"""Model families: engines behind one interface (`base`), or runners (`runner`), looked up by name in `registry`.
 
-An engine knows nothing of Redis, Celery or Flask, and imports from `app` only plain dataclasses, errors and the
-configuration.
+An engine uses no Redis, Celery or Flask, and imports from `app` only plain dataclasses, errors and the configuration.
 """

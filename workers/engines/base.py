@@ -1,4 +1,4 @@
-"""What an engine promises to the batch loop: prepare a request, run one step of a batch, embed texts.
+"""The interface of an engine: prepare a request, run one step of a batch, embed texts.
 
 An engine owns a loaded model and a cache of `slots` x `context_tokens` cells. The batch loop owns the decisions: which
 sequence sits in which slot, which tokens run in a step. Only the thread of the loop calls an engine, except
@@ -36,10 +36,10 @@ class SoloBackend(Protocol):
     def run(self, prompt: "Prompt", generated: Sequence[int]) -> Generator[Sequence["Sampled"]]:
         """Generate for a prompt, after the tokens `generated` of an earlier attempt, turn by turn.
 
-        A turn takes about as long as a step and yields what is new, perhaps nothing. The last `Sampled` of all `ends`
-        or is the `last`, unless `max_tokens` ends the sequence. The loop takes turns between its steps, and closes the
-        generator when the sequence has ended: nothing may run then. Raises anything: this sequence fails, the batch
-        continues.
+        A turn takes about as long as a step and yields the new tokens, if there are any. The very last `Sampled`
+        `is_end_token` or has a `finish_reason`, unless `max_tokens` ends the sequence. The loop takes turns between its
+        steps, and closes the generator when the sequence has ended. After closing it, no thread of the backend may
+        still run. An exception fails only this sequence.
         """
 
 
@@ -68,8 +68,8 @@ class Chunk:
 
     samples: the last token's logits choose the next token (decode, or the end of the prompt).
     generated: ids generated so far, for penalties and `min_length`.
-    drafted: how many of the last tokens are guesses. The token before them chooses the next one as always; where that
-    is the first guess, that one's logits choose too, and so on to the first guess that fails, or after the last.
+    drafted: the last `drafted` tokens are guesses. Sample at the token before them. While the sampled token equals the
+    next guess, sample at that guess too.
     """
 
     slot: int
@@ -90,25 +90,25 @@ class Sampled:
     """The next token of one sequence, in the order of the chunks with `samples`.
 
     piece: the token's bytes, which may be a part of a UTF-8 character; empty for control tokens.
-    ends: an end-of-generation token (and `ignore_eos` is off): the sequence has ended, `piece` is not output.
-    last: the sequence ends after this token, whose piece is output, for this reason; with `ends`, without a piece.
+    is_end_token: an end-of-generation token (and `ignore_eos` is off): the sequence has ended, `piece` is not output.
+    finish_reason: if set, the sequence ends here with this reason. The piece is output unless `is_end_token` is set.
     logprobs: of this token, when requested; prompt_logprobs: of the prompt's tokens, once, with `echo`.
     error: the sampler of this row failed; this sequence fails, the others continue.
-    accepted: the tokens chosen after it, where the chunk had guessed it: one for each guess that holds.
+    accepted: if the chunk had guessed this token, the tokens sampled after it: one for each guess that was right.
     """
 
     token: int
     piece: bytes
-    ends: bool = False
-    last: FinishReason | None = None
+    is_end_token: bool = False
+    finish_reason: FinishReason | None = None
     logprobs: TokenLogprob | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     error: Exception | None = None
     accepted: Sequence["Sampled"] = ()
 
     def confirms(self, guess: int) -> bool:
-        """Return whether the sequence continues, and as it was guessed."""
-        return self.token == guess and not self.ends and self.last is None and self.error is None
+        """Return whether the sequence continues with the token that was guessed."""
+        return self.token == guess and not self.is_end_token and self.finish_reason is None and self.error is None
 
 
 class SlotCache(Protocol):
@@ -118,14 +118,14 @@ class SlotCache(Protocol):
         """Move all cells of a slot to a free, lower one."""
 
     def copy(self, source: int, target: int, tokens: int) -> None:
-        """The first `tokens` cells of the slot `source` become all that `target` holds. `source` keeps what it has."""
+        """Replace the content of the slot `target` by the first `tokens` cells of `source`, which keeps its own."""
 
     def cut(self, slot: int, tokens: int) -> None:
         """Drop all but the first `tokens` cells of a slot."""
 
 
 class Engine(ABC):
-    """A loaded model. Constructing one loads it: slow; raises `ModelUnavailable` with one line that names the cure."""
+    """A loaded model. Constructing one loads it: slow; raises `ModelUnavailable` with one line that names the fix."""
 
     @abstractmethod
     def __init__(self, config: Config, report: ReportProgress) -> None: ...
@@ -136,7 +136,7 @@ class Engine(ABC):
 
     @property
     def computes_on_cpu(self) -> bool:
-        """Does `step` keep the CPUs busy? Then the loop runs at a lower priority than other threads."""
+        """Whether `step` keeps the CPUs busy. Then the loop runs at a lower priority than other threads."""
         return False
 
     @property
@@ -146,12 +146,12 @@ class Engine(ABC):
 
     @property
     def shares_prefixes(self) -> bool:
-        """Can `slot_cache` copy and cut? Then the cells of a sequence that has ended stay until its slot is needed."""
+        """Whether `slot_cache` can copy and cut. Then the cells of an ended sequence stay until its slot is needed."""
         return False
 
     @property
     def verifies_drafts(self) -> bool:
-        """May chunks hold guesses (`Chunk.drafted`)? Those that fail are cut from their slot in `slot_cache`."""
+        """Whether chunks may hold guesses (`Chunk.drafted`). Wrong ones are cut from their slot in `slot_cache`."""
         return False
 
     @abstractmethod
@@ -159,32 +159,35 @@ class Engine(ABC):
         """Tokenize and check a request. Called from any thread.
 
         Raises:
-            PromptTooLong: the prompt leaves no room for one token in `context_tokens`; names both lengths.
+            PromptTooLong: with the prompt, not one token fits into `context_tokens`; names both lengths.
             InvalidGrammar, UnsupportedParameter: names the field.
         """
 
     @abstractmethod
     def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
-        """Bring `prompt.state` behind `generated`, tokens of an earlier attempt. Called from any thread.
+        """Advance `prompt.state` past `generated`, tokens of an earlier attempt. Called from any thread.
 
         Returns the pieces of these tokens, as `Sampled.piece`.
         """
 
     def start(self, slot: int, prompt: Prompt) -> None:  # noqa: B027 - optional hook
-        """A sequence takes `slot`: drop what the cache holds there."""
+        """Drop what the cache holds in `slot`: a new sequence gets it."""
 
     @abstractmethod
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         """Run the chunks (ascending by slot, at most `max_batched_tokens` tokens) and sample where asked.
 
-        Raises anything: the loop then fails the whole batch, calls `reset` and continues.
+        After any exception the loop fails the whole batch, calls `reset` and continues.
         """
 
     def release(self, slot: int | None, prompt: Prompt) -> None:  # noqa: B027 - optional hook
-        """The sequence has ended: free the slot's cells (slot None: it has none, or they stay) and `prompt.state`."""
+        """Free the slot's cells and `prompt.state`: the sequence has ended.
+
+        `slot` is None if the sequence never had one, or if its cells are kept for the prefix cache.
+        """
 
     def reset(self) -> None:  # noqa: B027 - optional hook
-        """After a failed step: drop the cells of every slot."""
+        """Drop the cells of every slot, after a failed step."""
 
     def used_cells(self) -> int:
         """Cache cells held by sequences, summed over slots; 0 when nothing runs."""

@@ -32,7 +32,7 @@ def load_runner(config: Config, report: ReportProgress, host: RunnerHost) -> Run
     `model_family` may be a dotted path `package.module:Engine`.
 
     Raises:
-        ConfigError: the family is unknown, or its module cannot be imported; one line that names the cure.
+        ConfigError: the family is unknown, or its module cannot be imported; one line that names the fix.
         ModelUnavailable: its model cannot be loaded.
     """
     family = load_family(config.model_family)
@@ -51,7 +51,7 @@ def load_family(model_family: str) -> type[Any]:
         raise ConfigError(f"model_family: {_unknown(model_family)}")
     family = _imported(path, model_family)
     if not (isinstance(family, type) and issubclass(family, Engine | Runner)):
-        raise ConfigError(f"model_family: {path} is no workers.engines.base.Engine: derive your class from it")
+        raise ConfigError(f"model_family: {path} is neither an Engine nor a Runner: derive your class from one of them")
     return family
 
 
@@ -60,7 +60,7 @@ def _unknown(model_family: str) -> str:
     return f"there is no family {model_family!r}: {hint} (or give package.module:Engine)"
 
 
-def _cure(model_family: str, missing: str) -> str:
+def _fix(model_family: str, missing: str) -> str:
     if model_family in INSTALL:
         return f"run `{INSTALL[model_family]}`"
     return f"install the package {missing}"
@@ -72,7 +72,7 @@ def _imported(path: str, model_family: str) -> object:
         module = import_module(module_name)
     except ImportError as error:
         reason = f"the family {model_family} cannot be imported ({error})"
-        raise ConfigError(f"model_family: {reason}: {_cure(model_family, error.name or module_name)}") from error
+        raise ConfigError(f"model_family: {reason}: {_fix(model_family, error.name or module_name)}") from error
     except ValueError as error:  # an empty or relative module name
         raise ConfigError(f"model_family: {path!r} is not of the form package.module:Engine") from error
     try:

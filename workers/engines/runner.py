@@ -1,4 +1,4 @@
-"""What a worker talks to: a `Runner` takes jobs and reports what they produce and how they end.
+"""The interface of a runner: it takes jobs from a worker and reports what they produce and how they end.
 
 Two runners exist: `workers.batching.runner.BatchRunner` computes jobs with an `Engine`, and
 `workers.engines.remote.runner.RemoteRunner` forwards them to another server.
@@ -19,7 +19,7 @@ from app.jobs.job import Chat, FinishReason, JobError, JobRequest, OutputSource,
 class Outcome:
     """How a job ended.
 
-    source: where the answer comes from; None: there is none. first_token_seconds: after the job reached its runner.
+    source: where the response comes from; None: there is none. first_token_seconds: after the job reached its runner.
     """
 
     status: Status
@@ -35,8 +35,8 @@ class Outcome:
 class RunnerJob:
     """A job as its runner sees it.
 
-    timeout_seconds: what is left of its time. published: what earlier attempts have written, None: nothing.
-    cancel_requested: it is to end before its next step. run: the present attempt; None until its runner has begun it,
+    timeout_seconds: what is left of its time. published: what earlier attempts have written; None: nothing.
+    cancel_requested: it must end before its next step. run: the current attempt; None until its runner has begun it,
     and for embeddings. From then on the runner reports its end, also after a cancellation.
     """
 
@@ -115,17 +115,17 @@ class Run(ABC):
 class RunnerHost(Protocol):
     """The worker, as its runner sees it. Called from any thread."""
 
-    def publish(self, reports: Sequence[Report]) -> None:
-        """Take what jobs have produced; does not wait for Redis."""
+    def report(self, reports: Sequence[Report]) -> None:
+        """Publish what jobs have produced; does not wait for Redis."""
 
     def fail(self, job: RunnerJob, error: Exception) -> None:
         """End a job that has no `run`."""
 
-    def is_answered(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
-        """Answer a deterministic job with the kept answer to the same request, if there is one."""
+    def answer_from_cache(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
+        """Complete a deterministic job with the cached response to the same request. Returns False if there is none."""
 
     def pass_trial(self, job: RunnerJob) -> None:
-        """A job that was submitted alone has come as far as its trial goes."""
+        """Record that a job that was submitted alone has passed its trial."""
 
 
 class Runner(ABC):
@@ -158,7 +158,7 @@ class Runner(ABC):
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
         """Run a job that may end this process while all others pause, until `release_others`.
 
-        tokens: after so many new ones it has passed its trial, and the host is called; None: it never passes.
+        tokens: after so many new ones `RunnerHost.pass_trial` is called. None: no check, the job runs alone to its end.
         """
 
     def release_others(self) -> None:  # noqa: B027 - optional hook
@@ -196,7 +196,7 @@ def embedded(results: list[tuple[list[float], int]]) -> Outcome:
 
 
 def job_error(error: Exception) -> JobError:
-    """Return what the job record says of an error: the code of one of ours, `engine_error` for any other."""
+    """Return an error as the job record shows it: our own errors with their code, any other as `engine_error`."""
     if not isinstance(error, LLMAPIError):
         error = EngineFailed(f"the engine failed on this request ({type(error).__name__}); the worker's log says more")
     return JobError(

@@ -1,7 +1,8 @@
-"""Keeps this worker's claims alive, announces the worker, and passes on what clients want of its jobs.
+"""Keeps this worker's claims alive, announces the worker, and applies cancel and follow requests.
 
 One thread renews all leases in one pipeline every third of a lease and announces the worker; another listens on the
-control channel, so that a cancellation takes effect at the next step. What the channel loses, the next renewal brings.
+control channel, so that a cancellation takes effect at the next step. A message that is lost is made up for by the next
+renewal.
 """
 
 import logging
@@ -22,7 +23,7 @@ RECONNECT_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
 
-class AnnouncedControl(JobControl, Protocol):
+class LeaseHost(JobControl, Protocol):
     """The worker, as its leases see it."""
 
     def announce(self) -> None:
@@ -32,7 +33,7 @@ class AnnouncedControl(JobControl, Protocol):
 class Leases:
     """The claims of this worker's running jobs."""
 
-    def __init__(self, client: RedisClient, jobs: RunningJobs, worker: AnnouncedControl, *, model: str) -> None:
+    def __init__(self, client: RedisClient, jobs: RunningJobs, worker: LeaseHost, *, model: str) -> None:
         self._redis = client
         self._jobs = jobs
         self._worker = worker
@@ -48,7 +49,7 @@ class Leases:
             thread.start()
 
     def stop(self) -> None:
-        """Renew and announce no more."""
+        """Stop both threads and wait for their end."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -65,13 +66,13 @@ class Leases:
             for job in jobs:
                 job_keys = [keys.job(job.id), keys.running(self._model)]
                 self._renew.add_to(pipe, keys=job_keys, args=[job.id, job.claim.token, LEASE_SECONDS])
-            answers = self._renew.execute_pipeline(pipe)
-        for job, (verdict, *wishes) in zip(jobs, answers, strict=True):
+            replies = self._renew.execute_pipeline(pipe)
+        for job, (verdict, *flags) in zip(jobs, replies, strict=True):
             if job not in self._jobs:
                 continue  # it has ended meanwhile
-            if verdict == "lost" or wishes[0] == "1":
+            if verdict == "lost" or flags[0] == "1":
                 self._worker.cancel(job)
-            elif wishes[1] == "1":
+            elif flags[1] == "1":
                 self._worker.follow(job)
 
     def _renew_forever(self) -> None:
@@ -79,8 +80,8 @@ class Leases:
             try:
                 self.renew_all()
             except redis.RedisError as error:
-                logger.warning("leases not renewed: no answer from Redis (%s)", type(error).__name__)
-                self._stopping.wait(RECONNECT_SECONDS)  # they run out meanwhile
+                logger.warning("leases not renewed: no reply from Redis (%s)", type(error).__name__)
+                self._stopping.wait(RECONNECT_SECONDS)  # a shorter pause: the leases expire meanwhile
             else:
                 self._stopping.wait(RENEW_SECONDS)
 
@@ -99,12 +100,12 @@ class Leases:
             while not self._stopping.is_set():
                 message = channel.get_message(ignore_subscribe_messages=True, timeout=CONTROL_POLL_SECONDS)
                 if message is not None:
-                    self._obey(message["data"])
+                    self._handle(message["data"])
         finally:
             channel.close()
 
-    def _obey(self, wish: str) -> None:
-        verb, _, job_id = wish.partition(":")
+    def _handle(self, message: str) -> None:
+        verb, _, job_id = message.partition(":")
         job = self._jobs.get(job_id)
         if job is not None:
             (self._worker.cancel if verb == "cancel" else self._worker.follow)(job)

@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 class Publisher:
     """Writes `jobs`, and closes those that have ended.
 
-    A job that was lost while it ran here is canceled. Until it has ended it stays among the jobs: this worker may be
-    the one that claims it next, and two attempts must not mix.
+    A job that was lost while it ran here is canceled. It stays registered until its sequence ends. If this worker
+    claims it again, the new attempt waits until then, so that two attempts never mix.
     """
 
     def __init__(
@@ -61,14 +61,15 @@ class Publisher:
     def publish(self, reports: Sequence[Report]) -> None:
         """Take what jobs have produced, and wake the publisher's thread where it has to write.
 
-        Returns at once, except after a first text that a client waits for: that gets the interpreter and a CPU first.
+        Returns at once, with one exception: after the first text of a followed job it sleeps 1 ms, so that the
+        publisher's thread runs first.
         """
         self._reports.extend(reports)
         now, is_urgent, has_first_text = time.monotonic(), False, False
         for job, delta, outcome in reports:
             assert isinstance(job, RunningJob)
             is_urgent = is_urgent or outcome is not None or job.followed
-            if delta is not None and delta.text and job.awaits_first_text:
+            if delta is not None and delta.text and job.has_no_text_yet:
                 has_first_text = True
         if is_urgent or now - self._woken_at >= GATHERING_SECONDS:
             self._woken_at = now
@@ -77,11 +78,11 @@ class Publisher:
             time.sleep(FIRST_TEXT_SECONDS)
 
     def wake(self) -> None:
-        """Look at all jobs: one is followed from now on."""
+        """Look at all jobs at once: one of them is followed now."""
         self._wakes.put(None)
 
     def hand_back_all(self) -> None:
-        """Write what jobs without an outcome have produced, and return them to the queue. Does not wait for it."""
+        """Write what jobs without an outcome have produced, and return them to the waiting jobs. Returns at once."""
         self._hands_back = True
         self.wake()
 
@@ -101,24 +102,27 @@ class Publisher:
             job.add(delta, outcome)
         if self._hands_back:
             for job in self._jobs:
-                job.leaves = job.outcome is None
+                job.is_handed_back = job.outcome is None
 
     def _write_due(self) -> bool:
-        """Write every job that has something due. False: Redis did not take it, try again."""
+        """Write every job that has output due. False: Redis did not confirm it, try again."""
         due = [job for job in self._jobs if job.freeze()]
-        first = [job for job in due if job.brings_first_text]  # a client waits for it: it does not wait for the others
-        rest = [job for job in due if not job.brings_first_text]
+        # a client waits for a first text: it is written before the rest
+        first = [job for job in due if job.next_write_is_first_text]
+        rest = [job for job in due if not job.next_write_is_first_text]
         try:
             return all(self._write(jobs) for jobs in (first, rest) if jobs)
         except redis.RedisError as error:
-            logger.warning("Redis does not take results (%s); kept, trying again", type(error).__name__)
+            logger.warning(
+                "results not written: no reply from Redis (%s); they are kept and sent again", type(error).__name__
+            )
             return False
 
     def _write(self, jobs: Sequence[RunningJob]) -> bool:
-        """False: Redis lacks what it had confirmed before, as after its host went down; all of it is due again."""
-        answers = {job.cache_key: job.id for job in jobs if job.cache_key and _succeeds(job)}
-        if answers:
-            self._cache.keep(answers)
+        """False: Redis lacks what it had confirmed before, as after a crash of its host; all of it is due again."""
+        cacheable = {job.cache_key: job.id for job in jobs if job.cache_key and _succeeds(job)}
+        if cacheable:
+            self._cache.keep(cacheable)
         writes = [job.writes() for job in jobs]
         outputs = [output for own in writes for output in own]
         verdicts = iter(self._writer.write(outputs) if outputs else ())
@@ -133,14 +137,14 @@ class Publisher:
         return is_complete
 
     def _settle(self, job: RunningJob, *, is_fenced: bool) -> None:
-        """Draw the conclusions of a write that Redis has answered."""
+        """Apply the verdict of a write that has reached Redis."""
         job.confirm()
-        if job.leaves and not is_fenced:
+        if job.is_handed_back and not is_fenced:
             self._store.hand_back(job.claim)
-        if job.outcome is not None or job.leaves:
+        if job.outcome is not None or job.is_handed_back:
             if is_fenced:
                 logger.warning("job %s belongs to another worker now; its result here is dropped", job.id)
-            self._control.forget(job)
+            self._control.remove(job)
             job.closed.set()
         elif is_fenced:
             self._control.cancel(job)

@@ -1,9 +1,9 @@
-"""Jobs that were running when their worker died, and may have been the reason: each is tried alone, one at a time.
+"""Quarantine: after a worker died, each job that ran there (a *suspect*) runs alone for `TRIAL_TOKENS` tokens before
+others may run beside it.
 
-While one is on trial the other jobs of this worker pause in their slots, and a key in Redis names it: should the worker
-die, the reaper knows which job to suspect. It has passed when it is `TRIAL_TOKENS` tokens beyond the place where its
-last worker left it. A job that fails at its next death runs in solitude from its first token to its last, so that no
-other job is lost with it. Why not simply every job alone to its end: docs/decisions/0005.
+During such a trial the other jobs of this worker pause in their slots, and a key in Redis names the suspect: if the
+worker dies, the reaper blames that job. A job that has already lost `MAX_LOSSES_IN_COMPANY` workers, or one fewer than
+`max_attempts`, runs alone until it ends. Why not every suspect: docs/decisions/0005.
 """
 
 import contextlib
@@ -18,30 +18,30 @@ from workers.engines.runner import Runner
 from workers.jobs.running_jobs import RunningJob, RunningJobs
 
 TRIAL_TOKENS = 16
-COMPANY_LOSSES = 2  # as often, at most, may a job take other jobs down with it
-MARK_SECONDS = 3600  # beyond the job's own time, for the reaper to read
+MAX_LOSSES_IN_COMPANY = 2  # after this many losses a job runs alone until it ends
+TRIAL_KEY_EXTRA_SECONDS = 3600  # added to the job's timeout: the trial's key outlives the trial, for the reaper
 
 
-class RoomKeeper(Protocol):
+class ClaimControl(Protocol):
     """The worker, as its quarantine sees it."""
 
     def make_room(self) -> None:
-        """A suspect has passed or left: the worker may have room again."""
+        """Claim again, if a slot is free: a suspect has passed its trial or ended."""
 
 
 class Quarantine:
-    """The suspects among the jobs of one worker. One thread of its own begins and ends trials.
+    """The suspects among the jobs of one worker. A thread of its own begins and ends the trials.
 
-    runner: where the jobs run; set before the first job comes.
+    runner: runs the jobs; set before the first job is claimed.
     """
 
     runner: Runner
 
     def __init__(
-        self, client: RedisClient, worker_id: str, jobs: RunningJobs, worker: RoomKeeper, *, max_attempts: int
+        self, client: RedisClient, worker_id: str, jobs: RunningJobs, worker: ClaimControl, *, max_attempts: int
     ) -> None:
         self._redis = client
-        self._mark = keys.trial(worker_id)
+        self._trial_key = keys.trial(worker_id)
         self._jobs = jobs
         self._worker = worker
         self._max_attempts = max_attempts
@@ -53,8 +53,9 @@ class Quarantine:
         return self._on_trial is None and not self._jobs.suspects
 
     def advance(self) -> None:
-        """End the present trial, and begin the next, if they can: call it when a suspect is ready or has passed, and
-        when any job has ended.
+        """End the current trial and begin the next, where possible.
+
+        Call it when a suspect is ready or has passed its trial, and when any job has ended.
         """
         if not self.is_empty:
             self._thread.submit(self._advance)
@@ -62,28 +63,29 @@ class Quarantine:
     def _advance(self) -> None:
         on_trial = self._on_trial
         if on_trial is not None:
-            if on_trial in self._jobs and not on_trial.has_passed:
+            if on_trial in self._jobs and not on_trial.passed_trial:
                 return
             self._end_trial()
         suspects = self._jobs.suspects
-        ready = next((job for job in suspects if job.is_ready and not job.leaves), None)
+        ready = next((job for job in suspects if job.is_ready and not job.is_handed_back), None)
+        # A job that needs the worker to itself waits until the others end. The worker claims nothing meanwhile.
         if ready is not None and not (self._needs_solitude(ready) and len(self._jobs) > len(suspects)):
-            self._begin_trial(ready)  # where others are left, they end by themselves, and no more are fetched
+            self._begin_trial(ready)
         elif on_trial is not None and not suspects:
             self._worker.make_room()
 
     def _begin_trial(self, job: RunningJob) -> None:
         self._on_trial = job
-        seconds = int(job.request.timeout_seconds) + MARK_SECONDS
-        with contextlib.suppress(redis.RedisError):  # without the mark all jobs here are suspected, no more than that
-            self._redis.set(self._mark, job.id, ex=seconds)
+        seconds = int(job.request.timeout_seconds) + TRIAL_KEY_EXTRA_SECONDS
+        with contextlib.suppress(redis.RedisError):  # without the key, the reaper suspects all jobs of this worker
+            self._redis.set(self._trial_key, job.id, ex=seconds)
         self.runner.submit_alone(job, tokens=None if self._needs_solitude(job) else TRIAL_TOKENS)
 
     def _end_trial(self) -> None:
         self.runner.release_others()
         with contextlib.suppress(redis.RedisError):
-            self._redis.delete(self._mark)
+            self._redis.delete(self._trial_key)
         self._on_trial = None
 
     def _needs_solitude(self, job: RunningJob) -> bool:
-        return job.claim.losses >= min(COMPANY_LOSSES, self._max_attempts - 1)
+        return job.claim.losses >= min(MAX_LOSSES_IN_COMPANY, self._max_attempts - 1)

@@ -1,8 +1,8 @@
-"""Answers that are kept for the same request of later (`cache.ttl`), and what makes two requests the same.
+"""The response cache: maps a request digest to the job that computed the response (`cache.ttl`).
 
-A key is a digest of the client (unless `cache.across_keys`), of the model as it is configured, and of all that decides
-the tokens: what the client sent and what the engine has made of it. What is kept under it is no copy but the id of the
-job that has the answer: it is forgotten with that job, and is as large as an id.
+The digest covers the client (unless `cache.across_keys`), the model as it is configured, and all that decides the
+tokens: what the client sent and the prompt's tokens. The cache holds the id of the job, not a copy of the response: an
+entry has the size of an id and is void when the job is deleted.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _HOW_IT_IS_RUN = frozenset(
 
 
 class ResponseCache:
-    """Of one worker. Any thread."""
+    """Thread-safe."""
 
     def __init__(self, client: RedisClient, config: Config) -> None:
         self._redis = client
@@ -39,9 +39,9 @@ class ResponseCache:
         self._model = hashlib.sha256(_json(setup))
 
     def key(self, claim: Claim, prompt_tokens: Sequence[int]) -> str | None:
-        """Return a key that only jobs with the same answer share; prompt_tokens: empty for texts to embed.
+        """Return a key that only jobs with the same response share; prompt_tokens: empty for texts to embed.
 
-        None for a job that continues after, or may be the reason of, a worker's death: it must touch no other job.
+        Returns None for a job that was running when a worker died.
         """
         if claim.losses or claim.published_tokens:
             return None
@@ -51,16 +51,16 @@ class ResponseCache:
         digest.update(_json([scope, decisive, prompt_tokens]))
         return digest.hexdigest()
 
-    def find(self, job: RunningJob, prompt_tokens: Sequence[int]) -> Report | None:
-        """Return the kept answer to a deterministic job; without one, let the job's own answer be kept."""
+    def find_or_register(self, job: RunningJob, prompt_tokens: Sequence[int]) -> Report | None:
+        """Return the cached response to a deterministic job. If there is none, have the job's own response cached."""
         key = self.key(job.claim, prompt_tokens) if self._cache.ttl else None
         if key is None:
             return None
-        answered = self._kept(key)
-        if answered is None:
+        earlier = self._succeeded_job(key)
+        if earlier is None:
             job.cache_key = key
             return None
-        output, usage = answered.output or Output(), answered.usage or Usage()
+        output, usage = earlier.output or Output(), earlier.usage or Usage()
         outcome = Outcome(
             status=Status.SUCCEEDED,
             finish_reason=output.finish_reason,
@@ -70,14 +70,14 @@ class ResponseCache:
         )
         return Report(job, Delta(output.text, (), tuple(output.logprobs or ())), outcome)
 
-    def keep(self, answers: Mapping[str, str]) -> None:
+    def keep(self, jobs: Mapping[str, str]) -> None:
         """Keep the ids of jobs that have succeeded, or are about to, by their keys."""
         with contextlib.suppress(redis.RedisError), self._redis.pipeline(transaction=False) as pipe:
-            for key, job_id in answers.items():
+            for key, job_id in jobs.items():
                 pipe.set(keys.cached(key), job_id, ex=self._cache.ttl)
             pipe.execute()
 
-    def _kept(self, key: str) -> Job | None:
+    def _succeeded_job(self, key: str) -> Job | None:
         try:
             job_id = self._redis.get(keys.cached(key))
             record = self._redis.hmget(keys.job(job_id), RECORD_FIELDS) if job_id else None
@@ -88,5 +88,5 @@ class ResponseCache:
 
 
 def _json(value: Any) -> bytes:
-    """Keeps the order of names: in a JSON schema it decides which comes first."""
+    """Keep the order of names: in a JSON schema it is the order of the output."""
     return json.dumps(value, separators=(",", ":"), default=str).encode()

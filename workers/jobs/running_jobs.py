@@ -1,4 +1,7 @@
-"""The jobs of one worker, from claim to written outcome: what leases, publisher, quarantine and worker all read."""
+"""The registry of jobs that a worker has claimed and whose outcome is not written yet.
+
+Leases, publisher, quarantine and worker share it.
+"""
 
 import threading
 import time
@@ -19,13 +22,13 @@ UNFOLLOWED_SECONDS = 0.5  # between two writes of a job that no client follows
 class RunningJob(RunnerJob):
     """A claimed job: its claim, what it has produced, and what is to be done with it.
 
-    Only the publisher's thread changes its output and its outcome. Output goes through three lists: what has come since
-    the last write, what was frozen to be written (sent again unchanged until Redis has confirmed it), what is written.
+    After `load_published`, only the publisher's thread changes its output and its outcome. Output passes through three
+    lists: `_new` (not sent), `frozen` (sent, not confirmed; resent unchanged), `_written` (confirmed).
 
     followed: a client reads its stream. is_ready: what earlier attempts have written is known, so it may begin.
-    has_passed: it was suspected of having ended its worker, and is no more. leaves: this worker is leaving, the job
-    returns to the queue. cache_key: its answer, if it succeeds, is kept under this key. closed: set when the outcome is
-    written, or another worker's to write.
+    passed_trial: it is no longer suspected of having ended its worker. is_handed_back: this worker shuts down, and the
+    job returns to the waiting jobs. cache_key: if the job succeeds, its id is kept under this key. closed: set when the
+    outcome is written or the job belongs to another worker.
     """
 
     def __init__(self, claim: Claim) -> None:
@@ -34,8 +37,8 @@ class RunningJob(RunnerJob):
         self.claim = claim
         self.followed = claim.followed
         self.is_ready = False
-        self.has_passed = False
-        self.leaves = False
+        self.passed_trial = False
+        self.is_handed_back = False
         self.cache_key: str | None = None
         self.outcome: Outcome | None = None
         self.closed = threading.Event()
@@ -48,21 +51,21 @@ class RunningJob(RunnerJob):
 
     @property
     def is_suspect(self) -> bool:
-        """A worker died while this job ran there: it may have been the reason."""
-        return self.claim.losses > 0 and not self.has_passed
+        """A worker died while this job ran there, and the job may have been the reason."""
+        return self.claim.losses > 0 and not self.passed_trial
 
     @property
-    def awaits_first_text(self) -> bool:
-        """A client follows it, and nothing has been written."""
+    def has_no_text_yet(self) -> bool:
+        """A client follows the job, and no token of it has been frozen."""
         return self.followed and self._frozen_tokens == 0
 
     @property
-    def brings_first_text(self) -> bool:
-        """Its next write is the first text that a client waits for."""
+    def next_write_is_first_text(self) -> bool:
+        """The next write of the job is the first text that a client waits for."""
         return self.followed and self.outcome is None and bool(self.frozen) and self._written_tokens == 0
 
-    def open(self, published: Published | None) -> None:
-        """Make the job ready to begin; what an earlier attempt has published counts as written."""
+    def load_published(self, published: Published | None) -> None:
+        """Make the job ready to begin. What an earlier attempt has published counts as written."""
         if published is not None:
             self.published = published
             self._written = list(published.deltas)
@@ -72,7 +75,7 @@ class RunningJob(RunnerJob):
         self.is_ready = True
 
     def add(self, delta: Delta | None, outcome: Outcome | None) -> None:
-        """Take what the job has produced. The first outcome counts, and no output after it."""
+        """Add what the job has produced. The first outcome counts; later output is dropped."""
         if self.outcome is not None:
             return
         if delta is not None:
@@ -80,8 +83,8 @@ class RunningJob(RunnerJob):
         self.outcome = outcome
 
     def freeze(self) -> bool:
-        """Merge what has come since the last write into one delta, if it is time. False: there is nothing to write."""
-        ends = self.outcome is not None or self.leaves
+        """Merge the new output into one delta, if a write is due. False: there is nothing to write."""
+        ends = self.outcome is not None or self.is_handed_back
         if not (ends or self.followed or time.monotonic() - self._written_at >= UNFOLLOWED_SECONDS):
             return False
         if any(delta.text or delta.tokens for delta in self._new):
@@ -105,16 +108,16 @@ class RunningJob(RunnerJob):
         return writes
 
     def confirm(self) -> None:
-        """Redis has what was frozen."""
+        """Count what was frozen as written: Redis has confirmed it."""
         self._written += self.frozen
         self.frozen = []
         self._written_at = time.monotonic()
 
     def rewind(self) -> None:
-        """Redis lacks what it had confirmed: send everything again. What is there is not written twice."""
+        """Send everything again, as Redis lacks what it had confirmed. Redis writes nothing twice."""
         self.frozen, self._written = self._written + self.frozen, []
 
-    def canceled(self) -> Outcome:
+    def canceled_outcome(self) -> Outcome:
         """Return the outcome of a job that is canceled before it runs. What an earlier attempt has published stays."""
         usage = Usage(completion_tokens=self._frozen_tokens)
         return Outcome(status=Status.CANCELED, finish_reason=FinishReason.CANCELED, usage=usage)
@@ -155,7 +158,10 @@ class RunningJob(RunnerJob):
 
 
 class RunningJobs:
-    """In the order of their claims. Two attempts at one job may be among them: a lost one that ends, and a new one."""
+    """The claimed jobs, oldest claim first.
+
+    May hold two attempts at one job: a lost one that is ending and its successor.
+    """
 
     def __init__(self) -> None:
         self._jobs: dict[RunningJob, None] = {}
@@ -177,7 +183,7 @@ class RunningJobs:
         return next((job for job in reversed(list(self._jobs)) if job.id == job_id), None)
 
     @property
-    def is_expecting(self) -> bool:
+    def is_claiming(self) -> bool:
         return bool(self._claimants)
 
     @property
@@ -189,20 +195,20 @@ class RunningJobs:
             self._jobs[job] = None
 
     def remove(self, job: RunningJob) -> int:
-        """Returns how many there were with it."""
+        """Remove a job. Returns how many jobs there were, this one included."""
         with self._changed:
             before = len(self)
             self._jobs.pop(job, None)
             self._changed.notify_all()
             return before
 
-    def expect(self, claimant: threading.Thread) -> None:
+    def begin_claim(self, claimant: threading.Thread) -> None:
         """Count the job that a thread is about to claim."""
         with self._changed:
             self._claimants.add(claimant)
 
-    def stop_expecting(self, claimant: threading.Thread) -> None:
-        """The thread has claimed its job, or there was none."""
+    def end_claim(self, claimant: threading.Thread) -> None:
+        """The thread has added the job that it claimed, or there was none to claim."""
         with self._changed:
             self._claimants.discard(claimant)
             self._changed.notify_all()
@@ -220,10 +226,10 @@ class JobControl(Protocol):
         """End a job before its next step."""
 
     def follow(self, job: RunningJob) -> None:
-        """Write the job's output as it comes from now on."""
+        """Write the job's output at every step from now on."""
 
-    def forget(self, job: RunningJob) -> None:
-        """Remove a job whose outcome is written, or which is another worker's."""
+    def remove(self, job: RunningJob) -> None:
+        """Remove a job whose outcome is written, or which belongs to another worker."""
 
 
 def _merged(deltas: list[Delta]) -> Delta:

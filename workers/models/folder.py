@@ -52,7 +52,7 @@ class ModelFolder:
         """Wait until no other process works in this folder, then work in it. The kernel frees a killed process' lock.
 
         Raises:
-            ModelUnavailable: the disk refuses to write, here or in the block.
+            ModelUnavailable: the disk cannot be written, here or in the block.
         """
         with self._disk_errors_explained():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -76,11 +76,11 @@ class ModelFolder:
             return self.small / file.rfilename
         return self._partial / _digest([file.rfilename, file.lfs.sha256])
 
-    def make_room(self, files: Sequence[RepoSibling]) -> int:
-        """Prepare for the parts of these files. Return how many bytes are missing.
+    def reserve_space(self, files: Sequence[RepoSibling]) -> int:
+        """Prepare for the parts of these files. Returns how many bytes are missing.
 
         Raises:
-            ModelUnavailable: the disk has no room for them.
+            ModelUnavailable: the disk has too little free space.
         """
         shutil.rmtree(self.small, ignore_errors=True)  # an interrupted download may have been of an earlier commit
         self._partial.mkdir(exist_ok=True)
@@ -99,8 +99,8 @@ class ModelFolder:
             self.part(file).unlink()
             raise ModelUnavailable(f"{file.rfilename} arrived damaged and was deleted: start again to fetch it anew")
 
-    def publish(self, files: Sequence[RepoSibling], commit: str) -> None:
-        """Move the files into their places, then record that they are complete."""
+    def complete(self, files: Sequence[RepoSibling], commit: str) -> None:
+        """Move the files to their final paths, then record that they are complete."""
         sizes = {}
         for file in files:
             target = self.path / file.rfilename
@@ -114,7 +114,7 @@ class ModelFolder:
 
     @contextmanager
     def _disk_errors_explained(self) -> Iterator[None]:
-        """Turn what the disk refuses into `ModelUnavailable`."""
+        """Turn disk errors into `ModelUnavailable`."""
         try:
             yield
         except OSError as error:

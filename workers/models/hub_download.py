@@ -58,7 +58,7 @@ def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) ->
     api = HfApi(endpoint=source.endpoint, token=source.token)
     commit, files = _wanted_files(source, api)
     total_bytes = sum(file.size or 0 for file in files)
-    progress = DownloadProgress(folder.label, total_bytes, total_bytes - folder.make_room(files), report)
+    progress = DownloadProgress(folder.label, total_bytes, total_bytes - folder.reserve_space(files), report)
     headers = build_hf_headers(token=source.token)
     headers["Accept-Encoding"] = "identity"  # a compressed answer has no ranges
     for file in files:
@@ -71,7 +71,7 @@ def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) ->
         else:
             api.hf_hub_download(source.repo_id, name, revision=commit, local_dir=folder.small, tqdm_class=silent_tqdm)
             progress.add(file.size or 0)
-    folder.publish(files, commit)
+    folder.complete(files, commit)
     logger.info("downloaded %s to %s", folder.label, folder.path)
 
 

@@ -11,14 +11,14 @@ from workers.engines.runner import Report, RunnerJob
 class Host:
     """Passes reports to a function. passed: ids of jobs that have passed their trial."""
 
-    def __init__(self, publish: Callable[[Sequence[Report]], None]) -> None:
-        self.publish = publish
+    def __init__(self, report: Callable[[Sequence[Report]], None]) -> None:
+        self.report = report
         self.passed: list[str] = []
 
     def fail(self, job: RunnerJob, error: Exception) -> None:
         raise error
 
-    def is_answered(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
+    def answer_from_cache(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
         return False
 
     def pass_trial(self, job: RunnerJob) -> None:

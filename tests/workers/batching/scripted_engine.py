@@ -31,7 +31,7 @@ class ScriptedSolo:
                 if token == ord("!"):
                     raise ValueError("this sequence fails")
                 yield [] if token == ord("_") else [Sampled(token=token, piece=bytes([token]))]
-            yield [Sampled(token=END, piece=b"", ends=True)]
+            yield [Sampled(token=END, piece=b"", is_end_token=True)]
         finally:
             self.running.remove(completion)
 
@@ -99,7 +99,7 @@ class ScriptedEngine(Engine):
     def _next(self, chunk: Chunk, at: int) -> Sampled:
         completion: bytes = chunk.prompt.state
         if at >= len(completion):
-            return Sampled(token=END, piece=b"", ends=True)
+            return Sampled(token=END, piece=b"", is_end_token=True)
         if completion[at : at + 1] == b"!":
             return Sampled(token=END, piece=b"", error=ValueError("this row fails"))
         return Sampled(token=completion[at], piece=completion[at : at + 1])

@@ -201,7 +201,7 @@ def test_during_a_trial_the_other_sequences_wait_and_continue_afterwards(
     host = Host(collected.publish)
     loop = BatchLoop(engine, host)
     loop.submit(make_sequence("held", prompt("abcdef", length=1)))
-    loop.hold_others("tried", tokens=3)
+    loop.pause_others("tried", tokens=3)
     loop.submit(make_sequence("tried", prompt("uvwxyz", length=1)))
     loop.start()
     collected.wait_for("tried")
@@ -217,7 +217,7 @@ def test_during_a_trial_the_other_sequences_wait_and_continue_afterwards(
 def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
     held = make_sequence("held", prompt("abcdef", length=1))
     loop.submit(held)
-    loop.hold_others("never comes", tokens=None)
+    loop.pause_others("never comes", tokens=None)
     loop.start()
     held.job.cancel_requested = True
     loop.wake()

@@ -127,7 +127,7 @@ def test_a_sequence_on_trial_does_not_wait_for_held_sequences(
 ) -> None:
     loop.submit(make_sequence("held", prompt_of(1)))
     loop.submit(make_sequence("tried", prompt_of(2)))
-    loop.hold_others("tried", tokens=None)
+    loop.pause_others("tried", tokens=None)
     loop.start()
     collected.wait_for("tried")
     assert "held" not in collected.outcomes

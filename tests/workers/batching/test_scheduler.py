@@ -102,17 +102,17 @@ def test_a_solo_sequence_steps_while_the_others_keep_their_slots() -> None:
     scheduler = make()
     a, b = start(scheduler, "a", "b")
     decode(a)
-    scheduler.solo_sequence_id = "b"
+    scheduler.trial_sequence_id = "b"
     assert [sequence.id for sequence, _ in scheduler.plan()] == ["b"]
     assert [s.slot for s in (a, b)] == [0, 1]
-    scheduler.solo_sequence_id = None
+    scheduler.trial_sequence_id = None
     assert [sequence.id for sequence, _ in scheduler.plan()] == ["a", "b"]
 
 
 def test_there_is_no_work_until_the_solo_sequence_arrives() -> None:
     scheduler = make()
     start(scheduler, "a")
-    scheduler.solo_sequence_id = "b"
+    scheduler.trial_sequence_id = "b"
     assert not scheduler.has_work
     start(scheduler, "b")
     assert scheduler.has_work

@@ -118,7 +118,7 @@ def test_a_solo_sequence_on_trial_holds_the_others_and_is_held_by_them(
     loop = BatchLoop(engine, host)
     loop.submit(make_sequence("batched", prompt("abc")))
     loop.submit(solo_sequence("before", "xyz"))
-    loop.hold_others("tried", tokens=2)
+    loop.pause_others("tried", tokens=2)
     loop.submit(solo_sequence("tried", "12345"))
     loop.start()
     collected.wait_for("tried")
@@ -133,6 +133,6 @@ def test_a_solo_sequence_on_trial_holds_the_others_and_is_held_by_them(
 
 def test_a_last_token_is_output_and_ends_the_sequence_for_its_reason() -> None:
     sequence = make_sequence("s", prompt("abc"))
-    delta = sequence.advance(Sampled(token=1, piece=b"x", last=FinishReason.LENGTH), context_tokens=64)
+    delta = sequence.advance(Sampled(token=1, piece=b"x", finish_reason=FinishReason.LENGTH), context_tokens=64)
     assert delta.text == "x"
     assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.LENGTH

@@ -23,9 +23,9 @@ from workers.engines.base import Limits, Prompt
 ROUND = "the quick brown " * 20  # no three letters come twice within a round
 
 
-def speculation(*, piece: float, row: float, budget: int = 512, context: int = 1000) -> Speculation:
+def speculation(*, group: float, row: float, budget: int = 512, context: int = 1000) -> Speculation:
     made = Speculation(Limits(slots=32, context_tokens=context, max_batched_tokens=budget))
-    made.cost.piece, made.cost.row = piece, row
+    made.cost.group, made.cost.row = group, row
     return made
 
 
@@ -61,7 +61,7 @@ def test_where_rows_fill_the_machine_no_guess_joins_the_step() -> None:
 
 def test_a_sequence_without_a_guess_decodes_beside_one_with_a_guess() -> None:
     sure, without = decoding(1)[0], decoding(2, "abcdefgh")[1]
-    assert speculation(piece=1, row=0.01).drafts([sure, without]).keys() == {"s0"}
+    assert speculation(group=1, row=0.01).drafts([sure, without]).keys() == {"s0"}
 
 
 def test_all_drafts_of_a_step_have_one_length_and_end_where_the_text_must() -> None:
@@ -69,15 +69,15 @@ def test_all_drafts_of_a_step_have_one_length_and_end_where_the_text_must() -> N
     assert lengths(free.drafts(decoding(2, max_tokens=400))) == {8}, "ten cells are left"
     assert lengths(free.drafts(decoding(1, max_tokens=324))) == {3}, "the fourth token is sampled after them"
     assert free.drafts(decoding(1, max_tokens=321)) == {}
-    assert lengths(speculation(piece=1, row=0, budget=20).drafts(decoding(2))) == {8}
+    assert lengths(speculation(group=1, row=0, budget=20).drafts(decoding(2))) == {8}
 
 
 def test_the_cost_of_a_row_is_learned_from_steps() -> None:
     chance, cost = random.Random(1), StepCost()
     for _ in range(400):
-        pieces, rows = chance.choice([(1, 1), (1, 1), (1, 9), (2, 12), (1, 17)])
-        cost.learn(pieces, rows, (5 * pieces + 0.2 * rows) * chance.uniform(0.9, 1.1))
-    assert (cost.piece, cost.row) == (pytest.approx(5, rel=0.15), pytest.approx(0.2, rel=0.3))
+        groups, rows = chance.choice([(1, 1), (1, 1), (1, 9), (2, 12), (1, 17)])
+        cost.learn(groups, rows, (5 * groups + 0.2 * rows) * chance.uniform(0.9, 1.1))
+    assert (cost.group, cost.row) == (pytest.approx(5, rel=0.15), pytest.approx(0.2, rel=0.3))
 
 
 def test_interrupted_steps_do_not_exclude_a_sure_guess_for_good() -> None:
@@ -85,7 +85,7 @@ def test_interrupted_steps_do_not_exclude_a_sure_guess_for_good() -> None:
     for _ in range(50):
         cost.learn(1, 1, 1.0)
         cost.learn(1, 17, 1000.0)
-    noisy = speculation(piece=cost.piece, row=cost.row)
+    noisy = speculation(group=cost.group, row=cost.row)
     assert noisy.drafts(decoding(1)), "a row is never dearer than a step"
 
 
@@ -117,7 +117,7 @@ def loop(engine: ScriptedEngine, host: Host, monkeypatch: pytest.MonkeyPatch) ->
 def fix_cost(loop: BatchLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row costs a hundredth of a step, however long the scripted ones take."""
     assert loop._speculation is not None
-    loop._speculation.cost.piece, loop._speculation.cost.row = 1.0, 0.01
+    loop._speculation.cost.group, loop._speculation.cost.row = 1.0, 0.01
     monkeypatch.setattr(StepCost, "learn", lambda *_: None)
 
 
@@ -170,7 +170,7 @@ def test_a_sequence_also_ends_within_a_run_of_guesses(loop: BatchLoop, collected
 
 def test_a_sequence_on_trial_may_speculate_and_passes(loop: BatchLoop, host: Host, collected: Collected) -> None:
     loop.submit(make_sequence("held", prompt(ROUND, max_tokens=900)))
-    loop.hold_others("tried", tokens=70)
+    loop.pause_others("tried", tokens=70)
     loop.submit(make_sequence("tried", prompt(ROUND, max_tokens=900)))
     loop.start()
     until(lambda: host.passed == ["tried"])

@@ -29,7 +29,7 @@ class Bench:
         job.followed = True
         self.publisher.wake()
 
-    def forget(self, job: RunningJob) -> None:
+    def remove(self, job: RunningJob) -> None:
         self.jobs.remove(job)
 
     def begin(self, *, followed: bool = False) -> RunningJob:
@@ -41,7 +41,7 @@ class Bench:
         assert claim is not None
         job = RunningJob(claim)
         job.run = BatchSequence(job, prompt("text"))
-        job.open(None)
+        job.load_published(None)
         self.jobs.add(job)
         return job
 

@@ -31,7 +31,7 @@ class RecordingWorker:
     def follow(self, job: RunningJob) -> None:
         self.followed.append(job.id)
 
-    def forget(self, job: RunningJob) -> None:
+    def remove(self, job: RunningJob) -> None:
         raise AssertionError("leases end no job")
 
     def announce(self) -> None:

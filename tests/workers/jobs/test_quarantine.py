@@ -36,7 +36,7 @@ class Scene:
         job = RunningJob(claim)
         self.jobs.add(job)
         if is_ready:
-            job.open(None)
+            job.load_published(None)
             self.advance()
         return job
 
@@ -45,7 +45,7 @@ class Scene:
         self.advance()
 
     def pass_(self, job: RunningJob) -> None:
-        job.has_passed = True
+        job.passed_trial = True
         self.advance()
 
     def advance(self) -> None:
@@ -89,7 +89,7 @@ def test_a_suspect_counts_from_its_claim(scene: Scene) -> None:
     job = scene.add(suspect("a"), is_ready=False)
     scene.advance()
     assert (scene.quarantine.is_empty, scene.log) == (False, [])
-    job.open(None)
+    job.load_published(None)
     scene.advance()
     assert (scene.quarantine.is_empty, scene.log) == (False, ["run a alone"])
 
@@ -109,7 +109,7 @@ def test_a_suspect_that_has_passed_joins_the_others_and_the_next_is_tried(scene:
 
 def test_the_end_of_a_job_just_after_it_has_passed_ends_its_trial_once(scene: Scene) -> None:
     a = scene.add(suspect("a"))
-    a.has_passed = True
+    a.passed_trial = True
     scene.jobs.remove(a)
     scene.quarantine.advance()
     scene.quarantine.advance()

@@ -35,10 +35,10 @@ def test_waiting_ends_with_the_last_job_or_at_the_timeout() -> None:
 
 def test_a_job_that_a_thread_is_about_to_claim_counts() -> None:
     jobs, thread = RunningJobs(), threading.current_thread()
-    jobs.expect(thread)
-    assert (len(jobs), jobs.is_expecting, list(jobs)) == (1, True, [])
+    jobs.begin_claim(thread)
+    assert (len(jobs), jobs.is_claiming, list(jobs)) == (1, True, [])
     assert not jobs.wait_until_empty(0.01)
-    jobs.stop_expecting(thread)
+    jobs.end_claim(thread)
     assert jobs.wait_until_empty(0.01)
 
 
@@ -55,7 +55,7 @@ def test_waiting_output_is_merged_into_one_delta_and_sent_unchanged_until_it_is_
     job = running()
     for token, text in enumerate(["a", "b"]):
         job.add(Delta(text, (token,)), None)
-    assert job.freeze() and job.brings_first_text
+    assert job.freeze() and job.next_write_is_first_text
     (first,) = job.writes()
     assert (first.delta, first.before) == (Delta("ab", (0, 1)), 0)
     job.add(Delta("c", (2,)), None)
@@ -69,8 +69,8 @@ def test_waiting_output_is_merged_into_one_delta_and_sent_unchanged_until_it_is_
 
 def test_nothing_is_added_after_the_first_outcome_which_the_last_write_carries() -> None:
     job = running(followed=False)
-    job.open(Published((Delta("so far", (1, 2)),), first_at=None))
-    job.add(Delta("", (3,)), job.canceled())
+    job.load_published(Published((Delta("so far", (1, 2)),), first_at=None))
+    job.add(Delta("", (3,)), job.canceled_outcome())
     job.add(Delta("late", (4,)), Outcome(status=Status.SUCCEEDED))
     assert job.freeze()
     (write,) = job.writes()

@@ -183,7 +183,7 @@ class LlamaEngine(Engine):
         return Sampled(
             token=token,
             piece=vocabulary.piece(token),
-            ends=state.sampler.ends(token),
+            is_end_token=state.sampler.ends(token),
             logprobs=logprobs,
             prompt_logprobs=[] if chunk.generated else state.prompt_logprobs,
         )

@@ -66,7 +66,7 @@ class Answer(Run):
         else:
             self.note_token()
             outcome = self.end(Status.SUCCEEDED, reason)
-        self._host.publish([Report(self.job, None, outcome)])
+        self._host.report([Report(self.job, None, outcome)])
 
     def interrupt(self) -> None:
         """Let the answer notice that its job was canceled; its connection is closed."""
@@ -123,7 +123,7 @@ class Answer(Run):
         self._text += "".join(delta.text for delta in deltas)
         self._pieces += sum(len(delta.tokens) for delta in deltas)
         self._attempts.failures = 0
-        self._host.publish([Report(self.job, delta, None) for delta in deltas])
+        self._host.report([Report(self.job, delta, None) for delta in deltas])
 
 
 class _Beginning:

@@ -95,4 +95,4 @@ class RemoteRunner(Runner):
         except Exception as error:
             self._host.fail(job, error)
         else:
-            self._host.publish([Report(job, None, embedded(results))])
+            self._host.report([Report(job, None, embedded(results))])

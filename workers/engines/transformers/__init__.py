@@ -1,7 +1,8 @@
 """The huggingface family: whatever `AutoModelForCausalLM` or `AutoModel` of transformers loads.
 
-Law of this room: a row of the batch behaves as `model.generate()` would with the same arguments, through transformers'
-own logits processors. What cannot be a row goes through `model.generate()` itself (`solo`), never something else.
+Rule of this package: a row of the batch behaves as `model.generate()` would with the same arguments, through
+transformers' own logits processors. What cannot be a row goes through `model.generate()` itself (`solo`), never
+something else.
 Other packages import `engine` alone; it loads torch and transformers.
 
 A field of `SamplingParams` takes effect in `generation/arguments.py` (as an argument of `generate()`), or in

@@ -82,7 +82,7 @@ def step(engine: Engine, runs: Sequence[Run], prefill: int = 512) -> None:
 
 def _take(run: Run, sampled: Any) -> None:
     run.error = sampled.error
-    run.over = sampled.error is not None or sampled.ends
+    run.over = sampled.error is not None or sampled.is_end_token
     if run.over:
         return
     run.tokens.append(sampled.token)

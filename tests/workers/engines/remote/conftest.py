@@ -50,7 +50,7 @@ def make_worker(server: Server, redis_client: RedisClient, store: JobStore) -> I
         config = config_for(server, **model_params)
         worker = Worker(config, redis_client, store, name)
         made.append(worker)
-        worker.serve(RemoteRunner(config, worker.report, worker))
+        worker.serve(RemoteRunner(config, worker.report_progress, worker))
         return worker
 
     yield make

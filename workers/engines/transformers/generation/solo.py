@@ -27,7 +27,7 @@ class SoloGenerator:
         self._trusts_remote_code = trusts_remote_code
 
     def run(self, prompt: Prompt, generated: Sequence[int]) -> Generator[Sequence[Sampled]]:
-        """As `SoloBackend.run` promises."""
+        """See `SoloBackend.run`."""
         state: SoloState = prompt.state
         state.start()
         tokens = [*prompt.tokens, *generated]
@@ -37,7 +37,7 @@ class SoloGenerator:
             if state.streams:
                 for new in steps:
                     yield [state.sampled(token) for token in new]
-                yield [Sampled(token=0, piece=b"", ends=True)]  # it has ended without an end token
+                yield [Sampled(token=0, piece=b"", is_end_token=True)]  # `generate()` stopped without an end token
             else:
                 yield from self._all_at_the_end(prompt, generated, steps)
         finally:
@@ -54,9 +54,9 @@ class SoloGenerator:
             yield []
         explained = self._explained(prompt, generated, new)
         sampled = [state.sampled(token, **details) for token, details in zip(new, explained, strict=True)]
-        if sampled and sampled[-1].last is None and not sampled[-1].ends:
-            sampled[-1] = replace(sampled[-1], last=FinishReason.STOP)
-        yield sampled or [Sampled(token=0, piece=b"", ends=True)]
+        if sampled and sampled[-1].finish_reason is None and not sampled[-1].is_end_token:
+            sampled[-1] = replace(sampled[-1], finish_reason=FinishReason.STOP)
+        yield sampled or [Sampled(token=0, piece=b"", is_end_token=True)]
 
     def _generate(self, prompt: Prompt, generated: Sequence[int], stepper: GenerateStepper) -> Tensor:
         state: SoloState = prompt.state

@@ -48,7 +48,7 @@ class State:
         last = FinishReason.LENGTH if self.is_out_of_time else None
         if ends and piece:
             last = FinishReason.STOP
-        return Sampled(token=token, piece=piece, ends=ends and not piece, last=last, **details)
+        return Sampled(token=token, piece=piece, is_end_token=ends and not piece, finish_reason=last, **details)
 
 
 @dataclass(slots=True, kw_only=True)
