@@ -2,7 +2,7 @@
 
 huggingface_hub does it, except for the bytes of large files: since version 1.18 `hf_hub_download` does not resume. It
 writes to a file with a random name and deletes it after an error (decision 0028). So `_fetch_large` fetches those, over
-plain HTTP with `Range`, which the Hub answers for every file, and the folder checks their SHA-256.
+plain HTTP with `Range`, which the Hub supports for every file, and the folder checks their SHA-256.
 """
 
 import logging
@@ -60,7 +60,7 @@ def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) ->
     total_bytes = sum(file.size or 0 for file in files)
     progress = DownloadProgress(folder.label, total_bytes, total_bytes - folder.reserve_space(files), report)
     headers = build_hf_headers(token=source.token)
-    headers["Accept-Encoding"] = "identity"  # a compressed answer has no ranges
+    headers["Accept-Encoding"] = "identity"  # a compressed response has no ranges
     for file in files:
         name = file.rfilename
         if file.lfs:
@@ -81,9 +81,9 @@ def _wanted_files(source: HubSource, api: HfApi) -> tuple[str, list[RepoSibling]
     try:
         info = api.model_info(source.repo_id, revision=source.revision, files_metadata=True, timeout=timeout)
     except (JSONDecodeError, TypeError, LookupError) as error:
-        raise FileMetadataError("not the answer of a hub") from error
+        raise FileMetadataError("not the response of a hub") from error
     if info.sha is None or info.siblings is None:
-        raise FileMetadataError("not the answer of a hub")
+        raise FileMetadataError("not the response of a hub")
     files = {file.rfilename: file for file in info.siblings}
     return info.sha, [files[name] for name in source.wanted_files(list(files))]
 
@@ -107,7 +107,7 @@ def _fetch_large(url: str, headers: dict[str, str], part: Path, size_bytes: int,
 
 
 def _append(url: str, headers: dict[str, str], target: BinaryIO, size_bytes: int, progress: DownloadProgress) -> None:
-    """Append the rest of the file. Start over if the server does not answer ranges, or the part is too long."""
+    """Append the rest of the file. Start over if the server does not support ranges, or the part is too long."""
     rest = {"Range": f"bytes={target.tell()}-"} if 0 < target.tell() < size_bytes else {}
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with http_stream_backoff(

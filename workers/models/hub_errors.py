@@ -1,4 +1,4 @@
-"""Why the Hub does not give a model, in one line that names the cure."""
+"""Why the Hub does not provide a model, in one line that names the fix."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,15 +28,15 @@ def hub_errors_explained(source: HubSource) -> Iterator[None]:
 
 def _explain(error: BaseException, source: HubSource) -> str:
     repo, endpoint = source.repo_id, source.endpoint
-    cure = "set HF_TOKEN or setup_params.token"
+    fix = "set HF_TOKEN or setup_params.token"
     if source.token or get_token():
-        cure = "use a token that may read it in HF_TOKEN or setup_params.token (the one given is not enough)"
+        fix = "use a token that may read it in HF_TOKEN or setup_params.token (the one given is not enough)"
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     match error:
         case errors.GatedRepoError():
-            return f"{repo} is gated: accept its terms at {endpoint}/{repo}, then {cure}"
+            return f"{repo} is gated: accept its terms at {endpoint}/{repo}, then {fix}"
         case errors.RepositoryNotFoundError():
-            return f"{endpoint} has no model {repo}: check setup_params.repo_id; if it is private, {cure}"
+            return f"{endpoint} has no model {repo}: check setup_params.repo_id; if it is private, {fix}"
         case errors.RevisionNotFoundError():
             return f"{repo} has no revision {source.revision}: correct setup_params.revision (default: main)"
         case errors.HFValidationError():
@@ -44,11 +44,11 @@ def _explain(error: BaseException, source: HubSource) -> str:
         case errors.OfflineModeIsEnabled():
             return f"{repo} is not downloaded yet and HF_HUB_OFFLINE is set: unset it for the first start"
         case errors.FileMetadataError():
-            return f"{endpoint} does not answer as a Hugging Face Hub does: check HF_ENDPOINT and the proxy settings"
+            return f"{endpoint} does not respond like a Hugging Face Hub: check HF_ENDPOINT and the proxy settings"
         case _ if status in (401, 403):
-            return f"{endpoint} refuses {repo} (HTTP {status}): {cure}"
+            return f"{endpoint} rejects the request for {repo} (HTTP {status}): {fix}"
         case _ if status == 429:
-            return f"{endpoint} limits our requests (HTTP 429): wait a few minutes, or {cure}"
+            return f"{endpoint} limits our requests (HTTP 429): wait a few minutes, or {fix}"
         case _ if status:
             return f"{endpoint} is in trouble (HTTP {status}): try again later, or set setup_params.path"
     reason = str(error) if isinstance(error, ConnectionLost) else type(error).__name__

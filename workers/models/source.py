@@ -37,7 +37,7 @@ def locate_model(
 
     Args:
         extra_keys: further keys of `setup_params` that the family reads itself.
-        single_file: the family loads one file, so a repository without a `filename` is refused before it is fetched.
+        single_file: the family loads one file, so a repository without a `filename` is rejected before the download.
         with_configuration: beside `filename`, the repository's configuration and tokenizer are fetched too.
 
     Raises:

@@ -397,7 +397,7 @@ def test_an_answer_that_is_not_a_hubs_is_reported(
     hub: SmallHub, models_dir: Path, setup_params: dict[str, str]
 ) -> None:
     hub.page = b"<html>Please log in to this network</html>"
-    assert "does not answer as a Hugging Face Hub does" in refused(models_dir, setup_params)
+    assert "does not respond like a Hugging Face Hub" in refused(models_dir, setup_params)
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no.such.host.invalid", "no-scheme", "http://[bad"])

@@ -29,7 +29,7 @@ def converted(file: Path, models_dir: Path, report: ReportProgress) -> Path:
     """Return the safetensors file of a pickled one; make it where there is none for this size and time.
 
     Raises:
-        ModelUnavailable: it holds more than tensors, or is damaged, or there is no room.
+        ModelUnavailable: it holds more than tensors, or is damaged, or the disk is full.
     """
     stat = file.stat()
     key = ("converted", str(file.resolve()), str(stat.st_size), str(stat.st_mtime_ns))
@@ -65,7 +65,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _save(tensors: Mapping[str, Tensor], target: Path) -> None:
-    """Write the tensors; those that share memory are copied, as safetensors refuses them."""
+    """Write the tensors; those that share memory are copied, as safetensors rejects them."""
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():

@@ -58,7 +58,7 @@ class LlamaEmbedder:
         self._memory = llama_cpp.llama_get_memory(self._context)
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
-        """As `Engine.embed` promises."""
+        """See `Engine.embed`."""
         limit = f"the context {self._max_tokens}: shorten it or raise n_ctx"
         to_tokens = self._vocabulary.text_to_embed
         read = [to_tokens(text, f"text.{index}", self._max_tokens, limit) for index, text in enumerate(texts)]

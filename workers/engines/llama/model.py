@@ -37,7 +37,7 @@ class Model:
         self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
         self.architecture = self.metadata("general.architecture") or ""
         self._adapter = self._load_adapter(params.lora_path) if params.lora_path else None
-        self._refuse_encoder_decoder()
+        self._reject_encoder_decoder()
 
     def metadata(self, key: str) -> str | None:
         size = _METADATA_BYTES
@@ -140,7 +140,7 @@ class Model:
             raise ConfigError(f"model_params.{key} {name} does not fit this model's heads of {values} values: use f16")
         return size
 
-    def _refuse_encoder_decoder(self) -> None:
+    def _reject_encoder_decoder(self) -> None:
         encodes = llama_cpp.llama_model_has_encoder(self.pointer)
         if encodes and llama_cpp.llama_model_has_decoder(self.pointer):
             self.close()

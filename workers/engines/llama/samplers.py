@@ -62,7 +62,7 @@ class Sampler:
         if self._constraint is None:
             return token
         if row[token] == -np.inf or not self._constraint.permits(token):
-            self._constraint.allow(row)  # only when the free choice is refused: most are not
+            self._constraint.allow(row)  # only if the unconstrained choice is not allowed, which is rare
             token = self._pick(context, batch_row, row)
             if row[token] == -np.inf:
                 token = self._forced_end(self._constraint)

@@ -1,4 +1,4 @@
-"""Attempts at one upstream request, until one succeeds, none makes sense any more, or the job's time is over."""
+"""Attempts at one upstream request, until one succeeds, another makes no sense, or the job's time is over."""
 
 import asyncio
 import logging
@@ -10,12 +10,12 @@ from typing import TypeVar
 import openai
 
 from app.errors import LLMAPIError, UpstreamBusy
-from workers.engines.remote.failures import BrokenAnswer, Failure, failure_of, pause_seconds
+from workers.engines.remote.failures import BrokenResponse, Failure, failure_of, pause_seconds
 
 MOST_SPREAD_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Gate:
@@ -35,28 +35,28 @@ class Gate:
 
 
 class Attempts:
-    """`failures`: attempts in a row that brought nothing. seconds: what there is for all of them."""
+    """failures: attempts in a row without any output. seconds: time for all attempts together."""
 
     def __init__(self, gate: Gate, seconds: float) -> None:
         self.failures = 0
         self._gate = gate
         self._deadline = time.monotonic() + seconds
 
-    async def until_success(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Raises what the last failure means to the client."""
+    async def until_success(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Repeat `attempt` until it succeeds. Raises the error that the client gets for the last failure."""
         failure: Failure | None = None
         while True:
             await self._pause(failure)
             try:
                 return await attempt()
-            except (openai.OpenAIError, BrokenAnswer) as error:
+            except (openai.OpenAIError, BrokenResponse) as error:
                 failure = failure_of(error)
             self.failures += 1
             if failure.after_seconds is not None:
                 self._gate.close(failure.after_seconds)
             if self.failures >= failure.again.value:
                 raise failure.error
-            logger.info("%s; the next attempt comes by itself", failure.error.detail)
+            logger.info("%s; trying again", failure.error.detail)
 
     async def _pause(self, failure: Failure | None) -> None:
         seconds = 0.0 if failure is None else pause_seconds(self.failures, failure.after_seconds)
@@ -67,4 +67,4 @@ class Attempts:
 
 
 def _out_of_time() -> LLMAPIError:
-    return UpstreamBusy("the upstream server wants to be left alone for longer than this job has time; try again later")
+    return UpstreamBusy("the upstream server asks to wait for longer than this job has time; try again later")

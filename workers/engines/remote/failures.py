@@ -16,7 +16,7 @@ from app.errors import InvalidRequest, LLMAPIError, PromptTooLong, UpstreamBusy,
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 FEW_ATTEMPTS = 4  # it may be the request itself that breaks the upstream server
 _BUSY = frozenset({408, 409, 425, 429, 503, 529})
-_REFUSED = frozenset({400, 413, 415, 422})
+_REJECTED = frozenset({400, 413, 415, 422})
 _CODES_OF_EMPTY_ACCOUNTS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _CODES_OF_LONG_PROMPTS = frozenset({"context_length_exceeded", "prompt_too_long", "string_above_max_length"})
 
@@ -31,19 +31,19 @@ class Again(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """after_seconds: what the upstream server wants its clients to wait."""
+    """after_seconds: how long the upstream server asks its clients to wait."""
 
     error: LLMAPIError
     again: Again
     after_seconds: float | None = None
 
 
-class BrokenAnswer(Exception):
-    """A stream that ended before its answer, or holds what OpenAI's API does not."""
+class BrokenResponse(Exception):
+    """A stream that ended too early, or has content that OpenAI's API does not define."""
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return what an error means. Raises `error` itself where it is no failure of the upstream server."""
+    """Return what an error means. Raises `error` itself if it is not a failure of the upstream server."""
     if isinstance(error, openai.APIStatusError):
         return _of_status(error)
     if isinstance(error, openai.APITimeoutError):
@@ -51,8 +51,8 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, openai.APIConnectionError):
         detail = "the upstream server cannot be reached, or has cut the connection"
         return Failure(UpstreamFailed(detail), Again.AS_LONG_AS_THERE_IS_TIME)
-    if isinstance(error, openai.APIError | BrokenAnswer):
-        return Failure(UpstreamFailed("the upstream server's answer broke off, or was none"), Again.A_FEW_TIMES)
+    if isinstance(error, openai.APIError | BrokenResponse):
+        return Failure(UpstreamFailed("the upstream server's response broke off or is invalid"), Again.A_FEW_TIMES)
     raise error
 
 
@@ -65,7 +65,7 @@ def pause_seconds(failures: int, after_seconds: float | None) -> float:
 def _of_status(error: openai.APIStatusError) -> Failure:
     status = error.status_code
     if error.code in _CODES_OF_EMPTY_ACCOUNTS:
-        return _final("the account at the upstream server has no quota left: the operator must see to it")
+        return _final("the account at the upstream server has no quota left: the operator must add some")
     if status in _BUSY:
         busy = UpstreamBusy(f"the upstream server is busy or limits its rate (HTTP {status}); try again later")
         return Failure(busy, Again.AS_LONG_AS_THERE_IS_TIME, _retry_after(error))
@@ -74,17 +74,17 @@ def _of_status(error: openai.APIStatusError) -> Failure:
         return Failure(failed, Again.A_FEW_TIMES, _retry_after(error))
     if status in (401, 403):
         return _final(
-            f"the upstream server refuses the key (HTTP {status}): the operator must set setup_params.api_key"
+            f"the upstream server rejects the key (HTTP {status}): the operator must set setup_params.api_key"
         )
     if status in (404, 405, 410):
-        cure = "the operator must correct setup_params.base_url or setup_params.model"
-        return _final(f"the upstream server has no such model or path (HTTP {status}): {cure}")
+        fix = "the operator must correct setup_params.base_url or setup_params.model"
+        return _final(f"the upstream server has no such model or path (HTTP {status}): {fix}")
     if error.code in _CODES_OF_LONG_PROMPTS or status == 413:
         return Failure(PromptTooLong("the prompt is too long for the upstream model: shorten it"), Again.NEVER)
-    if status in _REFUSED:
-        detail = f"the upstream server refuses this request (HTTP {status}): it does not serve one of its parameters so"
+    if status in _REJECTED:
+        detail = f"the upstream server rejects this request (HTTP {status}): it does not support one of its parameters"
         return Failure(InvalidRequest(detail), Again.NEVER)
-    return _final(f"the upstream server answers with HTTP {status}, which is no answer to this request")
+    return _final(f"the upstream server responds with HTTP {status}, which this request does not expect")
 
 
 def _final(detail: str) -> Failure:

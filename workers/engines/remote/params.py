@@ -28,7 +28,7 @@ class RemoteSetupParams:
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "RemoteSetupParams":
         """Raises ConfigError: one line that names the key; never a value, which may hold a secret."""
-        _refuse_unknown("setup_params", raw, [f.name for f in fields(cls)])
+        _reject_unknown("setup_params", raw, [f.name for f in fields(cls)])
         given = {key: _text(f"setup_params.{key}", value) for key, value in raw.items() if value is not None}
         for key in ("base_url", "model"):
             if key not in given:
@@ -40,7 +40,7 @@ class RemoteSetupParams:
 class RemoteModelParams:
     """param_names: what the upstream server calls parameters of ours that OpenAI's API does not have, or has by another
     name (`{top_k: top_k, repeat_penalty: repetition_penalty, max_tokens: max_completion_tokens}`).
-    silence_seconds: without a byte from upstream; then the answer counts as broken.
+    silence_seconds: without a byte from upstream; then the response counts as broken.
     """
 
     prompts_as: PromptsAs = PromptsAs.COMPLETIONS
@@ -50,12 +50,12 @@ class RemoteModelParams:
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "RemoteModelParams":
         """Raises ConfigError: names the key and what was expected."""
-        _refuse_unknown("model_params", raw, list(_READERS))
+        _reject_unknown("model_params", raw, list(_READERS))
         given: dict[str, Any] = {key: _READERS[key](f"model_params.{key}", value) for key, value in raw.items()}
         return cls(**given)
 
 
-def _refuse_unknown(section: str, raw: Mapping[str, Any], known: list[str]) -> None:
+def _reject_unknown(section: str, raw: Mapping[str, Any], known: list[str]) -> None:
     for key in raw:
         if key not in known:
             raise ConfigError(f"{section}.{key} is unknown to model_family openai: {did_you_mean(key, known)}")

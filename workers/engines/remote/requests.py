@@ -1,4 +1,4 @@
-"""From a job's request to an upstream request's body: what OpenAI's API has is passed on, the rest refused by name."""
+"""Turns a job's request into the body of an upstream request. What OpenAI's API lacks is rejected by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ _NEUTRAL = {f.name: f.default for f in fields(SamplingParams)}
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """is_chat: to `/chat/completions`, else to `/completions`. names_function: the answer is one call's arguments.
+    """is_chat: to `/chat/completions`, else to `/completions`. names_function: the response is one call's arguments.
 
     max_tokens_name: what the body calls the tokens generated at most.
     """
@@ -32,7 +32,7 @@ class UpstreamRequest:
 
     @property
     def is_repeatable(self) -> bool:
-        """Asked again, it is likely to be answered with the same text."""
+        """A repeated request is likely to give the same text."""
         return self.body.get("temperature") == 0 or "seed" in self.body
 
     @property
@@ -42,7 +42,7 @@ class UpstreamRequest:
         return isinstance(self.body.get("prompt"), str) and not begins_anew
 
     def behind(self, text: str, pieces: int) -> Body | None:
-        """Return the body that continues the answer after `text`, which has come in so many pieces, each at least a
+        """Return the body that continues the response after `text`, which has come in so many pieces, each at least a
         token; None where no token is left.
         """
         body = {**self.body, "prompt": self.body["prompt"] + text}
@@ -89,24 +89,24 @@ class RequestMaker:
 
     def _sampling(self, params: Mapping[str, Any], *, is_chat: bool) -> Body:
         body: Body = {}
-        refused: dict[str, list[str]] = {}
+        rejected: dict[str, list[str]] = {}
         for name, value in params.items():
             translated = self._translated(name, value, is_chat=is_chat)
             if translated is None:
-                refused[f"params.{name}"] = [
+                rejected[f"params.{name}"] = [
                     f"the upstream server is not known to have it: {_cure(name, is_chat=is_chat)}"
                 ]
             else:
                 body |= translated
-        if refused:
-            names = ", ".join(path.removeprefix("params.") for path in refused)
-            raise UnsupportedParameter(f"the openai family cannot pass on {names}", errors=refused)
+        if rejected:
+            names = ", ".join(path.removeprefix("params.") for path in rejected)
+            raise UnsupportedParameter(f"the openai family cannot pass on {names}", errors=rejected)
         return body
 
     def _translated(self, name: str, value: Any, *, is_chat: bool) -> Body | None:
         """Return a parameter as the upstream server has it; None: it has none."""
         if name == "max_tokens" and value >= MAX_TOKENS:
-            return {}  # as many as there is room for
+            return {}  # as many as fit
         if (theirs := self._params.param_names.get(name)) is not None:
             return {theirs: value}
         if name in _OF_BOTH or name == "max_tokens":
@@ -150,7 +150,7 @@ def _response_format(schema: Mapping[str, Any]) -> Body:
 
 
 def _may_be_strict(schema: Any) -> bool:
-    """OpenAI's own servers refuse `strict` where an object has properties that may be left out, or others."""
+    """OpenAI's own servers reject `strict` if an object has optional or additional properties."""
     if isinstance(schema, list):
         return all(map(_may_be_strict, schema))
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The runner of the openai family: every job is answered by another server, `worker.slots` of them at once."""
+"""The runner of the openai family: it forwards every job to another server, `worker.slots` of them at once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from app.config.settings import Config
 from app.errors import UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Kind
-from workers.engines.remote.answering import Answer
+from workers.engines.remote.forwarded_run import ForwardedRun
 from workers.engines.remote.params import RemoteModelParams, RemoteSetupParams
 from workers.engines.remote.requests import RequestMaker
 from workers.engines.remote.upstream import Upstream
@@ -27,7 +27,7 @@ class RemoteRunner(Runner):
         self._host = host
         self._requests = RequestMaker(setup, params)
         self._upstream = Upstream(setup, params.silence_seconds)
-        self._answers: set[Answer] = set()
+        self._runs: set[ForwardedRun] = set()
         self._stopped = False
         report("asking the upstream server for its models", None)
         try:
@@ -38,7 +38,7 @@ class RemoteRunner(Runner):
 
     @property
     def running_count(self) -> int:
-        return len(self._answers)
+        return len(self._runs)
 
     def submit(self, job: RunnerJob) -> None:
         if self._stopped:
@@ -52,13 +52,13 @@ class RemoteRunner(Runner):
             self._host.fail(job, error)
 
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
-        """Nothing of it runs here that could end this process: it passes at once, and no other job pauses."""
+        """Run a job beside the others. It cannot end this process, so it passes its trial at once."""
         self.submit(job)
         if tokens is not None:
             self._host.pass_trial(job)
 
     def cancel(self, job: RunnerJob) -> None:
-        assert isinstance(job.run, Answer)
+        assert isinstance(job.run, ForwardedRun)
         if not self._stopped:
             self._upstream.events.call_soon_threadsafe(job.run.interrupt)
 
@@ -77,15 +77,15 @@ class RemoteRunner(Runner):
         raise UnsupportedParameter("this model shows no tokens")
 
     def _begin(self, job: RunnerJob, request: JobRequest) -> None:
-        job.run = answer = Answer(job, self._requests.make(request), self._upstream, self._host)
-        self._answers.add(answer)
-        self._upstream.spawn(self._run(answer))
+        job.run = run = ForwardedRun(job, self._requests.make(request), self._upstream, self._host)
+        self._runs.add(run)
+        self._upstream.spawn(self._run(run))
 
-    async def _run(self, answer: Answer) -> None:
+    async def _run(self, run: ForwardedRun) -> None:
         try:
-            await answer.run()
+            await run.run()
         finally:
-            self._answers.discard(answer)
+            self._runs.discard(run)
 
     async def _embed(self, job: RunnerJob) -> None:
         try:

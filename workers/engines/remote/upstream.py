@@ -15,7 +15,7 @@ import openai
 from app.errors import ModelUnavailable
 from app.jobs.job import Text
 from workers.engines.remote.attempts import Attempts, Gate
-from workers.engines.remote.failures import BrokenAnswer, failure_of
+from workers.engines.remote.failures import BrokenResponse, failure_of
 from workers.engines.remote.params import RemoteSetupParams
 
 CONNECT_SECONDS = 5.0
@@ -51,12 +51,12 @@ class Upstream:
     def check(self) -> None:
         """Look once at the start, and log what is wrong in one line. A server that is away may come back.
 
-        Raises ModelUnavailable: it rejects the key, which no waiting cures.
+        Raises ModelUnavailable: it rejects the key, so waiting does not help.
         """
         try:
             names = self.spawn(self._model_names()).result()
         except openai.AuthenticationError:
-            raise ModelUnavailable("the upstream server refuses the key: set setup_params.api_key") from None
+            raise ModelUnavailable("the upstream server rejects the key: set setup_params.api_key") from None
         except Exception as error:
             reason = failure_of(error).error.detail if isinstance(error, openai.OpenAIError) else type(error).__name__
             logger.warning("the upstream server's models cannot be listed, jobs are tried all the same: %s", reason)
@@ -84,7 +84,7 @@ class Upstream:
         self.spawn(_end_all()).result()
 
     def close(self) -> None:
-        """What still runs ends without an answer."""
+        """Cancel what still runs; it gets no outcome."""
         self.events.call_soon_threadsafe(self.events.stop)
         self._thread.join()
 
@@ -94,14 +94,14 @@ class Upstream:
 
     async def _embed(self, texts: Sequence[Text]) -> list[Embedded]:
         inputs: Any = [text if isinstance(text, str) else list(text) for text in texts]
-        answer = await self.client.embeddings.create(model=self._model, input=inputs, encoding_format="float")
+        response = await self.client.embeddings.create(model=self._model, input=inputs, encoding_format="float")
         try:
-            rows = [_normalised(row.embedding) for row in sorted(answer.data, key=lambda row: row.index)]
-            tokens = int(answer.usage.prompt_tokens) if answer.usage else 0
+            rows = [_normalised(row.embedding) for row in sorted(response.data, key=lambda row: row.index)]
+            tokens = int(response.usage.prompt_tokens) if response.usage else 0
         except (AttributeError, TypeError, ValueError):
-            raise BrokenAnswer("no vectors") from None
+            raise BrokenResponse("no vectors") from None
         if len(rows) != len(texts):
-            raise BrokenAnswer("another number of vectors")
+            raise BrokenResponse("another number of vectors")
         return [(row, 0 if index else tokens) for index, row in enumerate(rows)]
 
     def _run(self) -> None:

@@ -57,13 +57,13 @@ class ChatTemplate:
             self._with_tools = self._plain if tool_source is None else _Compiled(tool_source)
         except jinja2.TemplateSyntaxError as error:
             self._fault = f"line {error.lineno}: {error.message}"
-            logger.warning("this model's chat template cannot be read (%s): chats are refused", self._fault)
+            logger.warning("this model's chat template cannot be read (%s): chats are rejected", self._fault)
 
     def render(self, chat: Chat) -> str:
-        """Return the prompt, up to the place of the assistant's answer.
+        """Return the prompt, up to where the assistant's message begins.
 
         Raises:
-            InvalidRequest: the template refuses these messages, or fails at them; names `messages`.
+            InvalidRequest: the template rejects these messages, or fails at them; names `messages`.
             UnsupportedParameter: the template itself cannot be read.
         """
         if self._fault:
@@ -149,16 +149,16 @@ def _prepared_call(call: dict[str, Any]) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Return the message of `raise_exception`, else the kind of the failure: its text may contain the prompt."""
-    message = str(error) if isinstance(error, _Refusal) else type(error).__name__
+    message = str(error) if isinstance(error, _Rejection) else type(error).__name__
     return " ".join(message.split())[:_REASON_CHARACTERS]
 
 
-class _Refusal(jinja2.TemplateError):
+class _Rejection(jinja2.TemplateError):
     """`raise_exception(...)` of a template."""
 
 
 def _raise_exception(message: str) -> NoReturn:
-    raise _Refusal(message)
+    raise _Rejection(message)
 
 
 def _strftime_now(pattern: str) -> str:

@@ -32,7 +32,7 @@ class PromptMaker(ABC):
         self._context_tokens = context_tokens
 
     def prepare(self, request: JobRequest) -> Prompt:
-        """As `Engine.prepare` promises."""
+        """See `Engine.prepare`."""
         sampling = SamplingParams.build(self._defaults, request.params)
         self._vocabulary.check_biased(sampling.logit_bias)
         text, tokens = self._read(request, sampling)
@@ -104,7 +104,7 @@ class PromptMaker(ABC):
             bounds.append(sampling.max_length - prompt_tokens)
             if bounds[-1] <= 0:
                 reason = f"the prompt alone has {prompt_tokens} tokens: raise max_length or give max_tokens"
-                raise InvalidRequest("max_length leaves no room", errors={"params.max_length": [reason]})
+                raise InvalidRequest("max_length is too small", errors={"params.max_length": [reason]})
         if sampling.max_length is None or "max_tokens" in given:
             bounds.append(sampling.max_tokens)
         return min(bounds)

@@ -1,6 +1,6 @@
 """Tools for a model whose chat template has no place for them: a system message in the words of Hermes and Qwen.
 
-The API reads the model's answer, `<tool_call>` and JSON, like any model's own format.
+The API parses the model's output, `<tool_call>` and JSON, like any model's own format.
 """
 
 import json

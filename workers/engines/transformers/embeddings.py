@@ -39,7 +39,7 @@ class TransformersEmbedder:
         self._pooling = pooling_of(loaded.source.folder)
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
-        """As `Engine.embed` promises."""
+        """See `Engine.embed`."""
         limit = f"the model reads {self._max_tokens}: shorten it"
         to_tokens = self._vocabulary.text_to_embed
         read = [to_tokens(text, f"text.{index}", self._max_tokens, limit) for index, text in enumerate(texts)]

@@ -32,7 +32,7 @@ class TransformersVocabulary(Vocabulary):
     def __init__(self, tokenizer: Any, size: int) -> None:
         self.tokenizer = tokenizer
         self.size = size
-        self._lock = threading.Lock()  # a fast tokenizer refuses to be set up by two threads at once
+        self._lock = threading.Lock()  # a fast tokenizer cannot be set up by two threads at once
         self._special = frozenset(tokenizer.all_special_ids)
         self._pieces = self._fixed_pieces()
         self.infill = self._infill_tokens()

@@ -30,7 +30,7 @@ def enable(ggml: ctypes.CDLL, file: Path | None = None) -> bool:
         file: of the kernel; None = where `build` puts it.
     """
     file = library_file() if file is None else file
-    reason = _refusal(ggml, file)
+    reason = _rejection_reason(ggml, file)
     if reason is None:
         load = ggml.ggml_backend_load
         load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
@@ -67,7 +67,7 @@ def differing(
     return count
 
 
-def _refusal(ggml: ctypes.CDLL, file: Path) -> str | None:
+def _rejection_reason(ggml: ctypes.CDLL, file: Path) -> str | None:
     if not file.exists():
         return "the kernel of several rows was not built"
     try:

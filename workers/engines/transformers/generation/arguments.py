@@ -52,8 +52,8 @@ _REAL = frozenset(
         "typical_p",
     }
 )
-_LOGPROBS = "the answer is text: ask for logprobs"
-_REFUSED: dict[str, str] = {  # makes no sense over HTTP: what to do instead; false and null are accepted
+_LOGPROBS = "the output is text: ask for logprobs"
+_REJECTED: dict[str, str] = {  # makes no sense over HTTP: what to do instead; false and null are accepted
     "output_attentions": _LOGPROBS,
     "output_hidden_states": _LOGPROBS,
     "output_logits": _LOGPROBS,
@@ -77,7 +77,7 @@ def generate_arguments(sampling: SamplingParams, given: Mapping[str, Any], vocab
         UnsupportedParameter, InvalidRequest: name the field.
     """
     extra = {name: value for name, value in sampling.extra.items() if value is not None}
-    _refuse(sampling, extra)
+    _reject(sampling, extra)
     arguments = {theirs: getattr(sampling, ours) for ours, theirs in _SPELLED.items() if ours in given}
     arguments |= extra
     arguments["max_new_tokens"] = sampling.max_tokens
@@ -108,13 +108,13 @@ def _set_sampling(arguments: dict[str, Any], sampling: SamplingParams, given: Ma
         arguments["temperature"] = sampling.temperature
 
 
-def _refuse(sampling: SamplingParams, extra: Mapping[str, Any]) -> None:
+def _reject(sampling: SamplingParams, extra: Mapping[str, Any]) -> None:
     errors = {}
     for name, value in extra.items():
         if name not in KNOWN:
             errors[name] = f"the huggingface family has no such parameter; near it are {closest(name, KNOWN)}"
-        elif name in _REFUSED and value is not False:
-            errors[name] = _REFUSED[name]
+        elif name in _REJECTED and value is not False:
+            errors[name] = _REJECTED[name]
     if sampling.mirostat:
         errors["mirostat"] = "transformers has no mirostat: leave it out, typical_p is akin to it"
     if extra.get("num_return_sequences", 1) != 1:

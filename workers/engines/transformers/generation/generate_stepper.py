@@ -25,7 +25,7 @@ class GenerateStepper(StoppingCriteria):  # type: ignore[misc]  # transformers i
         self._results: queue.SimpleQueue[list[int] | Exception | None] = queue.SimpleQueue()
         self._turns = threading.Semaphore(0)
         self._closed = False
-        self.has_begun = False  # the first step is done: what fails now is no refusal of the arguments
+        self.has_begun = False  # the first step is done: a later failure is not a rejection of the arguments
 
     def __call__(self, input_ids: Tensor, scores: object, **_kwargs: object) -> Tensor:
         """Called by `generate()` after each step. Returns whether each sequence ends, `[rows]`."""

@@ -50,10 +50,10 @@ def plan(model: Any, ids: Tensor, arguments: Mapping[str, Any], processors: Sequ
         processors: of our own; they go where `generate()` puts a caller's.
 
     Raises:
-        InvalidRequest: transformers refuses the arguments; with its reason.
+        InvalidRequest: transformers rejects the arguments; names its reason.
     """
     asked = {name: value for name, value in arguments.items() if name not in _ONLY_WITHIN_GENERATE}
-    with refusals_explained():
+    with rejections_explained():
         planned: GenerationPlan = model.generate(
             ids, custom_generate=_as_plan, logits_processor=list(processors), **asked
         )
@@ -89,20 +89,20 @@ def try_out(plan: GenerationPlan, ids: Tensor, vocabulary_size: int) -> None:
             for processor in plan.processors:
                 scores = processor(ids, scores)
 
-    with refusals_explained():
+    with rejections_explained():
         in_short_lived_thread(run)
 
 
 @contextmanager
-def refusals_explained(unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Turn transformers' refusal of arguments into InvalidRequest. unless: true where the error is no refusal."""
+def rejections_explained(unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Turn transformers' rejection of arguments into InvalidRequest. unless: true if the error is no rejection."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
         if unless():
             raise
         reason = re.sub(r"\s+", " ", str(error)).strip()[:_REASON_CHARACTERS]
-        raise InvalidRequest(f"transformers refuses these parameters: {reason}", errors={"params": [reason]}) from error
+        raise InvalidRequest(f"transformers rejects these parameters: {reason}", errors={"params": [reason]}) from error
 
 
 def _as_plan(

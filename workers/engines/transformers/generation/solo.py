@@ -12,7 +12,7 @@ from app.jobs.job import FinishReason, TokenLogprob
 from workers.engines.base import Prompt, Sampled
 from workers.engines.transformers.generation.generate_stepper import GenerateStepper
 from workers.engines.transformers.generation.logprobs import token_logprobs
-from workers.engines.transformers.generation.plan import refusals_explained
+from workers.engines.transformers.generation.plan import rejections_explained
 from workers.engines.transformers.generation.states import SoloState
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.vocabulary import TransformersVocabulary
@@ -67,7 +67,7 @@ class SoloGenerator:
         if self._trusts_remote_code:
             arguments["trust_remote_code"] = True
         torch.manual_seed(state.seed)  # rows of the batch draw from generators of their own
-        with refusals_explained(unless=lambda: stepper.has_begun):
+        with rejections_explained(unless=lambda: stepper.has_begun):
             output: Tensor = self._loaded.model.generate(
                 ids, stopping_criteria=[stepper], logits_processor=processors, **arguments
             )

@@ -24,7 +24,7 @@ class State:
     started_at: float | None = None
 
     def resume(self, generated: Sequence[int]) -> list[bytes]:
-        """As `Engine.resume` promises."""
+        """See `Engine.resume`."""
         if self.grammar is not None:
             self.grammar.accept(generated)
         return [self.spell(token) for token in generated]

@@ -1,4 +1,4 @@
-"""Loads a model and its tokenizer through transformers; every error becomes one line that names the cure."""
+"""Loads a model and its tokenizer through transformers; every error becomes one line that names the fix."""
 
 import json
 import logging
@@ -167,9 +167,9 @@ def loading(
     except LLMAPIError:
         raise
     except ImportError as error:
-        cure = f": run `pip install {error.name}`" if error.name else ""
+        fix = f": run `pip install {error.name}`" if error.name else ""
         raise ModelUnavailable(
-            f"{source.label} needs a package that is not installed ({_reason(error)}){cure}"
+            f"{source.label} needs a package that is not installed ({_reason(error)}){fix}"
         ) from error
     except torch.OutOfMemoryError as error:
         raise ModelUnavailable(
@@ -182,7 +182,7 @@ def loading(
             ) from error
         if isinstance(error, TypeError):
             raise ConfigError(
-                f"model_params: transformers refuses them for {source.label}: {_reason(error)}"
+                f"model_params: transformers rejects them for {source.label}: {_reason(error)}"
             ) from error
         raise ModelUnavailable(
             f"{source.label} could not be loaded ({type(error).__name__}: {_reason(error)}): "

@@ -177,7 +177,7 @@ def test_code_that_comes_with_a_model_runs_only_where_that_is_allowed(
         ({"path": "{tiny}"}, {"n_ctx": -1}, "model_params.n_ctx must be an integer of at least 0"),
         ({"path": "{tiny}"}, {"dtype": "torch.nonsense"}, "model_params.dtype must be a type of torch"),
         ({"path": "{tiny}"}, {"dtype": "float32", "torch_dtype": "float32"}, "mean the same"),
-        ({"path": "{tiny}"}, {"n_gpu_layers": 3}, "model_params: transformers refuses them .*n_gpu_layers"),
+        ({"path": "{tiny}"}, {"n_gpu_layers": 3}, "model_params: transformers rejects them .*n_gpu_layers"),
         ({"path": "{tiny}"}, {"attn_implementation": "none"}, "could not be loaded"),
         ({"path": "{tiny}"}, {"quantization_config": {"quant_method": "awq"}}, "awq|AWQ|gptqmodel"),
         ({"path": "{tiny}"}, {"n_ctx": CONTEXT + 1}, f"this model knows {CONTEXT} positions"),

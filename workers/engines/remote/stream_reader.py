@@ -1,7 +1,7 @@
-"""From the chunks of an upstream stream to pieces of text, as a job's stream has them.
+"""Turns the chunks of an upstream stream into pieces of text, as in a job's stream.
 
-Function calls become text again, in the format of Hermes, which the API finds calls in; a named function's arguments
-stand alone, as a grammar would have made them.
+Function calls become text again, in the format of Hermes, from which the API parses calls. The arguments of a named
+function are output alone, as with a grammar.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from app.jobs.events import Delta
 from app.jobs.job import FinishReason, TokenLogprob, Usage
-from workers.engines.remote.failures import BrokenAnswer
+from workers.engines.remote.failures import BrokenResponse
 from workers.engines.shared.vocabulary import shown_token
 
 _REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
@@ -18,21 +18,21 @@ _UNKNOWN_TOKEN = 0  # upstream servers send no ids: a piece of text, or of log-p
 _MISSHAPEN = (AttributeError, TypeError, ValueError, KeyError, IndexError)
 
 
-class AnswerReader:
-    """Reads one stream. `usage` and `last` are known at its end; without `last` it broke off."""
+class StreamReader:
+    """Reads one stream. `usage` and `finish_reason` are known at its end; without `finish_reason` it broke off."""
 
     def __init__(self, *, is_chat: bool, names_function: bool) -> None:
-        self.last: FinishReason | None = None
+        self.finish_reason: FinishReason | None = None
         self.usage: Usage | None = None
         self._is_chat = is_chat
         self._calls = _Calls(names_function=names_function)
 
     def read(self, chunk: Any) -> list[Delta]:
-        """Raises BrokenAnswer."""
+        """Return the output of a chunk. Raises BrokenResponse."""
         try:
             return list(self._read(chunk))
         except _MISSHAPEN as error:
-            raise BrokenAnswer(type(error).__name__) from None  # its message may quote the answer
+            raise BrokenResponse(type(error).__name__) from None  # its message may quote the response
 
     def _read(self, chunk: Any) -> Iterator[Delta]:
         if getattr(chunk, "usage", None):
@@ -44,7 +44,7 @@ class AnswerReader:
             if not isinstance(text, str):
                 raise TypeError
             if choice.finish_reason is not None:
-                self.last = _REASONS.get(choice.finish_reason, FinishReason.STOP)
+                self.finish_reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
                 text += self._calls.finish()
             logprobs = list(_chat_logprobs(choice.logprobs) if self._is_chat else _text_logprobs(choice.logprobs))
             if text or logprobs:
@@ -58,7 +58,7 @@ class AnswerReader:
 
 
 class _Calls:
-    """The calls of one answer as text, while they come."""
+    """Turns the function calls of one response into text, chunk by chunk."""
 
     def __init__(self, *, names_function: bool) -> None:
         self._names_function = names_function

@@ -1,7 +1,8 @@
-"""One job's answer: requested, requested again where it broke off, and reported piece by piece.
+"""One job forwarded to the upstream server: requests the response, repeats a request that broke off, and reports the
+output piece by piece.
 
-Two answers are never mixed. After text that has been published a completion continues as another prompt; any other
-answer must begin with the very same text when it is requested again, or the job fails
+The texts of two responses are never mixed. A completion of which text has been published continues as another prompt.
+Any other repeated response must begin with exactly the published text, or the job fails
 (docs/decisions/0020-a-family-that-forwards.md).
 """
 
@@ -18,23 +19,23 @@ from app.errors import LLMAPIError, UpstreamFailed
 from app.jobs.events import Delta
 from app.jobs.job import FinishReason, Status, Usage
 from workers.engines.remote.attempts import Attempts
-from workers.engines.remote.failures import BrokenAnswer
-from workers.engines.remote.reading import AnswerReader
+from workers.engines.remote.failures import BrokenResponse
 from workers.engines.remote.requests import Body, UpstreamRequest
+from workers.engines.remote.stream_reader import StreamReader
 from workers.engines.remote.upstream import Upstream
 from workers.engines.runner import Outcome, Report, Run, RunnerHost, RunnerJob
 
-_ARGUMENTS = ("model", "prompt", "messages", "stream")  # that the package wants as such
+_ARGUMENTS = ("model", "prompt", "messages", "stream")  # required as such by the package openai
 _CUT = (
-    "the upstream server's answer broke off; what came of it stays, and another answer would not continue where it "
+    "the upstream server's response broke off; its text so far stays, and another response would not continue where it "
     "ended (at temperature 0 or with a seed it may, and a completion does)"
 )
 
 logger = logging.getLogger(__name__)
 
 
-class Answer(Run):
-    """Begins with what an earlier attempt has published. Runs in the event loop of `upstream`."""
+class ForwardedRun(Run):
+    """Continues after what an earlier attempt has published. Runs in the event loop of `upstream`."""
 
     def __init__(self, job: RunnerJob, request: UpstreamRequest, upstream: Upstream, host: RunnerHost) -> None:
         super().__init__(job)
@@ -43,21 +44,21 @@ class Answer(Run):
         self._attempts = Attempts(upstream.gate, self.seconds_left)
         self._host = host
         self._text = "" if job.published is None else job.published.text
-        self._given = self._pieces = 0 if job.published is None else len(job.published.tokens)
+        self._resumed_pieces = self._pieces = 0 if job.published is None else len(job.published.tokens)
         self._usage: Usage | None = None
         self._timer: asyncio.Timeout | None = None
 
     @property
     def usage(self) -> Usage:
-        """What the upstream server has counted; else the pieces that came, each a token or more."""
+        """What the upstream server has counted; else the number of pieces received, each a token or more."""
         return self._usage or Usage(completion_tokens=self._pieces)
 
     @property
     def new_tokens(self) -> int:
-        return self._pieces - self._given
+        return self._pieces - self._resumed_pieces
 
     async def run(self) -> None:
-        """Run to the end, and report it."""
+        """Run to the end and report the outcome."""
         try:
             async with asyncio.timeout(0.0 if self.job.cancel_requested else self.seconds_left) as self._timer:
                 reason = await self._attempts.until_success(self._attempt)
@@ -69,7 +70,7 @@ class Answer(Run):
         self._host.report([Report(self.job, None, outcome)])
 
     def interrupt(self) -> None:
-        """Let the answer notice that its job was canceled; its connection is closed."""
+        """End the run because its job was canceled; closes the connection."""
         if self._timer is not None and self.outcome is None and not self._timer.expired():
             self._timer.reschedule(asyncio.get_running_loop().time())
 
@@ -77,7 +78,7 @@ class Answer(Run):
         if self._timer is not None and self._timer.expired():
             return self.end_canceled() if self.job.cancel_requested else self.end_timed_out()
         if not isinstance(error, LLMAPIError):
-            logger.error("the answer to job %s failed", self.job.id, exc_info=error)
+            logger.error("forwarding job %s failed", self.job.id, exc_info=error)
         return self.end_failed(error)
 
     async def _attempt(self) -> FinishReason:
@@ -92,22 +93,22 @@ class Answer(Run):
         return await self._read(request.body, repeated=text, earlier_pieces=0)
 
     async def _read(self, body: Body, *, repeated: str, earlier_pieces: int) -> FinishReason:
-        reader = AnswerReader(is_chat=self._request.is_chat, names_function=self._request.names_function)
+        reader = StreamReader(is_chat=self._request.is_chat, names_function=self._request.names_function)
         beginning = _Beginning(repeated)
         try:
             async with await self._open(body) as stream:
                 async for chunk in stream:
                     self._take(beginning.skip(reader.read(chunk)))
         except json.JSONDecodeError:
-            raise BrokenAnswer("a chunk is no JSON") from None
+            raise BrokenResponse("a chunk is not JSON") from None
         except openai.APIError:
-            if reader.last is None:
+            if reader.finish_reason is None:
                 raise
-        if reader.last is None:
-            raise BrokenAnswer("the stream has no end")
+        if reader.finish_reason is None:
+            raise BrokenResponse("the stream has no end")
         beginning.check_passed()
-        self._usage = _together(reader.usage, earlier_pieces)
-        return reader.last
+        self._usage = _with_earlier(reader.usage, earlier_pieces)
+        return reader.finish_reason
 
     async def _open(self, body: Body) -> openai.AsyncStream[Any]:
         api: Any = self._client.chat.completions if self._request.is_chat else self._client.completions
@@ -127,13 +128,13 @@ class Answer(Run):
 
 
 class _Beginning:
-    """What an answer that is requested again must begin with, and what has been published already."""
+    """The published text, with which a repeated response must begin."""
 
     def __init__(self, text: str) -> None:
         self._left = text
 
     def skip(self, deltas: Sequence[Delta]) -> list[Delta]:
-        """Return what goes beyond it. Raises UpstreamFailed where the answer is another."""
+        """Return the output after the published text. Raises UpstreamFailed if the response begins differently."""
         return [rest for delta in deltas if (rest := self._beyond(delta)) is not None]
 
     def check_passed(self) -> None:
@@ -152,8 +153,8 @@ class _Beginning:
         return replace(delta, text=beyond)
 
 
-def _together(usage: Usage | None, earlier_pieces: int) -> Usage | None:
-    """With what came before, which the upstream server has counted as prompt; a piece counts as a token."""
+def _with_earlier(usage: Usage | None, earlier_pieces: int) -> Usage | None:
+    """Add the earlier pieces, which the upstream server has counted as prompt; a piece counts as a token."""
     if usage is None or not earlier_pieces:
         return usage
     prompt = max(0, usage.prompt_tokens - earlier_pieces)
