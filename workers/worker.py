@@ -53,7 +53,7 @@ class Worker:
         self._runner: Runner | None = None
         self._tokenizer: TokenizerService | None = None
 
-    # --- its life -----------------------------------------------------------------------------------------------------
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
 
     def announce_from_now(self) -> None:
         """Start announcing this worker; stops at `close`."""
@@ -100,7 +100,7 @@ class Worker:
         return self._jobs.wait_until_empty(HAND_BACK_SECONDS)
 
     def close(self) -> None:
-        """Stop the runner and free the model. Call it when no job runs any more."""
+        """Stop the runner and free the model. Call it when no job is running."""
         if self._tokenizer is not None:
             self._tokenizer.stop()
         if self._runner is not None:
@@ -188,7 +188,7 @@ class Worker:
         if not (job.request.kind is Kind.EMBED and self.answer_from_cache(job, ())):
             self._runner.submit(job)
 
-    # --- what happens to running jobs: called by leases, publisher and quarantine -------------------------------------
+    # --- changes to running jobs: called by leases, publisher and quarantine ------------------------------------------
 
     def cancel(self, job: RunningJob) -> None:
         job.cancel_requested = True

@@ -79,14 +79,14 @@ class Speculation:
         expected = {s.id: list(islice(_lookup(s).expected_hits(), LENGTHS[-1])) for s in guessing}
         for length in LENGTHS:
             least = rate * self.cost.row * length  # tokens that its rows cost
-            pays = [s for s in guessing if expected[s.id][length - 1] > least and self._fits(s, length)]
-            drafted = rows + len(pays) * length
-            if not pays or drafted > self._limits.max_batched_tokens:
+            worthwhile = [s for s in guessing if expected[s.id][length - 1] > least and self._fits(s, length)]
+            drafted = rows + len(worthwhile) * length
+            if not worthwhile or drafted > self._limits.max_batched_tokens:
                 continue
-            hits = sum(expected[sequence.id][length - 1] for sequence in pays)
-            expected_rate = (rows + hits) / self.cost.seconds(1 if len(pays) == rows else 2, drafted)
+            hits = sum(expected[sequence.id][length - 1] for sequence in worthwhile)
+            expected_rate = (rows + hits) / self.cost.seconds(1 if len(worthwhile) == rows else 2, drafted)
             if expected_rate > best:
-                best, best_length, chosen = expected_rate, length, pays
+                best, best_length, chosen = expected_rate, length, worthwhile
         return best_length, chosen
 
     def _fits(self, sequence: BatchSequence, length: int) -> bool:

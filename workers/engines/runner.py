@@ -152,7 +152,7 @@ class Runner(ABC):
 
     @abstractmethod
     def submit(self, job: RunnerJob) -> None:
-        """Run a job. Returns at once; a request at fault is reported as the job's outcome."""
+        """Run a job. Returns at once; an invalid request is reported as the job's outcome."""
 
     @abstractmethod
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
@@ -170,7 +170,7 @@ class Runner(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop all jobs. Nothing is reported any more."""
+        """Stop all jobs. Nothing is reported afterwards."""
 
     @abstractmethod
     def close(self) -> None:

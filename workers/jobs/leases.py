@@ -1,8 +1,8 @@
 """Keeps this worker's claims alive, announces the worker, and applies cancel and follow requests.
 
 One thread renews all leases in one pipeline every third of a lease and announces the worker; another listens on the
-control channel, so that a cancellation takes effect at the next step. A message that is lost is made up for by the next
-renewal.
+control channel, so that a cancellation takes effect at the next step. The next renewal makes
+up for a lost message.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Carries what jobs produce to Redis: deltas to event streams, outcomes to job records, notifications to the API.
 
 One thread, one call of Redis per round for all jobs. A job whose stream a client follows is written at every step; the
-others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. While Redis is away
-everything is kept and sent again: each delta is written once, however often it is sent.
+others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. If Redis is
+unavailable, everything is kept and sent again: each delta is written once, however often it is sent.
 """
 
 import logging
@@ -113,9 +113,7 @@ class Publisher:
         try:
             return all(self._write(jobs) for jobs in (first, rest) if jobs)
         except redis.RedisError as error:
-            logger.warning(
-                "results not written: no reply from Redis (%s); they are kept and sent again", type(error).__name__
-            )
+            logger.warning("results not written to Redis (%s); they are kept and sent again", type(error).__name__)
             return False
 
     def _write(self, jobs: Sequence[RunningJob]) -> bool:

@@ -208,7 +208,7 @@ class RunningJobs:
             self._claimants.add(claimant)
 
     def end_claim(self, claimant: threading.Thread) -> None:
-        """The thread has added the job that it claimed, or there was none to claim."""
+        """Stop counting the job of a thread: it has been added, or there was none to claim."""
         with self._changed:
             self._claimants.discard(claimant)
             self._changed.notify_all()

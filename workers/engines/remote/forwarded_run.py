@@ -84,7 +84,7 @@ class ForwardedRun(Run):
     async def _attempt(self) -> FinishReason:
         request, text, pieces = self._request, self._text, self._pieces
         if text and request.may_be_continued:
-            body = request.behind(text, pieces)
+            body = request.continued_after(text, pieces)
             if body is None:
                 return FinishReason.LENGTH
             return await self._read(body, repeated="", earlier_pieces=pieces)

@@ -41,9 +41,10 @@ class UpstreamRequest:
         begins_anew = self.body.get("echo") or any(name in self.body for name in _CONSTRAINING)
         return isinstance(self.body.get("prompt"), str) and not begins_anew
 
-    def behind(self, text: str, pieces: int) -> Body | None:
-        """Return the body that continues the response after `text`, which has come in so many pieces, each at least a
-        token; None where no token is left.
+    def continued_after(self, text: str, pieces: int) -> Body | None:
+        """Return the body that continues the response after `text`; None if no token is left.
+
+        pieces: number of pieces in which `text` was received; each is at least one token.
         """
         body = {**self.body, "prompt": self.body["prompt"] + text}
         if self.max_tokens_name not in body:

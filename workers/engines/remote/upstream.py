@@ -49,7 +49,7 @@ class Upstream:
         self._thread.start()
 
     def check(self) -> None:
-        """Look once at the start, and log what is wrong in one line. A server that is away may come back.
+        """Check the upstream server at the start, and log a problem in one line. An unreachable one may come back.
 
         Raises ModelUnavailable: it rejects the key, so waiting does not help.
         """
