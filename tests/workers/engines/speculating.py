@@ -71,7 +71,7 @@ def run_requests(
     monkeypatch.setattr(StepCost, "learn", lambda *_: None)
     loop = BatchLoop(engine, Host(publish), speculates=speculates)
     if loop._speculation is not None:
-        loop._speculation.cost.piece, loop._speculation.cost.row = 1.0, 0.05
+        loop._speculation.cost.group, loop._speculation.cost.row = 1.0, 0.05
     loop.start()
     for number, each in enumerate(requests):
         loop.submit(make_sequence(str(number), engine.prepare(each)))
