@@ -199,6 +199,7 @@ class RunningJobs:
         with self._changed:
             before = len(self)
             self._jobs.pop(job, None)
+            job.run = None  # it refers to the job: the cycle would keep both until the garbage collector runs
             self._changed.notify_all()
             return before
 

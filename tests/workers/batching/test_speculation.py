@@ -46,17 +46,17 @@ def lengths(drafts: dict[str, list[int]]) -> set[int]:
 
 
 def test_where_a_row_costs_nothing_every_guess_joins_the_step() -> None:
-    assert lengths(speculation(piece=1, row=0).drafts(decoding(4))) == {32}
+    assert lengths(speculation(group=1, row=0).drafts(decoding(4))) == {32}
 
 
 def test_where_a_row_costs_half_a_step_only_a_nearly_sure_guess_joins_it() -> None:
-    on_two_cores = speculation(piece=1, row=1)
+    on_two_cores = speculation(group=1, row=1)
     assert lengths(on_two_cores.drafts(decoding(1))) == {8}
     assert on_two_cores.drafts(decoding(1, "abc1 abc")) == {}
 
 
 def test_where_rows_fill_the_machine_no_guess_joins_the_step() -> None:
-    assert speculation(piece=1, row=1).drafts(decoding(16)) == {}
+    assert speculation(group=1, row=1).drafts(decoding(16)) == {}
 
 
 def test_a_sequence_without_a_guess_decodes_beside_one_with_a_guess() -> None:
@@ -65,7 +65,7 @@ def test_a_sequence_without_a_guess_decodes_beside_one_with_a_guess() -> None:
 
 
 def test_all_drafts_of_a_step_have_one_length_and_end_where_the_text_must() -> None:
-    free = speculation(piece=1, row=0, context=330)
+    free = speculation(group=1, row=0, context=330)
     assert lengths(free.drafts(decoding(2, max_tokens=400))) == {8}, "ten cells are left"
     assert lengths(free.drafts(decoding(1, max_tokens=324))) == {3}, "the fourth token is sampled after them"
     assert free.drafts(decoding(1, max_tokens=321)) == {}
