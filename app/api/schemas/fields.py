@@ -58,7 +58,7 @@ class RequestSchema(Schema):
         return f"Unknown parameter. Known parameters: {', '.join(names[:_LISTED_NAMES])}{more}."
 
 
-class Text(fields.String):
+class TextField(fields.String):
     """A string of whole characters."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -102,7 +102,7 @@ class TextOrTexts(fields.Field[str | list[str]]):
     """A string, or a list of strings; each of 1 to `longest` characters, a list of `fewest` to `most`."""
 
     def __init__(self, *, longest: int | None = None, fewest: int = 0, most: int, **kwargs: Any) -> None:
-        self._one = Text(validate=validate.Length(min=1, max=longest))
+        self._one = TextField(validate=validate.Length(min=1, max=longest))
         self._many = fields.List(self._one, validate=validate.Length(min=fewest, max=most))
         text = {"type": "string", "minLength": 1} | ({} if longest is None else {"maxLength": longest})
         array = {"type": "array", "items": text, "minItems": fewest, "maxItems": most}

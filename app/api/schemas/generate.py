@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from app.api.schemas.fields import Flag, Text
+from app.api.schemas.fields import Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.sampling import SamplingSchema
@@ -41,7 +41,7 @@ class GenerateSchema(JobOptionsSchema):
             ],
         }
 
-    prompt = Text(
+    prompt = TextField(
         validate=validate.Length(min=1, error="Must not be empty."),
         metadata={"description": "The text to continue, as it is: no chat template is applied."},
     )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
 
-from app.api.schemas.fields import RealNumber, RequestSchema, Text, WholeNumber, constant
+from app.api.schemas.fields import RealNumber, RequestSchema, TextField, WholeNumber, constant
 from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -50,7 +50,7 @@ def _check_url(url: str) -> None:
 
 
 class WebhookSchema(RequestSchema):
-    url = Text(
+    url = TextField(
         required=True,
         validate=(validate.Length(max=MAX_URL_LENGTH), _check_url),
         metadata={
@@ -59,7 +59,7 @@ class WebhookSchema(RequestSchema):
         },
     )
     events = fields.List(
-        Text(validate=validate.OneOf(JOB_EVENTS)),
+        TextField(validate=validate.OneOf(JOB_EVENTS)),
         validate=validate.Length(min=1),
         metadata={"description": "The ends of a job to report. Default: all."},
     )
@@ -75,7 +75,7 @@ class JobOptionsSchema(RequestSchema):
 
     priority = fields.Enum(
         Priority,
-        by_value=Text,
+        by_value=TextField,
         metadata={"description": "Waiting jobs of a higher priority start first. Default: normal."},
     )
     timeout = RealNumber(
@@ -97,7 +97,7 @@ class JobOptionsSchema(RequestSchema):
     )
     on_disconnect = fields.Enum(
         OnDisconnect,
-        by_value=Text,
+        by_value=TextField,
         metadata={
             "description": "What happens to the job when the client disconnects. Default: cancel for a request that "
             "waits or streams without an Idempotency-Key, else continue."

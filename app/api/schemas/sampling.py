@@ -15,7 +15,7 @@ from app.api.schemas.fields import (
     JsonValue,
     RealNumber,
     RequestSchema,
-    Text,
+    TextField,
     TextOrTexts,
     WholeNumber,
     no_nul,
@@ -78,7 +78,7 @@ TRANSFORMERS_FIELDS: dict[type[fields.Field[Any]], tuple[str, ...]] = {
         "penalty_alpha",
         "top_h",
     ),
-    Text: ("cache_implementation", "num_assistant_tokens_schedule", "speculation_type"),
+    TextField: ("cache_implementation", "num_assistant_tokens_schedule", "speculation_type"),
     JsonValue: (
         "bad_words_ids",
         "begin_suppress_tokens",
@@ -119,13 +119,13 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
         return Flag(metadata=about)
     if kind is str:
         length = validate.Length(max=MAX_JSON_BYTES)
-        return Text(validate=(length, no_nul), metadata={**about, "pattern": "^[^\\u0000]*$"})
+        return TextField(validate=(length, no_nul), metadata={**about, "pattern": "^[^\\u0000]*$"})
     if kind == tuple[str, ...]:
         return TextOrTexts(longest=MAX_STOP_LENGTH, most=MAX_STOPS, metadata=about)
     if kind == dict[int, float]:
         token_id = validate.Regexp(_TOKEN_ID + r"\Z", error="Must be a token id, a whole number.")
         return fields.Dict(
-            keys=Text(validate=token_id),
+            keys=TextField(validate=token_id),
             values=RealNumber(validate=validate.Range(-100, 100)),
             validate=_not_too_many,
             metadata={**about, "maxProperties": MAX_BIASES},

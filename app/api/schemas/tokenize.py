@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, RequestSchema, Text, WholeNumber
+from app.api.schemas.fields import Flag, RequestSchema, TextField, WholeNumber
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.requests import MAX_TOKEN_ID
 from app.api.schemas.openai.tools import ToolSchema
@@ -26,7 +26,7 @@ class TokenizeBody:
 class TokenizeSchema(RequestSchema):
     also: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
 
-    text = Text()
+    text = TextField()
     messages = fields.List(
         fields.Nested(MessageSchema),
         validate=validate.Length(min=1, max=MAX_MESSAGES),

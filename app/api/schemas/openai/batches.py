@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import RequestSchema, Text, WholeNumber, constant
+from app.api.schemas.fields import RequestSchema, TextField, WholeNumber, constant
 from app.api.schemas.openai.files import MAX_TTL_SECONDS, PageQuerySchema, PageSchema
 from app.api.schemas.openai.requests import Metadata
 from app.api.schemas.openai.response_bodies import OutputTokensDetailsSchema, UsageDetailsSchema, shown_metadata
@@ -30,7 +30,7 @@ class BatchBody:
 
 
 class ExpiresAfterSchema(RequestSchema):
-    anchor = Text(
+    anchor = TextField(
         required=True,
         validate=validate.Equal("created_at", error="Must be created_at."),
         metadata={"enum": ["created_at"]},
@@ -39,11 +39,11 @@ class ExpiresAfterSchema(RequestSchema):
 
 
 class BatchSchema(RequestSchema):
-    input_file_id = Text(
+    input_file_id = TextField(
         required=True, metadata={"description": "The id of a file that was uploaded for the purpose batch."}
     )
-    endpoint = Text(required=True, validate=validate.OneOf(ENDPOINTS))
-    completion_window = Text(
+    endpoint = TextField(required=True, validate=validate.OneOf(ENDPOINTS))
+    completion_window = TextField(
         required=True,
         metadata={
             "pattern": "^[1-9][0-9]{0,6}[smhd]$",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, Text, WholeNumber
+from app.api.schemas.fields import Flag, TextField, WholeNumber
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.requests import (
     IGNORED_IN_CONVERSATIONS,
@@ -52,9 +52,9 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
     )
     logprobs = Flag(metadata={"description": "Report the log probability of each token."})
     response_format = ResponseFormat()
-    reasoning_effort = Text(metadata={"description": "For chat templates that read it."})
+    reasoning_effort = TextField(metadata={"description": "For chat templates that read it."})
     modalities = fields.List(
-        Text(validate=validate.Equal("text", error="Only text is supported.")),
+        TextField(validate=validate.Equal("text", error="Only text is supported.")),
         metadata={"description": 'Only ["text"].'},
     )
 

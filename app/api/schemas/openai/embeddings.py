@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from marshmallow import post_load, validate
 
 from app.api.schemas.embeddings import MAX_TEXTS
-from app.api.schemas.fields import Text, WholeNumber
+from app.api.schemas.fields import TextField, WholeNumber
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.requests import ModelRequestSchema, TextsOrTokens, ignored, shared_fields
-from app.jobs.job import Text as TextOrTokens
+from app.jobs.job import TextField as TextOrTokens
 
 MAX_DIMENSIONS = 65_536  # beyond every model
 
@@ -33,7 +33,7 @@ class EmbeddingSchema(ModelRequestSchema):
             "for models that were trained for it."
         },
     )
-    encoding_format = Text(
+    encoding_format = TextField(
         validate=validate.OneOf(("float", "base64")),
         metadata={"description": "base64: the numbers as little-endian 32-bit floats, in base64."},
     )

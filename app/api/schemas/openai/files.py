@@ -6,7 +6,7 @@ from flask_smorest.fields import Upload
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.datastructures import FileStorage
 
-from app.api.schemas.fields import RequestSchema, Text, constant
+from app.api.schemas.fields import RequestSchema, TextField, constant
 
 MAX_TTL_SECONDS = 2_592_000  # 30 days, as OpenAI's API has it
 MAX_PAGE = 10_000
@@ -29,12 +29,12 @@ class UploadSchema(RequestSchema):
         """Leave the fields as they are: a form has no null."""
 
     file = FilePart(required=True, metadata={"description": "Requests, one JSON object per line, in UTF-8."})
-    purpose = Text(
+    purpose = TextField(
         required=True,
         validate=validate.Equal("batch", error="Only files of the purpose batch are supported."),
         metadata={"enum": ["batch"]},
     )
-    anchor = Text(
+    anchor = TextField(
         data_key=_ANCHOR,
         validate=validate.Equal("created_at", error="Must be created_at."),
         metadata={"enum": ["created_at"]},

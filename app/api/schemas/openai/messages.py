@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import RequestSchema, Text, errors_under, object_with, one_of
+from app.api.schemas.fields import RequestSchema, TextField, errors_under, object_with, one_of
 
 MAX_MESSAGES = 4096
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -23,7 +23,7 @@ class Content(fields.Field[str]):
     def __init__(self, parts: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(metadata={"anyOf": content_shapes(parts, is_required=kwargs.get("required", False))}, **kwargs)
         self._parts = parts
-        self._text = Text()
+        self._text = TextField()
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if isinstance(value, list):
@@ -51,13 +51,13 @@ def content_shapes(parts: Mapping[str, str], *, is_required: bool) -> list[dict[
 
 
 class CalledFunctionSchema(RequestSchema):
-    name = Text(required=True)
-    arguments = Text(required=True, metadata={"description": "A JSON object, as text."})
+    name = TextField(required=True)
+    arguments = TextField(required=True, metadata={"description": "A JSON object, as text."})
 
 
 class ToolCallSchema(RequestSchema):
-    id = Text(required=True)
-    type = Text(
+    id = TextField(required=True)
+    type = TextField(
         validate=validate.Equal("function", error="Only function calls are supported."),
         metadata={"enum": ["function", None]},
     )
@@ -89,14 +89,14 @@ class MessageSchema(RequestSchema):
         ]
     }
 
-    role = Text(required=True, validate=validate.OneOf(ROLES))
+    role = TextField(required=True, validate=validate.OneOf(ROLES))
     content = Content({"text": "text", "refusal": "refusal"})
-    name = Text()
+    name = TextField()
     tool_calls = fields.List(fields.Nested(ToolCallSchema))
-    tool_call_id = Text(metadata={"description": "The call whose result a message of the role tool is."})
+    tool_call_id = TextField(metadata={"description": "The call whose result a message of the role tool is."})
     function_call = fields.Nested(CalledFunctionSchema, metadata={"deprecated": True})
-    refusal = Text()
-    reasoning_content = Text(metadata={"description": "For chat templates that show it."})
+    refusal = TextField()
+    reasoning_content = TextField(metadata={"description": "For chat templates that show it."})
     annotations = fields.Raw(metadata={"description": "Ignored."})
     audio = fields.Raw(
         validate=validate.Equal(None, error="audio is not supported."),

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, Text, WholeNumber, errors_under
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, WholeNumber, errors_under
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.sampling import ALIASES, CONTRADICTIONS, SAMPLING_FIELDS, canonical_params
-from app.jobs.job import Text as TextOrTokens
+from app.jobs.job import TextField as TextOrTokens
 from app.jobs.sampling import MAX_LOGPROBS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
@@ -98,7 +98,7 @@ def shared_fields(body: type[JobOptions], data: Mapping[str, Any]) -> dict[str, 
 class ModelRequestSchema(JobOptionsSchema):
     """The fields of every endpoint of OpenAI's API that makes jobs."""
 
-    model = Text(metadata={"description": "The name of the served model, as in /v1/models."})
+    model = TextField(metadata={"description": "The name of the served model, as in /v1/models."})
 
 
 class StreamOptionsSchema(RequestSchema):
@@ -163,8 +163,8 @@ class Metadata(fields.Dict):
 
     def __init__(self) -> None:
         super().__init__(
-            keys=Text(validate=validate.Length(max=MAX_KEY)),
-            values=Text(validate=validate.Length(max=MAX_VALUE)),
+            keys=TextField(validate=validate.Length(max=MAX_KEY)),
+            values=TextField(validate=validate.Length(max=MAX_VALUE)),
             validate=validate.Length(max=MAX_PAIRS, error=f"Must not have more than {MAX_PAIRS} pairs."),
             metadata={"maxProperties": MAX_PAIRS},
         )
@@ -181,7 +181,7 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         null = [] if kwargs.get("required") else [{"type": "null"}]
         metadata = {**kwargs.pop("metadata", {}), "anyOf": [text, tokens, *many, *null]}
         super().__init__(metadata=metadata, **kwargs)
-        self._text = Text(validate=validate.Length(min=shortest))
+        self._text = TextField(validate=validate.Length(min=shortest))
         self._most = most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[TextOrTokens]:

@@ -4,15 +4,15 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, Text, errors_under, object_with, one_of
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, errors_under, object_with, one_of
 from app.api.schemas.sampling import MAX_JSON_BYTES
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 class NamedSchemaSchema(RequestSchema):
-    name = Text(required=True, validate=validate.Length(min=1, max=64))
-    description = Text()
+    name = TextField(required=True, validate=validate.Length(min=1, max=64))
+    description = TextField()
     schema = JsonObject(max_bytes=MAX_JSON_BYTES)
     strict = Flag(metadata={"description": "Ignored: the output always follows the schema."})
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from app.api.schemas.fields import RequestSchema, Text, errors_under, object_with, one_of
+from app.api.schemas.fields import RequestSchema, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.messages import MAX_MESSAGES, Content, content_shapes
 
 Message = dict[str, Any]
@@ -26,18 +26,18 @@ class _ItemSchema(RequestSchema):
 
 
 class _MessageItemSchema(_ItemSchema):
-    role = Text(required=True, validate=validate.OneOf(_ROLES))
+    role = TextField(required=True, validate=validate.OneOf(_ROLES))
     content = Content(_PARTS, required=True)
 
 
 class _CallItemSchema(_ItemSchema):
-    call_id = Text(required=True)
-    name = Text(required=True)
-    arguments = Text(required=True)
+    call_id = TextField(required=True)
+    name = TextField(required=True)
+    arguments = TextField(required=True)
 
 
 class _CallOutputItemSchema(_ItemSchema):
-    call_id = Text(required=True)
+    call_id = TextField(required=True)
     output = Content(_PARTS, required=True)
 
 
@@ -60,7 +60,7 @@ class ResponseInput(fields.Field[list[Message]]):
         output = object_with(type=one_of("function_call_output"), call_id=text, output=content)
         items = {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": {"anyOf": [message, call, output]}}
         super().__init__(required=True, metadata={"anyOf": [text, items]})
-        self._text = Text()
+        self._text = TextField()
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Message]:
         if isinstance(value, str):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, JsonValue, RequestSchema, Text, WholeNumber, errors_under
+from app.api.schemas.fields import Flag, JsonValue, RequestSchema, TextField, WholeNumber, errors_under
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, reject_two_grammars, template_variables
 from app.api.schemas.openai.requests import (
@@ -74,7 +74,7 @@ class TextConfigSchema(RequestSchema):
 
 
 class ReasoningSchema(RequestSchema):
-    effort = Text(metadata={"description": "For chat templates that read it (`reasoning_effort`)."})
+    effort = TextField(metadata={"description": "For chat templates that read it (`reasoning_effort`)."})
     summary = fields.Raw(metadata={"description": "Ignored: nothing is summarised."})
     generate_summary = fields.Raw(metadata={"description": "Ignored: nothing is summarised."})
 
@@ -83,8 +83,8 @@ class ResponseSchema(ConversationSchema):
     also: ClassVar = {"allOf": CONTRADICTIONS}
 
     input = ResponseInput()
-    instructions = Text(metadata={"description": "A system message before all others."})
-    previous_response_id = Text(
+    instructions = TextField(metadata={"description": "A system message before all others."})
+    previous_response_id = TextField(
         metadata={"description": "Continue the conversation of that response, as long as it is kept (`ttl`)."}
     )
     max_output_tokens = WholeNumber(
@@ -100,10 +100,10 @@ class ResponseSchema(ConversationSchema):
     reasoning = fields.Nested(ReasoningSchema)
     metadata = Metadata()
     include = fields.List(
-        Text(validate=validate.Equal(LOGPROBS, error=f"Only {LOGPROBS} is supported.")),
+        TextField(validate=validate.Equal(LOGPROBS, error=f"Only {LOGPROBS} is supported.")),
         metadata={"description": f"Only `{LOGPROBS}`, which top_logprobs needs."},
     )
-    truncation = Text(
+    truncation = TextField(
         validate=validate.Equal("disabled", error="Only disabled is supported; send a shorter conversation."),
         metadata={"enum": ["disabled", None]},
     )

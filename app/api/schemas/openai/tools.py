@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, Text, object_with, one_of
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, object_with, one_of
 from app.api.schemas.sampling import MAX_JSON_BYTES
 
 MAX_TOOLS = 128  # as in OpenAI's API
@@ -25,11 +25,11 @@ class ToolChoice:
 
 
 class FunctionSchema(RequestSchema):
-    name = Text(
+    name = TextField(
         required=True,
         validate=validate.Regexp(_NAME, error="Must be 1 to 64 letters, digits, underscores, dots and dashes."),
     )
-    description = Text()
+    description = TextField()
     parameters = JsonObject(max_bytes=MAX_JSON_BYTES, metadata={"description": "JSON Schema of the arguments."})
     strict = Flag(metadata={"description": "Ignored: a call that is required or named always follows its schema."})
 
@@ -39,7 +39,7 @@ class FunctionSchema(RequestSchema):
         return function
 
 
-class _FunctionType(Text):
+class _FunctionType(TextField):
     def __init__(self) -> None:
         super().__init__(
             required=True,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError, fields, validate
 
-from app.api.schemas.fields import RequestSchema, Text, WholeNumber, errors_under
+from app.api.schemas.fields import RequestSchema, TextField, WholeNumber, errors_under
 
 
 class InnerSchema(RequestSchema):
@@ -13,7 +13,7 @@ class InnerSchema(RequestSchema):
 
 
 class OuterSchema(RequestSchema):
-    name = Text(required=True)
+    name = TextField(required=True)
     inner = fields.Nested(InnerSchema)
 
 

@@ -29,7 +29,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RowRun:
     """Single tokens of consecutive slots, which look at `length` cells. mask: `[tokens, 1, 1, length]`, added."""
 
     tokens: slice
@@ -59,7 +59,7 @@ class RaggedBatch:
     ids: Tensor
     slots: Tensor
     positions: Tensor
-    runs: Sequence[Run]
+    runs: Sequence[RowRun]
     blocks: Sequence[Block]
     rows: Sequence[slice]
     last: "RaggedBatch | None" = None
@@ -141,7 +141,7 @@ class RaggedBatches:
             rows=[slice(starts[row.slot], starts[row.slot] + len(row.tokens)) for row in rows],
         )
 
-    def _runs(self, rows: Sequence[Row], positions: Tensor) -> Iterator[Run]:
+    def _runs(self, rows: Sequence[Row], positions: Tensor) -> Iterator[RowRun]:
         start = 0
         for end in range(1, len(rows) + 1):
             if end < len(rows) and rows[end].slot == rows[end - 1].slot + 1:
@@ -149,7 +149,7 @@ class RaggedBatches:
             length = max(row.position for row in rows[start:end]) + 1
             columns = torch.arange(length, device=self._device)
             mask = self._added(self._visible(columns, positions[start:end, None, None, None]))
-            yield Run(slice(start, end), slice(rows[start].slot, rows[end - 1].slot + 1), length, mask)
+            yield RowRun(slice(start, end), slice(rows[start].slot, rows[end - 1].slot + 1), length, mask)
             start = end
 
     def _blocks(self, row: Row, start: int) -> Iterator[Block]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.engines.transformers.forward.fused_projections import FUSED_GATE_UP, FUSED_QKV, fuse_projections, is_hooked
-from workers.engines.transformers.forward.slot_cache import SlotCache
+from workers.engines.transformers.forward.slot_cache import SlotTensors
 from workers.engines.transformers.loading.layout import CacheLayout
 from workers.engines.transformers.loading.model import LoadedModel
 
@@ -46,7 +46,7 @@ class RaggedLayer(nn.Module):
         position_embeddings: Any = None,
         **kwargs: Any,
     ) -> Any:
-        batch = past_key_values.batch if isinstance(past_key_values, SlotCache) else None
+        batch = past_key_values.batch if isinstance(past_key_values, SlotTensors) else None
         if batch is None:
             kwargs |= {"past_key_values": past_key_values, "position_embeddings": position_embeddings}
             return self.plain(hidden_states, *args, **kwargs)

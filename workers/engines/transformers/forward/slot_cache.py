@@ -34,7 +34,7 @@ class View:
         return cls(torch.tensor(slots, device=cells.device), span, cells, length)
 
 
-class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by the type checker
+class SlotTensors(Cache):  # type: ignore[misc]  # transformers is not followed by the type checker
     """Handed to the model as its `past_key_values`; `view` or `batch` is set before each forward pass."""
 
     def __init__(self, *, slots: int, cells: int, layers: int) -> None:
@@ -68,7 +68,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     is_sliding = False
 
-    def __init__(self, cache: SlotCache) -> None:
+    def __init__(self, cache: SlotTensors) -> None:
         super().__init__()
         self._cache = cache
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workers.engines.transformers.forward.ragged import RaggedBatches, Row
-from workers.engines.transformers.forward.slot_cache import SlotCache, View
+from workers.engines.transformers.forward.slot_cache import SlotTensors, View
 from workers.engines.transformers.loading.layout import CacheLayout
 from workers.engines.transformers.loading.model import LoadedModel
 
@@ -29,7 +29,7 @@ class SlotModel:
         self._keeps_logits = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
         self._no_mask = torch.zeros((1, 1, 1, 1), dtype=self._model.dtype, device=self._device)  # as it has a mask
         self._lengths = [0] * slots
-        self.cache = SlotCache(slots=slots, cells=cells, layers=layout.layers)
+        self.cache = SlotTensors(slots=slots, cells=cells, layers=layout.layers)
         self.ids = torch.zeros((slots, cells + 1), dtype=torch.long, device=self._device)
         """What has been read into each slot, `[slots, cells + 1]`, for processors that look at it."""
         self._ragged: RaggedBatches | None = None
