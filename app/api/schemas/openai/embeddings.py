@@ -9,7 +9,7 @@ from app.api.schemas.embeddings import MAX_TEXTS
 from app.api.schemas.fields import TextField, WholeNumber
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.requests import ModelRequestSchema, TextsOrTokens, ignored, shared_fields
-from app.jobs.job import TextField as TextOrTokens
+from app.jobs.job import Text as TextOrTokens
 
 MAX_DIMENSIONS = 65_536  # beyond every model
 

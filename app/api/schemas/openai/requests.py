@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, WholeNumber, errors_under
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.sampling import ALIASES, CONTRADICTIONS, SAMPLING_FIELDS, canonical_params
-from app.jobs.job import TextField as TextOrTokens
+from app.jobs.job import Text as TextOrTokens
 from app.jobs.sampling import MAX_LOGPROBS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
