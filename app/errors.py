@@ -22,7 +22,7 @@
     │   │   └── NoWorker              503  no worker of the model runs, or none replied to a tokenizer call
     │   ├── TooManyWaiters            503  this process has reached its limit of waiting requests
     │   ├── StoreUnavailable          503  Redis does not respond, or is full, loading or a replica
-    │   ├── ShuttingDown              503  this API process stops; the job continues
+    │   ├── ShuttingDown              503  this API process stops; a job that was made continues
     │   ├── WaitTimeout               504
     │   ├── JobTimeout                504
     │   ├── JobExpired                504

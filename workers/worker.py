@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 class Worker:
     """Claims jobs, at most one per slot, and submits them to its runner.
 
-    `claim_next` is called in the consumer's thread. on_slot_free: called when a slot becomes free after all were taken.
+    `claim_next` is called in the consumer's thread. on_slot_free: called when a job may be claimed
+    again after none could be, from any thread.
     """
 
     def __init__(self, config: Config, client: RedisClient, store: JobStore, worker_id: str) -> None:
@@ -117,11 +118,11 @@ class Worker:
         return len(self._jobs)
 
     def has_room(self) -> bool:
-        """Return whether another job may be claimed. Jobs wait in Redis, for any worker, and never inside a worker."""
+        """Return whether another job may be claimed. A worker claims no more jobs than it has slots."""
         return len(self._jobs) < self.info.slots and not self._jobs.is_claiming and self._quarantine.is_empty
 
     def claim_next(self) -> None:
-        """Claim the first waiting job and begin it. Returns at once; the outcome is written when the job has ended."""
+        """Claim the first waiting job and begin it. Waits for one call of Redis, not for the job's end."""
         nonce = new_nonce()
         try:
             claim = self._store.claim(self.info.id, nonce)

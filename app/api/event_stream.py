@@ -70,7 +70,7 @@ class StreamBody:
         self._held = encoder.begin()
 
     def hold_output(self) -> None:
-        """Wait for the first bytes of output, its end, or a heartbeat. Until then an error can still be a status.
+        """Wait for the first bytes of output, its end, or a heartbeat. Until then an error can still become the status.
 
         Raises the error that a job ended with.
         """

@@ -98,7 +98,7 @@ class JobService:
 
         Args:
             key: the idempotency key, None without one.
-            job_id: from `new_job_id`; of a new job.
+            job_id: the id that a new job gets, from `new_job_id`; None: a new one.
 
         Returns:
             The job. If the key was used before, this is that earlier job; its id differs from `job_id`.
@@ -127,7 +127,7 @@ class JobService:
         return PendingJobs(self, caller, FROM_START if with_events else None, cancels=cancels)
 
     def follow(self, job: Job, after: str = FROM_START) -> "PendingJobs | PastEvents":
-        """Wait for the events of an existing job that come after the event `after`.
+        """Begin to wait for the events of an existing job that come after the event `after`.
 
         Raises TooManyWaiters, ShuttingDown.
         """
@@ -153,7 +153,7 @@ class JobService:
         return self.store.read(job.id)
 
     def read(self, job_id: str, owner: str) -> Job:
-        """Return a job of this owner. Raises InvalidRequest for what cannot be an id, JobNotFound."""
+        """Return a job of this owner. Raises InvalidRequest if `job_id` cannot be an id, else JobNotFound."""
         if not JOB_ID.fullmatch(job_id):
             raise invalid_request({"job_id": ["Must be a job id: a UUID such as POST /agenerate returns."]})
         job = self.store.read(job_id.lower())

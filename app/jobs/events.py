@@ -1,11 +1,11 @@
 """The event stream of a job: what clients follow, and what the next worker of the job continues.
 
 An entry of the Redis stream has the fields `type` and `data`, a JSON object: `started {"attempt"}`,
-`delta {"text", "logprobs"?}`, `end {"status", "finish_reason"?, "usage"?, "error"?}`. A `delta` also has `tokens`, the
-ids behind its text, for the worker that takes the job over.
+`delta {"text", "logprobs"?}`, `end {"status", "finish_reason"?, "usage"?, "error"?}`. The entry of a delta
+has a third field, `tokens`: the ids behind its text, for the worker that takes the job over.
 
-Events are encoded and decoded in this module only. Scripts (`lua/`) write `started`, and the ends of
-jobs that no worker holds.
+In Python, only this module encodes and decodes events. Scripts (`lua/`) write `started` and the ends of jobs that no
+worker holds, and read the texts of deltas for them.
 """
 
 import json

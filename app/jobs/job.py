@@ -58,8 +58,8 @@ class Chat:
     messages: as OpenAI's API has them, contents as texts. tools: functions that the model may call, as there.
     variables: what else the template may read (`enable_thinking`, say).
 
-    calls: with tools, what `params.json_schema` was made of, for an engine that passes that on: `tool_choice`,
-    `parallel_tool_calls`, and the `schema` of a response that calls no tool.
+    calls: set only with tools. What `params.json_schema` was built from (`tool_choice`, `parallel_tool_calls`, and the
+    `schema` of a response that calls no tool), for a family that forwards these instead of constraining the output.
     """
 
     messages: list[dict[str, Any]]
@@ -167,7 +167,7 @@ class OutputSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """source: None where there is no output."""
+    """source: None if the job ended before a runner began it."""
 
     source: OutputSource | None = None
     queue_seconds: float | None = None

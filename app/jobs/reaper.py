@@ -1,7 +1,7 @@
 """The reaper: what happens to the jobs of a worker that died. It runs `lua/reap.lua` once a second for each model.
 
-- A job whose lease has expired goes back into the order, or is `failed` with `worker_lost` after `jobs.max_attempts`
-  workers have died with it. A returned job is then tried alone: `workers.jobs.quarantine`.
+- A job whose lease has expired goes back into the order, or is `failed` with `worker_lost` after it has been
+  blamed for `jobs.max_attempts` deaths. A blamed job is then tried alone: `workers.jobs.quarantine`.
 - A job that has waited longer than its `expires_in` is `expired`.
 - There are as many doorbells as waiting jobs, also after a consumer died with one.
 - After a gap without any turn (Redis was away, the machine slept) the workers get time to renew their leases first.

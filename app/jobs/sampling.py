@@ -2,7 +2,7 @@
 
 **To add a parameter, add a field to `SamplingParams`.** Its `Parameter` says what clients may send: the request schema
 (`app.api.schemas.sampling`), the aliases and the API documentation derive from it. Then read the field in the engines
-that support it, and let the others reject it.
+that support it, and let the others reject it: CONTRIBUTING.md names their files.
 """
 
 from collections.abc import Mapping

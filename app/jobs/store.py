@@ -36,7 +36,7 @@ class Claim:
     """A job taken by a worker. Every write for it carries `token`; a later claim's token makes this one's writes void.
 
     created_at, started_at: Unix seconds, the latter of the first claim. followed: a client reads the job's stream,
-    so its deltas are written at once. losses: workers that died while they ran it. ran_seconds: how long earlier
+    so its deltas are written at once. losses: deaths of workers that it is blamed for. ran_seconds: how long earlier
     workers ran it. published_tokens: how many of its tokens are in its stream already.
     """
 

@@ -1,7 +1,7 @@
 """Tokenizer calls: any worker of a model serves them beside its jobs, without a slot.
 
-A call waits in a list until a worker takes it. Its reply comes through a list of its own. Neither is kept: a call whose
-worker dies gets no reply, and the caller tries again.
+A call waits in a list until a worker takes it. Its reply comes through a list of its own. Both expire after 30 s. A
+call whose worker dies gets no reply, and its client gets 503.
 """
 
 import json
@@ -38,7 +38,7 @@ class TokenizerCall:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the caller has stopped waiting for the reply."""
+        """Whether the caller has certainly stopped waiting: well past `REPLY_SECONDS`, as clocks may differ."""
         return time.time() - self.called_at > KEPT_SECONDS
 
 

@@ -22,7 +22,7 @@ class WorkerState(StrEnum):
 class WorkerInfo:
     """progress: 0-1 while a model is fetched, None when unknown. slots, running: sequences at most, and now.
 
-    used_cells: cache cells held; 0 when nothing runs, or cells have leaked.
+    used_cells: cache cells held. If it is not 0 while nothing runs, cells have leaked.
     """
 
     id: str

@@ -62,7 +62,7 @@ class BatchLoop:
 
     @property
     def used_cells(self) -> int:
-        """Cache cells held by sequences; with none running, what the engine itself counts: anything but 0 is a leak."""
+        """Cells held by sequences; with none running, cells beyond those of the prefix cache: a leak if not 0."""
         running = list(self._scheduler.running)
         return sum(sequence.position for sequence in running) if running else self._cells_when_idle
 
@@ -80,7 +80,7 @@ class BatchLoop:
         self._inbox.put(sequence)
 
     def wake(self) -> None:
-        """Check all sequences before the next step: one of them was canceled."""
+        """Take commands before the next step: a sequence was canceled, or the trial has changed."""
         self._inbox.put(None)
 
     def pause_others(self, sequence_id: str, *, tokens: int | None) -> None:

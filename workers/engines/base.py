@@ -87,14 +87,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """The next token of one sequence, in the order of the chunks with `samples`.
+    """The next token of one sequence. `step` returns one for each chunk with `samples`, in their order.
 
     piece: the token's bytes, which may be a part of a UTF-8 character; empty for control tokens.
     is_end_token: an end-of-generation token (and `ignore_eos` is off): the sequence has ended, `piece` is not output.
     finish_reason: if set, the sequence ends here with this reason. The piece is output unless `is_end_token` is set.
     logprobs: of this token, when requested; prompt_logprobs: of the prompt's tokens, once, with `echo`.
     error: the sampler of this row failed; this sequence fails, the others continue.
-    accepted: if the chunk had guessed this token, the tokens sampled after it: one for each guess that was right.
+    accepted: the tokens sampled after this one, one for each guess in a row that was right.
     """
 
     token: int
@@ -171,7 +171,7 @@ class Engine(ABC):
         """
 
     def start(self, slot: int, prompt: Prompt) -> None:  # noqa: B027 - optional hook
-        """Drop what the cache holds in `slot`: a new sequence gets it."""
+        """Empty `slot` for a new sequence. Not called if the sequence continues a prefix that the slot holds."""
 
     @abstractmethod
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
@@ -190,7 +190,7 @@ class Engine(ABC):
         """Drop the cells of every slot, after a failed step."""
 
     def used_cells(self) -> int:
-        """Cache cells held by sequences, summed over slots; 0 when nothing runs."""
+        """Return the cells in use, summed over slots, those kept for the prefix cache included."""
         return 0
 
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
@@ -212,4 +212,4 @@ class Engine(ABC):
         raise UnsupportedParameter("this model has no embeddings")
 
     def close(self) -> None:  # noqa: B027 - optional hook
-        """Free the model."""
+        """Free the model. Called from the main thread, after the loop has stopped."""

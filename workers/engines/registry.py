@@ -1,4 +1,7 @@
-"""The model families by name, and the runner of each. A family's library is imported only when it is configured."""
+"""The model families by name, and the runner of each. A family's library is imported only when it is configured.
+
+How to add a family: CONTRIBUTING.md. What it implements: `workers.engines.base`, or `workers.engines.runner`.
+"""
 
 from importlib import import_module
 from typing import Any

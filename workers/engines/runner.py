@@ -19,7 +19,8 @@ from app.jobs.job import Chat, FinishReason, JobError, JobRequest, OutputSource,
 class Outcome:
     """How a job ended.
 
-    source: where the response comes from; None: there is none. first_token_seconds: after the job reached its runner.
+    source: where the output comes from; None: the job ended before a runner began it.
+    first_token_seconds: after the job reached its runner.
     """
 
     status: Status
@@ -36,8 +37,8 @@ class RunnerJob:
     """A job as its runner sees it.
 
     timeout_seconds: what is left of its time. published: what earlier attempts have written; None: nothing.
-    cancel_requested: it must end before its next step. run: the current attempt; None until its runner has begun it,
-    and for embeddings. From then on the runner reports its end, also after a cancellation.
+    cancel_requested: it must end before its next step. run: the current attempt, set when the runner begins the job;
+    embeddings have none. Once it is set, the runner reports the job's end, also after a cancellation.
     """
 
     def __init__(
@@ -122,7 +123,10 @@ class RunnerHost(Protocol):
         """End a job that has no `run`."""
 
     def answer_from_cache(self, job: RunnerJob, prompt_tokens: Sequence[int]) -> bool:
-        """Complete a deterministic job with the cached response to the same request. Returns False if there is none."""
+        """Complete a deterministic job with the cached response to the same request.
+
+        Returns False if there is none; the job's own response is then cached when it succeeds.
+        """
 
     def pass_trial(self, job: RunnerJob) -> None:
         """Record that a job that was submitted alone has passed its trial."""
@@ -170,7 +174,7 @@ class Runner(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop all jobs. Nothing is reported afterwards."""
+        """Stop the jobs that generate. Embeddings and jobs that are being prepared may still be reported."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Carries what jobs produce to Redis: deltas to event streams, outcomes to job records, notifications to the API.
 
-One thread, one call of Redis per round for all jobs. A job whose stream a client follows is written at every step; the
-others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their end. If Redis is
-unavailable, everything is kept and sent again: each delta is written once, however often it is sent.
+One thread, one write per round for all jobs, first texts before the rest. A job whose stream a client follows is
+written at every step; the others every `UNFOLLOWED_SECONDS`, so that another worker could continue them, and at their
+end. While Redis is unreachable everything is kept and sent again: each delta is written once, however often it is sent.
 """
 
 import logging
@@ -78,7 +78,7 @@ class Publisher:
             time.sleep(FIRST_TEXT_SECONDS)
 
     def wake(self) -> None:
-        """Look at all jobs at once: one of them is followed now."""
+        """Start a round of the publisher's thread now."""
         self._wakes.put(None)
 
     def hand_back_all(self) -> None:

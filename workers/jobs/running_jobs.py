@@ -27,8 +27,8 @@ class RunningJob(RunnerJob):
 
     followed: a client reads its stream. is_ready: what earlier attempts have written is known, so it may begin.
     passed_trial: it is no longer suspected of having ended its worker. is_handed_back: this worker shuts down, and the
-    job returns to the waiting jobs. cache_key: if the job succeeds, its id is kept under this key. closed: set when the
-    outcome is written or the job belongs to another worker.
+    job returns to the waiting jobs. cache_key: if the job succeeds, its id is kept under this key. closed: set when
+    this worker is done with it: its outcome is written, it was handed back, or another worker has it.
     """
 
     def __init__(self, claim: Claim) -> None:
@@ -83,7 +83,7 @@ class RunningJob(RunnerJob):
         self.outcome = outcome
 
     def freeze(self) -> bool:
-        """Merge the new output into one delta, if a write is due. False: there is nothing to write."""
+        """Merge the new output into one delta, if a write is due. False: nothing is to be written now."""
         ends = self.outcome is not None or self.is_handed_back
         if not (ends or self.followed or time.monotonic() - self._written_at >= UNFOLLOWED_SECONDS):
             return False
@@ -230,7 +230,7 @@ class JobControl(Protocol):
         """Write the job's output at every step from now on."""
 
     def remove(self, job: RunningJob) -> None:
-        """Remove a job whose outcome is written, or which belongs to another worker."""
+        """Remove a job with which this worker is done."""
 
 
 def _merged(deltas: list[Delta]) -> Delta:

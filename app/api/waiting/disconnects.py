@@ -1,4 +1,4 @@
-"""Detects that a waiting client has closed its connection, for all waiting clients of the process in one thread.
+"""Detects closed connections of requests that wait for a whole response, for all of the process in one thread.
 
 gunicorn's threads look at a client's socket only when they write to it; a `/generate` that waits a minute writes
 nothing for a minute. Linux's epoll reports a closed connection at once. Where there is no epoll (macOS), it is noticed

@@ -1,6 +1,6 @@
 -- Included by every script that ends a job. The record is final from here on, and all that is kept for it has a time to
 -- live: its own `ttl`, or `kept_seconds`. `fields` are further fields and values of the record, `status` among them.
-local WEBHOOK_SECONDS = 259200 -- the sender gives up after 24 hours
+local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
 
 -- Queue a copy of the record, so that the webhook survives deletion of the job.
 local function queue_webhook(job_key, job_id, status, webhook, now)
