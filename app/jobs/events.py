@@ -4,8 +4,8 @@ An entry of the Redis stream has the fields `type` and `data`, a JSON object: `s
 `delta {"text", "logprobs"?}`, `end {"status", "finish_reason"?, "usage"?, "error"?}`. The entry of a delta
 has a third field, `tokens`: the ids behind its text, for the worker that takes the job over.
 
-In Python, only this module encodes and decodes events. Scripts (`lua/`) write `started` and the ends of jobs that no
-worker holds, and read the texts of deltas for them.
+In Python, only this module encodes and decodes events. Scripts (`lua/`) write `started`. They
+also end jobs that no worker holds; for the text of such a job's outcome they read its deltas.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 The scripts `claim`, `publish`, `hand_back`, `cancel` and `reap` send them; `add_event` formats an event's line.
 
-A line is one of three: the id of the job alone; an event of its stream, after the job's id and the id of the event
-before it; or, once the job has ended, its whole record as a JSON list.
+A line is one of three: the id of the job alone; the job's id, the id of the previous event, and an event of its
+stream, in this order; or, once the job has ended, its whole record as a JSON list.
 """
 
 import json

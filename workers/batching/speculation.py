@@ -1,6 +1,6 @@
 """Whether a step verifies guessed tokens, of which sequences and how many.
 
-A guess costs a row. What a row costs beside the step itself is measured as the steps go by: next to nothing where the
+A guess costs a row. How much time a row adds to a step is measured while steps run: next to nothing where the
 weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
 known from the sequence (`NgramLookup.expected_hits`). Drafts are made only where they are expected to save time.
 `worker.speculation: false` disables them.

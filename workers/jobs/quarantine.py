@@ -3,7 +3,7 @@ others may run beside it.
 
 During such a trial the other jobs of this worker pause in their slots, and a key in Redis names the suspect: if the
 worker dies, the reaper blames that job. A job that has already lost `MAX_LOSSES_IN_COMPANY` workers, or one fewer than
-`max_attempts`, runs alone until it ends. Why the others run alone only for a while: docs/decisions/0005.
+`max_attempts`, runs alone until it ends. Why every other suspect runs alone only for a while: docs/decisions/0005.
 """
 
 import contextlib
