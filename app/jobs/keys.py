@@ -35,7 +35,8 @@ Modules without a path are in `app.jobs`.
 | `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose reply was lost | 60 s |
 
 Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
-`cancel:<id>` and `follow:<id>` to the workers. A lost message costs a delay, never a result.
+`cancel:<id>` and `follow:<id>` (a client follows this job's stream: publish it at every step) to the workers. A lost
+message costs a delay, never a result.
 """
 
 PREFIX = "llm:"

@@ -1,8 +1,8 @@
-"""Keeps this worker's claims alive, announces the worker, and applies cancel and follow requests.
+"""Keeps this worker's claims alive, announces the worker, and applies requests to cancel a job, or to publish it at
+every step because a client follows it.
 
 One thread renews all leases in one pipeline every third of a lease and announces the worker; another listens on the
-control channel, so that a cancellation takes effect at the next step. The next renewal makes
-up for a lost message.
+control channel, so that a cancellation takes effect at the next step. The next renewal makes up for a lost message.
 """
 
 import logging
