@@ -7,9 +7,9 @@ process can make the object again.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.api.job_service import error_of
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.tool_calls import CallBegins, Reader, Words, call_id, reader_of
+from app.api.pending_jobs import error_of
 from app.errors import InvalidRequest
 from app.jobs.job import FinishReason, Job, JobError, JobRequest, Status, TokenLogprob, Usage
 

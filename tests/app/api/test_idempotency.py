@@ -149,7 +149,7 @@ def test_a_failure_stays_a_failure(client: FlaskClient, worker: ScriptedWorker, 
 def test_a_wait_for_an_earlier_job_that_is_over_has_its_location(
     client: FlaskClient, running: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.api.job_service.WAIT_GRACE_SECONDS", -19.9)  # of the 20 s that a job may run here
+    monkeypatch.setattr("app.api.pending_jobs.WAIT_GRACE_SECONDS", -19.9)  # of the 20 s that a job may run here
     response = send(client, "/generate")
     assert (response.status_code, response.get_json()["code"]) == (504, "wait_timeout")
     assert job_of(client, response, wait=0)["status"] == "processing"

@@ -1,4 +1,4 @@
-"""Waiting for jobs, against a real Valkey and with the worker's own publisher."""
+"""The job service and its pending jobs, against a real Valkey and with the worker's own publisher."""
 
 import contextlib
 import queue
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app.api import job_service
-from app.api.job_service import Caller, JobService, PastEvents, PendingJobs
+from app.api.job_service import JobService
+from app.api.pending_jobs import WAIT_GRACE_SECONDS, Caller, PastEvents, PendingJobs
 from app.api.queue_estimate import QueueEstimate
 from app.api.waiting import waiters as waiting
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
@@ -48,9 +48,7 @@ ME = Caller(owner="me")
 
 def request(*, stream: bool = False, seconds: float = 10.0) -> JobRequest:
     """Make a request that waits so many seconds for its job."""
-    return JobRequest(
-        kind=Kind.GENERATE, prompt="p", stream=stream, timeout_seconds=seconds - job_service.WAIT_GRACE_SECONDS
-    )
+    return JobRequest(kind=Kind.GENERATE, prompt="p", stream=stream, timeout_seconds=seconds - WAIT_GRACE_SECONDS)
 
 
 def admit(store: JobStore) -> Job:

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.api import job_service
+from app.api import pending_jobs
 from app.config.settings import Config
 from app.jobs.job import Kind, Priority, Status
 from tests.app.api.conftest import MakeApp
@@ -275,7 +275,7 @@ def cancel_first(client: FlaskClient, worker: ScriptedWorker) -> None:
 def test_a_wait_that_is_over_has_the_location_of_the_job(
     client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_service, "WAIT_GRACE_SECONDS", -0.8)
+    monkeypatch.setattr(pending_jobs, "WAIT_GRACE_SECONDS", -0.8)
     done = threading.Event()
     worker.play = play_of(done, "late", Turn.succeed)
     response = generate(client, timeout=1)
