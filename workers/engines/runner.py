@@ -170,7 +170,7 @@ class Runner(ABC):
 
     @abstractmethod
     def cancel(self, job: RunnerJob) -> None:
-        """End a job that has begun and whose cancellation was requested."""
+        """End a job that has begun and whose cancellation was requested. One that has ended stays as it is."""
 
     @abstractmethod
     def stop(self) -> None:

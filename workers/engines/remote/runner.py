@@ -58,9 +58,9 @@ class RemoteRunner(Runner):
             self._host.pass_trial(job)
 
     def cancel(self, job: RunnerJob) -> None:
-        assert isinstance(job.run, ForwardedRun)
-        if not self._stopped:
-            self._upstream.events.call_soon_threadsafe(job.run.interrupt)
+        run = job.run  # read once: the job may end meanwhile
+        if isinstance(run, ForwardedRun) and not self._stopped:
+            self._upstream.events.call_soon_threadsafe(run.interrupt)
 
     def stop(self) -> None:
         self._stopped = True

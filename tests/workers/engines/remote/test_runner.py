@@ -28,6 +28,7 @@ from tests.workers.engines.remote.upstream_server import (
     text,
 )
 from workers.engines.remote.runner import RemoteRunner
+from workers.engines.runner import RunnerJob
 from workers.worker import Worker
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -362,6 +363,14 @@ def test_canceling_a_job_closes_its_connection(client: JobClient, server: Server
     client.cancel(job_id)
     assert client.wait_for(job_id).status is Status.CANCELED
     assert server.disconnected.wait(scaled(5))
+
+
+def test_canceling_a_job_that_has_just_ended_does_nothing(server: Server) -> None:
+    runner = RemoteRunner(config_for(server), lambda *_: None, Host(lambda _: None))
+    ended = RunnerJob("ended", JobRequest(kind=Kind.GENERATE))
+    assert ended.run is None, "as the registry of running jobs leaves it"
+    runner.cancel(ended)
+    runner.close()
 
 
 # --- workers that come and go -----------------------------------------------------------------------------------------
