@@ -4,58 +4,17 @@ import os
 import sys
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
-from tests.waiting import scaled
-from tests.workers.batching.loop_host import Host, make_sequence
+from tests.workers.batching.loop_host import Collected, Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import ResumeState
 from workers.engines.base import Chunk, Sampled
-from workers.engines.runner import Outcome, Report
-
-
-class Collected:
-    """The published output, by sequence."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = defaultdict(str)
-        self.outcomes: dict[str, list[Outcome]] = defaultdict(list)
-        self._changed = threading.Condition()
-
-    def publish(self, updates: Sequence[Report]) -> None:
-        with self._changed:
-            for job, delta, outcome in updates:
-                self.texts[job.id] += "" if delta is None else delta.text
-                if outcome is not None:
-                    self.outcomes[job.id].append(outcome)
-            self._changed.notify_all()
-
-    def wait_for(self, *sequence_ids: str) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: all(i in self.outcomes for i in sequence_ids), timeout=scaled(10))
-
-
-@pytest.fixture
-def collected() -> Collected:
-    return Collected()
-
-
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, Host(collected.publish))
-    yield loop
-    loop.stop()
 
 
 def test_more_sequences_than_slots_all_get_their_text_and_leave_no_cell(

@@ -4,15 +4,13 @@ The scripted engine fails when it samples a slot that holds another sequence's t
 """
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
 from app.jobs.job import Status
 from app.jobs.sampling import SamplingParams
-from tests.workers.batching.loop_host import Host, make_sequence
+from tests.workers.batching.loop_host import Collected, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine
-from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
 from workers.engines.base import Prompt
 
@@ -26,18 +24,6 @@ def prompt_of(*tokens: int, answer: str = "ok", **sampling: object) -> Prompt:
 @pytest.fixture
 def engine() -> ScriptedEngine:
     return ScriptedEngine(slots=4, context_tokens=1000, max_batched_tokens=16, shares_prefixes=True)
-
-
-@pytest.fixture
-def collected() -> Collected:
-    return Collected()
-
-
-@pytest.fixture
-def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, Host(collected.publish))
-    yield loop
-    loop.stop()
 
 
 def computed(engine: ScriptedEngine) -> int:

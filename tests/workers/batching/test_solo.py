@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from app.jobs.job import FinishReason, Status
-from tests.workers.batching.loop_host import Host, make_sequence
+from tests.workers.batching.loop_host import Collected, Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, ScriptedSolo, prompt
-from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Sampled
@@ -16,21 +15,9 @@ from workers.engines.base import Sampled
 SOLO = ScriptedSolo()
 
 
-@pytest.fixture
-def collected() -> Collected:
-    return Collected()
-
-
-@pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
-def loop(engine: ScriptedEngine, collected: Collected) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, Host(collected.publish))
-    yield loop
-    loop.stop()
+@pytest.fixture(autouse=True)
+def no_solo_sequence_is_left() -> Iterator[None]:
+    yield
     assert SOLO.running == []
 
 

@@ -4,7 +4,6 @@ The scripted engine fails when it samples a slot with a token in its cache that 
 """
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ import pytest
 from app.jobs.job import FinishReason, Status
 from app.jobs.sampling import SamplingParams
 from tests.waiting import until
-from tests.workers.batching.loop_host import Host, make_sequence
+from tests.workers.batching.loop_host import Collected, Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
-from tests.workers.batching.test_loop import Collected
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import BatchSequence
 from workers.batching.speculation import Speculation, StepCost
@@ -97,21 +95,9 @@ def engine() -> ScriptedEngine:
 
 
 @pytest.fixture
-def collected() -> Collected:
-    return Collected()
-
-
-@pytest.fixture
-def host(collected: Collected) -> Host:
-    return Host(collected.publish)
-
-
-@pytest.fixture
-def loop(engine: ScriptedEngine, host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLoop]:
-    loop = BatchLoop(engine, host)
+def loop(loop: BatchLoop, monkeypatch: pytest.MonkeyPatch) -> BatchLoop:
     fix_cost(loop, monkeypatch)
-    yield loop
-    loop.stop()
+    return loop
 
 
 def fix_cost(loop: BatchLoop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
-from tests.workers.batching.loop_host import Host, make_sequence
-from tests.workers.batching.test_loop import Collected
+from tests.workers.batching.loop_host import Collected, Host, make_sequence
 from tests.workers.engines.llama.driver import GREEDY, complete, make_engine, request
 from workers.batching.loop import BatchLoop
 from workers.engines.llama.engine import LlamaEngine
