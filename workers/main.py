@@ -119,7 +119,8 @@ def _consume(celery: Celery, worker: Worker) -> int:
     signals.setup_logging.connect(_keep_logging)
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("kombu").setLevel(logging.WARNING)
-    logger.info("ready: %s, %d slots of %d tokens", worker.info.model, worker.info.slots, worker.info.context_tokens)
+    of_tokens = f" of {worker.info.context_tokens} tokens" if worker.info.context_tokens else ""
+    logger.info("ready: %s, %d slots%s", worker.info.model, worker.info.slots, of_tokens)
     consumer = celery.Worker(
         hostname=f"worker@{worker.info.id}",
         pool="solo",
