@@ -12,8 +12,8 @@ from pathlib import Path
 
 from app.cli.announce import announce
 from app.cli.programs import programs
-from app.cli.supervisor import Supervisor
-from app.config.environment import variable_name
+from app.cli.supervisor import Supervisor, say
+from app.config.environment import variable_name, variables_of_compose
 from app.config.loader import load_config
 from app.config.settings import Config, ServerConfig
 from app.errors import ConfigError, StartupError
@@ -45,6 +45,8 @@ def run(config: Config) -> None:
     """Run the API, one worker and, unless `redis_url` names a Redis, a Valkey, until Ctrl-C."""
     with _sole_use_of(config.data_dir):
         _check_port(config.server)
+        for name in variables_of_compose(os.environ):
+            say(f"{name} is for docker compose and has no effect here; docs/configuration.md lists what has")
         valkey, port = (None, 0) if config.redis_url else (_valkey_binary(), _free_port())
         if valkey:
             os.environ[variable_name("redis_url")] = f"redis://127.0.0.1:{port}/0"

@@ -2,7 +2,7 @@
 
 A variable names a key, or a key in a section after two underscores, or a whole section as JSON. A whole section
 replaces the file's; single keys are applied after it. An empty variable counts as not set, because compose files
-pass empty ones.
+pass empty ones. The variables that docker-compose.yaml itself reads have the same prefix; they set no key.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from app.errors import ConfigError
 
 PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
-_NOT_A_KEY = frozenset({CONFIG_PATH})
+_OF_COMPOSE = frozenset({f"{PREFIX}PORT", f"{PREFIX}USER", f"{PREFIX}WORKER"})
 # free-form, but always texts: a revision such as 1234567 is not a number
 _TEXTS_IN_SETUP_PARAMS = frozenset(
     {"repo_id", "filename", "revision", "path", "package", "token", "base_url", "model", "api_key"}
@@ -35,13 +35,22 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dic
         ConfigError: a variable names no key, or its value does not parse.
     """
     origins: dict[KeyPath, str] = {}
-    named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in _NOT_A_KEY}
+    others = {CONFIG_PATH, *variables_of_compose(environ)}
+    named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in others}
     for name in sorted(named, key=lambda name: (name.count("__"), name)):
         path = _path(name, keys)
         if named[name]:
             _put(tree, path, _value(name, path, named[name], keys.get(".".join(path))))
             origins[path] = name
     return origins
+
+
+def variables_of_compose(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables that are set for docker-compose.yaml, and say nothing about the configuration.
+
+    `LLM_API_WORKER` is the name of an image there; as JSON it is the section `worker`.
+    """
+    return sorted(name for name in _OF_COMPOSE if name in environ and not environ[name].lstrip().startswith("{"))
 
 
 def _path(name: str, keys: Keys) -> KeyPath:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -161,6 +162,15 @@ def test_null_and_empty_variables_unset_and_leave_alone(tmp_path: Path) -> None:
     text = "redis_url: redis://a\nserver: {port: 5}"
     assert load(tmp_path, text, LLM_API_REDIS_URL="null").redis_url is None
     assert load(tmp_path, text, LLM_API_REDIS_URL="", LLM_API_SERVER__PORT="").redis_url == "redis://a"
+
+
+def test_what_the_compose_files_read_from_the_shell_sets_no_key_and_stops_nothing(tmp_path: Path) -> None:
+    files = "".join(file.read_text() for file in REPOSITORY.glob("docker-compose*.yaml"))
+    read = set(re.findall(r"\$\{(LLM_API_\w+)", files))
+    assert "LLM_API_PORT" in read
+    assert load(tmp_path, "", **dict.fromkeys(read, "9000")) == load(tmp_path, "")
+    assert load(tmp_path, "", LLM_API_WORKER="worker-transformers") == load(tmp_path, "")
+    assert load(tmp_path, "", LLM_API_WORKER=' {"slots": 2}').worker.slots == 2, "as JSON it is the section"
 
 
 @pytest.mark.parametrize("value", ["hunter2,123", '["hunter2", "123"]'])
