@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, missing, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing, validate
 
 _LISTED_NAMES = 12  # known names in the message about an unknown one, where none is similar
 _SURROGATE = "contains half of a surrogate pair (\\ud800-\\udfff), which is not a character; send whole characters"
@@ -56,6 +56,17 @@ class RequestSchema(Schema):
         names = list(self.load_fields)
         more = f" and {len(names) - _LISTED_NAMES} more, see /docs" if len(names) > _LISTED_NAMES else ""
         return f"Unknown parameter. Known parameters: {', '.join(names[:_LISTED_NAMES])}{more}."
+
+
+class HistorySchema(RequestSchema):
+    """A part of a request that describes the past or what a client offers: messages, items, calls, tools.
+
+    Other servers and clients add members to what they have received before they send it back, so unknown members are
+    ignored.
+    """
+
+    class Meta(RequestSchema.Meta):
+        unknown = EXCLUDE
 
 
 class TextField(fields.String):

@@ -1,20 +1,24 @@
 """`messages` of a chat: OpenAI's shape, text only. They are loaded as the messages that chat templates expect."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import RequestSchema, TextField, errors_under, object_with, one_of
+from app.api.schemas.fields import HistorySchema, JsonObject, TextField, errors_under, is_unicode, object_with, one_of
 
 MAX_MESSAGES = 4096
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 LEGACY_CALL_ID = "function0"  # `function_call` has none; nine letters, as Mistral's template requires
 _ASSISTANT_ONLY = ("tool_calls", "function_call", "refusal")
+_THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+"""Types of parts that other servers' messages carry, and that no chat template reads."""
+_MAX_ARGUMENTS_BYTES = 2**30  # the limit of the whole body is lower
 
 
 class Content(fields.Field[str]):
-    """A text, or a list of text parts, which become the lines of one text.
+    """A text, or a list of text parts, which become the lines of one text. Parts of thoughts are ignored.
 
     Args:
         parts: maps the types of parts to the name of the member that has the text.
@@ -27,14 +31,17 @@ class Content(fields.Field[str]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if isinstance(value, list):
-            return "\n".join(self._part(index, part) for index, part in enumerate(value))
+            texts = (self._part(index, part) for index, part in enumerate(value))
+            return "\n".join(text for text in texts if text is not None)
         if not isinstance(value, str):
             raise ValidationError("Must be a string or a list of text parts.")
         return self._text.deserialize(value) or ""
 
-    def _part(self, index: int, part: Any) -> str:
+    def _part(self, index: int, part: Any) -> str | None:
         kind = part.get("type") if isinstance(part, dict) else None
         name = self._parts.get(kind) if isinstance(kind, str) else None
+        if isinstance(kind, str) and kind in _THOUGHTS:
+            return None
         with errors_under(index):
             if name is None:
                 shown = kind if isinstance(kind, str) else "an unknown part"
@@ -46,23 +53,37 @@ class Content(fields.Field[str]):
 def content_shapes(parts: Mapping[str, str], *, is_required: bool) -> list[dict[str, Any]]:
     """Return the JSON Schemas of the values that `Content` accepts."""
     shapes = [object_with(type=one_of(kind), **{name: {"type": "string"}}) for kind, name in parts.items()]
+    shapes.append(object_with(type=one_of(*sorted(_THOUGHTS))))
     null = [] if is_required else [{"type": "null"}]
     return [{"type": "string"}, {"type": "array", "items": {"anyOf": shapes}}, *null]
 
 
-class CalledFunctionSchema(RequestSchema):
+class ArgumentsField(TextField):
+    """The arguments of a call: a JSON object as text. Some clients keep the object itself."""
+
+    def __init__(self) -> None:
+        shapes = [{"type": "string"}, {"type": "object"}]
+        super().__init__(required=True, metadata={"anyOf": shapes, "description": "A JSON object, best as text."})
+        self._object = JsonObject(max_bytes=_MAX_ARGUMENTS_BYTES)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if isinstance(value, dict):
+            return json.dumps(self._object.deserialize(value), ensure_ascii=False)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class CalledFunctionSchema(HistorySchema):
     name = TextField(required=True)
-    arguments = TextField(required=True, metadata={"description": "A JSON object, as text."})
+    arguments = ArgumentsField()
 
 
-class ToolCallSchema(RequestSchema):
+class ToolCallSchema(HistorySchema):
     id = TextField(required=True)
     type = TextField(
         validate=validate.Equal("function", error="Only function calls are supported."),
         metadata={"enum": ["function", None]},
     )
     function = fields.Nested(CalledFunctionSchema, required=True)
-    index = fields.Raw(metadata={"description": "Ignored: streams number their calls."})
 
     @post_load
     def _plain(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -75,16 +96,17 @@ def _has(name: str, **more: Any) -> dict[str, Any]:
 
 _ASSISTANT = {"properties": {"role": {"const": "assistant"}}}
 _TOOL = {"properties": {"role": {"const": "tool"}}}
-_INSTEAD_OF_CONTENT = [_has("tool_calls", minItems=1), _has("function_call"), _has("refusal")]
+_CALLS = _has("tool_calls", minItems=1)
+_INSTEAD_OF_CONTENT = [_CALLS, _has("function_call"), _has("refusal")]
 
 
-class MessageSchema(RequestSchema):
-    """A message of any role. A message that a response contained may be sent back unchanged."""
+class MessageSchema(HistorySchema):
+    """A message of any role. A message that a response contained, of any server, may be sent back unchanged."""
 
     also: ClassVar = {
         "allOf": [
             {"if": _ASSISTANT, "then": {"anyOf": [_has("content"), *_INSTEAD_OF_CONTENT]}, "else": _has("content")},
-            {"if": _ASSISTANT, "else": {"not": {"anyOf": [_has(name) for name in _ASSISTANT_ONLY]}}},
+            {"if": _ASSISTANT, "else": {"not": {"anyOf": [_has("function_call"), _has("refusal"), _CALLS]}}},
             {"if": _TOOL, "then": _has("tool_call_id")},
         ]
     }
@@ -97,7 +119,7 @@ class MessageSchema(RequestSchema):
     function_call = fields.Nested(CalledFunctionSchema, metadata={"deprecated": True})
     refusal = TextField()
     reasoning_content = TextField(metadata={"description": "For chat templates that show it."})
-    annotations = fields.Raw(metadata={"description": "Ignored."})
+    reasoning = fields.Raw(metadata={"description": "Another name of reasoning_content, used by vLLM and OpenRouter."})
     audio = fields.Raw(
         validate=validate.Equal(None, error="audio is not supported."),
         metadata={"enum": [None], "description": "Not supported."},
@@ -109,9 +131,13 @@ class MessageSchema(RequestSchema):
         role, refusal = message["role"], message.get("refusal")
         for name in _ASSISTANT_ONLY:
             if name in message and role != "assistant":
-                raise ValidationError({name: ["Only a message of the role assistant may have it."]})
-        for name in ("annotations", "refusal"):
-            message.pop(name, None)
+                if message[name] != []:
+                    raise ValidationError({name: ["Only a message of the role assistant may have it."]})
+                del message[name]
+        message.pop("refusal", None)
+        reasoning = message.pop("reasoning", None)
+        if isinstance(reasoning, str) and is_unicode(reasoning):
+            message.setdefault("reasoning_content", reasoning)
         content = message.setdefault("content", refusal)
         if content is None and not (message.get("tool_calls") or "function_call" in message):
             raise ValidationError({"content": ["Must be a text."]})

@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from app.api.schemas.fields import RequestSchema, TextField, errors_under, object_with, one_of
+from app.api.schemas.fields import HistorySchema, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.messages import MAX_MESSAGES, Content, content_shapes
 
 Message = dict[str, Any]
@@ -13,35 +13,23 @@ _ROLES = ("user", "assistant", "system", "developer")
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
-class _ItemSchema(RequestSchema):
-    """What every item of a response has may be sent back. A null is accepted under any name."""
-
-    id = fields.Raw()
-    status = fields.Raw()
-    type = fields.Raw()
-    phase = fields.Raw()
-
-    def load(self, data: Any, **options: Any) -> Any:
-        return super().load({name: value for name, value in data.items() if value is not None}, **options)
-
-
-class _MessageItemSchema(_ItemSchema):
+class _MessageItemSchema(HistorySchema):
     role = TextField(required=True, validate=validate.OneOf(_ROLES))
     content = Content(_PARTS, required=True)
 
 
-class _CallItemSchema(_ItemSchema):
+class _CallItemSchema(HistorySchema):
     call_id = TextField(required=True)
     name = TextField(required=True)
     arguments = TextField(required=True)
 
 
-class _CallOutputItemSchema(_ItemSchema):
+class _CallOutputItemSchema(HistorySchema):
     call_id = TextField(required=True)
     output = Content(_PARTS, required=True)
 
 
-_SCHEMAS: dict[str, _ItemSchema] = {
+_SCHEMAS: dict[str, HistorySchema] = {
     "message": _MessageItemSchema(),
     "function_call": _CallItemSchema(),
     "function_call_output": _CallOutputItemSchema(),

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, object_with, one_of
+from app.api.schemas.fields import Flag, HistorySchema, JsonObject, TextField, object_with, one_of
 from app.api.schemas.sampling import MAX_JSON_BYTES
 
 MAX_TOOLS = 128  # as in OpenAI's API
@@ -24,7 +24,7 @@ class ToolChoice:
     named: str | None = None
 
 
-class FunctionSchema(RequestSchema):
+class FunctionSchema(HistorySchema):
     name = TextField(
         required=True,
         validate=validate.Regexp(_NAME, error="Must be 1 to 64 letters, digits, underscores, dots and dashes."),
@@ -48,7 +48,7 @@ class _FunctionType(TextField):
         )
 
 
-class ToolSchema(RequestSchema):
+class ToolSchema(HistorySchema):
     """A tool of a chat."""
 
     type = _FunctionType()

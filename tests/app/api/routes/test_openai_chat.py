@@ -25,6 +25,7 @@ WEATHER = {
     },
 }
 TIME = {"type": "function", "function": {"name": "time"}}
+CALLED = {"id": "a1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
 
 
 def chat(client: FlaskClient, **body: Any) -> TestResponse:
@@ -121,6 +122,50 @@ def test_a_message_that_was_answered_with_may_be_sent_back_as_it_is(
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "a1", "content": "noon"},
     ]
+
+
+def test_messages_of_other_servers_and_clients_may_be_sent_back_with_all_that_they_carry(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    function = {**CALLED["function"], "parsed_arguments": {}}  # type: ignore[dict-item]
+    more = {"provider_specific_fields": {"a": 1}, "extra_content": {"google": {}}, "index": 0}
+    details = {"reasoning_details": [{"type": "reasoning.text"}], "thinking_blocks": [], "audio": None}
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "user", "content": "Hello", "id": "m1", "tool_calls": [], "refusal": None, "cache_control": {}},
+        {"role": "assistant", "content": "{}", "parsed": {}, "id": "m2", "reasoning": "Hm.", "annotations": [], **more},
+        {"role": "user", "content": "And?", "mood": "good"},
+        {"role": "assistant", "content": None, "tool_calls": [{**CALLED, "function": function, **more}], **details},
+        {"role": "tool", "tool_call_id": "a1", "content": "noon", "is_error": False},
+    ]
+    answered(client, messages=messages)
+    assert worker.turns[0].request.chat.messages == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "{}", "reasoning_content": "Hm."},
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+        {"role": "tool", "tool_call_id": "a1", "content": "noon"},
+    ]
+
+
+def test_parts_of_thoughts_are_ignored_in_a_history(client: FlaskClient, worker: ScriptedWorker) -> None:
+    parts = [{"type": "thinking", "thinking": "Hm.", "signature": "x"}, {"type": "text", "text": "Yes."}]
+    answered(client, messages=[*HELLO, {"role": "assistant", "content": parts}, *HELLO])
+    assert worker.turns[0].request.chat.messages[1] == {"role": "assistant", "content": "Yes."}
+
+
+def test_arguments_may_be_the_object_itself(client: FlaskClient, worker: ScriptedWorker) -> None:
+    call = {**CALLED, "function": {"name": "weather", "arguments": {"city": "Köln"}}}
+    answered(client, messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}, *HELLO])
+    (sent,) = worker.turns[0].request.chat.messages[1]["tool_calls"]
+    assert sent["function"] == {"name": "weather", "arguments": '{"city": "Köln"}'}
+
+
+def test_unknown_members_of_tools_are_ignored(client: FlaskClient, worker: ScriptedWorker) -> None:
+    tool = {"type": "function", "cache_control": {}, "function": {"name": "time", "defer_loading": True}}
+    answered(client, tools=[tool])
+    assert worker.turns[0].request.chat.tools == [TIME]
 
 
 def test_without_a_model_the_served_one_is_meant_and_another_is_not_found(
@@ -345,8 +390,7 @@ def test_parameters_without_an_effect_are_ignored(client: FlaskClient, worker: S
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
-        ({"messages": [{"role": "user", "content": "x", "mood": "good"}]}, "messages.0.mood"),
-        ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "messages.0.tool_calls"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALLED]}]}, "messages.0.tool_calls"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             "messages.0.content.0",
