@@ -124,6 +124,24 @@ class InvalidRequest(RequestError):
 class PromptTooLong(InvalidRequest):
     code, title = "prompt_too_long", "Prompt too long"
 
+    @classmethod
+    def for_context(
+        cls, field: str, *, tokens: int, context_tokens: int, completion_tokens: int = 1, cure: str = ""
+    ) -> "PromptTooLong":
+        """Return the error in OpenAI's words, which clients search for before they shorten a chat or fall back.
+
+        Args:
+            field: the path of the field that is too long.
+            tokens: of that field. context_tokens: how many fit, with a completion of `completion_tokens`.
+            cure: what else helps than a shorter text, as the end of a sentence.
+        """
+        asked = f"{tokens + completion_tokens} tokens ({tokens} in {field}, {completion_tokens} in the completion)"
+        detail = (
+            f"This model's maximum context length is {context_tokens} tokens. However, you requested {asked}: the "
+            f"prompt is too long. Please reduce the length of {field}{f' or {cure}' if cure else ''}."
+        )
+        return cls(detail, errors={field: [detail]})
+
 
 class InvalidGrammar(InvalidRequest):
     code, title = "invalid_grammar", "Invalid grammar"

@@ -33,7 +33,10 @@ OPENAI_PREFIX = "/v1/"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number, for the access log: the client is gone
 _MAX_DRAINED_BYTES, _DRAIN_STEP_BYTES = 64 * 2**20, 2**16
 _RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
-_OPENAI_CODES: dict[type[LLMAPIError], str] = {PromptTooLong: "context_length_exceeded"}  # clients look for these
+_OPENAI_CODES: dict[type[LLMAPIError], str] = {  # clients look for these
+    PromptTooLong: "context_length_exceeded",
+    Unauthorized: "invalid_api_key",
+}
 _NOT_RETRYABLE = (Conflict, JobCanceled, JobTimeout, WaitTimeout)  # OpenAI's clients would retry these statuses
 
 _REDIS_FAILS = "Redis answers with an error, so this cannot be done now; its log and the log of this server say more"
@@ -86,8 +89,12 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
 
 def openai_error(error: LLMAPIError) -> dict[str, Any]:
     """Return the error body of OpenAI's API."""
-    code = _OPENAI_CODES.get(type(error), error.code)
-    return _openai(error.detail, openai_status(error), next(iter(error.errors), None), code)
+    return _openai(error.detail, openai_status(error), next(iter(error.errors), None), openai_code(error))
+
+
+def openai_code(error: LLMAPIError) -> str:
+    """Return the code of an error in OpenAI's API, which knows two of them by other names."""
+    return _OPENAI_CODES.get(type(error), error.code)
 
 
 def openai_status(error: LLMAPIError) -> int:

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import pytest
+from langchain_core.exceptions import ContextOverflowError, ModelNotFoundError
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
@@ -95,3 +96,14 @@ def test_texts_are_embedded(smollm2: Stack) -> None:
     )
     documents = embeddings.embed_documents(["a cat", "a dog"])
     assert len(documents) == 2 and len(documents[0]) == len(embeddings.embed_query("a cat")) == 576
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_beyond_the_context_is_the_overflow_that_fallbacks_wait_for(chat: ChatOpenAI, stream: bool) -> None:
+    with pytest.raises(ContextOverflowError, match="maximum context length is"):
+        list(chat.stream("word " * 3000)) if stream else chat.invoke("word " * 3000)
+
+
+def test_an_unknown_model_is_the_error_that_langchain_has_for_it(chat: ChatOpenAI) -> None:
+    with pytest.raises(ModelNotFoundError, match="'gpt-4' does not exist"):
+        chat.model_copy(update={"model_name": "gpt-4"}).invoke(QUESTION)

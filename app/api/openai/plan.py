@@ -30,11 +30,16 @@ class RequestPlan:
 
     @contextlib.contextmanager
     def renaming_fields(self) -> Iterator[None]:
-        """Give the errors that the worker found in fields the names that the client has used."""
+        """Give the errors that the worker found in fields the names that the client has used, in their texts too."""
         try:
             yield
         except InvalidRequest as error:
-            error.errors = {self._renamed(path): messages for path, messages in error.errors.items()}
+            names = {path: self._renamed(path) for path in error.errors}
+            for old, new in names.items():
+                error.detail = error.detail.replace(old, new)
+            error.errors = {
+                names[path]: [text.replace(path, names[path]) for text in texts] for path, texts in error.errors.items()
+            }
             raise
 
     def _renamed(self, path: str) -> str:

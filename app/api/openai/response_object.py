@@ -10,7 +10,8 @@ from typing import Any
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.tool_calls import CallBegins, Reader, Words, call_id, reader_of
 from app.api.pending_jobs import error_of
-from app.errors import InvalidRequest
+from app.api.problems import openai_code
+from app.errors import InvalidRequest, PromptTooLong
 from app.jobs.job import FinishReason, Job, JobError, JobRequest, Status, TokenLogprob, Usage
 
 Item = dict[str, Any]
@@ -204,7 +205,10 @@ def _error(status: Status, job_error: JobError | None) -> dict[str, Any] | None:
         return None
     error = error_of(status, job_error)
     assert error is not None, "the job has failed"
-    code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+    if isinstance(error, PromptTooLong):
+        code = openai_code(error)  # not one of the documented codes, but OpenAI sends it, and clients look for it
+    else:
+        code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
     return {"code": code, "message": error.detail}
 
 

@@ -65,7 +65,7 @@ def test_what_is_no_key_is_refused(locked: FlaskClient, header: str) -> None:
 
 def test_openais_routes_refuse_in_openais_shape(locked: FlaskClient) -> None:
     error = locked.get("/v1/models").get_json()["error"]
-    assert (error["code"], error["type"], error["param"]) == ("unauthorized", "invalid_request_error", None)
+    assert (error["code"], error["type"], error["param"]) == ("invalid_api_key", "invalid_request_error", None)
 
 
 def test_no_key_is_stored_in_redis(locked: FlaskClient, worker: ScriptedWorker) -> None:

@@ -59,9 +59,8 @@ class LlamaEmbedder:
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """See `Engine.embed`."""
-        limit = f"the context {self._max_tokens}: shorten it or raise n_ctx"
-        to_tokens = self._vocabulary.text_to_embed
-        read = [to_tokens(text, f"text.{index}", self._max_tokens, limit) for index, text in enumerate(texts)]
+        to_tokens, cure = self._vocabulary.text_to_embed, "raise model_params.n_ctx"
+        read = [to_tokens(text, f"text.{index}", self._max_tokens, cure) for index, text in enumerate(texts)]
         vectors = [vector for group in self._groups(read) for vector in self._run(group)]
         return [(vector.tolist(), len(tokens)) for vector, tokens in zip(vectors, read, strict=True)]
 

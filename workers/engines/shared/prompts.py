@@ -89,11 +89,9 @@ class PromptMaker(ABC):
 
     def _check_fits(self, prompt_tokens: int, field: str) -> None:
         if prompt_tokens >= self._context_tokens:
-            detail = (
-                f"the prompt has {prompt_tokens} tokens and the context {self._context_tokens}, completion included: "
-                "shorten the prompt or raise model_params.n_ctx"
+            raise PromptTooLong.for_context(
+                field, tokens=prompt_tokens, context_tokens=self._context_tokens, cure="raise model_params.n_ctx"
             )
-            raise PromptTooLong(detail, errors={field: [detail]})
 
     def _tokens_to_generate(self, sampling: SamplingParams, prompt_tokens: int, given: Mapping[str, Any]) -> int:
         """Return the largest number of tokens. `max_length` bounds prompt and completion together; without a

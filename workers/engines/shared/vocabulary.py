@@ -68,11 +68,11 @@ class Vocabulary(ABC):
         start = self.tokenize("")  # BOS, where the model wants one
         return [*start, prefix_token, *before, suffix_token, *after, middle_token]
 
-    def text_to_embed(self, text: Text, field: str, most: int, limit: str) -> list[int]:
+    def text_to_embed(self, text: Text, field: str, most: int, cure: str = "") -> list[int]:
         """Return the tokens of a text to embed.
 
         Args:
-            most: tokens that the model reads. limit: the same in words, with what to do about a longer text.
+            most: tokens that the model reads. cure: see `PromptTooLong.for_context`.
 
         Raises:
             InvalidRequest: there are none, or unknown ones.
@@ -82,8 +82,9 @@ class Vocabulary(ABC):
         if not tokens:
             raise InvalidRequest("a text has no tokens", errors={field: ["write something this model can read"]})
         if len(tokens) > most:
-            reason = f"it has {len(tokens)} tokens and {limit}"
-            raise PromptTooLong(f"{field} is too long: {reason}", errors={field: [reason]})
+            raise PromptTooLong.for_context(
+                field, tokens=len(tokens), context_tokens=most, completion_tokens=0, cure=cure
+            )
         return tokens
 
     def _first_unknown(self, tokens: Iterable[int]) -> str:

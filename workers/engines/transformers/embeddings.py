@@ -40,9 +40,8 @@ class TransformersEmbedder:
 
     def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
         """See `Engine.embed`."""
-        limit = f"the model reads {self._max_tokens}: shorten it"
         to_tokens = self._vocabulary.text_to_embed
-        read = [to_tokens(text, f"text.{index}", self._max_tokens, limit) for index, text in enumerate(texts)]
+        read = [to_tokens(text, f"text.{index}", self._max_tokens) for index, text in enumerate(texts)]
         vectors: dict[int, list[float]] = {}
         for group in _groups([len(tokens) for tokens in read]):
             vectors |= dict(zip(group, self._run([read[index] for index in group]).tolist(), strict=True))

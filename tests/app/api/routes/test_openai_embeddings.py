@@ -63,6 +63,7 @@ def test_what_cannot_be_served_is_refused_by_its_name(client: FlaskClient, body:
 
 
 def test_an_error_of_the_worker_about_a_text_names_the_input(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"text.1": ["too long"]})
+    worker.play = lambda turn: turn.fail("prompt_too_long", "text.1 is too long", {"text.1": ["too long"]})
     error = client.post("/v1/embeddings", json={"input": ["a", "b"]}).get_json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input.1")
+    assert error["message"] == "input.1 is too long"

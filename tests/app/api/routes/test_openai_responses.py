@@ -191,7 +191,7 @@ def test_a_response_in_the_background_is_read_later(client: FlaskClient, worker:
 def test_a_response_in_the_background_reports_how_it_failed(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"messages": ["too long"]})
     done = ended(client, answered(client, background=True))
-    assert (done["status"], done["error"]) == ("failed", {"code": "invalid_prompt", "message": "too long"})
+    assert (done["status"], done["error"]) == ("failed", {"code": "context_length_exceeded", "message": "too long"})
     error = post(client, stream=True).get_json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
 

@@ -100,7 +100,8 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(llama: Hu
     for architecture in ("llama", "mamba"):
         error = refusal(engine_of(architecture), "x" * 9000)
         assert isinstance(error, PromptTooLong)
-    assert f"9000 tokens and the context {CONTEXT}" in refusal(llama, "x" * 9000).detail
+    detail = refusal(llama, "x" * 9000).detail
+    assert f"length is {CONTEXT} tokens." in detail and "9001 tokens (9000 in prompt, 1 in" in detail
 
 
 def test_a_prompt_one_short_of_the_context_gets_one_token(llama: HuggingfaceEngine) -> None:
