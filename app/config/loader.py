@@ -12,8 +12,8 @@ from marshmallow import Schema, ValidationError
 
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
 from app.config.params import names_a_secret
-from app.config.schema import Keys, known_keys, schema_of, section
-from app.config.settings import Config
+from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
+from app.config.settings import DEFAULT_MODEL, Config
 from app.config.yaml_file import parse_yaml, where
 from app.errors import ConfigError
 
@@ -42,7 +42,11 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     except ValidationError as error:
         raise ConfigError(_explain(error, tree, schema, str(file), origins)) from None
     config = Config(**{"model_name": None, **values})
-    return config if config.model_name else replace(config, model_name=_derived_name(config))
+    config = config if config.model_name else replace(config, model_name=_derived_name(config))
+    if any(target not in (DEFAULT_MODEL, config.model_name) for target in config.model_aliases.values()):
+        source = origins.get(("model_aliases",), str(file))
+        raise ConfigError(f"{source}: model_aliases: expected default or the served name as the value of each alias")
+    return config
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """Drop sections without keys: in YAML they are null (every key commented out), and mean the defaults."""
-    sections = {key for key in tree if section(schema.fields.get(key)) or key in ("setup_params", "model_params")}
+    sections = {key for key in tree if section(field := schema.fields.get(key)) or isinstance(field, FreeForm)}
     return {key: value for key, value in tree.items() if not (value is None and key in sections)}
 
 

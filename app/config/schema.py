@@ -60,6 +60,16 @@ class FreeForm(fields.Dict):
         return Params(super()._deserialize(value, attr, data, **kwargs))  # type: ignore[no-untyped-call]
 
 
+class Aliases(FreeForm):
+    """A mapping of texts to texts."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        aliases = super()._deserialize(value, attr, data, **kwargs)
+        if not all(isinstance(target, str) for target in aliases.values()):
+            raise ValidationError("wrong type")
+        return aliases
+
+
 class Texts(fields.List[str]):
     """A list of texts, loaded as a tuple."""
 

@@ -10,8 +10,20 @@ from typing import Annotated, Any
 
 from marshmallow import validate
 
-from app.config.schema import AutoNumber, Devices, Folder, FreeForm, Texts, flag, signing_secret, text, whole_number
+from app.config.schema import (
+    Aliases,
+    AutoNumber,
+    Devices,
+    Folder,
+    FreeForm,
+    Texts,
+    flag,
+    signing_secret,
+    text,
+    whole_number,
+)
 
+DEFAULT_MODEL = "default"  # a name of the served model in requests, as in SGLang, and in `model_aliases`
 _MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz always gets a free one
 
 
@@ -155,6 +167,14 @@ class Config:
             nullable=True,
         ),
     ]
+    model_aliases: Annotated[
+        dict[str, Any],
+        Aliases(
+            'Other names by which requests may ask for the model, for example `{"gpt-4o": default, "*": default}`. `*` '
+            "stands for any characters. A request without a name, or with an empty one, always means the model.",
+            "a mapping of names to default or the served name",
+        ),
+    ] = field(default_factory=dict)
     setup_params: Annotated[
         dict[str, Any],
         FreeForm(

@@ -22,7 +22,7 @@ OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chat
 def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
     config = jobs.config
-    check_model(body.model, config.model_name)
+    check_model(body.model, config)
     request = chat_request(body, body.messages, jobs)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ OBJECT, PREFIX = "text_completion", "cmpl"
 def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
     config = jobs.config
-    check_model(body.model, config.model_name)
+    check_model(body.model, config)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_text_choice(index, job, body) for index, job in enumerate(_best(made, body))]

@@ -19,7 +19,7 @@ Vector = list[float]
 def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
     model = jobs.config.model_name
-    check_model(body.model, model)
+    check_model(body.model, jobs.config)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         (job,) = made

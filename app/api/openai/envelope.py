@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 from app.config.params import names_a_secret
-from app.config.settings import Config
+from app.config.settings import DEFAULT_MODEL, Config
 from app.errors import ModelNotFound
 from app.jobs.job import FinishReason, Job, Usage
 
@@ -31,9 +32,14 @@ def envelope(kind: str, prefix: str, first: Job, config: Config) -> dict[str, An
     }
 
 
-def check_model(asked: str | None, served: str) -> None:
-    """Raise ModelNotFound for another model than the one served. A request may leave the name out."""
-    if asked is not None and asked != served:
+def check_model(asked: str | None, config: Config) -> None:
+    """Raise ModelNotFound for another model than the one served. A request may leave the name out, or empty."""
+    served = config.model_name
+    if (
+        asked
+        and asked not in (served, DEFAULT_MODEL)
+        and not any(fnmatchcase(asked, name) for name in config.model_aliases)
+    ):
         reason = f"the model {asked[:100]!r} does not exist here: {served!r} is served"
         raise ModelNotFound(reason, errors={"model": [reason]})
 

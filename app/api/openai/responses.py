@@ -17,7 +17,7 @@ from app.jobs.job import Job, JobRequest, Status
 
 def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the previous response, the webhook)."""
-    check_model(body.model, jobs.config.model_name)
+    check_model(body.model, jobs.config)
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
     request = chat_request(body, [*system, *earlier, *body.messages], jobs, response=_kept(body))

@@ -1,5 +1,6 @@
 """`/v1/models`: the model that is served here, in OpenAI's shape, and the state of its workers."""
 
+import re
 from typing import Any
 
 from flask import Response
@@ -14,6 +15,7 @@ from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
 
 _PREFERENCE = [WorkerState.READY, WorkerState.LOADING, WorkerState.DRAINING, WorkerState.FAILED]
+_PATTERN = re.compile(r"[*?[]")  # what `fnmatch` reads
 _LIST = ModelListSchema()
 _MODEL = ModelSchema()
 
@@ -25,8 +27,11 @@ _MODEL = ModelSchema()
     problems=(503,),
 )
 def list_models() -> Response:
-    """The model served here; `state`, `detail` and `progress` show how far its workers are."""
-    return json_response(_LIST.dump({"object": "list", "data": [_model()]}))
+    """The model served here; `state`, `detail` and `progress` show how far its workers are.
+
+    Its `model_aliases` are listed beside it, for clients that look for the name they are set to.
+    """
+    return json_response(_LIST.dump({"object": "list", "data": [_model(name) for name in _names()]}))
 
 
 @blueprint.endpoint(
@@ -38,15 +43,22 @@ def list_models() -> Response:
 )
 def read_model(model_id: str) -> Response:
     """One model by its name: the one that is served here."""
-    check_model(model_id, services().config.model_name)
-    return json_response(_MODEL.dump(_model()))
+    config = services().config
+    check_model(model_id, config)
+    return json_response(_MODEL.dump(_model(model_id if model_id in _names() else config.model_name)))
 
 
-def _model() -> dict[str, Any]:
+def _names() -> list[str]:
+    """Return the names of the model, except for patterns."""
+    config = services().config
+    return [config.model_name, *(name for name in config.model_aliases if not _PATTERN.search(name))]
+
+
+def _model(name: str) -> dict[str, Any]:
     config = services().config
     best = best_worker(workers_of(config.model_name))
     return {
-        "id": config.model_name,
+        "id": name,
         "object": "model",
         "created": int(services().started_at),
         "owned_by": "llm-api",

@@ -304,3 +304,13 @@ def test_a_frozen_configuration_can_be_copied_and_sent_to_another_process(tmp_pa
     config = load(tmp_path, "model_params: {a: {b: 1}}")
     assert copy.deepcopy(config) == config
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_model_aliases_mean_the_served_model_and_no_other(tmp_path: Path) -> None:
+    text = "model_name: tiny\nmodel_aliases: {gpt-4o: default, '*': tiny}"
+    assert load(tmp_path, text).model_aliases == {"gpt-4o": "default", "*": "tiny"}
+    from_environment = load(tmp_path, "", LLM_API_MODEL_ALIASES='{"gpt-4o": "default"}')
+    assert from_environment.model_aliases == {"gpt-4o": "default"}
+    assert load(tmp_path, "model_aliases:").model_aliases == {}
+    assert "model_aliases: expected default or the served name" in refusal(tmp_path, "model_aliases: {gpt-4o: other}")
+    assert "model_aliases: expected a mapping" in refusal(tmp_path, "model_aliases: {gpt-4o: 1}")
