@@ -12,6 +12,7 @@
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
+    │   ├── UnsupportedEncoding       415  the body's `Content-Encoding`
     │   └── InvalidRequest            422  a field is invalid
     │       ├── PromptTooLong         422
     │       ├── InvalidGrammar        422
@@ -115,6 +116,10 @@ class JobCanceled(RequestError):
 
 class BodyTooLarge(RequestError):
     code, status, title = "body_too_large", 413, "Body too large"
+
+
+class UnsupportedEncoding(RequestError):
+    code, status, title = "unsupported_encoding", 415, "Unsupported encoding"
 
 
 class InvalidRequest(RequestError):

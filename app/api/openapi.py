@@ -28,6 +28,7 @@ _MEANINGS = {
     404: "The job does not exist, or belongs to another API key.",
     409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request.",
     413: "The body is longer than the server accepts.",
+    415: "The `Content-Encoding` of the body is not supported; gzip and deflate are.",
     422: "A field is invalid; `errors` says which and why.",
     500: "The engine or the service failed.",
     502: "The server failed that a worker of the openai family forwards requests to.",
@@ -114,13 +115,14 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
 
         Args:
             responses: the documented responses, by status.
-            problems: statuses of the error responses; 401 is added if API keys are set.
+            problems: statuses of the error responses; 401 is added if API keys are set, 415 if there is a body.
             body, query, form: schemas of the request; the view gets what they load, in this order.
             parameters: documentation of headers and paths.
         """
 
         def add(view: View) -> View:
-            all_responses = {**responses, **{status: f"{_kind(rule)}{status}" for status in problems}}
+            all_problems = (*problems, 415) if body or form else problems
+            all_responses = {**responses, **{status: f"{_kind(rule)}{status}" for status in all_problems}}
             documented = self.doc(responses=all_responses, operationId=view.__name__)(view)
             for schema, location in ((body, "json"), (query, "query"), (form, "files")):
                 if schema is not None:  # one instance for all requests: making it is slow

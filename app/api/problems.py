@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from app.api.json_response import JSON, PROBLEM, json_response
 from app.api.redis_health import RedisAway
+from app.api.request_body import CODINGS
 from app.api.waiting.waiters import ClientGone
 from app.errors import (
     BodyTooLarge,
@@ -26,6 +27,7 @@ from app.errors import (
     PromptTooLong,
     StoreUnavailable,
     Unauthorized,
+    UnsupportedEncoding,
     WaitTimeout,
 )
 
@@ -123,6 +125,8 @@ def _headers_of(error: LLMAPIError) -> dict[str, str]:
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="llm-api"'
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = ", ".join(CODINGS)  # RFC 9110, 15.5.16
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     return headers

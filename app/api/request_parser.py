@@ -1,7 +1,6 @@
 """Turns requests into validated data: webargs, with this API's reading of JSON and its errors."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -10,11 +9,10 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.datastructures import CombinedMultiDict
-from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.errors import InvalidRequest, MalformedRequest
+from app.api.request_body import read_json, require_plain
+from app.errors import InvalidRequest
 
-_EXAMPLE = """send a JSON object, for example {"prompt": "..."}, with the header Content-Type: application/json"""
 _MAX_ERRORS = 16
 _MAX_PATH = 100  # characters; a path contains names that the client chose
 _IN_DETAIL = 3  # errors in the one sentence of the problem document
@@ -29,27 +27,12 @@ class RequestParser(FlaskParser):
     }
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
-        """Read the body. Raises MalformedRequest, and werkzeug's RequestEntityTooLarge."""
-        body = req.get_data(cache=False)
-        if req.content_length is None and req.max_content_length and len(body) >= req.max_content_length:
-            raise RequestEntityTooLarge  # a chunked body: werkzeug cuts it off at the limit without an error
-        try:
-            value = json.loads(body.decode())  # decoded here: json.loads would let lone surrogates through
-        except UnicodeDecodeError:
-            raise MalformedRequest(f"the body is not UTF-8; {_EXAMPLE}") from None
-        except json.JSONDecodeError as error:
-            where = f"{error.msg}, line {error.lineno} column {error.colno}" if body.strip() else "it is empty"
-            raise MalformedRequest(f"the body is not JSON ({where}); {_EXAMPLE}") from None
-        except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
-            raise MalformedRequest(
-                f"the body is JSON that is nested too deeply or has numbers that are too long; {_EXAMPLE}"
-            ) from None
-        if not isinstance(value, dict):
-            raise MalformedRequest(f"the body is JSON, but not an object; {_EXAMPLE}")
-        return value
+        """Read the body. Raises what `read_json` raises."""
+        return read_json(req, schema.load_fields)
 
     def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
-        """Read a form, its files beside its other parts."""
+        """Read a form, its files beside its other parts. Raises UnsupportedEncoding."""
+        require_plain(req)
         return MultiDictProxy(CombinedMultiDict([req.files, req.form]), schema)
 
     def handle_error(self, error: ValidationError, req: Request, schema: Schema, **kwargs: Any) -> NoReturn:

@@ -1,0 +1,108 @@
+"""Reads the body of a request: within its limit, decompressed, as a JSON object."""
+
+import json
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.errors import MalformedRequest, UnsupportedEncoding
+
+CODINGS = ("gzip", "deflate")
+"""Values of `Content-Encoding` that are decompressed."""
+_PLAIN = ("", "identity")
+_ANY_HEADER = zlib.MAX_WBITS | 32  # gzip's or zlib's
+_NO_HEADER = -zlib.MAX_WBITS  # what some clients send as "deflate"
+_EXAMPLES = {  # by the first field of the schema that is here
+    "input_file_id": '{"input_file_id": "file-...", "endpoint": "/v1/chat/completions", "completion_window": "24h"}',
+    "tokens": '{"tokens": [1, 2, 3]}',
+    "input": '{"input": "..."}',
+    "text": '{"text": "..."}',
+    "prompt": '{"prompt": "..."}',
+    "messages": '{"messages": [{"role": "user", "content": "..."}]}',
+}
+
+
+def read_json(req: Request, fields: Iterable[str]) -> dict[str, Any]:
+    """Return the JSON object in the body, with or without a byte order mark.
+
+    Args:
+        fields: the names that it may have; errors show an example with one of them.
+
+    Raises:
+        MalformedRequest, UnsupportedEncoding, and werkzeug's RequestEntityTooLarge.
+    """
+    known = set(fields)
+    shown = next((example for name, example in _EXAMPLES.items() if name in known), '{"name": "value"}')
+    cure = f"send a JSON object, for example {shown}, with the header Content-Type: application/json"
+    body = _read(req)
+    try:
+        value = json.loads(body.decode("utf-8-sig"))  # decoded here: json.loads would let lone surrogates through
+    except UnicodeDecodeError:
+        raise MalformedRequest(f"the body is not UTF-8; {cure}") from None
+    except json.JSONDecodeError as error:
+        where = f"{error.msg}, line {error.lineno} column {error.colno}" if body.strip() else "it is empty"
+        raise MalformedRequest(f"the body is not JSON ({where}); {cure}") from None
+    except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
+        raise MalformedRequest(
+            f"the body is JSON that is nested too deeply or has numbers that are too long; {cure}"
+        ) from None
+    if not isinstance(value, dict):
+        raise MalformedRequest(f"the body is JSON, but not an object; {cure}")
+    return value
+
+
+def require_plain(req: Request) -> None:
+    """Raise UnsupportedEncoding if the body is compressed, where it is read in pieces, as a form."""
+    if _coding_of(req) not in _PLAIN:
+        raise UnsupportedEncoding("a form may not have a Content-Encoding; send it without")
+
+
+def _coding_of(req: Request) -> str:
+    return req.headers.get("Content-Encoding", "").strip().lower().removeprefix("x-")
+
+
+def _read(req: Request) -> bytes:
+    coding, limit = _coding_of(req), req.max_content_length
+    assert limit is not None, "the application sets it for every request"
+    if coding not in (*_PLAIN, *CODINGS):
+        raise UnsupportedEncoding(
+            f"the Content-Encoding of the body is not supported; send it without, or as {' or '.join(CODINGS)}"
+        )
+    body = req.get_data(cache=False)
+    if req.content_length is None and len(body) >= limit:
+        raise RequestEntityTooLarge  # a chunked body: werkzeug cuts it off at the limit without an error
+    return body if coding in _PLAIN else _decompressed(body, coding, limit)
+
+
+def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
+    try:
+        try:
+            return _inflated(body, _ANY_HEADER, limit)
+        except zlib.error:
+            if coding != "deflate":
+                raise
+            return _inflated(body, _NO_HEADER, limit)
+    except (zlib.error, EOFError):
+        raise MalformedRequest(
+            f"the body is not what its Content-Encoding, {coding}, says, or it is cut off; send it without the header "
+            "if it is not compressed"
+        ) from None
+
+
+def _inflated(body: bytes, window: int, limit: int) -> bytes:
+    """Raises zlib.error; EOFError if the body is cut off; RequestEntityTooLarge, before more memory is used."""
+    parts: list[bytes] = []
+    left = limit
+    while body:  # gzip allows several streams one after the other
+        stream = zlib.decompressobj(window)
+        parts.append(stream.decompress(body, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise RequestEntityTooLarge
+        if not stream.eof:
+            raise EOFError
+        body = stream.unused_data
+    return b"".join(parts)

@@ -1,0 +1,100 @@
+import codecs
+import gzip
+import json
+import time
+import zlib
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.app.api.scripted_worker import ScriptedWorker
+
+BODY = json.dumps({"prompt": "x"}).encode()
+
+
+def post(client: FlaskClient, body: bytes, coding: str = "", path: str = "/generate") -> TestResponse:
+    return client.post(path, data=body, headers={"Content-Encoding": coding} if coding else {})
+
+
+def raw_deflate(body: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return stream.compress(body) + stream.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("identity", BODY),
+        ("gzip", gzip.compress(BODY)),
+        ("GZIP", gzip.compress(BODY)),
+        ("x-gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:5]) + gzip.compress(BODY[5:])),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", raw_deflate(BODY)),
+    ],
+)
+def test_a_compressed_body_is_read(client: FlaskClient, worker: ScriptedWorker, coding: str, body: bytes) -> None:
+    assert post(client, body, coding).get_json() == "Hello world"
+
+
+def test_a_byte_order_mark_before_the_json_is_no_part_of_it(client: FlaskClient, worker: ScriptedWorker) -> None:
+    assert post(client, codecs.BOM_UTF8 + BODY).get_json() == "Hello world"
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "\xff"])
+def test_another_encoding_is_refused_by_the_name_of_its_header(client: FlaskClient, coding: str) -> None:
+    response = post(client, BODY, coding)
+    assert (response.status_code, response.get_json()["code"]) == (415, "unsupported_encoding")
+    assert "Content-Encoding" in response.get_json()["detail"]
+    assert response.headers["Accept-Encoding"] == "gzip, deflate"
+
+
+def test_a_compressed_form_is_refused_by_the_name_of_its_header(client: FlaskClient) -> None:
+    error = post(client, gzip.compress(BODY), "gzip", "/v1/files")
+    assert error.status_code == 415 and "Content-Encoding" in error.get_json()["error"]["message"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)[:-9], zlib.compress(BODY)[:-5], b"\x1f\x8b"])
+def test_a_body_that_is_not_what_its_header_says_is_malformed(client: FlaskClient, coding: str, body: bytes) -> None:
+    response = post(client, body, coding)
+    assert (response.status_code, response.get_json()["code"]) == (400, "malformed_request")
+    assert "Content-Encoding" in response.get_json()["detail"]
+
+
+@pytest.mark.parametrize("size", [99_000, 100_001, 50_000_000])
+def test_the_limit_of_a_body_holds_for_what_it_is_decompressed_to(client: FlaskClient, size: int) -> None:
+    began = time.process_time()
+    response = post(client, gzip.compress(b" " * size, 1), "gzip")
+    assert response.status_code == (400 if size < 100_000 else 413)
+    assert time.process_time() - began < 1
+
+
+def test_many_compressed_streams_share_one_limit(client: FlaskClient) -> None:
+    assert post(client, gzip.compress(b" " * 60_000) * 2, "gzip").status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [
+        ("/generate", '"prompt"'),
+        ("/embeddings", '"text"'),
+        ("/tokenize", '"text"'),
+        ("/detokenize", '"tokens"'),
+        ("/v1/completions", '"prompt"'),
+        ("/v1/chat/completions", '"messages"'),
+        ("/v1/responses", '"input"'),
+        ("/v1/embeddings", '"input"'),
+        ("/v1/batches", '"input_file_id"'),
+    ],
+)
+def test_a_malformed_body_is_answered_with_an_example_for_its_path(
+    client: FlaskClient, path: str, example: str
+) -> None:
+    response = client.post(path, data=b"{'prompt': 'x'}")
+    assert response.status_code == 400
+    text = response.get_json()["detail"] if "v1" not in path else response.get_json()["error"]["message"]
+    shown = text.partition("for example ")[2].partition(", with the header")[0]
+    assert example in shown
+    json.loads(shown)
