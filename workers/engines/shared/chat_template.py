@@ -70,10 +70,10 @@ class ChatTemplate:
             reason = f"this model's chat template cannot be read ({self._fault}): set model_params.chat_template"
             raise UnsupportedParameter(reason, errors={"messages": [reason]})
         compiled = self._with_tools if chat.tools else self._plain
-        messages = [_prepared(message, compiled.knows_developer) for message in chat.messages]
-        if not compiled.knows_tools:
-            messages = with_tool_prompt(messages, chat.tools)
         try:
+            messages = [_prepared(message, compiled.knows_developer) for message in chat.messages]
+            if not compiled.knows_tools:
+                messages = with_tool_prompt(messages, chat.tools)
             return compiled.template.render(
                 **self._special_tokens,
                 **{name: value for name, value in chat.variables.items() if name not in RESERVED},
@@ -142,8 +142,8 @@ def _prepared_call(call: dict[str, Any]) -> dict[str, Any]:
     function = dict(call["function"])
     try:
         arguments = json.loads(function["arguments"])
-    except ValueError:
-        return call  # a model wrote them; the template shows them as they are
+    except (ValueError, RecursionError):
+        return call  # a model wrote them, and nests as deep as it likes; the template shows them as they are
     return {**call, "function": {**function, "arguments": arguments}}
 
 

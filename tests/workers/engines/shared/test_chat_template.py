@@ -1,5 +1,6 @@
 """Conversations through templates in the style of those of real models: ChatML, Llama 3, Qwen, Mistral."""
 
+import contextlib
 import logging
 from datetime import datetime
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them() -> None:
     call = {"id": "x", "type": "function", "function": {"name": "weather", "arguments": "{oops"}}
     messages = [HELLO, {"role": "assistant", "tool_calls": [call]}]
     assert '"arguments": "{oops"' in ChatTemplate(None).render(Chat(messages=messages))
+
+
+@pytest.mark.parametrize("with_tools", [True, False])
+def test_arguments_that_nest_too_deep_are_a_text_or_a_rejection_and_no_failure(with_tools: bool) -> None:
+    shown = ChatTemplate("{{ tools }}{{ messages[0].tool_calls[0].function | tojson }}" if with_tools else None)
+
+    def render(arguments: str) -> str:
+        call = {"id": "x", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+        return shown.render(Chat(messages=[{"role": "assistant", "content": None, "tool_calls": [call]}]))
+
+    assert f'"arguments": "{"[" * 100_000}"' in render("[" * 100_000)
+    for depth in range(900, 1000, 3):
+        with contextlib.suppress(InvalidRequest):
+            assert "[[[" in render("[" * depth + "]" * depth)
 
 
 def test_a_template_of_its_own_serves_conversations_with_tools() -> None:
