@@ -9,6 +9,7 @@ from app.api.schemas.openai.tools import Tools
 Schema = dict[str, Any]
 
 ANY_ARGUMENTS: Schema = {"type": "object"}
+MAX_CALLS = 16  # of one forced list: without a limit a small model writes calls until its tokens run out
 
 
 def forced_schema(tools: Tools, answer_format: Schema | None) -> Schema | None:
@@ -38,7 +39,7 @@ def schema_of_arguments(tool: dict[str, Any]) -> Schema:
 
 def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:
     """Return the schema of a list of calls, `[{"name": ..., "arguments": {...}}]`: exactly one, or with
-    `parallel` one or more.
+    `parallel` up to `MAX_CALLS`.
     """
     definitions = {
         f"tool{index}": _moved(schema_of_arguments(tool), f"tool{index}") for index, tool in enumerate(tools)
@@ -55,8 +56,13 @@ def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schem
         }
         for index, tool in enumerate(tools)
     ]
-    several = {} if parallel else {"maxItems": 1}
-    return {"type": "array", "items": {"anyOf": calls}, "minItems": 1, **several, "$defs": definitions}
+    return {
+        "type": "array",
+        "items": {"anyOf": calls},
+        "minItems": 1,
+        "maxItems": MAX_CALLS if parallel else 1,
+        "$defs": definitions,
+    }
 
 
 def schema_of_calls_or(answer: Schema, tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from app.api.openai.tool_schema import schema_of_arguments, schema_of_calls, schema_of_calls_or
+from app.api.openai.tool_schema import MAX_CALLS, schema_of_arguments, schema_of_calls, schema_of_calls_or
 
 _TOKENIZER = LLTokenizer("byte")
 TREE = {
@@ -50,6 +50,12 @@ def test_calls_name_a_function_and_follow_its_own_schema(value: Any, is_allowed:
 def test_one_call_at_a_time_where_they_are_not_parallel() -> None:
     schema, call = schema_of_calls(TOOLS, parallel=False), {"name": "now", "arguments": {}}
     assert permits(schema, [call]) and not permits(schema, [call, call])
+
+
+def test_a_list_of_calls_ends_at_its_limit() -> None:
+    call = {"name": "now", "arguments": {}}
+    for schema in (schema_of_calls(TOOLS, parallel=True), schema_of_calls_or({"type": "object"}, TOOLS, parallel=True)):
+        assert permits(schema, [call] * MAX_CALLS) and not permits(schema, [call] * (MAX_CALLS + 1))
 
 
 def test_an_answer_in_its_format_may_come_instead_of_calls() -> None:
