@@ -23,6 +23,7 @@ _PACKAGE = "llama-cpp-python"
 _COMPILE = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden")
 _DEFINITIONS = ("-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_BACKEND_BUILD")
 _MACHINES = ("x86_64", "AMD64")
+_HEADERS = ("/ggml/include/", "/ggml/src/ggml-backend-impl.h")  # in the source of llama-cpp-python
 _REASON_CHARACTERS = 300
 
 
@@ -58,19 +59,27 @@ def build(folder: Path | None = None) -> str | None:
 
 
 def _ggml_headers(folder: Path) -> Path:
-    """Fetch the headers from the source of the installed version: what a module must define changes between versions.
-    Packages contain the public headers only.
+    """Write `include/` and `src/` into `folder`, from the source of the installed version; return `folder`.
+
+    What a module must define changes between versions, and packages contain the public headers only.
     """
     wanted = f"{_PACKAGE}=={importlib.metadata.version(_PACKAGE)}"
     download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
     _run([*download, "--no-binary", _PACKAGE, "-d", str(folder), wanted])
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-        parts = ("/ggml/include/", "/ggml/src/ggml-backend-impl.h")
-        members = [member for member in archive if any(part in member.name for part in parts)]
-        if not members:
-            raise LookupError(f"the source of {wanted} holds no ggml")
-        archive.extractall(folder, members, filter="data")
-    return folder / members[0].name.split("/ggml/")[0] / "ggml"
+        headers = 0
+        for member in archive:
+            part = next((part for part in _HEADERS if part in member.name), None)
+            content = archive.extractfile(member) if part else None  # None for a folder
+            if part and content:
+                # by its own name alone: extractall() without a filter, which Python 3.11.2 lacks, trusts the archive
+                target = folder / part.strip("/").split("/")[1] / Path(member.name).name
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(content.read())
+                headers += 1
+    if not headers:
+        raise LookupError(f"the source of {wanted} holds no ggml")
+    return folder
 
 
 def _libraries() -> Path:
