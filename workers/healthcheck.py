@@ -7,12 +7,11 @@ healthy: a restart would only repeat that. `/readyz` shows whether prompts are s
 
 import socket
 import sys
-from collections.abc import Iterable
 
 import redis
 
-from app.config.loader import load_config
-from app.errors import ConfigError, StartupError
+from app.config.loader import load_config, redis_url_of
+from app.errors import StartupError
 from app.jobs.redis_client import connect
 from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 
@@ -22,7 +21,7 @@ REPLY_SECONDS = 3.0  # below the time-out of the HEALTHCHECK
 def main() -> int:
     """Print one line about the worker; returns 0 if it is healthy, else 1."""
     try:
-        workers = list(of_host(_registered(), socket.gethostname()))
+        workers = [worker for worker in _registered() if worker.host == socket.gethostname()]
     except StartupError as error:
         return _unwell(error.detail)
     except redis.RedisError as error:
@@ -34,16 +33,8 @@ def main() -> int:
     return _unwell(workers[-1].detail if workers else "no worker of this host has an entry in Redis")
 
 
-def of_host(workers: Iterable[WorkerInfo], host: str) -> Iterable[WorkerInfo]:
-    """Return the workers whose id (`<host>-<pid>-<random>`, made by `workers.main`) names `host`."""
-    return (worker for worker in workers if worker.id.rsplit("-", 2)[0] == host)
-
-
 def _registered() -> list[WorkerInfo]:
-    url = load_config().redis_url
-    if url is None:
-        raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL")
-    return read_workers(connect(url, reply_seconds=REPLY_SECONDS, retries=0))
+    return read_workers(connect(redis_url_of(load_config()), reply_seconds=REPLY_SECONDS, retries=0))
 
 
 def _unwell(reason: str) -> int:

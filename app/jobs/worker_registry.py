@@ -1,7 +1,7 @@
 """The registry of workers: each announces its state every few seconds. `/readyz` and `/v1/models` show it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from app.jobs import keys
@@ -20,7 +20,8 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """progress: 0-1 while a model is fetched, None when unknown. slots, running: sequences at most, and now.
+    """id: `<host>-<pid>-<random>`, made by `workers.main`. progress: 0-1 while a model is fetched, None when unknown.
+    slots, running: sequences at most, and now.
 
     used_cells: cache cells held. If it is not 0 while nothing runs, cells have leaked.
     """
@@ -36,10 +37,21 @@ class WorkerInfo:
     used_cells: int = 0
     context_tokens: int = 0
 
+    @property
+    def host(self) -> str:
+        return self.id.rsplit("-", 2)[0]
+
 
 def announce(client: RedisClient, info: WorkerInfo) -> None:
-    """Write one worker's state; a living worker repeats it within `ALIVE_SECONDS`."""
+    """Write one worker's state; a living worker repeats it within `ALIVE_SECONDS`.
+
+    A failure takes the place of the same one of the same host: a container is started again and again.
+    """
     failed = info.state is WorkerState.FAILED
+    if failed:
+        for other in read_workers(client):
+            if replace(other, id=info.id) == info and other.host == info.host:
+                retire(client, other.id)
     with client.pipeline(transaction=False) as pipe:
         pipe.sadd(keys.WORKERS, info.id)
         pipe.set(keys.worker(info.id), json.dumps(asdict(info)), ex=FAILURE_KEPT_SECONDS if failed else ALIVE_SECONDS)

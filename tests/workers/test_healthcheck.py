@@ -7,7 +7,7 @@ import pytest
 
 from app.jobs.redis_client import RedisClient
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, retire
-from workers.healthcheck import main, of_host
+from workers.healthcheck import main
 from workers.main import new_worker_id
 
 HERE = WorkerInfo(id=new_worker_id(), model="m", family="llama", state=WorkerState.READY, slots=4, running=1)
@@ -20,7 +20,7 @@ def configuration(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
 
 def test_the_workers_of_a_host_are_not_those_of_a_host_whose_name_begins_alike() -> None:
     others = [replace(HERE, id=f"{socket.gethostname()}-2-7-abcdef01"), replace(HERE, id="another-host-7-abcdef01")]
-    assert list(of_host([HERE, *others], socket.gethostname())) == [HERE]
+    assert [worker.host == socket.gethostname() for worker in (HERE, *others)] == [True, False, False]
 
 
 @pytest.mark.parametrize("state", [WorkerState.LOADING, WorkerState.READY, WorkerState.DRAINING])
