@@ -20,12 +20,11 @@ FAMILIES = {
     "openai": "workers.engines.remote.runner:RemoteRunner",
     "gptq_llama": "workers.engines.gptq.engine:GptqLlamaEngine",
 }
-_WITH_TRANSFORMERS = "pip install -r workers/requirements/huggingface.txt"
 INSTALL = {
-    "llama": "pip install -r workers/requirements/llama.txt",
-    "huggingface": _WITH_TRANSFORMERS,
-    "gptq_llama": f"{_WITH_TRANSFORMERS} && pip install --no-deps -r workers/requirements/gptq_llama.txt",
-    "openai": "pip install -r workers/requirements/openai.txt",
+    "llama": "`make run`; in containers, use the image `worker`",
+    "huggingface": "`make huggingface`; in containers, use the image `worker-transformers`",
+    "gptq_llama": "`make gptq`; in containers, use the image `worker-transformers`",
+    "openai": "`make openai`; in containers, use the image `forwarder`",
 }
 
 
@@ -65,7 +64,7 @@ def _unknown(model_family: str) -> str:
 
 def _fix(model_family: str, missing: str) -> str:
     if model_family in INSTALL:
-        return f"run `{INSTALL[model_family]}`"
+        return f"run {INSTALL[model_family]}"
     return f"install the package {missing}"
 
 

@@ -30,21 +30,16 @@ def test_a_llama_worker_loads_neither_torch_nor_transformers() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_a_family_whose_packages_are_missing_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("family", "package"), [("huggingface", "transformers"), ("gptq_llama", "gptq")])
+def test_a_family_whose_packages_are_missing_names_the_make_target_and_the_image(
+    family: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith("workers.engines.transformers")]:
+    for name in [name for name in sys.modules if name.startswith(f"workers.engines.{package}")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ConfigError, match=r"pip install -r workers/requirements/huggingface.txt"):
-        load_family("huggingface")
-
-
-def test_the_gptq_family_names_both_commands_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith("workers.engines.gptq")]:
-        monkeypatch.delitem(sys.modules, name)
-    commands = r"pip install -r workers/requirements/huggingface.txt && pip install --no-deps -r .*gptq_llama.txt"
-    with pytest.raises(ConfigError, match=commands) as caught:
-        load_family("gptq_llama")
+    target = {"huggingface": "huggingface", "gptq_llama": "gptq"}[family]
+    with pytest.raises(ConfigError, match=rf"run `make {target}`; .* the image `worker-transformers`") as caught:
+        load_family(family)
     assert "\n" not in caught.value.detail
 
 
