@@ -17,9 +17,10 @@ import warnings
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
-from app.config.loader import load_config
+from app.config.loader import load_config, redis_url_of
 from app.config.settings import Config
-from app.errors import ConfigError, StartupError
+from app.config.startup import give_up
+from app.errors import StartupError
 from app.jobs.order import make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
@@ -28,7 +29,6 @@ from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_runner
 from workers.worker import Worker
 
-EX_CONFIG = 78
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
 GC_ALLOCATIONS = 20_000  # Celery makes cycles for every message; Python's 700 would look for them all the time
 
@@ -43,8 +43,7 @@ def main() -> int:
         worker = _announced_worker(config, redis_url)
         _load_model(worker, config)
     except StartupError as error:
-        sys.stderr.write(f"worker: {error.detail}\n")
-        return EX_CONFIG
+        return give_up(error, "worker")
     _start_reaper(config, redis_url)
     try:
         exit_code = _consume(make_celery(redis_url, config.model_name), worker)
@@ -55,7 +54,7 @@ def main() -> int:
 
 
 def new_worker_id() -> str:
-    """Return `<host>-<pid>-<random>`; `workers.healthcheck` reads the host from it."""
+    """Return `<host>-<pid>-<random>`: `WorkerInfo.host` reads the host from it."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
@@ -70,11 +69,10 @@ def _prepare_process() -> None:
 def _load_config() -> tuple[Config, str]:
     """Returns also the address of Redis."""
     config = load_config()
-    if config.redis_url is None:
-        raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, or use `make run`, which starts a Valkey")
+    redis_url = redis_url_of(config)
     if config.worker.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = config.worker.gpus  # before a model library is loaded, which reads it once
-    return config, config.redis_url
+    return config, redis_url
 
 
 def _announced_worker(config: Config, redis_url: str) -> Worker:

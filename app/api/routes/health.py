@@ -50,6 +50,6 @@ def readyz() -> Response:
 
 def _missing(best: WorkerInfo | None, model: str) -> str:
     if best is None:
-        return f"no worker serves {model!r}; start one (`make run`, or python -m workers.main)"
+        return f"no worker serves {model!r}; start one, or wait for one that starts: its log shows how far it is"
     progress = "" if best.progress is None else f", {best.progress:.0%}"
     return f"the worker of {model!r} is {best.state}{progress}: {best.detail or 'it gives no detail'}"

@@ -1,21 +1,14 @@
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.api.application import create_app, max_waiters
-from app.config.settings import Config, ServerConfig
-from app.errors import ConfigError
+from app.api.application import max_waiters
+from app.config.settings import ServerConfig
 from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[3]
-
-
-def test_without_a_redis_the_cure_is_named(config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"redis_url is not set: set it \(LLM_API_REDIS_URL\)"):
-        create_app(replace(config, redis_url=None))
 
 
 @pytest.mark.parametrize(("threads", "waiting"), [(512, 480), (1064, 1032), (64, 48), (4, 3), (1, 1)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config.loader import load_config
+from app.config.loader import load_config, redis_url_of
 from app.config.settings import Config
 from app.errors import ConfigError
 
@@ -263,9 +263,26 @@ def test_the_error_for_a_missing_file_explains_how_to_name_another(tmp_path: Pat
         load_config(tmp_path / "nowhere.yaml", {})
 
 
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+def test_without_a_file_the_packaged_model_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = load_config(REPOSITORY / "config.yaml", {})
+    assert load_config(None, {}).setup_params == shipped.setup_params
+    assert load_config(None, {"LLM_API_SERVER__PORT": "9000"}).server.port == 9000
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(None, {"LLM_API_CONFIG": "nowhere.yaml"})
+
+
+def test_a_folder_that_docker_made_of_a_missing_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder, not a file; Docker makes a folder of a missing file"):
         load_config(tmp_path, {})
+
+
+def test_the_address_of_redis_is_required_but_by_make_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"redis_url is not set; set LLM_API_REDIS_URL, for example to redis://"):
+        redis_url_of(load_config(None, {}))
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
         load_config(tmp_path / "latin.yaml", {})
