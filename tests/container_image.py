@@ -88,7 +88,10 @@ class Image:
             _link(name, packages)
         python = programs / "python"
         python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')  # -S: no other site-packages
-        python.chmod(0o755)
+        init = programs / "tini"
+        init.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')  # signals reach the program itself, as tini passes them on
+        for program in (python, init):
+            program.chmod(0o755)
         return Container(self, folder)
 
     def _installed(self, root: Path) -> set[str]:
@@ -116,7 +119,6 @@ class Container:
         here = {
             "PATH": f"{self.folder / 'bin'}:{os.defpath}",
             "PYTHONPATH": str(self.folder / "site-packages"),
-            "LLM_API_CONFIG": str(self.folder / "llm-api/config.yaml"),
             "LLM_API_MODELS_DIR": str(self.folder / "models"),
         }
         return self.image.environment | here | self.environment

