@@ -4,6 +4,7 @@ Errors of libraries become such bodies here too: werkzeug's HTTP errors, Redis' 
 Codes: `app.errors`. When each 503 occurs: docs/operations.md.
 """
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -156,8 +157,9 @@ def _unexpected(error: Exception) -> Response:
 def _read_the_rest() -> None:
     """Read a rejected body: a client that is still sending when the connection closes does not see the response."""
     left = _MAX_DRAINED_BYTES
-    while left > 0 and (data := request.environ["wsgi.input"].read(min(left, _DRAIN_STEP_BYTES))):
-        left -= len(data)
+    with contextlib.suppress(Exception):  # of the server: the rest may be malformed, or the client gone
+        while left > 0 and (data := request.environ["wsgi.input"].read(min(left, _DRAIN_STEP_BYTES))):
+            left -= len(data)
 
 
 def _document(code: str, title: str, status: int, detail: str) -> dict[str, Any]:

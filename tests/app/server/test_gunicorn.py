@@ -127,3 +127,45 @@ def test_a_chunked_body_is_read(api: Stack, player: ScriptedWorker) -> None:
     connection.request("POST", "/generate", body=iter([b'{"prompt":', b' "x"}']), encode_chunked=True)
     assert connection.getresponse().read() == b'"Hello world"'
     connection.close()
+
+
+def raw_post(stack: Stack, path: str, body: bytes, *headers: str) -> tuple[int, bytes]:
+    """Send a chunked body as it is, and no more. Return the status, 0 for none, and all that the server sent."""
+    with socket.create_connection(("127.0.0.1", stack.port), timeout=scaled(10)) as connection:
+        head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: localhost", "Transfer-Encoding: chunked", *headers])
+        connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return int(answer.split()[1]) if answer else 0, answer
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions", "/v1/files"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"-2\r\n{}\r\n0\r\n\r\n",
+        b"\r\n",
+        b"2;\x01\r\n{}\r\n0\r\n\r\n",
+        b"1\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nbad trailer\r\n\r\n",
+        b"9" * 20_000,
+    ],
+)
+def test_malformed_chunks_get_400_without_a_traceback(api: Stack, path: str, body: bytes) -> None:
+    status, answer = raw_post(api, path, body, "Content-Type: multipart/form-data; boundary=x")
+    assert status == 400 and b"malformed_request" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in api.log("api")
+
+
+def test_a_malformed_chunk_after_the_limit_still_gets_413(api: Stack) -> None:
+    status, answer = raw_post(api, "/generate", b"30000\r\n" + b"x" * 0x30000 + b"\r\nzz\r\n")
+    assert status == 413 and answer.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in api.log("api")
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(api: Stack) -> None:
+    for body in (b"20\r\nabc", b"2\r\n{}\r\n"):
+        raw_post(api, "/generate", body)
+    assert "Traceback" not in api.log("api")
