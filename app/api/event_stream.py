@@ -50,12 +50,17 @@ class JSONEncoder(EventEncoder):
 
 
 class TextEncoder(EventEncoder):
-    """Each delta as its text and nothing else, which the published clients read."""
+    """Each delta of one job as its text and nothing else, which the published clients read."""
+
+    def __init__(self) -> None:
+        self._ends_with_cr = False
 
     def encode(self, index: int, entry: EventEntry) -> bytes:
         event = entry.event
         if isinstance(event, Delta) and event.text:
-            return write_event(event.text, event_id=entry.id)
+            text = event.text.removeprefix("\n") if self._ends_with_cr else event.text  # CRLF is one end of a line
+            self._ends_with_cr = event.text.endswith("\r")
+            return write_event(text, event_id=entry.id) if text else b""
         if isinstance(event, End):
             raise_unless_succeeded(event.status, event.error)
         return b""

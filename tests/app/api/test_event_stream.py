@@ -29,6 +29,23 @@ def test_each_line_of_a_text_is_a_data_line(text: str, lines: bytes) -> None:
     assert write_event(text) == lines + b"\n"
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["a\r", "\nb"], ["a\n", "b"]),
+        (["a\r", "\n", "\nb"], ["a\n", "\nb"]),
+        (["a\r", "\n\r", "\nb"], ["a\n", "\n", "b"]),
+        (["a\r", "b"], ["a\n", "b"]),
+        (["a\n", "\nb"], ["a\n", "\nb"]),
+        (["a\r"], ["a\n"]),
+    ],
+)
+def test_a_crlf_in_two_deltas_is_one_end_of_a_line(texts: list[str], expected: list[str]) -> None:
+    encoder = TextEncoder()
+    written = [encoder.encode(0, decode_entry("17-0", "delta", json.dumps({"text": text}))) for text in texts]
+    assert [piece for piece in written if piece] == [write_event(text, event_id="17-0") for text in expected]
+
+
 def test_a_json_event_has_its_type_and_the_json_of_the_stream() -> None:
     entry = decode_entry("17-1", "end", '{"status":"succeeded","text":"a\\nb"}')
     assert JSONEncoder().encode(0, entry) == b'id: 17-1\nevent: end\ndata: {"status":"succeeded","text":"a\\nb"}\n\n'
