@@ -24,17 +24,30 @@ class Parameter:
     Args:
         meaning: one line for the API documentation.
         limits: the smallest and the largest number, both allowed.
+        clipped: a larger number counts as the largest: it is beyond every context, and other servers accept it.
+        minus_one: what -1 counts as, which other servers read as "no limit"; None: it has no meaning.
         aliases: other names of the parameter, with the library that uses the name.
     """
 
     meaning: str
     limits: tuple[float, float] | None = None
+    clipped: bool = False
+    minus_one: int | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
-def _parameter(default: T, meaning: str, limits: tuple[float, float] | None = None, **aliases: str) -> T:
+def _parameter(
+    default: T,
+    meaning: str,
+    limits: tuple[float, float] | None = None,
+    *,
+    clipped: bool = False,
+    minus_one: int | None = None,
+    **aliases: str,
+) -> T:
     """Declare a field of `SamplingParams`, as `dataclasses.field` does."""
-    return field(default=default, metadata={"parameter": Parameter(meaning, limits, aliases)})
+    parameter = Parameter(meaning, limits, clipped, minus_one, aliases)
+    return field(default=default, metadata={"parameter": parameter})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +59,12 @@ class SamplingParams:
 
     max_tokens: int = _parameter(
         128,
-        "The maximum number of tokens to generate.",
+        "The maximum number of tokens to generate; never more than the context has room for. -1 = no limit.",
         (1, MAX_TOKENS),
+        clipped=True,
+        minus_one=MAX_TOKENS,
+        max_completion_tokens="OpenAI's chats",
+        max_output_tokens="OpenAI's responses",
         max_new_tokens="transformers",
         n_predict="llama.cpp",
         num_predict="Ollama",
@@ -56,15 +73,22 @@ class SamplingParams:
         0,
         "The number of tokens to generate before the model may end its output.",
         (0, MAX_TOKENS),
+        clipped=True,
         min_new_tokens="transformers",
         min_tokens="vLLM",
     )
     max_length: int | None = _parameter(
-        None, "The maximum number of tokens of prompt and completion together; limits max_tokens.", (1, MAX_TOKENS)
+        None,
+        "The maximum number of tokens of prompt and completion together; limits max_tokens. -1 = no limit.",
+        (1, MAX_TOKENS),
+        clipped=True,
+        minus_one=MAX_TOKENS,
     )
     temperature: float = _parameter(1.0, "0 = greedy: always the most likely token.", (0, 100), temp="llama.cpp")
     do_sample: bool | None = _parameter(None, "false = greedy, as temperature 0; true = sampled (transformers).")
-    top_k: int = _parameter(0, "Choose among the k most likely tokens; 0 = off.", (0, MAX_TOKENS))
+    top_k: int = _parameter(
+        0, "Choose among the k most likely tokens; 0 or -1 = off.", (0, MAX_TOKENS), clipped=True, minus_one=0
+    )
     top_p: float = _parameter(
         1.0, "Choose among the most likely tokens whose probabilities add up to this; 1 = off.", (0, 1)
     )
@@ -81,6 +105,7 @@ class SamplingParams:
         64,
         "The number of recent tokens that the three penalties look at; 0 = off, -1 = the context.",
         (-1, MAX_TOKENS),
+        clipped=True,
         penalty_last_n="llama.cpp",
     )
     frequency_penalty: float = _parameter(0.0, "Subtracted from a token's logit for each recent occurrence.", (-10, 10))
@@ -91,7 +116,9 @@ class SamplingParams:
         stop_strings="transformers",
         stop_sequences="TGI's client",
     )
-    seed: int | None = _parameter(None, "Same seed, same prompt, same parameters: same text.", (0, MAX_SEED))
+    seed: int | None = _parameter(
+        None, "Same seed, same prompt, same parameters: same text. -1 = a random one.", (-1, MAX_SEED)
+    )
     logprobs: int | None = _parameter(
         None,
         "Report each token's log probability, and this number of the most likely alternatives.",

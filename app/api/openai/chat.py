@@ -39,7 +39,7 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
         requests=copies(request, body.n),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
-        field_names={"params.json_schema": forced, "params.": ""},
+        field_names={**body.sent_names, "params.json_schema": forced, "params.": ""},
     )
 
 

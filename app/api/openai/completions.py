@@ -34,7 +34,7 @@ def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
         requests=_with_prompts(jobs.make_request(Kind.GENERATE, body, stream=body.stream), body),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
-        field_names={"params.": ""},
+        field_names={**body.sent_names, "params.": ""},
     )
 
 

@@ -20,7 +20,8 @@ class RequestPlan:
         make_body: makes the response body of these jobs, in their order, once all have succeeded. Raises
             InvalidRequest.
         make_encoder: for a request that asks for a stream; else None.
-        field_names: beginnings of field paths as the worker knows them, and their names in this request.
+        field_names: beginnings of field paths as the worker knows them, and their names in this request. The first
+            that matches counts.
     """
 
     requests: Sequence[JobRequest]
@@ -44,7 +45,7 @@ class RequestPlan:
 
     def _renamed(self, path: str) -> str:
         for old, new in self.field_names.items():
-            if path.startswith(old):
+            if path == old or path.startswith(old if old.endswith(".") else f"{old}."):
                 return new + path.removeprefix(old)
         return path
 

@@ -29,6 +29,7 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
         field_names={
             "messages": "input",
             "params.max_tokens": "max_output_tokens",
+            **body.sent_names,
             "params.json_schema": forced,
             "params.": "",
         },

@@ -91,6 +91,27 @@ class WholeNumber(fields.Integer):
         return value
 
 
+class TokenCount(WholeNumber):
+    """A number of tokens, of at least `least`. A larger one than `most` counts as `most`.
+
+    minus_one: what -1 counts as; None: it is refused.
+    """
+
+    def __init__(self, *, least: int, most: int, minus_one: int | None, metadata: dict[str, Any]) -> None:
+        or_minus_one = {"anyOf": [{"minimum": least}, {"const": -1}]}
+        super().__init__(metadata={**metadata, **({"minimum": least} if minus_one is None else or_minus_one)})
+        self._least, self._most, self._minus_one = least, most, minus_one
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        number = super()._deserialize(value, attr, data, **kwargs)
+        if number == -1 and self._minus_one is not None:
+            return self._minus_one
+        if number < self._least:
+            unlimited = "" if self._minus_one is None else ", or -1 for no limit"
+            raise ValidationError(f"Must be at least {self._least}{unlimited}.")
+        return min(number, self._most)
+
+
 class RealNumber(fields.Float):
     """A finite number; neither "0.7" nor true."""
 

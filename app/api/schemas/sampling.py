@@ -5,6 +5,7 @@ the names, aliases, limits and meanings of the vocabulary.
 """
 
 import itertools
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
@@ -17,6 +18,7 @@ from app.api.schemas.fields import (
     RequestSchema,
     TextField,
     TextOrTexts,
+    TokenCount,
     WholeNumber,
     no_nul,
 )
@@ -25,6 +27,7 @@ from app.jobs.sampling import Parameter, parameters
 MAX_STOPS, MAX_STOP_LENGTH = 16, 1024  # a stop string is searched for after every token
 MAX_BIASES = 1024
 MAX_JSON_BYTES = 65_536  # grammars and schemas are compiled once per request, in the worker
+RANDOM_SEED = -1  # as in llama.cpp, vLLM and Ollama
 _TOKEN_ID = "[0-9]{1,9}"  # noqa: S105 - of a model's vocabulary
 
 _PARAMETERS = parameters()
@@ -111,6 +114,9 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
     """Return the field for a parameter of the vocabulary."""
     about: dict[str, Any] = {"description": description}
     limits = parameter.limits and validate.Range(*parameter.limits)
+    if parameter.clipped and parameter.limits:
+        least, most = map(int, parameter.limits)
+        return TokenCount(least=least, most=most, minus_one=parameter.minus_one, metadata=about)
     if kind is int:
         return WholeNumber(validate=limits, metadata=about)
     if kind is float:
@@ -161,17 +167,24 @@ def _not_greedy(name: str) -> dict[str, Any]:
 
 
 _NAMES = {name: [name, *parameter.aliases] for name, (_, parameter) in _PARAMETERS.items()}
-CONTRADICTIONS: list[dict[str, Any]] = [
-    *(_not_both(*pair) for names in _NAMES.values() for pair in itertools.combinations(names, 2)),
-    *(_not_greedy(name) for name in _NAMES["temperature"]),
-    _not_both("grammar", "json_schema"),
-    {"properties": {"logit_bias": {"propertyNames": {"pattern": f"^{_TOKEN_ID}$"}}}},
-]
-"""What fields cannot express, as JSON Schema for the documentation; `canonical_params` enforces it."""
+
+
+def contradictions(*, without: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return what fields cannot express, as JSON Schema for the documentation; `canonical_params` enforces it.
+
+    without: parameters of which a request may have several names.
+    """
+    families = [names for canonical, names in _NAMES.items() if canonical not in without]
+    return [
+        *(_not_both(*pair) for names in families for pair in itertools.combinations(names, 2)),
+        *(_not_greedy(name) for name in _NAMES["temperature"]),
+        _not_both("grammar", "json_schema"),
+        {"properties": {"logit_bias": {"propertyNames": {"pattern": f"^{_TOKEN_ID}$"}}}},
+    ]
 
 
 class SamplingSchema(RequestSchema):
-    also: ClassVar = {"allOf": CONTRADICTIONS}
+    also: ClassVar = {"allOf": contradictions()}
 
     class Meta(RequestSchema.Meta):
         include: ClassVar = SAMPLING_FIELDS | {
@@ -196,6 +209,8 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
         params["temperature"] = 0.0
     if isinstance(params.get("stop"), str):
         params["stop"] = [params["stop"]]
+    if params.get("seed") == RANDOM_SEED:
+        del params["seed"]
     if given.get("n_probs") == 0:  # llama-server's way to ask for no logprobs
         del params["logprobs"]
     return params

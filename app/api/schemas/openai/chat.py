@@ -6,22 +6,26 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, TextField, WholeNumber
+from app.api.schemas.fields import Flag, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.requests import (
     IGNORED_IN_CONVERSATIONS,
     NOT_IN_CONVERSATIONS,
+    OPTIONS_OF_STREAMS,
     ConversationSchema,
     TextBody,
     TextSchema,
     ignored,
+    max_tokens_field,
     rejected,
     sampling_fields,
+    sent_names,
     shared_fields,
     take_params,
 )
 from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.tools import Tools, ToolsSchema
+from app.api.schemas.sampling import contradictions
 from app.jobs.sampling import MAX_TOKENS
 
 DEFAULTS = {"max_tokens": MAX_TOKENS, "repeat_penalty": 1.0}
@@ -40,15 +44,14 @@ class ChatBody(TextBody):
 
 
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
+    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS]}
+
     messages = fields.List(
         fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1, max=MAX_MESSAGES)
     )
-    max_completion_tokens = WholeNumber(
-        validate=validate.Range(1, MAX_TOKENS),
-        metadata={
-            "description": "The maximum number of tokens to generate; takes precedence over max_tokens. "
-            "Default: what fits into the context."
-        },
+    max_completion_tokens = max_tokens_field(
+        "The maximum number of tokens to generate; takes precedence over max_tokens. Default: what fits into the "
+        "context."
     )
     logprobs = Flag(metadata={"description": "Report the log probability of each token."})
     response_format = ResponseFormat()
@@ -77,13 +80,14 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
         with_logprobs = data.pop("logprobs", False)
         if top_logprobs and not with_logprobs:
             raise ValidationError({"top_logprobs": ["It needs logprobs: true."]})
-        params = take_params(data, DEFAULTS, data.get("max_completion_tokens"))
+        params = take_params(data, DEFAULTS, "max_completion_tokens")
         if with_logprobs:
             params["logprobs"] = top_logprobs
         tools, response_format = Tools.of(data), data.get("response_format")
         reject_two_grammars(params, tools, "response_format" if response_format is not None else None)
         made = {
             "params": params,
+            "sent_names": sent_names(data, "max_completion_tokens"),
             "tools": tools,
             "format": response_format,
             "variables": template_variables(data, data.get("reasoning_effort")),

@@ -12,12 +12,13 @@ from app.api.schemas.openai.requests import (
     TextSchema,
     TextsOrTokens,
     ignored,
+    max_tokens_field,
     sampling_fields,
+    sent_names,
     shared_fields,
     take_params,
 )
 from app.jobs.job import Text
-from app.jobs.sampling import MAX_TOKENS
 
 DEFAULTS = {"max_tokens": 16, "repeat_penalty": 1.0}
 """As in OpenAI's API."""
@@ -41,11 +42,8 @@ class CompletionSchema(TextSchema):
         validate=validate.Range(1, MAX_CHOICES),
         metadata={"description": "Generate this number of texts and return the `n` most likely ones."},
     )
-    max_tokens = WholeNumber(
-        validate=validate.Range(0, MAX_TOKENS),
-        metadata={
-            "description": "The maximum number of tokens to generate, by default 16; 0 with echo: only the prompt."
-        },
+    max_tokens = max_tokens_field(
+        "The maximum number of tokens to generate, by default 16; 0 with echo: only the prompt.", least=0
     )
 
     class Meta(TextSchema.Meta):
@@ -65,5 +63,5 @@ class CompletionSchema(TextSchema):
             raise ValidationError({"prompt": [f"Prompts times answers must not be more than {MAX_CHOICES}."]})
         if params["max_tokens"] == 0 and not params.get("echo"):
             raise ValidationError({"max_tokens": ["0 leaves nothing to answer with; send echo: true, or more."]})
-        made = {"params": params, "prompts": prompts, "best_of": best_of}
+        made = {"params": params, "sent_names": sent_names(data), "prompts": prompts, "best_of": best_of}
         return CompletionBody(**shared_fields(CompletionBody, data) | made)

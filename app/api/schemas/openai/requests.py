@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, WholeNumber, errors_under
+from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, TokenCount, WholeNumber, errors_under
 from app.api.schemas.job import JobOptions, JobOptionsSchema
-from app.api.schemas.sampling import ALIASES, CONTRADICTIONS, SAMPLING_FIELDS, canonical_params
+from app.api.schemas.sampling import ALIASES, RANDOM_SEED, SAMPLING_FIELDS, canonical_params, contradictions
 from app.jobs.job import Text as TextOrTokens
-from app.jobs.sampling import MAX_LOGPROBS
+from app.jobs.sampling import MAX_LOGPROBS, MAX_TOKENS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
 MAX_TOKEN_ID = 2**31 - 1
@@ -67,27 +67,40 @@ def sampling_fields(without: Collection[str]) -> dict[str, fields.Field[Any]]:
     fields_of_params = {name: made for name, made in SAMPLING_FIELDS.items() if name not in without}
     seed = WholeNumber(
         validate=validate.Range(-(2**63), 2**63 - 1),
-        metadata={"description": "Same seed, same prompt, same parameters: same text. Its last 32 bits count."},
+        metadata={
+            "description": "Same seed, same prompt, same parameters: same text. Its last 32 bits count. -1: a random "
+            "one."
+        },
     )
     return fields_of_params | {"seed": seed}
 
 
-def take_params(data: Mapping[str, Any], defaults: dict[str, Any], max_tokens: int | None = None) -> dict[str, Any]:
+def take_params(data: Mapping[str, Any], defaults: dict[str, Any], preferred: str | None = None) -> dict[str, Any]:
     """Return the sampling parameters among the loaded data, over `defaults`.
 
     Args:
-        max_tokens: the value under OpenAI's own name, which takes precedence over every other name.
+        preferred: OpenAI's own name of the maximum number of tokens, which takes precedence over every other name.
 
     Raises:
         ValidationError: two of them exclude each other.
     """
-    given = {name: value for name, value in data.items() if name in SAMPLING_FIELDS}
-    if max_tokens is not None:
-        given = {name: value for name, value in given.items() if ALIASES.get(name, name) != "max_tokens"}
-        given["max_tokens"] = max_tokens
-    if "seed" in given:
+    given = _given(data, preferred)
+    if given.get("seed", RANDOM_SEED) != RANDOM_SEED:
         given["seed"] %= _SEEDS
     return defaults | canonical_params(given)
+
+
+def sent_names(data: Mapping[str, Any], preferred: str | None = None) -> dict[str, str]:
+    """Return the names that the client has used for parameters, by the worker's paths. Arguments as `take_params`."""
+    return {f"params.{ALIASES[name]}": name for name in _given(data, preferred) if name in ALIASES}
+
+
+def _given(data: Mapping[str, Any], preferred: str | None) -> dict[str, Any]:
+    given = {name: value for name, value in data.items() if name in SAMPLING_FIELDS}
+    if preferred in given:
+        others = [name for name in given if ALIASES.get(name, name) == ALIASES[preferred] and name != preferred]
+        given = {name: value for name, value in given.items() if name not in others}
+    return given
 
 
 def shared_fields(body: type[JobOptions], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,16 +119,23 @@ class StreamOptionsSchema(RequestSchema):
     include_obfuscation = Flag(metadata={"description": "Ignored: nothing is obfuscated."})
 
 
+def max_tokens_field(description: str, *, least: int = 1) -> TokenCount:
+    """Return the field of the maximum number of tokens, under one of OpenAI's names."""
+    about = {"description": f"{description} More than fit into the context, or -1: as many as fit."}
+    return TokenCount(least=least, most=MAX_TOKENS, minus_one=MAX_TOKENS, metadata=about)
+
+
 _STREAMED = {"required": ["stream"], "properties": {"stream": {"const": True}}}
-_OPTIONS_OF_STREAMS = {"anyOf": [{"properties": {"stream_options": {"type": "null"}}}, _STREAMED]}
+OPTIONS_OF_STREAMS = {"anyOf": [{"properties": {"stream_options": {"type": "null"}}}, _STREAMED]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextBody(JobOptions):
-    """params: under canonical names."""
+    """params: under canonical names. sent_names: see `sent_names`."""
 
     model: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    sent_names: dict[str, str] = field(default_factory=dict)
     n: int = 1
     stream: bool = False
     stream_options: dict[str, bool] = field(default_factory=dict)
@@ -129,7 +149,7 @@ class TextBody(JobOptions):
 class TextSchema(ModelRequestSchema):
     """The fields that `/v1/completions` and `/v1/chat/completions` have in common."""
 
-    also: ClassVar = {"allOf": [*CONTRADICTIONS, _OPTIONS_OF_STREAMS]}
+    also: ClassVar = {"allOf": [*contradictions(), OPTIONS_OF_STREAMS]}
 
     n = WholeNumber(
         validate=validate.Range(1, MAX_CHOICES),

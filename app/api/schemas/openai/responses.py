@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, JsonValue, RequestSchema, TextField, WholeNumber, errors_under
+from app.api.schemas.fields import Flag, JsonValue, RequestSchema, TextField, errors_under
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, reject_two_grammars, template_variables
 from app.api.schemas.openai.requests import (
@@ -14,16 +14,17 @@ from app.api.schemas.openai.requests import (
     ConversationSchema,
     Metadata,
     ignored,
+    max_tokens_field,
     rejected,
     sampling_fields,
+    sent_names,
     shared_fields,
     take_params,
 )
 from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.response_input import ResponseInput
 from app.api.schemas.openai.tools import MAX_TOOLS, ResponseToolSchema, ToolChoiceField, Tools
-from app.api.schemas.sampling import CONTRADICTIONS
-from app.jobs.sampling import MAX_TOKENS
+from app.api.schemas.sampling import contradictions
 
 LOGPROBS = "message.output_text.logprobs"
 _ANY_JSON = JsonValue(max_bytes=2**30)  # the limit of the whole body is lower
@@ -54,6 +55,7 @@ class ResponseBody(JobOptions):
     instructions: str | None = None
     previous_response_id: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    sent_names: dict[str, str] = field(default_factory=dict)
     tools: Tools
     format: dict[str, Any] | None = None
     variables: dict[str, Any]
@@ -80,16 +82,16 @@ class ReasoningSchema(RequestSchema):
 
 
 class ResponseSchema(ConversationSchema):
-    also: ClassVar = {"allOf": CONTRADICTIONS}
+    also: ClassVar = {"allOf": contradictions(without=["max_tokens"])}
 
     input = ResponseInput()
     instructions = TextField(metadata={"description": "A system message before all others."})
     previous_response_id = TextField(
         metadata={"description": "Continue the conversation of that response, as long as it is kept (`ttl`)."}
     )
-    max_output_tokens = WholeNumber(
-        validate=validate.Range(1, MAX_TOKENS),
-        metadata={"description": "The maximum number of tokens to generate. Default: what fits into the context."},
+    max_output_tokens = max_tokens_field(
+        "The maximum number of tokens to generate; takes precedence over other names. Default: what fits into the "
+        "context."
     )
     background = Flag(metadata={"description": "Answer at once; the client reads the response later."})
     stream = Flag()
@@ -131,7 +133,7 @@ class ResponseSchema(ConversationSchema):
         top_logprobs, with_logprobs = data.get("top_logprobs", 0), bool(data.get("include"))
         if top_logprobs and not with_logprobs:
             raise ValidationError({"top_logprobs": [f'It needs include: ["{LOGPROBS}"].']})
-        params = take_params(data, DEFAULTS, data.get("max_output_tokens"))
+        params = take_params(data, DEFAULTS, "max_output_tokens")
         if with_logprobs:
             params["logprobs"] = top_logprobs
         tools, text_format = Tools.of(data), data.get("text", {}).get("format")
@@ -139,6 +141,7 @@ class ResponseSchema(ConversationSchema):
         made = {
             "messages": data["input"],
             "params": params,
+            "sent_names": sent_names(data, "max_output_tokens"),
             "tools": tools,
             "format": text_format,
             "variables": template_variables(data, data.get("reasoning", {}).get("effort")),

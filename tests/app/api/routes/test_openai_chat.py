@@ -91,7 +91,7 @@ def test_the_worker_gets_the_conversation_and_canonical_parameters(client: Flask
         {"role": "developer", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]},
         {"role": "user", "content": "Hello", "name": "Ann"},
     ]
-    more = {"temperature": 0.5, "top_p": 0.9, "stop": "x", "seed": -1, "presence_penalty": 1, "logit_bias": {"5": -100}}
+    more = {"temperature": 0.5, "top_p": 0.9, "stop": "x", "seed": -2, "presence_penalty": 1, "logit_bias": {"5": -100}}
     answered(client, messages=messages, max_completion_tokens=7, max_tokens=3, top_k=4, n_predict=None, **more)
     request = worker.turns[0].request
     assert request.chat.messages == [
@@ -104,7 +104,7 @@ def test_the_worker_gets_the_conversation_and_canonical_parameters(client: Flask
         "temperature": 0.5,
         "top_p": 0.9,
         "stop": ["x"],
-        "seed": 2**32 - 1,
+        "seed": 2**32 - 2,
         "presence_penalty": 1.0,
         "logit_bias": {"5": -100.0},
         "top_k": 4,
@@ -448,6 +448,30 @@ def test_an_error_of_the_worker_uses_the_names_of_the_request(
     response = chat(client, stream=stream, response_format={"type": "json_object"})
     error = response.get_json()["error"]
     assert (response.status_code, (error["code"], error["param"])) == (status, expected)
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ({"num_predict": 5}, "num_predict"),
+        ({"num_predict": 5, "max_completion_tokens": 6}, "max_completion_tokens"),
+        ({"max_tokens": 5}, "max_tokens"),
+    ],
+)
+def test_an_error_of_the_worker_uses_the_name_that_the_client_has_sent(
+    client: FlaskClient, worker: ScriptedWorker, sent: dict[str, int], named: str
+) -> None:
+    worker.play = lambda turn: turn.fail("unsupported_parameter", "no", {"params.max_tokens": ["no"]})
+    assert refused(client, **sent)[:2] == (400, named)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_new_tokens", "num_predict"])
+@pytest.mark.parametrize("value", [-1, 10**12])
+def test_a_maximum_beyond_the_context_or_minus_one_is_as_much_as_fits(
+    client: FlaskClient, worker: ScriptedWorker, name: str, value: int
+) -> None:
+    answered(client, **{name: value}, seed=-1)
+    assert params(worker) == {"max_tokens": 1_000_000, "repeat_penalty": 1.0}
 
 
 def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(client: FlaskClient, worker: ScriptedWorker) -> None:

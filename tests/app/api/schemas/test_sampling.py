@@ -6,7 +6,7 @@ import pytest
 from marshmallow import ValidationError
 
 from app.api.schemas.sampling import ALIASES, MAX_STOPS, SamplingSchema
-from app.jobs.sampling import SamplingParams, parameters
+from app.jobs.sampling import MAX_TOKENS, SamplingParams, parameters
 
 SCHEMA = SamplingSchema(partial=True)
 
@@ -32,8 +32,32 @@ def test_a_parameter_and_its_aliases_have_the_type_and_the_limits_of_its_declara
     _, parameter = parameters()[name]
     for spelling in (name, *parameter.aliases):
         assert set(messages(**{spelling: object()})) == {spelling}
-        for beyond in (parameter.limits[0] - 1, parameter.limits[1] + 1) if parameter.limits else ():
-            assert set(messages(**{spelling: beyond})) == {spelling}
+        least, most = parameter.limits or (None, None)
+        if least is not None:
+            below = least - 1 if parameter.minus_one is None else -2
+            assert set(messages(**{spelling: below})) == {spelling}
+        if most is not None and not parameter.clipped:
+            assert set(messages(**{spelling: most + 1})) == {spelling}
+
+
+@pytest.mark.parametrize("name", [name for name, (_, parameter) in parameters().items() if parameter.clipped])
+@pytest.mark.parametrize("beyond", [MAX_TOKENS + 1, 2**31, 10**30])
+def test_a_number_of_tokens_beyond_every_context_counts_as_the_largest(name: str, beyond: int) -> None:
+    assert load(**{name: beyond}) == {name: MAX_TOKENS}
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [("max_tokens", MAX_TOKENS), ("num_predict", MAX_TOKENS), ("max_length", MAX_TOKENS), ("top_k", 0)],
+)
+def test_minus_one_means_no_limit(name: str, meaning: int) -> None:
+    assert load(**{name: -1}) == {ALIASES.get(name, name): meaning}
+    (text,) = messages(**{name: -2})[name]
+    assert "-1 for no limit" in text
+
+
+def test_the_seed_minus_one_is_a_random_one() -> None:
+    assert load(seed=-1) == {}
 
 
 def test_loading_returns_the_sent_values() -> None:
@@ -111,7 +135,7 @@ def test_a_temperature_that_is_no_number_in_range_is_refused(value: Any) -> None
     assert set(messages(temperature=value)) == {"temperature"}
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True, math.nan, math.inf, 10**30, []])
+@pytest.mark.parametrize("value", [0, -2, 1.5, "5", True, math.nan, math.inf, []])
 def test_a_max_tokens_that_is_no_count_is_refused(value: Any) -> None:
     assert set(messages(max_tokens=value)) == {"max_tokens"}
 
@@ -129,12 +153,8 @@ def test_a_whole_number_may_be_written_as_a_float() -> None:
         ("repeat_penalty", 0, 10.1),
         ("frequency_penalty", -10.1, 10.1),
         ("presence_penalty", -10.1, 10.1),
-        ("top_k", -1, 10**7),
-        ("repeat_last_n", -2, 10**7),
-        ("seed", -1, 2**32),
+        ("seed", -2, 2**32),
         ("logprobs", -1, 21),
-        ("min_length", -1, 10**7),
-        ("max_length", 0, 10**7),
         ("mirostat", -1, 3),
         ("mirostat_tau", -1, 101),
         ("mirostat_eta", -0.1, 1.1),
