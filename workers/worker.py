@@ -154,7 +154,7 @@ class Worker:
         """Begin a claimed job. None: there was none to claim."""
         if claim is None:
             return
-        job, lost = RunningJob(claim), self._jobs.get(claim.job_id)
+        job, lost = RunningJob(claim, scope=self._cache.scope(claim)), self._jobs.get(claim.job_id)
         self._jobs.add(job)
         if lost is not None or claim.published_tokens:
             threading.Thread(target=self._take_over, args=[job, lost], name="take-over", daemon=True).start()

@@ -24,14 +24,13 @@ from app.api.schemas.job import job_path
 from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config
 from app.errors import Unauthorized
-from app.jobs.job import Job, JobRequest, OnDisconnect, OutputSource
+from app.jobs.job import ANONYMOUS, Job, JobRequest, OnDisconnect, OutputSource
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerClient
 
 OPEN_PATHS = frozenset({"/healthz", "/check"})
 """Paths that need no API key."""
-ANONYMOUS = "anonymous"
 KEY_HEADER = "Idempotency-Key"
 KEY_PARAMETER = {
     "in": "header",

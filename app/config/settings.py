@@ -108,7 +108,11 @@ class CacheConfig:
         ),
     ] = 0
     across_keys: Annotated[
-        bool, flag("Share computations and cached responses between API keys. false: only under one API key.")
+        bool,
+        flag(
+            "Share computed prefixes and cached responses between API keys. Then the holder of one key can find out "
+            "what others send, by `usage.cached_tokens` and by time. false: only under one API key (decision 0044)."
+        ),
     ] = False
 
 

@@ -4,6 +4,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+ANONYMOUS = "anonymous"
+"""The owner of every job where no API keys are configured."""
+
 
 class Kind(StrEnum):
     GENERATE = "generate"

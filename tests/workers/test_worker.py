@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import redis
 
-from app.config.settings import Config, JobsConfig
+from app.config.settings import CacheConfig, Config, JobsConfig
 from app.jobs.events import FROM_START, Delta, Published, Started, read_events, read_published
 from app.jobs.job import Job, JobRequest, Kind, Status
 from app.jobs.output_writer import OutputWrite, OutputWriter
@@ -17,7 +18,7 @@ from app.jobs.worker_registry import WorkerState
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
 from tests.waiting import scaled, until
-from tests.workers.batching.scripted_engine import ScriptedEngine
+from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers import worker as worker_module
 from workers.batching.runner import BatchRunner
 from workers.engines.base import Chunk, Prompt, Sampled
@@ -38,13 +39,23 @@ class Gated(ScriptedEngine):
         return super().step(chunks)
 
 
+class LongPrompts(ScriptedEngine):
+    """Every prompt has the same 40 tokens, a prefix that can be shared."""
+
+    def __init__(self) -> None:
+        super().__init__(shares_prefixes=True)
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        return prompt(request.prompt, length=40)
+
+
 @pytest.fixture
 def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable[..., Worker]]:
     made: list[Worker] = []
 
-    def make(engine: ScriptedEngine | Instant) -> Worker:
-        worker = Worker(CONFIG, redis_client, store, "worker-1")
-        worker.serve(BatchRunner(engine, CONFIG.worker, worker))
+    def make(engine: ScriptedEngine | Instant, config: Config = CONFIG) -> Worker:
+        worker = Worker(config, redis_client, store, "worker-1")
+        worker.serve(BatchRunner(engine, config.worker, worker))
         made.append(worker)
         return worker
 
@@ -73,6 +84,21 @@ def test_a_worker_has_room_until_every_slot_is_taken_and_reports_when_one_is_fre
     assert room_freed.wait(scaled(5))
     assert worker.drain(scaled(5))
     assert (worker.has_room(), worker.active_jobs) == (True, 0)
+
+
+@pytest.mark.parametrize(("across_keys", "cached_tokens"), [(False, [0, 0, 39]), (True, [0, 39, 39])])
+def test_jobs_share_their_prefix_with_those_of_their_owner_or_with_all_across_keys(
+    make_worker: Callable[..., Worker], store: JobStore, across_keys: bool, cached_tokens: list[int]
+) -> None:
+    worker = make_worker(LongPrompts(), replace(CONFIG, cache=CacheConfig(across_keys=across_keys)))
+    seen = []
+    for owner in ("me", "you", "me"):
+        job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text"), owner).id
+        worker.claim_next()
+        assert worker.drain(scaled(5))
+        usage = store.read(job_id).usage
+        seen.append(usage and usage.cached_tokens)
+    assert seen == cached_tokens
 
 
 def test_a_message_whose_job_is_gone_or_taken_costs_no_slot(

@@ -1,25 +1,32 @@
-"""Tokens left in free slots by ended sequences, for reuse by prompts with the same prefix."""
+"""Tokens left in free slots by ended sequences, for reuse by prompts of the same scope with the same prefix."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 MIN_SHARED_TOKENS = 32  # copying a prefix costs about as much as computing so many tokens of a small model
+
+
+class _Held(NamedTuple):
+    tokens: Sequence[int]
+    scope: str
 
 
 class PrefixCache:
     """The tokens in each free slot. Evicts the least recently used."""
 
     def __init__(self) -> None:
-        self._tokens: dict[int, Sequence[int]] = {}
+        self._held: dict[int, _Held] = {}
         self._left_at: dict[int, int] = {}
         self._clock = 0
 
     @property
     def cells(self) -> int:
         """Cache cells held by free slots."""
-        return sum(map(len, self._tokens.values()))
+        return sum(len(held.tokens) for held in self._held.values())
 
-    def leave(self, slot: int, tokens: Sequence[int]) -> None:
-        self._tokens[slot] = tokens
+    def leave(self, slot: int, tokens: Sequence[int], scope: str) -> None:
+        """Record what an ended sequence leaves in its slot, for jobs of its scope (`RunnerJob.scope`)."""
+        self._held[slot] = _Held(tokens, scope)
         self.touch(slot)
 
     def touch(self, slot: int) -> None:
@@ -28,25 +35,25 @@ class PrefixCache:
         self._left_at[slot] = self._clock
 
     def drop(self, slot: int) -> None:
-        self._tokens.pop(slot, None)
+        self._held.pop(slot, None)
         self._left_at.pop(slot, None)
 
     def clear(self) -> None:
-        self._tokens.clear()
+        self._held.clear()
         self._left_at.clear()
 
     def tokens(self, slot: int | None) -> Sequence[int]:
-        return () if slot is None else self._tokens.get(slot, ())
+        return self._held[slot].tokens if slot in self._held else ()
 
     def age(self, slot: int) -> int:
         """Return a number that orders slots for eviction: empty ones first, then the least recently used."""
         return self._left_at.get(slot, 0)
 
-    def best(self, tokens: Sequence[int]) -> tuple[int | None, int]:
-        """Return (slot, tokens shared) of the idle slot with the longest common prefix; (None, 0): there is none."""
+    def best(self, tokens: Sequence[int], scope: str) -> tuple[int | None, int]:
+        """Return (slot, tokens shared) of the scope's idle slot with the longest common prefix; (None, 0): none."""
         best: tuple[int | None, int] = (None, 0)
-        for slot, held in self._tokens.items():
-            shared = common_prefix(held, tokens)
+        for slot, held in self._held.items():
+            shared = common_prefix(held.tokens, tokens) if held.scope == scope else 0
             if shared > best[1]:
                 best = (slot, shared)
         return best

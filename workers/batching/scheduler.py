@@ -138,7 +138,7 @@ class Scheduler:
         self._donors.pop(sequence.id, None)
         stays = self._shares_prefixes and sequence.position >= MIN_SHARED_TOKENS
         if stays:
-            self.prefix_cache.leave(slot, sequence.computed)
+            self.prefix_cache.leave(slot, sequence.computed, sequence.job.scope)
         return stays
 
     def hole_to_close(self) -> tuple[BatchSequence, int] | None:
@@ -191,20 +191,24 @@ class Scheduler:
     def _best_cached_prefix(self, sequence: BatchSequence) -> tuple[int | None, int]:
         if not self._shares(sequence):
             return None, 0
-        slot, shared = self.prefix_cache.best(sequence.prefix)
+        slot, shared = self.prefix_cache.best(sequence.prefix, sequence.job.scope)
         return slot, min(shared, len(sequence.prefix) - 1)  # the last token is computed: it samples
 
     def _wait_for_donor(self, sequence: BatchSequence, least: int) -> bool:
         """Wait for the running sequence that will have the longest common prefix, if it has `least` tokens."""
         if not self._shares(sequence) or self.trial_sequence_id == sequence.id:
             return False
-        candidates = [other for other in self._running if other is not sequence and other.id not in self._donors]
+        candidates = [other for other in self._running if self._may_give(other, sequence)]
         donors = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]
         best = max(donors, key=lambda donor: (donor.shared, donor.sequence.position), default=None)
         if best is None or best.shared < least:
             return False
         self._donors[sequence.id] = best
         return True
+
+    def _may_give(self, other: BatchSequence, sequence: BatchSequence) -> bool:
+        """Return whether `other` may compute a prefix for `sequence`: it has the same scope and waits for none."""
+        return other is not sequence and other.job.scope == sequence.job.scope and other.id not in self._donors
 
     def _shares(self, sequence: BatchSequence) -> bool:
         return self._shares_prefixes and sequence.may_skip_prefill

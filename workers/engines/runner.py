@@ -36,16 +36,25 @@ class Outcome:
 class RunnerJob:
     """A job as its runner sees it.
 
+    scope: jobs of one scope may share what is computed for them, and no others: whether a computation was shared shows
+    in its time and in `usage.cached_tokens`. Empty: everybody's.
     timeout_seconds: what is left of its time. published: what earlier attempts have written; None: nothing.
     cancel_requested: it must end before its next step. run: the current attempt, set when the runner begins the job;
     embeddings have none. Once it is set, the runner reports the job's end, also after a cancellation.
     """
 
     def __init__(
-        self, job_id: str, request: JobRequest, *, timeout_seconds: float = 600.0, published: Published | None = None
+        self,
+        job_id: str,
+        request: JobRequest,
+        *,
+        scope: str = "",
+        timeout_seconds: float = 600.0,
+        published: Published | None = None,
     ) -> None:
         self.id = job_id
         self.request = request
+        self.scope = scope
         self.timeout_seconds = timeout_seconds
         self.published = published
         self.cancel_requested = False

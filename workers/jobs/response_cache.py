@@ -17,7 +17,7 @@ import redis
 from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.events import Delta
-from app.jobs.job import Job, Output, OutputSource, Status, Usage
+from app.jobs.job import ANONYMOUS, Job, Output, OutputSource, Status, Usage
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim
@@ -38,6 +38,10 @@ class ResponseCache:
         setup = [config.model_name, config.model_family, config.setup_params, config.model_params]
         self._model = hashlib.sha256(_json(setup))
 
+    def scope(self, claim: Claim) -> str:
+        """Return within which scope a job shares computations (`RunnerJob.scope`): its owner's, or everybody's."""
+        return "" if self._cache.across_keys or claim.owner == ANONYMOUS else claim.owner
+
     def key(self, claim: Claim, prompt_tokens: Sequence[int]) -> str | None:
         """Return a key that only jobs with the same response share; prompt_tokens: empty for texts to embed.
 
@@ -47,8 +51,7 @@ class ResponseCache:
             return None
         decisive = {name: value for name, value in claim.request.to_json().items() if name not in _HOW_IT_IS_RUN}
         digest = self._model.copy()
-        scope = "" if self._cache.across_keys else claim.owner
-        digest.update(_json([scope, decisive, prompt_tokens]))
+        digest.update(_json([self.scope(claim), decisive, prompt_tokens]))
         return digest.hexdigest()
 
     def find_or_register(self, job: RunningJob, prompt_tokens: Sequence[int]) -> Report | None:

@@ -31,9 +31,12 @@ class RunningJob(RunnerJob):
     this worker is done with it: its outcome is written, it was handed back, or another worker has it.
     """
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, *, scope: str | None = None) -> None:
+        """`scope`: as of `RunnerJob`; None: the job's owner."""
         request = claim.request
-        super().__init__(claim.job_id, request, timeout_seconds=request.timeout_seconds - claim.ran_seconds)
+        time_left = request.timeout_seconds - claim.ran_seconds
+        scope = claim.owner if scope is None else scope
+        super().__init__(claim.job_id, request, scope=scope, timeout_seconds=time_left)
         self.claim = claim
         self.followed = claim.followed
         self.is_ready = False

@@ -29,9 +29,14 @@ class Host:
 
 
 def make_sequence(
-    name: str, prompt: Prompt, *, timeout_seconds: float = 600.0, earlier: ResumeState | None = None
+    name: str,
+    prompt: Prompt,
+    *,
+    scope: str = "",
+    timeout_seconds: float = 600.0,
+    earlier: ResumeState | None = None,
 ) -> BatchSequence:
-    job = RunnerJob(name, JobRequest(kind=Kind.GENERATE), timeout_seconds=timeout_seconds)
+    job = RunnerJob(name, JobRequest(kind=Kind.GENERATE), scope=scope, timeout_seconds=timeout_seconds)
     job.run = sequence = BatchSequence(job, prompt, earlier=earlier)
     return sequence
 

@@ -18,16 +18,24 @@ def test_the_common_prefix_is_that_of_a_plain_comparison() -> None:
 
 def test_the_slot_with_the_longest_common_prefix_is_found() -> None:
     cache = PrefixCache()
-    cache.leave(1, [1, 2, 3])
-    cache.leave(2, [1, 2, 9, 9])
-    assert cache.best([1, 2, 9, 8]) == (2, 3)
-    assert cache.best([7]) == (None, 0)
+    cache.leave(1, [1, 2, 3], "me")
+    cache.leave(2, [1, 2, 9, 9], "me")
+    assert cache.best([1, 2, 9, 8], "me") == (2, 3)
+    assert cache.best([7], "me") == (None, 0)
+
+
+def test_what_one_scope_has_left_is_not_found_by_another() -> None:
+    cache = PrefixCache()
+    cache.leave(1, [1, 2, 3], "me")
+    cache.leave(2, [1], "you")
+    assert cache.best([1, 2, 3], "you") == (2, 1)
+    assert cache.best([1, 2, 3], "a stranger") == (None, 0)
 
 
 def test_empty_slots_are_evicted_first_and_then_the_longest_unused() -> None:
     cache = PrefixCache()
-    cache.leave(0, [1])
-    cache.leave(1, [2])
+    cache.leave(0, [1], "me")
+    cache.leave(1, [2], "you")
     cache.touch(0)
     assert sorted(range(3), key=cache.age) == [2, 1, 0]
     cache.drop(1)

@@ -43,6 +43,34 @@ def test_concurrent_sequences_wait_for_the_first_and_compute_only_their_own_toke
     assert computed(engine) == 41 + 3 * 1 + 4 * 2, "one prefix, four last tokens, two decodes each"
 
 
+def test_a_running_sequence_shares_its_prefix_within_its_scope_and_with_nobody_else(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    scopes = ["me", "me", "you", "you"]
+    sequences = [make_sequence(f"s{at}", prompt_of(at), scope=scope) for at, scope in enumerate(scopes)]
+    for sequence in sequences:
+        loop.submit(sequence)
+    loop.start()
+    collected.wait_for(*(s.id for s in sequences))
+    assert [s.usage.cached_tokens for s in sequences] == [0, 40, 0, 40]
+    assert set(collected.texts.values()) == {"ok"}
+    assert computed(engine) == 2 * (41 + 1) + 4 * 2, "each scope computes the prefix once, for itself"
+
+
+def test_what_a_sequence_leaves_does_the_work_of_its_own_scope_alone(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected
+) -> None:
+    loop.start()
+    steps = []
+    for name, scope in [("secret", "me"), ("guess", "you"), ("again", "me")]:
+        before = computed(engine)
+        sequence = make_sequence(name, prompt_of(7), scope=scope)
+        loop.submit(sequence)
+        collected.wait_for(name)
+        steps.append((sequence.usage.cached_tokens, computed(engine) - before))
+    assert steps == [(0, 43), (0, 43), (40, 3)], "neither the count nor the work shows what a stranger has sent"
+
+
 def test_a_prefix_that_an_ended_sequence_left_is_used_in_place(
     loop: BatchLoop, engine: ScriptedEngine, collected: Collected
 ) -> None:
@@ -140,7 +168,8 @@ def test_random_sequences_never_sample_with_the_tokens_of_another(
     ids, jobs, prompt_tokens = [], [], 0
     for number in range(300):
         tokens = [chance.randrange(2) for _ in range(chance.choice([0, 1, 5, 40, 90]))]
-        sequence = make_sequence(f"s{number}", prompt_of(*tokens, answer="x" * chance.randrange(1, 30), max_tokens=40))
+        prompt = prompt_of(*tokens, answer="x" * chance.randrange(1, 30), max_tokens=40)
+        sequence = make_sequence(f"s{number}", prompt, scope=chance.choice(["me", "you"]))
         loop.submit(sequence)
         ids.append(sequence.id)
         jobs.append(sequence.job)

@@ -107,7 +107,8 @@ class ForwardedRun(Run):
         if reader.finish_reason is None:
             raise BrokenResponse("the stream has no end")
         beginning.check_passed()
-        self._usage = _with_earlier(reader.usage, earlier_pieces)
+        usage = _with_earlier(reader.usage, earlier_pieces)
+        self._usage = usage if usage is None or self._request.shows_cache else replace(usage, cached_tokens=0)
         return reader.finish_reason
 
     async def _open(self, body: Body) -> openai.AsyncStream[Any]:

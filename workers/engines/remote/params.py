@@ -41,11 +41,13 @@ class RemoteModelParams:
     """param_names: what the upstream server calls parameters of ours that OpenAI's API does not have, or has by another
     name (`{top_k: top_k, repeat_penalty: repetition_penalty, max_tokens: max_completion_tokens}`).
     silence_seconds: without a byte from upstream; then the response counts as broken.
+    cache_salt_name: what the upstream server calls the text that separates its prefix caches; None: it has none.
     """
 
     prompts_as: PromptsAs = PromptsAs.COMPLETIONS
     param_names: Mapping[str, str] = field(default_factory=dict)
     silence_seconds: float = 120.0
+    cache_salt_name: str | None = None
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "RemoteModelParams":
@@ -98,4 +100,9 @@ def _seconds(key: str, value: Any) -> float:
     return float(value)
 
 
-_READERS = {"prompts_as": _prompts_as, "param_names": _names, "silence_seconds": _seconds}
+_READERS = {
+    "prompts_as": _prompts_as,
+    "param_names": _names,
+    "silence_seconds": _seconds,
+    "cache_salt_name": _text,
+}

@@ -1,5 +1,6 @@
 """Turns a job's request into the body of an upstream request. What OpenAI's API lacks is rejected by name."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,13 +23,15 @@ _NEUTRAL = {f.name: f.default for f in fields(SamplingParams)}
 class UpstreamRequest:
     """is_chat: to `/chat/completions`, else to `/completions`. names_function: the response is one call's arguments.
 
-    max_tokens_name: what the body calls the tokens generated at most.
+    max_tokens_name: what the body calls the tokens generated at most. shows_cache: the upstream server's count of
+    cached tokens is passed on; False: it would show what others have sent.
     """
 
     is_chat: bool
     body: Body
     max_tokens_name: str
     names_function: bool = False
+    shows_cache: bool = True
 
     @property
     def is_repeatable(self) -> bool:
@@ -60,8 +63,13 @@ class RequestMaker:
         self._model = setup.model
         self._params = params
 
-    def make(self, request: JobRequest) -> UpstreamRequest:
-        """Raises UnsupportedParameter: names what cannot be passed to the upstream server."""
+    def make(self, request: JobRequest, scope: str = "") -> UpstreamRequest:
+        """Raises UnsupportedParameter: names what cannot be passed to the upstream server.
+
+        Args:
+            scope: as of `RunnerJob`. All requests go upstream under one key, so that server keeps one prefix cache for
+                all of them, unless it separates them by a salt.
+        """
         is_chat = request.chat is not None or self._params.prompts_as is PromptsAs.CHAT
         chat = self._chat(request) if is_chat else None
         body: Body = {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
@@ -73,11 +81,14 @@ class RequestMaker:
             if calls.get("schema") is not None:
                 params["json_schema"] = calls["schema"]
         params.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+        if scope and self._params.cache_salt_name:
+            body[self._params.cache_salt_name] = hashlib.sha256(f"cache salt of {scope}".encode()).hexdigest()
         return UpstreamRequest(
             is_chat=is_chat,
             body=body | self._sampling(params, is_chat=is_chat),
             max_tokens_name=self._params.param_names.get("max_tokens", "max_tokens"),
             names_function=isinstance(calls.get("tool_choice"), dict),
+            shows_cache=not scope or self._params.cache_salt_name is not None,
         )
 
     def _chat(self, request: JobRequest) -> Chat:

@@ -77,7 +77,7 @@ class RemoteRunner(Runner):
         raise UnsupportedParameter("this model shows no tokens")
 
     def _begin(self, job: RunnerJob, request: JobRequest) -> None:
-        job.run = run = ForwardedRun(job, self._requests.make(request), self._upstream, self._host)
+        job.run = run = ForwardedRun(job, self._requests.make(request, job.scope), self._upstream, self._host)
         self._runs.add(run)
         self._upstream.spawn(self._run(run))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.config.settings import Config, JobsConfig, WorkerConfig
-from app.jobs.job import Chat, Job, JobRequest, Kind
+from app.jobs.job import ANONYMOUS, Chat, Job, JobRequest, Kind
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.waiting import until
@@ -61,7 +61,8 @@ def make_worker(server: Server, redis_client: RedisClient, store: JobStore) -> I
 class JobClient:
     """Submits jobs to a worker and reads the finished jobs."""
 
-    def __init__(self, worker: Worker, store: JobStore) -> None:
+    def __init__(self, worker: Worker, store: JobStore, owner: str = ANONYMOUS) -> None:
+        self.owner = owner
         self.worker = worker
         self.store = store
 
@@ -69,7 +70,7 @@ class JobClient:
         chat_options = options.pop("chat", {})
         chat = None if messages is None else Chat(messages=messages, **chat_options)
         fields: dict[str, Any] = {"kind": Kind.GENERATE, "prompt": "" if chat else prompt, "chat": chat, **options}
-        job_id = self.store.admit(JobRequest(**fields), "me").id
+        job_id = self.store.admit(JobRequest(**fields), self.owner).id
         self.worker.claim_next()
         return job_id
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import ModelUnavailable
 from app.jobs.events import FROM_START, Delta, read_events, read_published
-from app.jobs.job import FinishReason, Job, JobRequest, Kind, Status, TokenLogprob, Usage
+from app.jobs.job import ANONYMOUS, FinishReason, Job, JobRequest, Kind, Status, TokenLogprob, Usage
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
@@ -62,6 +62,27 @@ def test_a_prompt_becomes_a_completion_with_its_text_usage_and_reason(client: Jo
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+def test_what_the_upstream_server_has_cached_of_others_is_not_shown(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server
+) -> None:
+    client = JobClient(make_worker(), store, owner="key-1")
+    server.answers.append(text("Paris"))
+    assert client.run().usage == Usage(prompt_tokens=5, completion_tokens=7, cached_tokens=0)
+
+
+def test_a_salt_separates_the_prefix_caches_of_owners(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server
+) -> None:
+    worker, salts = make_worker(cache_salt_name="cache_salt"), []
+    for owner in ("key-1", "key-1", "key-2", ANONYMOUS):
+        server.answers.append(text("Paris"))
+        job = JobClient(worker, store, owner).run()
+        assert job.usage is not None and job.usage.cached_tokens == 2
+        salts.append(server.bodies[-1].get("cache_salt"))
+    assert salts[0] == salts[1] != salts[2] and "key-1" not in salts[0]
+    assert salts[3] is None, "without keys there is nothing to separate"
 
 
 def test_the_pieces_are_counted_where_the_server_reports_no_usage(client: JobClient, server: Server) -> None:
