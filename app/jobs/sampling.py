@@ -117,7 +117,10 @@ class SamplingParams:
         stop_sequences="TGI's client",
     )
     seed: int | None = _parameter(
-        None, "Same seed, same prompt, same parameters: same text. -1 = a random one.", (-1, MAX_SEED)
+        None,
+        "Same seed, same prompt, same parameters: same text. -1 = a random one.",
+        (-1, MAX_SEED),
+        random_seed="Mistral",
     )
     logprobs: int | None = _parameter(
         None,

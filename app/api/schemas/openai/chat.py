@@ -8,8 +8,10 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import Flag, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
+from app.api.schemas.openai.peers import fields_of_chat_peers, fields_of_peers, thinking_variables, with_options
 from app.api.schemas.openai.requests import (
-    IGNORED_IN_CONVERSATIONS,
+    IGNORED_EVERYWHERE,
+    IGNORED_IN_TEXTS,
     NOT_IN_CONVERSATIONS,
     OPTIONS_OF_STREAMS,
     ConversationSchema,
@@ -64,7 +66,9 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
     class Meta(TextSchema.Meta):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
-            **ignored(*IGNORED_IN_CONVERSATIONS, "metadata", "prediction", "verbosity"),
+            **ignored(*IGNORED_EVERYWHERE, *IGNORED_IN_TEXTS),
+            **fields_of_peers(),
+            **fields_of_chat_peers(),
             **rejected(
                 {
                     "audio": "this model writes text only",
@@ -76,6 +80,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> ChatBody:
+        data = with_options(data)
         top_logprobs = data.get("top_logprobs", 0)
         with_logprobs = data.pop("logprobs", False)
         if top_logprobs and not with_logprobs:
@@ -90,7 +95,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
             "sent_names": sent_names(data, "max_completion_tokens"),
             "tools": tools,
             "format": response_format,
-            "variables": template_variables(data, data.get("reasoning_effort")),
+            "variables": thinking_variables(data) | template_variables(data, data.get("reasoning_effort")),
         }
         return ChatBody(**shared_fields(ChatBody, data) | made)
 

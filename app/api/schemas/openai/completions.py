@@ -6,7 +6,10 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, post_load, validate
 
 from app.api.schemas.fields import WholeNumber
+from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
+    IGNORED_EVERYWHERE,
+    IGNORED_IN_TEXTS,
     MAX_CHOICES,
     TextBody,
     TextSchema,
@@ -47,10 +50,15 @@ class CompletionSchema(TextSchema):
     )
 
     class Meta(TextSchema.Meta):
-        include: ClassVar = {**sampling_fields(without=("max_tokens",)), **ignored("user")}
+        include: ClassVar = {
+            **sampling_fields(without=("max_tokens",)),
+            **ignored(*IGNORED_EVERYWHERE, *IGNORED_IN_TEXTS),
+            **fields_of_peers(),
+        }
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> CompletionBody:
+        data = with_options(data)
         params, prompts, n = take_params(data, DEFAULTS), data.get("prompt", [""]), data.get("n", 1)
         best_of = data.get("best_of", n)
         if best_of < n:

@@ -30,7 +30,7 @@ IGNORED = {
     "verbosity": "Ask for it in a message.",
 }
 
-IGNORED_IN_CONVERSATIONS = (
+IGNORED_EVERYWHERE = (
     "user",
     "safety_identifier",
     "store",
@@ -39,6 +39,7 @@ IGNORED_IN_CONVERSATIONS = (
     "prompt_cache_options",
     "prompt_cache_retention",
 )
+IGNORED_IN_TEXTS = ("metadata", "prediction", "verbosity")
 NOT_IN_CONVERSATIONS = ("logprobs", "n_probs", "echo", "suffix")
 """Sampling parameters that a conversation does not have, or not under this name."""
 
@@ -96,7 +97,7 @@ def sent_names(data: Mapping[str, Any], preferred: str | None = None) -> dict[st
 
 
 def _given(data: Mapping[str, Any], preferred: str | None) -> dict[str, Any]:
-    given = {name: value for name, value in data.items() if name in SAMPLING_FIELDS}
+    given = {name: value for name, value in data.items() if name in SAMPLING_FIELDS and value is not None}
     if preferred in given:
         others = [name for name in given if ALIASES.get(name, name) == ALIASES[preferred] and name != preferred]
         given = {name: value for name, value in given.items() if name not in others}
@@ -117,6 +118,7 @@ class ModelRequestSchema(JobOptionsSchema):
 class StreamOptionsSchema(RequestSchema):
     include_usage = Flag(metadata={"description": "Report the usage in a last chunk."})
     include_obfuscation = Flag(metadata={"description": "Ignored: nothing is obfuscated."})
+    continuous_usage_stats = Flag(metadata={"description": "Ignored: the usage comes in a last chunk."})
 
 
 def max_tokens_field(description: str, *, least: int = 1) -> TokenCount:

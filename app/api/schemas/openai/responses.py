@@ -8,8 +8,9 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 from app.api.schemas.fields import Flag, JsonValue, RequestSchema, TextField, errors_under
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, reject_two_grammars, template_variables
+from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
-    IGNORED_IN_CONVERSATIONS,
+    IGNORED_EVERYWHERE,
     NOT_IN_CONVERSATIONS,
     ConversationSchema,
     Metadata,
@@ -114,7 +115,8 @@ class ResponseSchema(ConversationSchema):
     class Meta(ConversationSchema.Meta):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
-            **ignored(*IGNORED_IN_CONVERSATIONS),
+            **ignored(*IGNORED_EVERYWHERE),
+            **fields_of_peers(),
             **rejected(
                 {
                     "conversation": "send previous_response_id, or the whole conversation as input",
@@ -130,6 +132,7 @@ class ResponseSchema(ConversationSchema):
 
     @post_load(pass_original=True)
     def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> ResponseBody:
+        data = with_options(data)
         top_logprobs, with_logprobs = data.get("top_logprobs", 0), bool(data.get("include"))
         if top_logprobs and not with_logprobs:
             raise ValidationError({"top_logprobs": [f'It needs include: ["{LOGPROBS}"].']})

@@ -1,0 +1,102 @@
+"""What clients of other servers send beside OpenAI's names."""
+
+from typing import Any
+
+import pytest
+from marshmallow import ValidationError
+
+from app.api.schemas.openai.chat import ChatBody, ChatSchema
+from app.api.schemas.openai.completions import CompletionSchema
+from app.api.schemas.openai.peers import IGNORED
+from app.api.schemas.openai.responses import ResponseSchema
+
+MESSAGES = [{"role": "user", "content": "x"}]
+SCHEMA = ChatSchema()
+
+
+def chat(**more: Any) -> ChatBody:
+    body: ChatBody = SCHEMA.load({"messages": MESSAGES, **more})
+    return body
+
+
+def messages(**more: Any) -> Any:
+    with pytest.raises(ValidationError) as caught:
+        chat(**more)
+    return caught.value.messages
+
+
+@pytest.mark.parametrize("value", [True, 1, "x", {"a": 1}, [1]])
+def test_names_that_mean_nothing_here_are_accepted_with_any_value_by_every_endpoint(value: Any) -> None:
+    sent = dict.fromkeys(IGNORED, value)
+    assert chat(**sent) == chat()
+    assert CompletionSchema().load(sent) == CompletionSchema().load({})
+    assert ResponseSchema().load({"input": "x", **sent}).params == chat().params
+
+
+@pytest.mark.parametrize(
+    ("name", "neutral", "other"),
+    [
+        ("skip_special_tokens", True, False),
+        ("use_beam_search", False, True),
+        ("length_penalty", 1.0, 1.1),
+        ("dry_multiplier", 0, 0.8),
+        ("xtc_probability", 0.0, 0.1),
+        ("stop_token_ids", [], [2]),
+        ("return_token_ids", False, True),
+        ("echo", False, True),
+        ("best_of", 1, 2),
+        ("min_keep", 0, False),
+        ("include_reasoning", True, False),
+        ("truncate_prompt_tokens", None, 5),
+    ],
+)
+def test_a_parameter_that_could_change_the_output_is_accepted_only_where_it_does_not(
+    name: str, neutral: Any, other: Any
+) -> None:
+    assert chat(**{name: neutral}) == chat()
+    assert messages(**{name: other}) == {name: [f"{name} is not supported: leave it out."]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "variables"),
+    [
+        ({"think": False}, {"enable_thinking": False, "thinking": False}),
+        ({"think": "high"}, {"reasoning_effort": "high"}),
+        ({"enable_thinking": True}, {"enable_thinking": True, "thinking": True}),
+        ({"thinking": {"type": "disabled"}}, {"enable_thinking": False, "thinking": False}),
+        (
+            {"reasoning": {"enabled": True, "effort": "low"}},
+            {"enable_thinking": True, "thinking": True, "reasoning_effort": "low"},
+        ),
+        ({"think": True, "chat_template_kwargs": {"thinking": 1}}, {"enable_thinking": True, "thinking": 1}),
+        ({"think": "high", "reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+    ],
+)
+def test_thinking_is_set_by_the_names_of_other_servers(sent: dict[str, Any], variables: dict[str, Any]) -> None:
+    assert chat(**sent).variables == variables
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (1, ()),
+        ("very", ()),
+        ({"type": "sometimes"}, ("type",)),
+        ({"enabled": 1}, ("enabled",)),
+        ({"budget_tokens": 5}, ("budget_tokens",)),
+    ],
+)
+def test_thinking_that_cannot_be_set_is_refused(value: Any, path: tuple[str, ...]) -> None:
+    found = messages(think=value)["think"]
+    assert isinstance(found, list) if not path else list(found) == list(path)
+
+
+def test_options_of_ollama_are_read_where_the_body_has_none() -> None:
+    options = {"num_predict": 5, "temperature": 0.5, "num_ctx": 4096, "seed": -1}
+    assert chat(options=options).params == chat(max_tokens=5, temperature=0.5).params
+    assert chat(options=options, max_completion_tokens=6, temp=1).params == chat(max_tokens=6, temperature=1).params
+    assert messages(options={"temperature": "hot"}) == {"options": {"temperature": ["Must be a number."]}}
+
+
+def test_the_seed_has_a_name_of_mistrals() -> None:
+    assert chat(random_seed=5).params["seed"] == 5
