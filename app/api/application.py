@@ -12,6 +12,7 @@ from app.api.job_service import JobService
 from app.api.queue_estimate import QueueEstimate
 from app.api.redis_health import RedisHealth
 from app.api.request_context import Services, services_of
+from app.api.request_parser import IGNORES_UNKNOWN
 from app.api.routes import BLUEPRINTS, docs
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
@@ -30,6 +31,7 @@ def create_app(config: Config) -> Flask:
     """Return the WSGI application. Raises ConfigError."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
+    app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
     request_context.register(app, _services(config))
     problems.register(app)
     openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))

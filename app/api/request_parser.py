@@ -4,15 +4,19 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
-from flask import Request
+from flask import Request, current_app
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.datastructures import CombinedMultiDict
 
+from app.api.ignored_fields import report_ignored
+from app.api.problems import OPENAI_PREFIX
 from app.api.request_body import read_json, require_plain
+from app.api.schemas.fields import RequestSchema
 from app.errors import InvalidRequest
 
+IGNORES_UNKNOWN = "IGNORES_UNKNOWN_FIELDS"  # the key of the application's configuration
 _MAX_ERRORS = 16
 _MAX_PATH = 100  # characters; a path contains names that the client chose
 _IN_DETAIL = 3  # errors in the one sentence of the problem document
@@ -27,8 +31,13 @@ class RequestParser(FlaskParser):
     }
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
-        """Read the body. Raises what `read_json` raises."""
-        return read_json(req, schema.load_fields)
+        """Read the body, under `/v1` without unknown fields if the server ignores them. Raises as `read_json` does."""
+        body = read_json(req, schema.load_fields)
+        ignores = current_app.config[IGNORES_UNKNOWN] and req.path.startswith(OPENAI_PREFIX)
+        if ignores and isinstance(schema, RequestSchema):
+            body, dropped = schema.without_unknown(body)
+            report_ignored(dropped)
+        return body
 
     def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
         """Read a form, its files beside its other parts. Raises UnsupportedEncoding."""

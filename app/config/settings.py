@@ -24,6 +24,7 @@ from app.config.schema import (
 )
 
 DEFAULT_MODEL = "default"  # a name of the served model in requests, as in SGLang, and in `model_aliases`
+UNKNOWN_FIELDS = ("refuse", "ignore")
 _MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz always gets a free one
 
 
@@ -134,6 +135,20 @@ class AuthConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIConfig:
+    unknown_fields: Annotated[
+        str,
+        text(
+            "What happens to a request under `/v1` that has fields that this API does not know. `refuse`: 400, which "
+            "names the field. `ignore`: the fields are ignored, and the header `LLM-API-Ignored` of the response names "
+            "them.",
+            "refuse or ignore",
+            validate.OneOf(UNKNOWN_FIELDS),
+        ),
+    ] = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhooksConfig:
     secret: Annotated[
         str | None,
@@ -212,3 +227,4 @@ class Config:
     files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
+    openai: OpenAIConfig = field(default_factory=OpenAIConfig)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 
 from app.api.batches.batches import Batch, LineResult
 from app.api.batches.input import read_line
@@ -18,6 +18,7 @@ from app.api.openai.plan import RequestPlan
 from app.api.pending_jobs import raise_unless_succeeded
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
+from app.api.schemas.fields import RequestSchema
 from app.api.schemas.openai.chat import ChatSchema
 from app.api.schemas.openai.completions import CompletionSchema
 from app.api.schemas.openai.embeddings import EmbeddingSchema
@@ -29,7 +30,7 @@ _ENDINGS = {
     "cancelled": ("batch_cancelled", "this request was not answered before its batch was cancelled"),
     "expired": ("batch_expired", "this request was not answered within the completion window"),
 }
-ENDPOINTS: Mapping[str, tuple[Schema, Callable[[Any, JobService, str], RequestPlan]]] = {
+ENDPOINTS: Mapping[str, tuple[RequestSchema, Callable[[Any, JobService, str], RequestPlan]]] = {
     "/v1/chat/completions": (ChatSchema(), chat.plan),
     "/v1/completions": (CompletionSchema(), completions.plan),
     "/v1/embeddings": (EmbeddingSchema(), embeddings.plan),
@@ -127,8 +128,11 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
     if size > jobs.config.server.max_body_bytes:
         raise BodyTooLarge("the line is longer than server.max_body_bytes allows; send less")
     schema, plan = ENDPOINTS[batch.endpoint]
+    sent = value["body"]
+    if jobs.config.openai.unknown_fields == "ignore":
+        sent, _ = schema.without_unknown(sent)
     try:
-        body = schema.load(value["body"])
+        body = schema.load(sent)
     except ValidationError as error:
         raise invalid_request(error.messages_dict) from None
     for name in ("stream", "background"):

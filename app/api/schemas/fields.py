@@ -37,6 +37,22 @@ class RequestSchema(Schema):
             data = {name: value for name, value in data.items() if value is not None or name not in self._optional}
         return super().load(data, **{**options, "partial": self._optional})
 
+    def without_unknown(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the data without the names that `load` would reject, at any depth, and the paths of these names."""
+        known: dict[str, Any] = {}
+        dropped: list[str] = []
+        for name, value in data.items():
+            field = self.load_fields.get(name)
+            schema = field.schema if isinstance(field, fields.Nested) else None
+            if field is None and self.unknown == RAISE:
+                dropped.append(name)
+            elif isinstance(schema, RequestSchema) and isinstance(value, Mapping):
+                known[name], inner = schema.without_unknown(value)
+                dropped += [f"{name}.{one}" for one in inner]
+            else:
+                known[name] = value
+        return known, dropped
+
     @functools.cached_property
     def _optional(self) -> frozenset[str]:
         every = self.load_fields.items()
