@@ -63,12 +63,17 @@ class Chat:
 
     calls: set only with tools. What `params.json_schema` was built from (`tool_choice`, `parallel_tool_calls`, and the
     `schema` of a response that calls no tool), for a family that forwards these instead of constraining the output.
+
+    continues: whether the output continues the last message, which is the assistant's. add_generation_prompt: whether
+    the prompt ends with the beginning of a new message of the assistant. None: not set by the client.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     variables: dict[str, Any] = field(default_factory=dict)
     calls: dict[str, Any] = field(default_factory=dict)
+    continues: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

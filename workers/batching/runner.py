@@ -16,7 +16,7 @@ INLINE_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not wort
 
 
 class BatchRunner(Runner):
-    """Long prompts and grammars are prepared by a few threads, the others by the thread that submits them."""
+    """Chats, long prompts and grammars are prepared by a few threads, the others by the thread that submits them."""
 
     def __init__(self, engine: Engine, config: WorkerConfig, host: RunnerHost) -> None:
         self.slots, self.context_tokens = engine.limits.slots, engine.limits.context_tokens
@@ -88,12 +88,6 @@ class BatchRunner(Runner):
 
 
 def _is_prepared_inline(request: JobRequest) -> bool:
-    """Grammars can take a second, and tools are a long text."""
+    """Grammars can take a second; a chat waits for the process that renders it."""
     constrained = request.params.get("grammar") or request.params.get("json_schema")
-    has_tools = request.chat is not None and bool(request.chat.tools)
-    is_long = len(request.prompt) + _characters(request.chat) > INLINE_CHARACTERS
-    return not (is_long or constrained or has_tools)
-
-
-def _characters(chat: Chat | None) -> int:
-    return 0 if chat is None else sum(len(message.get("content") or "") for message in chat.messages)
+    return request.chat is None and not constrained and len(request.prompt) <= INLINE_CHARACTERS

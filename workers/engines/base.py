@@ -47,7 +47,8 @@ class SoloBackend(Protocol):
 class Prompt:
     """A request made ready by `Engine.prepare`.
 
-    tokens: ids to prefill, never empty. echo_text: text to put before the completion (`echo`), else empty.
+    tokens: ids to prefill, never empty. echo_text: what to put before the completion: the prompt (`echo`), or the
+    tag that begins thoughts, where the prompt ends with it; else empty.
     state: what the engine keeps per sequence (a sampler chain); it comes back with every chunk and ends in
     `Engine.release`.
     solo: generates for this prompt outside the batch, without a slot; None: it is a row of the batch.

@@ -44,6 +44,8 @@ class LlamaEngine(Engine):
             self._model.close()
             raise
         self._template = _chat_template(self._model, params)
+        if self._model.is_causal:
+            self._template.check()
         self._prompts = LlamaPromptMaker(
             self._model.vocabulary, self._template, _defaults(params), self._limits.context_tokens
         )
@@ -120,6 +122,7 @@ class LlamaEngine(Engine):
         return self._embedder.embed(texts)
 
     def close(self) -> None:
+        self._template.close()
         for part in (self._embedder, self._context, self._model):
             if part is not None:
                 part.close()
@@ -221,7 +224,7 @@ def _chat_template(model: Model, params: LlamaModelParams) -> ChatTemplate:
     special = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos}
     tokens = {name: "" if token is None else vocabulary.text(token) for name, token in special.items()}
     if params.chat_template is not None:
-        return ChatTemplate(params.chat_template, special_tokens=tokens)
+        return ChatTemplate(params.chat_template, special_tokens=tokens, is_configured=True)
     own = model.metadata("tokenizer.chat_template")
     return ChatTemplate(own, tool_source=model.metadata("tokenizer.chat_template.tool_use"), special_tokens=tokens)
 

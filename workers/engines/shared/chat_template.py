@@ -1,24 +1,29 @@
-"""From a conversation to a prompt: the model's own chat template, rendered in Jinja's sandbox.
+"""From a conversation to a prompt: the model's own chat template, in the form of messages that it expects.
 
-Templates are written for `apply_chat_template` of transformers, whose environment this one equals: blocks trimmed,
-`break` and `continue`, `{% generation %}`, `raise_exception`, `strftime_now`, and a `tojson` that escapes no HTML.
+Templates are rendered in processes that can be ended (`template_process`), never in this one (docs/decisions/0039).
 """
 
 import json
 import logging
-from collections.abc import Mapping
-from datetime import datetime
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2 import meta, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from app.errors import ConfigError, InvalidRequest, UnsupportedParameter
 from app.jobs.job import Chat
+from workers.engines.shared.template_forms import (
+    CallForm,
+    Message,
+    SystemMessages,
+    TextBesideCalls,
+    find_form,
+    message_with_calls,
+    with_contents,
+)
+from workers.engines.shared.template_process import RenderProcesses, TemplateFailed, TemplateLimit
 from workers.engines.shared.tool_prompt import with_tool_prompt
 
 CHATML = """\
@@ -31,7 +36,8 @@ CHATML = """\
 """For a model without a template of its own."""
 
 RESERVED = frozenset({"messages", "tools", "add_generation_prompt"})  # a request's variables cannot set them
-_REASON_CHARACTERS = 200
+THOUGHTS_BEGIN, THOUGHTS_END = "<think>", "</think>"
+_KEY = "model_params.chat_template"
 
 logger = logging.getLogger(__name__)
 
@@ -43,49 +49,71 @@ class ChatTemplate:
         source: the template; None: `CHATML`.
         tool_source: the one for conversations with tools, where a model has two.
         special_tokens: what templates call `bos_token`, `eos_token`, ...
+        is_configured: it is the operator's, not the model's.
 
-    A template that Jinja cannot read is logged, and every call of `render` raises.
+    A template that cannot be used is logged by `check`, and every call of `render` raises.
     """
 
     def __init__(
-        self, source: str | None, *, tool_source: str | None = None, special_tokens: Mapping[str, str] | None = None
+        self,
+        source: str | None,
+        *,
+        tool_source: str | None = None,
+        special_tokens: Mapping[str, str] | None = None,
+        is_configured: bool = False,
     ) -> None:
+        self._sources = [CHATML if source is None else source, *([] if tool_source is None else [tool_source])]
         self._special_tokens = dict(special_tokens or {})
-        self._fault = ""
-        try:
-            self._plain = _Compiled(CHATML if source is None else source)
-            self._with_tools = self._plain if tool_source is None else _Compiled(tool_source)
-        except jinja2.TemplateSyntaxError as error:
-            self._fault = f"line {error.lineno}: {error.message}"
-            logger.warning("this model's chat template cannot be read (%s): chats are rejected", self._fault)
+        self._is_configured = is_configured
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Try the template. A model's own that cannot be used is logged: the model may still continue plain prompts.
+
+        Raises:
+            ConfigError: the operator's cannot be used.
+        """
+        fault = self._tried.fault
+        if fault and self._is_configured:
+            raise ConfigError(f"{_KEY} cannot be used: {fault}")
+        if fault:
+            logger.warning("this model's chat template cannot be used (%s): chats are rejected, set %s", fault, _KEY)
 
     def render(self, chat: Chat) -> str:
-        """Return the prompt, up to where the assistant's message begins.
+        """Return the prompt, up to where the assistant's text begins or continues.
 
         Raises:
             InvalidRequest: the template rejects these messages, or fails at them; names `messages`.
-            UnsupportedParameter: the template itself cannot be read.
+            UnsupportedParameter: the template itself cannot be used.
         """
-        if self._fault:
-            reason = f"this model's chat template cannot be read ({self._fault}): set model_params.chat_template"
+        tried = self._tried
+        if tried.processes is None:
+            reason = f"this model's chat template cannot be used ({tried.fault}): set {_KEY}"
             raise UnsupportedParameter(reason, errors={"messages": [reason]})
-        compiled = self._with_tools if chat.tools else self._plain
+        index = len(tried.templates) - 1 if chat.tools else 0
         try:
-            messages = [_prepared(message, compiled.knows_developer) for message in chat.messages]
-            if not compiled.knows_tools:
-                messages = with_tool_prompt(messages, chat.tools)
-            return compiled.template.render(
-                **self._special_tokens,
-                **{name: value for name, value in chat.variables.items() if name not in RESERVED},
-                messages=messages,
-                tools=chat.tools or None,
-                add_generation_prompt=True,
-            )
-        except Exception as error:  # a template is a program: it fails in its own ways
-            reason = _reason(error)
-            raise InvalidRequest(
-                f"the model's chat template does not take these messages: {reason}", errors={"messages": [reason]}
-            ) from error
+            return tried.templates[index].prompt(chat)
+        except TemplateLimit as error:
+            reason = f"{error}; shorten them, or set {_KEY}"
+            raise _rejection("the model's chat template cannot render these messages", reason) from None
+        except (TemplateFailed, RecursionError) as error:
+            reason = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise _rejection("the model's chat template does not take these messages", reason) from None
+
+    def close(self) -> None:
+        """End the processes."""
+        with self._lock:
+            if "_tried_once" in self.__dict__ and self._tried_once.processes is not None:
+                self._tried_once.processes.close()
+
+    @property
+    def _tried(self) -> "_TriedTemplates":
+        with self._lock:
+            return self._tried_once
+
+    @cached_property
+    def _tried_once(self) -> "_TriedTemplates":
+        return _TriedTemplates(self._sources, self._special_tokens)
 
 
 def configured_template(value: str) -> str:
@@ -94,97 +122,173 @@ def configured_template(value: str) -> str:
     Raises:
         ConfigError: the file cannot be read, or holds no template.
     """
-    key = "model_params.chat_template"
     if "{" not in value:
         try:
             value = Path(value).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"{key}: {value} cannot be read: give the path of a file, or the template itself"
+                f"{_KEY}: {value} cannot be read: give the path of a file, or the template itself"
             ) from error
     try:
-        _Compiled(value)
-    except jinja2.TemplateSyntaxError as error:
-        raise ConfigError(f"{key} is no Jinja template, line {error.lineno}: {error.message}") from error
+        RenderProcesses([value]).close()
+    except TemplateFailed as error:
+        raise ConfigError(f"{_KEY} is no Jinja template: {error}") from error
     return value
 
 
-class _Compiled:
-    """Raises `jinja2.TemplateSyntaxError`."""
-
-    def __init__(self, source: str) -> None:
-        self.template = _ENVIRONMENT.from_string(source)
-        self.knows_tools = "tools" in meta.find_undeclared_variables(_ENVIRONMENT.parse(source))
-        self.knows_developer = "developer" in source
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks the assistant's part for training; it has no effect on the text."""
-
-    tags = {"generation"}  # noqa: RUF012 - as the base class has it
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+def opens_thoughts(prompt: str, chat: Chat) -> bool:
+    """Return whether the model's text begins within thoughts: the template, or the message to continue, has begun
+    them.
+    """
+    if prompt.rstrip().endswith(THOUGHTS_BEGIN):
+        return True
+    content = chat.messages[-1].get("content") or ""
+    _, begin, after = content.rpartition(THOUGHTS_BEGIN)
+    continues = chat.messages[-1]["role"] == "assistant" and prompt.endswith(content)
+    return continues and bool(begin) and THOUGHTS_END not in after
 
 
-def _prepared(message: dict[str, Any], knows_developer: bool) -> dict[str, Any]:
-    """As templates expect a message: a text for its content, and arguments as an object, not as JSON in a text."""
-    prepared = {**message, "content": message.get("content") or ""}
+class _TriedTemplates:
+    """fault: why they cannot be used; `processes` is None then."""
+
+    def __init__(self, sources: Sequence[str], special_tokens: Mapping[str, str]) -> None:
+        self.fault = ""
+        self.templates: list[_Template] = []
+        self.processes: RenderProcesses | None = None
+        try:
+            self.processes = RenderProcesses(sources)
+            for index, source in enumerate(sources):
+                self.templates.append(_Template(self.processes, index, source, special_tokens))
+        except TemplateFailed as error:
+            self.fault = str(error)
+            if self.processes is not None:
+                self.processes.close()
+                self.processes = None
+
+
+class _Template:
+    """One template, and what it expects. Raises TemplateFailed: it takes no form of messages."""
+
+    def __init__(self, processes: RenderProcesses, index: int, source: str, special_tokens: Mapping[str, str]) -> None:
+        self._processes = processes
+        self._index = index
+        self._special_tokens = special_tokens
+        self._knows_developer = "developer" in source
+        self._form = find_form(
+            lambda messages, tools: self._rendered(messages, tools, {}, opens_answer=True),
+            knows_tools="tools" in processes.variables[index],
+        )
+
+    def prompt(self, chat: Chat) -> str:
+        """Raises TemplateFailed."""
+        if _may_be_continued(chat):
+            try:
+                return self._continued(chat)
+            except TemplateFailed:
+                if _must_be_continued(chat):
+                    raise
+        opens_answer = chat.add_generation_prompt is not False
+        return self._rendered(self._messages(chat), chat.tools, chat.variables, opens_answer=opens_answer)
+
+    def _continued(self, chat: Chat) -> str:
+        """Return the prompt up to the end of the last message's text, where a mark shows that it ends."""
+        mark = f"zq{secrets.token_hex(8)}"
+        text = self._rendered(self._messages(chat, mark), chat.tools, chat.variables, opens_answer=False)
+        before, found, _ = text.rpartition(mark)
+        if not found:
+            raise TemplateFailed("it does not show the last message, so that it cannot be continued")
+        return before
+
+    def _messages(self, chat: Chat, mark: str = "") -> list[Message]:
+        """Return the messages in the template's form; mark: to put behind the last one's text."""
+        form = self._form
+        messages = [_plain(message, knows_developer=self._knows_developer) for message in chat.messages]
+        if mark:
+            messages[-1]["content"] += mark
+        if form.calls is None:
+            messages = with_tool_prompt(messages, chat.tools)
+        else:
+            messages = [part for message in messages for part in _with_calls(message, form.calls)]
+        return with_contents(_with_system(messages, form.system), parts=form.contents_are_parts)
+
+    def _rendered(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]],
+        variables: Mapping[str, Any],
+        *,
+        opens_answer: bool,
+    ) -> str:
+        return self._processes.render(
+            self._index,
+            {
+                **self._special_tokens,
+                **{name: value for name, value in variables.items() if name not in RESERVED},
+                "messages": list(messages),
+                "tools": list(tools) or None,
+                "add_generation_prompt": opens_answer,
+            },
+        )
+
+
+def _plain(message: Message, *, knows_developer: bool) -> Message:
+    """Return a message with a text as its content, and with arguments as objects, where they are JSON."""
+    plain = {**message, "content": message.get("content") or ""}
+    plain.pop("prefix", None)
     if message["role"] == "developer" and not knows_developer:
-        prepared["role"] = "system"
+        plain["role"] = "system"
     if message.get("tool_calls"):
-        prepared["tool_calls"] = [_prepared_call(call) for call in message["tool_calls"]]
-    return prepared
+        plain["tool_calls"] = [_with_object(call) for call in message["tool_calls"]]
+    return plain
 
 
-def _prepared_call(call: dict[str, Any]) -> dict[str, Any]:
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
     function = dict(call["function"])
     try:
         arguments = json.loads(function["arguments"])
     except (ValueError, RecursionError):
-        return call  # a model wrote them, and nests as deep as it likes; the template shows them as they are
+        return call  # a model wrote them; the template shows them as they are
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _reason(error: Exception) -> str:
-    """Return the message of `raise_exception`, else the kind of the failure: its text may contain the prompt."""
-    message = str(error) if isinstance(error, _Rejection) else type(error).__name__
-    return " ".join(message.split())[:_REASON_CHARACTERS]
+def _with_calls(message: Message, form: CallForm) -> list[Message]:
+    calls = message.get("tool_calls")
+    if not calls:
+        return [message]
+    if not message["content"] or form.text is TextBesideCalls.TOGETHER:
+        return [message_with_calls(message, calls, form)]
+    alone = message_with_calls({**message, "content": ""}, calls, form)
+    if form.text is TextBesideCalls.NONE:
+        return [alone]
+    return [{name: value for name, value in message.items() if name != "tool_calls"}, alone]
 
 
-class _Rejection(jinja2.TemplateError):
-    """`raise_exception(...)` of a template."""
+def _with_system(messages: list[Message], place: SystemMessages) -> list[Message]:
+    """Return the messages with the system's texts where the template takes them."""
+    texts = [message["content"] for message in messages if message["role"] == "system"]
+    if place is SystemMessages.EACH or not texts:
+        return messages
+    others = [message for message in messages if message["role"] != "system"]
+    if place is SystemMessages.FIRST:
+        return [{"role": "system", "content": "\n\n".join(texts)}, *others]
+    first = next((index for index, message in enumerate(others) if message["role"] == "user"), None)
+    if first is None:
+        return [{"role": "user", "content": "\n\n".join(texts)}, *others]
+    question = others[first]
+    others[first] = {**question, "content": "\n\n".join([*texts, question["content"]])}
+    return others
 
 
-def _raise_exception(message: str) -> NoReturn:
-    raise _Rejection(message)
+def _may_be_continued(chat: Chat) -> bool:
+    if not chat.messages or chat.messages[-1]["role"] != "assistant" or chat.messages[-1].get("tool_calls"):
+        return False
+    is_open = chat.continues is None and chat.add_generation_prompt is None
+    return is_open or _must_be_continued(chat)
 
 
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)
+def _must_be_continued(chat: Chat) -> bool:
+    return bool(chat.continues) or bool(chat.messages[-1].get("prefix"))
 
 
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_Generation, loopcontrols],
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-_ENVIRONMENT = _environment()
+def _rejection(what: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{what}: {reason}", errors={"messages": [reason]})

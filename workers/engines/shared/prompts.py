@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from app.errors import InvalidRequest, PromptTooLong
-from app.jobs.job import JobRequest
+from app.jobs.job import Chat, JobRequest
 from app.jobs.sampling import SamplingParams
 from workers.engines.base import Prompt
-from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.chat_template import THOUGHTS_BEGIN, ChatTemplate, opens_thoughts
 from workers.engines.shared.constraint import Constraint, ConstraintCompiler
 from workers.engines.shared.vocabulary import Vocabulary
 
@@ -38,7 +38,7 @@ class PromptMaker(ABC):
         text, tokens = self._read(request, sampling)
         sampling = replace(sampling, max_tokens=self._tokens_to_generate(sampling, len(tokens), request.params))
         prompt = self._prompt(sampling, request.params, tokens)
-        prompt.echo_text = text if sampling.echo else ""
+        prompt.echo_text = text if sampling.echo else self._opened_thoughts(request.chat, text, sampling)
         return prompt
 
     @abstractmethod
@@ -80,6 +80,13 @@ class PromptMaker(ABC):
         tokens = tokens or self._first_token()
         self._check_fits(len(tokens), "prompt" if request.chat is None else "messages")
         return text, tokens
+
+    def _opened_thoughts(self, chat: Chat | None, prompt: str, sampling: SamplingParams) -> str:
+        """Return the tag that belongs before the model's thoughts, where the prompt has it already. A text that follows
+        a grammar has no thoughts.
+        """
+        is_constrained = sampling.grammar is not None or sampling.json_schema is not None
+        return f"{THOUGHTS_BEGIN}\n" if chat and not is_constrained and opens_thoughts(prompt, chat) else ""
 
     def _first_token(self) -> list[int]:
         token = next((token for token in self._first_tokens() if isinstance(token, int)), None)

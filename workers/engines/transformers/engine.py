@@ -60,7 +60,10 @@ class HuggingfaceEngine(Engine):
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
         self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
-        self._template = _chat_template(self._loaded.tokenizer)
+        is_configured = "chat_template" in params.for_tokenizer
+        self._template = _chat_template(self._loaded.tokenizer, is_configured=is_configured)
+        if not self._only_embeds:
+            self._template.check()
         self._embedder: TransformersEmbedder | None = None
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
 
@@ -138,6 +141,9 @@ class HuggingfaceEngine(Engine):
             self._embedder = TransformersEmbedder(self._loaded, self._vocabulary, self._limits.context_tokens)
         embedder = self._embedder
         return in_short_lived_thread(lambda: embedder.embed(texts))
+
+    def close(self) -> None:
+        self._template.close()
 
     @property
     def _only_embeds(self) -> bool:
@@ -240,7 +246,7 @@ def _guess_holds(chunk: Chunk, sampled: Sequence[Sampled]) -> bool:
     return len(sampled) <= chunk.drafted and sampled[-1].confirms(chunk.draft[len(sampled) - 1])
 
 
-def _chat_template(tokenizer: Any) -> ChatTemplate:
+def _chat_template(tokenizer: Any, *, is_configured: bool) -> ChatTemplate:
     """The tokenizer's own template, or that of `model_params`, which the tokenizer was given. Some models have a second
     one for tools.
     """
@@ -248,5 +254,7 @@ def _chat_template(tokenizer: Any) -> ChatTemplate:
     special = {name: str(getattr(tokenizer, name, None) or "") for name in names}
     own = getattr(tokenizer, "chat_template", None)
     if not isinstance(own, dict):
-        return ChatTemplate(own, special_tokens=special)
-    return ChatTemplate(own.get("default"), tool_source=own.get("tool_use"), special_tokens=special)
+        return ChatTemplate(own, special_tokens=special, is_configured=is_configured)
+    return ChatTemplate(
+        own.get("default"), tool_source=own.get("tool_use"), special_tokens=special, is_configured=is_configured
+    )

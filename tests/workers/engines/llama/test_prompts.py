@@ -9,7 +9,9 @@ from app.errors import InvalidGrammar, InvalidRequest, PromptTooLong, Unsupporte
 from app.jobs.job import Chat, JobRequest, Kind
 from tests.workers.engines.llama.driver import request
 from workers.engines.llama.engine import LlamaEngine
+from workers.engines.llama.prompts import LlamaPromptMaker
 from workers.engines.llama.vocabulary import LlamaVocabulary
+from workers.engines.shared.chat_template import ChatTemplate
 
 
 def test_the_defaults_of_generate_are_those_of_the_original(engine: LlamaEngine) -> None:
@@ -53,6 +55,24 @@ def test_a_chat_is_rendered_with_the_models_own_template(engine: LlamaEngine) ->
     assert "SmolLM" in prompt.echo_text  # its system message
     assert prompt.tokens == engine.tokenize(prompt.echo_text, add_special=True)
     assert prompt.tokens == engine.tokenize(HELLO, add_special=True)
+
+
+THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+
+
+def test_a_chat_whose_template_begins_the_thoughts_puts_the_tag_before_the_output(
+    vocabulary: LlamaVocabulary,
+) -> None:
+    """The API finds thoughts by their tag at the beginning of the output."""
+    maker = LlamaPromptMaker(vocabulary, ChatTemplate(THINKS), {}, 512)
+
+    def echo(**params: Any) -> str:
+        return maker.prepare(JobRequest(kind=Kind.GENERATE, chat=HELLO, params=params)).echo_text
+
+    assert echo() == "<think>\n"
+    assert echo(echo=True) == "Hello<think>\n"
+    assert echo(json_schema={"type": "object"}) == "", "the object is no thought"
+    assert maker.prepare(request("Hello<think>\n")).echo_text == "", "no chat"
 
 
 def test_a_chat_that_is_too_long_names_the_messages(engine: LlamaEngine) -> None:

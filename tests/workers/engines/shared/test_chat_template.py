@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from app.errors import ConfigError, InvalidRequest, UnsupportedParameter
 from app.jobs.job import Chat
-from workers.engines.shared.chat_template import ChatTemplate, configured_template
+from workers.engines.shared.chat_template import ChatTemplate, configured_template, opens_thoughts
 
 TEMPLATES = Path(__file__).parent / "chat_templates"
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 HELLO = {"role": "user", "content": "Hello"}
 CALL = {"id": "function0", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Zürich"}'}}
 CALLED: list[dict[str, Any]] = [
@@ -24,6 +26,7 @@ CALLED: list[dict[str, Any]] = [
 ]
 
 
+@lru_cache
 def template(name: str) -> ChatTemplate:
     return ChatTemplate((TEMPLATES / f"{name}.jinja").read_text(), special_tokens=SPECIAL)
 
@@ -83,9 +86,11 @@ def test_an_error_of_a_template_keeps_its_text_and_names_the_messages() -> None:
 
 
 def test_a_template_that_fails_at_the_messages_quotes_nothing_of_them() -> None:
-    broken = ChatTemplate("{{ messages[0].content.secret.more }}")
+    broken = ChatTemplate(
+        "{{ messages[0].content }}{% if messages | length > 1 %}{{ messages.secret.more }}{% endif %}"
+    )
     with pytest.raises(InvalidRequest, match="UndefinedError") as caught:
-        broken.render(Chat(messages=[{"role": "user", "content": "password"}]))
+        broken.render(Chat(messages=[HELLO, {"role": "user", "content": "password"}]))
     assert "password" not in caught.value.detail
 
 
@@ -98,8 +103,9 @@ def test_a_template_that_fails_at_the_messages_quotes_nothing_of_them() -> None:
     ],
 )
 def test_a_template_cannot_leave_its_sandbox(source: str) -> None:
+    hidden = "{% if messages | length > 2 %}" + source + "{{ raise_exception('it left') }}{% endif %}"
     with pytest.raises(InvalidRequest, match="SecurityError"):
-        ChatTemplate(source + "{{ raise_exception('it left') }}").render(Chat(messages=[HELLO]))
+        ChatTemplate("{{ messages[0].content }}" + hidden).render(Chat(messages=[HELLO, HELLO, HELLO]))
 
 
 def test_a_request_may_set_what_else_the_template_reads_but_not_the_messages() -> None:
@@ -110,8 +116,10 @@ def test_a_request_may_set_what_else_the_template_reads_but_not_the_messages() -
 def test_a_developer_is_the_system_where_the_template_knows_none() -> None:
     developer = {"role": "developer", "content": "Be brief."}
     assert "<|im_start|>system\nBe brief." in rendered("qwen", developer, HELLO)
-    knows = ChatTemplate("{% if messages[0].role == 'developer' %}known{% endif %}")
-    assert knows.render(Chat(messages=[developer])) == "known"
+    knows = ChatTemplate(
+        "{% for m in messages %}{% if m.role == 'developer' %}known {% endif %}{{ m.content }}{% endfor %}"
+    )
+    assert knows.render(Chat(messages=[developer])) == "known Be brief."
 
 
 def test_tools_go_into_a_system_message_where_the_template_has_none() -> None:
@@ -138,9 +146,8 @@ def test_arguments_that_are_no_json_are_shown_as_the_model_wrote_them() -> None:
     assert '"arguments": "{oops"' in ChatTemplate(None).render(Chat(messages=messages))
 
 
-@pytest.mark.parametrize("with_tools", [True, False])
-def test_arguments_that_nest_too_deep_are_a_text_or_a_rejection_and_no_failure(with_tools: bool) -> None:
-    shown = ChatTemplate("{{ tools }}{{ messages[0].tool_calls[0].function | tojson }}" if with_tools else None)
+@pytest.mark.parametrize("shown", [template("qwen"), ChatTemplate(None)], ids=["with tools", "without"])
+def test_arguments_that_nest_too_deep_are_a_text_or_a_rejection_and_no_failure(shown: ChatTemplate) -> None:
 
     def render(arguments: str) -> str:
         call = {"id": "x", "type": "function", "function": {"name": "weather", "arguments": arguments}}
@@ -153,9 +160,9 @@ def test_arguments_that_nest_too_deep_are_a_text_or_a_rejection_and_no_failure(w
 
 
 def test_a_template_of_its_own_serves_conversations_with_tools() -> None:
-    two = ChatTemplate("plain", tool_source="{{ tools | length }} tools")
-    assert two.render(Chat(messages=[HELLO])) == "plain"
-    assert two.render(Chat(messages=[HELLO], tools=[WEATHER])) == "1 tools"
+    two = ChatTemplate("{{ messages[-1].content }}", tool_source="{{ tools }}{{ messages[-1].content }}")
+    assert two.render(Chat(messages=[HELLO])) == "Hello"
+    assert "'name': 'weather'" in two.render(Chat(messages=[HELLO], tools=[WEATHER]))
 
 
 def test_marks_for_training_mean_nothing_here() -> None:
@@ -163,13 +170,31 @@ def test_marks_for_training_mean_nothing_here() -> None:
     assert marked.render(Chat(messages=[HELLO])) == "Hello"
 
 
-def test_an_invalid_template_is_logged_and_every_chat_refused(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("{% for %}", "line 1"),
+        ("{{ messages[0].role }}", "it loses the text of messages"),
+        ("{{ raise_exception('for images only') }}", "for images only"),
+        (
+            "{{ messages[0].content }}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "2 s",
+        ),
+    ],
+    ids=["no template", "no text", "raises", "loops"],
+)
+def test_a_template_that_works_in_no_form_is_logged_at_load_and_every_chat_refused(
+    caplog: pytest.LogCaptureFixture, source: str, fault: str
+) -> None:
+    broken = ChatTemplate(source)
     with caplog.at_level(logging.WARNING):
-        broken = ChatTemplate("{% for %}")
-    assert "line 1" in caplog.text
-    with pytest.raises(UnsupportedParameter, match=r"line 1.*set model_params.chat_template") as caught:
+        broken.check()
+    assert fault in caplog.text
+    with pytest.raises(UnsupportedParameter, match=rf"{fault}.*set model_params.chat_template") as caught:
         broken.render(Chat(messages=[HELLO]))
     assert list(caught.value.errors) == ["messages"]
+    with pytest.raises(ConfigError, match=rf"model_params.chat_template cannot be used: .*{fault}"):
+        ChatTemplate(source, is_configured=True).check()
 
 
 def test_a_configured_template_is_its_source_or_the_path_of_a_file(tmp_path: Path) -> None:
@@ -182,3 +207,133 @@ def test_a_configured_template_is_its_source_or_the_path_of_a_file(tmp_path: Pat
 def test_an_invalid_configured_template_stops_the_start(value: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"model_params.chat_template.*{reason}"):
         configured_template(value)
+
+
+def test_a_template_that_reads_parts_gets_parts() -> None:
+    prompt = rendered("llama_guard", {"role": "system", "content": "Be strict."}, HELLO)
+    assert "User: Be strict.\n\nHello\n\n<END CONVERSATION>" in prompt
+
+
+def test_a_template_that_concatenates_arguments_and_wants_none_beside_calls_gets_both() -> None:
+    prompt = rendered("deepseek", *CALLED, tools=[WEATHER])
+    assert '<|call|>function<|sep|>weather\n```json\n{"city": "Zürich"}\n```<|end|>' in prompt
+    assert "<|result|>sunny<|end|>" in prompt
+
+
+def test_the_text_of_a_message_that_calls_stands_before_the_calls_where_the_template_shows_one_of_them() -> None:
+    asks, calls, result = CALLED
+    prompt = rendered("deepseek", asks, {**calls, "content": "Let me look."}, result, tools=[WEATHER])
+    assert "<|Assistant|>Let me look.</s><|Assistant|><|calls|><|call|>function<|sep|>weather" in prompt
+
+
+def test_arguments_that_are_an_object_in_a_text_are_shown_as_json_not_as_python_writes_them() -> None:
+    """A template that writes `{{ arguments }}` shows Python's quotes for an object, and JSON for a text."""
+    source = (
+        "{{ tools }}{% for m in messages %}{{ m.content }}"
+        "{% for call in m.tool_calls %}{{ call.function.name }} {{ call.function.arguments }}{% endfor %}{% endfor %}"
+    )
+    prompt = ChatTemplate(source).render(Chat(messages=CALLED, tools=[WEATHER]))
+    assert 'weather {"city": "Zürich"}' in prompt
+
+
+def test_the_systems_texts_stand_before_the_question_where_the_template_has_no_system() -> None:
+    rules = [{"role": "system", "content": "Be brief."}, {"role": "system", "content": "Be kind."}]
+    assert rendered("gemma", *rules, HELLO) == (
+        "<s><start_of_turn>user\nBe brief.\n\nBe kind.\n\nHello<end_of_turn>\n<start_of_turn>model\n"
+    )
+    assert rendered("gemma", *rules).startswith("<s><start_of_turn>user\nBe brief.\n\nBe kind.<end_of_turn>")
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen_thinking", "mistral"])
+def test_two_system_messages_are_one_where_the_template_takes_one(name: str) -> None:
+    first, second = {"role": "system", "content": "Be brief."}, {"role": "system", "content": "Be kind."}
+    prompt = rendered(name, first, HELLO, {"role": "assistant", "content": "Hi."}, second, HELLO)
+    assert prompt == rendered(
+        name,
+        {"role": "system", "content": "Be brief.\n\nBe kind."},
+        HELLO,
+        {"role": "assistant", "content": "Hi."},
+        HELLO,
+    )
+    if "mistral" not in name:
+        assert "system\nBe brief.\n\nBe kind.<|im_end|>" in prompt
+
+
+def test_system_messages_stay_where_they_are_if_the_template_takes_them_there() -> None:
+    rule = {"role": "system", "content": "Be brief."}
+    assert ChatTemplate(None).render(Chat(messages=[HELLO, rule, HELLO])).count("<|im_start|>system\nBe brief.") == 1
+
+
+def test_a_prompt_ends_within_thoughts_if_the_template_has_begun_them() -> None:
+    chat = Chat(messages=[HELLO])
+    for name in ("deepseek", "qwen_thinking"):
+        assert opens_thoughts(rendered(name, HELLO), chat)
+    assert not opens_thoughts(rendered("qwen_thinking", HELLO, variables={"enable_thinking": False}), chat)
+    asks_about_tags = {"role": "user", "content": "What is <think>"}
+    assert not opens_thoughts(rendered("qwen", asks_about_tags), Chat(messages=[asks_about_tags]))
+
+
+def test_thoughts_that_the_last_message_has_begun_are_continued_as_thoughts() -> None:
+    for text, within in (("<think>\nLet me see", True), ("<think>\nLet me see</think>Well", False), ("Well", False)):
+        chat = Chat(messages=[HELLO, {"role": "assistant", "content": text}])
+        prompt = ChatTemplate(None).render(chat)
+        assert prompt.endswith(text)
+        assert opens_thoughts(prompt, chat) is within
+
+
+PREFILL = {"role": "assistant", "content": "The answer is "}
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("qwen", "<|im_start|>assistant\nThe answer is "),
+        ("llama3", "<|start_header_id|>assistant<|end_header_id|>\n\nThe answer is "),
+        ("mistral", "[INST] Hello[/INST] The answer is "),
+        ("gemma", "<start_of_turn>model\nThe answer is "),
+        ("deepseek", "<|Assistant|>The answer is "),
+        ("llama_guard", "User: Hello\n\nAgent: The answer is"),
+    ],
+)
+def test_the_last_message_of_the_assistant_is_continued(name: str, end: str) -> None:
+    trims = "llama_guard" in name  # on both sides, but the mark is at the end
+    for more in ({}, {"continues": True}, {"continues": True, "add_generation_prompt": False}):
+        prompt = rendered(name, HELLO, PREFILL, **more)
+        assert prompt.endswith(end + " " * trims)
+    assert rendered(name, HELLO, {**PREFILL, "prefix": True}) == rendered(name, HELLO, PREFILL)
+
+
+def test_the_last_message_of_the_assistant_ends_where_the_client_wants_a_new_one() -> None:
+    for more in ({"continues": False}, {"add_generation_prompt": True}):
+        prompt = rendered("qwen", HELLO, PREFILL, **more)
+        assert prompt.endswith("assistant\nThe answer is <|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_without_a_generation_prompt_the_prompt_ends_with_the_last_message() -> None:
+    assert rendered("qwen", HELLO, add_generation_prompt=False).endswith("user\nHello<|im_end|>\n")
+    assert rendered("qwen", HELLO, PREFILL, add_generation_prompt=False).endswith("The answer is <|im_end|>\n")
+
+
+def test_a_template_that_does_not_show_the_last_message_gets_a_new_one_unless_the_client_insists() -> None:
+    users = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    forgets = ChatTemplate(users + "{% if add_generation_prompt %}>{% endif %}")
+    assert forgets.render(Chat(messages=[HELLO, PREFILL])) == "Hello>"
+    for chat in (
+        Chat(messages=[HELLO, PREFILL], continues=True),
+        Chat(messages=[HELLO, {**PREFILL, "prefix": True}]),
+    ):
+        with pytest.raises(InvalidRequest, match="cannot be continued"):
+            forgets.render(chat)
+
+
+SLOW = "{% if m.content == 'slow' %}" + LOOP + "{% endif %}"
+LARGE = "{% if m.content == 'large' %}{{ m.content * 10 ** 9 }}{% endif %}"
+
+
+def test_a_chat_that_takes_the_template_too_long_or_too_much_memory_is_rejected_and_the_next_is_rendered() -> None:
+    hostile = ChatTemplate("{% for m in messages %}{{ m.content }}" + SLOW + LARGE + "{% endfor %}")
+    for text, limit in (("slow", "it took"), ("large", "it needs more than 512 MB of memory")):
+        with pytest.raises(InvalidRequest, match=f"{limit}.*shorten them") as caught:
+            hostile.render(Chat(messages=[{"role": "user", "content": text}]))
+        assert list(caught.value.errors) == ["messages"]
+        assert hostile.render(Chat(messages=[HELLO])) == "Hello"
