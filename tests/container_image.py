@@ -101,7 +101,6 @@ class Image:
             for command in rest.split("&&"):
                 words = shlex.split(command)
                 if "install" in words and "pip" in words:
-                    names |= {word.split("==")[0] for word in words if "==" in word}
                     names |= {name for file in _after("-r", words) for name in _requirements(root / file)}
         return names
 
@@ -175,10 +174,7 @@ def _after(option: str, words: list[str]) -> list[str]:
 
 
 def _requirements(file: Path) -> set[str]:
-    names: set[str] = set()
-    for line in (line.partition("#")[0].strip() for line in file.read_text().splitlines()):
-        if line.startswith("-r "):
-            names |= _requirements(file.parent / line[3:])
-        elif line:
-            names.add(Requirement(line).name)
-    return names
+    """Return the distributions that a file of `make lock` names for this machine; a line that goes on has a hash."""
+    lines = [line.rstrip(" \\") for line in file.read_text().splitlines() if re.match(r"\w", line)]
+    wanted = [Requirement(line) for line in lines]
+    return {one.name for one in wanted if one.marker is None or one.marker.evaluate()}
