@@ -4,7 +4,7 @@ import time
 
 from flask import Flask
 
-from app.api import openapi, problems, request_context
+from app.api import openapi, problems, request_context, response_headers
 from app.api.batches.batches import BatchStore
 from app.api.batches.driver import BatchDriver
 from app.api.batches.files import FileStore
@@ -34,6 +34,7 @@ def create_app(config: Config) -> Flask:
     app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
     request_context.register(app, _services(config))
     problems.register(app)
+    response_headers.register(app)
     openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))
     app.register_blueprint(docs.pages)
     return app

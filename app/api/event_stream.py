@@ -19,7 +19,7 @@ from app.jobs.job import Job
 HEARTBEAT_SECONDS = 10.0  # a write shows the server whether the client is still there, and keeps proxies from closing
 HEAD_SECONDS = 1.0  # the head of a response that follows an existing job is held back this long at most
 COMMENT = b": still here\n\n"
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+HEADERS = {"X-Accel-Buffering": "no"}
 
 
 class EventEncoder(ABC):

@@ -15,7 +15,10 @@ pages = flask.Blueprint("docs", __name__)  # pages are no part of the API they d
 
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 _ASSET_SECONDS = 86_400
-_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"  # nothing from elsewhere
+_POLICY = (  # nothing from elsewhere, and in no frame
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 
 
 @blueprint.endpoint(

@@ -34,7 +34,7 @@ def test_the_events_hold_the_text_and_nothing_else(
 
 def test_a_stream_is_neither_cached_nor_buffered(client: FlaskClient, worker: ScriptedWorker) -> None:
     headers = stream(client).headers
-    assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-cache", "no")
+    assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
 
 
 def test_a_stream_that_breaks_off_can_be_resumed_from_its_job(client: FlaskClient, worker: ScriptedWorker) -> None:
