@@ -4,6 +4,8 @@
     ├── RequestError                  the request is wrong
     │   ├── MalformedRequest          400  not JSON, or not a JSON object
     │   ├── Unauthorized              401
+    │   ├── UnknownHost               403  without API keys: a `Host` that is not in `server.allowed_hosts`
+    │   ├── CrossSiteRequest          403  without API keys: a page that is not in `server.allowed_origins`
     │   ├── JobNotFound               404
     │   ├── ModelNotFound             404
     │   ├── FileNotFound              404
@@ -84,6 +86,14 @@ class MalformedRequest(RequestError):
 
 class Unauthorized(RequestError):
     code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class UnknownHost(RequestError):
+    code, status, title = "unknown_host", 403, "Unknown host"
+
+
+class CrossSiteRequest(RequestError):
+    code, status, title = "cross_site_request", 403, "Cross-site request"
 
 
 class JobNotFound(RequestError):

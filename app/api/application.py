@@ -4,7 +4,7 @@ import time
 
 from flask import Flask
 
-from app.api import openapi, problems, request_context, response_headers
+from app.api import cross_site, openapi, problems, request_context, response_headers
 from app.api.batches.batches import BatchStore
 from app.api.batches.driver import BatchDriver
 from app.api.batches.files import FileStore
@@ -32,6 +32,7 @@ def create_app(config: Config) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
     app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
+    cross_site.register(app, config.server, with_keys=bool(config.auth.api_keys))
     request_context.register(app, _services(config))
     problems.register(app)
     response_headers.register(app)

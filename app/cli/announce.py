@@ -5,11 +5,12 @@ import json
 import threading
 
 from app.cli.supervisor import say
+from app.config.addresses import ALL, ALL_IPV4, LOCALHOST, with_port
 from app.config.settings import Config
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+_LOOPBACK = {ALL_IPV4: "127.0.0.1", ALL: "::1"}
 
 
 def announce(config: Config, stopping: threading.Event) -> None:
@@ -27,8 +28,9 @@ def announce(config: Config, stopping: threading.Event) -> None:
 
 def ready_line(config: Config) -> str:
     """Return a line with a curl command to paste. It asks for a key where one is configured, and never shows it."""
-    host = "localhost" if config.server.host in _LOOPBACK else config.server.host
-    url = f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+    url = (
+        f"http://{with_port(LOCALHOST if config.server.host in _LOOPBACK else config.server.host, config.server.port)}"
+    )
     key = " -H 'Authorization: Bearer YOUR_API_KEY'" if config.auth.api_keys else ""
     body = json.dumps({"prompt": "The capital of France is"})
     return f"ready: {url}  try: curl {url}/generate{key} -H 'Content-Type: application/json' -d '{body}'"

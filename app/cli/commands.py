@@ -13,6 +13,7 @@ from pathlib import Path
 from app.cli.announce import announce
 from app.cli.programs import programs
 from app.cli.supervisor import Supervisor, say
+from app.config.addresses import addresses_of, family_of, with_port
 from app.config.environment import variable_name, variables_of_compose
 from app.config.loader import load_config
 from app.config.settings import Config, ServerConfig
@@ -74,16 +75,15 @@ def _sole_use_of(data_dir: Path) -> Iterator[None]:
 
 def _check_port(server: ServerConfig) -> None:
     """Raise ConfigError if the port is taken: gunicorn would retry for five seconds, die, and be restarted for ever."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((server.host, server.port))
-        except OSError as error:
-            fix = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
-            raise ConfigError(
-                f"server: cannot listen on {server.host}:{server.port} ({error.strerror}); {fix}"
-            ) from None
+    for address in addresses_of(server.host):
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, server.port))
+            except OSError as error:
+                fix = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
+                where = with_port(address, server.port)
+                raise ConfigError(f"server: cannot listen on {where} ({error.strerror}); {fix}") from None
 
 
 def _free_port() -> int:

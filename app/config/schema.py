@@ -73,9 +73,11 @@ class Aliases(FreeForm):
 class Texts(fields.List[str]):
     """A list of texts, loaded as a tuple."""
 
-    def __init__(self, meaning: str) -> None:
-        one = fields.String(validate=validate.Length(min=1))
-        super().__init__(one, metadata=_about(meaning, "a list of texts (quote a key that looks like a number)"))
+    def __init__(
+        self, meaning: str, expected: str = "a list of texts (quote a key that looks like a number)", *checks: Any
+    ) -> None:
+        one = fields.String(validate=[validate.Length(min=1), *checks])
+        super().__init__(one, metadata=_about(meaning, expected))
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return tuple(super()._deserialize(value, attr, data, **kwargs))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from marshmallow import validate
 
+from app.config.addresses import ALL_IPV4
 from app.config.schema import (
     Aliases,
     AutoNumber,
@@ -30,9 +31,14 @@ _MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    host: Annotated[str, text("The address to listen on.", "an address to listen on, such as 0.0.0.0 or 127.0.0.1")] = (
-        "0.0.0.0"  # noqa: S104 - a server is meant to be reached
-    )
+    host: Annotated[
+        str,
+        text(
+            "The address to listen on. `0.0.0.0`: every address of IPv4, and `::1`. `::`: every address of IPv6 and "
+            "IPv4. `localhost`: 127.0.0.1 and `::1`.",
+            "an address to listen on, such as 0.0.0.0 or 127.0.0.1",
+        ),
+    ] = ALL_IPV4
     port: Annotated[int, whole_number("The port to listen on.", 1, 65_535)] = 8000
     processes: Annotated[int, whole_number("The number of gunicorn workers.", 1, 1024)] = 2
     threads: Annotated[
@@ -41,6 +47,25 @@ class ServerConfig:
     max_body_bytes: Annotated[int, whole_number("The largest request body; a larger one gets 413.", 1024)] = (
         4 * 1024 * 1024
     )
+
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Texts(
+            "Names by which the service may be called without `auth.api_keys`, beside addresses, localhost and names "
+            "without a dot: `llm.example.org`, `.example.org` for all below it, or `*`. Others get 403.",
+            "a list of names without a port, such as llm.example.org, .example.org or *",
+            validate.Regexp(r"^(\*|\.?[\w-]+(\.[\w-]+)*)$"),
+        ),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Texts(
+            "Sites whose pages may call the API from a browser (CORS), such as `https://app.example.org`, or `*`. "
+            "Without `auth.api_keys` requests of other sites' pages get 403.",
+            "a list of origins such as https://app.example.org, without a path, or *",
+            validate.Regexp(r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]*)$"),
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

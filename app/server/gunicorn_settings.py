@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
+from app.config.addresses import addresses_of, is_loopback, with_port
 from app.config.loader import load_config, redis_url_of
 from app.config.startup import give_up
 from app.errors import StartupError
@@ -12,6 +13,10 @@ from app.errors import StartupError
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
 _GC_ALLOCATIONS = 20_000
 _SPARE_CONNECTIONS = 512  # kept alive without a thread
+_OPEN_TO_OTHERS = (
+    "api: WARNING: no API key is set, and the API listens for other machines. Whoever reaches it can use the model and "
+    "read, cancel and delete all jobs.\napi: WARNING: set auth.api_keys, or set server.host to 127.0.0.1.\n"
+)
 
 try:
     _config = load_config()
@@ -20,7 +25,7 @@ try:
 except StartupError as error:
     sys.exit(give_up(error))
 
-bind = f"{_server.host}:{_server.port}" if ":" not in _server.host else f"[{_server.host}]:{_server.port}"
+bind = [with_port(address, _server.port) for address in addresses_of(_server.host)]
 workers = _server.processes
 worker_class = "app.server.gunicorn_worker.GunicornWorker"  # gthread with additions
 threads = _server.threads
@@ -35,7 +40,9 @@ accesslog = None
 
 
 def when_ready(server: Any) -> None:
-    sys.stderr.write(f"api: {workers} processes of {threads} threads listen on {bind}\n")
+    sys.stderr.write(f"api: {workers} processes of {threads} threads listen on {' and '.join(bind)}\n")
+    if not _config.auth.api_keys and not is_loopback(_server.host):
+        sys.stderr.write(_OPEN_TO_OTHERS)
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from app.cli.announce import ready_line
+from app.config.addresses import addresses_of
 from app.config.settings import AuthConfig, Config, ServerConfig
 from tests.waiting import scaled
 
@@ -81,6 +82,14 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         line = refusal("run", environment(tmp_path, other.getsockname()[1]))
     assert "cannot listen on 127.0.0.1" in line
     assert "set LLM_API_SERVER__PORT" in line
+
+
+@pytest.mark.skipif(not addresses_of("localhost")[1:], reason="this machine has no IPv6")
+def test_a_port_in_use_on_the_other_family_of_localhost_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        server = json.dumps({"host": "0.0.0.0", "port": other.getsockname()[1]})
+        line = refusal("run", environment(tmp_path, 0, LLM_API_SERVER=server))
+    assert "cannot listen on [::1]:" in line
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -200,7 +200,8 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("server: {host: ''}", "server.host: expected an address to listen on"),
         (
             "server: 80",
-            "server: expected a mapping with keys of host, port, processes, threads, max_body_bytes, got 80",
+            "server: expected a mapping with keys of host, port, processes, threads, max_body_bytes, allowed_hosts, "
+            "allowed_origins, got 80",
         ),
         ("worker: {slots: many}", "worker.slots: expected auto or a whole number from 1 to 1024, got a text"),
         ("worker: {nice: -5}", "worker.nice: expected a whole number from 0 to 19, got -5"),
@@ -216,6 +217,10 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("setup_params: {1: 2}", "setup_params: expected a mapping with texts as keys"),
         ("redis_url: hunter2@redis", "redis_url: expected redis://…, rediss://… or unix://…"),
         ("redis_url: 1234", "got a number"),
+        ("server: {allowed_hosts: ['llm.example.org:80']}", "a list of names without a port"),
+        ("server: {allowed_hosts: [https://x]}", "server.allowed_hosts: expected a list of names"),
+        ("server: {allowed_origins: [app.example]}", "server.allowed_origins: expected a list of origins"),
+        ("server: {allowed_origins: [https://app.example/]}", "without a path"),
         ("auth: {api_keys: hunter2}", "auth.api_keys: expected a list of texts"),
         ("auth: {api_keys: [1, hunter2]}", "(quote a key that looks like a number), got a list"),
         ("auth: {api_keys: 4711}", "got a number"),

@@ -5,11 +5,13 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.config.addresses import addresses_of, with_port
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of, working
 from tests.stack import Stack
 from tests.valkey import Valkey
@@ -169,3 +171,22 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(api: Stack) 
     for body in (b"20\r\nabc", b"2\r\n{}\r\n"):
         raw_post(api, "/generate", body)
     assert "Traceback" not in api.log("api")
+
+
+def test_without_keys_and_for_every_address_it_warns_and_localhost_works_by_both_families(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    server = {"host": "0.0.0.0", "processes": 1, "threads": 8}
+    stack = Stack(tmp_path, valkey.url, {"model_name": MODEL, "server": server})
+    stack.start_api()
+    try:
+        stack.wait_alive()
+        for address in addresses_of("localhost"):
+            url = f"http://{with_port(address, stack.port)}/check"
+            assert httpx.get(url, timeout=scaled(5)).json() == "Ok"
+    finally:
+        stack.stop()
+    first, *warnings = stack.log("api").splitlines()
+    assert f"listen on 0.0.0.0:{stack.port}" in first
+    assert all(line.startswith("api: WARNING: ") for line in warnings)
+    assert "no API key is set" in warnings[0] and "auth.api_keys" in warnings[1]

@@ -1,0 +1,106 @@
+"""What pages of other sites may do here through the browser of their visitor.
+
+Without API keys such a page could drive the service: browsers send simple requests for any page, and a page whose name
+is bound to this machine's address afterwards (DNS rebinding) could read the responses too. With API keys it cannot: it
+has no key. `server.allowed_origins` are exceptions; they get the headers of CORS. Decision 0041.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from flask import Flask, Request, Response, request
+from werkzeug.sansio.utils import host_is_trusted
+
+from app.config.settings import ServerConfig
+from app.errors import CrossSiteRequest, UnknownHost
+
+_ANY = "*"
+_OWN = ("same-origin", "none")  # values of Sec-Fetch-Site; none: an address that was typed, or a bookmark
+_METHODS = "GET, POST, DELETE"
+_EXPOSED = "Location, Retry-After, Cache-Status"
+_PREFLIGHT_SECONDS = 600
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_SHOWN = 100  # characters of a header in an error
+
+
+def register(app: Flask, server: ServerConfig, *, with_keys: bool) -> None:
+    """Check host and origin of each request, and write the headers of CORS."""
+
+    def is_allowed() -> bool:
+        origin = request.headers.get("Origin")
+        return origin is not None and (origin in server.allowed_origins or _ANY in server.allowed_origins)
+
+    def check() -> Response | None:
+        if is_allowed() and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return _preflight(request)
+        if not with_keys:
+            _check_host(request.headers.get("Host", ""), server.allowed_hosts)
+            if not is_allowed():
+                _check_site(request)
+        return None
+
+    def permit(response: Response) -> Response:
+        if server.allowed_origins:
+            response.vary.add("Origin")
+        if is_allowed():
+            response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        return response
+
+    app.before_request(check)
+    app.after_request(permit)
+
+
+def _preflight(req: Request) -> Response:
+    """Answer the question that a browser asks before a request with other headers than a form's. It carries no key."""
+    response = Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = _METHODS
+    response.headers["Access-Control-Allow-Headers"] = req.headers.get("Access-Control-Request-Headers", "")
+    response.access_control_max_age = _PREFLIGHT_SECONDS
+    return response
+
+
+def _check_host(host: str, allowed: Sequence[str]) -> None:
+    """Raise UnknownHost for a name that somebody else may have bound to this machine's address."""
+    if not (_is_local(host) or _ANY in allowed or (allowed and host_is_trusted(host, allowed))):
+        raise UnknownHost(
+            f"the host {host[:_SHOWN]!r} is not known here: add its name to server.allowed_hosts, set auth.api_keys, "
+            "or use localhost or an address"
+        )
+
+
+def _is_local(host: str) -> bool:
+    """Whether a `Host` is none, an address, a name of localhost, or a name without a dot, as compose has them."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = name.lower().removesuffix(".")
+    if "." not in name and ":" not in name:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name.endswith(".localhost")
+    return True
+
+
+def _check_site(req: Request) -> None:
+    """Raise CrossSiteRequest, but not for a link to a page here."""
+    if _is_cross_site(req) and not (req.method == "GET" and req.headers.get("Sec-Fetch-Mode") == "navigate"):
+        origin = req.headers.get("Origin", "unknown")
+        raise CrossSiteRequest(
+            f"a page of another site (origin {origin[:_SHOWN]}) sent this request: add its origin to "
+            "server.allowed_origins, or set auth.api_keys"
+        )
+
+
+def _is_cross_site(req: Request) -> bool:
+    site, origin = req.headers.get("Sec-Fetch-Site"), req.headers.get("Origin")
+    if site is not None:  # a page cannot set it; browsers leave it out where they see plain HTTP and a name
+        return site not in _OWN
+    return origin is not None and not _is_origin_of(origin, req.headers.get("Host", ""))
+
+
+def _is_origin_of(origin: str, host: str) -> bool:
+    """Whether a page of this origin came from this host; a proxy may have taken the TLS away."""
+    scheme, _, name = origin.lower().partition("://")
+    port = _DEFAULT_PORTS.get(scheme)
+    return port is not None and name.removesuffix(port) == host.lower().removesuffix(port)
