@@ -10,6 +10,7 @@ from flask import Flask
 from marshmallow import Schema
 
 from app.api.json_response import JSON, PROBLEM, write_json
+from app.api.openai.unenforced import HEADER
 from app.api.problems import OPENAI_PREFIX
 from app.api.request_context import OPEN_PATHS
 from app.api.request_parser import RequestParser
@@ -60,6 +61,13 @@ CACHE_STATUS = {
     "Cache-Status": {
         "schema": {"type": "string"},
         "description": "`llm-api; hit` (RFC 9211): the response to an equal request, from the cache.",
+    }
+}
+UNENFORCED = {
+    HEADER: {
+        "schema": {"type": "string"},
+        "description": "The paths of the keywords in the request's JSON Schemas that no grammar holds: the output may "
+        "violate them. At most 16; a part that is no letter or digit is percent-encoded.",
     }
 }
 _HEADERS: dict[int, dict[str, Any]] = {

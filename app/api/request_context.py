@@ -17,6 +17,7 @@ from flask import Flask, Response, after_this_request, current_app, g, request
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
 from app.api.job_service import JobService
+from app.api.openai.unenforced import HEADER, header_value
 from app.api.pending_jobs import Caller, PendingJobs
 from app.api.redis_health import RedisHealth
 from app.api.request_parser import invalid_request
@@ -138,6 +139,12 @@ def run_jobs(requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None)
     if all(job.metrics is not None and job.metrics.source is OutputSource.CACHED for job in jobs):
         _add_header("Cache-Status", "llm-api; hit")  # RFC 9211
     return jobs
+
+
+def report_unenforced(paths: Sequence[str]) -> None:
+    """Name in a header of the response which keywords of the request's JSON Schemas the output need not follow."""
+    if paths:
+        _add_header(HEADER, header_value(paths))
 
 
 def _add_header(name: str, value: str) -> None:

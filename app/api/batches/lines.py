@@ -15,6 +15,7 @@ from app.api.job_service import JobService
 from app.api.json_response import write_json
 from app.api.openai import chat, completions, embeddings, responses
 from app.api.openai.plan import RequestPlan
+from app.api.openai.unenforced import HEADER, header_value
 from app.api.pending_jobs import raise_unless_succeeded
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
@@ -79,7 +80,9 @@ class Line:
         except Exception as error:
             failure = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, self.custom_id)
             status, body = openai_status(failure), openai_error(failure)
-        response = {"status_code": status, "request_id": f"req_{self._id}", "body": body}
+        response: dict[str, Any] = {"status_code": status, "request_id": f"req_{self._id}", "body": body}
+        if self.plan is not None and self.plan.unenforced:
+            response["headers"] = {HEADER: header_value(self.plan.unenforced)}
         text = self._text(response=response, error=None)
         return LineResult(self.number, text, failure is not None, _tokens(body.get("usage") or {}))
 

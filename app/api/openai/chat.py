@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.api.job_service import JobService
+from app.api.openai import unenforced
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
 from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import chat_logprobs
@@ -34,12 +35,12 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
         head = envelope(CHUNK_OBJECT, PREFIX, made[0], config)
         return ChunkEncoder(writers, head, prompts=1, includes_usage=body.include_usage)
 
-    forced = "response_format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
     return RequestPlan(
         requests=copies(request, body.n),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
-        field_names={**body.sent_names, "params.json_schema": forced, "params.": ""},
+        unenforced=unenforced.of_conversation(body, config, "response_format"),
+        field_names={**body.sent_names, "params.json_schema": forced_by(body, "response_format"), "params.": ""},
     )
 
 
@@ -56,6 +57,13 @@ def chat_request(
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
     return jobs.make_request(Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, **content)
+
+
+def forced_by(body: ChatBody | ResponseBody, format_name: str) -> str:
+    """Return the name of the field that the schema of the output comes from."""
+    if body.format is not None and body.tools.choice.mode != "required":
+        return format_name
+    return "tools" if body.tools.tools else "json_schema"
 
 
 def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.api.job_service import JobService
+from app.api.openai import unenforced
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
 from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import CompletionLogprobs, mean_logprob
@@ -34,6 +35,7 @@ def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
         requests=_with_prompts(jobs.make_request(Kind.GENERATE, body, stream=body.stream), body),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
+        unenforced=unenforced.of_params(body.params, config),
         field_names={**body.sent_names, "params.": ""},
     )
 

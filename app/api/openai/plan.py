@@ -20,6 +20,7 @@ class RequestPlan:
         make_body: makes the response body of these jobs, in their order, once all have succeeded. Raises
             InvalidRequest.
         make_encoder: for a request that asks for a stream; else None.
+        unenforced: paths of keywords in its JSON Schemas that the output does not have to follow.
         field_names: beginnings of field paths as the worker knows them, and their names in this request. The first
             that matches counts.
     """
@@ -27,6 +28,7 @@ class RequestPlan:
     requests: Sequence[JobRequest]
     make_body: Callable[[Sequence[Job]], dict[str, Any]]
     make_encoder: Callable[[Sequence[Job]], EventEncoder] | None = None
+    unenforced: Sequence[str] = ()
     field_names: Mapping[str, str]
 
     @contextlib.contextmanager

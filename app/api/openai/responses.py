@@ -3,7 +3,8 @@
 from typing import Any
 
 from app.api.job_service import JobService
-from app.api.openai.chat import chat_request
+from app.api.openai import unenforced
+from app.api.openai.chat import chat_request, forced_by
 from app.api.openai.envelope import check_model
 from app.api.openai.plan import RequestPlan
 from app.api.openai.response_object import PREFIX, STATUSES, Item, response_object
@@ -21,16 +22,16 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
     request = chat_request(body, [*system, *earlier, *body.messages], jobs, response=_kept(body))
-    forced = "text.format" if body.format is not None else "tools" if body.tools.tools else "json_schema"
     return RequestPlan(
         requests=[request],
         make_body=lambda made: response_object(made[0], request),
         make_encoder=(lambda made: ResponseEncoder(made[0], request)) if body.stream else None,
+        unenforced=unenforced.of_conversation(body, jobs.config, "text.format"),
         field_names={
             "messages": "input",
             "params.max_tokens": "max_output_tokens",
             **body.sent_names,
-            "params.json_schema": forced,
+            "params.json_schema": forced_by(body, "text.format"),
             "params.": "",
         },
     )

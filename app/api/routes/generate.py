@@ -4,8 +4,9 @@ from flask import Response, request
 
 from app.api.event_stream import TextEncoder, stream_events
 from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_response
-from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, describe_response
-from app.api.request_context import KEY_PARAMETER, open_jobs, run_jobs, services, submit
+from app.api.openai.unenforced import of_params
+from app.api.openapi import CACHE_STATUS, LOCATION, UNENFORCED, Blueprint, describe_response
+from app.api.request_context import KEY_PARAMETER, open_jobs, report_unenforced, run_jobs, services, submit
 from app.api.schemas.generate import GenerateBody, GenerateSchema
 from app.api.schemas.job import JobSchema
 from app.jobs.job import Chat, JobRequest, Kind
@@ -25,7 +26,7 @@ _TEXT = {"type": "string"}
         200: describe_response(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
             {JSON: {"anyOf": [_TEXT, JobSchema]}, PLAIN_TEXT: _TEXT},
-            LOCATION | CACHE_STATUS,
+            LOCATION | CACHE_STATUS | UNENFORCED,
         )
     },
     problems=_PROBLEMS,
@@ -55,9 +56,9 @@ def generate(body: GenerateBody) -> Response:
             "nothing else. The end of the response is the end of the text. What fails later comes as an event named "
             "`error` with a problem document.",
             {EVENT_STREAM: None},
-            LOCATION,
+            LOCATION | UNENFORCED,
         ),
-        202: describe_response("The job, accepted.", JobSchema, LOCATION),
+        202: describe_response("The job, accepted.", JobSchema, LOCATION | UNENFORCED),
     },
     problems=_PROBLEMS,
 )
@@ -75,6 +76,7 @@ def agenerate(body: GenerateBody) -> Response:
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
+    report_unenforced(of_params(body.params, services().config, "params."))
     chat = None if body.messages is None else Chat(messages=body.messages)
     return services().jobs.make_request(
         Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream

@@ -9,8 +9,8 @@ from app.api.event_stream import stream_events
 from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import chat, completions, embeddings
 from app.api.openai.plan import RequestPlan
-from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, describe_response
-from app.api.request_context import KEY_PARAMETER, current_owner, open_jobs, run_jobs, services
+from app.api.openapi import CACHE_STATUS, LOCATION, UNENFORCED, Blueprint, describe_response
+from app.api.request_context import KEY_PARAMETER, current_owner, open_jobs, report_unenforced, run_jobs, services
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionBody, CompletionSchema
@@ -26,7 +26,7 @@ _STREAMED = "The response; with `stream: true` its chunks as server-sent events,
 
 
 def _responses(description: str, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    return {200: describe_response(description, content, LOCATION | CACHE_STATUS)}
+    return {200: describe_response(description, content, LOCATION | CACHE_STATUS | UNENFORCED)}
 
 
 @chat_blueprint.endpoint(
@@ -74,6 +74,7 @@ def openai_embeddings(body: EmbeddingBody) -> Response:
 
 def respond(plan: RequestPlan, options: JobOptions) -> Response:
     """Make the jobs of a plan, and respond or stream. Raises what a job failed with before the first byte is sent."""
+    report_unenforced(plan.unenforced)
     with plan.renaming_fields():
         if plan.make_encoder is not None:
             return stream_events(open_jobs(plan.requests, options.on_disconnect, with_events=True), plan.make_encoder)

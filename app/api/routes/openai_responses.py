@@ -9,8 +9,8 @@ from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import responses
 from app.api.openai.response_object import response_object
 from app.api.openai.response_stream import ResponseEncoder
-from app.api.openapi import LOCATION, Blueprint, describe_response
-from app.api.request_context import KEY_PARAMETER, current_owner, services, submit
+from app.api.openapi import LOCATION, UNENFORCED, Blueprint, describe_response
+from app.api.request_context import KEY_PARAMETER, current_owner, report_unenforced, services, submit
 from app.api.routes.openai_completions import PROBLEMS, respond
 from app.api.schemas.openai.response_bodies import ResponseDeletedSchema, ResponseObjectSchema
 from app.api.schemas.openai.responses import ResponseBody, ResponseQuerySchema, ResponseSchema
@@ -29,7 +29,9 @@ _RESPONSE = "The response; as a stream its events, which end with `response.comp
     "/v1/responses",
     body=ResponseSchema,
     parameters=[KEY_PARAMETER],
-    responses={200: describe_response(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION)},
+    responses={
+        200: describe_response(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION | UNENFORCED)
+    },
     problems=PROBLEMS,
 )
 def create_response(body: ResponseBody) -> Response:
@@ -41,6 +43,7 @@ def create_response(body: ResponseBody) -> Response:
     plan = responses.plan(body, services().jobs, current_owner())
     if not body.background:
         return respond(plan, body)
+    report_unenforced(plan.unenforced)
     (request,) = plan.requests
     with plan.renaming_fields():
         job = submit(request)

@@ -48,4 +48,4 @@ class LlamaPromptMaker(PromptMaker):
         pieces = [vocabulary.piece(token) for token in range(vocabulary.size)]
         control_tokens = [token for token, piece in enumerate(pieces) if not piece]
         tokenizer = tokenizer_of_pieces(pieces, control_tokens=control_tokens, end_tokens=vocabulary.end_tokens)
-        return ConstraintCompiler(tokenizer)
+        return ConstraintCompiler(tokenizer, self._context_tokens)

@@ -19,7 +19,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from app.errors import InvalidGrammar
 from app.jobs.sampling import SamplingParams
+from app.jobs.schema_support import supported
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
+from workers.engines.shared.schema_lengths import with_lengths
 from workers.engines.shared.schema_sandbox import compiles_safely
 from workers.engines.shared.short_lived_thread import outcome_in_thread
 
@@ -37,6 +39,7 @@ _JSON_STYLE = {  # one line, as json.dumps writes it: small models that may writ
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
+    "coerce_one_of": True,  # `supported` reports where that is not the same
 }
 _REASON_CHARACTERS = 200
 _compiling = threading.Lock()  # one at a time: the other cores are for decoding
@@ -47,10 +50,12 @@ class ConstraintCompiler:
 
     Args:
         tokenizer: of `llguidance.hf.from_tokenizer`, or `tokenizer_of_pieces`; with all end-of-generation tokens.
+        context_tokens: of prompt and output together; what a schema leaves without an end gets one in proportion.
     """
 
-    def __init__(self, tokenizer: LLTokenizer) -> None:
+    def __init__(self, tokenizer: LLTokenizer, context_tokens: int) -> None:
         self._tokenizer = tokenizer
+        self._context_tokens = context_tokens
         items = max(MIN_EARLEY_ITEMS, tokenizer.vocab_size * EARLEY_ITEMS_PER_VOCABULARY_TOKEN)
         self._limits = LLParserLimits(step_max_items=items, verbose_errors=False)  # verbose ones hold the text so far
 
@@ -63,7 +68,7 @@ class ConstraintCompiler:
         if sampling.grammar is not None:
             return self._compiled("params.grammar", sampling.grammar, _of_gbnf)
         if sampling.json_schema is not None:
-            return self._compiled("params.json_schema", _json(sampling.json_schema), _of_json_schema)
+            return self._compiled("params.json_schema", _json(sampling.json_schema), self._of_json_schema)
         return None
 
     def _compiled(self, field: str, text: str, convert: Callable[[str], str]) -> "Constraint":
@@ -79,6 +84,22 @@ class ConstraintCompiler:
         constraint = Constraint(matcher, self._tokenizer, field)
         constraint.allow(np.zeros(self._tokenizer.vocab_size, dtype=np.float32))  # raises where no text can satisfy it
         return constraint
+
+    def _of_json_schema(self, text: str) -> str:
+        if text.count("{") > MAX_SCHEMA_OBJECTS:
+            raise GrammarSyntaxError(f"more than {MAX_SCHEMA_OBJECTS} objects in it: make it smaller")
+        try:
+            schema = supported(json.loads(text)).schema
+            if schema is False:
+                raise GrammarSyntaxError("no value matches it")
+            schema = with_lengths(schema, self._context_tokens) | {"x-guidance": _JSON_STYLE}
+        except RecursionError:
+            raise GrammarSyntaxError("nested too deeply") from None
+        start = {"lark_grammar": f"{_OPTIONS}start: @schema\n"}
+        grammar = json.dumps({"grammars": [start, {"name": "schema", "json_schema": schema}]})
+        if not compiles_safely(text, grammar):
+            raise GrammarSyntaxError("its patterns or formats take too long to compile: simplify or drop them")
+        return grammar
 
 
 def tokenizer_of_pieces(
@@ -174,17 +195,6 @@ def _json(schema: dict[str, Any]) -> str:
         return json.dumps(schema)
     except RecursionError as error:
         raise _invalid("params.json_schema", "nested too deeply") from error
-
-
-def _of_json_schema(text: str) -> str:
-    if text.count("{") > MAX_SCHEMA_OBJECTS:
-        raise GrammarSyntaxError(f"more than {MAX_SCHEMA_OBJECTS} objects in it: make it smaller")
-    schema = json.loads(text) | {"x-guidance": _JSON_STYLE}
-    start = {"lark_grammar": f"{_OPTIONS}start: @schema\n"}
-    grammar = json.dumps({"grammars": [start, {"name": "schema", "json_schema": schema}]})
-    if not compiles_safely(text, grammar):
-        raise GrammarSyntaxError("its patterns, formats or multipleOf take too long to compile: simplify or drop them")
-    return grammar
 
 
 def _on_deep_stack(construct: Callable[[], LLMatcher]) -> LLMatcher:

@@ -5,19 +5,31 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, errors_under, object_with, one_of
+from app.api.schemas.openai.strictness import STRICT, reject_unenforced
 from app.api.schemas.sampling import MAX_JSON_BYTES
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
-class NamedSchemaSchema(RequestSchema):
-    name = TextField(required=True, validate=validate.Length(min=1, max=64))
+class _SchemaSchema(RequestSchema):
+    name = TextField(validate=validate.Length(min=1, max=64))
     description = TextField()
     schema = JsonObject(max_bytes=MAX_JSON_BYTES)
-    strict = Flag(metadata={"description": "Ignored: the output always follows the schema."})
+    strict = Flag(metadata={"description": STRICT})
 
 
-_NAMED = NamedSchemaSchema()
+class NamedSchemaSchema(_SchemaSchema):
+    name = TextField(required=True, validate=validate.Length(min=1, max=64))
+
+
+class _FormatSchema(_SchemaSchema):
+    """Every place where clients put the schema, whatever the type is."""
+
+    type = fields.Raw()
+    json_schema = fields.Nested(NamedSchemaSchema)
+
+
+_NAMED, _FORMAT = NamedSchemaSchema(), _FormatSchema()
 
 
 class ResponseFormat(fields.Field[dict[str, Any]]):
@@ -40,19 +52,40 @@ class ResponseFormat(fields.Field[dict[str, Any]]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any] | None:  # type: ignore[override]
         kind = value.get("type") if isinstance(value, dict) else None
-        if kind == "text":
-            return None
-        if kind == "json_object":
-            return ANY_OBJECT
-        if kind != "json_schema":
+        if kind not in ("text", "json_object", "json_schema"):
             raise ValidationError({"type": ["Must be one of: text, json_object, json_schema."]})
-        if self._is_flat:
-            if value.get("schema") is None:
+        given = {name: member for name, member in value.items() if member is not None}
+        if kind == "json_schema":
+            self._require_schema(given)
+        loaded = _FORMAT.load(given)
+        if kind == "text":
+            _reject_schema(loaded)
+            return None
+        return _schema_of(loaded)
+
+    def _require_schema(self, given: dict[str, Any]) -> None:
+        if self._is_flat and "json_schema" not in given:
+            if "schema" not in given:
                 raise ValidationError({"schema": ["Missing data for required field."]})
-            named = _NAMED.load({name: inner for name, inner in value.items() if name != "type"})
-        else:
-            if not isinstance(value.get("json_schema"), dict):
-                raise ValidationError({"json_schema": ["Must be an object with name and schema."]})
-            with errors_under("json_schema"):
-                named = _NAMED.load(value["json_schema"])
-        return named.get("schema") or ANY_OBJECT
+            _NAMED.load({name: member for name, member in given.items() if name != "type"})
+        elif "schema" not in given and not isinstance(given.get("json_schema"), dict):
+            raise ValidationError({"json_schema": ["Must be an object with name and schema."]})
+
+
+def _reject_schema(loaded: dict[str, Any]) -> None:
+    for name in ("schema", "json_schema"):
+        if name in loaded:
+            raise ValidationError({name: ["A text follows no schema; send the type json_schema."]})
+
+
+def _schema_of(loaded: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema beside the type, or the one in `json_schema`. Raises ValidationError."""
+    nested: dict[str, Any] | None = loaded.get("json_schema")
+    if nested is None:
+        reject_unenforced(loaded, "schema")
+        return loaded.get("schema") or ANY_OBJECT
+    if "schema" in loaded:
+        raise ValidationError({"schema": ["schema and json_schema exclude each other; send one of them."]})
+    with errors_under("json_schema"):
+        reject_unenforced(nested, "schema")
+    return nested.get("schema") or ANY_OBJECT

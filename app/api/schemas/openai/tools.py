@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import Flag, HistorySchema, JsonObject, TextField, object_with, one_of
+from app.api.schemas.openai.strictness import STRICT, reject_unenforced
 from app.api.schemas.sampling import MAX_JSON_BYTES
 
 MAX_TOOLS = 128  # as in OpenAI's API
@@ -31,11 +32,11 @@ class FunctionSchema(HistorySchema):
     )
     description = TextField()
     parameters = JsonObject(max_bytes=MAX_JSON_BYTES, metadata={"description": "JSON Schema of the arguments."})
-    strict = Flag(metadata={"description": "Ignored: a call that is required or named always follows its schema."})
+    strict = Flag(metadata={"description": STRICT})
 
     @post_load
     def _function(self, function: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        function.pop("strict", None)
+        reject_unenforced(function, "parameters")
         return function
 
 
@@ -62,7 +63,8 @@ class ResponseToolSchema(FunctionSchema):
 
     @post_load
     def _function(self, function: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        kept = {name: value for name, value in function.items() if name not in ("type", "strict")}
+        reject_unenforced(function, "parameters")
+        kept = {name: value for name, value in function.items() if name != "type"}
         return {"type": "function", "function": kept}
 
 
@@ -137,12 +139,16 @@ class ToolsSchema(Schema):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The tools of one chat. parallel: several calls in one output. legacy: respond with `function_call`."""
+    """The tools of one chat.
+
+    parallel: several calls in one output. legacy: respond with `function_call`. strict: names of the strict ones.
+    """
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: ToolChoice = ToolChoice(mode="none")
     parallel: bool = True
     legacy: bool = False
+    strict: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Tools":
@@ -159,9 +165,15 @@ class Tools:
         chosen = _chosen(functions, choice, name)
         if choice.mode == "none" or not chosen:
             return cls()
-        tools = tuple({"type": "function", "function": function} for function in chosen)
+        strict = frozenset(function["name"] for function in chosen if function.get("strict"))
+        tools = tuple({"type": "function", "function": _shown(function)} for function in chosen)
         parallel = data.get("parallel_tool_calls", True) and not legacy
-        return cls(tools=tools, choice=choice, parallel=parallel, legacy=legacy)
+        return cls(tools=tools, choice=choice, parallel=parallel, legacy=legacy, strict=strict)
+
+
+def _shown(function: dict[str, Any]) -> dict[str, Any]:
+    """Return what the model sees of a function."""
+    return {name: value for name, value in function.items() if name != "strict"}
 
 
 def _chosen(functions: list[dict[str, Any]], choice: ToolChoice, field: str) -> list[dict[str, Any]]:

@@ -46,6 +46,14 @@ def test_each_line_is_answered_as_a_request_of_its_own_would_be(batches: Batches
     assert {turn.request.priority for turn in worker.turns} == {Priority.LOW}
 
 
+def test_a_line_names_the_keywords_that_its_output_need_not_follow(batches: Batches, worker: ScriptedWorker) -> None:
+    schema = {"type": "array", "uniqueItems": True}
+    done = batches.finish(batches.create(line("held", json_schema={}), line("not held", json_schema=schema)))
+    output = batches.content(done["output_file_id"])
+    assert output["not held"]["response"]["headers"] == {"Unenforced-Keywords": "json_schema.uniqueItems"}
+    assert "headers" not in output["held"]["response"]
+
+
 def test_nothing_is_left_of_a_batch_but_what_it_wrote(batches: Batches, redis_client: RedisClient) -> None:
     batch = batches.create(line("one"), line("bad", n=-1))
     assert redis_client.execute_command("TTL", keys.file_lines(batch["input_file_id"])) == -1, "it is being read"

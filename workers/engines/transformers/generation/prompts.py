@@ -144,7 +144,8 @@ class TransformersPromptMaker(PromptMaker):
         if ends == [None] or getattr(tokenizer, "backend_tokenizer", None) is None:
             raise UnsupportedParameter("grammars need a fast tokenizer with an end token, which this model has not")
         size = max(self._vocabulary.size, len(tokenizer))
-        return ConstraintCompiler(llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=ends))
+        followed = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=ends)
+        return ConstraintCompiler(followed, self._context_tokens)
 
 
 def _model_defaults(model: Any) -> dict[str, Any]:

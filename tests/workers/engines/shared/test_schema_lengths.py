@@ -1,0 +1,78 @@
+"""Every text, list and integer of a schema has an end, and what packages write is accepted and refused as it says."""
+
+from typing import Any
+
+import pytest
+
+from app.jobs.schema_support import supported
+from tests.package_schemas import HELD, matches
+from workers.engines.shared.schema_lengths import FREE_LEVELS, with_lengths
+
+CONTEXT_TOKENS = 2048  # 2,048 characters of a text, 256 items of an array
+
+
+def compiled(schema: dict[str, Any]) -> dict[str, Any]:
+    return with_lengths(supported(schema).schema, CONTEXT_TOKENS)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_schema_that_a_package_writes_accepts_and_refuses_what_the_package_does(name: str) -> None:
+    schema, good, bad = HELD[name]
+    bounded = compiled(schema)
+    assert [value for value in good if not matches(bounded, value)] == []
+    assert [value for value in bad if matches(bounded, value)] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "longest", "too_long"),
+    [
+        ({"type": "string"}, "a" * 2048, "a" * 2049),
+        ({"type": "string", "format": "email"}, f"a@{'b' * 2046}", f"a@{'b' * 2047}"),
+        ({"type": "string", "pattern": "^a+$"}, "a" * 2048, "a" * 2049),
+        ({"type": "array", "items": {"type": "integer"}}, [1] * 256, [1] * 257),
+        ({"type": "array"}, [None] * 256, [None] * 257),
+        ({"type": "integer"}, 2**63 - 1024, 2**64),
+        ({"type": "integer", "minimum": 0}, 2**63 - 1024, 2**64),
+        ({"type": ["integer", "null"]}, -(2**62), -(2**64)),
+        ({"type": "object"}, {"a" * 128: "b" * 2048}, {"a" * 129: 1}),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, {"a" * 128: "b"}, {"a": "b" * 2049}),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, {"a": "b" * 2048}, {"a": "b" * 2049}),
+        ({}, ["a" * 2048], ["a" * 2049]),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "a" * 2048, "a" * 2049),
+        ({"$defs": {"A": {"type": "string"}}, "$ref": "#/$defs/A"}, "a" * 2048, "a" * 2049),
+    ],
+)
+def test_what_has_no_length_gets_one(schema: dict[str, Any], longest: Any, too_long: Any) -> None:
+    assert matches(compiled(schema), longest)
+    assert not matches(compiled(schema), too_long)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string", "maxLength": 5000}, "a" * 5000),
+        ({"type": "string", "minLength": 3000}, "a" * 3000),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 300}, [1] * 300),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 300}, [1] * 300),
+        ({"const": "a" * 3000}, "a" * 3000),
+        ({"type": "string", "enum": ["a" * 3000]}, "a" * 3000),
+        ({"allOf": [{"type": "string"}, {"maxLength": 5000}]}, "a" * 5000),
+        ({"type": "integer", "maximum": 5}, -(10**18)),
+    ],
+)
+def test_a_length_of_the_schemas_own_takes_precedence(schema: dict[str, Any], value: Any) -> None:
+    assert matches(compiled(schema), value)
+
+
+def test_a_value_of_which_nothing_is_said_nests_a_few_levels() -> None:
+    value: Any = 1
+    for _ in range(FREE_LEVELS):
+        value = [value]
+    assert matches(compiled({}), value)
+    assert not matches(compiled({}), [value])
+
+
+def test_definitions_of_the_schemas_own_stay() -> None:
+    schema = {"type": "array", "prefixItems": [{}, {"$ref": "#/$defs/A"}], "$defs": {"A": {"type": "integer"}}}
+    assert matches(compiled(schema), [None, 5])
+    assert not matches(compiled(schema), [None, "5"])
