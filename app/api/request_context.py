@@ -30,8 +30,9 @@ from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerClient
 
-OPEN_PATHS = frozenset({"/healthz", "/check"})
-"""Paths that need no API key."""
+OPEN_PATHS = frozenset({"/healthz", "/check", "/", "/docs", "/openapi.json"})
+"""Paths that need no API key: a browser has none to send for a page."""
+_OPEN_FOLDERS = ("/docs/", "/static/")  # files of the page
 KEY_HEADER = "Idempotency-Key"
 KEY_PARAMETER = {
     "in": "header",
@@ -68,7 +69,7 @@ def register(app: Flask, services: Services) -> None:
     digests = [hashlib.sha256(key.encode()).digest() for key in services.config.auth.api_keys]
 
     def identify() -> None:
-        is_open = not digests or request.path in OPEN_PATHS
+        is_open = not digests or request.path in OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
         g.owner = ANONYMOUS if is_open else _owner(request.headers.get("Authorization", ""), digests)
 
     app.before_request(identify)

@@ -155,7 +155,10 @@ class FilesConfig:
 class AuthConfig:
     api_keys: Annotated[
         tuple[str, ...],
-        Texts("If set, every route except `/healthz` and `/check` requires `Authorization: Bearer KEY`."),
+        Texts(
+            "If set, every route except `/healthz`, `/check` and the reference (`/`, `/docs`, `/openapi.json`) "
+            "requires `Authorization: Bearer KEY`."
+        ),
     ] = field(default=(), repr=False)
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -19,21 +21,39 @@ def closed_calls(app: Flask) -> list[tuple[str, str]]:
         (method, rule.rule)
         for rule in app.url_map.iter_rules()
         for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"})
-        if rule.rule not in OPEN_PATHS
+        if rule.rule not in OPEN_PATHS and not rule.rule.startswith(("/docs/", "/static/"))
     ]
-    return [*calls, ("GET", "/"), ("GET", "/nowhere"), ("GET", "/healthz/"), ("GET", "//healthz")]
+    hostile = ["/nowhere", "/healthz/", "/healthz//", "/jobs/", "/static", "/docs.js"]
+    return [*calls, *(("GET", path) for path in hostile)]
 
 
 def test_every_route_but_the_open_ones_wants_a_key(locked: FlaskClient) -> None:
     calls = closed_calls(locked.application)
-    assert ("POST", "/generate") in calls and ("GET", "/docs") in calls
+    assert ("POST", "/generate") in calls and ("GET", "/v1/models") in calls
     answers = {call: locked.open(call[1], method=call[0]) for call in calls}
     assert {call: answer.status_code for call, answer in answers.items()} == dict.fromkeys(calls, 401)
     assert all(answer.headers["WWW-Authenticate"].startswith("Bearer") for answer in answers.values())
 
 
 def test_the_open_routes_answer_without_a_key(locked: FlaskClient) -> None:
-    assert [locked.get(path).status_code for path in sorted(OPEN_PATHS)] == [200, 200]
+    assert {path: locked.get(path).status_code for path in OPEN_PATHS} == dict.fromkeys(OPEN_PATHS, 200) | {"/": 302}
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/../jobs", "/docs//../jobs", "/static/../../jobs", "/docs/%2e%2e/jobs", "/docs/x"]
+)
+def test_below_the_open_folders_there_is_nothing_but_their_files(locked: FlaskClient, path: str) -> None:
+    assert locked.get(path).status_code in (308, 404)
+
+
+def test_a_browser_without_a_key_sees_the_reference_and_gives_it_one_there(locked: FlaskClient) -> None:
+    page = locked.get("/", follow_redirects=True)
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        response = locked.get(f"/{asset}")
+        assert response.status_code == 200
+        response.close()
+    document = locked.get("/openapi.json").get_json()
+    assert document["components"]["securitySchemes"]["api_key"]["scheme"] == "bearer"
 
 
 @pytest.mark.parametrize("key", ["first-key", "second-key"])
