@@ -17,7 +17,8 @@ from flask import Flask, Response, after_this_request, current_app, g, request
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
 from app.api.job_service import JobService
-from app.api.openai.unenforced import HEADER, header_value
+from app.api.openai.unenforced import HEADER
+from app.api.path_header import header_value
 from app.api.pending_jobs import Caller, PendingJobs
 from app.api.redis_health import RedisHealth
 from app.api.request_parser import invalid_request

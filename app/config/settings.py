@@ -168,7 +168,7 @@ class OpenAIConfig:
         str,
         text(
             "What happens to a request under `/v1` that has fields that this API does not know. `refuse`: 400, which "
-            "names the field. `ignore`: the fields are ignored, and the header `LLM-API-Ignored` of the response names "
+            "names the field. `ignore`: the fields are ignored, and the header `Ignored-Fields` of the response names "
             "them.",
             "refuse or ignore",
             validate.OneOf(UNKNOWN_FIELDS),

@@ -23,6 +23,7 @@ class RequestPlan:
         unenforced: paths of keywords in its JSON Schemas that the output does not have to follow.
         field_names: beginnings of field paths as the worker knows them, and their names in this request. The first
             that matches counts.
+        ignored: the paths of fields that change nothing, though the client may expect it.
     """
 
     requests: Sequence[JobRequest]
@@ -30,6 +31,7 @@ class RequestPlan:
     make_encoder: Callable[[Sequence[Job]], EventEncoder] | None = None
     unenforced: Sequence[str] = ()
     field_names: Mapping[str, str]
+    ignored: Sequence[str] = ()
 
     @contextlib.contextmanager
     def renaming_fields(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.api.openai.logprobs import chat_logprobs
+from app.api.openai.offered_calls import OfferedCallWriter, OutputWriter
 from app.api.openai.tool_calls import CallBegins, Reader, Words, call_id, reader_of
 from app.api.pending_jobs import error_of
 from app.api.problems import openai_code
@@ -150,10 +151,12 @@ def response_id(job_id: str) -> str:
     return f"{PREFIX}{job_id}"
 
 
-def writer_of(job_id: str, request: JobRequest) -> ResponseOutputWriter:
+def writer_of(job_id: str, request: JobRequest) -> OutputWriter:
     assert request.response is not None and request.chat is not None, "the job was made for a response"
     reader = reader_of(request.chat.tools, **request.response["reader"])
-    return ResponseOutputWriter(job_id, reader, with_logprobs="logprobs" in request.params)
+    writer = ResponseOutputWriter(job_id, reader, with_logprobs="logprobs" in request.params)
+    calls = request.response.get("calls")
+    return OfferedCallWriter(writer, calls) if calls else writer
 
 
 def response_object(job: Job, request: JobRequest) -> dict[str, Any]:

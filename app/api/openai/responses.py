@@ -1,5 +1,6 @@
 """Responses: from a request to its job, and back to a response by its id."""
 
+from dataclasses import replace
 from typing import Any
 
 from app.api.job_service import JobService
@@ -25,6 +26,7 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     return RequestPlan(
         requests=[request],
         make_body=lambda made: response_object(made[0], request),
+        ignored=body.ignored,
         make_encoder=(lambda made: ResponseEncoder(made[0], request)) if body.stream else None,
         unenforced=unenforced.of_conversation(body, jobs.config, "text.format"),
         field_names={
@@ -60,7 +62,8 @@ def _kept(body: ResponseBody) -> dict[str, Any]:
         "parallel": tools.parallel,
         "lists_only": body.format is not None,
     }
-    return {"echo": body.echo, "reader": reader}
+    calls = {one.called: reported for one in body.offered if (reported := one.reported())}
+    return {"echo": body.echo, "reader": reader, "calls": calls}
 
 
 def _conversation(previous_id: str, jobs: JobService, owner: str) -> list[dict[str, Any]]:
@@ -74,7 +77,8 @@ def _conversation(previous_id: str, jobs: JobService, owner: str) -> list[dict[s
         raise invalid_request({"previous_response_id": [reason]})
     assert request.chat is not None and request.response is not None, "a response is made from messages"
     messages = request.chat.messages[1 if "instructions" in request.response["echo"] else 0 :]
-    return [*messages, _message(response_object(job, request)["output"])]
+    as_called = replace(request, response={**request.response, "calls": {}})
+    return [*messages, _message(response_object(job, as_called)["output"])]
 
 
 def _message(output: list[Item]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Which keywords of a request's JSON Schemas the output does not have to follow, for the header that reports them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from app.api.schemas.openai.chat import ChatBody
 from app.api.schemas.openai.responses import ResponseBody
@@ -12,7 +11,6 @@ from app.jobs.schema_support import supported
 
 HEADER = "Unenforced-Keywords"
 FORWARDING_FAMILY = "openai"  # another server follows the schemas, in its own way
-_MAX_PATHS, _MAX_CHARACTERS = 16, 200
 
 
 def of_params(params: Mapping[str, Any], config: Config, prefix: str = "") -> list[str]:
@@ -40,12 +38,6 @@ def _of_tools(tools: Tools, *, has_format: bool) -> Iterator[str]:
             yield from _paths(f"{path}.parameters", function.get("parameters"))
         elif function["name"] in tools.strict:
             yield f"{path}.strict"
-
-
-def header_value(paths: Iterable[str]) -> str:
-    """Return the paths as a list, percent-encoded where a name in them is not made of letters and digits; or ""."""
-    shown = [quote(path[:_MAX_CHARACTERS], safe="$.-_") for path in paths]
-    return ", ".join([*shown[:_MAX_PATHS], "..."] if len(shown) > _MAX_PATHS else shown)
 
 
 def _paths(name: str, schema: Any) -> Iterator[str]:

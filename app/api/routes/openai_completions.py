@@ -6,6 +6,7 @@ from typing import Any
 from flask import Response
 
 from app.api.event_stream import stream_events
+from app.api.ignored_fields import report_ignored
 from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import chat, completions, embeddings
 from app.api.openai.plan import RequestPlan
@@ -75,6 +76,7 @@ def openai_embeddings(body: EmbeddingBody) -> Response:
 def respond(plan: RequestPlan, options: JobOptions) -> Response:
     """Make the jobs of a plan, and respond or stream. Raises what a job failed with before the first byte is sent."""
     report_unenforced(plan.unenforced)
+    report_ignored(plan.ignored)
     with plan.renaming_fields():
         if plan.make_encoder is not None:
             return stream_events(open_jobs(plan.requests, options.on_disconnect, with_events=True), plan.make_encoder)

@@ -5,6 +5,7 @@ from typing import Any
 from flask import Response
 
 from app.api.event_stream import stream_events
+from app.api.ignored_fields import report_ignored
 from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import responses
 from app.api.openai.response_object import response_object
@@ -44,6 +45,7 @@ def create_response(body: ResponseBody) -> Response:
     if not body.background:
         return respond(plan, body)
     report_unenforced(plan.unenforced)
+    report_ignored(plan.ignored)
     (request,) = plan.requests
     with plan.renaming_fields():
         job = submit(request)

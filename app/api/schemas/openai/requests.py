@@ -27,6 +27,7 @@ IGNORED = {
     "prompt_cache_options": "Prompts with the same beginning share it automatically.",
     "prompt_cache_retention": "Prompts with the same beginning share it automatically.",
     "prediction": "It could only make the output faster.",
+    "client_metadata": "It is not stored.",
     "verbosity": "Ask for it in a message.",
 }
 

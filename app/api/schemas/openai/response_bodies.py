@@ -138,16 +138,18 @@ class OutputTextSchema(Schema):
 
 
 class OutputItemSchema(Schema):
-    """A message, or a function call."""
+    """A message, a function call, or the call of a custom tool."""
 
     id = fields.String(required=True)
-    type = constant("message", "function_call")
+    type = constant("message", "function_call", "custom_tool_call")
     status = constant("completed", "incomplete")
     role = fields.String(metadata={"enum": ["assistant"]})
     content = fields.List(fields.Nested(OutputTextSchema))
     call_id = fields.String()
     name = fields.String()
+    namespace = fields.String(metadata={"description": "Of the tool, where the request has it in one."})
     arguments = fields.String(metadata={"description": "A JSON object, as text."})
+    input = fields.String(metadata={"description": "The text for a custom tool."})
 
 
 class ResponseFaultSchema(Schema):

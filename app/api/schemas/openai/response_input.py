@@ -1,16 +1,39 @@
 """`input` of `/v1/responses`: a text, or items of a conversation, loaded as the messages that chat templates expect."""
 
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
 from app.api.schemas.fields import HistorySchema, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.messages import MAX_MESSAGES, Content, content_shapes
+from app.api.schemas.openai.response_tools import CUSTOM_INPUT, OfferedTools, called_name, load_tools
 
 Message = dict[str, Any]
 
 _ROLES = ("user", "assistant", "system", "developer")
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+_THOUGHTS = {"reasoning_text": "text", "summary_text": "text", "text": "text"}
+_PASSED_OVER = (
+    "web_search_call",
+    "file_search_call",
+    "image_generation_call",
+    "code_interpreter_call",
+    "mcp_list_tools",
+    "tool_search_call",
+    "tool_search_output",
+    "configuration_update",
+)
+"""Items of tools that other servers have run: the messages after them contain what came of it."""
+
+
+@dataclass(slots=True)
+class Conversation:
+    """tools: what items offer beside the request's own tools."""
+
+    messages: list[Message] = field(default_factory=list)
+    tools: OfferedTools = field(default_factory=OfferedTools)
 
 
 class _MessageItemSchema(HistorySchema):
@@ -21,7 +44,15 @@ class _MessageItemSchema(HistorySchema):
 class _CallItemSchema(HistorySchema):
     call_id = TextField(required=True)
     name = TextField(required=True)
+    namespace = TextField()
     arguments = TextField(required=True)
+
+
+class _CustomCallItemSchema(HistorySchema):
+    call_id = TextField(required=True)
+    name = TextField(required=True)
+    namespace = TextField()
+    input = TextField(required=True)
 
 
 class _CallOutputItemSchema(HistorySchema):
@@ -29,15 +60,28 @@ class _CallOutputItemSchema(HistorySchema):
     output = Content(_PARTS, required=True)
 
 
+class _ReasoningItemSchema(HistorySchema):
+    summary = Content(_THOUGHTS)
+    content = Content(_THOUGHTS)
+
+
+class _AdditionalToolsItemSchema(HistorySchema):
+    tools = fields.Raw(required=True)
+
+
 _SCHEMAS: dict[str, HistorySchema] = {
     "message": _MessageItemSchema(),
     "function_call": _CallItemSchema(),
     "function_call_output": _CallOutputItemSchema(),
+    "custom_tool_call": _CustomCallItemSchema(),
+    "custom_tool_call_output": _CallOutputItemSchema(),
+    "reasoning": _ReasoningItemSchema(),
+    "additional_tools": _AdditionalToolsItemSchema(),
 }
 
 
-class ResponseInput(fields.Field[list[Message]]):
-    """Loaded as a list of messages."""
+class ResponseInput(fields.Field[Conversation]):
+    """Loaded as a conversation."""
 
     def __init__(self) -> None:
         text = {"type": "string"}
@@ -45,39 +89,66 @@ class ResponseInput(fields.Field[list[Message]]):
         message = object_with(type=one_of("message"), role=one_of(*_ROLES), content=content)
         message["required"] = ["role", "content"]  # the type may be left out
         call = object_with(type=one_of("function_call"), call_id=text, name=text, arguments=text)
-        output = object_with(type=one_of("function_call_output"), call_id=text, output=content)
-        items = {"type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": {"anyOf": [message, call, output]}}
+        custom = object_with(type=one_of("custom_tool_call"), call_id=text, name=text, input=text)
+        outputs = one_of("function_call_output", "custom_tool_call_output")
+        output = object_with(type=outputs, call_id=text, output=content)
+        thoughts = object_with(type=one_of("reasoning"))
+        others = object_with(type=one_of(*_PASSED_OVER))
+        shapes = [message, call, custom, output, thoughts, others]
+        items = {"type": "array", "maxItems": MAX_MESSAGES, "items": {"anyOf": shapes}}
         super().__init__(required=True, metadata={"anyOf": [text, items]})
         self._text = TextField()
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Message]:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Conversation:
         if isinstance(value, str):
-            return [{"role": "user", "content": self._text.deserialize(value)}]
-        if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
-            raise ValidationError(f"Must be a text, or a list of 1 to {MAX_MESSAGES} items.")
-        messages: list[Message] = []
+            return Conversation([{"role": "user", "content": self._text.deserialize(value)}])
+        if not isinstance(value, list) or len(value) > MAX_MESSAGES:
+            raise ValidationError(f"Must be a text, or a list of at most {MAX_MESSAGES} items.")
+        conversation = Conversation()
         for index, item in enumerate(value):
             with errors_under(index):
-                _add(messages, item)
-        return messages
+                _add(conversation, item, f"input.{index}")
+        conversation.messages = [message for message in conversation.messages if not _is_thought_only(message)]
+        return conversation
 
 
-def _add(messages: list[Message], item: Any) -> None:
-    """Add an item's message, or its call to the assistant's message before it."""
+def _add(conversation: Conversation, item: Any, path: str) -> None:
+    """Add an item's message, or what it has to the assistant's message before it."""
     if not isinstance(item, dict):
         raise ValidationError("Must be an object.")
-    kind = item.get("type", "message")
+    kind = item.get("type") or "message"
+    if kind in _PASSED_OVER:
+        return
     schema = _SCHEMAS.get(kind) if isinstance(kind, str) else None
     if schema is None:
         raise ValidationError({"type": [f"{str(kind)[:40]} is not supported; send {', '.join(_SCHEMAS)}."]})
-    data = schema.load(item)
-    if kind == "message":
-        messages.append({"role": data["role"], "content": data["content"]})
-    elif kind == "function_call_output":
-        messages.append({"role": "tool", "tool_call_id": data["call_id"], "content": data["output"]})
-    else:
-        if not messages or messages[-1]["role"] != "assistant":
-            messages.append({"role": "assistant", "content": None})
-        function = {"name": data["name"], "arguments": data["arguments"]}
-        call = {"id": data["call_id"], "type": "function", "function": function}
-        messages[-1].setdefault("tool_calls", []).append(call)
+    data, messages = schema.load(item), conversation.messages
+    match kind:
+        case "message":
+            is_thought = data["role"] == "assistant" and messages and _is_thought_only(messages[-1])
+            thought = messages.pop() if is_thought else {}
+            messages.append({**thought, "role": data["role"], "content": data["content"]})
+        case "function_call_output" | "custom_tool_call_output":
+            messages.append({"role": "tool", "tool_call_id": data["call_id"], "content": data["output"]})
+        case "reasoning":
+            if thought := data.get("content") or data.get("summary"):
+                messages.append({"role": "assistant", "content": None, "reasoning_content": thought})
+        case "additional_tools":
+            with errors_under("tools"):
+                conversation.tools += load_tools(data["tools"], f"{path}.tools")
+        case _:
+            _add_call(messages, data)
+
+
+def _add_call(messages: list[Message], data: dict[str, Any]) -> None:
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    is_custom = "input" in data
+    arguments = json.dumps({CUSTOM_INPUT: data["input"]}, ensure_ascii=False) if is_custom else data["arguments"]
+    function = {"name": called_name(data["name"], data.get("namespace")), "arguments": arguments}
+    call = {"id": data["call_id"], "type": "function", "function": function}
+    messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _is_thought_only(message: Message) -> bool:
+    return message["content"] is None and "tool_calls" not in message

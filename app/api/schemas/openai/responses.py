@@ -23,11 +23,22 @@ from app.api.schemas.openai.requests import (
     take_params,
 )
 from app.api.schemas.openai.response_format import ResponseFormat
-from app.api.schemas.openai.response_input import ResponseInput
-from app.api.schemas.openai.tools import MAX_TOOLS, ResponseToolSchema, ToolChoiceField, Tools
+from app.api.schemas.openai.response_input import Conversation, ResponseInput
+from app.api.schemas.openai.response_tools import OfferedTool, OfferedTools, ResponseTools, chosen
+from app.api.schemas.openai.tools import ToolChoiceField, Tools
 from app.api.schemas.sampling import contradictions
 
 LOGPROBS = "message.output_text.logprobs"
+INCLUDABLE = (
+    LOGPROBS,
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+)
 _ANY_JSON = JsonValue(max_bytes=2**30)  # the limit of the whole body is lower
 _ECHOED = (
     "background",
@@ -49,7 +60,11 @@ _ECHOED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseBody(JobOptions):
-    """echo: what the response repeats of the request. The rest as in `ChatBody`."""
+    """A request for a response.
+
+    offered: the tools as the client has named them. ignored: the paths of what is not used. echo: what the response
+    repeats of the request. The rest as in `ChatBody`.
+    """
 
     messages: list[dict[str, Any]]
     model: str | None = None
@@ -58,6 +73,8 @@ class ResponseBody(JobOptions):
     params: dict[str, Any] = field(default_factory=dict)
     sent_names: dict[str, str] = field(default_factory=dict)
     tools: Tools
+    offered: tuple[OfferedTool, ...] = ()
+    ignored: tuple[str, ...] = ()
     format: dict[str, Any] | None = None
     variables: dict[str, Any]
     echo: dict[str, Any]
@@ -80,6 +97,8 @@ class ReasoningSchema(RequestSchema):
     effort = TextField(metadata={"description": "For chat templates that read it (`reasoning_effort`)."})
     summary = fields.Raw(metadata={"description": "Ignored: nothing is summarised."})
     generate_summary = fields.Raw(metadata={"description": "Ignored: nothing is summarised."})
+    context = fields.Raw(metadata={"description": "Ignored: the chat template decides which reasoning it shows."})
+    mode = fields.Raw(metadata={"description": "Ignored: there is one."})
 
 
 class ResponseSchema(ConversationSchema):
@@ -98,13 +117,15 @@ class ResponseSchema(ConversationSchema):
     stream = Flag()
     stream_options = fields.Nested(ResponseStreamOptionsSchema)
     text = fields.Nested(TextConfigSchema)
-    tools = fields.List(fields.Nested(ResponseToolSchema), validate=validate.Length(max=MAX_TOOLS))
+    tools = ResponseTools()
     tool_choice = ToolChoiceField(is_flat=True)
     reasoning = fields.Nested(ReasoningSchema)
     metadata = Metadata()
     include = fields.List(
-        TextField(validate=validate.Equal(LOGPROBS, error=f"Only {LOGPROBS} is supported.")),
-        metadata={"description": f"Only `{LOGPROBS}`, which top_logprobs needs."},
+        TextField(validate=validate.OneOf(INCLUDABLE)),
+        metadata={
+            "description": f"`{LOGPROBS}`, which top_logprobs needs; the others are of things that do not occur."
+        },
     )
     truncation = TextField(
         validate=validate.Equal("disabled", error="Only disabled is supported; send a shorter conversation."),
@@ -115,7 +136,7 @@ class ResponseSchema(ConversationSchema):
     class Meta(ConversationSchema.Meta):
         include: ClassVar = {
             **sampling_fields(without=NOT_IN_CONVERSATIONS),
-            **ignored(*IGNORED_EVERYWHERE),
+            **ignored(*IGNORED_EVERYWHERE, "client_metadata"),
             **fields_of_peers(),
             **rejected(
                 {
@@ -133,24 +154,39 @@ class ResponseSchema(ConversationSchema):
     @post_load(pass_original=True)
     def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> ResponseBody:
         data = with_options(data)
-        top_logprobs, with_logprobs = data.get("top_logprobs", 0), bool(data.get("include"))
+        top_logprobs, with_logprobs = data.get("top_logprobs", 0), LOGPROBS in data.get("include", ())
         if top_logprobs and not with_logprobs:
             raise ValidationError({"top_logprobs": [f'It needs include: ["{LOGPROBS}"].']})
         params = take_params(data, DEFAULTS, "max_output_tokens")
         if with_logprobs:
             params["logprobs"] = top_logprobs
-        tools, text_format = Tools.of(data), data.get("text", {}).get("format")
+        conversation, text_format = data["input"], data.get("text", {}).get("format")
+        offered = data.get("tools", OfferedTools()) + conversation.tools
+        tools = _tools(data, offered)
         reject_two_grammars(params, tools, "text.format" if text_format is not None else None)
         made = {
-            "messages": data["input"],
+            "messages": _messages(data, conversation),
             "params": params,
             "sent_names": sent_names(data, "max_output_tokens"),
             "tools": tools,
+            "offered": offered.tools,
+            "ignored": offered.ignored,
             "format": text_format,
             "variables": template_variables(data, data.get("reasoning", {}).get("effort")),
             "echo": {name: _json(name, sent[name]) for name in _ECHOED if name in sent},
         }
         return ResponseBody(**shared_fields(ResponseBody, data) | made)
+
+
+def _tools(data: dict[str, Any], offered: OfferedTools) -> Tools:
+    choice = {"tool_choice": chosen(data["tool_choice"], offered)} if "tool_choice" in data else {}
+    return Tools.of({**data, **choice, "tools": [one.tool for one in offered.tools]})
+
+
+def _messages(data: dict[str, Any], conversation: Conversation) -> list[dict[str, Any]]:
+    """Return the messages; at least one, of the user, where the request has nothing to respond to."""
+    is_empty = not conversation.messages and "instructions" not in data and "previous_response_id" not in data
+    return [{"role": "user", "content": ""}] if is_empty else conversation.messages
 
 
 class ResponseQuerySchema(Schema):

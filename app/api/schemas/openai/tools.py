@@ -25,11 +25,14 @@ class ToolChoice:
     named: str | None = None
 
 
+def function_name() -> TextField:
+    """Return the field for the name of a function, which the client chooses."""
+    error = "Must be 1 to 64 letters, digits, underscores, dots and dashes."
+    return TextField(required=True, validate=validate.Regexp(_NAME, error=error))
+
+
 class FunctionSchema(HistorySchema):
-    name = TextField(
-        required=True,
-        validate=validate.Regexp(_NAME, error="Must be 1 to 64 letters, digits, underscores, dots and dashes."),
-    )
+    name = function_name()
     description = TextField()
     parameters = JsonObject(max_bytes=MAX_JSON_BYTES, metadata={"description": "JSON Schema of the arguments."})
     strict = Flag(metadata={"description": STRICT})
@@ -56,18 +59,6 @@ class ToolSchema(HistorySchema):
     function = fields.Nested(FunctionSchema, required=True)
 
 
-class ResponseToolSchema(FunctionSchema):
-    """A tool of `/v1/responses`, loaded in the shape of a chat's tool."""
-
-    type = _FunctionType()
-
-    @post_load
-    def _function(self, function: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        reject_unenforced(function, "parameters")
-        kept = {name: value for name, value in function.items() if name != "type"}
-        return {"type": "function", "function": kept}
-
-
 class ToolChoiceField(fields.Field[ToolChoice]):
     """`none`, `auto`, `required`, one function, or a choice among allowed ones.
 
@@ -77,8 +68,9 @@ class ToolChoiceField(fields.Field[ToolChoice]):
 
     def __init__(self, *, is_flat: bool = False) -> None:
         name = {"name": {"type": "string"}}
+        self._kinds = ("function", "custom") if is_flat else ("function",)
         function: dict[str, Any] = name if is_flat else {"function": object_with(**name)}
-        named = object_with(type=one_of("function"), **function)
+        named = object_with(type=one_of(*self._kinds), **function)
         allowed = {
             "mode": one_of("auto", "required"),
             "tools": {"type": "array", "items": named | {"required": list(function)}},
@@ -94,7 +86,7 @@ class ToolChoiceField(fields.Field[ToolChoice]):
             return ToolChoice(mode=value)
         if isinstance(value, dict):
             match value.get("type"), self._inside(value, str(value.get("type"))):
-                case "function", {"name": str(name)}:
+                case "function" | "custom", {"name": str(name)} if value["type"] in self._kinds:
                     return ToolChoice(mode="required", names=(name,), named=name)
                 case "allowed_tools", {"mode": "auto" | "required" as mode, "tools": [*tools]}:
                     return ToolChoice(mode=mode, names=tuple(self._name(tool) for tool in tools))
