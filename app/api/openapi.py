@@ -9,6 +9,7 @@ from apispec import APISpec, BasePlugin
 from flask import Flask
 from marshmallow import Schema
 
+from app.api import ignored_fields
 from app.api.json_response import JSON, PROBLEM, write_json
 from app.api.openai.unenforced import HEADER
 from app.api.problems import OPENAI_PREFIX
@@ -61,6 +62,13 @@ CACHE_STATUS = {
     "Cache-Status": {
         "schema": {"type": "string"},
         "description": "`llm-api; hit` (RFC 9211): the response to an equal request, from the cache.",
+    }
+}
+IGNORED = {
+    ignored_fields.HEADER: {
+        "schema": {"type": "string"},
+        "description": "The paths of fields that were ignored: unknown ones (`openai.unknown_fields: ignore`), tools "
+        "that this server does not have, and their formats.",
     }
 }
 UNENFORCED = {

@@ -9,13 +9,14 @@ from typing import Any
 import redis
 from marshmallow import ValidationError
 
+from app.api import ignored_fields
 from app.api.batches.batches import Batch, LineResult
 from app.api.batches.input import read_line
 from app.api.job_service import JobService
 from app.api.json_response import write_json
-from app.api.openai import chat, completions, embeddings, responses
+from app.api.openai import chat, completions, embeddings, responses, unenforced
 from app.api.openai.plan import RequestPlan
-from app.api.openai.unenforced import HEADER, header_value
+from app.api.path_header import header_value
 from app.api.pending_jobs import raise_unless_succeeded
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
@@ -81,10 +82,17 @@ class Line:
             failure = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, self.custom_id)
             status, body = openai_status(failure), openai_error(failure)
         response: dict[str, Any] = {"status_code": status, "request_id": f"req_{self._id}", "body": body}
-        if self.plan is not None and self.plan.unenforced:
-            response["headers"] = {HEADER: header_value(self.plan.unenforced)}
+        if headers := self._headers():
+            response["headers"] = headers
         text = self._text(response=response, error=None)
         return LineResult(self.number, text, failure is not None, _tokens(body.get("usage") or {}))
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers that the response to a request of its own would have about its fields."""
+        if self.plan is None:
+            return {}
+        paths = {unenforced.HEADER: self.plan.unenforced, ignored_fields.HEADER: self.plan.ignored}
+        return {name: header_value(named) for name, named in paths.items() if named}
 
     def given_up(self, ending: str) -> LineResult:
         """Return the reason why the batch has not submitted this line."""
@@ -131,9 +139,9 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
     if size > jobs.config.server.max_body_bytes:
         raise BodyTooLarge("the line is longer than server.max_body_bytes allows; send less")
     schema, plan = ENDPOINTS[batch.endpoint]
-    sent = value["body"]
+    sent, ignored = value["body"], list[str]()
     if jobs.config.openai.unknown_fields == "ignore":
-        sent, _ = schema.without_unknown(sent)
+        sent, ignored = schema.without_unknown(sent)
     try:
         body = schema.load(sent)
     except ValidationError as error:
@@ -141,7 +149,8 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
     for name in ("stream", "background"):
         if getattr(body, name, False):
             raise invalid_request({name: ["Not in a batch: the response comes in a file. Leave it out."]})
-    return plan(body, jobs, batch.owner)
+    made = plan(body, jobs, batch.owner)
+    return replace(made, ignored=[*ignored, *made.ignored])
 
 
 def _fault_of_ours(error: Exception, custom_id: str) -> LLMAPIError:

@@ -10,7 +10,7 @@ from app.api.ignored_fields import report_ignored
 from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import chat, completions, embeddings
 from app.api.openai.plan import RequestPlan
-from app.api.openapi import CACHE_STATUS, LOCATION, UNENFORCED, Blueprint, describe_response
+from app.api.openapi import CACHE_STATUS, IGNORED, LOCATION, UNENFORCED, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, current_owner, open_jobs, report_unenforced, run_jobs, services
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
@@ -27,7 +27,7 @@ _STREAMED = "The response; with `stream: true` its chunks as server-sent events,
 
 
 def _responses(description: str, content: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    return {200: describe_response(description, content, LOCATION | CACHE_STATUS | UNENFORCED)}
+    return {200: describe_response(description, content, LOCATION | CACHE_STATUS | UNENFORCED | IGNORED)}
 
 
 @chat_blueprint.endpoint(

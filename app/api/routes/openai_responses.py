@@ -10,7 +10,7 @@ from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import responses
 from app.api.openai.response_object import response_object
 from app.api.openai.response_stream import ResponseEncoder
-from app.api.openapi import LOCATION, UNENFORCED, Blueprint, describe_response
+from app.api.openapi import IGNORED, LOCATION, UNENFORCED, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, current_owner, report_unenforced, services, submit
 from app.api.routes.openai_completions import PROBLEMS, respond
 from app.api.schemas.openai.response_bodies import ResponseDeletedSchema, ResponseObjectSchema
@@ -31,7 +31,9 @@ _RESPONSE = "The response; as a stream its events, which end with `response.comp
     body=ResponseSchema,
     parameters=[KEY_PARAMETER],
     responses={
-        200: describe_response(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION | UNENFORCED)
+        200: describe_response(
+            _RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION | UNENFORCED | IGNORED
+        )
     },
     problems=PROBLEMS,
 )

@@ -55,7 +55,8 @@ def test_a_known_field_with_a_wrong_value_is_refused_all_the_same(lenient: Flask
 def test_lines_of_a_batch_are_read_alike(lenient_app: Flask, lenient: FlaskClient, worker: ScriptedWorker) -> None:
     batches = Batches(lenient_app, lenient, make_driver(lenient_app))
     batch = batches.finish(batches.create(line("a", temprature=0.5)))
-    assert batches.content(batch["output_file_id"])["a"]["response"]["status_code"] == 200
+    response = batches.content(batch["output_file_id"])["a"]["response"]
+    assert (response["status_code"], response["headers"]) == (200, {HEADER: "temprature"})
 
 
 def test_by_default_and_outside_of_openais_api_an_unknown_field_is_refused(

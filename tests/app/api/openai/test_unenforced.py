@@ -8,7 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.api.openai.unenforced import HEADER, header_value
+from app.api.openai.unenforced import HEADER
+from app.api.path_header import header_value
 from app.config.settings import Config
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker
