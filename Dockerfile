@@ -80,16 +80,18 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ig
 # --- api --------------------------------------------------------------------------------------------------------------
 
 FROM base AS api
-# the port of EXPOSE, whatever config.yaml says; publish another one with `docker run -p` or LLM_API_PORT of compose
+# the port of EXPOSE, whatever config.yaml says; publish another one with `docker run -p` or LLM_API_PORT of compose.
+# The second port is for probes only: it answers however many clients the first one has.
 ENV LLM_API_SERVER__HOST=0.0.0.0 \
-    LLM_API_SERVER__PORT=8000
+    LLM_API_SERVER__PORT=8000 \
+    LLM_API_SERVER__HEALTH_PORT=8001
 COPY app app
 COPY config.yaml ./
 RUN python -m compileall -q app
 USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LLM_API_SERVER__PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LLM_API_SERVER__HEALTH_PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tini", "-s", "--", "python", "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
 
 

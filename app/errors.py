@@ -11,6 +11,7 @@
     │   ├── FileNotFound              404
     │   ├── BatchNotFound             404
     │   ├── ResponseNotFound          404
+    │   ├── RequestTimeout            408  the body arrived too slowly
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
@@ -114,6 +115,10 @@ class BatchNotFound(RequestError):
 
 class ResponseNotFound(RequestError):
     code, status, title = "response_not_found", 404, "Response not found"
+
+
+class RequestTimeout(RequestError):
+    code, status, title = "request_timeout", 408, "Request timeout"
 
 
 class Conflict(RequestError):

@@ -292,7 +292,7 @@ def running() -> Iterator[list[Running]]:
 def api(redis_url: str, tmp_path: Path) -> Container:
     container = Image("api").unpack(tmp_path / "api")
     container.environment |= {"LLM_API_REDIS_URL": redis_url, "LLM_API_SERVER__HOST": "127.0.0.1"}
-    container.environment |= {"LLM_API_SERVER__PORT": str(free_port())}
+    container.environment |= {"LLM_API_SERVER__PORT": str(free_port()), "LLM_API_SERVER__HEALTH_PORT": str(free_port())}
     return container
 
 
@@ -346,7 +346,7 @@ def test_the_images_answer_a_prompt_are_healthy_meanwhile_and_stop_on_sigterm(
 
 
 def test_a_hung_api_is_unhealthy_before_dockers_own_time_out(api: Container) -> None:
-    with socket.create_server(("127.0.0.1", int(api.environment["LLM_API_SERVER__PORT"]))):
+    with socket.create_server(("127.0.0.1", int(api.environment["LLM_API_SERVER__HEALTH_PORT"]))):
         started = time.monotonic()
         assert api.healthcheck().returncode == 1
         assert time.monotonic() - started < HEALTHCHECK_SECONDS + scaled(1)

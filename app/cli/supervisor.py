@@ -6,7 +6,6 @@ Why no library does this: docs/decisions/0029.
 import contextlib
 import math
 import os
-import resource
 import selectors
 import shutil
 import signal
@@ -17,11 +16,11 @@ import time
 from collections.abc import Sequence
 
 from app.cli.programs import Program
+from app.config.open_files import raise_open_file_limit
 
 _STOP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _STEADY_SECONDS = 10  # a program that dies sooner is restarted after a pause, which grows with each such death
 _LONGEST_PAUSE_SECONDS = 30
-_OPEN_FILES = 8192  # a waiting client is an open file; the limit of a login shell is often 1,024
 _FIX = "correct what it reports above, then run again"
 _READ_BYTES = 65536  # as much as a pipe holds
 
@@ -41,7 +40,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the programs in order and keep them running; after a signal stop them in reverse order."""
-        _raise_open_file_limit()
+        raise_open_file_limit()
         while not self.stopping.is_set():
             for child in self._children:
                 if child.start_at <= time.monotonic():
@@ -173,13 +172,6 @@ def _ending(exit_code: int) -> str:
         return f"exited with status {exit_code}"
     names = {known.value: known.name for known in signal.Signals}  # real-time signals have none
     return f"was killed by {names.get(-exit_code, f'signal {-exit_code}')}"
-
-
-def _raise_open_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _die_with_parent() -> list[str]:

@@ -28,10 +28,11 @@ def text(meaning: str, expected: str, *checks: Any, nullable: bool = False) -> f
     )
 
 
-def whole_number(meaning: str, least: int, most: int | None = None) -> fields.Integer:
+def whole_number(meaning: str, least: int, most: int | None = None, *, nullable: bool = False) -> fields.Integer:
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    expected = f"a whole number {limits}" + (", or null" if nullable else "")
     return fields.Integer(
-        strict=True, validate=validate.Range(least, most), metadata=_about(meaning, f"a whole number {limits}")
+        strict=True, allow_none=nullable, validate=validate.Range(least, most), metadata=_about(meaning, expected)
     )
 
 

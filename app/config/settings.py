@@ -40,6 +40,16 @@ class ServerConfig:
         ),
     ] = ALL_IPV4
     port: Annotated[int, whole_number("The port to listen on.", 1, 65_535)] = 8000
+    health_port: Annotated[
+        int | None,
+        whole_number(
+            "Another port, which answers every request with 200 while the process that accepts it works, however many "
+            "clients `server.port` has. For probes; do not publish it. null: none.",
+            1,
+            65_535,
+            nullable=True,
+        ),
+    ] = None
     processes: Annotated[int, whole_number("The number of gunicorn workers.", 1, 1024)] = 2
     threads: Annotated[
         int, whole_number("Threads per process; each waiting client occupies one.", _MIN_THREADS, 65_536)
@@ -47,6 +57,24 @@ class ServerConfig:
     max_body_bytes: Annotated[int, whole_number("The largest request body; a larger one gets 413.", 1024)] = (
         4 * 1024 * 1024
     )
+    header_seconds: Annotated[
+        int, whole_number("How long the head of a request may take to arrive; then the connection closes.", 1)
+    ] = 10
+    body_seconds: Annotated[
+        int,
+        whole_number(
+            "How long a body may take to arrive, then 408; a long one gets 1 s more for each 16 KiB that arrive.", 1
+        ),
+    ] = 20
+    connections_per_address: Annotated[
+        int,
+        whole_number(
+            "How many connections of one address (64 bits of an IPv6 address) a process keeps that are idle or whose "
+            "request has not arrived; the oldest closes for a new one. In all a process keeps 2,048.",
+            1,
+            2048,
+        ),
+    ] = 1024
 
     allowed_hosts: Annotated[
         tuple[str, ...],

@@ -7,12 +7,13 @@ from typing import Any
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
 from app.config.addresses import addresses_of, is_loopback, with_port
 from app.config.loader import load_config, redis_url_of
+from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
+from app.server.gunicorn_worker import SPARE_CONNECTIONS, upload_threads
 
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
 _GC_ALLOCATIONS = 20_000
-_SPARE_CONNECTIONS = 512  # kept alive without a thread
 _OPEN_TO_OTHERS = (
     "api: WARNING: no API key is set, and the API listens for other machines. Whoever reaches it can use the model and "
     "read, cancel and delete all jobs.\napi: WARNING: set auth.api_keys, or set server.host to 127.0.0.1.\n"
@@ -25,11 +26,17 @@ try:
 except StartupError as error:
     sys.exit(give_up(error))
 
-bind = [with_port(address, _server.port) for address in addresses_of(_server.host)]
+raise_open_file_limit()
+_addresses = addresses_of(_server.host)
+bind = [with_port(address, _server.port) for address in _addresses]
+_shown = " and ".join(bind)
+if _server.health_port is not None:
+    bind.append(with_port(_addresses[0], _server.health_port))  # `app.server.gunicorn_worker` takes the last one
 workers = _server.processes
 worker_class = "app.server.gunicorn_worker.GunicornWorker"  # gthread with additions
 threads = _server.threads
-worker_connections = _server.threads + _SPARE_CONNECTIONS
+# At this number gunicorn stops accepting: what the worker holds is below it, the rest waits for a thread.
+worker_connections = SPARE_CONNECTIONS + 2 * (_server.threads + upload_threads(_server.threads))
 control_socket_disable = True
 preload_app = False  # the threads that `app.server.wsgi` starts would not survive the fork
 backlog = 2048
@@ -40,7 +47,7 @@ accesslog = None
 
 
 def when_ready(server: Any) -> None:
-    sys.stderr.write(f"api: {workers} processes of {threads} threads listen on {' and '.join(bind)}\n")
+    sys.stderr.write(f"api: {workers} processes of {threads} threads listen on {_shown}\n")
     if not _config.auth.api_keys and not is_loopback(_server.host):
         sys.stderr.write(_OPEN_TO_OTHERS)
 

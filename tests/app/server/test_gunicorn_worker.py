@@ -1,29 +1,33 @@
-"""Keep-alive connections with the threads of a real gunicorn worker."""
+"""Connections and the threads of a real gunicorn worker: kept alive, slow, silent, closing."""
 
+import contextlib
 import http.client
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.server.gunicorn_worker import LINGER_MILLISECONDS
-from tests.stack import Stack
+from tests.stack import Stack, free_port
 from tests.valkey import Valkey
 from tests.waiting import scaled, until
 
 THREADS = 4
+PER_ADDRESS = 20
+SECONDS = 2  # for a head, and for a body
 CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, valid for a hundred years, with its key
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Stack]:
-    folder, server = tmp_path_factory.mktemp("linger"), {"processes": 1, "threads": THREADS}
-    stack = Stack(folder, valkey.url, {"model_name": "linger", "server": server})
+    server = {"processes": 1, "threads": THREADS, "header_seconds": SECONDS, "body_seconds": SECONDS}
+    server |= {"connections_per_address": PER_ADDRESS, "health_port": free_port()}
+    stack = Stack(tmp_path_factory.mktemp("linger"), valkey.url, {"model_name": "linger", "server": server})
     stack.start_api()
     try:
         stack.wait_alive()
@@ -46,6 +50,109 @@ def ask_three_times_at_once(connection: socket.socket) -> None:
         data = connection.recv(65536)
         assert data, received
         received += data
+
+
+Attack = Callable[..., list[socket.socket]]
+
+
+@pytest.fixture
+def attack(api: Stack) -> Iterator[Attack]:
+    """Opens twice as many connections as there are threads, of one other address, and sends the same on each."""
+    with contextlib.ExitStack() as opened:
+
+        def send(data: bytes, address: str = "127.0.0.2") -> list[socket.socket]:
+            peer = ("127.0.0.1", api.port)
+            clients = [
+                opened.enter_context(socket.create_connection(peer, scaled(10), source_address=(address, 0)))
+                for _ in range(2 * THREADS)
+            ]
+            for client in clients:
+                client.sendall(data)
+            return clients
+
+        yield send
+
+
+def seconds_to_answer(api: Stack) -> float:
+    """Return how long another client waits for /healthz."""
+    started = time.monotonic()
+    assert httpx.get(f"{api.url}/healthz", timeout=scaled(10)).status_code == 200
+    return time.monotonic() - started
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Read until the server closes."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_clients_that_send_slowly_hold_up_no_other_and_get_408(api: Stack, attack: Attack) -> None:
+    slow = {
+        "nothing": b"",
+        "a head": b"GET /healthz HT",
+        "a body": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n{",
+        "a second head": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\n",
+        "a long body": b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n{",
+        "chunks": b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+    }
+    clients = {kind: attack(sent, f"127.0.0.{number}") for number, (kind, sent) in enumerate(slow.items(), 2)}
+    time.sleep(0.2)  # gthread has given them all its threads by then
+    assert seconds_to_answer(api) < scaled(0.5)
+    for kind, some in clients.items():
+        answers = [read_all(client) for client in some]
+        assert all(b" 408 " in answer for answer in answers), (kind, answers)
+    assert api.log("api").count("\n") == 1, api.log("api")
+
+
+def test_a_client_that_drips_is_cut_off_in_time(api: Stack, attack: Attack) -> None:
+    clients = attack(b"GET /healthz HTTP/1.1\r\n")
+    started = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() - started < scaled(3 * SECONDS):
+            for client in clients:
+                client.sendall(b"X: y\r\n")
+            time.sleep(0.1)
+    assert time.monotonic() - started < scaled(2 * SECONDS)
+
+
+def test_clients_that_do_not_close_after_their_last_response_hold_up_no_other(api: Stack, attack: Attack) -> None:
+    clients = attack(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert all(read_all(client).startswith(b"HTTP/1.1 200") for client in clients)
+    assert seconds_to_answer(api) < scaled(0.5)
+
+
+def test_an_address_has_so_many_connections_without_a_request_and_the_oldest_goes(api: Stack) -> None:
+    with contextlib.ExitStack() as opened:
+        clients = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", api.port), scaled(10)))
+            for _ in range(PER_ADDRESS + 3)
+        ]
+        assert [client.recv(1) for client in clients[:3]] == [b""] * 3
+        clients[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert clients[-1].recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_waits_for_100_continue_gets_it_at_once(api: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), scaled(10)) as client:
+        client.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        client.sendall(b"{}")
+        assert b"HTTP/1.1 422" in client.recv(1000)
+
+
+def test_long_bodies_are_read_whether_they_arrive_at_once_or_in_pieces(api: Stack) -> None:
+    body = b'{"prompt": ' + b" " * 300_000 + b"}"
+    with socket.create_connection(("127.0.0.1", api.port), scaled(10)) as client:
+        for pieces in ([body], [body[:100_000], body[100_000:]]):
+            client.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(0.1)
+            assert b"HTTP/1.1 400" in client.recv(1000), "malformed JSON, to its end"
+
+
+def test_probes_have_a_listener_of_their_own(api: Stack) -> None:
+    port = api.config["server"]["health_port"]
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=scaled(5)).status_code == 200
 
 
 @pytest.mark.parametrize("pause_milliseconds", [0, 4 * LINGER_MILLISECONDS], ids=["at once", "after a while"])

@@ -1,0 +1,85 @@
+"""Long bodies, each read by a thread while it arrives: how many at once, and when the thread has read it all."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from app.errors import RequestTimeout
+
+
+class UploadSlots:
+    """The threads that may read long bodies at once, at most half of them for one address."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._taken: dict[object, str] = {}
+
+    def take(self, connection: object, address: str) -> bool:
+        """Return False if all slots, or all that the address may have, are taken."""
+        taken = Counter(self._taken.values())
+        if len(self._taken) >= self._slots or taken[address] >= max(1, self._slots // 2):
+            return False
+        self._taken[connection] = address
+        return True
+
+    def give_back(self, connection: object) -> bool:
+        """Return whether the connection had one."""
+        return self._taken.pop(connection, None) is not None
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._taken
+
+
+class LateSocket(Protocol):
+    is_late: bool
+
+
+class UploadedBody:
+    """The body of a request, in place of gunicorn's. It calls `on_end` once, when all has been read.
+
+    Reading raises RequestTimeout, once, if the client was too slow; then the body ends.
+    """
+
+    def __init__(self, body: Any, length: int | None, client: LateSocket, on_end: Callable[[], None]) -> None:
+        self._body = body
+        self._left = length
+        self._client = client
+        self._on_end: Callable[[], None] | None = on_end
+        self.failed = False  # then gunicorn closes the connection
+
+    def read(self, size: int | None = None) -> bytes:
+        return self._noted(self._body.read, size)
+
+    def readline(self, size: int | None = None) -> bytes:
+        return self._noted(self._body.readline, size)
+
+    def readlines(self, _size: int | None = None) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _noted(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
+        if self.failed:
+            return b""
+        try:
+            data = read(size)
+        except Exception:
+            self.failed = True
+            if not self._client.is_late:
+                raise
+            data = b""
+        if self._left is not None:
+            self._left -= len(data)
+        if self._client.is_late:
+            self.failed = True
+            self._end()
+            raise RequestTimeout("the body arrived too slowly, and was not read to its end; send it again, faster")
+        if (not data and size != 0) or self._left == 0:
+            self._end()
+        return data
+
+    def _end(self) -> None:
+        if self._on_end is not None:
+            self._on_end()
+            self._on_end = None

@@ -1,0 +1,43 @@
+"""Long bodies: who may send one now, and what the API reads of one."""
+
+import io
+from dataclasses import dataclass
+
+import pytest
+
+from app.errors import RequestTimeout
+from app.server.uploads import UploadedBody, UploadSlots
+
+
+@dataclass
+class Client:
+    is_late: bool = False
+
+
+def test_an_address_gets_half_of_the_slots_and_the_others_get_the_rest() -> None:
+    slots = UploadSlots(4)
+    assert [slots.take(number, "a") for number in range(3)] == [True, True, False]
+    assert [slots.take(number, "b") for number in range(3, 5)] == [True, True]
+    assert not slots.take(5, "c")
+    assert slots.give_back(0)
+    assert not slots.give_back(0), "it has none any more"
+    assert slots.take(6, "c")
+
+
+@pytest.mark.parametrize("length", [6, None])
+def test_the_end_of_a_body_is_reported_once(length: int | None) -> None:
+    ends: list[None] = []
+    body = UploadedBody(io.BytesIO(b"abc\nde"), length, Client(), lambda: ends.append(None))
+    assert (body.read(2), ends) == (b"ab", [])
+    assert (list(body), len(ends)) == ([b"c\n", b"de"], 1)
+    assert (body.read(), len(ends)) == (b"", 1)
+
+
+def test_a_late_body_raises_once_and_ends() -> None:
+    ends: list[None] = []
+    client = Client()
+    body = UploadedBody(io.BytesIO(b"abc"), 6, client, lambda: ends.append(None))
+    client.is_late = True
+    with pytest.raises(RequestTimeout):
+        body.read(6)
+    assert (body.read(6), body.failed, len(ends)) == (b"", True, 1)
