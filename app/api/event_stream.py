@@ -95,15 +95,23 @@ class StreamBody:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
+            self._close_if_ended()
             if self._held:
                 yield self._held
             while not self._jobs.has_ended:
-                if piece := self._encode(self._jobs.next_event(HEARTBEAT_SECONDS)):
+                piece = self._encode(self._jobs.next_event(HEARTBEAT_SECONDS))
+                self._close_if_ended()
+                if piece:
                     yield piece
             if last := self._encoder.end():
                 yield last
         except LLMAPIError as error:
             yield self._encoder.error(error)
+
+    def _close_if_ended(self) -> None:
+        """Close the jobs before the last bytes are sent: a client that has them finds nothing of jobs not stored."""
+        if self._jobs.has_ended:
+            self._jobs.close()
 
     def _encode(self, item: tuple[int, EventEntry] | None) -> bytes:
         return COMMENT if item is None else self._encoder.encode(*item)

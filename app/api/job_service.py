@@ -20,6 +20,7 @@ from app.jobs.job import Job, JobRequest, Kind, OnDisconnect
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 
+UNSTORED_TTL_SECONDS = 60  # of a job that could not be deleted at the end of its request: its process died, say
 _JOB_SCHEMA = JobSchema()
 
 
@@ -48,13 +49,15 @@ class JobService:
         if options.webhook is not None:
             reject_unsendable(options.webhook, self.config.webhooks)
         longest = float(self.config.jobs.timeout)
+        ttl = options.ttl if options.store else UNSTORED_TTL_SECONDS
         return JobRequest(
             kind=kind,
             priority=options.priority,
             timeout_seconds=longest if options.timeout is None else min(options.timeout, longest),
             expires_in_seconds=options.expires_in,
-            ttl_seconds=options.ttl,
+            ttl_seconds=ttl,
             webhook=options.webhook,
+            stored=options.store,
             **content,
         )
 

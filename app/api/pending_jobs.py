@@ -51,7 +51,7 @@ class PendingJobs:
     """The jobs that one request waits for, in the order of its response. A context manager; `close` ends the wait.
 
     At the end of the wait, the jobs that the request has made and that have not ended are canceled, if it `cancels` and
-    this process is not shutting down.
+    this process is not shutting down. Those that are not to be stored are deleted.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class PendingJobs:
         self._inbox: Inbox = queue.SimpleQueue()
         self._pending: dict[str, int] = {}  # jobs that have not ended, and their indexes in `jobs`
         self._own: set[str] = set()
+        self._unstored: list[Job] = []
         self._wait_seconds = 0.0
         self._resources = contextlib.ExitStack()
         self._resources.enter_context(waiters.admit_request())
@@ -112,6 +113,8 @@ class PendingJobs:
                 continue
             waiter.is_admitted = True
             self._own.add(job.id)
+            if not request.stored:
+                self._unstored.append(job)
             self._add(job)
 
     def join(self, job: Job) -> None:
@@ -176,6 +179,8 @@ class PendingJobs:
             for job_id in self._pending.keys() & self._own:
                 self._cancel(job_id)
         self._own.clear()
+        while self._unstored:
+            self._delete(self._unstored.pop())
 
     def _add(self, job: Job) -> None:
         self._pending[job.id] = len(self.jobs)
@@ -211,6 +216,13 @@ class PendingJobs:
             pass
         except redis.RedisError as error:
             logger.warning("job %s continues although its client has left: %s", job_id, type(error).__name__)
+
+    def _delete(self, job: Job) -> None:
+        """Delete a job; one that has not ended yet goes by its time to live."""
+        try:
+            self._store.delete(job)
+        except redis.RedisError as error:
+            logger.warning("job %s is kept for its ttl: %s", job.id, type(error).__name__)
 
 
 class PastEvents:

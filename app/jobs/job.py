@@ -98,7 +98,7 @@ class JobRequest:
 
     response: of a request to `/v1/responses`, what its response object needs again (`app.api.openai.response_object`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
-    after its end, None = `jobs.ttl`.
+    after its end, None = `jobs.ttl`. stored: False: deleted as soon as the client has its output (`store: false`).
     """
 
     kind: Kind
@@ -114,9 +114,12 @@ class JobRequest:
     stream: bool = False
     webhook: Webhook | None = None
     response: dict[str, Any] | None = None
+    stored: bool = True
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
+        if self.stored:
+            del values["stored"]
         if self.chat is not None:
             values["chat"] = asdict(self.chat)
         if self.webhook is not None:

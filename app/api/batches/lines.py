@@ -63,7 +63,7 @@ class Line:
         """The requests of its jobs, at low priority; the jobs are kept until the batch has their results."""
         planned = () if self.plan is None else self.plan.requests
         return [
-            replace(one, priority=Priority.LOW, ttl_seconds=None, expires_in_seconds=None, stream=False)
+            replace(one, priority=Priority.LOW, ttl_seconds=None, expires_in_seconds=None, stream=False, stored=True)
             for one in planned
         ]
 

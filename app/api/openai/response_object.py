@@ -193,7 +193,7 @@ def response_with(job: Job, request: JobRequest, output: list[Item]) -> dict[str
         "output": output,
         **_DEFAULTS,
         **request.response["echo"],
-        "store": True,
+        "store": request.stored,
         "truncation": "disabled",
         "usage": None if job.usage is None else _usage(job.usage),
     }

@@ -50,7 +50,7 @@ def existing(response_id: str, jobs: JobService, owner: str) -> tuple[Job, JobRe
         request = jobs.store.read_request(job.id)
     except JobNotFound:
         raise missing from None
-    if request.response is None:
+    if request.response is None or not request.stored:
         raise missing
     return job, request
 

@@ -25,6 +25,7 @@ class JobOptions:
     """How a job is run. timeout, expires_in, ttl: seconds of running, of waiting, and kept after the end.
 
     None: the server's `jobs.timeout`, no limit, `jobs.ttl`, and the endpoint's own default for `on_disconnect`.
+    store: False: the job is deleted once its client has the output. Only OpenAI's API has it.
     """
 
     priority: Priority = Priority.NORMAL
@@ -33,6 +34,7 @@ class JobOptions:
     ttl: int | None = None
     on_disconnect: OnDisconnect | None = None
     webhook: Webhook | None = None
+    store: bool = True
 
 
 def _check_url(url: str) -> None:

@@ -13,6 +13,7 @@ from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     IGNORED_IN_TEXTS,
     NOT_IN_CONVERSATIONS,
+    NOT_STORED,
     OPTIONS_OF_STREAMS,
     ConversationSchema,
     TextBody,
@@ -46,7 +47,7 @@ class ChatBody(TextBody):
 
 
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
-    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS]}
+    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS, *NOT_STORED]}
 
     messages = fields.List(
         fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1, max=MAX_MESSAGES)

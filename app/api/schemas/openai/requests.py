@@ -21,7 +21,6 @@ IGNORED = {
     "user": "Users are not distinguished.",
     "safety_identifier": "Users are not distinguished.",
     "metadata": "It is not stored.",
-    "store": "Every response is kept as a job for its `ttl`.",
     "service_tier": "There is one tier; see `priority`.",
     "prompt_cache_key": "Prompts with the same beginning share it automatically.",
     "prompt_cache_options": "Prompts with the same beginning share it automatically.",
@@ -34,7 +33,6 @@ IGNORED = {
 IGNORED_EVERYWHERE = (
     "user",
     "safety_identifier",
-    "store",
     "service_tier",
     "prompt_cache_key",
     "prompt_cache_options",
@@ -116,6 +114,29 @@ class ModelRequestSchema(JobOptionsSchema):
     model = TextField(metadata={"description": "The name of the served model, as in /v1/models."})
 
 
+def store_field() -> Flag:
+    return Flag(
+        metadata={
+            "description": "false: the job is deleted as soon as the client has the response, and cannot be read after "
+            "that. Default: it is kept for its `ttl`."
+        }
+    )
+
+
+NOT_STORED: list[dict[str, Any]] = [
+    {"not": {"required": ["store", name], "properties": {"store": {"const": False}, name: value}}}
+    for name, value in (("webhook", {"type": "object"}), ("background", {"const": True}))
+]
+"""What `check_store` enforces, as JSON Schema for the documentation."""
+
+
+def check_store(data: Mapping[str, Any]) -> None:
+    """Raise ValidationError for a response that is read later, though it is not to be stored."""
+    for name in ("background", "webhook"):
+        if data.get("store") is False and data.get(name):
+            raise ValidationError({"store": [f"Not false with {name}, which reads the response later; leave one out."]})
+
+
 class StreamOptionsSchema(RequestSchema):
     include_usage = Flag(metadata={"description": "Report the usage in a last chunk."})
     include_obfuscation = Flag(metadata={"description": "Ignored: nothing is obfuscated."})
@@ -152,7 +173,7 @@ class TextBody(JobOptions):
 class TextSchema(ModelRequestSchema):
     """The fields that `/v1/completions` and `/v1/chat/completions` have in common."""
 
-    also: ClassVar = {"allOf": [*contradictions(), OPTIONS_OF_STREAMS]}
+    also: ClassVar = {"allOf": [*contradictions(), OPTIONS_OF_STREAMS, *NOT_STORED]}
 
     n = WholeNumber(
         validate=validate.Range(1, MAX_CHOICES),
@@ -160,9 +181,11 @@ class TextSchema(ModelRequestSchema):
     )
     stream = Flag()
     stream_options = fields.Nested(StreamOptionsSchema)
+    store = store_field()
 
     @validates_schema
-    def _stream_options(self, data: dict[str, Any], **kwargs: Any) -> None:
+    def _check_options(self, data: dict[str, Any], **kwargs: Any) -> None:
+        check_store(data)
         if "stream_options" in data and not data.get("stream"):
             raise ValidationError({"stream_options": ["Only with stream: true."]})
 

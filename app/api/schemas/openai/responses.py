@@ -12,14 +12,17 @@ from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     NOT_IN_CONVERSATIONS,
+    NOT_STORED,
     ConversationSchema,
     Metadata,
+    check_store,
     ignored,
     max_tokens_field,
     rejected,
     sampling_fields,
     sent_names,
     shared_fields,
+    store_field,
     take_params,
 )
 from app.api.schemas.openai.response_format import ResponseFormat
@@ -102,7 +105,7 @@ class ReasoningSchema(RequestSchema):
 
 
 class ResponseSchema(ConversationSchema):
-    also: ClassVar = {"allOf": contradictions(without=["max_tokens"])}
+    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), *NOT_STORED]}
 
     input = ResponseInput()
     instructions = TextField(metadata={"description": "A system message before all others."})
@@ -113,6 +116,7 @@ class ResponseSchema(ConversationSchema):
         "The maximum number of tokens to generate; takes precedence over other names. Default: what fits into the "
         "context."
     )
+    store = store_field()
     background = Flag(metadata={"description": "Answer at once; the client reads the response later."})
     stream = Flag()
     stream_options = fields.Nested(ResponseStreamOptionsSchema)
@@ -153,6 +157,7 @@ class ResponseSchema(ConversationSchema):
 
     @post_load(pass_original=True)
     def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> ResponseBody:
+        check_store(data)
         data = with_options(data)
         top_logprobs, with_logprobs = data.get("top_logprobs", 0), LOGPROBS in data.get("include", ())
         if top_logprobs and not with_logprobs:

@@ -326,3 +326,8 @@ def test_a_redis_without_memory_costs_no_line(
     done = batches.finish(batch)
     assert done["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
     assert len(batches.content(done["output_file_id"])) == 6
+
+
+def test_a_line_that_is_not_to_be_stored_is_answered(batches: Batches, worker: ScriptedWorker) -> None:
+    batch = batches.finish(batches.create(line("a", store=False)))
+    assert batches.content(batch["output_file_id"])["a"]["response"]["status_code"] == 200

@@ -480,6 +480,16 @@ def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(client: FlaskClie
     assert (json.loads(last.removeprefix("data: "))["error"]["message"], end) == ("broken", "")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_of_a_chat_that_is_not_stored_no_choice_can_be_read(
+    client: FlaskClient, worker: ScriptedWorker, stream: bool
+) -> None:
+    assert "world" in chat(client, store=False, stream=stream, n=2).text
+    assert len(worker.turns) == 2 and client.get("/jobs").get_json()["data"] == []
+    answered(client, store=True)
+    assert len(client.get("/jobs").get_json()["data"]) == 1
+
+
 def test_when_one_choice_fails_the_others_are_canceled(client: FlaskClient, worker: ScriptedWorker) -> None:
     canceled = threading.Event()
 

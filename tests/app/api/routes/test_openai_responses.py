@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.jobs.job import FinishReason, TokenLogprob
+from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import parse
@@ -205,6 +206,45 @@ def test_a_response_is_canceled_and_deleted(client: FlaskClient, worker: Scripte
     assert client.delete(path).get_json()["deleted"] is True
     for answer in (client.get(path), client.post(f"{path}/cancel"), client.delete(path)):
         assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "response_not_found")
+
+
+def kept_keys(redis_client: RedisClient, job_id: str) -> list[str]:
+    return [key for key in redis_client.scan_iter("*") if job_id in key]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_of_a_response_that_is_not_stored_nothing_can_be_read(
+    client: FlaskClient, worker: ScriptedWorker, redis_client: RedisClient, stream: bool
+) -> None:
+    sent = post(client, store=False, stream=stream)
+    response = events(sent)[-1]["response"] if stream else sent.get_json()
+    assert (response["status"], response["store"], text_of(response)) == ("completed", False, "Hello world")
+    job_id = response["id"].removeprefix("resp_")
+    assert client.get(f"/v1/responses/{response['id']}").status_code == 404
+    assert client.get(f"/jobs/{job_id}").status_code == 404
+    assert client.get("/jobs").get_json()["data"] == []
+    assert kept_keys(redis_client, job_id) == []
+    error = post(client, previous_response_id=response["id"]).get_json()["error"]
+    assert error["param"] == "previous_response_id"
+
+
+def test_a_response_that_is_not_stored_cannot_be_read_while_it_runs_and_goes_by_itself(
+    client: FlaskClient, worker: ScriptedWorker, redis_client: RedisClient
+) -> None:
+    worker.play = play_of("Hello", Turn.wait_for_cancel)
+    streaming = client.post("/v1/responses", json={"input": "x", "store": False, "stream": True}, buffered=False)
+    next(streaming.iter_encoded())
+    job_id = worker.turns[0].claim.job_id
+    assert client.get(f"/v1/responses/resp_{job_id}").status_code == 404
+    streaming.close()
+    assert client.get(f"/jobs/{job_id}?wait=10").get_json()["status"] == "canceled"
+    for key in kept_keys(redis_client, job_id):
+        assert 0 < redis_client.ttl(key) <= 60
+
+
+@pytest.mark.parametrize("body", [{"background": True}, {"webhook": {"url": "https://example.com/x"}}])
+def test_a_response_that_is_not_stored_is_not_one_that_is_read_later(client: FlaskClient, body: dict[str, Any]) -> None:
+    assert post(client, store=False, **body).get_json()["error"]["param"] == "store"
 
 
 def test_what_is_no_response_is_not_found(client: FlaskClient, worker: ScriptedWorker) -> None:
