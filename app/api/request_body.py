@@ -8,6 +8,7 @@ from typing import Any
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from app.api.json_shape import fault_of_shape
 from app.errors import MalformedRequest, UnsupportedEncoding
 
 CODINGS = ("gzip", "deflate")
@@ -51,6 +52,8 @@ def read_json(req: Request, fields: Iterable[str]) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise MalformedRequest(f"the body is JSON, but not an object; {cure}")
+    if fault := fault_of_shape(value):
+        raise MalformedRequest(f"the body is JSON that is {fault}; make it simpler")
     return value
 
 

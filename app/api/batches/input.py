@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.api.json_shape import fault_of_shape
 from app.api.schemas.fields import is_unicode
 
 MAX_LINES = 50_000  # as OpenAI's API has it
@@ -57,6 +58,8 @@ def read_line(text: str) -> dict[str, Any]:
         raise ValueError("this line is not JSON") from None
     if not isinstance(value, dict):
         raise ValueError("this line is JSON, but no object")
+    if fault := fault_of_shape(value):
+        raise ValueError(f"this line is JSON that is {fault}")
     custom_id = value.get("custom_id")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID or not is_unicode(custom_id):
         raise ValueError(f"this line has no custom_id, a text of 1 to {MAX_CUSTOM_ID} characters")

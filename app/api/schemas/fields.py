@@ -12,6 +12,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing, validate
 
+_MAX_FAULTS = 16  # of one object or list that get a message of their own: as many as an error document has
 _LISTED_NAMES = 12  # known names in the message about an unknown one, where none is similar
 _SURROGATE = "contains half of a surrogate pair (\\ud800-\\udfff), which is not a character; send whole characters"
 _NOT_JSON = "Must contain JSON only: no NaN, no infinite number, no value nested too deeply."
@@ -32,9 +33,14 @@ class RequestSchema(Schema):
         field_obj.allow_none = not field_obj.required
 
     def load(self, data: Any, **options: Any) -> Any:
-        """Load as marshmallow does, without the nulls, and without a look at optional fields that are missing."""
+        """Load as marshmallow does, without the nulls, and without a look at optional fields that are missing.
+
+        Of unknown names only the first few are rejected: finding the name that is most like one takes 0.3 ms.
+        """
         if isinstance(data, dict):
             data = {name: value for name, value in data.items() if value is not None or name not in self._optional}
+            for name in [name for name in data if name not in self._known][_MAX_FAULTS:]:
+                del data[name]
         return super().load(data, **{**options, "partial": self._optional})
 
     def without_unknown(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -52,6 +58,10 @@ class RequestSchema(Schema):
             else:
                 known[name] = value
         return known, dropped
+
+    @functools.cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(name if field.data_key is None else field.data_key for name, field in self.load_fields.items())
 
     @functools.cached_property
     def _optional(self) -> frozenset[str]:
@@ -146,12 +156,45 @@ class Flag(fields.Boolean):
         return value
 
 
+class BoundedList(fields.List[Any]):
+    """A list whose length is validated before its items are, of which no more than a few are reported."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValidationError("Must be a list.")
+        for check in self.validators:
+            check(value)
+        items: list[Any] = []
+        errors: dict[int, Any] = {}
+        for index, item in enumerate(value):
+            try:
+                items.append(self.inner.deserialize(item, **kwargs))
+            except ValidationError as error:
+                errors[index] = error.messages
+                if len(errors) == _MAX_FAULTS:
+                    break
+        if errors:
+            raise ValidationError(dict(errors))
+        return items
+
+
+class BoundedDict(fields.Dict):
+    """An object whose size is validated before its members are."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[Any, Any]:
+        if isinstance(value, dict):
+            for check in self.validators:
+                check(value)
+        members: dict[Any, Any] = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        return members
+
+
 class TextOrTexts(fields.Field[str | list[str]]):
     """A string, or a list of strings; each of 1 to `longest` characters, a list of `fewest` to `most`."""
 
     def __init__(self, *, longest: int | None = None, fewest: int = 0, most: int, **kwargs: Any) -> None:
         self._one = TextField(validate=validate.Length(min=1, max=longest))
-        self._many = fields.List(self._one, validate=validate.Length(min=fewest, max=most))
+        self._many = BoundedList(self._one, validate=validate.Length(min=fewest, max=most))
         text = {"type": "string", "minLength": 1} | ({} if longest is None else {"maxLength": longest})
         array = {"type": "array", "items": text, "minItems": fewest, "maxItems": most}
         null = [] if kwargs.get("required") else [{"type": "null"}]

@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from app.api.schemas.fields import Flag, TextField
+from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.sampling import SamplingSchema
@@ -45,7 +45,7 @@ class GenerateSchema(JobOptionsSchema):
         validate=validate.Length(min=1, error="Must not be empty."),
         metadata={"description": "The text to continue, as it is: no chat template is applied."},
     )
-    messages = fields.List(
+    messages = BoundedList(
         fields.Nested(MessageSchema),
         validate=validate.Length(min=1, max=MAX_MESSAGES),
         metadata={

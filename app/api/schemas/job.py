@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
 
-from app.api.schemas.fields import RealNumber, RequestSchema, TextField, WholeNumber, constant
+from app.api.schemas.fields import BoundedList, RealNumber, RequestSchema, TextField, WholeNumber, constant
 from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -60,9 +60,9 @@ class WebhookSchema(RequestSchema):
             "pattern": "^https?://[!-~]+$",
         },
     )
-    events = fields.List(
+    events = BoundedList(
         TextField(validate=validate.OneOf(JOB_EVENTS)),
-        validate=validate.Length(min=1),
+        validate=validate.Length(min=1, max=4 * len(JOB_EVENTS)),
         metadata={"description": "The ends of a job to report. Default: all."},
     )
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import (
+    BoundedDict,
     Flag,
     JsonObject,
     JsonValue,
@@ -130,7 +131,7 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
         return TextOrTexts(longest=MAX_STOP_LENGTH, most=MAX_STOPS, metadata=about)
     if kind == dict[int, float]:
         token_id = validate.Regexp(_TOKEN_ID + r"\Z", error="Must be a token id, a whole number.")
-        return fields.Dict(
+        return BoundedDict(
             keys=TextField(validate=token_id),
             values=RealNumber(validate=validate.Range(-100, 100)),
             validate=_not_too_many,

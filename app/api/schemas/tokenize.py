@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, RequestSchema, TextField, WholeNumber
+from app.api.schemas.fields import BoundedList, Flag, RequestSchema, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
-from app.api.schemas.openai.requests import MAX_TOKEN_ID
-from app.api.schemas.openai.tools import ToolSchema
+from app.api.schemas.openai.requests import MAX_TOKEN_ID, are_tokens
+from app.api.schemas.openai.tools import MAX_TOOLS, ToolSchema
 
 MAX_TOKENS = 1_000_000
 
@@ -27,12 +27,14 @@ class TokenizeSchema(RequestSchema):
     also: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
 
     text = TextField()
-    messages = fields.List(
+    messages = BoundedList(
         fields.Nested(MessageSchema),
         validate=validate.Length(min=1, max=MAX_MESSAGES),
         metadata={"description": "A conversation instead of a text; its prompt is made with the chat template."},
     )
-    tools = fields.List(fields.Nested(ToolSchema), metadata={"description": "With messages."})
+    tools = BoundedList(
+        fields.Nested(ToolSchema), validate=validate.Length(max=MAX_TOOLS), metadata={"description": "With messages."}
+    )
     add_special = Flag(
         metadata={"description": "Add the tokens that the model wants around a prompt, as /generate does."}
     )
@@ -49,13 +51,27 @@ class TokensSchema(Schema):
     count = fields.Integer(required=True)
 
 
+class TokenIds(fields.Field[list[int]]):
+    """Ids of tokens. A list of them is checked as a whole: one by one, a million would take seconds."""
+
+    def __init__(self) -> None:
+        token = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
+        about = {"description": "Ids of the model's tokens.", "type": "array", "items": token, "maxItems": MAX_TOKENS}
+        super().__init__(required=True, metadata=about)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[int]:
+        if not isinstance(value, list):
+            raise ValidationError("Must be a list.")
+        if len(value) > MAX_TOKENS:
+            raise ValidationError(f"Must not have more than {MAX_TOKENS} items.")
+        if not are_tokens(value):
+            wrong = next(index for index, token in enumerate(value) if not are_tokens([token]))
+            raise ValidationError({str(wrong): [f"Must be the id of a token, 0 to {MAX_TOKEN_ID}."]})
+        return [int(token) for token in value]
+
+
 class DetokenizeSchema(RequestSchema):
-    tokens = fields.List(
-        WholeNumber(validate=validate.Range(0, MAX_TOKEN_ID)),
-        required=True,
-        validate=validate.Length(max=MAX_TOKENS),
-        metadata={"description": "Ids of the model's tokens."},
-    )
+    tokens = TokenIds()
 
 
 class DetokenizedSchema(Schema):

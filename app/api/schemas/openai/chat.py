@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, TextField
+from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.peers import fields_of_chat_peers, fields_of_peers, thinking_variables, with_options
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     IGNORED_IN_TEXTS,
+    MAX_NAMES,
     NOT_IN_CONVERSATIONS,
     NOT_STORED,
     OPTIONS_OF_STREAMS,
@@ -49,7 +50,7 @@ class ChatBody(TextBody):
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
     also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS, *NOT_STORED]}
 
-    messages = fields.List(
+    messages = BoundedList(
         fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1, max=MAX_MESSAGES)
     )
     max_completion_tokens = max_tokens_field(
@@ -59,8 +60,9 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
     logprobs = Flag(metadata={"description": "Report the log probability of each token."})
     response_format = ResponseFormat()
     reasoning_effort = TextField(metadata={"description": "For chat templates that read it."})
-    modalities = fields.List(
+    modalities = BoundedList(
         TextField(validate=validate.Equal("text", error="Only text is supported.")),
+        validate=validate.Length(max=MAX_NAMES),
         metadata={"description": 'Only ["text"].'},
     )
 

@@ -6,9 +6,19 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import HistorySchema, JsonObject, TextField, errors_under, is_unicode, object_with, one_of
+from app.api.schemas.fields import (
+    BoundedList,
+    HistorySchema,
+    JsonObject,
+    TextField,
+    errors_under,
+    is_unicode,
+    object_with,
+    one_of,
+)
 
 MAX_MESSAGES = 4096
+MAX_CALLS = 1024  # of one message
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 LEGACY_CALL_ID = "function0"  # `function_call` has none; nine letters, as Mistral's template requires
 _ASSISTANT_ONLY = ("tool_calls", "function_call", "refusal")
@@ -114,7 +124,7 @@ class MessageSchema(HistorySchema):
     role = TextField(required=True, validate=validate.OneOf(ROLES))
     content = Content({"text": "text", "refusal": "refusal"})
     name = TextField()
-    tool_calls = fields.List(fields.Nested(ToolCallSchema))
+    tool_calls = BoundedList(fields.Nested(ToolCallSchema), validate=validate.Length(max=MAX_CALLS))
     tool_call_id = TextField(metadata={"description": "The call whose result a message of the role tool is."})
     function_call = fields.Nested(CalledFunctionSchema, metadata={"deprecated": True})
     refusal = TextField()

@@ -7,13 +7,23 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, TokenCount, WholeNumber, errors_under
+from app.api.schemas.fields import (
+    BoundedDict,
+    Flag,
+    JsonObject,
+    RequestSchema,
+    TextField,
+    TokenCount,
+    WholeNumber,
+    errors_under,
+)
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.sampling import ALIASES, RANDOM_SEED, SAMPLING_FIELDS, canonical_params, contradictions
 from app.jobs.job import Text as TextOrTokens
 from app.jobs.sampling import MAX_LOGPROBS, MAX_TOKENS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
+MAX_NAMES = 32  # in a list of the few that exist
 MAX_TOKEN_ID = 2**31 - 1
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of metadata, as in OpenAI's API
 _SEEDS = 2**32  # llama.cpp's samplers take 32 bits; OpenAI's clients may send 64, and a sign
@@ -204,7 +214,7 @@ class ConversationSchema(ModelRequestSchema):
     )
 
 
-class Metadata(fields.Dict):
+class Metadata(BoundedDict):
     """At most 16 texts, by name."""
 
     def __init__(self) -> None:
@@ -235,7 +245,7 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
             return [self._one(value)]
         if not isinstance(value, list) or not value:
             raise ValidationError("Must be a text, a list of token ids, or a list of either.")
-        if _are_tokens(value):
+        if are_tokens(value):
             return [tuple(map(int, value))]
         if len(value) > self._most:
             raise ValidationError(f"Must not have more than {self._most} items.")
@@ -246,12 +256,12 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         return items
 
     def _one(self, item: Any) -> TextOrTokens:
-        if isinstance(item, list) and item and _are_tokens(item):
+        if isinstance(item, list) and item and are_tokens(item):
             return tuple(map(int, item))
         return self._text.deserialize(item) or ""
 
 
-def _are_tokens(values: list[Any]) -> bool:
+def are_tokens(values: list[Any]) -> bool:
     """5.0 is a whole number in JSON Schema; true is not."""
     return all(
         (type(value) is int or (isinstance(value, float) and value.is_integer())) and 0 <= value <= MAX_TOKEN_ID

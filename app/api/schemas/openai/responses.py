@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, JsonValue, RequestSchema, TextField, errors_under
+from app.api.schemas.fields import BoundedList, Flag, JsonValue, RequestSchema, TextField, errors_under
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, reject_two_grammars, template_variables
 from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
+    MAX_NAMES,
     NOT_IN_CONVERSATIONS,
     NOT_STORED,
     ConversationSchema,
@@ -125,8 +126,9 @@ class ResponseSchema(ConversationSchema):
     tool_choice = ToolChoiceField(is_flat=True)
     reasoning = fields.Nested(ReasoningSchema)
     metadata = Metadata()
-    include = fields.List(
+    include = BoundedList(
         TextField(validate=validate.OneOf(INCLUDABLE)),
+        validate=validate.Length(max=MAX_NAMES),
         metadata={
             "description": f"`{LOGPROBS}`, which top_logprobs needs; the others are of things that do not occur."
         },

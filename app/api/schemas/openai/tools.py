@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, HistorySchema, JsonObject, TextField, object_with, one_of
+from app.api.schemas.fields import BoundedList, Flag, HistorySchema, JsonObject, TextField, object_with, one_of
 from app.api.schemas.openai.strictness import STRICT, reject_unenforced
 from app.api.schemas.sampling import MAX_JSON_BYTES
 
@@ -121,9 +121,9 @@ class FunctionCallField(fields.Field[ToolChoice]):
 class ToolsSchema(Schema):
     """The fields of a chat request that are about tools."""
 
-    tools = fields.List(fields.Nested(ToolSchema), validate=validate.Length(max=MAX_TOOLS))
+    tools = BoundedList(fields.Nested(ToolSchema), validate=validate.Length(max=MAX_TOOLS))
     tool_choice = ToolChoiceField()
-    functions = fields.List(
+    functions = BoundedList(
         fields.Nested(FunctionSchema), validate=validate.Length(max=MAX_TOOLS), metadata={"deprecated": True}
     )
     function_call = FunctionCallField()
