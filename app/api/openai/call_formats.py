@@ -1,66 +1,91 @@
-"""Calls that are not written as one JSON object: Qwen3-Coder's XML, and Mistral's name before the arguments."""
+"""What one call looks like: an object with a name and arguments, or a name before the arguments."""
 
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
-Schema = Mapping[str, Any]
+from app.api.openai.json_scanner import JsonScanner, is_json, members_of
+from app.api.openai.tool_calls import Call
 
-_FUNCTION = re.compile(r"<function=([^>\s]+)\s*>(.*?)</function>", re.DOTALL)
-_PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\s*\Z)", re.DOTALL)
-_PYTHONS = {"True": True, "False": False, "None": None}  # models that write much Python use these
-_CALL_ID = re.compile(r"\[CALL_ID\]\w*")
-_NAMED = re.compile(r"([\w.-]+)\s*(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)")
-_MARKS = ("[ARGS]", "[CALL_ID]", "{")
+FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_TYPES = ('"function"', '"function_call"')
+_BEFORE_THE_NAME = frozenset({"type", "id", "index", "parameters", "arguments"})
+_HEAD = re.compile(r"([a-zA-Z0-9_.-]{1,64})\s*(\[CALL_ID\]\w{0,64}\s*)?(\[ARGS\]\s*)?")
+_MARKS = ("[ARGS]", "[CALL_ID]")
+_NAME_MEMBER = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 
 
-def xml_calls(text: str, parameters: Mapping[str, Schema]) -> list[dict[str, Any]]:
-    """Return name and arguments of each `<function=NAME><parameter=KEY>VALUE</parameter>...</function>`.
+def call_of(members: Mapping[str, str], *, needs_arguments: bool) -> Call | None:
+    """Return the call that an object is, None where it is something else.
 
-    parameters: the JSON Schema of each function's arguments, by which a value is a text, or JSON.
+    Args:
+        members: of the object, as they are written. The arguments stay as the model wrote them.
+        needs_arguments: without them it is no call; else it has none.
     """
-    return [
-        {"name": name, "arguments": _arguments(body, parameters.get(name, {}).get("properties", {}))}
-        for name, body in _FUNCTION.findall(text)
-    ]
+    function = members.get("function", "")
+    if function.startswith("{"):
+        members = members_of(function)
+    name = _text(members.get("name", function))
+    arguments = members.get("arguments", members.get("parameters", "" if needs_arguments else "{}"))
+    if arguments.startswith('"'):
+        arguments = _text(arguments).strip()
+        arguments = arguments.encode(errors="backslashreplace").decode() if is_json(arguments) else ""
+    if not FUNCTION_NAME.fullmatch(name) or not arguments.startswith("{"):
+        return None
+    return Call(name, arguments)
 
 
-def may_be_named(text: str, names: Collection[str]) -> bool:
-    """Return whether a text is, or may become, `NAME[ARGS]{...}`."""
-    return any(_may_be_call_of(name, text) for name in names)
+def may_be_call(object_: JsonScanner, names: Collection[str]) -> bool:
+    """Return whether an object that is not complete may become a call of one of these functions.
+
+    What is False once is False for every continuation.
+    """
+    for key, value in object_.members.items():
+        if key == "name":
+            return _text(value) in names
+        if key == "function":
+            return _text(members_of(value).get("name", "") if value.startswith("{") else value) in names
+        if key not in _BEFORE_THE_NAME or (key == "type" and value not in _TYPES):
+            return False
+    return object_.key is None or object_.key in _BEFORE_THE_NAME | {"name", "function"}
 
 
-def after_name(text: str) -> tuple[str, int] | None:
-    """Return the name before the arguments and where these begin; None where there are none yet."""
-    match = _NAMED.match(text)
-    return (match[1], match.end()) if match else None
+def names_function(text: str, names: Collection[str]) -> bool:
+    """Return whether an unfinished object has the name of one of these functions."""
+    return any(name in names for name in _NAME_MEMBER.findall(text))
 
 
-def _may_be_call_of(name: str, text: str) -> bool:
-    if len(text) <= len(name):
-        return name.startswith(text)
-    if not text.startswith(name):
-        return False
-    rest = text[len(name) :].lstrip()
-    marked = _CALL_ID.match(rest)
-    rest = rest[marked.end() :] if marked else rest
-    return not rest or any(mark.startswith(rest[: len(mark)]) for mark in _MARKS)
+def head_of(text: str, names: Collection[str] | None) -> tuple[str, int] | None:
+    """Return the name in front of `{...}` and where this begins, perhaps after `[ARGS]`. None: there is no name yet.
+
+    names: of the functions, None = any.
+    """
+    match = _HEAD.match(text)
+    if match is None or not text.startswith("{", match.end()) or not _is_among(match[1], names):
+        return None
+    return match[1], match.end()
 
 
-def _arguments(body: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.strip(): _value(text, properties.get(key.strip())) for key, text in _PARAMETER.findall(body)}
+def may_have_head(text: str, names: Collection[str] | None) -> bool:
+    """Return whether a text may become `NAME[ARGS]{...}`."""
+    match = _HEAD.match(text)
+    if match is None:
+        return not text
+    rest = text[match.end() :]
+    if not rest and match.end() == match.end(1):
+        return names is None or any(name.startswith(match[1]) for name in names)
+    has_begun = not rest or (match[3] is None and any(mark.startswith(rest) for mark in _MARKS))
+    return _is_among(match[1], names) and (has_begun or rest.startswith("{"))
 
 
-def _value(text: str, schema: Any) -> Any:
-    """Return the text itself where the schema wants a string or is empty; else its value as JSON."""
-    types = schema.get("type", []) if isinstance(schema, Mapping) else "string"
-    if types in ("string", ["string"]):
-        return text
-    if text.strip() in _PYTHONS:
-        return _PYTHONS[text.strip()]
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return text if "string" in types and value is not None else value
+def has_mark(text: str) -> bool:
+    return any(mark in text for mark in _MARKS)
+
+
+def _is_among(name: str, names: Collection[str] | None) -> bool:
+    return bool(FUNCTION_NAME.fullmatch(name)) if names is None else name in names
+
+
+def _text(written: str) -> str:
+    """Return the text that a JSON string is; other values are none."""
+    return str(json.loads(written)) if written.startswith('"') else ""

@@ -5,12 +5,13 @@ from typing import Any
 
 from app.api.job_service import JobService
 from app.api.openai import unenforced
+from app.api.openai.call_reader import reader_of
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
 from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.plan import RequestPlan, copies
 from app.api.openai.reasoning import ThinkingReader, Thought
-from app.api.openai.tool_calls import Arguments, CallBegins, Piece, Words, call_id, reader_of
+from app.api.openai.tool_calls import Call, Piece, Words, call_id
 from app.api.openai.tool_schema import forced_schema, wanted_calls
 from app.api.schemas.openai.chat import ChatBody
 from app.api.schemas.openai.responses import ResponseBody
@@ -70,9 +71,9 @@ def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:
     """Return a choice of a response that is not a stream."""
     assert job.output is not None, "the job has succeeded"
     reader = _reader(body)
-    pieces = [*reader.feed(job.output.text), *reader.finish()]
+    pieces = [*reader.feed(job.output.text), *reader.finish(is_cut=_is_cut(job.output.finish_reason))]
     content = "".join(piece.text for piece in pieces if isinstance(piece, Words))
-    calls = _calls(job.id, pieces)
+    calls = [_call(job.id, number, call) for number, call in enumerate(p for p in pieces if isinstance(p, Call))]
     message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
     thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
     if thoughts:
@@ -103,14 +104,14 @@ class ChatWriter:
         if self._unsent is not None:
             self._unsent += logprobs
         for piece in self._reader.feed(text):
-            yield self._choice(self._delta_of(piece))
+            yield from self._write(piece)
         if self._unsent:
             yield self._choice({"content": ""})
 
     def end(self, finish_reason: FinishReason | None) -> Iterator[Choice]:
         yield from self._begin()
-        for piece in self._reader.finish():
-            yield self._choice(self._delta_of(piece))
+        for piece in self._reader.finish(is_cut=_is_cut(finish_reason)):
+            yield from self._write(piece)
         yield self._choice({}, _finish_reason(finish_reason, self._tools, has_calls=self._calls > 0))
 
     def _begin(self) -> Iterator[Choice]:
@@ -118,22 +119,20 @@ class ChatWriter:
             self._has_begun = True
             yield {**self._choice({"role": "assistant", "content": "", "refusal": None}), "logprobs": None}
 
-    def _delta_of(self, piece: Piece | Thought) -> dict[str, Any]:
+    def _write(self, piece: Piece | Thought) -> Iterator[Choice]:
         if isinstance(piece, Thought):
-            return {"reasoning_content": piece.text}
-        if isinstance(piece, Words):
-            return {"content": piece.text}
-        if isinstance(piece, CallBegins):
+            yield self._choice({"reasoning_content": piece.text})
+        elif isinstance(piece, Words):
+            yield self._choice({"content": piece.text})
+        else:
+            begun = _call(self._job_id, self._calls, Call(piece.name, ""))
+            arguments = {"arguments": piece.arguments}
+            yield self._choice(self._call_delta({"index": self._calls, **begun}))
+            yield self._choice(self._call_delta({"index": self._calls, "function": arguments}))
             self._calls += 1
-            function = {"name": piece.name, "arguments": ""}
-            if self._tools.legacy:
-                return {"function_call": function}
-            call = {"id": call_id(self._job_id, self._calls - 1), "type": "function", "function": function}
-            return {"tool_calls": [{"index": self._calls - 1, **call}]}
-        arguments = {"arguments": piece.text}
-        if self._tools.legacy:
-            return {"function_call": arguments}
-        return {"tool_calls": [{"index": self._calls - 1, "function": arguments}]}
+
+    def _call_delta(self, call: dict[str, Any]) -> dict[str, Any]:
+        return {"function_call": call["function"]} if self._tools.legacy else {"tool_calls": [call]}
 
     def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> Choice:
         logprobs = None
@@ -148,15 +147,13 @@ def _reader(body: ChatBody) -> ThinkingReader:
     return ThinkingReader(calls)
 
 
-def _calls(job_id: str, pieces: Sequence[Piece | Thought]) -> list[dict[str, Any]]:
-    calls: list[dict[str, Any]] = []
-    for piece in pieces:
-        if isinstance(piece, CallBegins):
-            function = {"name": piece.name, "arguments": ""}
-            calls.append({"id": call_id(job_id, len(calls)), "type": "function", "function": function})
-        elif isinstance(piece, Arguments):
-            calls[-1]["function"]["arguments"] += piece.text
-    return calls
+def _call(job_id: str, number: int, call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call_id(job_id, number), "type": "function", "function": function}
+
+
+def _is_cut(reason: FinishReason | None) -> bool:
+    return reason is not FinishReason.STOP
 
 
 def _finish_reason(reason: FinishReason | None, tools: Tools, *, has_calls: bool) -> str:

@@ -36,9 +36,17 @@ class ThinkingReader:
     def feed(self, text: str) -> Iterator[Piece | Thought]:
         return self._read(text, is_over=False)
 
-    def finish(self) -> Iterator[Piece | Thought]:
+    def finish(self, *, is_cut: bool) -> Iterator[Piece | Thought]:
+        if is_cut:
+            self._drop_part_of_tag()
         yield from self._read("", is_over=True)
-        yield from self._rest.finish()
+        yield from self._rest.finish(is_cut=is_cut)
+
+    def _drop_part_of_tag(self) -> None:
+        if self._at is _At.THOUGHTS:
+            self._held = self._held[: len(self._held) - _withheld(self._held)]
+        elif self._at is _At.BEGINNING and self._held.strip():
+            self._held = ""
 
     def _read(self, text: str, *, is_over: bool) -> Iterator[Piece | Thought]:
         self._held += text

@@ -7,9 +7,10 @@ process can make the object again.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from app.api.openai.call_reader import reader_of
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.offered_calls import OfferedCallWriter, OutputWriter
-from app.api.openai.tool_calls import CallBegins, Reader, Words, call_id, reader_of
+from app.api.openai.tool_calls import Call, Piece, Reader, Words, call_id
 from app.api.pending_jobs import error_of
 from app.api.problems import openai_code
 from app.errors import InvalidRequest, PromptTooLong
@@ -63,31 +64,25 @@ class ResponseOutputWriter:
             yield from self._take(piece)
 
     def finish(self, status: str) -> Iterator[ResponseEvent]:
-        """End the last item with this status. A complete output has at least an empty message."""
-        for piece in self._reader.finish():
+        """End the last message with this status. A complete output has at least an empty message."""
+        for piece in self._reader.finish(is_cut=status != COMPLETED):
             yield from self._take(piece)
         if not self.items and status == COMPLETED:
             yield from self._begin_message()
-        yield from self._close(status)
+        yield from self._close_message(status)
 
-    def _take(self, piece: Any) -> Iterator[ResponseEvent]:
+    def _take(self, piece: Piece) -> Iterator[ResponseEvent]:
         if isinstance(piece, Words):
-            if self._open_kind != "message":
-                yield from self._close(COMPLETED)
+            if not self._is_in_message:
                 yield from self._begin_message()
             yield self._add_text(piece.text)
-        elif isinstance(piece, CallBegins):
-            yield from self._close(COMPLETED)
-            yield self._begin_call(piece.name)
         else:
-            self.items[-1]["arguments"] += piece.text
-            yield self._event("function_call_arguments.delta", delta=piece.text)
+            yield from self._close_message(COMPLETED)
+            yield from self._add_call(piece)
 
     @property
-    def _open_kind(self) -> str | None:
-        if not self.items or self.items[-1]["status"] != IN_PROGRESS:
-            return None
-        return str(self.items[-1]["type"])
+    def _is_in_message(self) -> bool:
+        return bool(self.items) and self.items[-1]["status"] == IN_PROGRESS
 
     def _begin_message(self) -> Iterator[ResponseEvent]:
         head = {"id": self._id("msg"), "type": "message", "role": "assistant", "status": IN_PROGRESS}
@@ -102,34 +97,33 @@ class ResponseOutputWriter:
         part["logprobs"] += logprobs
         return self._event("output_text.delta", content_index=0, delta=text, logprobs=logprobs)
 
-    def _begin_call(self, name: str) -> ResponseEvent:
-        call = {
+    def _add_call(self, call: Call) -> Iterator[ResponseEvent]:
+        item = {
             "id": self._id("fc"),
             "type": "function_call",
             "call_id": call_id(self._job_id, self._calls),
-            "name": name,
+            "name": call.name,
             "arguments": "",
             "status": IN_PROGRESS,
         }
         self._calls += 1
-        self.items.append(call)
-        return self._item_event("added", dict(call))
+        self.items.append(item)
+        yield self._item_event("added", dict(item))
+        yield self._event("function_call_arguments.delta", delta=call.arguments)
+        item |= {"arguments": call.arguments, "status": COMPLETED}
+        yield self._event("function_call_arguments.done", name=call.name, arguments=call.arguments)
+        yield self._item_event("done", item)
 
-    def _close(self, status: str) -> Iterator[ResponseEvent]:
-        kind = self._open_kind
-        if kind is None:
+    def _close_message(self, status: str) -> Iterator[ResponseEvent]:
+        if not self._is_in_message:
             return
         item = self.items[-1]
         item["status"] = status
-        if kind == "message":
-            (part,) = item["content"]
-            part["logprobs"] += self._unsent
-            self._unsent = []
-            text = {"text": part["text"], "logprobs": part["logprobs"]}
-            yield self._event("output_text.done", content_index=0, **text)
-            yield self._event("content_part.done", content_index=0, part=part)
-        else:
-            yield self._event("function_call_arguments.done", name=item["name"], arguments=item["arguments"])
+        (part,) = item["content"]
+        part["logprobs"] += self._unsent
+        self._unsent = []
+        yield self._event("output_text.done", content_index=0, text=part["text"], logprobs=part["logprobs"])
+        yield self._event("content_part.done", content_index=0, part=part)
         yield self._item_event("done", item)
 
     def _id(self, prefix: str) -> str:

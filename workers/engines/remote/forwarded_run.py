@@ -93,7 +93,7 @@ class ForwardedRun(Run):
         return await self._read(request.body, repeated=text, earlier_pieces=0)
 
     async def _read(self, body: Body, *, repeated: str, earlier_pieces: int) -> FinishReason:
-        reader = StreamReader(is_chat=self._request.is_chat, names_function=self._request.names_function)
+        reader = StreamReader(is_chat=self._request.is_chat)
         beginning = _Beginning(repeated)
         try:
             async with await self._open(body) as stream:

@@ -21,7 +21,7 @@ _NEUTRAL = {f.name: f.default for f in fields(SamplingParams)}
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """is_chat: to `/chat/completions`, else to `/completions`. names_function: the response is one call's arguments.
+    """is_chat: to `/chat/completions`, else to `/completions`.
 
     max_tokens_name: what the body calls the tokens generated at most. shows_cache: the upstream server's count of
     cached tokens is passed on; False: it would show what others have sent.
@@ -30,7 +30,6 @@ class UpstreamRequest:
     is_chat: bool
     body: Body
     max_tokens_name: str
-    names_function: bool = False
     shows_cache: bool = True
 
     @property
@@ -87,7 +86,6 @@ class RequestMaker:
             is_chat=is_chat,
             body=body | self._sampling(params, is_chat=is_chat),
             max_tokens_name=self._params.param_names.get("max_tokens", "max_tokens"),
-            names_function=isinstance(calls.get("tool_choice"), dict),
             shows_cache=not scope or self._params.cache_salt_name is not None,
         )
 

@@ -1,7 +1,6 @@
 """Turns the chunks of an upstream stream into pieces of text, as in a job's stream.
 
-Function calls become text again, in the format of Hermes, from which the API parses calls. The arguments of a named
-function are output alone, as with a grammar.
+Function calls become text again, in the format of Hermes, from which the API parses calls.
 """
 
 import json
@@ -21,11 +20,11 @@ _MISSHAPEN = (AttributeError, TypeError, ValueError, KeyError, IndexError)
 class StreamReader:
     """Reads one stream. `usage` and `finish_reason` are known at its end; without `finish_reason` it broke off."""
 
-    def __init__(self, *, is_chat: bool, names_function: bool) -> None:
+    def __init__(self, *, is_chat: bool) -> None:
         self.finish_reason: FinishReason | None = None
         self.usage: Usage | None = None
         self._is_chat = is_chat
-        self._calls = _Calls(names_function=names_function)
+        self._calls = _Calls()
 
     def read(self, chunk: Any) -> list[Delta]:
         """Return the output of a chunk. Raises BrokenResponse."""
@@ -45,7 +44,7 @@ class StreamReader:
                 raise TypeError
             if choice.finish_reason is not None:
                 self.finish_reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
-                text += self._calls.finish()
+                text += self._calls.finish(is_cut=self.finish_reason is FinishReason.LENGTH)
             logprobs = list(_chat_logprobs(choice.logprobs) if self._is_chat else _text_logprobs(choice.logprobs))
             if text or logprobs:
                 yield Delta(text, (_UNKNOWN_TOKEN,) * max(1, len(logprobs)), tuple(logprobs))
@@ -60,27 +59,36 @@ class StreamReader:
 class _Calls:
     """Turns the function calls of one response into text, chunk by chunk."""
 
-    def __init__(self, *, names_function: bool) -> None:
-        self._names_function = names_function
+    def __init__(self) -> None:
         self._open: int | None = None
-        self._has_arguments = False
+        self._arguments = ""
 
     def feed(self, call: Any) -> str:
         text = ""
         if call.index != self._open:
             text = self.finish()
-            self._open, self._has_arguments = call.index or 0, False
-            if not self._names_function:
-                text += f'<tool_call>{{"name": {json.dumps(call.function.name)}, "arguments": '
+            self._open, self._arguments = call.index or 0, ""
+            text += f'<tool_call>{{"name": {json.dumps(call.function.name)}, "arguments": '
         arguments = (call.function.arguments if call.function else None) or ""
-        self._has_arguments = self._has_arguments or bool(arguments)
+        self._arguments += arguments
         return text + arguments
 
-    def finish(self) -> str:
+    def finish(self, *, is_cut: bool = False) -> str:
+        """End the call. One that was cut off stays open: the API returns no such call."""
         if self._open is None:
             return ""
         self._open = None
-        return ("" if self._has_arguments else "{}") + ("" if self._names_function else "}</tool_call>")
+        if is_cut and not _is_json(self._arguments):
+            return ""
+        return ("" if self._arguments else "{}") + "}</tool_call>"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _usage(usage: Any) -> Usage:

@@ -2,19 +2,20 @@
 
 import pytest
 
+from app.api.openai.call_reader import CallReader
 from app.api.openai.reasoning import ThinkingReader, Thought
-from app.api.openai.tool_calls import CallBegins, CallReader, PlainReader, Reader, Words
-from tests.app.api.openai.test_tool_calls import HERMES, TOOLS, cuts
+from app.api.openai.tool_calls import Call, PlainReader, Reader, Words
+from tests.app.api.openai.test_call_reader import HERMES, TOOLS, cuts
 
 
-def read(rest: Reader, pieces: list[str]) -> tuple[str, str, int]:
+def read(rest: Reader, pieces: list[str], *, is_cut: bool = False) -> tuple[str, str, int]:
     """Return the thoughts, the words, and the number of calls."""
     reader = ThinkingReader(rest)
     results = [piece for text in pieces for piece in reader.feed(text)]
-    results += reader.finish()
+    results += reader.finish(is_cut=is_cut)
     thoughts = "".join(piece.text for piece in results if isinstance(piece, Thought))
     words = "".join(piece.text for piece in results if isinstance(piece, Words))
-    return thoughts, words, sum(isinstance(piece, CallBegins) for piece in results)
+    return thoughts, words, sum(isinstance(piece, Call) for piece in results)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,15 @@ def read(rest: Reader, pieces: list[str]) -> tuple[str, str, int]:
 def test_thoughts_are_separated_from_words_however_the_text_is_cut(text: str, thoughts: str, words: str) -> None:
     for pieces in cuts(text):
         assert read(PlainReader(), pieces) == (thoughts, words, 0), pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts"),
+    [("<think>cut off </thi", "cut off"), ("<think>cut off ", "cut off"), ("\n<thin", ""), ("<think>", "")],
+)
+def test_no_part_of_a_tag_is_left_of_an_output_that_is_cut_off(text: str, thoughts: str) -> None:
+    for pieces in cuts(text):
+        assert read(PlainReader(), pieces, is_cut=True) == (thoughts, "", 0), pieces
 
 
 def test_calls_are_recognized_behind_thoughts_and_none_in_them() -> None:

@@ -317,10 +317,57 @@ def test_of_a_named_function_only_the_arguments_are_written(client: FlaskClient,
     assert "".join(delta["arguments"] for delta in deltas) == '{"city": "Ulm"}'
 
 
-def test_arguments_that_were_cut_off_end_with_length(client: FlaskClient, worker: ScriptedWorker) -> None:
-    worker.play = play_of('{"city":', lambda turn: turn.succeed(reason=FinishReason.LENGTH))
-    named = {"type": "function", "function": {"name": "weather"}}
-    assert answered(client, tools=[WEATHER], tool_choice=named)["choices"][0]["finish_reason"] == "length"
+NAMED = {"type": "function", "function": {"name": "weather"}}
+ULM = '{"name": "weather", "arguments": {"city": "Ulm"}}'
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "content", "calls"),
+    [
+        ("required", f"[{ULM}, {ULM}, {ULM[:30]}", None, 2),
+        ("required", ULM[:20], "", 0),
+        ("auto", f"Wait.\n<tool_call>\n{ULM}\n</tool_call>\n<tool_call>\n{ULM[:-1]}", "Wait.", 1),
+        ("auto", "Wait. <tool_", "Wait.", 0),
+        (NAMED, '{"city":', "", 0),
+    ],
+)
+def test_of_an_output_that_is_cut_off_the_finished_calls_are_returned_and_no_markup(
+    client: FlaskClient, worker: ScriptedWorker, choice: Any, text: str, content: str | None, calls: int
+) -> None:
+    worker.play = play_of(*text, lambda turn: turn.succeed(reason=FinishReason.LENGTH))
+    whole = answered(client, tools=[WEATHER], tool_choice=choice)["choices"][0]
+    assert (whole["finish_reason"], whole["message"]["content"]) == ("length", content)
+    assert [call["function"]["arguments"] for call in whole["message"].get("tool_calls", [])] == [
+        '{"city": "Ulm"}'
+    ] * calls
+    streamed = [chunk["choices"][0] for chunk in chunks(chat(client, tools=[WEATHER], tool_choice=choice, stream=True))]
+    assert "".join(choice["delta"].get("content") or "" for choice in streamed) == (content or "")
+    assert sum("id" in call for choice in streamed for call in choice["delta"].get("tool_calls", [])) == calls
+    assert streamed[-1]["finish_reason"] == "length"
+
+
+def test_a_call_is_streamed_when_it_is_complete(client: FlaskClient, worker: ScriptedWorker) -> None:
+    gate = threading.Event()
+    worker.play = play_of(f"[{ULM}", gate, ", ", ULM, "]", Turn.succeed)
+    body: dict[str, Any] = {"model": MODEL, "messages": HELLO, "tools": [WEATHER], "tool_choice": "required"}
+    response = client.post("/v1/chat/completions", json={**body, "stream": True}, buffered=False)
+    received = b""
+    for part in response.iter_encoded():
+        received += part
+        if b"Ulm" in received:
+            gate.set()
+    assert received.count(b"Ulm") == 2 and gate.is_set()
+
+
+def test_a_call_may_nest_its_arguments_as_deep_as_it_likes(client: FlaskClient, worker: ScriptedWorker) -> None:
+    arguments = '{"city": ' + "[" * 20_000 + "]" * 20_000 + "}"
+    worker.play = play_of(f'<tool_call>{{"name": "weather", "arguments": {arguments}}}</tool_call>', Turn.succeed)
+    (call,) = answered(client, tools=[WEATHER])["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["arguments"] == arguments
+    sent = {"role": "assistant", "content": None, "tool_calls": [call]}
+    answered(client, messages=[*HELLO, sent, {"role": "tool", "tool_call_id": call["id"], "content": "warm"}])
+    (received,) = worker.turns[-1].request.chat.messages[1]["tool_calls"]
+    assert received["function"]["arguments"] == arguments
 
 
 def test_with_tool_choice_none_the_text_is_a_text(client: FlaskClient, worker: ScriptedWorker) -> None:

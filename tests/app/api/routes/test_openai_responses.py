@@ -169,6 +169,20 @@ def test_an_answer_that_is_cut_off_is_incomplete(client: FlaskClient, worker: Sc
     assert answer["output"][0]["status"] == "incomplete"
 
 
+def test_a_response_that_is_cut_off_has_its_finished_calls(client: FlaskClient, worker: ScriptedWorker) -> None:
+    texts = ("Let me see. ", CALL, "<tool_call>", '{"name": "wea')
+    worker.play = play_of(*texts, lambda turn: turn.succeed(reason=FinishReason.LENGTH))
+    answer = answered(client, tools=[WEATHER])
+    message, call = answer["output"]
+    assert (answer["status"], message["status"], call["status"]) == ("incomplete", "completed", "completed")
+    assert (message["content"][0]["text"], call["arguments"]) == ("Let me see.", '{"city": "Paris"}')
+    streamed = events(post(client, tools=[WEATHER], stream=True))
+    assert streamed[-1]["type"] == "response.incomplete"
+    outputs = [[{**item, "id": ""} for item in response["output"]] for response in (answer, streamed[-1]["response"])]
+    assert outputs[0][0] == outputs[1][0]
+    assert {**outputs[0][1], "call_id": ""} == {**outputs[1][1], "call_id": ""}
+
+
 def test_logprobs_are_returned_where_they_are_requested(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = play_of(lambda turn: turn.delta("Hi", TokenLogprob(token="Hi", logprob=-0.5, top={"Hi": -0.5})),
                        Turn.succeed)  # fmt: skip

@@ -170,12 +170,23 @@ def test_tool_calls_become_text_that_the_api_can_parse(client: JobClient, server
     assert "response_format" not in body
 
 
-def test_the_call_of_a_named_function_is_only_its_arguments(client: JobClient, server: Server) -> None:
+def test_the_call_of_a_named_function_is_a_call_like_others(client: JobClient, server: Server) -> None:
     server.answers.append(chat({"tool_calls": [CALL]}, more(0, ': "Rome"}'), reason="tool_calls"))
     named = {"type": "function", "function": {"name": "weather"}}
     calls = {"tool_choice": named, "parallel_tool_calls": True, "schema": None}
-    assert text_of(client.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls})) == '{"city": "Rome"}'
+    text = text_of(client.run(messages=HELLO, chat={"tools": TOOLS, "calls": calls}))
+    assert text == '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
     assert server.bodies[0]["tool_choice"] == named
+
+
+@pytest.mark.parametrize(("rest", "end"), [('": {"a": 1', ""), ('": "Rome"}', "}</tool_call>"), ("", "")])
+def test_a_call_that_was_cut_off_does_not_end(client: JobClient, server: Server, rest: str, end: str) -> None:
+    begun = '{"city' if rest else ""
+    call = {**CALL, "function": {"name": "weather", "arguments": begun}}
+    server.answers.append(chat({"tool_calls": [call]}, more(0, rest), reason="length"))
+    job = client.run(messages=HELLO, chat={"tools": TOOLS, "calls": {"tool_choice": "auto"}})
+    assert text_of(job) == f'<tool_call>{{"name": "weather", "arguments": {begun}{rest}{end}'
+    assert job.output is not None and job.output.finish_reason is FinishReason.LENGTH
 
 
 @pytest.mark.parametrize(("required", "strict"), [(["a"], True), ([], False)])

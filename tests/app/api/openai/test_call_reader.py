@@ -2,23 +2,14 @@
 
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from app.api.openai.tool_calls import (
-    Arguments,
-    ArgumentsReader,
-    CallBegins,
-    CallReader,
-    Piece,
-    PlainReader,
-    Reader,
-    Words,
-)
+from app.api.openai.call_reader import CallReader
+from app.api.openai.tool_calls import Call, Piece, PlainReader, Reader, Words
 
-TOOLS = ("weather", "time")
 CITY = '{"name": "weather", "arguments": {"city": "Zürich"}}'
 HERMES = f"<tool_call>\n{CITY}\n</tool_call>"
 
@@ -39,25 +30,20 @@ West
 </tool_call>"""
 WEATHER = {"city": "Zürich\nWest", "days": 3, "code": "7"}
 PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}, "code": {"type": ["string", "null"]}}
-PARAMETERS = {"weather": {"type": "object", "properties": PROPERTIES}}
+TOOLS: dict[str, Any] = {"weather": {"type": "object", "properties": PROPERTIES}, "time": {}}
 
 
-def read(reader: Reader, pieces: Sequence[str]) -> tuple[str, list[tuple[str, Any]]]:
+Read = tuple[str, list[tuple[str, Any]]]
+
+
+def read(reader: Reader, pieces: Sequence[str], *, is_cut: bool = False) -> Read:
     """Return the words, and the calls with their arguments."""
     results: list[Piece] = []
     for piece in pieces:
         results += reader.feed(piece)
-    results += reader.finish()
-    words, calls = "", []
-    for piece in results:
-        if isinstance(piece, Words):
-            words += piece.text
-        elif isinstance(piece, CallBegins):
-            calls.append([piece.name, ""])
-        else:
-            assert isinstance(piece, Arguments)
-            calls[-1][1] += piece.text
-    return words, [(name, json.loads(arguments)) for name, arguments in calls]
+    results += reader.finish(is_cut=is_cut)
+    words = "".join(piece.text for piece in results if isinstance(piece, Words))
+    return words, [(call.name, json.loads(call.arguments)) for call in results if isinstance(call, Call)]
 
 
 def cuts(text: str) -> list[list[str]]:
@@ -110,19 +96,28 @@ def cuts(text: str) -> list[list[str]]:
         ("time", "time", []),
         ("time flies", "time flies", []),
         ("time [ARGS] is odd", "time [ARGS] is odd", []),
-        ('time{"n": ', 'time{"n": ', []),
+        ('time{"n": ', "", []),
+        ("time[ARGS]", "", []),
         (CODER, "", [("weather", WEATHER)]),
         (f"Let me see.\n{CODER}\n{CODER}", "Let me see.", [("weather", WEATHER)] * 2),
         (CODER.removeprefix("<tool_call>\n"), "", [("weather", WEATHER)]),
         ("<tool_call>\n<function=time>\n</function>\n</tool_call>", "", [("time", {})]),
-        (CODER[:60], CODER[:60], []),
+        (CODER[:60], "", []),
+        (CODER.replace("7\n</parameter>\n", "7\n"), "", [("weather", WEATHER)]),
+        (CODER.replace("Zürich\nWest\n</parameter>\n", "Zürich\nWest\n"), "", [("weather", WEATHER)]),
+        ('<function=time>{"n": "</function>"}</function>', "", [("time", {"n": "</function>"})]),
+        ("<tool_call>\n<function=time>\nat noon", "at noon", []),
         ('<tool_call>{"name": "time"}</tool_call>', "", [("time", {})]),
-        ("<tool_call>oops</tool_call> then", "<tool_call>oops</tool_call> then", []),
-        ("<tool_call>", "<tool_call>", []),
+        ("<tool_call>oops</tool_call> then", "oops then", []),
+        (f"<tool_call>[{CITY}, {CITY}]</tool_call>", "", [("weather", {"city": "Zürich"})] * 2),
+        (f"<tool_call>{CITY[:-1]}</tool_call>", CITY[:-1], []),
+        ('<tool_call>{"name": "no name", "arguments": {}}</tool_call>', '{"name": "no name", "arguments": {}}', []),
+        ("<tool_call>", "", []),
         ("a < b and <tool is no tag", "a < b and <tool is no tag", []),
         ('{"name": "Bob", "age": 3}', '{"name": "Bob", "age": 3}', []),
         ('{"name": "unknown", "arguments": {}}', '{"name": "unknown", "arguments": {}}', []),
-        ('{"name": "time", "arg', '{"name": "time", "arg', []),
+        ('{"name": "time", "arg', "", []),
+        ('{"name": "Bob", "arg', '{"name": "Bob", "arg', []),
         ("[1, 2, 3] are numbers", "[1, 2, 3] are numbers", []),
         ("[", "[", []),
         ("  \n", "  \n", []),
@@ -133,7 +128,7 @@ def test_calls_are_recognized_in_every_format_however_the_text_is_cut(
     text: str, words: str, calls: list[tuple[str, Any]]
 ) -> None:
     for pieces in cuts(text):
-        assert read(CallReader(TOOLS, parameters=PARAMETERS), pieces) == (words, calls), pieces
+        assert read(CallReader(TOOLS), pieces) == (words, calls), pieces
 
 
 def test_words_are_returned_as_they_come() -> None:
@@ -157,11 +152,13 @@ def test_an_answer_in_its_own_format_is_no_call_though_it_looks_like_one() -> No
     assert len(read(CallReader(TOOLS, lists_only=True), list(f"[{CITY}]"))[1]) == 1
 
 
-def test_the_arguments_of_a_named_function_are_returned_as_they_come() -> None:
-    reader = ArgumentsReader("time")
-    assert list(reader.feed('{"n"')) == [CallBegins("time"), Arguments('{"n"')]
-    assert [*reader.feed(": 1}"), *reader.finish()] == [Arguments(": 1}")]
-    assert list(ArgumentsReader("time").finish()) == [CallBegins("time")]
+def test_the_arguments_of_a_named_function_are_a_call_when_they_are_complete() -> None:
+    for pieces in cuts('{"name": "<tool_call>", "n": {}}'):
+        assert read(CallReader(TOOLS, named="time"), pieces) == ("", [("time", {"name": "<tool_call>", "n": {}})])
+    for pieces in cuts('{"n": '):
+        assert read(CallReader(TOOLS, named="time"), pieces, is_cut=True) == ("", [])
+    for pieces in cuts("I cannot."):
+        assert read(CallReader(TOOLS, named="time"), pieces) == ("I cannot.", [])
 
 
 def test_without_tools_everything_is_words() -> None:
@@ -170,6 +167,5 @@ def test_without_tools_everything_is_words() -> None:
 
 def test_a_long_call_takes_no_time_that_grows_with_its_square() -> None:
     text = '{"name": "time", "arguments": {"text": "' + "word " * 20_000 + '"}}'
-    names: Collection[str] = TOOLS
-    _, calls = read(CallReader(names), [text[at : at + 4] for at in range(0, len(text), 4)])
+    _, calls = read(CallReader(TOOLS), [text[at : at + 4] for at in range(0, len(text), 4)])
     assert len(calls) == 1
