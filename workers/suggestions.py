@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from app.config.nearest_name import nearest_name
+
 _MAX_NAMES_SHOWN = 4
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the advice for an unknown name: the known name that is most like it, or all known names."""
-    nearest = get_close_matches(name, names := list(known), n=1)
-    return f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(names)}"
+    """Return the advice for an unknown name: the known name that it nearly is, or all known names."""
+    near = nearest_name(name, names := list(known))
+    return f"did you mean {near}?" if near else f"known are {', '.join(names)}"
 
 
 def closest(name: str, candidates: Iterable[str]) -> str:

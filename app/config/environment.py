@@ -5,7 +5,6 @@ replaces the file's; single keys are applied after it. An empty variable counts 
 pass empty ones. The variables that docker-compose.yaml itself reads have the same prefix; they set no key.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from marshmallow import fields
 
+from app.config.nearest_name import nearest_name
 from app.config.schema import FreeForm, Keys, section
 from app.config.yaml_file import parse_yaml
 from app.errors import ConfigError
@@ -59,10 +59,11 @@ def _path(name: str, keys: Keys) -> KeyPath:
     is_free = isinstance(keys.get(path[0]), FreeForm) and all(path)
     if is_free or ".".join(path) in keys:
         return path
-    similar = difflib.get_close_matches(name, [*map(variable_name, keys), CONFIG_PATH], n=1)
+    names = [variable.removeprefix(PREFIX) for variable in (*map(variable_name, keys), CONFIG_PATH)]
+    near = nearest_name(name.removeprefix(PREFIX), names)
     advice = f"expected {PREFIX} and a key of config.yaml, two underscores where it has a dot"
     raise ConfigError(
-        f"environment: unknown variable {name}; {advice}" + (f"; did you mean {similar[0]}?" if similar else "")
+        f"environment: unknown variable {name}; {advice}" + (f"; did you mean {PREFIX}{near}?" if near else "")
     )
 
 

@@ -1,6 +1,5 @@
 """Reads the configuration: the YAML file, and the environment over it. Every error is one line."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ import yaml
 from marshmallow import Schema, ValidationError
 
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
+from app.config.nearest_name import nearest_name
 from app.config.params import names_a_secret
 from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
 from app.config.settings import DEFAULT_MODEL, Config
@@ -126,11 +126,14 @@ def _wrong_paths(messages: Mapping[Any, Any], keys: Keys, above: KeyPath = ()) -
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    """Return the advice for an unknown key, by its dotted path, then by its last part (`port` for `server.port`)."""
-    by_name = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
-    similar = difflib.get_close_matches(key, known, n=1)
-    similar = similar or [by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1)]
-    return f"; did you mean {similar[0]}?" if similar else ""
+    """Return the advice for an unknown key: a key of the same section, or one of any (`server.port` for `port`)."""
+    parent, _, last = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == parent}
+    every = {name.rpartition(".")[2]: name for name in reversed(known)}
+    for names in (siblings, every):
+        if near := nearest_name(last, names):
+            return f"; did you mean {names[near]}?"
+    return ""
 
 
 def _at(tree: Any, path: KeyPath) -> Any:

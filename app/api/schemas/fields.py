@@ -4,13 +4,14 @@ marshmallow's own fields would read "0.7" as a number and "yes" as true.
 """
 
 import contextlib
-import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing, validate
+
+from app.config.nearest_name import nearest_name
 
 _MAX_FAULTS = 16  # of one object or list that get a message of their own: as many as an error document has
 _LISTED_NAMES = 12  # known names in the message about an unknown one, where none is similar
@@ -76,10 +77,10 @@ class RequestSchema(Schema):
                     error.messages[name] = [self._unknown(str(name))]
 
     def _unknown(self, name: str) -> str:
-        similar = difflib.get_close_matches(name[:64], self.load_fields, n=1, cutoff=0.5)
-        if similar:
-            return f"Unknown parameter. Did you mean {similar[0]!r}?"
-        names = list(self.load_fields)
+        near = nearest_name(name, self.load_fields)
+        if near is not None:
+            return f"Unknown parameter. Did you mean {near!r}?"
+        names = sorted(self.load_fields, key=lambda known: not self.load_fields[known].required)
         more = f" and {len(names) - _LISTED_NAMES} more, see /docs" if len(names) > _LISTED_NAMES else ""
         return f"Unknown parameter. Known parameters: {', '.join(names[:_LISTED_NAMES])}{more}."
 
