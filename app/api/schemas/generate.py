@@ -1,5 +1,7 @@
 """The body of `/generate` and `/agenerate`."""
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +11,9 @@ from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.sampling import SamplingSchema
+from app.config.nearest_name import nearest_name
+
+_PARAMETERS = frozenset(SamplingSchema().load_fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,7 @@ class GenerateBody(JobOptions):
 
 class GenerateSchema(JobOptionsSchema):
     class Meta(JobOptionsSchema.Meta):
-        unknown = EXCLUDE  # llm-api-python sends more beside the prompt
+        unknown = EXCLUDE  # llm-api-python sends more beside the prompt, clients of other servers their own names
 
     @staticmethod
     def also(documented: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +68,29 @@ class GenerateSchema(JobOptionsSchema):
     @pre_load
     def _ignore_messages_beside_a_prompt(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {name: value for name, value in data.items() if name != "messages"} if "prompt" in data else data
+
+    @pre_load
+    def _take_params_beside(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Read a parameter that stands beside `params` as one of them, and reject a name that is nearly a known one."""
+        errors = {name: [f"Unknown parameter. Did you mean {near!r}?"] for name, near in self._nearly_known(data)}
+        params = data.get("params", {})
+        beside = {name: value for name, value in data.items() if name in _PARAMETERS and value is not None}
+        if isinstance(params, dict):
+            twice = [name for name in beside if params.get(name) not in (None, beside[name])]
+            errors |= {name: ["Stands beside params and in it, with another value; send one."] for name in twice}
+            data = {name: value for name, value in data.items() if name not in beside} | {"params": params | beside}
+        if errors:
+            raise ValidationError(errors)
+        return data
+
+    def _nearly_known(self, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        for name in data:  # with few unknown names, as `load` leaves them
+            if name not in self._known and (near := nearest_name(name, self._known)) is not None:
+                yield name, near
+
+    @functools.cached_property
+    def _known(self) -> frozenset[str]:
+        return super()._known | _PARAMETERS
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _require_one(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> None:

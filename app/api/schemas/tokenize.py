@@ -7,7 +7,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import BoundedList, Flag, RequestSchema, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
-from app.api.schemas.openai.requests import MAX_TOKEN_ID, are_tokens
+from app.api.schemas.openai.requests import MAX_TOKEN_ID, token_ids
 from app.api.schemas.openai.tools import MAX_TOOLS, ToolSchema
 
 MAX_TOKENS = 1_000_000
@@ -64,10 +64,7 @@ class TokenIds(fields.Field[list[int]]):
             raise ValidationError("Must be a list.")
         if len(value) > MAX_TOKENS:
             raise ValidationError(f"Must not have more than {MAX_TOKENS} items.")
-        if not are_tokens(value):
-            wrong = next(index for index, token in enumerate(value) if not are_tokens([token]))
-            raise ValidationError({str(wrong): [f"Must be the id of a token, 0 to {MAX_TOKEN_ID}."]})
-        return [int(token) for token in value]
+        return list(token_ids(value))
 
 
 class DetokenizeSchema(RequestSchema):

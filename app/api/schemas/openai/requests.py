@@ -26,6 +26,7 @@ MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
 MAX_NAMES = 32  # in a list of the few that exist
 MAX_TOKEN_ID = 2**31 - 1
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of metadata, as in OpenAI's API
+_NEITHER = "Must be a text, a list of token ids, or a list of either."
 _SEEDS = 2**32  # llama.cpp's samplers take 32 bits; OpenAI's clients may send 64, and a sign
 IGNORED = {
     "user": "Users are not distinguished.",
@@ -244,9 +245,9 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         if isinstance(value, str):
             return [self._one(value)]
         if not isinstance(value, list) or not value:
-            raise ValidationError("Must be a text, a list of token ids, or a list of either.")
-        if are_tokens(value):
-            return [tuple(map(int, value))]
+            raise ValidationError(_NEITHER)
+        if _begins_with_number(value):
+            return [token_ids(value)]
         if len(value) > self._most:
             raise ValidationError(f"Must not have more than {self._most} items.")
         items: list[TextOrTokens] = []
@@ -256,14 +257,21 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         return items
 
     def _one(self, item: Any) -> TextOrTokens:
-        if isinstance(item, list) and item and are_tokens(item):
-            return tuple(map(int, item))
+        if isinstance(item, list) and _begins_with_number(item):
+            return token_ids(item)
+        if not isinstance(item, str):
+            raise ValidationError(_NEITHER)
         return self._text.deserialize(item) or ""
 
 
-def are_tokens(values: list[Any]) -> bool:
-    """5.0 is a whole number in JSON Schema; true is not."""
-    return all(
-        (type(value) is int or (isinstance(value, float) and value.is_integer())) and 0 <= value <= MAX_TOKEN_ID
-        for value in values
-    )
+def _begins_with_number(values: list[Any]) -> bool:
+    return bool(values) and isinstance(values[0], int | float) and not isinstance(values[0], bool)
+
+
+def token_ids(values: list[Any]) -> tuple[int, ...]:
+    """Return token ids; 5.0 is a whole number in JSON Schema, true is not. Raises ValidationError by the index."""
+    for index, value in enumerate(values):
+        is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+        if not is_whole or not 0 <= value <= MAX_TOKEN_ID:
+            raise ValidationError({index: [f"Must be a token id, a whole number from 0 to {MAX_TOKEN_ID}."]})
+    return tuple(map(int, values))

@@ -13,7 +13,7 @@ from app.config.settings import Config
 from app.jobs.job import Kind, Priority, Status
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
-from tests.waiting import scaled
+from tests.waiting import scaled, until
 
 
 def generate(client: FlaskClient, /, *, accept: str = "*/*", **body: Any) -> TestResponse:
@@ -73,6 +73,53 @@ def test_a_timeout_is_never_longer_than_the_servers(client: FlaskClient, worker:
 def test_fields_beside_prompt_and_params_are_tolerated(client: FlaskClient, worker: ScriptedWorker) -> None:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "stream": False, "model": "x", "n": 1}
     assert generate(client, **body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"max_tokens": 2},
+        {"n_predict": 2},
+        {"max_tokens": 2, "params": {}},
+        {"max_tokens": 2, "params": None},
+        {"max_tokens": 2, "params": {"max_tokens": 2}},
+        {"max_tokens": 2, "params": {"max_tokens": None}},
+        {"max_tokens": None, "params": {"max_tokens": 2}},
+        {**{f"of another server {number}": 1 for number in range(50)}, "max_tokens": 2},
+    ],
+)
+@pytest.mark.parametrize("path", ["/generate", "/agenerate"])
+def test_a_parameter_beside_params_is_used(
+    client: FlaskClient, worker: ScriptedWorker, path: str, body: dict[str, Any]
+) -> None:
+    response = client.post(path, json={"prompt": "x", **body})
+    assert response.status_code in (200, 202)
+    until(lambda: worker.turns)
+    assert worker.turns[0].request.params == {"max_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"max_tokens": 2, "params": {"max_tokens": 3}}, "max_tokens"),
+        ({"max_tokens": 2, "params": {"n_predict": 3}}, "params.n_predict"),
+        ({"temperature": "hot"}, "params.temperature"),
+        ({"parms": {"max_tokens": 2}}, "parms"),
+        ({"max_token": 2}, "max_token"),
+        ({"max_tokens": 2, "params": [1]}, "params"),
+    ],
+)
+def test_a_parameter_that_would_be_lost_is_refused_by_its_name(
+    client: FlaskClient, body: dict[str, Any], field: str
+) -> None:
+    response = generate(client, **body)
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
+
+
+def test_many_unknown_fields_cost_little(client: FlaskClient) -> None:
+    began = time.process_time()
+    response = generate(client, **{f"an_unknown_name_{number}": 1 for number in range(3000)})
+    assert response.status_code == 503 and time.process_time() - began < 1
 
 
 def test_messages_may_come_instead_of_a_prompt(client: FlaskClient, worker: ScriptedWorker) -> None:

@@ -96,6 +96,11 @@ def test_echo_suffix_and_no_tokens_at_all_reach_the_worker(client: FlaskClient, 
         ({"prompt": [[]]}, "prompt.0"),
         ({"prompt": ["a", 1]}, "prompt.1"),
         ({"prompt": [-1]}, "prompt.0"),
+        ({"prompt": [1, -1]}, "prompt.1"),
+        ({"prompt": [1, 2**31]}, "prompt.1"),
+        ({"prompt": [1, "a"]}, "prompt.1"),
+        ({"prompt": [1, True]}, "prompt.1"),
+        ({"prompt": [[1], [2, -1]]}, "prompt.1.1"),
         ({"prompt": ["a"] * 129}, "prompt"),
         ({"prompt": ["a"] * 65, "n": 2}, "prompt"),
         ({"n": 2, "best_of": 1}, "best_of"),
@@ -111,3 +116,9 @@ def test_what_cannot_be_served_is_refused_by_its_name(
     response = client.post("/v1/completions", json={"prompt": "Say", **body})
     assert (response.status_code, response.get_json()["error"]["param"]) == (400, param)
     assert worker.turns == []
+
+
+@pytest.mark.parametrize("prompt", [[-1], [[1], [-1]], [1.5]])
+def test_what_is_no_token_id_is_answered_with_what_is_one(client: FlaskClient, prompt: Any) -> None:
+    message = client.post("/v1/completions", json={"prompt": prompt}).get_json()["error"]["message"]
+    assert "Must be a token id, a whole number from 0 to" in message
