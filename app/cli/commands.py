@@ -5,13 +5,15 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from app.cli.announce import announce
-from app.cli.programs import programs
+from app.cli.programs import programs, valkey_socket
 from app.cli.supervisor import Supervisor, say
 from app.config.addresses import addresses_of, family_of, with_port
 from app.config.environment import variable_name, variables_of_compose
@@ -48,11 +50,11 @@ def run(config: Config) -> None:
         _check_port(config.server)
         for name in variables_of_compose(os.environ):
             say(f"{name} is for docker compose and has no effect here; docs/configuration.md lists what has")
-        valkey, port = (None, 0) if config.redis_url else (_valkey_binary(), _free_port())
+        valkey = None if config.redis_url else _valkey_binary()
         if valkey:
-            os.environ[variable_name("redis_url")] = f"redis://127.0.0.1:{port}/0"
+            os.environ[variable_name("redis_url")] = f"unix://{quote(str(valkey_socket(config.data_dir)))}"
         os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
-        supervisor = Supervisor(programs(config, valkey, port))
+        supervisor = Supervisor(programs(config, valkey))
         threading.Thread(target=announce, args=(config, supervisor.stopping), daemon=True).start()
         supervisor.run()
 
@@ -61,6 +63,7 @@ def run(config: Config) -> None:
 def _sole_use_of(data_dir: Path) -> Iterator[None]:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
+        _close_to_others(data_dir)
         lock = (data_dir / ".lock").open("a")
     except OSError as error:
         raise ConfigError(f"data_dir: cannot write in {data_dir}: {error.strerror}") from None
@@ -71,6 +74,14 @@ def _sole_use_of(data_dir: Path) -> Iterator[None]:
             fix = f"stop it, or set another {variable_name('data_dir')} and {variable_name('server.port')}"
             raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}") from None
         yield
+
+
+def _close_to_others(data_dir: Path) -> None:
+    """Take the rights of other users from the jobs on disk, also of earlier runs, which were readable for everybody."""
+    for path in (data_dir, *data_dir.glob("appendonlydir"), *data_dir.glob("appendonlydir/*")):
+        status = path.stat()
+        if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:  # not /tmp
+            path.chmod(status.st_mode & ~0o077)
 
 
 def _check_port(server: ServerConfig) -> None:
@@ -84,11 +95,6 @@ def _check_port(server: ServerConfig) -> None:
                 fix = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
                 where = with_port(address, server.port)
                 raise ConfigError(f"server: cannot listen on {where} ({error.strerror}); {fix}") from None
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _valkey_binary() -> Path:

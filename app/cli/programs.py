@@ -1,32 +1,40 @@
 """The programs that `make run` runs on one machine, and how long each of them may take to stop."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.config.settings import Config
+from app.errors import ConfigError
 
 WORKER_LEAVE_SECONDS = 10  # beyond `worker.drain_seconds`: to hand back its jobs and free the model
 API_GRACE_SECONDS = 15  # above gunicorn's graceful_timeout
 VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
+_OWNER_ONLY = 0o077
+_LONGEST_SOCKET_PATH = 107  # bytes, of Linux
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program under supervision. `grace_seconds`: from SIGTERM until it is killed."""
+    """One program under supervision.
+
+    grace_seconds: From SIGTERM until it is killed.
+    umask: Which rights the files that it makes do not have; -1: as of the supervisor.
+    """
 
     name: str
     command: Sequence[str]
     grace_seconds: int = 5
+    umask: int = -1
 
 
-def programs(config: Config, valkey: Path | None, valkey_port: int) -> list[Program]:
+def programs(config: Config, valkey: Path | None) -> list[Program]:
     """List the programs in the order in which they start.
 
     Args:
         valkey: The server's binary, or None where `redis_url` names another Redis.
-        valkey_port: The port on which that server listens.
     """
     python = sys.executable
     gunicorn = [python, "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
@@ -38,14 +46,25 @@ def programs(config: Config, valkey: Path | None, valkey_port: int) -> list[Prog
     )
     if valkey is None:
         return [api, worker]
-    command = valkey_command(valkey, valkey_port, config.data_dir)
-    return [Program(name="valkey", command=command, grace_seconds=VALKEY_GRACE_SECONDS), api, worker]
+    command = valkey_command(valkey, config.data_dir)
+    server = Program(name="valkey", command=command, grace_seconds=VALKEY_GRACE_SECONDS, umask=_OWNER_ONLY)
+    return [server, api, worker]
 
 
-def valkey_command(binary: Path, port: int, data_dir: Path) -> list[str]:
-    """Listen on loopback only, append every write to a file, and evict nothing: the data are accepted jobs."""
+def valkey_socket(data_dir: Path) -> Path:
+    """Return where the embedded Valkey listens. Raises ConfigError if the path is too long for a socket."""
+    path = data_dir.resolve() / "valkey.sock"
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        longest = _LONGEST_SOCKET_PATH - len("/valkey.sock")
+        raise ConfigError(f"data_dir: {data_dir.resolve()} is longer than {longest} bytes; set a shorter one")
+    return path
+
+
+def valkey_command(binary: Path, data_dir: Path) -> list[str]:
+    """Listen on a socket that only this user may use, append every write to a file, and evict nothing: the data are
+    accepted jobs."""
     return [
-        *(str(binary), "--bind", "127.0.0.1", "--port", str(port), "--protected-mode", "yes"),
+        *(str(binary), "--port", "0", "--unixsocket", str(valkey_socket(data_dir)), "--unixsocketperm", "600"),
         *("--dir", str(data_dir.resolve()), "--appendonly", "yes", "--save", ""),
         *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
     ]

@@ -121,6 +121,7 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=self._writer,
                 stderr=self._writer,
+                umask=self.program.umask,
                 process_group=0,  # so that Ctrl-C in a terminal reaches the supervisor alone
             )
         except OSError as error:

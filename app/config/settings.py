@@ -265,12 +265,13 @@ class Config:
         ),
     ] = field(default_factory=dict)
     data_dir: Annotated[
-        Path, Folder("Where the embedded Valkey stores its append-only file; one `make run` per folder.")
+        Path,
+        Folder("Where the embedded Valkey stores its append-only file, for this user only; one `make run` per folder."),
     ] = Path("./data")
     redis_url: Annotated[
         str | None,
         text(
-            "Where Redis is. null: `make run` starts a Valkey on the loopback address and passes its URL on.",
+            "Where Redis is. null: `make run` starts a Valkey behind a Unix socket in `data_dir`.",
             "redis://…, rediss://… or unix://…, or null for an embedded Valkey",
             validate.Regexp(r"^(rediss?|unix)://."),
             nullable=True,

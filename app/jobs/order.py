@@ -8,6 +8,7 @@ extra doorbell costs one empty claim. The reaper keeps as many doorbells as wait
 
 import json
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 from kombu import Queue
@@ -33,7 +34,7 @@ def queue_name(model: str) -> str:
 
 def make_celery(redis_url: str, model: str) -> Celery:
     """Return a Celery application for one model's queue. Reasons for the settings: docs/decisions/0002, 0031."""
-    celery = Celery("llm_api", broker=redis_url)
+    celery = Celery("llm_api", broker=_broker_url(redis_url))
     name = queue_name(model)
     celery.conf.update(
         task_serializer="json",
@@ -53,6 +54,15 @@ def make_celery(redis_url: str, model: str) -> Celery:
         broker_transport_options=TRANSPORT_OPTIONS,
     )
     return celery
+
+
+def _broker_url(redis_url: str) -> str:
+    """Return a URL as Kombu spells it, which has another scheme and another name of the database for Unix sockets."""
+    url = urlsplit(redis_url)
+    if url.scheme != "unix":
+        return redis_url
+    database = parse_qs(url.query).get("db", ["0"])[0]
+    return f"redis+socket://{url.netloc}{url.path}?virtual_host={database}"
 
 
 def doorbell(model: str) -> str:

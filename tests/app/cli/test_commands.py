@@ -97,6 +97,17 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert "data_dir: cannot write in" in refusal("run", environment(tmp_path / "file" / "data", free_port()))
 
 
+def test_a_data_folder_of_an_earlier_run_is_closed_to_other_users(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "appendonlydir").mkdir(parents=True)
+    (file := data / "appendonlydir" / "jobs.aof").touch()
+    for path in (data, file.parent, file):
+        path.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as other:  # so that nothing starts
+        refusal("run", environment(data, other.getsockname()[1]))
+    assert [path.stat().st_mode & 0o777 for path in (data, file.parent, file)] == [0o700] * 3
+
+
 def test_the_ready_line_can_be_pasted_and_shows_no_key() -> None:
     config = Config(model_name="m", server=ServerConfig(port=80), auth=AuthConfig(api_keys=("hunter2",)))
     line = ready_line(config)
@@ -181,6 +192,7 @@ def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, 
     assert service.process.returncode == 0
     assert not [name for name, pid in programs.items() if Path(f"/proc/{pid}").exists()]
     assert list((tmp_path / "data").rglob("*.aof")), "the queue is on disk"
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "and no other user can read it"
 
 
 def test_a_model_that_cannot_load_is_reported_once_and_the_api_stays_up(
