@@ -38,7 +38,7 @@ PEERS_READY := $(VENV)/.installed-peers
 CLIENTS := $(VENV)/published-clients
 CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq openai test test-fast check format docs reference bench bench-peers faults lock audit sbom clean again
+.PHONY: help run huggingface gptq openai test test-fast check format docs reference bench bench-peers faults damaged-files lock audit sbom clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -84,6 +84,9 @@ bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers;
 
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
 	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
+
+damaged-files: $(TEST_READY) ## load 120 damaged copies of a model file: each is refused in one line, or serves
+	$(PY) -m tests.workers.engines.llama.damaged_files
 
 lock: $(SUPPLY_CHAIN_READY) ## write the requirement files from pyproject.toml; UPGRADE=1: with the newest of what is not pinned there
 	@grep -hE '^[a-z0-9]' $(LOCKS) | sed 's/ *[;\].*//' | sort -u > $(VENV)/versions.txt

@@ -27,6 +27,7 @@ from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
 from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_runner
+from workers.jobs.load_attempts import LoadAttempts
 from workers.worker import Worker
 
 SWITCH_SECONDS = 0.0005  # Python's 5 ms let one busy thread delay a dozen short ones; figures in docs/decisions/0002
@@ -41,7 +42,7 @@ def main() -> int:
     try:
         config, redis_url = _load_config()
         worker = _announced_worker(config, redis_url)
-        _load_model(worker, config)
+        _load_model(worker, config, LoadAttempts(connect(redis_url), config, worker.info.id))
     except StartupError as error:
         return give_up(error, "worker")
     _start_reaper(config, redis_url)
@@ -88,9 +89,10 @@ def _announced_worker(config: Config, redis_url: str) -> Worker:
     return worker
 
 
-def _load_model(worker: Worker, config: Config) -> None:
+def _load_model(worker: Worker, config: Config, attempts: LoadAttempts) -> None:
     try:
-        worker.serve(load_runner(config, worker.report_progress, worker))
+        with attempts.counted():
+            worker.serve(load_runner(config, worker.report_progress, worker))
     except StartupError as error:
         worker.give_up(error.detail)
         raise

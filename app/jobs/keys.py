@@ -17,6 +17,7 @@ Modules without a path are in `app.jobs`.
 | `llm:cached:<digest>` | string | id of the job with the same request (`workers.jobs.response_cache`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
 | `llm:reaper:<model>` | string | Unix seconds of the next turn of the reaper | - |
+| `llm:loads:<host>:<digest>` | hash | workers that began to load a model (`workers.jobs.load_attempts`) | 1 day |
 | `llm:trial:<worker>` | string | id of the job that this worker runs in quarantine | while it does |
 | `llm:alive:<model>` | string | a worker of the model is alive | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
@@ -100,6 +101,10 @@ def service_time(model: str) -> str:
 
 def reaper(model: str) -> str:
     return f"{PREFIX}reaper:{model}"
+
+
+def loads(host: str, digest: str) -> str:
+    return f"{PREFIX}loads:{host}:{digest}"
 
 
 def trial(worker_id: str) -> str:

@@ -1,6 +1,7 @@
 """The worker as a process: engines that fail at each possible place, models that cannot be loaded, priorities."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -92,6 +93,15 @@ def test_a_defect_while_loading_is_worth_a_restart(tmp_path: Path) -> None:
     assert code == 1
     assert "RuntimeError: a defect of the engine" in log
     assert "RuntimeError" in detail and "defect" not in detail
+
+
+def test_a_model_that_ends_its_worker_is_tried_three_times(tmp_path: Path) -> None:
+    with running_valkey(tmp_path / "valkey") as server:
+        stack = Stack(tmp_path, server.url, engine_config("faulty:DiesWhileLoading"))
+        codes = [stack.start_worker().wait(scaled(30)) for _ in range(4)]
+    assert codes == [-signal.SIGABRT] * 3 + [78]
+    assert stack.log("worker").count("\n") == 1, "the line of the one that gave up"
+    assert "worker: 3 workers have died while they loaded the model" in stack.log("worker")
 
 
 def test_jobs_of_high_priority_start_first(tmp_path: Path) -> None:

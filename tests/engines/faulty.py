@@ -46,3 +46,10 @@ class FailsOnDemand(Instant):
     def _sample(self, chunk: Chunk) -> Sampled:
         error = RuntimeError("a defect in a row") if chunk.prompt.state == "row" else None
         return Sampled(token=2, piece=b" done", error=error)
+
+
+class DiesWhileLoading(Instant):
+    """Ends its process as a fault of a native library does."""
+
+    def __init__(self, config: Config, report: ReportProgress) -> None:
+        os.abort()

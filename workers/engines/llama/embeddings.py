@@ -43,7 +43,9 @@ class LlamaEmbedder:
     """One thread at a time; may run beside the generation context of the same model. max_tokens: of one text."""
 
     def __init__(self, model: Model, params: LlamaModelParams, max_tokens: int) -> None:
-        self._pooling = _pooling_of(model)
+        self._pooling = pooling_of(model)
+        if self._pooling is PoolingType.RANK:
+            raise UnsupportedParameter("this model ranks texts and has no embeddings")
         self._vocabulary = model.vocabulary
         self._max_tokens = max_tokens
         self._size: int = llama_cpp.llama_model_n_embd_out(model.pointer)
@@ -114,13 +116,12 @@ class LlamaEmbedder:
         return np.asarray(tokens.mean(axis=0), dtype=np.float32)
 
 
-def _pooling_of(model: Model) -> PoolingType:
+def pooling_of(model: Model) -> PoolingType:
+    """Return how the file says that the vectors of a text's tokens become one; MEAN where it says nothing."""
     named = model.metadata(f"{model.architecture}.pooling_type")
     pooling = (
         PoolingType(int(named)) if named and named.isdigit() and int(named) in list(PoolingType) else PoolingType.NONE
     )
-    if pooling is PoolingType.RANK:
-        raise UnsupportedParameter("this model ranks texts and has no embeddings")
     return PoolingType.MEAN if pooling is PoolingType.NONE else pooling
 
 

@@ -1,6 +1,7 @@
 """The llama family's engine: many sequences in one `llama_decode`."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, Logits
-from workers.engines.llama.embeddings import LlamaEmbedder
+from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
+from workers.engines.llama.file_trial import faults_explained, try_file
 from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprobs
 from workers.engines.llama.model import Model
@@ -20,6 +22,7 @@ from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.resources import one_at_a_time
+from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.models.progress import ReportProgress
 from workers.models.source import locate_model
 
@@ -33,16 +36,21 @@ class LlamaEngine(Engine):
         params = LlamaModelParams.read(config.model_params)
         path = _gguf_file(locate_model(config, report, single_file=True))
         report("loading the model", None)
+        try_file(path, config.model_params)
         self._params = params
-        self._model = Model(path, params, report)
         self._embedder: LlamaEmbedder | None = None
-        try:
-            with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
-                self._limits = _choose_limits(self._model, params, config.worker.slots)
-                self._context = self._new_context() if self._model.is_causal else None
-        except BaseException:
-            self._model.close()
-            raise
+        self._context: Context | None = None
+        with faults_explained(path):
+            self._model = Model(path, params, report)
+            try:
+                _reject_reranker(self._model)
+                with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
+                    self._limits = _choose_limits(self._model, params, config.worker.slots)
+                    self._context = self._new_context() if self._model.is_causal else None
+                in_short_lived_thread(self._compute_once)
+            except BaseException:
+                self._free()
+                raise
         self._template = _chat_template(self._model, params)
         if self._model.is_causal:
             self._template.check()
@@ -123,6 +131,9 @@ class LlamaEngine(Engine):
 
     def close(self) -> None:
         self._template.close()
+        self._free()
+
+    def _free(self) -> None:
         for part in (self._embedder, self._context, self._model):
             if part is not None:
                 part.close()
@@ -140,6 +151,18 @@ class LlamaEngine(Engine):
             cells_per_slot=self._limits.context_tokens,
             max_rows=self._limits.max_batched_tokens,
         )
+
+    def _compute_once(self) -> None:
+        """Compute one token, or the embedding of a text, so that damaged weights are found now and not by a client."""
+        if self._context is None:
+            [(results, _)] = self.embed(["a"])
+        else:
+            results = self._context.decode([self._model.vocabulary.bos or 0], [0], [0], [True])[0].tolist()
+            self._context.forget_all()
+        if any(map(math.isnan, results)):
+            raise ModelUnavailable(
+                f"{self._model.path} computes no numbers: its weights are damaged, download it again"
+            )
 
     def _sample(self, chunks: Sequence[Chunk], logits: Logits) -> list[Sampled]:
         sampled, vocabulary = [], self._model.vocabulary
@@ -190,6 +213,12 @@ class LlamaEngine(Engine):
             logprobs=logprobs,
             prompt_logprobs=[] if chunk.generated else state.prompt_logprobs,
         )
+
+
+def _reject_reranker(model: Model) -> None:
+    if not model.is_causal and pooling_of(model) is PoolingType.RANK:
+        reason = "it ranks texts, and neither generates nor has embeddings"
+        raise ModelUnavailable(f"{model.path} serves no request: {reason}; use another model")
 
 
 def _choose_limits(model: Model, params: LlamaModelParams, wanted_slots: int | None) -> Limits:

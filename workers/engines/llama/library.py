@@ -25,6 +25,9 @@ ggml_library = llama_cpp.llama_cpp._lib
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED = 5  # the rest of the line before
 
+# An assertion of ggml writes one line and ends the process. Before that it would start a debugger for a backtrace.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
 
 class LibraryLog:
     """llama.cpp's log: through `logging` when verbose; the error lines are kept in any case."""

@@ -2,6 +2,8 @@
 
 import ctypes
 import logging
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,25 @@ _METADATA_BYTES = 256  # enough for most values; a chat template takes a second 
 
 
 class Model:
-    """A loaded model.
+    """A loaded model. weights: without them it computes nothing, and takes next to no time and memory.
 
     Raises:
         ModelUnavailable: the file is missing, no GGUF, cut short, or of a kind that cannot run here.
     """
 
-    def __init__(self, path: Path, params: LlamaModelParams, report: ReportProgress) -> None:
+    def __init__(self, path: Path, params: LlamaModelParams, report: ReportProgress, *, weights: bool = True) -> None:
         _check_file(path)
         self.path = path
         self._params = params
         self._library_log = library_log()
         self._library_log.verbose = params.verbose
-        self.pointer = self._load(params, report)
+        self.pointer = self._load(_settings(params) if weights else _settings_without_weights(), report)
         self.vocabulary = LlamaVocabulary(self.pointer)
         self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
         self.architecture = self.metadata("general.architecture") or ""
-        self._adapter = self._load_adapter(params.lora_path) if params.lora_path else None
+        self._adapter = self._load_adapter(params.lora_path) if params.lora_path and weights else None
         self._reject_encoder_decoder()
+        self._reject_impossible_numbers()
 
     def metadata(self, key: str) -> str | None:
         size = _METADATA_BYTES
@@ -100,9 +103,7 @@ class Model:
             llama_cpp.llama_model_free(self.pointer)
             self.pointer = None
 
-    def _load(self, params: LlamaModelParams, report: ReportProgress) -> Any:
-        settings = _settings(params)
-
+    def _load(self, settings: Any, report: ReportProgress) -> Any:
         def progress(done: float, _user_data: Any) -> bool:
             report("loading the model", done)
             return True  # continue
@@ -148,6 +149,28 @@ class Model:
                 f"{self.path} is an encoder-decoder model, which this family cannot run: use another"
             )
 
+    def _reject_impossible_numbers(self) -> None:
+        """ggml ends the process over an epsilon below 0 or a number that is none, but only when it computes."""
+        for key in self._keys():
+            value = _number(self.metadata(key)) if key.startswith(f"{self.architecture}.") else 0.0
+            if not math.isfinite(value) or (value < 0 and key.endswith("epsilon")):
+                self.close()
+                raise ModelUnavailable(f"{self.path} cannot be used: its {key} is {value}; download it again")
+
+    def _keys(self) -> Iterator[str]:
+        buffer = ctypes.create_string_buffer(_METADATA_BYTES)
+        for index in range(llama_cpp.llama_model_meta_count(self.pointer)):
+            llama_cpp.llama_model_meta_key_by_index(self.pointer, index, buffer, _METADATA_BYTES)
+            yield buffer.value.decode("utf-8", "replace")
+
+
+def _number(text: str | None) -> float:
+    """Return a value of the metadata as a number; 0 where it is none."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
 
 def _check_file(path: Path, where: str = "") -> None:
     try:
@@ -168,6 +191,13 @@ def _settings(params: LlamaModelParams) -> Any:
         devices = llama_cpp.llama_max_devices()
         # The structure keeps the array alive until the model is loaded; missing shares are 0.
         settings.tensor_split = (ctypes.c_float * devices)(*params.tensor_split[:devices])
+    return settings
+
+
+def _settings_without_weights() -> Any:
+    settings = llama_cpp.llama_model_default_params()
+    settings.no_alloc, settings.n_gpu_layers = True, 0
+    settings.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE  # mapping a file would read it ahead
     return settings
 
 

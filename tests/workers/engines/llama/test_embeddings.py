@@ -1,13 +1,17 @@
 """Embeddings of one text and of many."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gguf import PoolingType
 
-from app.errors import InvalidRequest, PromptTooLong
-from tests.workers.engines.llama.driver import GREEDY, complete
+from app.config.settings import Config
+from app.errors import InvalidRequest, ModelUnavailable, PromptTooLong, UnsupportedParameter
+from tests.workers.engines.llama.driver import GREEDY, complete, request
+from tests.workers.engines.llama.tiny_bert import WIDTH, write_bert
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.vocabulary import LlamaVocabulary
 
@@ -60,3 +64,28 @@ def test_token_ids_have_the_vector_of_their_text(engine: LlamaEngine, vocabulary
     with pytest.raises(InvalidRequest, match="no token 49152") as caught:
         engine.embed(["a", (1, 49152)])
     assert list(caught.value.errors) == ["text.1"]
+
+
+def load_bert(path: Path) -> LlamaEngine:
+    return LlamaEngine(Config(model_name="bert", setup_params={"path": str(path)}), lambda *_: None)
+
+
+def test_a_model_that_only_embeds_does_that_and_generates_nothing(tmp_path: Path) -> None:
+    engine = load_bert(write_bert(tmp_path / "bert.gguf"))
+    [(vector, tokens)] = engine.embed(["abc def"])
+    assert (len(vector), tokens) == (WIDTH, 8)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UnsupportedParameter, match="use embeddings"):
+        engine.prepare(request("abc"))
+    engine.close()
+
+
+def test_a_model_that_can_serve_no_request_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="it ranks texts, and neither generates nor has embeddings"):
+        load_bert(write_bert(tmp_path / "reranker.gguf", PoolingType.RANK))
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("nan"), float("inf")])
+def test_a_number_over_which_ggml_ends_the_process_is_refused(tmp_path: Path, epsilon: float) -> None:
+    with pytest.raises(ModelUnavailable, match=r"layer_norm_epsilon is .* download it again"):
+        load_bert(write_bert(tmp_path / "bert.gguf", epsilon=epsilon))
