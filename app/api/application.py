@@ -30,6 +30,7 @@ RESERVED_THREADS = 32  # of each process: for requests that do not wait, /health
 def create_app(config: Config) -> Flask:
     """Return the WSGI application. Raises ConfigError."""
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # a redirect would lose the key behind a proxy; the error says what to type
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
     app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
     cross_site.register(app, config.server, with_keys=bool(config.auth.api_keys))

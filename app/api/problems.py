@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis
-from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from flask import Flask, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from app.api.json_response import JSON, PROBLEM, json_response
+from app.api.path_hints import missing_path, similar_path
 from app.api.redis_health import RedisAway
 from app.api.request_body import CODINGS
 from app.api.waiting.waiters import ClientGone
@@ -142,9 +143,14 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
         return error  # a redirect
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
     code, detail = error.name.lower().replace(" ", "_"), error.description or error.name
+    similar = None
     if isinstance(error, NotFound):
-        detail = "there is no such path; /docs lists the paths"
-    if request.path.startswith(OPENAI_PREFIX):
+        similar = similar_path(request.path, current_app.url_map)
+        detail = missing_path(request, similar)
+    elif isinstance(error, MethodNotAllowed):
+        methods = " or ".join(method for method in error.valid_methods or () if method not in ("HEAD", "OPTIONS"))
+        detail = f"this path does not accept {request.method}; use {methods}"
+    if (similar or request.path).startswith(OPENAI_PREFIX):  # a client with another base URL reads this form too
         return json_response(_openai(detail, error.code, None, code), error.code, allowed)
     return json_response(_document(code, error.name, error.code, detail), error.code, allowed, PROBLEM)
 

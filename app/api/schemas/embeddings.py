@@ -1,12 +1,13 @@
 """The request and response bodies of `/embeddings`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import post_load
 
 from app.api.schemas.fields import TextOrTexts
 from app.api.schemas.job import JobOptions, JobOptionsSchema
+from app.api.schemas.openai.requests import rejected
 
 MAX_TEXTS = 2048  # as in OpenAI's API
 
@@ -24,6 +25,11 @@ class EmbeddingsSchema(JobOptionsSchema):
     text = TextOrTexts(
         fewest=1, most=MAX_TEXTS, required=True, metadata={"description": "One text, or a list of texts."}
     )
+
+    class Meta(JobOptionsSchema.Meta):
+        include: ClassVar = rejected(
+            {"input": "this is not /v1/embeddings. The base URL for OpenAI's clients ends in /v1"}
+        )
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> EmbeddingsBody:

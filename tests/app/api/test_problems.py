@@ -25,6 +25,7 @@ def test_a_wrong_method_is_a_problem_document_that_names_the_allowed_ones(client
     response = client.get("/generate")
     assert (response.status_code, response.get_json()["code"]) == (405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+    assert response.get_json()["detail"] == "this path does not accept GET; use POST"
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/nowhere"), ("DELETE", "/v1/models")])
