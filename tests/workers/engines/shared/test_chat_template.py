@@ -176,10 +176,7 @@ def test_marks_for_training_mean_nothing_here() -> None:
         ("{% for %}", "line 1"),
         ("{{ messages[0].role }}", "it loses the text of messages"),
         ("{{ raise_exception('for images only') }}", "for images only"),
-        (
-            "{{ messages[0].content }}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-            "2 s",
-        ),
+        ("{{ messages[0].content }}" + LOOP, "it took"),
     ],
     ids=["no template", "no text", "raises", "loops"],
 )
