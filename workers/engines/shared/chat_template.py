@@ -1,6 +1,6 @@
 """From a conversation to a prompt: the model's own chat template, in the form of messages that it expects.
 
-Templates are rendered in processes that can be ended (`template_process`), never in this one (docs/decisions/0039).
+Templates are rendered in processes that can be ended (`child_process`), never in this one (docs/decisions/0039).
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 from app.errors import ConfigError, InvalidRequest, UnsupportedParameter
 from app.jobs.job import Chat
+from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcess, ChildProcesses
 from workers.engines.shared.template_forms import (
     CallForm,
     Message,
@@ -23,7 +24,7 @@ from workers.engines.shared.template_forms import (
     message_with_calls,
     with_contents,
 )
-from workers.engines.shared.template_process import RenderProcesses, TemplateFailed, TemplateLimit
+from workers.engines.shared.template_renderer import LIMITS
 from workers.engines.shared.tool_prompt import with_tool_prompt
 
 CHATML = """\
@@ -37,6 +38,7 @@ CHATML = """\
 
 RESERVED = frozenset({"messages", "tools", "add_generation_prompt"})  # a request's variables cannot set them
 THOUGHTS_BEGIN, THOUGHTS_END = "<think>", "</think>"
+_RENDERER = "workers.engines.shared.template_renderer"
 _KEY = "model_params.chat_template"
 
 logger = logging.getLogger(__name__)
@@ -93,10 +95,10 @@ class ChatTemplate:
         index = len(tried.templates) - 1 if chat.tools else 0
         try:
             return tried.templates[index].prompt(chat)
-        except TemplateLimit as error:
+        except ChildLimit as error:
             reason = f"{error}; shorten them, or set {_KEY}"
             raise _rejection("the model's chat template cannot render these messages", reason) from None
-        except (TemplateFailed, RecursionError) as error:
+        except (ChildFailed, RecursionError) as error:
             reason = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise _rejection("the model's chat template does not take these messages", reason) from None
 
@@ -130,8 +132,8 @@ def configured_template(value: str) -> str:
                 f"{_KEY}: {value} cannot be read: give the path of a file, or the template itself"
             ) from error
     try:
-        RenderProcesses([value]).close()
-    except TemplateFailed as error:
+        ChildProcess(_RENDERER, LIMITS, {"sources": [value]}).close()
+    except ChildFailed as error:
         raise ConfigError(f"{_KEY} is no Jinja template: {error}") from error
     return value
 
@@ -154,12 +156,12 @@ class _TriedTemplates:
     def __init__(self, sources: Sequence[str], special_tokens: Mapping[str, str]) -> None:
         self.fault = ""
         self.templates: list[_Template] = []
-        self.processes: RenderProcesses | None = None
+        self.processes: ChildProcesses | None = None
         try:
-            self.processes = RenderProcesses(sources)
+            self.processes = ChildProcesses(_RENDERER, LIMITS, {"sources": list(sources)})
             for index, source in enumerate(sources):
                 self.templates.append(_Template(self.processes, index, source, special_tokens))
-        except TemplateFailed as error:
+        except ChildFailed as error:
             self.fault = str(error)
             if self.processes is not None:
                 self.processes.close()
@@ -167,24 +169,24 @@ class _TriedTemplates:
 
 
 class _Template:
-    """One template, and what it expects. Raises TemplateFailed: it takes no form of messages."""
+    """One template, and what it expects. Raises ChildFailed: it takes no form of messages."""
 
-    def __init__(self, processes: RenderProcesses, index: int, source: str, special_tokens: Mapping[str, str]) -> None:
+    def __init__(self, processes: ChildProcesses, index: int, source: str, special_tokens: Mapping[str, str]) -> None:
         self._processes = processes
         self._index = index
         self._special_tokens = special_tokens
         self._knows_developer = "developer" in source
         self._form = find_form(
             lambda messages, tools: self._rendered(messages, tools, {}, opens_answer=True),
-            knows_tools="tools" in processes.variables[index],
+            knows_tools="tools" in processes.setup_reply["variables"][index],
         )
 
     def prompt(self, chat: Chat) -> str:
-        """Raises TemplateFailed."""
+        """Raises ChildFailed."""
         if _may_be_continued(chat):
             try:
                 return self._continued(chat)
-            except TemplateFailed:
+            except ChildFailed:
                 if _must_be_continued(chat):
                     raise
         opens_answer = chat.add_generation_prompt is not False
@@ -196,7 +198,7 @@ class _Template:
         text = self._rendered(self._messages(chat, mark), chat.tools, chat.variables, opens_answer=False)
         before, found, _ = text.rpartition(mark)
         if not found:
-            raise TemplateFailed("it does not show the last message, so that it cannot be continued")
+            raise ChildFailed("it does not show the last message, so that it cannot be continued")
         return before
 
     def _messages(self, chat: Chat, mark: str = "") -> list[Message]:
@@ -219,16 +221,14 @@ class _Template:
         *,
         opens_answer: bool,
     ) -> str:
-        return self._processes.render(
-            self._index,
-            {
-                **self._special_tokens,
-                **{name: value for name, value in variables.items() if name not in RESERVED},
-                "messages": list(messages),
-                "tools": list(tools) or None,
-                "add_generation_prompt": opens_answer,
-            },
-        )
+        given = {
+            **self._special_tokens,
+            **{name: value for name, value in variables.items() if name not in RESERVED},
+            "messages": list(messages),
+            "tools": list(tools) or None,
+            "add_generation_prompt": opens_answer,
+        }
+        return str(self._processes.call({"template": self._index, "variables": given})["text"])
 
 
 def _plain(message: Message, *, knows_developer: bool) -> Message:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from workers.engines.shared.template_process import TemplateFailed, TemplateLimit
+from workers.engines.shared.child_process import ChildFailed, ChildLimit
 
 Message = dict[str, Any]
 Render = Callable[[Sequence[Message], Sequence[dict[str, Any]]], str]
-"""Renders messages as they are, with tools or without. Raises TemplateFailed."""
+"""Renders messages as they are, with tools or without. Raises ChildFailed."""
 
 QUESTION, ANSWER, RULE, SECOND_RULE = "zqquestion", "zqanswer", "zqrule", "zqsecondrule"
 TOOL, ARGUMENT, VALUE, RESULT = "zqtool", "zqargument", "zqvalue", "zqresult"
@@ -65,7 +65,7 @@ class TemplateForm:
 
 
 def find_form(render: Render, *, knows_tools: bool) -> TemplateForm:
-    """Raises TemplateFailed: the question of a user gets lost in every form, or a limit is hit."""
+    """Raises ChildFailed: the question of a user gets lost in every form, or a limit is hit."""
     contents_are_parts = _contents_are_parts(render)
 
     def keeps(messages: Sequence[Message], *words: str, tools: Sequence[dict[str, Any]] = ()) -> bool:
@@ -97,15 +97,15 @@ def message_with_calls(message: Message, calls: Sequence[dict[str, Any]], form: 
 
 def _contents_are_parts(render: Render) -> bool:
     """Some templates begin only with a system message, others never: a question kept once is enough."""
-    failure = TemplateFailed("it loses the text of messages")
+    failure = ChildFailed("it loses the text of messages")
     for parts in (False, True):
         for messages in ([_USER], [_RULE, _USER]):
             try:
                 if QUESTION in render(with_contents(messages, parts=parts), ()):
                     return parts
-            except TemplateLimit:
+            except ChildLimit:
                 raise  # each further try may take as long
-            except TemplateFailed as error:
+            except ChildFailed as error:
                 failure = error
     raise failure
 
@@ -144,9 +144,9 @@ def _with_place_for_text(form: CallForm, shown_calls: Callable[..., str | None])
 def _rendered(render: Render, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str | None:
     try:
         return render(messages, tools)
-    except TemplateLimit:
+    except ChildLimit:
         raise
-    except TemplateFailed:
+    except ChildFailed:
         return None
 
 

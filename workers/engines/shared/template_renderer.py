@@ -1,19 +1,13 @@
-"""Renders chat templates in Jinja's sandbox: the program of a process that may be ended at any time.
+"""Renders chat templates in Jinja's sandbox: the program of a child process (`child_process`), which may be ended.
 
-`workers.engines.shared.template_process` starts it and talks to it through a socket, its standard input, in JSON:
-4 bytes of length, then the message. It imports nothing of this project. A template is a program of a stranger: it may
-loop, fill the memory, or find a hole in the sandbox. Compiling one is as dangerous, as Jinja folds constants.
+A template is a program of a stranger: it may loop, fill the memory, or find a hole in the sandbox. Compiling one is as
+dangerous, as Jinja folds constants.
 
 Templates are written for `apply_chat_template` of transformers, whose environment this one equals: blocks trimmed,
 `break` and `continue`, `{% generation %}`, `raise_exception`, `strftime_now`, and a `tojson` that escapes no HTML.
 """
 
 import json
-import os
-import resource
-import signal
-import socket
-import sys
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -23,68 +17,42 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-CPU_SECONDS = 2.0  # of one message; 4096 messages through a template of a real model take 0.1 s
-MEMORY_BYTES = (
-    512 * 1024 * 1024
-)  # of address space; the process itself needs 25 MB, and a conversation of 4 MB 30 MB more
-MAX_TEXT_BYTES = 64 * 1024 * 1024  # the other side must be able to hold it
-LENGTH_BYTES = 4
+from workers.engines.shared.child_program import Limits, Message, Rejected, serve
+
+LIMITS = Limits(
+    cpu_seconds=2.0,  # 4096 messages through a template of a real model take 0.1 s
+    memory_bytes=512 * 1024 * 1024,  # the process itself needs 25 MB, and a conversation of 4 MB 30 MB more
+    wait_seconds=8.0,  # a client of the tokenizer service waits 10 s
+)
 _REASON_CHARACTERS = 200
 
-Message = dict[str, Any]
 
+class TemplateRenderer:
+    """First message: `sources`, to which the names that each template expects are replied. Then texts, one for each
+    message.
+    """
 
-def main() -> None:
-    """Serve until the other side closes the socket: first its templates, then one text for each message."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    channel = socket.socket(fileno=sys.stdin.fileno())
-    environment = _environment()
-    templates: list[jinja2.Template] = []
-    while (received := _receive(channel)) is not None:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process
+    def __init__(self) -> None:
+        self._environment = _environment()
+        self._templates: list[jinja2.Template] = []
+
+    def handle(self, message: Message) -> Message:
         try:
-            message = json.loads(received)
-            if "sources" in message:
-                compiled = [_compiled(environment, source) for source in message["sources"]]
-                templates = [template for template, _ in compiled]
-                reply: Message = {"variables": [variables for _, variables in compiled]}
-            else:
-                reply = {"text": templates[message["template"]].render(message["variables"])}
-        except Exception as error:  # a template fails in its own ways
-            reply = _failure(error)
-        data = json.dumps(reply).encode()
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        if len(data) > MAX_TEXT_BYTES:
-            data = json.dumps(_failure(MemoryError())).encode()
-        channel.sendall(len(data).to_bytes(LENGTH_BYTES, "big") + data)
-
-
-def _receive(channel: socket.socket) -> bytes | None:
-    header = _read(channel, LENGTH_BYTES)
-    return None if header is None else _read(channel, int.from_bytes(header, "big"))
-
-
-def _read(channel: socket.socket, size: int) -> bytes | None:
-    data = channel.recv(size, socket.MSG_WAITALL)
-    return data if len(data) == size else None
+            if "sources" not in message:
+                return {"text": self._templates[message["template"]].render(message["variables"])}
+            compiled = [_compiled(self._environment, source) for source in message["sources"]]
+        except jinja2.TemplateSyntaxError as error:
+            raise Rejected(f"line {error.lineno}: {error.message}") from None
+        except _Rejection as error:
+            raise Rejected(" ".join(str(error).split())[:_REASON_CHARACTERS]) from None
+        self._templates = [template for template, _ in compiled]
+        return {"variables": [names for _, names in compiled]}
 
 
 def _compiled(environment: ImmutableSandboxedEnvironment, source: str) -> tuple[jinja2.Template, list[str]]:
     """Return the template, and the names that it expects to be given."""
     names = meta.find_undeclared_variables(environment.parse(source))
     return environment.from_string(source), sorted(names)
-
-
-def _failure(error: Exception) -> Message:
-    """Return what may be shown of an error: the text of Python's own messages may contain the conversation."""
-    if isinstance(error, MemoryError):
-        return {"failed": "MemoryError", "memory": True}
-    if isinstance(error, jinja2.TemplateSyntaxError):
-        return {"failed": f"line {error.lineno}: {error.message}"}
-    if isinstance(error, _Rejection):
-        return {"failed": " ".join(str(error).split())[:_REASON_CHARACTERS]}
-    return {"failed": type(error).__name__}
 
 
 class _Rejection(jinja2.TemplateError):
@@ -132,5 +100,4 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 if __name__ == "__main__":
-    main()
-    os._exit(0)
+    serve(TemplateRenderer().handle)

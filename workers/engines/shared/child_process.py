@@ -1,0 +1,179 @@
+"""Child processes that run what cannot be trusted to end: each can be ended when it takes too much time or memory.
+
+They are kept, so that a use costs one exchange of messages and no start of a process. One is enough until it is used
+twice at once.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import workers
+from workers.engines.shared.child_program import LENGTH_BYTES, MAX_REPLY_BYTES, Limits
+
+MAX_PROCESSES = 4  # as many as prepare jobs at once
+PATIENCE_SECONDS = 0.05  # to wait for another use to end before another process is started, which takes 0.2 s
+_ROOT = str(Path(workers.__file__).parent.parent)
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH")  # no keys or passwords
+
+
+class ChildFailed(Exception):
+    """The program rejects a message, or fails at it; the text may be shown."""
+
+
+class ChildLimit(ChildFailed):
+    """It takes more time or memory than is allowed."""
+
+
+class ChildProcess:
+    """One process, which runs a module. One thread at a time may use it.
+
+    Args:
+        module: its name; it ends in `child_program.serve`.
+        setup: the first message; `setup_reply` is the reply to it.
+
+    Raises:
+        ChildFailed: the setup failed.
+    """
+
+    def __init__(self, module: str, limits: Limits, setup: Mapping[str, Any]) -> None:
+        self._limits = limits
+        ours, theirs = socket.socketpair()
+        inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-m", module, limits.to_argument()],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=inherited | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+                start_new_session=True,  # Ctrl+C is for the worker, which ends it
+            )
+        self._channel = ours
+        try:
+            self.setup_reply = self.call(setup)
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises ChildFailed, RecursionError (the message nests too deep). After ChildLimit the process has ended."""
+        data = json.dumps(message).encode()
+        deadline = time.monotonic() + self._limits.wait_seconds
+        try:
+            self._send(data, deadline)
+            size = int.from_bytes(self._receive(LENGTH_BYTES, deadline), "big")
+            if size > MAX_REPLY_BYTES:  # only a program that was taken over sends it
+                raise self._memory_limit()
+            reply: dict[str, Any] = json.loads(self._receive(size, deadline))
+            if reply.get("out_of_memory"):
+                raise self._memory_limit()
+        except ChildLimit:
+            self.close()
+            raise
+        if "failed" in reply:
+            raise ChildFailed(str(reply["failed"]))
+        return reply
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        self._set_time_left(deadline)
+        try:
+            self._channel.sendall(len(data).to_bytes(LENGTH_BYTES, "big") + data)
+        except OSError as error:
+            raise self._limit(error) from None
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            self._set_time_left(deadline)
+            try:
+                part = self._channel.recv(min(size - len(data), 1 << 20))
+            except OSError as error:
+                raise self._limit(error) from None
+            if not part:
+                raise self._limit(None)
+            data += part
+        return bytes(data)
+
+    def _set_time_left(self, deadline: float) -> None:
+        self._channel.settimeout(max(0.001, deadline - time.monotonic()))
+
+    def _limit(self, error: OSError | None) -> ChildLimit:
+        """Return why the process has ended, or must end."""
+        if isinstance(error, TimeoutError):
+            return ChildLimit(f"it took longer than {self._limits.wait_seconds:g} s")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process.wait(timeout=1) == -signal.SIGPROF:
+                return ChildLimit(f"it took more than {self._limits.cpu_seconds:g} s of a CPU")
+        return self._memory_limit()
+
+    def _memory_limit(self) -> ChildLimit:
+        return ChildLimit(f"it needs more than {self._limits.memory_bytes // 1024**2} MB of memory")
+
+
+class ChildProcesses:
+    """Up to `MAX_PROCESSES` processes that are set up alike. Any thread may use them.
+
+    Raises ChildFailed: the setup failed.
+    """
+
+    def __init__(self, module: str, limits: Limits, setup: Mapping[str, Any]) -> None:
+        self._module, self._limits, self._setup = module, limits, dict(setup)
+        self._idle: queue.LifoQueue[ChildProcess] = queue.LifoQueue()
+        self._lock = threading.Lock()
+        self._count = 1  # idle, busy and starting ones
+        self._all: set[ChildProcess] = set()
+        self._finalizer = weakref.finalize(self, _close_all, self._all)
+        first = self._started()
+        self.setup_reply = first.setup_reply
+        self._idle.put(first)
+
+    def call(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """As `ChildProcess.call`."""
+        process = self._taken()
+        try:
+            return process.call(message)
+        except ChildLimit:
+            self._all.discard(process)
+            process = self._started()  # here, so that the next use need not wait for it
+            raise
+        finally:
+            self._idle.put(process)
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def _taken(self) -> ChildProcess:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get(timeout=PATIENCE_SECONDS)
+        with self._lock:
+            may_start = self._count < MAX_PROCESSES
+            self._count += may_start
+        return self._started() if may_start else self._idle.get()
+
+    def _started(self) -> ChildProcess:
+        process = ChildProcess(self._module, self._limits, self._setup)
+        self._all.add(process)
+        return process
+
+
+def _close_all(processes: set[ChildProcess]) -> None:
+    for process in list(processes):
+        process.close()
