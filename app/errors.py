@@ -146,7 +146,14 @@ class PromptTooLong(InvalidRequest):
 
     @classmethod
     def for_context(
-        cls, field: str, *, tokens: int, context_tokens: int, completion_tokens: int = 1, cure: str = ""
+        cls,
+        field: str,
+        *,
+        tokens: int,
+        context_tokens: int,
+        completion_tokens: int = 1,
+        cure: str = "",
+        is_at_least: bool = False,
     ) -> "PromptTooLong":
         """Return the error in OpenAI's words, which clients search for before they shorten a chat or fall back.
 
@@ -154,8 +161,10 @@ class PromptTooLong(InvalidRequest):
             field: the path of the field that is too long.
             tokens: of that field. context_tokens: how many fit, with a completion of `completion_tokens`.
             cure: what else helps than a shorter text, as the end of a sentence.
+            is_at_least: the field has these tokens or more; they were not all counted.
         """
-        asked = f"{tokens + completion_tokens} tokens ({tokens} in {field}, {completion_tokens} in the completion)"
+        shown = f"{'at least ' if is_at_least else ''}{tokens} in {field}"
+        asked = f"{tokens + completion_tokens} tokens ({shown}, {completion_tokens} in the completion)"
         detail = (
             f"This model's maximum context length is {context_tokens} tokens. However, you requested {asked}: the "
             f"prompt is too long. Please reduce the length of {field}{f' or {cure}' if cure else ''}."

@@ -13,8 +13,9 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerCall, TokenizerOperation
 from workers.engines.runner import job_error
 
-POLL_SECONDS = 0.5  # a worker that stops waits so long for this thread
+POLL_SECONDS = 0.5  # a worker that stops waits so long for these threads
 RETRY_SECONDS = 0.5
+THREADS = 4  # a long text takes seconds; the next call does not wait for it
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +28,27 @@ class Tokenizer(Protocol):
 
 
 class TokenizerService:
-    """One thread, from `start` to `stop`."""
+    """A few threads, from `start` to `stop`. An engine bounds what one call may take (`Engine.tokenize`)."""
 
     def __init__(self, client: RedisClient, model: str, tokenizer: Tokenizer) -> None:
         self._redis = client
         self._model = model
         self._tokenizer = tokenizer
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tokenizer-service", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"tokenizer-service-{number}", daemon=True)
+            for number in range(THREADS)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Take no more calls; the engine may be closed then."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -9,6 +9,7 @@ import pytest
 from app.config.settings import Config
 from app.errors import EngineFailed, InvalidRequest, NoWorker
 from app.jobs import keys, tokenizer_rpc
+from app.jobs.job import Chat
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.tokenizer_rpc import TokenizerCall, TokenizerClient, TokenizerOperation
 from tests.engines.instant import Instant
@@ -52,6 +53,39 @@ def test_concurrent_calls_each_get_their_own_answer(client: TokenizerClient, ser
     for thread in threads:
         thread.join(scaled(10))
     assert results == {97 + number: chr(97 + number) for number in range(20)}
+
+
+class Slow(Instant):
+    """Tokenizes "slow" when it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__(Config(model_name="m"), lambda *_: None)
+        self.is_asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
+        if text == "slow":
+            self.is_asked.set()
+            assert self.may_go_on.wait(scaled(30))
+        return super().tokenize(text, add_special=add_special)
+
+
+def test_a_call_that_takes_long_does_not_delay_the_next(client: TokenizerClient, redis_client: RedisClient) -> None:
+    engine, results = Slow(), list[object]()
+    service = TokenizerService(redis_client, "m", engine)
+    service.start()
+
+    def ask_for_slow() -> None:
+        results.append(client.call(TokenizerOperation.TOKENIZE, {"text": "slow", "add_special": False}))
+
+    asking = threading.Thread(target=ask_for_slow)
+    asking.start()
+    assert engine.is_asked.wait(scaled(10))
+    assert client.call(TokenizerOperation.TOKENIZE, {"text": "ab", "add_special": False}) == [97, 98]
+    assert results == []
+    engine.may_go_on.set()
+    asking.join(scaled(10))
+    assert len(results) == 1
+    service.stop()
 
 
 def test_an_error_of_the_worker_is_raised_in_the_client(client: TokenizerClient, service: TokenizerService) -> None:

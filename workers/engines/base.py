@@ -197,7 +197,8 @@ class Engine(ABC):
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
         """Return the tokens of a text, or of a chat as the model's template renders it. Called from any thread.
 
-        add_special: with the tokens that the model wants around a prompt. Raises `InvalidRequest`.
+        add_special: with the tokens that the model wants around a prompt. Ends within 10 s: a client of the tokenizer
+        service waits no longer. Raises `InvalidRequest`.
         """
         raise UnsupportedParameter("this model shows no tokens")
 

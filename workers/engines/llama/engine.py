@@ -117,8 +117,9 @@ class LlamaEngine(Engine):
         return 0 if self._context is None else self._context.used_cells()
 
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
-        rendered = text if isinstance(text, str) else self._template.render(text)
-        return self._model.vocabulary.tokenize(rendered, add_special=add_special)
+        if isinstance(text, str):
+            return self._model.vocabulary.tokens_of(text, "text", add_special=add_special)
+        return self._model.vocabulary.tokens_of(self._template.render(text), "messages", add_special=add_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         vocabulary = self._model.vocabulary
@@ -131,6 +132,7 @@ class LlamaEngine(Engine):
 
     def close(self) -> None:
         self._template.close()
+        self._model.vocabulary.close()
         self._free()
 
     def _free(self) -> None:

@@ -35,7 +35,7 @@ class Model:
         self._library_log = library_log()
         self._library_log.verbose = params.verbose
         self.pointer = self._load(_settings(params) if weights else _settings_without_weights(), report)
-        self.vocabulary = LlamaVocabulary(self.pointer)
+        self.vocabulary = LlamaVocabulary(self.pointer, path)
         self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
         self.architecture = self.metadata("general.architecture") or ""
         self._adapter = self._load_adapter(params.lora_path) if params.lora_path and weights else None

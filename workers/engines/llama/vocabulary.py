@@ -1,23 +1,50 @@
 """Text to tokens and back, through llama.cpp."""
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
 from workers.engines.llama.library import token_to_piece, vocab_is_eog
-from workers.engines.shared.vocabulary import Vocabulary, shown_token, without_second_bos
+from workers.engines.shared.child_process import ChildProcesses
+from workers.engines.shared.vocabulary import (
+    INLINE_CHARACTERS,
+    TOKENIZER_LIMITS,
+    TOKENIZER_PROCESSES,
+    TooManyTokens,
+    Vocabulary,
+    shown_token,
+    without_second_bos,
+)
 
 _NONE = -1  # llama.cpp's token id for "this vocabulary has none"
+_PROGRAM = "workers.engines.llama.tokenizer_program"
+_SPECIAL = (
+    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+)
+_STRIPPING = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP | llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP  # they take white space with them
+_KEEPS_ALL_BYTES = (
+    llama_cpp.LLAMA_VOCAB_TYPE_BPE,
+    llama_cpp.LLAMA_VOCAB_TYPE_SPM,
+)  # a token's name is as long or longer
 _PIECE_BYTES = 512  # more than any token of a known vocabulary
 
 
 class LlamaVocabulary(Vocabulary):
-    """Args: model: llama.cpp's model pointer, which must outlive this object."""
+    """Args: model: llama.cpp's model pointer, which must outlive this object. path: of its file; None: every text is
+    tokenized in this process.
+    """
 
-    def __init__(self, model: int) -> None:
+    def __init__(self, model: int, path: Path | None = None) -> None:
+        self._model = model
+        self._path = path
+        self._lock = threading.Lock()
+        self._children: ChildProcesses | None = None
         self._pointer = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self._pointer)
         self.bos = self._special(llama_cpp.llama_vocab_bos)
@@ -28,7 +55,21 @@ class LlamaVocabulary(Vocabulary):
         self.end_array = np.array(ends, dtype=np.int64)
         self._pieces: dict[int, bytes] = {}
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool = True, most: int | None = None) -> list[int]:
+        if self._path is None or len(text) <= INLINE_CHARACTERS:
+            return self.tokenize_here(text, add_special=add_special)
+        if most is not None and self._longest_token:
+            fewest = -(-len(text.encode("utf-8", "replace")) // self._longest_token)
+            if fewest > most:
+                raise TooManyTokens(fewest)
+        reply = self._processes.call({"text": text, "add_special": add_special, "most": most})
+        if "at_least" in reply:
+            raise TooManyTokens(reply["at_least"])
+        tokens: list[int] = reply["tokens"]
+        return tokens
+
+    def tokenize_here(self, text: str, *, add_special: bool) -> list[int]:
+        """Return the tokens, whatever it takes."""
         raw = text.encode("utf-8", "replace")
         capacity = len(raw) + 16
         buffer = (ctypes.c_int32 * capacity)()
@@ -39,6 +80,41 @@ class LlamaVocabulary(Vocabulary):
             count = llama_cpp.llama_tokenize(self._pointer, raw, len(raw), buffer, capacity, add_special, True)
         tokens: list[int] = buffer[: max(0, count)]
         return without_second_bos(tokens, self.bos) if add_special else tokens
+
+    def special_texts(self) -> list[bytes]:
+        """Return the texts that become one token each wherever they stand: those that are no part of another one."""
+        special = [token for token in range(self.size) if self._attributes(token) & _SPECIAL]
+        texts = {llama_cpp.llama_vocab_get_text(self._pointer, token) for token in special}
+        together = b"\0".join(texts)
+        return [text for text in texts if text and together.count(text) == 1]
+
+    def close(self) -> None:
+        with self._lock:
+            if self._children is not None:
+                self._children.close()
+
+    @property
+    def _processes(self) -> ChildProcesses:
+        """Started with the first long text: that takes half a second."""
+        with self._lock:
+            if self._children is None:
+                self._children = ChildProcesses(
+                    _PROGRAM, TOKENIZER_LIMITS, {"path": str(self._path)}, most=TOKENIZER_PROCESSES
+                )
+            return self._children
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """The bytes of a text that one token can stand for; 0: some stand for any number of them."""
+        if llama_cpp.llama_vocab_type(self._pointer) not in _KEEPS_ALL_BYTES:
+            return 0
+        if any(self._attributes(token) & _STRIPPING for token in range(self.size)):
+            return 0
+        return max(len(llama_cpp.llama_vocab_get_text(self._pointer, token)) for token in range(self.size))
+
+    def _attributes(self, token: int) -> int:
+        attributes: int = llama_cpp.llama_vocab_get_attr(self._pointer, token)
+        return attributes
 
     def piece(self, token: int) -> bytes:
         """The token's bytes, perhaps a part of a UTF-8 character; empty for control tokens."""

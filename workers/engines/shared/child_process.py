@@ -129,13 +129,13 @@ class ChildProcess:
 
 
 class ChildProcesses:
-    """Up to `MAX_PROCESSES` processes that are set up alike. Any thread may use them.
+    """Up to `most` processes that are set up alike. Any thread may use them.
 
     Raises ChildFailed: the setup failed.
     """
 
-    def __init__(self, module: str, limits: Limits, setup: Mapping[str, Any]) -> None:
-        self._module, self._limits, self._setup = module, limits, dict(setup)
+    def __init__(self, module: str, limits: Limits, setup: Mapping[str, Any], *, most: int = MAX_PROCESSES) -> None:
+        self._module, self._limits, self._setup, self._most = module, limits, dict(setup), most
         self._idle: queue.LifoQueue[ChildProcess] = queue.LifoQueue()
         self._lock = threading.Lock()
         self._count = 1  # idle, busy and starting ones
@@ -164,7 +164,7 @@ class ChildProcesses:
         with contextlib.suppress(queue.Empty):
             return self._idle.get(timeout=PATIENCE_SECONDS)
         with self._lock:
-            may_start = self._count < MAX_PROCESSES
+            may_start = self._count < self._most
             self._count += may_start
         return self._started() if may_start else self._idle.get()
 

@@ -14,6 +14,8 @@ from workers.engines.shared.chat_template import THOUGHTS_BEGIN, ChatTemplate, o
 from workers.engines.shared.constraint import Constraint, ConstraintCompiler
 from workers.engines.shared.vocabulary import Vocabulary
 
+_CURE = "raise model_params.n_ctx"
+
 
 class PromptMaker(ABC):
     """Checks a request and makes a `Prompt` of it. Any thread may use it.
@@ -69,16 +71,17 @@ class PromptMaker(ABC):
 
     def _read(self, request: JobRequest, sampling: SamplingParams) -> tuple[str, list[int]]:
         """Return the prompt as text, where something needs it, and as tokens."""
+        field = "prompt" if request.chat is None else "messages"
         if request.prompt_tokens is not None:
             tokens = self._vocabulary.checked(request.prompt_tokens, "prompt")
             text = self._vocabulary.detokenize(tokens, special=False) if sampling.echo or sampling.suffix else ""
         else:
             text = request.prompt if request.chat is None else self._template.render(request.chat)
-            tokens = self._vocabulary.tokenize(text)
+            tokens = self._vocabulary.tokens_of(text, field, most=self._context_tokens, cure=_CURE)
         if sampling.suffix is not None:
-            tokens = self._vocabulary.infill_tokens(text, sampling.suffix)
+            tokens = self._vocabulary.infill_tokens(text, sampling.suffix, self._context_tokens)
         tokens = tokens or self._first_token()
-        self._check_fits(len(tokens), "prompt" if request.chat is None else "messages")
+        self._check_fits(len(tokens), field)
         return text, tokens
 
     def _opened_thoughts(self, chat: Chat | None, prompt: str, sampling: SamplingParams) -> str:
@@ -97,7 +100,7 @@ class PromptMaker(ABC):
     def _check_fits(self, prompt_tokens: int, field: str) -> None:
         if prompt_tokens >= self._context_tokens:
             raise PromptTooLong.for_context(
-                field, tokens=prompt_tokens, context_tokens=self._context_tokens, cure="raise model_params.n_ctx"
+                field, tokens=prompt_tokens, context_tokens=self._context_tokens, cure=_CURE
             )
 
     def _tokens_to_generate(self, sampling: SamplingParams, prompt_tokens: int, given: Mapping[str, Any]) -> int:

@@ -5,6 +5,27 @@ from collections.abc import Iterable, Sequence
 
 from app.errors import InvalidRequest, PromptTooLong, UnsupportedParameter
 from app.jobs.job import Text
+from workers.engines.shared.child_process import ChildFailed
+from workers.engines.shared.child_program import Limits
+
+INLINE_CHARACTERS = 4096
+"""The longest text that is tokenized in the worker's own process: a millisecond or two for any text. Some of
+llama.cpp's tokenizers end the process on 20,000 equal letters.
+"""
+TOKENIZER_LIMITS = Limits(
+    cpu_seconds=6.0,  # 1 MB of prose takes a second
+    memory_bytes=2 * 1024**3,  # a large vocabulary takes 200 MB
+    wait_seconds=9.0,  # a client of the tokenizer service waits 10 s
+)
+TOKENIZER_PROCESSES = 2  # each holds the vocabulary
+
+
+class TooManyTokens(Exception):
+    """A text has at least `tokens` tokens, which is known before it is tokenized."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        self.tokens = tokens
 
 
 class Vocabulary(ABC):
@@ -18,12 +39,41 @@ class Vocabulary(ABC):
     infill: tuple[int, int, int] | None
 
     @abstractmethod
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool = True, most: int | None = None) -> list[int]:
         """Return the tokens of a text, special tokens in it recognised.
 
         Args:
             add_special: put BOS and EOS where the model wants them.
+            most: no more are of use.
+
+        Raises:
+            TooManyTokens: there are more than `most`, and this was found out before they were computed.
+            ChildFailed: it takes too long, or too much memory.
         """
+
+    def tokens_of(
+        self, text: str, field: str, *, add_special: bool = True, most: int | None = None, cure: str = ""
+    ) -> list[int]:
+        """Return the tokens of a client's text; see `tokenize`. There may still be more than `most`.
+
+        Args:
+            field: that has the text. cure: see `PromptTooLong.for_context`.
+
+        Raises:
+            PromptTooLong, InvalidRequest: in the place of `TooManyTokens` and `ChildFailed`; names the field.
+        """
+        try:
+            return self.tokenize(text, add_special=add_special, most=most)
+        except TooManyTokens as error:
+            raise PromptTooLong.for_context(
+                field, tokens=error.tokens, context_tokens=most or 0, cure=cure, is_at_least=True
+            ) from None
+        except ChildFailed as error:
+            reason = f"it cannot be tokenized ({error}): send a shorter text"
+            raise InvalidRequest(f"{field}: {reason}", errors={field: [reason]}) from None
+
+    def close(self) -> None:  # noqa: B027 - optional hook
+        """End its processes."""
 
     @abstractmethod
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:
@@ -50,8 +100,8 @@ class Vocabulary(ABC):
         if unknown:
             raise InvalidRequest("logit_bias names an unknown token", errors={"params.logit_bias": [unknown]})
 
-    def infill_tokens(self, text: str, suffix: str) -> list[int]:
-        """Return prefix, suffix, then the place to fill, in the order of llama.cpp's server.
+    def infill_tokens(self, text: str, suffix: str, most: int | None = None) -> list[int]:
+        """Return prefix, suffix, then the place to fill, in the order of llama.cpp's server. most: see `tokens_of`.
 
         Raises:
             UnsupportedParameter: the model was not trained to fill in.
@@ -63,8 +113,8 @@ class Vocabulary(ABC):
                 errors={"params.suffix": ["this model has no infill tokens"]},
             )
         prefix_token, suffix_token, middle_token = self.infill
-        before = self.tokenize(text, add_special=False)
-        after = self.tokenize(suffix, add_special=False)
+        before = self.tokens_of(text, "prompt", add_special=False, most=most)
+        after = self.tokens_of(suffix, "params.suffix", add_special=False, most=most)
         start = self.tokenize("")  # BOS, where the model wants one
         return [*start, prefix_token, *before, suffix_token, *after, middle_token]
 
@@ -78,7 +128,10 @@ class Vocabulary(ABC):
             InvalidRequest: there are none, or unknown ones.
             PromptTooLong: there are more than `most`.
         """
-        tokens = self.tokenize(text) if isinstance(text, str) else self.checked(text, field)
+        if isinstance(text, str):
+            tokens = self.tokens_of(text, field, most=most, cure=cure)
+        else:
+            tokens = self.checked(text, field)
         if not tokens:
             raise InvalidRequest("a text has no tokens", errors={field: ["write something this model can read"]})
         if len(tokens) > most:

@@ -130,8 +130,9 @@ class HuggingfaceEngine(Engine):
         return 0 if self._slots is None else self._slots.used_cells()
 
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
-        rendered = text if isinstance(text, str) else self._template.render(text)
-        return self._vocabulary.tokenize(rendered, add_special=add_special)
+        if isinstance(text, str):
+            return self._vocabulary.tokens_of(text, "text", add_special=add_special)
+        return self._vocabulary.tokens_of(self._template.render(text), "messages", add_special=add_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._vocabulary.detokenize(self._vocabulary.checked(tokens, "tokens"))
@@ -144,6 +145,7 @@ class HuggingfaceEngine(Engine):
 
     def close(self) -> None:
         self._template.close()
+        self._vocabulary.close()
 
     @property
     def _only_embeds(self) -> bool:

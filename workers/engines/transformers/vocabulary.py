@@ -4,12 +4,21 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from workers.engines.shared.vocabulary import Vocabulary, without_second_bos
+from workers.engines.shared.child_process import ChildProcesses
+from workers.engines.shared.vocabulary import (
+    INLINE_CHARACTERS,
+    TOKENIZER_LIMITS,
+    TOKENIZER_PROCESSES,
+    Vocabulary,
+    without_second_bos,
+)
 
+_PROGRAM = "workers.engines.transformers.tokenizer_program"
 _PROBE = "Hello, wörld! 123 \n\t  x = {'a': [1, 2]} 日本語"
 _BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _SPACE = "▁"  # SentencePiece writes a space so
@@ -32,15 +41,50 @@ class TransformersVocabulary(Vocabulary):
     def __init__(self, tokenizer: Any, size: int) -> None:
         self.tokenizer = tokenizer
         self.size = size
+        self._starting = threading.Lock()
         self._lock = threading.Lock()  # a fast tokenizer cannot be set up by two threads at once
         self._special = frozenset(tokenizer.all_special_ids)
         self._pieces = self._fixed_pieces()
         self.infill = self._infill_tokens()
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool = True, most: int | None = None) -> list[int]:
+        processes = None if len(text) <= INLINE_CHARACTERS else self._processes
+        if processes is None:
+            tokens = self._tokenized_here(text, add_special=add_special)
+        else:
+            tokens = processes.call({"text": text, "add_special": add_special})["tokens"]
+        return without_second_bos(tokens, self.tokenizer.bos_token_id) if add_special else tokens
+
+    def close(self) -> None:
+        with self._starting:
+            processes = self.__dict__.get("_tokenizing")
+            if processes is not None:
+                processes.close()
+
+    def _tokenized_here(self, text: str, *, add_special: bool) -> list[int]:
         with self._lock:
             tokens: list[int] = self.tokenizer(text, add_special_tokens=add_special, verbose=False).input_ids
-        return without_second_bos(tokens, self.tokenizer.bos_token_id) if add_special else tokens
+        return tokens
+
+    @property
+    def _processes(self) -> ChildProcesses | None:
+        """Started with the first long text. None: the tokenizer cannot be copied to another process."""
+        with self._starting:
+            return self._tokenizing
+
+    @cached_property
+    def _tokenizing(self) -> ChildProcesses | None:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        setup = {"tokenizer": backend.to_str()}
+        processes = ChildProcesses(_PROGRAM, TOKENIZER_LIMITS, setup, most=TOKENIZER_PROCESSES)
+        for add_special in (True, False):  # some classes of transformers do more than their backend
+            theirs = processes.call({"text": _PROBE, "add_special": add_special})["tokens"]
+            if theirs != self._tokenized_here(_PROBE, add_special=add_special):
+                processes.close()
+                return None
+        return processes
 
     def text(self, token: int) -> str:
         if token in self._special or token >= len(self.tokenizer):

@@ -1,6 +1,16 @@
 """Tokens and their bytes."""
 
+import re
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import InvalidRequest, PromptTooLong
 from workers.engines.llama.vocabulary import LlamaVocabulary
+from workers.engines.shared.vocabulary import INLINE_CHARACTERS, TOKENIZER_LIMITS
 
 
 def test_the_pieces_of_a_texts_tokens_are_the_text(vocabulary: LlamaVocabulary) -> None:
@@ -15,3 +25,59 @@ def test_control_tokens_have_a_name_but_no_bytes(vocabulary: LlamaVocabulary) ->
 
 def test_a_begin_token_written_by_a_template_is_not_doubled(vocabulary: LlamaVocabulary) -> None:
     assert vocabulary.tokenize("<|im_start|><|im_start|>user")[:2] != [vocabulary.bos, vocabulary.bos]
+
+
+PIECES = st.sampled_from(
+    [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<repo_name>",
+        "<|im_",
+        "|>",
+        " ",
+        "\n\n",
+        "user\n",
+        "Grüße ",
+        "世",
+        "\ud800",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(PIECES | st.text(max_size=5), max_size=40), add_special=st.booleans())
+def test_a_long_text_has_the_tokens_that_llama_cpp_gives_it(
+    vocabulary: LlamaVocabulary, parts: list[str], add_special: bool
+) -> None:
+    text = "".join(parts) + " word" * (INLINE_CHARACTERS // 5) + "".join(parts)
+    assert len(text) > INLINE_CHARACTERS - 5
+    assert vocabulary.tokenize(text, add_special=add_special) == vocabulary.tokenize_here(text, add_special=add_special)
+
+
+def test_a_text_of_too_many_bytes_or_special_tokens_for_the_context_is_rejected_before_it_is_tokenized(
+    vocabulary: LlamaVocabulary,
+) -> None:
+    """llama.cpp takes six minutes for the second."""
+    began = time.process_time()
+    for text, at_least in (("a" * 4_000_000, 20_000), ("<|im_start|>a" * 9000, 9000)):
+        with pytest.raises(PromptTooLong, match=r"length is 8192 tokens.*at least \d+ in prompt") as caught:
+            vocabulary.tokens_of(text, "prompt", most=8192)
+        assert list(caught.value.errors) == ["prompt"]
+        assert at_least <= int(re.findall(r"at least (\d+)", caught.value.detail)[0])
+    assert time.process_time() - began < 2
+
+
+def test_a_text_that_takes_too_long_is_rejected_and_the_next_is_tokenized(
+    vocabulary: LlamaVocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried = LlamaVocabulary(vocabulary._model, vocabulary._path)
+    monkeypatch.setattr("workers.engines.llama.vocabulary.TOKENIZER_LIMITS", replace(TOKENIZER_LIMITS, cpu_seconds=1))
+    try:
+        with pytest.raises(InvalidRequest, match=r"text: it cannot be tokenized .*: send a shorter text") as caught:
+            hurried.tokens_of("<|im_start|>" * 320_000, "text")
+        assert list(caught.value.errors) == ["text"]
+        long = "a word " * INLINE_CHARACTERS
+        assert hurried.tokens_of(long, "text") == vocabulary.tokenize_here(long, add_special=True)
+    finally:
+        hurried.close()

@@ -15,7 +15,7 @@ class Bytes(Vocabulary):
         self.size = 2000
         self.infill = infill
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool = True, most: int | None = None) -> list[int]:
         return [1, *text.encode()] if add_special else list(text.encode())
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = True) -> str:

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.workers.engines.transformers.models import MINILM, smollm2, tokenizer
+from workers.engines.shared.vocabulary import INLINE_CHARACTERS
 from workers.engines.transformers.vocabulary import TransformersVocabulary
 
 TEXT = "Hello, wörld! 日本語 👍🏽 \n\tx = 1"
@@ -99,3 +100,18 @@ def test_infill_tokens_are_found_by_the_names_families_give_them() -> None:
 def test_spaces_split_as_the_tokenizer_wants() -> None:
     assert pre_tokenizers.ByteLevel.alphabet()  # the tokenizer of these tests knows every byte
     assert spelled(tokenizer(), "  a  b ") == "  a  b "
+
+
+@pytest.mark.parametrize(
+    "make", [sentencepiece_like, word_pieces, lambda: AutoTokenizer.from_pretrained(smollm2())], ids=["sp", "wp", "bpe"]
+)
+def test_a_long_text_has_the_tokens_of_a_short_one_and_is_tokenized_in_a_process_that_can_be_ended(make: Any) -> None:
+    vocabulary = TransformersVocabulary(make(), 50_000)
+    text = f"{TEXT}</s><|im_start|> " * (INLINE_CHARACTERS // 20)
+    assert vocabulary._processes is not None
+    try:
+        for add_special in (True, False):
+            own = vocabulary.tokenizer(text, add_special_tokens=add_special, verbose=False).input_ids
+            assert vocabulary.tokenize(text, add_special=add_special) == own
+    finally:
+        vocabulary.close()
