@@ -84,4 +84,5 @@ def _webhook_sender(config: Config, redis_url: str) -> WebhookSender | None:
     if secret is None:
         return None
     queue = WebhookQueue(connect(redis_url), config.model_name)
-    return WebhookSender(queue, secret, allow_private=config.webhooks.allow_private)
+    has_owners = bool(config.auth.api_keys)
+    return WebhookSender(queue, secret, allow_private=config.webhooks.allow_private, counts_owners=has_owners)

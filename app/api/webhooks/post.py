@@ -25,7 +25,8 @@ _RECEIVE_BYTES = 4096
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r\n]")
 _RETRY_AFTER = re.compile(rb"\r\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 
-_Address = tuple[socket.AddressFamily, tuple[Any, ...]]  # as `socket.connect` takes it
+_METADATA = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))  # of Azure and Oracle Cloud
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]  # as `socket.connect` takes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,12 @@ def reject_unsendable(webhook: Webhook, config: WebhooksConfig) -> None:
 
 
 def is_public(text: str) -> bool:
-    """Return whether an IP address is public. An IPv6 address that contains an IPv4 one is not. Raises ValueError."""
+    """Return whether an IP address is public. Raises ValueError.
+
+    An IPv6 address that contains an IPv4 one is not, nor is one where a cloud answers its own machines.
+    """
     address = ipaddress.ip_address(text.partition("%")[0])
-    if not address.is_global or address.is_multicast or address.is_reserved:
+    if not address.is_global or address.is_multicast or address.is_reserved or address in _METADATA:
         return False
     if isinstance(address, ipaddress.IPv4Address):
         return True
@@ -67,30 +71,45 @@ def is_public(text: str) -> bool:
     return not (is_wrapped or address.is_site_local)
 
 
-def post(
-    url: str, headers: Mapping[str, str], body: bytes, *, seconds: float, latest: float, allow_private: bool
-) -> PostResponse:
-    """Send a POST and return the receiver's status.
-
-    Args:
-        seconds: the time for everything except the look-up of the name.
-        latest: on the monotonic clock; after it nothing is sent, however long the look-up took.
+def look_up(url: str, *, allow_private: bool) -> list[Address]:
+    """Return where to connect to, `MAX_ADDRESSES` at most.
 
     Raises:
         ForbiddenAddress: the host has private addresses only.
-        NoResponse: the receiver gave no HTTP response in time.
+        NoResponse: it has none.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        host = (parts.hostname or "").encode("idna").decode()
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise NoResponse("its host is not a valid name") from None
+    except OSError as error:
+        raise NoResponse(f"not reached ({type(error).__name__})") from None
+    allowed: list[Address] = [
+        (family, address) for family, _, _, _, address in entries if allow_private or is_public(str(address[0]))
+    ]
+    if not allowed:
+        raise ForbiddenAddress
+    return allowed[:MAX_ADDRESSES]
+
+
+def post(
+    url: str, addresses: list[Address], headers: Mapping[str, str], body: bytes, *, seconds: float
+) -> PostResponse:
+    """Send a POST to the first of its addresses that takes it, and return the receiver's status.
+
+    Raises NoResponse: the receiver gave no HTTP response in time.
     """
     parts = urlsplit(url)
     host, is_tls = parts.hostname or "", parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     head = [f"POST {path} HTTP/1.1", f"Host: {parts.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
     head += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    deadline = time.monotonic() + seconds
     try:
-        addresses = _addresses_of(host, parts.port or (443 if is_tls else 80), allow_private=allow_private)
-        if time.monotonic() > latest:
-            raise NoResponse("the look-up of its name took too long")
-        deadline = time.monotonic() + seconds
-        with _connected(addresses[:MAX_ADDRESSES], deadline) as plain:
+        with _connected(addresses, deadline) as plain:
             connection = _trust().wrap_socket(plain, server_hostname=host) if is_tls else plain
             with connection:
                 connection.settimeout(_left(deadline))
@@ -106,18 +125,7 @@ def post(
         raise NoResponse(f"not reached ({type(error).__name__})") from None
 
 
-def _addresses_of(host: str, port: int, *, allow_private: bool) -> list[_Address]:
-    """Look up where to connect to. Raises ForbiddenAddress if all are private, OSError if there are none."""
-    entries = socket.getaddrinfo(host.encode("idna").decode(), port, type=socket.SOCK_STREAM)
-    allowed: list[_Address] = [
-        (family, address) for family, _, _, _, address in entries if allow_private or is_public(str(address[0]))
-    ]
-    if not allowed:
-        raise ForbiddenAddress
-    return allowed
-
-
-def _connected(addresses: list[_Address], deadline: float) -> socket.socket:
+def _connected(addresses: list[Address], deadline: float) -> socket.socket:
     failure: OSError = OSError("no address")
     for family, address in addresses:
         connection = socket.socket(family, socket.SOCK_STREAM)

@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -13,13 +14,12 @@ from standardwebhooks import Webhook
 
 from app.api.json_response import JSON, write_json
 from app.api.schemas.job import JobSchema, JobView
-from app.api.webhooks.post import ForbiddenAddress, NoResponse, post
+from app.api.webhooks.post import ForbiddenAddress, NoResponse, PostResponse, look_up, post
 from app.api.webhooks.queue import Delivery, WebhookQueue
-from app.api.webhooks.receivers import Receivers
+from app.api.webhooks.receivers import SENDERS, Receivers
 from app.jobs.job import Job
 
 LOOK_SECONDS = 0.5
-SENDERS = 8  # per process
 ATTEMPT_SECONDS = 15.0
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 7200, 14_400, 28_800)  # after each failed attempt; 15 hours in all
 MAX_RETRY_AFTER_SECONDS = 28_800.0  # the longest pause that a receiver may ask for
@@ -33,22 +33,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A failed attempt. retry_after_seconds: the pause that the receiver asks for."""
+    """A failed attempt.
+
+    has_responded: None: the attempt was not made, because its address is busy.
+    retry_after_seconds: the pause that the receiver asks for.
+    """
 
     reason: str
     is_final: bool = False
-    is_response: bool = True
+    has_responded: bool | None = True
     retry_after_seconds: float = 0.0
 
 
 class WebhookSender:
     """The senders of one API process. Each webhook arrives at least once, always with the same `webhook-id`."""
 
-    def __init__(self, due: WebhookQueue, secret: str, *, allow_private: bool) -> None:
+    def __init__(self, due: WebhookQueue, secret: str, *, allow_private: bool, counts_owners: bool) -> None:
         self._due = due
         self._signer = Webhook(secret)
         self._allow_private = allow_private
-        self._receivers = Receivers()
+        self._receivers = Receivers(counts_owners=counts_owners)
         self._looking = threading.Lock()
         self._stopping = threading.Event()
 
@@ -76,7 +80,7 @@ class WebhookSender:
         is due."""
         try:
             for delivery in self._due.take(1):
-                pause = self._receivers.enter(delivery.url)
+                pause = self._receivers.enter(delivery.url, delivery.job.owner)
                 if not pause:
                     return delivery
                 self._retry(delivery, pause, delivery.failures, "its receiver does not respond")
@@ -92,7 +96,8 @@ class WebhookSender:
         try:
             failure = self._attempt(delivery, deadline)
         finally:
-            self._receivers.leave(delivery.url, has_responded=failure is None or failure.is_response)
+            has_responded = True if failure is None else failure.has_responded
+            self._receivers.leave(delivery.url, delivery.job.owner, has_responded=has_responded)
         while time.monotonic() < deadline:  # after it the lease ends, and the webhook is sent again
             try:
                 self._settle(delivery, failure)
@@ -112,26 +117,39 @@ class WebhookSender:
             "webhook-signature": self._signer.sign(webhook_id, now, body),
         }
         try:
-            response = post(
-                delivery.url,
-                headers,
-                body.encode(),
-                seconds=ATTEMPT_SECONDS,
-                latest=latest,
-                allow_private=self._allow_private,
-            )
+            response = self._post(delivery.url, headers, body.encode(), latest)
         except ForbiddenAddress:
             return _Failure("its address is not public (webhooks.allow_private)", is_final=True)
         except NoResponse as error:
-            return _Failure(str(error), is_response=False)
+            return _Failure(str(error), has_responded=False)
+        if isinstance(response, float):
+            return _Failure("its address is busy", has_responded=None, retry_after_seconds=response)
         if 200 <= response.status < 300:
             return None
         pause = min(response.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
         return _Failure(f"HTTP {response.status}", is_final=response.status == _GONE, retry_after_seconds=pause)
 
+    def _post(self, url: str, headers: Mapping[str, str], body: bytes, latest: float) -> PostResponse | float:
+        """Return the response, or the seconds to wait until its address is free.
+
+        latest: on the monotonic clock; after it nothing is sent, however long the look-up of the name took.
+        """
+        addresses = look_up(url, allow_private=self._allow_private)
+        hosts = [str(address[0]) for _, address in addresses]
+        if time.monotonic() > latest:
+            raise NoResponse("the look-up of its name took too long")
+        if pause := self._receivers.enter_addresses(hosts):
+            return pause
+        try:
+            return post(url, addresses, headers, body, seconds=ATTEMPT_SECONDS)
+        finally:
+            self._receivers.leave_addresses(hosts)
+
     def _settle(self, delivery: Delivery, failure: _Failure | None) -> None:
         if failure is None:
             self._due.remove(delivery)
+        elif failure.has_responded is None:
+            self._retry(delivery, failure.retry_after_seconds, delivery.failures, failure.reason)
         elif failure.is_final or delivery.failures >= len(RETRY_SECONDS):
             self._give_up(delivery, failure.reason)
         else:

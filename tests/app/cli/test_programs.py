@@ -41,7 +41,8 @@ def running(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     program = programs(Config(model_name="m", data_dir=folder), Path(get_binary_path()))[0]
     process = subprocess.Popen(program.command, umask=program.umask, stdout=subprocess.DEVNULL)
-    until(lambda: valkey_socket(folder).exists())
+    with redis.Redis(unix_socket_path=str(valkey_socket(folder))) as client:
+        until(lambda: valkey_socket(folder).exists() and client.ping())
     yield folder
     process.terminate()
     process.wait()

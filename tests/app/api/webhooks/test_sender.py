@@ -1,5 +1,6 @@
 """Webhooks over a real Valkey to a real HTTP server: each end is reported, and a bad receiver delays no other."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -11,6 +12,7 @@ import redis
 
 from app.api.webhooks import sender as sender_module
 from app.api.webhooks.queue import WebhookQueue
+from app.api.webhooks.receivers import SENDERS, SENDERS_PER_ADDRESS, SENDERS_PER_OWNER
 from app.api.webhooks.sender import WebhookSender
 from app.jobs import keys
 from app.jobs.job import JobRequest, Kind, Webhook
@@ -39,8 +41,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_sender(redis_url: str) -> Iterator[MakeSender]:
     made: list[WebhookSender] = []
 
-    def make(*, allow_private: bool = True) -> WebhookSender:
-        made.append(WebhookSender(WebhookQueue(connect(redis_url), "m"), SECRET, allow_private=allow_private))
+    def make(*, allow_private: bool = True, counts_owners: bool = False) -> WebhookSender:
+        queue = WebhookQueue(connect(redis_url), "m")
+        made.append(WebhookSender(queue, SECRET, allow_private=allow_private, counts_owners=counts_owners))
         made[-1].start()
         return made[-1]
 
@@ -49,12 +52,16 @@ def make_sender(redis_url: str) -> Iterator[MakeSender]:
         sender.stop()
 
 
-def end_job(store: JobStore, url: str, **options: object) -> str:
+def end_job(store: JobStore, url: str, owner: str = "me", **options: object) -> str:
     """Admit a job with a webhook and cancel it."""
     webhook = Webhook(url=url, **options)  # type: ignore[arg-type]
-    job_id = store.admit(replace(REQUEST, webhook=webhook), "me").id
+    job_id = store.admit(replace(REQUEST, webhook=webhook), owner).id
     store.cancel(job_id)
     return job_id
+
+
+def due(client: RedisClient) -> list[str]:
+    return client.zrange(keys.webhooks("m"), 0, -1)
 
 
 def waiting(client: RedisClient) -> int:
@@ -197,6 +204,44 @@ def test_a_silent_receiver_delays_no_other(
         assert seconds < scaled(5)
         assert len(silent.requests) == 4
         released.set()
+
+
+@pytest.fixture
+def many_silent(store: JobStore) -> Iterator[Callable[[], int]]:
+    """Jobs of one owner whose webhooks go to as many silent receivers as there are senders, all at one address.
+
+    Returns what counts how many of them are being sent.
+    """
+    released = threading.Event()
+    with contextlib.ExitStack() as opened:
+        silent = [opened.enter_context(listening()) for _ in range(SENDERS)]
+        for one in silent:
+            one.answers += [silence(released)] * 2
+            end_job(store, one.url, owner="them")
+        yield lambda: sum(len(one.requests) for one in silent)
+        released.set()
+
+
+def test_an_owner_with_many_silent_receivers_delays_no_other_owner(
+    store: JobStore, make_sender: MakeSender, receiver: Receiver, many_silent: Callable[[], int]
+) -> None:
+    make_sender(counts_owners=True)
+    until(lambda: many_silent() == SENDERS_PER_OWNER)
+    end_job(store, receiver.url)
+    assert until(lambda: receiver.requests) < scaled(5)
+    assert many_silent() == SENDERS_PER_OWNER
+
+
+def test_many_names_of_one_address_get_only_some_of_the_senders(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, many_silent: Callable[[], int]
+) -> None:
+    make_sender()
+    until(lambda: many_silent() == SENDERS_PER_ADDRESS)
+    time.sleep(0.2)
+    assert many_silent() == SENDERS_PER_ADDRESS
+    assert waiting(redis_client) == SENDERS, "the others are sent later"
+    failures = [redis_client.hget(keys.webhook(job_id), "webhook_failures") or "0" for job_id in due(redis_client)]
+    assert set(failures) == {"0"}, "to wait is no failed attempt"
 
 
 def test_a_receiver_that_is_not_there_is_left_alone_for_a_while(
