@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 
 MAX_TOKENS = 1_000_000  # beyond every context; the model's own context is the limit that counts
 MAX_SEED = 2**32 - 1  # llama.cpp's samplers take 32 bits
+CONSTRAINTS = ("grammar", "json_schema", "regex")
 MAX_LOGPROBS = 20  # alternatives per token, as in OpenAI's API
 
 T = TypeVar("T")
@@ -135,14 +136,24 @@ class SamplingParams:
         metadata={"parameter": Parameter("Maps token ids to numbers that are added to their logits.")},
     )
     ignore_eos: bool = _parameter(False, "Continue after the end-of-text token.")
-    grammar: str | None = _parameter(None, "A GBNF grammar that the output follows.")
-    json_schema: dict[str, Any] | None = _parameter(None, "A JSON Schema that the output follows.")  # noqa: RUF009
+    grammar: str | None = _parameter(
+        None, "A GBNF grammar that the output follows.", guided_grammar="vLLM", ebnf="SGLang"
+    )
+    json_schema: dict[str, Any] | None = _parameter(  # noqa: RUF009
+        None, "A JSON Schema that the output follows.", guided_json="vLLM"
+    )
+    regex: str | None = _parameter(None, "A regular expression that the whole output matches.", guided_regex="vLLM")
     mirostat: int = _parameter(
         0, "Mirostat sampling: 0 = off, else its version.", (0, 2), mirostat_mode="llama-cpp-python"
     )
     mirostat_tau: float = _parameter(5.0, "Mirostat's target entropy.", (0, 100))
     mirostat_eta: float = _parameter(0.1, "Mirostat's learning rate.", (0, 1))
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def constraints(self) -> list[str]:
+        """The names of the parameters by which the output follows a grammar."""
+        return [name for name in CONSTRAINTS if getattr(self, name) is not None]
 
     @classmethod
     def build(cls, defaults: dict[str, Any], params: dict[str, Any]) -> "SamplingParams":

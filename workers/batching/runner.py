@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from app.config.settings import WorkerConfig
 from app.jobs.job import Chat, JobRequest, Kind
+from app.jobs.sampling import CONSTRAINTS
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import BatchSequence, ResumeState
@@ -89,5 +90,5 @@ class BatchRunner(Runner):
 
 def _is_prepared_inline(request: JobRequest) -> bool:
     """Grammars can take a second; a chat waits for the process that renders it."""
-    constrained = request.params.get("grammar") or request.params.get("json_schema")
+    constrained = any(request.params.get(name) for name in CONSTRAINTS)
     return request.chat is None and not constrained and len(request.prompt) <= INLINE_CHARACTERS

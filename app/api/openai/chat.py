@@ -40,8 +40,8 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
         requests=copies(request, body.n),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
-        unenforced=unenforced.of_conversation(body, config, "response_format"),
-        field_names={**body.sent_names, "params.json_schema": forced_by(body, "response_format"), "params.": ""},
+        unenforced=unenforced.of_conversation(body, config),
+        field_names={**body.sent_names, "params.json_schema": forced_by(body), "params.": ""},
     )
 
 
@@ -60,11 +60,11 @@ def chat_request(
     return jobs.make_request(Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, **content)
 
 
-def forced_by(body: ChatBody | ResponseBody, format_name: str) -> str:
+def forced_by(body: ChatBody | ResponseBody) -> str:
     """Return the name of the field that the schema of the output comes from."""
     if body.format is not None and body.tools.choice.mode != "required":
-        return format_name
-    return "tools" if body.tools.tools else "json_schema"
+        return body.format_name
+    return "tools" if body.tools.tools else body.sent_names.get("params.json_schema", "json_schema")
 
 
 def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:

@@ -28,12 +28,12 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
         make_body=lambda made: response_object(made[0], request),
         ignored=body.ignored,
         make_encoder=(lambda made: ResponseEncoder(made[0], request)) if body.stream else None,
-        unenforced=unenforced.of_conversation(body, jobs.config, "text.format"),
+        unenforced=unenforced.of_conversation(body, jobs.config),
         field_names={
             "messages": "input",
             "params.max_tokens": "max_output_tokens",
             **body.sent_names,
-            "params.json_schema": forced_by(body, "text.format"),
+            "params.json_schema": forced_by(body),
             "params.": "",
         },
     )

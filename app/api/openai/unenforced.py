@@ -20,12 +20,12 @@ def of_params(params: Mapping[str, Any], config: Config, prefix: str = "") -> li
     return list(_paths(f"{prefix}json_schema", params.get("json_schema")))
 
 
-def of_conversation(body: ChatBody | ResponseBody, config: Config, format_name: str) -> list[str]:
+def of_conversation(body: ChatBody | ResponseBody, config: Config) -> list[str]:
     """Return the paths below the format of the answer, the tools that are called, and the parameter `json_schema`."""
     if config.model_family == FORWARDING_FAMILY:
         return []
     tools = _of_tools(body.tools, has_format=body.format is not None)
-    return [*_paths(format_name, body.format), *tools, *of_params(body.params, config)]
+    return [*_paths(body.format_name, body.format), *tools, *of_params(body.params, config)]
 
 
 def _of_tools(tools: Tools, *, has_format: bool) -> Iterator[str]:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
+from app.api.schemas.constraints import GUIDED_FIELDS, MAX_JSON_BYTES, JsonSchemaField, as_parameters, source_field
 from app.api.schemas.fields import (
     BoundedDict,
     Flag,
-    JsonObject,
     JsonValue,
     RealNumber,
     RequestSchema,
@@ -21,13 +21,11 @@ from app.api.schemas.fields import (
     TextOrTexts,
     TokenCount,
     WholeNumber,
-    no_nul,
 )
-from app.jobs.sampling import Parameter, parameters
+from app.jobs.sampling import CONSTRAINTS, Parameter, parameters
 
 MAX_STOPS, MAX_STOP_LENGTH = 16, 1024  # a stop string is searched for after every token
 MAX_BIASES = 1024
-MAX_JSON_BYTES = 65_536  # grammars and schemas are compiled once per request, in the worker
 RANDOM_SEED = -1  # as in llama.cpp, vLLM and Ollama
 _TOKEN_ID = "[0-9]{1,9}"  # noqa: S105 - of a model's vocabulary
 
@@ -125,8 +123,7 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
     if kind is bool:
         return Flag(metadata=about)
     if kind is str:
-        length = validate.Length(max=MAX_JSON_BYTES)
-        return TextField(validate=(length, no_nul), metadata={**about, "pattern": "^[^\\u0000]*$"})
+        return source_field(metadata={**about, "pattern": "^[^\\u0000]*$"})
     if kind == tuple[str, ...]:
         return TextOrTexts(longest=MAX_STOP_LENGTH, most=MAX_STOPS, metadata=about)
     if kind == dict[int, float]:
@@ -138,7 +135,7 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
             metadata={**about, "maxProperties": MAX_BIASES},
         )
     assert kind == dict[str, Any], f"no field for parameters of the type {kind}"
-    return JsonObject(max_bytes=MAX_JSON_BYTES, metadata=about)
+    return JsonSchemaField(metadata=about)
 
 
 SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
@@ -148,6 +145,7 @@ SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
         for name, (kind, parameter) in _PARAMETERS.items()
         for alias, library in parameter.aliases.items()
     },
+    **GUIDED_FIELDS,
 }
 
 
@@ -169,6 +167,12 @@ def _not_greedy(name: str) -> dict[str, Any]:
 
 _NAMES = {name: [name, *parameter.aliases] for name, (_, parameter) in _PARAMETERS.items()}
 
+_CONSTRAINTS = [name for canonical in CONSTRAINTS for name in _NAMES[canonical]] + list(GUIDED_FIELDS)
+
+
+def _kind(name: str) -> str:
+    return ALIASES.get(name, name)
+
 
 def contradictions(*, without: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return what fields cannot express, as JSON Schema for the documentation; `canonical_params` enforces it.
@@ -179,7 +183,7 @@ def contradictions(*, without: Collection[str] = ()) -> list[dict[str, Any]]:
     return [
         *(_not_both(*pair) for names in families for pair in itertools.combinations(names, 2)),
         *(_not_greedy(name) for name in _NAMES["temperature"]),
-        _not_both("grammar", "json_schema"),
+        *(_not_both(*pair) for pair in itertools.combinations(_CONSTRAINTS, 2) if _kind(pair[0]) != _kind(pair[1])),
         {"properties": {"logit_bias": {"propertyNames": {"pattern": f"^{_TOKEN_ID}$"}}}},
     ]
 
@@ -204,7 +208,7 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
         ValidationError: two names mean the same or exclude each other; the message names both.
     """
     _reject_contradictions(given)
-    params = {ALIASES.get(name, name): value for name, value in given.items()}
+    params = as_parameters({ALIASES.get(name, name): value for name, value in given.items()})
     if params.get("do_sample") is False:
         del params["do_sample"]
         params["temperature"] = 0.0
@@ -227,5 +231,7 @@ def _reject_contradictions(given: dict[str, Any]) -> None:
     if given.get("do_sample") is False and given.get(first_name.get("temperature", ""), 0) > 0:
         name = first_name["temperature"]
         raise ValidationError({name: [f"do_sample: false means temperature 0; send do_sample or {name}."]})
-    if "grammar" in given and "json_schema" in given:
-        raise ValidationError({"json_schema": ["grammar and json_schema exclude each other; send one of them."]})
+    constraints = [name for name in given if name in _CONSTRAINTS]
+    if len(constraints) > 1:
+        one, other = constraints[:2]
+        raise ValidationError({other: [f"{one} and {other} exclude each other; send one of them."]})

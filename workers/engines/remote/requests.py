@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import UnsupportedParameter
 from app.jobs.job import Chat, JobRequest
-from app.jobs.sampling import MAX_TOKENS, SamplingParams
+from app.jobs.sampling import CONSTRAINTS, MAX_TOKENS, SamplingParams
 from workers.engines.remote.params import PromptsAs, RemoteModelParams, RemoteSetupParams
 
 Body = dict[str, Any]
@@ -15,7 +15,6 @@ Body = dict[str, Any]
 DEFAULT_MAX_TOKENS = 128  # of generate, as in every family; all else is the upstream server's default
 _OF_BOTH = frozenset({"temperature", "top_p", "seed", "stop", "frequency_penalty", "presence_penalty", "logit_bias"})
 _OF_COMPLETIONS = frozenset({"echo", "suffix"})
-_CONSTRAINING = ("json_schema", "grammar")
 _NEUTRAL = {f.name: f.default for f in fields(SamplingParams)}
 
 
@@ -40,7 +39,7 @@ class UpstreamRequest:
     @property
     def may_be_continued(self) -> bool:
         """A completion continues after any text, except where a grammar would begin again."""
-        begins_anew = self.body.get("echo") or any(name in self.body for name in _CONSTRAINING)
+        begins_anew = self.body.get("echo") or any(name in self.body for name in CONSTRAINTS)
         return isinstance(self.body.get("prompt"), str) and not begins_anew
 
     def continued_after(self, text: str, pieces: int) -> Body | None:

@@ -22,7 +22,7 @@ from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
 from workers.engines.shared.schema_lengths import with_lengths
-from workers.engines.shared.schema_sandbox import compiles_safely
+from workers.engines.shared.schema_sandbox import compiles_in_time, compiles_safely
 from workers.engines.shared.short_lived_thread import outcome_in_thread
 
 MAX_BYTES = 65_536  # of a grammar or a schema, as the API has it
@@ -42,6 +42,11 @@ _JSON_STYLE = {  # one line, as json.dumps writes it: small models that may writ
     "coerce_one_of": True,  # `supported` reports where that is not the same
 }
 _REASON_CHARACTERS = 200
+_KINDS = {
+    "params.grammar": "grammar",
+    "params.json_schema": "JSON schema",
+    "params.regex": "regular expression",
+}
 _compiling = threading.Lock()  # one at a time: the other cores are for decoding
 
 
@@ -60,7 +65,7 @@ class ConstraintCompiler:
         self._limits = LLParserLimits(step_max_items=items, verbose_errors=False)  # verbose ones hold the text so far
 
     def compile(self, sampling: SamplingParams) -> "Constraint | None":
-        """Return None where the parameters hold neither a grammar nor a schema. Takes 1-5 ms, at worst 1 s.
+        """Return None where the parameters hold no grammar, schema or regular expression. Takes 1-5 ms, at worst 1 s.
 
         Raises:
             InvalidGrammar: the field and what is wrong with it.
@@ -69,6 +74,8 @@ class ConstraintCompiler:
             return self._compiled("params.grammar", sampling.grammar, _of_gbnf)
         if sampling.json_schema is not None:
             return self._compiled("params.json_schema", _json(sampling.json_schema), self._of_json_schema)
+        if sampling.regex is not None:
+            return self._compiled("params.regex", sampling.regex, _of_regex)
         return None
 
     def _compiled(self, field: str, text: str, convert: Callable[[str], str]) -> "Constraint":
@@ -190,6 +197,14 @@ def _of_gbnf(text: str) -> str:
     return _OPTIONS + lark_of_gbnf(text)
 
 
+def _of_regex(text: str) -> str:
+    grammars = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
+    grammar = json.dumps({"grammars": [{"lark_grammar": f"{_OPTIONS}start: @{grammars[0]['name']}\n"}, *grammars]})
+    if not compiles_in_time(grammar):
+        raise GrammarSyntaxError("it takes too long to compile: simplify it")
+    return grammar
+
+
 def _json(schema: dict[str, Any]) -> str:
     try:
         return json.dumps(schema)
@@ -210,5 +225,4 @@ def _reason(matcher: LLMatcher) -> str:
 
 
 def _invalid(field: str, reason: str) -> InvalidGrammar:
-    what = "grammar" if field == "params.grammar" else "JSON schema"
-    return InvalidGrammar(f"the {what} cannot be followed: {reason}", errors={field: [reason]})
+    return InvalidGrammar(f"the {_KINDS[field]} cannot be followed: {reason}", errors={field: [reason]})

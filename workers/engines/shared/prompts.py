@@ -65,7 +65,7 @@ class PromptMaker(ABC):
         return self._new_compiler()
 
     def _constraint(self, sampling: SamplingParams) -> Constraint | None:
-        if sampling.grammar is None and sampling.json_schema is None:
+        if not sampling.constraints:
             return None
         return self._compiler.compile(sampling)
 
@@ -88,8 +88,7 @@ class PromptMaker(ABC):
         """Return the tag that belongs before the model's thoughts, where the prompt has it already. A text that follows
         a grammar has no thoughts.
         """
-        is_constrained = sampling.grammar is not None or sampling.json_schema is not None
-        return f"{THOUGHTS_BEGIN}\n" if chat and not is_constrained and opens_thoughts(prompt, chat) else ""
+        return f"{THOUGHTS_BEGIN}\n" if chat and not sampling.constraints and opens_thoughts(prompt, chat) else ""
 
     def _first_token(self) -> list[int]:
         token = next((token for token in self._first_tokens() if isinstance(token, int)), None)

@@ -30,20 +30,24 @@ from app.api.schemas.openai.requests import (
 from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.tools import Tools, ToolsSchema
 from app.api.schemas.sampling import contradictions
-from app.jobs.sampling import MAX_TOKENS
+from app.jobs.sampling import CONSTRAINTS, MAX_TOKENS
 
 DEFAULTS = {"max_tokens": MAX_TOKENS, "repeat_penalty": 1.0}
 """As in OpenAI's API: as long as the context allows, and no penalty unless the client sets one (it spoils JSON)."""
+_NAMES_OF_FORMATS = ("guided_json", "structured_outputs")  # of vLLM
 _RESERVED = ("messages", "tools", "add_generation_prompt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatBody(TextBody):
-    """format: JSON Schema of the output, None = text. variables: what else the chat template may read."""
+    """format: JSON Schema of the output, None = text; format_name: the field that has it. variables: what else the chat
+    template may read.
+    """
 
     messages: list[dict[str, Any]]
     tools: Tools
     format: dict[str, Any] | None = None
+    format_name: str = "response_format"
     variables: dict[str, Any]
 
 
@@ -91,30 +95,58 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
         params = take_params(data, DEFAULTS, "max_completion_tokens")
         if with_logprobs:
             params["logprobs"] = top_logprobs
-        tools, response_format = Tools.of(data), data.get("response_format")
-        reject_two_grammars(params, tools, "response_format" if response_format is not None else None)
+        names, tools = sent_names(data, "max_completion_tokens"), Tools.of(data)
+        answer, format_name = answer_format(params, names, data.get("response_format"), "response_format")
+        reject_two_grammars(params, names, tools, format_name if answer is not None else None)
         made = {
             "params": params,
-            "sent_names": sent_names(data, "max_completion_tokens"),
+            "sent_names": names,
             "tools": tools,
-            "format": response_format,
+            "format": answer,
+            "format_name": format_name,
             "variables": thinking_variables(data) | template_variables(data, data.get("reasoning_effort")),
         }
         return ChatBody(**shared_fields(ChatBody, data) | made)
 
 
-def reject_two_grammars(params: Mapping[str, Any], tools: Tools, format_name: str | None) -> None:
+def answer_format(
+    params: dict[str, Any], names: Mapping[str, str], sent: dict[str, Any] | None, name: str
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the schema of the answer, and the name of the field that has it.
+
+    vLLM's names of a response format mean the same as that, so their schema is taken out of `params`.
+
+    Args:
+        names: of the parameters, see `sent_names`.
+        sent: the schema in the field `name`.
+
+    Raises:
+        ValidationError: both are sent.
+    """
+    other = names.get("params.json_schema")
+    if other not in _NAMES_OF_FORMATS or "json_schema" not in params:
+        return sent, name
+    if sent is not None:
+        raise ValidationError({other: [f"{name} and {other} exclude each other; send one of them."]})
+    return params.pop("json_schema"), other
+
+
+def reject_two_grammars(
+    params: Mapping[str, Any], names: Mapping[str, str], tools: Tools, format_name: str | None
+) -> None:
     """Reject a grammar beside something else that constrains the output.
 
     Args:
+        names: of the parameters, see `sent_names`.
         format_name: the name of the field that gives the format of the output, if the client has sent one.
 
     Raises:
         ValidationError: the message names both.
     """
     other = format_name or ("tool_choice" if tools.choice.mode == "required" else None)
-    for name in ("grammar", "json_schema"):
-        if name in params and other:
+    for kind in CONSTRAINTS:
+        if kind in params and other:
+            name = names.get(f"params.{kind}", kind)
             raise ValidationError({name: [f"{other} and {name} exclude each other; send one of them."]})
 
 

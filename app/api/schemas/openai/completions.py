@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, post_load, validate
 
 from app.api.schemas.fields import WholeNumber
+from app.api.schemas.openai.chat import reject_two_grammars
 from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
@@ -21,6 +22,8 @@ from app.api.schemas.openai.requests import (
     shared_fields,
     take_params,
 )
+from app.api.schemas.openai.response_format import ResponseFormat
+from app.api.schemas.openai.tools import Tools
 from app.jobs.job import Text
 
 DEFAULTS = {"max_tokens": 16, "repeat_penalty": 1.0}
@@ -48,6 +51,7 @@ class CompletionSchema(TextSchema):
     max_tokens = max_tokens_field(
         "The maximum number of tokens to generate, by default 16; 0 with echo: only the prompt.", least=0
     )
+    response_format = ResponseFormat()
 
     class Meta(TextSchema.Meta):
         include: ClassVar = {
@@ -71,5 +75,9 @@ class CompletionSchema(TextSchema):
             raise ValidationError({"prompt": [f"Prompts times answers must not be more than {MAX_CHOICES}."]})
         if params["max_tokens"] == 0 and not params.get("echo"):
             raise ValidationError({"max_tokens": ["0 leaves nothing to answer with; send echo: true, or more."]})
-        made = {"params": params, "sent_names": sent_names(data), "prompts": prompts, "best_of": best_of}
+        names = sent_names(data)
+        if (answer := data.get("response_format")) is not None:
+            reject_two_grammars(params, names, Tools(), "response_format")
+            params["json_schema"], names["params.json_schema"] = answer, "response_format"
+        made = {"params": params, "sent_names": names, "prompts": prompts, "best_of": best_of}
         return CompletionBody(**shared_fields(CompletionBody, data) | made)

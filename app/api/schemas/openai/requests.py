@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from app.api.schemas.constraints import GUIDED_FIELDS
 from app.api.schemas.fields import (
     BoundedDict,
     Flag,
@@ -20,7 +21,7 @@ from app.api.schemas.fields import (
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.sampling import ALIASES, RANDOM_SEED, SAMPLING_FIELDS, canonical_params, contradictions
 from app.jobs.job import Text as TextOrTokens
-from app.jobs.sampling import MAX_LOGPROBS, MAX_TOKENS
+from app.jobs.sampling import CONSTRAINTS, MAX_LOGPROBS, MAX_TOKENS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
 MAX_NAMES = 32  # in a list of the few that exist
@@ -103,7 +104,9 @@ def take_params(data: Mapping[str, Any], defaults: dict[str, Any], preferred: st
 
 def sent_names(data: Mapping[str, Any], preferred: str | None = None) -> dict[str, str]:
     """Return the names that the client has used for parameters, by the worker's paths. Arguments as `take_params`."""
-    return {f"params.{ALIASES[name]}": name for name in _given(data, preferred) if name in ALIASES}
+    given = _given(data, preferred)
+    names = {f"params.{ALIASES[name]}": name for name in given if name in ALIASES}
+    return names | {f"params.{kind}": name for name in GUIDED_FIELDS if name in given for kind in CONSTRAINTS}
 
 
 def _given(data: Mapping[str, Any], preferred: str | None) -> dict[str, Any]:

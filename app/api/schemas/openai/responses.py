@@ -7,7 +7,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 
 from app.api.schemas.fields import BoundedList, Flag, JsonValue, RequestSchema, TextField, errors_under
 from app.api.schemas.job import JobOptions
-from app.api.schemas.openai.chat import DEFAULTS, reject_two_grammars, template_variables
+from app.api.schemas.openai.chat import DEFAULTS, answer_format, reject_two_grammars, template_variables
 from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
@@ -80,6 +80,7 @@ class ResponseBody(JobOptions):
     offered: tuple[OfferedTool, ...] = ()
     ignored: tuple[str, ...] = ()
     format: dict[str, Any] | None = None
+    format_name: str = "text.format"
     variables: dict[str, Any]
     echo: dict[str, Any]
     background: bool = False
@@ -170,15 +171,18 @@ class ResponseSchema(ConversationSchema):
         conversation, text_format = data["input"], data.get("text", {}).get("format")
         offered = data.get("tools", OfferedTools()) + conversation.tools
         tools = _tools(data, offered)
-        reject_two_grammars(params, tools, "text.format" if text_format is not None else None)
+        names = sent_names(data, "max_output_tokens")
+        answer, format_name = answer_format(params, names, text_format, "text.format")
+        reject_two_grammars(params, names, tools, format_name if answer is not None else None)
         made = {
             "messages": _messages(data, conversation),
             "params": params,
-            "sent_names": sent_names(data, "max_output_tokens"),
+            "sent_names": names,
             "tools": tools,
             "offered": offered.tools,
             "ignored": offered.ignored,
-            "format": text_format,
+            "format": answer,
+            "format_name": format_name,
             "variables": template_variables(data, data.get("reasoning", {}).get("effort")),
             "echo": {name: _json(name, sent[name]) for name in _ECHOED if name in sent},
         }

@@ -252,6 +252,45 @@ def test_a_response_format_becomes_a_schema(
     assert params(worker).get("json_schema") == schema
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"guided_json": {"type": "object", "properties": {"a": {}}}},
+        {"structured_outputs": {"json": {"type": "object", "properties": {"a": {}}}}},
+    ],
+)
+def test_vllms_names_of_a_response_format_mean_the_same(
+    client: FlaskClient, worker: ScriptedWorker, sent: dict[str, Any]
+) -> None:
+    (name,) = sent
+    answered(client, **sent)
+    assert params(worker)["json_schema"] == {"type": "object", "properties": {"a": {}}, "additionalProperties": False}
+    answered(client, **sent, tools=[TIME])
+    assert "anyOf" in params(worker)["json_schema"]
+    assert refused(client, **sent, response_format={"type": "json_object"})[1] == name
+    worker.play = lambda turn: turn.fail("invalid_grammar", "no", {"params.json_schema": ["no"]})
+    assert refused(client, **sent)[:2] == (400, name)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        ({"guided_regex": "[0-9]"}, "regex"),
+        ({"guided_choice": ["a", "b"]}, "grammar"),
+        ({"structured_outputs": {"regex": "[0-9]"}}, "regex"),
+    ],
+)
+def test_other_constraints_of_vllm_reach_the_worker_and_are_named_as_they_were_sent(
+    client: FlaskClient, worker: ScriptedWorker, sent: dict[str, Any], kind: str
+) -> None:
+    (name,) = sent
+    answered(client, **sent)
+    assert kind in params(worker)
+    assert refused(client, **sent, tools=[TIME], tool_choice="required")[1] == name
+    worker.play = lambda turn: turn.fail("invalid_grammar", "no", {f"params.{kind}": ["no"]})
+    assert refused(client, **sent)[:2] == (400, name)
+
+
 def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = play_of(
         "Wait.\n<tool_", 'call>{"name": "weather", "arguments": {"city": "Ulm"}}</tool_call>', Turn.succeed

@@ -122,3 +122,16 @@ def test_what_cannot_be_served_is_refused_by_its_name(
 def test_what_is_no_token_id_is_answered_with_what_is_one(client: FlaskClient, prompt: Any) -> None:
     message = client.post("/v1/completions", json={"prompt": prompt}).get_json()["error"]["message"]
     assert "Must be a token id, a whole number from 0 to" in message
+
+
+def test_a_response_format_is_followed_and_excludes_other_constraints(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "integer"}}}
+    answered(client, response_format=format)
+    assert worker.turns[0].request.params["json_schema"] == {"type": "integer"}
+    answer = client.post("/v1/completions", json={"response_format": format, "guided_regex": "x"})
+    assert answer.get_json()["error"]["param"] == "guided_regex"
+    worker.play = lambda turn: turn.fail("invalid_grammar", "no", {"params.json_schema": ["no"]})
+    answer = client.post("/v1/completions", json={"response_format": format})
+    assert answer.get_json()["error"]["param"] == "response_format"

@@ -67,7 +67,8 @@ def test_loading_returns_the_sent_values() -> None:
 
 @pytest.mark.parametrize(("alias", "canonical"), sorted(ALIASES.items()))
 def test_an_alias_becomes_its_canonical_name(alias: str, canonical: str) -> None:
-    value: Any = ["x"] if canonical == "stop" else 1
+    values = {"stop": ["x"], "grammar": "x", "regex": "x", "json_schema": {}}
+    value = values.get(canonical, 1)
     assert load(**{alias: value}) == {canonical: value}
 
 
@@ -197,12 +198,12 @@ def test_grammar_and_json_schema_exclude_each_other() -> None:
     assert "grammar and json_schema" in text
 
 
-@pytest.mark.parametrize("value", ["{}", [], {"a": math.nan}, {"a": "\ud800"}, {"a": "x" * 70_000}])
+@pytest.mark.parametrize("value", ["", "[]", "x", [], {"a": math.nan}, {"a": "\ud800"}, {"a": "x" * 70_000}])
 def test_json_schemas_that_cannot_be_are_refused(value: Any) -> None:
     assert set(messages(json_schema=value)) == {"json_schema"}
 
 
-@pytest.mark.parametrize("name", ["grammar", "suffix"])
+@pytest.mark.parametrize("name", ["grammar", "regex", "suffix"])
 @pytest.mark.parametrize("value", ["a\0b", "\udfff", "x" * 70_000, 3])
 def test_texts_that_cannot_be_are_refused(name: str, value: Any) -> None:
     assert set(messages(**{name: value})) == {name}

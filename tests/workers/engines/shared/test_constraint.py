@@ -147,6 +147,35 @@ def test_random_texts_of_a_grammar_are_in_its_language(compiler: ConstraintCompi
         assert re.fullmatch(expression, text), repr(text)
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "[a-c]{2,5}",
+        "^(yes|no)$",
+        r"\d{3}/\d{3}",
+        r"a\/b|\\\\",
+        "a\nb+",
+        r"(?i)ab?",
+        "[ぁ-ゟ]{2,4}",
+        r"\w{1,5}@\w{1,5}\.com\n",
+    ],
+)
+def test_random_texts_match_a_regular_expression(compiler: ConstraintCompiler, walk: Walk, expression: str) -> None:
+    for seed in range(10):
+        text = walk(compiled(compiler, regex=expression), random.Random(seed))
+        assert re.fullmatch(expression, text), (seed, text)
+
+
+@pytest.mark.parametrize("expression", ["(a", "a(?=b)", r"\bx", "[z-a]", r"(a)\1", "[]", "x" * (MAX_BYTES + 1)])
+def test_a_bad_regular_expression_is_refused_with_its_field_and_a_reason(
+    compiler: ConstraintCompiler, expression: str
+) -> None:
+    with pytest.raises(InvalidGrammar) as caught:
+        compiled(compiler, regex=expression)
+    (reason,) = caught.value.errors["params.regex"]
+    assert reason and "regular expression cannot be followed" in caught.value.detail
+
+
 def test_random_texts_of_the_json_grammar_are_json(compiler: ConstraintCompiler, walk: Walk) -> None:
     for seed in range(5):
         text = walk(compiled(compiler, grammar=JSON_GRAMMAR), random.Random(seed))
@@ -392,6 +421,33 @@ def test_a_hostile_grammar_ends_in_bounded_time(
             constraint.accept(dice.choice(sorted(allowed - vocabulary.end_tokens or allowed)))
     except InvalidGrammar as refused:
         assert list(refused.errors) == ["params.grammar"]
+    assert time.thread_time() - started < BOUND_SECONDS
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(a{1,1000}){1,1000}",
+        "(a?){900}a{900}",
+        "(x+x+)+y",
+        "(.*a.{300})+",
+        "(" * 500 + "a" + ")*" * 500,
+        "(.{9}){9999}",
+    ],
+    ids=["counts of counts", "optional", "ambiguous", "a window", "deep", "long"],
+)
+def test_a_hostile_regular_expression_ends_in_bounded_time(
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, expression: str
+) -> None:
+    started = time.thread_time()
+    dice = random.Random(0)
+    try:
+        constraint = compiled(compiler, regex=expression)
+        for _ in range(25):
+            allowed = allowed_by(constraint, vocabulary.size)
+            constraint.accept(dice.choice(sorted(allowed - vocabulary.end_tokens or allowed)))
+    except InvalidGrammar as refused:
+        assert list(refused.errors) == ["params.regex"]
     assert time.thread_time() - started < BOUND_SECONDS
 
 

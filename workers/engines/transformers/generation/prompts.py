@@ -130,7 +130,7 @@ class TransformersPromptMaker(PromptMaker):
         return [config.bos_token_id, self._vocabulary.tokenizer.bos_token_id, config.eos_token_id]
 
     def _grammar(self, sampling: SamplingParams, planned: GenerationPlan, prompt_tokens: int) -> FollowGrammar | None:
-        given = [name for name in ("grammar", "json_schema") if getattr(sampling, name) is not None]
+        given = sampling.constraints
         if given and planned.mode not in _STEPPING:
             reason = f"it cannot be followed by {planned.mode.value.replace('_', ' ')}: leave one of the two out"
             raise UnsupportedParameter(f"{given[0]}: {reason}", errors={f"params.{given[0]}": [reason]})
