@@ -12,7 +12,7 @@ from app.jobs.job import Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
-from workers.engines.llama.file_trial import faults_explained, try_file
+from workers.engines.llama.file_trial import try_file
 from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprobs
 from workers.engines.llama.model import Model
@@ -20,6 +20,7 @@ from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
 from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.load_faults import load_faults_explained
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
@@ -40,7 +41,7 @@ class LlamaEngine(Engine):
         self._params = params
         self._embedder: LlamaEmbedder | None = None
         self._context: Context | None = None
-        with faults_explained(path):
+        with load_faults_explained(str(path)):
             self._model = Model(path, params, report)
             try:
                 _reject_reranker(self._model)

@@ -5,13 +5,12 @@ zero, and with it the worker, at every start. The trial reads header, vocabulary
 plans a computation over them. It leaves out the weights, so it takes no longer for a large model than for a small one.
 """
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +64,6 @@ def try_file(path: Path, model_params: Mapping[str, Any]) -> None:
         reason = _last_line(trial.stderr) or signal.Signals(-trial.returncode).name
         raise ModelUnavailable(f"{path} ends llama.cpp, so it cannot be loaded ({reason}): {_FIX}")
     _passed.add(signature)
-
-
-@contextlib.contextmanager
-def faults_explained(path: Path) -> Iterator[None]:
-    """Turn what a damaged file makes this package raise into `ModelUnavailable`."""
-    try:
-        yield
-    except StartupError:
-        raise
-    except (OSError, MemoryError):  # of the machine
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:_REASON_CHARACTERS]
-        raise ModelUnavailable(f"{path} cannot be used ({type(error).__name__}: {reason}): {_FIX}") from error
 
 
 def _environment() -> dict[str, str]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from app.config.settings import Config
-from app.errors import UnsupportedParameter
+from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.shared.chat_template import ChatTemplate
+from workers.engines.shared.load_faults import load_faults_explained
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.engines.transformers.embeddings import TransformersEmbedder
@@ -56,7 +57,8 @@ class HuggingfaceEngine(Engine):
         params = TransformersModelParams.read(config.model_params)
         setup = TransformersSetupParams.read(config.setup_params)
         self._slots: SlotModel | None = None
-        self._loaded, self._limits = in_short_lived_thread(lambda: self._prepare(config, setup, params, report))
+        with load_faults_explained(config.model_name):
+            self._loaded, self._limits = in_short_lived_thread(lambda: self._prepare(config, setup, params, report))
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
         self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
@@ -174,6 +176,7 @@ class HuggingfaceEngine(Engine):
         loaded = self.load(config, setup, params, report)
         fuse_for_ragged_layers(loaded)
         pack_linears(loaded)
+        _compute_once(loaded)
         return loaded, self._prepare_slots(loaded, params, config.worker.slots)
 
     def _prepare_slots(self, loaded: LoadedModel, params: TransformersModelParams, wanted_slots: int | None) -> Limits:
@@ -240,6 +243,20 @@ class HuggingfaceEngine(Engine):
             (logprobs,) = token_logprobs(logits[None], [choice.token], rivals, self._vocabulary)
         return state.sampled(
             choice.token, logprobs=logprobs, prompt_logprobs=[] if chunk.generated else state.prompt_logprobs
+        )
+
+
+def _compute_once(loaded: LoadedModel) -> None:
+    """Pass one token through the model, so that weights that do not work together are found now and not by a client."""
+    if loaded.kind is ModelKind.EMBEDDING:
+        ids = torch.zeros((1, 1), dtype=torch.long, device=loaded.device)
+        with torch.inference_mode():
+            computed = loaded.model(input_ids=ids)[0]
+    else:
+        computed = loaded.last_logits([0])
+    if computed.isnan().any():
+        raise ModelUnavailable(
+            f"{loaded.source.label} computes no numbers: its weights are damaged, or too large for dtype"
         )
 
 

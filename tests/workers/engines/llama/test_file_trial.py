@@ -1,16 +1,15 @@
 """What the trial of a file says, and when it is made: the children are those of the real module."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from app.errors import EngineFailed, ModelUnavailable
+from app.errors import ModelUnavailable
 from tests.stack import SMOLLM2_FILE
 from workers.engines.llama import file_trial
-from workers.engines.llama.file_trial import faults_explained, try_file
+from workers.engines.llama.file_trial import try_file
 
 
 @pytest.fixture
@@ -85,16 +84,3 @@ def test_the_child_of_a_sound_file_loads_it_without_a_debugger_or_a_gpu() -> Non
     command = [sys.executable, "-m", "workers.engines.llama.file_trial", str(SMOLLM2_FILE)]
     ran = subprocess.run(command, input=b'{"n_ctx": 256}', env=environment, capture_output=True, check=True)
     assert ran.stderr == b""
-
-
-def test_faults_of_a_file_become_one_line_and_those_of_the_machine_stay() -> None:
-    path = Path("model.gguf")
-    for error in (ZeroDivisionError("by\nzero"), UnicodeError("no text"), EngineFailed("llama_decode failed")):
-        with pytest.raises(ModelUnavailable) as caught, faults_explained(path):
-            raise error
-        line = caught.value.detail
-        assert line.startswith(f"{path} cannot be used ({type(error).__name__}: ") and "\n" not in line
-    for error in (MemoryError(), OSError(os.strerror(28)), ModelUnavailable("its own words")):
-        with pytest.raises(type(error)) as kept, faults_explained(path):
-            raise error
-        assert kept.value is error

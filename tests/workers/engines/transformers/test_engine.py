@@ -1,12 +1,16 @@
 """The engine in its loop: slots, chunks, log-probabilities, lengths."""
 
+import json
 import math
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from app.errors import PromptTooLong, UnsupportedParameter
+from app.errors import ModelUnavailable, PromptTooLong, UnsupportedParameter
 from app.jobs.job import FinishReason, Status
 from tests.workers.engines.transformers.conftest import engine_of
 from tests.workers.engines.transformers.driver import complete, generated, make_engine, refusal, request, serving
@@ -196,3 +200,30 @@ def test_a_step_that_fails_costs_its_batch_and_nothing_after_it(
         service.submit("good", request(PROMPT, max_tokens=8))
         (good,) = service.wait("good")
     assert (bad.error and bad.error.code, good.tokens) == ("engine_error", expected)
+
+
+def damaged_copy(folder: Path, weights: dict[str, torch.Tensor], **config: object) -> Path:
+    """Return a copy of the tiny llama with some weights replaced, and with more in its configuration."""
+    copy = Path(shutil.copytree(tiny("llama"), folder / "model"))
+    file = copy / "model.safetensors"
+    save_file(load_file(file) | weights, file, metadata={"format": "pt"})
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | config))
+    return copy
+
+
+def test_weights_of_types_that_do_not_compute_together_are_refused_in_one_line(tmp_path: Path) -> None:
+    weights = load_file(tiny("llama") / "model.safetensors")
+    half = {name: weight.to(torch.float8_e4m3fn) for name, weight in weights.items() if "proj" in name}
+    quantization = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+    folder = damaged_copy(tmp_path, half, quantization_config=quantization)
+    with pytest.raises(ModelUnavailable, match=r"cannot be used \(RuntimeError: .*Float8_e4m3fn") as caught:
+        make_engine(folder)
+    assert "\n" not in caught.value.detail
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    name = "model.norm.weight"
+    broken = torch.full_like(load_file(tiny("llama") / "model.safetensors")[name], float("nan"))
+    with pytest.raises(ModelUnavailable, match="computes no numbers"):
+        make_engine(damaged_copy(tmp_path, {name: broken}))
