@@ -15,6 +15,7 @@ from celery import Celery, Task, bootsteps, signals
 from kombu.asynchronous import get_event_loop
 
 from app.jobs.order import TASK_NAME
+from workers.stall_watch import TURN_SECONDS
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,17 @@ def adapt_consumer(celery: Celery, worker: Worker) -> None:
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
+        turns: Any = None
+
         def start(self, consumer: Any) -> None:
             consumer.task_consumer.channel.qos.can_consume = worker.has_room
+            hub = get_event_loop()
+            assert hub is not None, "the transport of Redis has an event loop"
+            self.turns = hub.call_repeatedly(TURN_SECONDS, worker.consumer_turned)
+
+        def stop(self, consumer: Any) -> None:
+            if self.turns is not None:
+                self.turns.cancel()
 
     celery.register_task(Doorbell())
     celery.steps["consumer"].add(FetchOnFreeSlot)

@@ -1,8 +1,8 @@
 """Check the worker of this host: `python -m workers.healthcheck`, the HEALTHCHECK of the worker's image.
 
-Healthy: the worker has an entry in Redis and is not `failed`. A worker that still downloads or loads its model is
-healthy: a restart would only repeat that. `/readyz` shows whether prompts are served. Containers that share a host name
-(`network_mode: host`) are not distinguished.
+Healthy: the worker has an entry in Redis and is neither `failed` nor `stalled`. A worker that still downloads or loads
+its model is healthy: a restart would only repeat that. `/readyz` shows whether prompts are served. Containers that
+share a host name (`network_mode: host`) are not distinguished.
 """
 
 import socket
@@ -27,7 +27,7 @@ def main() -> int:
     except redis.RedisError as error:
         return _unwell(f"no reply from Redis ({type(error).__name__})")
     for worker in workers:
-        if worker.state is not WorkerState.FAILED:
+        if worker.state not in (WorkerState.FAILED, WorkerState.STALLED):
             sys.stdout.write(f"{worker.id} is {worker.state}, {worker.running} of {worker.slots} slots taken\n")
             return 0
     return _unwell(workers[-1].detail if workers else "no worker of this host has an entry in Redis")

@@ -22,6 +22,7 @@ from workers.jobs.publisher import Publisher
 from workers.jobs.quarantine import Quarantine
 from workers.jobs.response_cache import ResponseCache
 from workers.jobs.running_jobs import RunningJob, RunningJobs
+from workers.stall_watch import StallWatch
 from workers.tokenizer_service import TokenizerService
 
 CLAIM_RETRY_SECONDS = 0.5
@@ -51,6 +52,8 @@ class Worker:
         )
         self._leases = Leases(client, self._jobs, self, model=config.model_name)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)
+        self._stall_seconds = config.worker.stall_seconds
+        self._stall_watch: StallWatch | None = None
         self._runner: Runner | None = None
         self._tokenizer: TokenizerService | None = None
 
@@ -68,6 +71,7 @@ class Worker:
         """Begin to run jobs: the model is loaded."""
         self._runner = self._quarantine.runner = runner
         runner.start()
+        self._stall_watch = StallWatch(runner, self._stall_seconds)
         self._tokenizer = TokenizerService(self._redis, self.info.model, runner)
         self._tokenizer.start()
         self._announce(
@@ -116,6 +120,11 @@ class Worker:
     def active_jobs(self) -> int:
         """Jobs claimed, or being claimed, whose outcome is not written yet."""
         return len(self._jobs)
+
+    def consumer_turned(self) -> None:
+        """Record that the consumer's thread turns, as it does at least every `stall_watch.TURN_SECONDS`."""
+        if self._stall_watch is not None:
+            self._stall_watch.consumer_turned()
 
     def has_room(self) -> bool:
         """Return whether another job may be claimed. A worker claims no more jobs than it has slots."""
@@ -217,6 +226,9 @@ class Worker:
         info, runner = self.info, self._runner
         if runner is not None:
             info = replace(info, running=runner.running_count, used_cells=runner.used_cells)
+        if self._stall_watch is not None and info.state is WorkerState.READY:
+            fault = self._stall_watch.fault()
+            info = replace(info, state=WorkerState.STALLED, detail=fault) if fault else info
         announce(self._redis, info)
 
     # --- what the runner reports (`workers.engines.runner.RunnerHost`) ------------------------------------------------

@@ -135,6 +135,14 @@ class WorkerConfig:
             19,
         ),
     ] = 10
+    stall_seconds: Annotated[
+        int,
+        whole_number(
+            "How long one step of the model may take, or the consumer may stand still. Then the worker is `stalled`: "
+            "not ready, and its health check fails.",
+            5,
+        ),
+    ] = 60
     gpus: Annotated[str | None, Devices("The GPUs that a worker may use: `0`, `0,1` or `[0, 1]`.")] = None
 
 

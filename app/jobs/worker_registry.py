@@ -14,6 +14,7 @@ FAILURE_KEPT_SECONDS = 86_400
 class WorkerState(StrEnum):
     LOADING = "loading"  # fetching or loading the model; jobs may queue already
     READY = "ready"
+    STALLED = "stalled"  # a thread that it needs stands still; `detail` says which
     DRAINING = "draining"
     FAILED = "failed"  # gave up; `detail` says why, and no restart will help
 

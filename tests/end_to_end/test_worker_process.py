@@ -104,6 +104,20 @@ def test_a_model_that_ends_its_worker_is_tried_three_times(tmp_path: Path) -> No
     assert "worker: 3 workers have died while they loaded the model" in stack.log("worker")
 
 
+def test_a_worker_that_stands_still_is_not_ready_and_one_that_waits_for_jobs_is(tmp_path: Path) -> None:
+    config = engine_config("faulty:StandsStill", worker={"stall_seconds": 5})
+    with running_valkey(tmp_path / "valkey") as server, running_stack(tmp_path, server.url, config) as stack:
+        time.sleep(11)  # two announcements after the first stall there could be
+        assert httpx.get(f"{stack.url}/readyz").status_code == 200
+        with stack.client() as http:
+            job = http.post("/agenerate", json={"prompt": "stop"}).json()["id"]
+            deadline = time.monotonic() + scaled(30)
+            while (ready := http.get("/readyz")).status_code == 200 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert "stalled: the batch loop has stood still" in ready.json()["detail"]
+            http.delete(f"/jobs/{job}")
+
+
 def test_jobs_of_high_priority_start_first(tmp_path: Path) -> None:
     config = engine_config("slow:Slow", worker={"slots": 1}, model_params={"step_seconds": 0.02})
     with running_valkey(tmp_path / "valkey") as server, running_stack(tmp_path, server.url, config) as stack:

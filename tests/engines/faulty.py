@@ -1,6 +1,7 @@
 """Engines that fail, each at one place: while it loads, while it prepares a request, in a step, in one row."""
 
 import os
+import threading
 from collections.abc import Sequence
 
 from app.config.settings import Config
@@ -46,6 +47,20 @@ class FailsOnDemand(Instant):
     def _sample(self, chunk: Chunk) -> Sampled:
         error = RuntimeError("a defect in a row") if chunk.prompt.state == "row" else None
         return Sampled(token=2, piece=b" done", error=error)
+
+
+class StandsStill(Instant):
+    """Does not come back from the step of a prompt "stop"."""
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        prompt = super().prepare(request)
+        prompt.state = request.prompt
+        return prompt
+
+    def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
+        if any(chunk.prompt.state == "stop" for chunk in chunks):
+            threading.Event().wait()
+        return super().step(chunks)
 
 
 class DiesWhileLoading(Instant):

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import redis
 
-from app.config.settings import CacheConfig, Config, JobsConfig
+from app.config.settings import CacheConfig, Config, JobsConfig, WorkerConfig
 from app.jobs.events import FROM_START, Delta, Published, Started, read_events, read_published
 from app.jobs.job import Job, JobRequest, Kind, Status
 from app.jobs.output_writer import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim, JobStore
-from app.jobs.worker_registry import WorkerState
+from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
 from tests.waiting import scaled, until
@@ -148,6 +148,61 @@ def test_long_prompts_are_prepared_outside_the_consumers_thread(
     worker.claim_next()
     assert worker.drain(scaled(5))
     assert threads == [threading.current_thread().name] if prompt == "short" else threads[0].startswith("prepare")
+
+
+def announced(redis_client: RedisClient, worker: Worker) -> WorkerInfo:
+    worker.announce()
+    (info,) = read_workers(redis_client)
+    return info
+
+
+def test_a_worker_whose_step_takes_too_long_is_stalled_until_the_step_ends(
+    make_worker: Callable[..., Worker], store: JobStore, redis_client: RedisClient
+) -> None:
+    engine = Gated(slots=1)
+    worker = make_worker(engine, replace(CONFIG, worker=WorkerConfig(stall_seconds=1)))
+    worker.consumer_turned()
+    admit(store, "a text of many tokens")
+    worker.claim_next()
+    assert announced(redis_client, worker).state is WorkerState.READY
+
+    def is_stalled() -> bool:
+        worker.consumer_turned()
+        return announced(redis_client, worker).state is WorkerState.STALLED
+
+    until(is_stalled)
+    info = announced(redis_client, worker)
+    assert "the batch loop has stood still for 1 s, longer than worker.stall_seconds" in info.detail
+    engine.go.set()
+    assert worker.drain(scaled(5))
+    until(lambda: not is_stalled())
+
+
+def test_a_worker_that_waits_for_jobs_is_stalled_only_if_its_consumer_does_not_turn(
+    make_worker: Callable[..., Worker], redis_client: RedisClient
+) -> None:
+    worker = make_worker(Gated(slots=1), replace(CONFIG, worker=WorkerConfig(stall_seconds=1)))
+    time.sleep(1.1)
+    info = announced(redis_client, worker)
+    assert info.state is WorkerState.STALLED and "Celery's consumer has stood still" in info.detail
+    worker.consumer_turned()
+    assert announced(redis_client, worker).state is WorkerState.READY
+
+
+def test_the_time_that_it_takes_to_prepare_a_job_is_a_part_of_its_own(
+    make_worker: Callable[..., Worker], store: JobStore
+) -> None:
+    class Slow(ScriptedEngine):
+        def prepare(self, request: JobRequest) -> Prompt:
+            time.sleep(0.3)
+            return super().prepare(request)
+
+    worker = make_worker(Slow())
+    job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text", timeout_seconds=0.2), "me").id
+    worker.claim_next()
+    assert worker.drain(scaled(5))
+    error = store.read(job_id).error
+    assert error is not None and error.code == "timeout"
 
 
 def test_an_embedding_ends_like_any_other_job(make_worker: Callable[..., Worker], store: JobStore) -> None:

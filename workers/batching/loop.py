@@ -53,6 +53,7 @@ class BatchLoop:
         self._inbox: queue.SimpleQueue[BatchSequence | None] = queue.SimpleQueue()  # None wakes the loop
         self._stopping = False
         self._cells_when_idle = 0
+        self._turn_began_at: float | None = None  # None: it does not turn
         self._trial: _Trial | None = None
         self._thread = threading.Thread(target=self._run, name="batch-loop", daemon=True)
 
@@ -65,6 +66,12 @@ class BatchLoop:
         """Cells held by sequences; with none running, cells beyond those of the prefix cache: a leak if not 0."""
         running = list(self._scheduler.running)
         return sum(sequence.position for sequence in running) if running else self._cells_when_idle
+
+    @property
+    def seconds_in_turn(self) -> float:
+        """How long the turn that runs now has taken; 0: the loop waits for sequences, or has ended."""
+        began_at = self._turn_began_at
+        return 0.0 if began_at is None else time.monotonic() - began_at
 
     def start(self) -> None:
         self._thread.start()
@@ -112,6 +119,7 @@ class BatchLoop:
                 self._fail_batch(error, reports)
             if reports:
                 self._host.report(reports)
+        self._turn_began_at = None
         self._lane.close()
 
     def _receive(self) -> bool:
@@ -119,7 +127,9 @@ class BatchLoop:
         if not (self._scheduler.has_work or self._lane.has_turn(self._scheduler.trial_sequence_id)):
             if not self._scheduler.running:
                 self._cells_when_idle = self._engine.used_cells() - self._scheduler.prefix_cache.cells
+            self._turn_began_at = None
             self._add(self._inbox.get())
+        self._turn_began_at = time.monotonic()
         while not self._inbox.empty():
             self._add(self._inbox.get())
         trial = self._trial

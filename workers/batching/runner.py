@@ -1,5 +1,6 @@
 """Runs jobs on an engine: prepares each, and submits it to the batch loop or to the embedding loop."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,11 +36,16 @@ class BatchRunner(Runner):
     def used_cells(self) -> int:
         return self._loop.used_cells
 
+    @property
+    def seconds_in_turn(self) -> float:
+        return self._loop.seconds_in_turn
+
     def start(self) -> None:
         self._loop.start()
         self._embeddings.start()
 
     def submit(self, job: RunnerJob) -> None:
+        job.submitted_at = time.monotonic()  # preparing it takes a part of its time
         if job.request.kind is Kind.EMBED:
             self._embeddings.submit(job)
         elif job.published is None and _is_prepared_inline(job.request):

@@ -39,7 +39,8 @@ class RunnerJob:
     scope: jobs of one scope may share what is computed for them, and no others: whether a computation was shared shows
     in its time and in `usage.cached_tokens`. Empty: everybody's.
     timeout_seconds: what is left of its time. published: what earlier attempts have written; None: nothing.
-    cancel_requested: it must end before its next step. run: the current attempt, set when the runner begins the job;
+    submitted_at: when its runner got it (`time.monotonic`): its time runs from then on. cancel_requested: it must end
+    before its next step. run: the current attempt, set when the runner begins the job;
     embeddings have none. Once it is set, the runner reports the job's end, also after a cancellation.
     """
 
@@ -57,6 +58,7 @@ class RunnerJob:
         self.scope = scope
         self.timeout_seconds = timeout_seconds
         self.published = published
+        self.submitted_at: float | None = None
         self.cancel_requested = False
         self.run: Run | None = None
 
@@ -75,7 +77,7 @@ class Run(ABC):
     def __init__(self, job: RunnerJob) -> None:
         self.job = job
         self.outcome: Outcome | None = None
-        self.submitted_at = time.monotonic()
+        self.submitted_at = time.monotonic() if job.submitted_at is None else job.submitted_at
         self.first_token_at: float | None = None
         self._deadline = self.submitted_at + job.timeout_seconds
 
@@ -159,6 +161,11 @@ class Runner(ABC):
     def used_cells(self) -> int:
         """Cache cells held by running jobs; with none running, anything but 0 is a leak."""
         return 0
+
+    @property
+    def seconds_in_turn(self) -> float:
+        """How long its loop has been in the turn that runs now; 0 while it waits for work, or has no loop."""
+        return 0.0
 
     def start(self) -> None:  # noqa: B027 - optional hook
         """Begin to run what is submitted."""

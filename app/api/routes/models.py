@@ -14,7 +14,7 @@ from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 
 blueprint = Blueprint("models", __name__, description="OpenAI's model list.")
 
-_PREFERENCE = [WorkerState.READY, WorkerState.LOADING, WorkerState.DRAINING, WorkerState.FAILED]
+_PREFERENCE = [WorkerState.READY, WorkerState.LOADING, WorkerState.DRAINING, WorkerState.STALLED, WorkerState.FAILED]
 _PATTERN = re.compile(r"[*?[]")  # what `fnmatch` reads
 _LIST = ModelListSchema()
 _MODEL = ModelSchema()

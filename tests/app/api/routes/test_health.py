@@ -53,6 +53,13 @@ def test_readyz_shows_why_a_worker_gave_up(client: FlaskClient, absent: Scripted
     assert "failed: model.gguf is no GGUF file" in client.get("/readyz").get_json()["detail"]
 
 
+def test_readyz_shows_that_a_worker_stands_still(client: FlaskClient, absent: ScriptedWorker) -> None:
+    absent.announce(WorkerState.STALLED, detail="the batch loop has stood still for 70 s")
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert "stalled: the batch loop has stood still for 70 s" in response.get_json()["detail"]
+
+
 def test_readyz_does_not_count_workers_of_other_models(client: FlaskClient, redis_url: str) -> None:
     ScriptedWorker(redis_url, "another").announce()
     assert client.get("/readyz").status_code == 503
