@@ -19,6 +19,7 @@
     │   └── InvalidRequest            422  a field is invalid
     │       ├── PromptTooLong         422
     │       ├── InvalidGrammar        422
+    │       │   └── GrammarTooCostly  422
     │       └── UnsupportedParameter  422
     ├── ServiceError                  the service cannot serve the request
     │   ├── NotAdmitted               503  no job was made
@@ -174,6 +175,12 @@ class PromptTooLong(InvalidRequest):
 
 class InvalidGrammar(InvalidRequest):
     code, title = "invalid_grammar", "Invalid grammar"
+
+
+class GrammarTooCostly(InvalidGrammar):
+    """It takes too long to compile or to follow, which took long to find out."""
+
+    code, title = "grammar_too_costly", "Grammar too costly"
 
 
 class UnsupportedParameter(InvalidRequest):

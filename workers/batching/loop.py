@@ -5,15 +5,17 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.errors import InvalidRequest
 from workers.batching.niceness import set_niceness
 from workers.batching.scheduler import CacheStart, Scheduler
 from workers.batching.sequence import BatchSequence
 from workers.batching.solo import SoloLane
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Engine, Sampled, SlotCache
-from workers.engines.runner import Report, RunnerHost
+from workers.engines.runner import Report, RunnerHost, RunnerJob
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +37,21 @@ class BatchLoop:
     Every submitted sequence gets exactly one outcome, unless the loop is stopped first.
 
     speculates: guess tokens, where the engine can verify them and time is saved.
+    note_failure: called when a sampler fails.
     nice: niceness of its thread and of those that the engine starts from it, if the engine computes on CPUs.
     """
 
-    def __init__(self, engine: Engine, host: RunnerHost, *, speculates: bool = True, nice: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        host: RunnerHost,
+        *,
+        speculates: bool = True,
+        nice: int = 0,
+        note_failure: Callable[[RunnerJob, Exception], None] = lambda job, error: None,
+    ) -> None:
         self._engine = engine
+        self._note_failure = note_failure
         self._nice = nice
         self._host = host
         self._speculation = Speculation(engine.limits) if speculates and engine.verifies_drafts else None
@@ -192,7 +204,9 @@ class BatchLoop:
             if result is not first:
                 sequence.position += 1  # the guess before it was right
             if result.error is not None:
-                logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
+                if not isinstance(result.error, InvalidRequest):
+                    logger.error("the sampler of sequence %s failed", sequence.id, exc_info=result.error)
+                self._note_failure(sequence.job, result.error)
             delta = sequence.advance(result, self._engine.limits.context_tokens)
             reports.append(Report(sequence.job, delta, sequence.outcome))
             if sequence.outcome is not None:

@@ -1,19 +1,20 @@
 """Runs jobs on an engine: prepares each, and submits it to the batch loop or to the embedding loop."""
 
+import functools
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from app.config.settings import WorkerConfig
 from app.jobs.job import Chat, JobRequest, Kind
 from app.jobs.sampling import CONSTRAINTS
+from workers.batching.costly_grammars import CostlyGrammars
 from workers.batching.embedding import EmbeddingLoop
 from workers.batching.loop import BatchLoop
+from workers.batching.prepare_threads import PrepareThreads
 from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Engine
 from workers.engines.runner import Runner, RunnerHost, RunnerJob
 
-PREPARING_THREADS = 4
 INLINE_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
 
 
@@ -24,9 +25,12 @@ class BatchRunner(Runner):
         self.slots, self.context_tokens = engine.limits.slots, engine.limits.context_tokens
         self._engine = engine
         self._host = host
-        self._loop = BatchLoop(engine, host, speculates=config.speculation, nice=config.nice)
+        self._costly_grammars = CostlyGrammars()
+        self._loop = BatchLoop(
+            engine, host, speculates=config.speculation, nice=config.nice, note_failure=self._note_failure
+        )
         self._embeddings = EmbeddingLoop(engine, host)
-        self._threads = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+        self._threads = PrepareThreads()
 
     @property
     def running_count(self) -> int:
@@ -51,7 +55,7 @@ class BatchRunner(Runner):
         elif job.published is None and _is_prepared_inline(job.request):
             self._begin(job)
         else:
-            self._threads.submit(self._begin, job)
+            self._threads.submit(job.owner, functools.partial(self._begin, job))
 
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
         self._loop.pause_others(job.id, tokens=tokens)
@@ -69,7 +73,7 @@ class BatchRunner(Runner):
     def close(self) -> None:
         self.stop()
         self._engine.close()
-        self._threads.shutdown(wait=False)
+        self._threads.stop()
 
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:
         return self._engine.tokenize(text, add_special=add_special)
@@ -78,8 +82,12 @@ class BatchRunner(Runner):
         return self._engine.detokenize(tokens)
 
     def _begin(self, job: RunnerJob) -> None:
+        if job.cancel_requested:
+            return  # whoever canceled it has reported its end, as it has no run
         try:
+            self._costly_grammars.check(job.owner, job.request)
             prompt = self._engine.prepare(job.request)
+            self._costly_grammars.note_served(job.request)
             if prompt.is_deterministic and self._host.answer_from_cache(job, prompt.tokens):
                 return
             earlier = None
@@ -89,12 +97,16 @@ class BatchRunner(Runner):
                 earlier = ResumeState(tokens=tokens, pieces=pieces, text=job.published.text)
             job.run = sequence = BatchSequence(job, prompt, earlier=earlier)
         except Exception as error:
+            self._note_failure(job, error)
             self._host.fail(job, error)
         else:
             self._loop.submit(sequence)  # the loop sees an earlier cancellation
 
+    def _note_failure(self, job: RunnerJob, error: Exception) -> None:
+        self._costly_grammars.note(job.owner, error)
+
 
 def _is_prepared_inline(request: JobRequest) -> bool:
     """Grammars can take a second; a chat waits for the process that renders it."""
-    constrained = any(request.params.get(name) for name in CONSTRAINTS)
+    constrained = any(request.params.get(name) is not None for name in CONSTRAINTS)
     return request.chat is None and not constrained and len(request.prompt) <= INLINE_CHARACTERS

@@ -36,6 +36,7 @@ class Outcome:
 class RunnerJob:
     """A job as its runner sees it.
 
+    owner: whose job it is: owners take turns where jobs wait for this worker.
     scope: jobs of one scope may share what is computed for them, and no others: whether a computation was shared shows
     in its time and in `usage.cached_tokens`. Empty: everybody's.
     timeout_seconds: what is left of its time. published: what earlier attempts have written; None: nothing.
@@ -49,12 +50,14 @@ class RunnerJob:
         job_id: str,
         request: JobRequest,
         *,
+        owner: str = "",
         scope: str = "",
         timeout_seconds: float = 600.0,
         published: Published | None = None,
     ) -> None:
         self.id = job_id
         self.request = request
+        self.owner = owner
         self.scope = scope
         self.timeout_seconds = timeout_seconds
         self.published = published

@@ -36,7 +36,7 @@ class RunningJob(RunnerJob):
         request = claim.request
         time_left = request.timeout_seconds - claim.ran_seconds
         scope = claim.owner if scope is None else scope
-        super().__init__(claim.job_id, request, scope=scope, timeout_seconds=time_left)
+        super().__init__(claim.job_id, request, owner=claim.owner, scope=scope, timeout_seconds=time_left)
         self.claim = claim
         self.followed = claim.followed
         self.is_ready = False

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from app.errors import InvalidGrammar
+from app.errors import GrammarTooCostly, InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
@@ -105,7 +105,7 @@ class ConstraintCompiler:
         start = {"lark_grammar": f"{_OPTIONS}start: @schema\n"}
         grammar = json.dumps({"grammars": [start, {"name": "schema", "json_schema": schema}]})
         if not compiles_safely(text, grammar):
-            raise GrammarSyntaxError("its patterns or formats take too long to compile: simplify or drop them")
+            raise _too_costly("params.json_schema", "its patterns take too long to compile: simplify or drop them")
         return grammar
 
 
@@ -173,7 +173,7 @@ class Constraint:
         if self._matcher.is_error():
             raise _invalid(self._field, f"it leads nowhere, or is too complex to follow ({_reason(self._matcher)})")
         if self._credit_seconds < 0:
-            raise _invalid(self._field, "too ambiguous: it takes too long to follow; make it simpler")
+            raise _too_costly(self._field, "too ambiguous: it takes too long to follow; make it simpler")
 
 
 class _Vocabulary:
@@ -201,7 +201,7 @@ def _of_regex(text: str) -> str:
     grammars = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
     grammar = json.dumps({"grammars": [{"lark_grammar": f"{_OPTIONS}start: @{grammars[0]['name']}\n"}, *grammars]})
     if not compiles_in_time(grammar):
-        raise GrammarSyntaxError("it takes too long to compile: simplify it")
+        raise _too_costly("params.regex", "it takes too long to compile: simplify it")
     return grammar
 
 
@@ -224,5 +224,9 @@ def _reason(matcher: LLMatcher) -> str:
     return " ".join(matcher.get_error().partition("\n<")[0].split())[:_REASON_CHARACTERS]
 
 
-def _invalid(field: str, reason: str) -> InvalidGrammar:
-    return InvalidGrammar(f"the {_KINDS[field]} cannot be followed: {reason}", errors={field: [reason]})
+def _invalid(field: str, reason: str, kind: type[InvalidGrammar] = InvalidGrammar) -> InvalidGrammar:
+    return kind(f"the {_KINDS[field]} cannot be followed: {reason}", errors={field: [reason]})
+
+
+def _too_costly(field: str, reason: str) -> InvalidGrammar:
+    return _invalid(field, reason, GrammarTooCostly)

@@ -523,6 +523,7 @@ def test_what_cannot_be_served_is_refused_by_its_name(
     [
         ("prompt_too_long", "messages", 400, ("context_length_exceeded", "messages")),
         ("invalid_grammar", "params.json_schema", 400, ("invalid_grammar", "response_format")),
+        ("grammar_too_costly", "params.json_schema", 400, ("grammar_too_costly", "response_format")),
         ("invalid_request", "params.logit_bias", 400, ("invalid_request", "logit_bias")),
         ("engine_error", "", 500, ("engine_error", None)),
     ],

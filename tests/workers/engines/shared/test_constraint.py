@@ -14,7 +14,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from app.errors import InvalidGrammar
+from app.errors import GrammarTooCostly, InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import library_log
 from workers.engines.llama.vocabulary import LlamaVocabulary
@@ -477,6 +477,13 @@ def test_a_hostile_schema_ends_in_bounded_time(
     except InvalidGrammar as refused:
         assert list(refused.errors) == ["params.json_schema"]
     assert time.thread_time() - started < BOUND_SECONDS
+
+
+def test_a_schema_that_compiles_for_too_long_is_reported_as_too_costly(compiler: ConstraintCompiler) -> None:
+    schema = {"allOf": [{"type": "integer", "multipleOf": step} for step in (9973, 9967, 9949, 9941)]}
+    with pytest.raises(GrammarTooCostly) as refused:
+        compiler.compile(SamplingParams(json_schema=schema))
+    assert list(refused.value.errors) == ["params.json_schema"]
 
 
 def test_a_schema_nested_too_deeply_is_refused(compiler: ConstraintCompiler) -> None:
