@@ -145,4 +145,8 @@ class JobService:
         return [_JOB_SCHEMA.dump(JobView(*shown)) for shown in zip(jobs, positions, starts, strict=True)]
 
     def _pending(self, caller: Caller, position: str | None, *, cancels: bool = False) -> PendingJobs:
-        return PendingJobs(self.store, self.waiters, self.submit, caller, position, cancels=cancels)
+        return PendingJobs(self.store, self.waiters, self.submit, self._most_at_once, caller, position, cancels=cancels)
+
+    def _most_at_once(self) -> int:
+        """Return how many jobs of one request may run at once: half of the slots; the others are for other clients."""
+        return max(1, self.estimate.slots() // 2)

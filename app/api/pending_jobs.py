@@ -7,7 +7,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import redis
@@ -20,6 +20,8 @@ from app.errors import (
     JobExpired,
     JobNotFound,
     LLMAPIError,
+    NotAdmitted,
+    StoreUnavailable,
     WaitTimeout,
     error_from_code,
 )
@@ -27,6 +29,7 @@ from app.jobs.events import End, EventEntry
 from app.jobs.job import Job, JobError, JobRequest, Status
 from app.jobs.store import JobStore, new_job_id
 
+RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
 WAIT_GRACE_SECONDS = 30.0  # beyond the time of the job itself: for its wait in the queue, and its last events
 
 logger = logging.getLogger(__name__)
@@ -50,8 +53,9 @@ class Caller:
 class PendingJobs:
     """The jobs that one request waits for, in the order of its response. A context manager; `close` ends the wait.
 
-    At the end of the wait, the jobs that the request has made and that have not ended are canceled, if it `cancels` and
-    this process is not shutting down. Those that are not to be stored are deleted.
+    Some of the jobs are made when others have ended, so that one request leaves slots for the next. At the end of the
+    wait, the jobs that the request has made and that have not ended are canceled, if it `cancels` and this process is
+    not shutting down; else those that are left are made. Those that are not to be stored are deleted.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class PendingJobs:
         store: JobStore,
         waiters: Waiters,
         submit: Callable[[JobRequest, str, str | None, str | None], Job],
+        most_at_once: Callable[[], int],
         caller: Caller,
         position: str | None,
         *,
@@ -68,6 +73,7 @@ class PendingJobs:
 
         Args:
             submit: `JobService.submit`.
+            most_at_once: returns how many of its jobs may wait and run at this moment.
             position: where the events of each job are read from; None: only their ends are waited for.
 
         Raises TooManyWaiters, ShuttingDown.
@@ -76,14 +82,17 @@ class PendingJobs:
         self._store = store
         self._waiters = waiters
         self._submit = submit
+        self._most_at_once = most_at_once
         self._caller = caller
         self._position = position
         self._cancels = cancels
         self._inbox: Inbox = queue.SimpleQueue()
         self._pending: dict[str, int] = {}  # jobs that have not ended, and their indexes in `jobs`
+        self._later: deque[tuple[int, JobRequest]] = deque()  # jobs that are not made yet
         self._own: set[str] = set()
         self._unstored: list[Job] = []
         self._wait_seconds = 0.0
+        self._deadline = 0.0
         self._resources = contextlib.ExitStack()
         self._resources.enter_context(waiters.admit_request())
 
@@ -95,31 +104,27 @@ class PendingJobs:
 
     @property
     def has_ended(self) -> bool:
-        return not self._pending
+        return not self._pending and not self._later
 
     def submit(self, requests: Sequence[JobRequest]) -> None:
         """Admit the jobs, each under an idempotency key of its own. Raises what `JobService.submit` raises.
 
-        A job that was made by an earlier request is waited for like one of this request, but never canceled.
+        A job that was made by an earlier request is waited for like one of this request, but never canceled. Until a
+        job is made, `jobs` has its id, which is another one if it was made earlier.
         """
-        key = self._caller.idempotency_key
         self._wait_seconds = requests[0].timeout_seconds + WAIT_GRACE_SECONDS
-        for index, request in enumerate(requests):
-            waiter = self._wait_for(new_job_id())
-            key_of_job = key if key is None or index == 0 else f"{key} {index}"  # no key of a client has a space
-            job = self._submit(request, self._caller.owner, key_of_job, waiter.job_id)
-            if job.id != waiter.job_id:
-                self.join(job)
-                continue
-            waiter.is_admitted = True
-            self._own.add(job.id)
-            if not request.stored:
-                self._unstored.append(job)
-            self._add(job)
+        self._admit(0, requests[0], new_job_id())
+        self.jobs += [replace(self.jobs[0], id=new_job_id()) for _ in requests[1:]]
+        self._later.extend(enumerate(requests[1:], 1))
+        try:
+            self._admit_some()
+        except BaseException:
+            self._later.clear()
+            raise
 
-    def join(self, job: Job) -> None:
+    def join(self, job: Job, index: int = 0) -> None:
         """Wait for a job that exists already."""
-        self._add(job)
+        self._add(job, index)
         if self._position is not None:
             self._store.follow(job.id)
         waiter = self._wait_for(job.id)
@@ -156,21 +161,20 @@ class PendingJobs:
         Raises the first error that a job ended with, WaitTimeout when they take longer than they may run, JobNotFound,
         ShuttingDown and ClientGone.
         """
-        deadline = time.monotonic() + self._wait_seconds
-        results = list(self.jobs)
+        results: dict[int, Job] = {}
         with self._waiters.disconnects.watching(self._caller.client_socket, self._client_gone):
             while not self.has_ended:
-                item = self.next_end(deadline - time.monotonic())
+                item = self.next_end(self._deadline - time.monotonic())
                 if item is not None:
                     index, job = item
                     raise_unless_succeeded(job.status, job.error)
                     results[index] = job
-                elif time.monotonic() >= deadline:
+                elif time.monotonic() >= self._deadline:
                     self._cancels = False
                     raise WaitTimeout(
                         f"the job has not ended yet and continues; read it at {job_path(self.jobs[0].id)}"
                     )
-        return results
+        return [results[index] for index in sorted(results)]
 
     def close(self) -> None:
         """End the wait; further calls do nothing."""
@@ -178,13 +182,65 @@ class PendingJobs:
         if self._cancels and not self._waiters.is_shut_down:
             for job_id in self._pending.keys() & self._own:
                 self._cancel(job_id)
+        else:
+            self._make_the_rest()
+        self._later.clear()
         self._own.clear()
         while self._unstored:
             self._delete(self._unstored.pop())
 
-    def _add(self, job: Job) -> None:
-        self._pending[job.id] = len(self.jobs)
-        self.jobs.append(job)
+    def _admit_some(self) -> None:
+        """Make as many of the jobs that are left as may run now."""
+        while self._later and len(self._pending) < self._most_at_once():
+            index, request = self._later[0]
+            self._admit(index, request, self.jobs[index].id)
+            self._later.popleft()
+
+    def _admit_more(self) -> None:
+        """Make jobs in the place of one that has ended; where that fails now, when the next one ends.
+
+        Raises NotAdmitted, StoreUnavailable: there is no next one.
+        """
+        try:
+            self._admit_some()
+        except (NotAdmitted, redis.RedisError) as error:
+            if self._pending:
+                return
+            if isinstance(error, NotAdmitted):
+                raise
+            detail = "Redis does not answer, so the choices that are left were not made; try again"
+            raise StoreUnavailable(detail, retry_after_seconds=RETRY_SECONDS) from None
+
+    def _admit(self, index: int, request: JobRequest, job_id: str) -> None:
+        waiter = self._wait_for(job_id)
+        job = self._submit(request, self._caller.owner, self._key_of(index), job_id)
+        self._deadline = time.monotonic() + self._wait_seconds
+        if job.id != job_id:
+            self.join(job, index)
+            return
+        waiter.is_admitted = True
+        self._own.add(job_id)
+        if not request.stored:
+            self._unstored.append(job)
+        self._add(job, index)
+
+    def _make_the_rest(self) -> None:
+        """Make the jobs that are left, for a client that comes back for them."""
+        for index, request in self._later:
+            try:
+                self._submit(request, self._caller.owner, self._key_of(index), self.jobs[index].id)
+            except (LLMAPIError, redis.RedisError) as error:
+                logger.warning("%d jobs of a request are not made: %s", len(self.jobs) - index, type(error).__name__)
+                return
+
+    def _key_of(self, index: int) -> str | None:
+        """Return the idempotency key of a job of this request. No key of a client has a space."""
+        key = self._caller.idempotency_key
+        return key if key is None or index == 0 else f"{key} {index}"
+
+    def _add(self, job: Job, index: int) -> None:
+        self._pending[job.id] = index
+        self.jobs[index : index + 1] = [job]
 
     def _wait_for(self, job_id: str) -> Waiter:
         waiter = Waiter(job_id, self._position, self._inbox)
@@ -204,6 +260,7 @@ class PendingJobs:
             return None
         if isinstance(item, Job) or isinstance(item.event, End):
             del self._pending[job_id]
+            self._admit_more()
         return index, item
 
     def _client_gone(self) -> None:

@@ -18,10 +18,11 @@ from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
 from app.config.settings import Config
 from app.errors import JobNotFound, ShuttingDown, TooManyWaiters, WaitTimeout
 from app.jobs import keys
-from app.jobs.events import FROM_START, Delta, Event, EventEntry, Started
+from app.jobs.events import FROM_START, Delta, End, Event, EventEntry, Started
 from app.jobs.job import Job, JobRequest, Kind, OnDisconnect, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
 from tests.waiting import scaled, until
 from tests.workers.jobs.publisher_bench import Bench
 
@@ -71,6 +72,10 @@ def events_of(pending: PendingJobs | PastEvents) -> list[EventEntry]:
         entries.append(item[1])
     pending.close()
     return entries
+
+
+def serve(client: RedisClient, slots: int) -> None:
+    announce(client, WorkerInfo(id="w", model="m", family="test", state=WorkerState.READY, slots=slots))
 
 
 def finish(publisher: Bench, job_id: str, text: str = "done") -> None:
@@ -306,12 +311,72 @@ def test_a_shutdown_cancels_nothing(jobs: JobService, waiters: Waiters, store: J
     ],
 )
 def test_a_request_that_ends_early_cancels_its_job_unless_its_client_may_come_back(
-    jobs: JobService, store: JobStore, on_disconnect: OnDisconnect | None, key: str | None, status: Status
+    jobs: JobService,
+    store: JobStore,
+    redis_client: RedisClient,
+    on_disconnect: OnDisconnect | None,
+    key: str | None,
+    status: Status,
 ) -> None:
+    serve(redis_client, 4)
     with jobs.begin_waiting(Caller(owner="me", idempotency_key=key), on_disconnect, with_events=True) as pending:
         pending.submit([request(), request()])
     assert {store.read(job.id).status for job in pending.jobs} == {status}
     assert len({job.id for job in pending.jobs}) == 2
+
+
+@pytest.mark.parametrize("with_events", [False, True])
+def test_the_jobs_of_one_request_take_half_of_the_slots_and_the_next_is_made_when_one_ends(
+    jobs: JobService, store: JobStore, redis_client: RedisClient, publisher: Bench, with_events: bool
+) -> None:
+    serve(redis_client, 5)
+    with jobs.begin_waiting(ME, None, with_events=with_events) as pending:
+        pending.submit([request(stream=with_events) for _ in range(5)])
+        assert len({job.id for job in pending.jobs}) == 5, "all have their ids"
+        for ended in range(5):
+            unfinished = {job.id for job in store.list_jobs("me") if not job.status.is_final}
+            assert unfinished == {job.id for job in pending.jobs[ended : ended + 2]}
+            finish(publisher, pending.jobs[ended].id)
+            assert next_end_of(pending, with_events=with_events) == ended
+        assert pending.has_ended
+
+
+def next_end_of(pending: PendingJobs, *, with_events: bool) -> int:
+    """Return the index of the next job that ends."""
+    deadline = time.monotonic() + scaled(5)
+    while time.monotonic() < deadline:
+        item = pending.next_event(1) if with_events else pending.next_end(1)
+        if item is not None and (isinstance(item[1], Job) or isinstance(item[1].event, End)):
+            return item[0]
+    raise AssertionError("no job ends")
+
+
+@pytest.mark.parametrize("on_disconnect", list(OnDisconnect))
+def test_the_jobs_left_of_a_request_that_ends_early_are_made_for_a_client_that_comes_back(
+    jobs: JobService, store: JobStore, redis_client: RedisClient, on_disconnect: OnDisconnect
+) -> None:
+    serve(redis_client, 2)
+    with jobs.begin_waiting(ME, on_disconnect, with_events=False) as pending:
+        pending.submit([request() for _ in range(3)])
+        assert len(store.list_jobs("me")) == 1
+    assert len(store.list_jobs("me")) == (3 if on_disconnect is OnDisconnect.CONTINUE else 1)
+
+
+def test_a_job_that_is_rejected_while_others_run_is_made_when_one_of_them_ends(
+    jobs: JobService, store: JobStore, publisher: Bench, redis_client: RedisClient
+) -> None:
+    serve(redis_client, 4)
+    with jobs.begin_waiting(ME, None, with_events=False) as pending:
+        pending.submit([request() for _ in range(4)])
+        redis_client.delete(keys.alive("m"))
+        finish(publisher, pending.jobs[0].id)
+        assert next_end_of(pending, with_events=False) == 0
+        assert len(store.list_jobs("me")) == 2, "no worker is there, so none is made"
+        redis_client.set(keys.alive("m"), "1", ex=60)
+        finish(publisher, pending.jobs[1].id)
+        assert next_end_of(pending, with_events=False) == 1
+        assert len(store.list_jobs("me")) == 4
+        redis_client.delete(keys.alive("m"))
 
 
 def test_a_process_that_shuts_down_takes_no_more_requests(waiters: Waiters) -> None:
