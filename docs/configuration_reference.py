@@ -15,7 +15,7 @@ _PAGE = """\
 
 The configuration is `config.yaml` in the working directory, or the file that `{path}` names. It is read
 once, at the start. An unknown key, a wrong type or an impossible value stops the start with one line that names the
-key, what was expected, and the most similar known key. `python -m app.cli check-config` only reads and validates it.
+key, what was expected, and the most similar known key. `python -m app.cli check-config` checks it and starts nothing.
 
 Times are in seconds, sizes in bytes.
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m app.cli run` starts everything on this machine, `check-config` only reads the file."""
+"""The command line: `python -m app.cli run` starts everything on this machine, `check-config` starts nothing."""
 
 import argparse
 import contextlib
@@ -6,9 +6,11 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +24,7 @@ from app.config.settings import Config, ServerConfig
 from app.config.startup import give_up
 from app.errors import ConfigError, StartupError
 
+_WORKER_CHECK = "workers.check_config"
 _RUN_REQUIREMENTS = "app/requirements-run.txt"
 
 
@@ -41,7 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(config: Config) -> None:
-    sys.stdout.write(f"the configuration is valid: model {config.model_name} of family {config.model_family}\n")
+    """Check also what only a worker can: `setup_params`, `model_params` and whether the family is installed."""
+    rest = "" if _checked_by_worker() else "; setup_params and model_params were not checked, as no worker is installed"
+    model = f"model {config.model_name} of family {config.model_family}"
+    sys.stdout.write(f"the configuration is valid: {model}{rest}\n")
+
+
+def _checked_by_worker() -> bool:
+    """Return False where there is no worker's code, as in the image of the API. Raises ConfigError."""
+    if find_spec(_WORKER_CHECK.partition(".")[0]) is None:
+        return False
+    ran = subprocess.run([sys.executable, "-m", _WORKER_CHECK], stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    *warnings, last = ran.stderr.splitlines() or [""]
+    if ran.returncode:
+        raise ConfigError(last or f"the check by the worker's code ended with status {ran.returncode}")
+    sys.stderr.writelines(f"{line}\n" for line in (*warnings, last) if line)
+    return True
 
 
 def run(config: Config) -> None:

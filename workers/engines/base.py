@@ -131,6 +131,14 @@ class Engine(ABC):
     @abstractmethod
     def __init__(self, config: Config, report: ReportProgress) -> None: ...
 
+    @classmethod  # noqa: B027 - optional hook
+    def check(cls, config: Config) -> None:
+        """Check a configuration without loading or fetching a model.
+
+        Raises:
+            StartupError: one with which constructing would end, as far as that can be known before.
+        """
+
     @property
     @abstractmethod
     def limits(self) -> Limits: ...

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from app.config.settings import Config
 from app.errors import EngineFailed, JobTimeout, LLMAPIError
 from app.jobs.events import Delta, Published
 from app.jobs.job import Chat, FinishReason, JobError, JobRequest, OutputSource, Status, Usage
@@ -154,6 +155,10 @@ class Runner(ABC):
 
     slots: int
     context_tokens: int | None
+
+    @classmethod  # noqa: B027 - optional hook
+    def check(cls, config: Config) -> None:
+        """As `Engine.check`."""
 
     @property
     @abstractmethod

@@ -44,13 +44,25 @@ def locate_model(
         ConfigError: `setup_params` makes no sense.
         ModelUnavailable: the model is not there or cannot be fetched; one line that says what to do.
     """
+    local = check_source(config, extra_keys=extra_keys, single_file=single_file)
+    if local is not None:
+        return local
+    params = _checked(config.setup_params, extra_keys)
+    return _from_hub(config, report, **params, single_file=single_file, with_configuration=with_configuration)
+
+
+def check_source(config: Config, *, extra_keys: frozenset[str] = frozenset(), single_file: bool = False) -> Path | None:
+    """Check `setup_params` as `locate_model` does, and fetch nothing.
+
+    Returns a model of this machine; None: it is on the Hub, which is not asked.
+    """
     params = _checked(config.setup_params, extra_keys)
     if "path" in params:
         return _local(params["path"])
     if "package" in params:
         return _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
-
-    return _from_hub(config, report, **params, single_file=single_file, with_configuration=with_configuration)
+    _check_repo_id(params["repo_id"])
+    return None
 
 
 def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Path:
@@ -64,6 +76,16 @@ def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Pa
         return local.absolute()
     token = config.setup_params.get("token")
     return _from_hub(config, report, repo_id=repo_id, token=token, tokenizer_only=True)
+
+
+def _check_repo_id(repo_id: str) -> None:
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # documented
+
+    from workers.models.hub_errors import hub_errors_explained
+    from workers.models.hub_source import HubSource
+
+    with hub_errors_explained(HubSource(repo_id=repo_id)):
+        validate_repo_id(repo_id)
 
 
 def _from_hub(config: Config, report: ReportProgress, **source: Any) -> Path:

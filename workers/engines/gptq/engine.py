@@ -6,7 +6,7 @@ from app.config.params import Params
 from app.config.settings import Config
 from workers.engines.gptq.loading import load
 from workers.engines.gptq.params import GptqParams
-from workers.engines.gptq.source import locate
+from workers.engines.gptq.source import check_location, locate
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.loading.params import TransformersModelParams, TransformersSetupParams
@@ -20,6 +20,14 @@ class GptqLlamaEngine(HuggingfaceEngine):
         self._gptq = GptqParams.read(config.model_params)
         self._gptq.show_devices(config.worker.gpus)
         super().__init__(replace(config, model_params=Params(self._gptq.others)), report)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        params = GptqParams.read(config.model_params)
+        params.show_devices(config.worker.gpus)
+        TransformersModelParams.read(params.others)
+        TransformersSetupParams.read(config.setup_params)
+        check_location(config)
 
     def load(
         self, config: Config, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress

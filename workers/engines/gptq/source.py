@@ -10,7 +10,7 @@ from workers.engines.gptq.conversion import PICKLED, converted
 from workers.engines.transformers.loading.params import TransformersSetupParams
 from workers.engines.transformers.loading.source import WeightsSource
 from workers.models.progress import ReportProgress
-from workers.models.source import locate_model, locate_tokenizer
+from workers.models.source import check_source, locate_model, locate_tokenizer
 
 _KEYS = frozenset({"tokenizer_repo_id", "trust_remote_code", "config_params"})
 _INDEX = "*.safetensors.index.json"
@@ -38,6 +38,13 @@ def locate(config: Config, setup: TransformersSetupParams, report: ReportProgres
         tokenizer = locate_tokenizer(config, setup.tokenizer_repo_id, report)
     files = tuple(converted(file, config.models_dir, report) if file.suffix in PICKLED else file for file in weights)
     return GptqSource(model=WeightsSource(folder=folder, tokenizer_folder=tokenizer), weights=files)
+
+
+def check_location(config: Config) -> None:
+    """Check `setup_params` as `locate` does, and fetch nothing. Raises ConfigError, ModelUnavailable."""
+    path = check_source(config, extra_keys=_KEYS)
+    if path is not None:
+        _weights_of(path) if path.is_dir() else _folder_of(path)
 
 
 def _folder_of(file: Path) -> Path:

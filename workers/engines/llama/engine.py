@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.config.settings import Config
-from app.errors import ModelUnavailable, UnsupportedParameter
+from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, Logits
@@ -25,7 +25,7 @@ from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.models.progress import ReportProgress
-from workers.models.source import locate_model
+from workers.models.source import check_source, locate_model
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,15 @@ class LlamaEngine(Engine):
         self._prompts = LlamaPromptMaker(
             self._model.vocabulary, self._template, _defaults(params), self._limits.context_tokens
         )
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        LlamaModelParams.read(config.model_params)
+        path = check_source(config, single_file=True)
+        if path is not None:
+            _gguf_file(path)
+        elif "filename" not in config.setup_params:
+            raise ConfigError("setup_params.filename is missing: name a .gguf file of the repository")
 
     @property
     def limits(self) -> Limits:

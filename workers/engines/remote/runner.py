@@ -36,6 +36,11 @@ class RemoteRunner(Runner):
             self._upstream.close()
             raise
 
+    @classmethod
+    def check(cls, config: Config) -> None:
+        RemoteSetupParams.read(config.setup_params)
+        RemoteModelParams.read(config.model_params)
+
     @property
     def running_count(self) -> int:
         return len(self._runs)

@@ -40,7 +40,7 @@ from workers.engines.transformers.loading.layout import (
 from workers.engines.transformers.loading.model import LoadedModel, load
 from workers.engines.transformers.loading.params import ModelKind, TransformersModelParams, TransformersSetupParams
 from workers.engines.transformers.loading.self_check import disagreement
-from workers.engines.transformers.loading.source import locate
+from workers.engines.transformers.loading.source import check_location, locate
 from workers.engines.transformers.vocabulary import TransformersVocabulary
 from workers.models.progress import ReportProgress
 
@@ -68,6 +68,11 @@ class HuggingfaceEngine(Engine):
             self._template.check()
         self._embedder: TransformersEmbedder | None = None
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        TransformersModelParams.read(config.model_params)
+        check_location(config, TransformersSetupParams.read(config.setup_params))
 
     def load(
         self, config: Config, setup: TransformersSetupParams, params: TransformersModelParams, report: ReportProgress

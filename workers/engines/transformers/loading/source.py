@@ -8,7 +8,7 @@ from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.transformers.loading.params import SETUP_KEYS, TransformersSetupParams
 from workers.models.progress import ReportProgress
-from workers.models.source import locate_model, locate_tokenizer
+from workers.models.source import check_source, locate_model, locate_tokenizer
 
 _GGUF = ".gguf"
 
@@ -33,18 +33,28 @@ def locate(config: Config, setup: TransformersSetupParams, report: ReportProgres
         ConfigError, ModelUnavailable: as `workers.models.source.locate_model`.
     """
     path = locate_model(_of_gguf_file(config, setup), report, extra_keys=SETUP_KEYS)
-    if path.is_dir():
-        folder, gguf_file = path, setup.gguf_file
-        if gguf_file is not None and not (folder / gguf_file).is_file():
-            raise ModelUnavailable(f"setup_params.gguf_file: there is no {gguf_file} in {folder}")
-    elif path.suffix == _GGUF:
-        folder, gguf_file = path.parent, path.name
-    else:
-        raise ConfigError(f"{path} is one file: transformers loads a folder, or a .gguf file; name that instead")
+    folder, gguf_file = _folder_and_gguf_file(path, setup)
     tokenizer = folder
     if setup.tokenizer_repo_id is not None:
         tokenizer = locate_tokenizer(config, setup.tokenizer_repo_id, report)
     return WeightsSource(folder=folder, tokenizer_folder=tokenizer, gguf_file=gguf_file)
+
+
+def check_location(config: Config, setup: TransformersSetupParams) -> None:
+    """Check `setup_params` as `locate` does, and fetch nothing. Raises ConfigError, ModelUnavailable."""
+    path = check_source(_of_gguf_file(config, setup), extra_keys=SETUP_KEYS)
+    if path is not None:
+        _folder_and_gguf_file(path, setup)
+
+
+def _folder_and_gguf_file(path: Path, setup: TransformersSetupParams) -> tuple[Path, str | None]:
+    if path.is_dir():
+        if setup.gguf_file is not None and not (path / setup.gguf_file).is_file():
+            raise ModelUnavailable(f"setup_params.gguf_file: there is no {setup.gguf_file} in {path}")
+        return path, setup.gguf_file
+    if path.suffix == _GGUF:
+        return path.parent, path.name
+    raise ConfigError(f"{path} is one file: transformers loads a folder, or a .gguf file; name that instead")
 
 
 def _of_gguf_file(config: Config, setup: TransformersSetupParams) -> Config:
