@@ -21,8 +21,8 @@ from app.errors import GrammarTooCostly, InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
+from workers.engines.shared.grammar_sandbox import GrammarSandbox
 from workers.engines.shared.schema_lengths import with_lengths
-from workers.engines.shared.schema_sandbox import compiles_in_time, compiles_safely
 from workers.engines.shared.short_lived_thread import outcome_in_thread
 
 MAX_BYTES = 65_536  # of a grammar or a schema, as the API has it
@@ -61,6 +61,7 @@ class ConstraintCompiler:
     def __init__(self, tokenizer: LLTokenizer, context_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
+        self._sandbox = GrammarSandbox()
         items = max(MIN_EARLEY_ITEMS, tokenizer.vocab_size * EARLEY_ITEMS_PER_VOCABULARY_TOKEN)
         self._limits = LLParserLimits(step_max_items=items, verbose_errors=False)  # verbose ones hold the text so far
 
@@ -75,7 +76,7 @@ class ConstraintCompiler:
         if sampling.json_schema is not None:
             return self._compiled("params.json_schema", _json(sampling.json_schema), self._of_json_schema)
         if sampling.regex is not None:
-            return self._compiled("params.regex", sampling.regex, _of_regex)
+            return self._compiled("params.regex", sampling.regex, self._of_regex)
         return None
 
     def _compiled(self, field: str, text: str, convert: Callable[[str], str]) -> "Constraint":
@@ -104,8 +105,15 @@ class ConstraintCompiler:
             raise GrammarSyntaxError("nested too deeply") from None
         start = {"lark_grammar": f"{_OPTIONS}start: @schema\n"}
         grammar = json.dumps({"grammars": [start, {"name": "schema", "json_schema": schema}]})
-        if not compiles_safely(text, grammar):
+        if not self._sandbox.compiles_schema(text, grammar):
             raise _too_costly("params.json_schema", "its patterns take too long to compile: simplify or drop them")
+        return grammar
+
+    def _of_regex(self, text: str) -> str:
+        grammars = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
+        grammar = json.dumps({"grammars": [{"lark_grammar": f"{_OPTIONS}start: @{grammars[0]['name']}\n"}, *grammars]})
+        if not self._sandbox.compiles(grammar):
+            raise _too_costly("params.regex", "it takes too long to compile: simplify it")
         return grammar
 
 
@@ -195,14 +203,6 @@ class _Vocabulary:
 
 def _of_gbnf(text: str) -> str:
     return _OPTIONS + lark_of_gbnf(text)
-
-
-def _of_regex(text: str) -> str:
-    grammars = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
-    grammar = json.dumps({"grammars": [{"lark_grammar": f"{_OPTIONS}start: @{grammars[0]['name']}\n"}, *grammars]})
-    if not compiles_in_time(grammar):
-        raise _too_costly("params.regex", "it takes too long to compile: simplify it")
-    return grammar
 
 
 def _json(schema: dict[str, Any]) -> str:
