@@ -166,6 +166,23 @@ def test_a_call_that_must_be_is_valid_by_grammar(client: openai.OpenAI, choice: 
     assert client.chat.completions.create(**{**request, "tool_choice": "none"}).choices[0].message.content
 
 
+@pytest.mark.parametrize("max_tokens", [5, 40, 300])
+def test_required_calls_that_are_cut_off_are_whole_or_not_there(client: openai.OpenAI, max_tokens: int) -> None:
+    request: Any = {**BRIEF, "tools": [WEATHER], "tool_choice": "required", "max_tokens": max_tokens}
+    request["messages"] = [{"role": "user", "content": "What is the weather in each of ten cities?"}]
+    whole = client.chat.completions.create(**request).choices[0]
+    calls = whole.message.tool_calls or []
+    assert not whole.message.content and bool(calls) is (max_tokens > 5)
+    assert whole.finish_reason == ("tool_calls" if max_tokens == 300 else "length")
+    assert all(
+        set(json.loads(call.function.arguments)) == {"city", "unit"} for call in calls if call.type == "function"
+    )
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**request, stream=True) if chunk.choices]
+    assert "".join(chunk.delta.content or "" for chunk in chunks) == ""
+    assert sum(bool(call.id) for chunk in chunks for call in chunk.delta.tool_calls or ()) == len(calls)
+    assert chunks[-1].finish_reason == whole.finish_reason
+
+
 def test_completions_take_texts_and_tokens_and_echo_them(client: openai.OpenAI, http: httpx.Client) -> None:
     tokens = http.post("/tokenize", json={"text": "The sun is"}).json()["tokens"]
     answer = client.completions.create(
