@@ -15,6 +15,7 @@
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
+    │   ├── StorageFull               413  an owner's files hold as many bytes as they may
     │   ├── UnsupportedEncoding       415  the body's `Content-Encoding`
     │   └── InvalidRequest            422  a field is invalid
     │       ├── PromptTooLong         422
@@ -136,6 +137,10 @@ class BodyTooLarge(RequestError):
 
 class UnsupportedEncoding(RequestError):
     code, status, title = "unsupported_encoding", 415, "Unsupported encoding"
+
+
+class StorageFull(RequestError):
+    code, status, title = "storage_full", 413, "Storage full"
 
 
 class InvalidRequest(RequestError):

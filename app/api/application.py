@@ -49,7 +49,7 @@ def start_threads(app: Flask) -> None:
     services.reaper.start()
     if services.webhooks is not None:
         services.webhooks.start()
-    BatchDriver(services.batches, services.jobs).start()
+    BatchDriver(services.batches, services.files, services.jobs).start()
 
 
 def max_waiters(server: ServerConfig) -> int:
@@ -69,7 +69,7 @@ def _services(config: Config) -> Services:
         redis=client,
         redis_health=redis_health,
         jobs=JobService(config, client, store, waiters, QueueEstimate(client, model=model)),
-        files=FileStore(client),
+        files=FileStore(client, max_bytes_per_owner=config.files.max_bytes_per_owner),
         batches=BatchStore(client, model=model, ttl_seconds=config.files.ttl),
         tokenizer=TokenizerClient(redis_health.client(), model),
         webhooks=_webhook_sender(config, url),

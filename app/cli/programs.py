@@ -13,6 +13,7 @@ WORKER_LEAVE_SECONDS = 10  # beyond `worker.drain_seconds`: to hand back its job
 API_GRACE_SECONDS = 15  # above gunicorn's graceful_timeout
 VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
 _OWNER_ONLY = 0o077
+_MEMORY_SHARE = 4  # of the machine: the model needs the most, and writing the file anew may take as much again
 _LONGEST_SOCKET_PATH = 107  # bytes, of Linux
 
 
@@ -62,9 +63,18 @@ def valkey_socket(data_dir: Path) -> Path:
 
 def valkey_command(binary: Path, data_dir: Path) -> list[str]:
     """Listen on a socket that only this user may use, append every write to a file, and evict nothing: the data are
-    accepted jobs."""
+    accepted jobs. What is beyond its share of the memory is rejected, before the machine has none left.
+    """
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return [
         *(str(binary), "--port", "0", "--unixsocket", str(valkey_socket(data_dir)), "--unixsocketperm", "600"),
         *("--dir", str(data_dir.resolve()), "--appendonly", "yes", "--save", ""),
-        *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+        *(
+            "--maxmemory",
+            str(memory_bytes // _MEMORY_SHARE),
+            "--maxmemory-policy",
+            "noeviction",
+            "--loglevel",
+            "warning",
+        ),
     ]

@@ -184,6 +184,14 @@ class FilesConfig:
         int,
         whole_number("The largest file; a larger one gets 413. Files are kept in Redis' memory.", 1024),
     ] = 32 * 1024 * 1024
+    max_bytes_per_owner: Annotated[
+        int,
+        whole_number(
+            "What all files of one API key, and the results of its batches, may hold together. Another file gets 413, "
+            "the lines that are left of a running batch get the error `storage_full`. Each counts as 16 KiB at least.",
+            1024,
+        ),
+    ] = 512 * 1024 * 1024
     ttl: Annotated[int, whole_number("How long a file is kept at most, and a batch after its end.", 1)] = 604_800
 
 

@@ -49,7 +49,7 @@ class Batch:
         self.lines = int(values["lines"])
         self.next_line = int(values["next_line"])
         self.files_ttl_seconds = int(values["files_ttl"])
-        self.ending = values.get("ending")  # why its remaining lines are not submitted: cancelled, expired
+        self.ending = values.get("ending")  # why its remaining lines are not submitted: cancelled, expired, failed
 
     @property
     def has_ended(self) -> bool:
@@ -224,7 +224,7 @@ class BatchStore:
             self._record_some(batch, some)
 
     def close(self, batch: Batch, ending: str) -> None:
-        """Open no more of its lines. ending: `cancelled` or `expired`."""
+        """Open no more of its lines. ending: `cancelled`, `expired`, or `failed`: the owner's storage is full."""
         field = "cancelling_at" if ending == "cancelled" else "finalizing_at"
         self._close(keys=[keys.batch(batch.id)], args=[ending, field, str(time.time())])
 

@@ -7,6 +7,7 @@ some slots are left for other requests.
 
 import contextlib
 import logging
+import math
 import threading
 import time
 import uuid
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import redis
 
 from app.api.batches.batches import Batch, BatchStore, LineResult
+from app.api.batches.files import FileStore
 from app.api.batches.lines import Line, line_of, unasked_line
 from app.api.job_service import JobService
 from app.errors import JobNotFound, NotAdmitted
@@ -23,6 +25,7 @@ from app.jobs.job import Job, Status
 BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot may be free for this long
 IDLE_SECONDS = 1.0
 SLOTS_SHARE = 0.75  # of all slots: a request that is waited for finds the others free
+STORED_SECONDS = 2.0  # between two looks at what an owner stores
 LINES_AT_ONCE = 500  # opened in one step
 _UNSTOPPED = (Status.SUCCEEDED, Status.FAILED)  # how a job ends that was neither canceled nor too late
 
@@ -32,11 +35,13 @@ logger = logging.getLogger(__name__)
 class BatchDriver:
     """One per API process; they take turns."""
 
-    def __init__(self, batches: BatchStore, jobs: JobService) -> None:
+    def __init__(self, batches: BatchStore, files: FileStore, jobs: JobService) -> None:
         self._batches = batches
+        self._files = files
         self._jobs = jobs
         self._name = uuid.uuid4().hex
         self._lines: dict[tuple[str, int], Line] = {}  # open ones, parsed before
+        self._full: dict[str, tuple[float, bool]] = {}  # by owner: when it was read, and whether its storage is full
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="batch-driver", daemon=True).start()
@@ -46,6 +51,7 @@ class BatchDriver:
         unfinished = self._batches.unfinished()
         if not unfinished or not self._batches.lock_driver(self._name):
             self._lines.clear()
+            self._full.clear()
             return False
         room = self._free_jobs()
         for batch_id in unfinished:
@@ -81,6 +87,9 @@ class BatchDriver:
         if batch.ending is None and time.time() >= batch.expires_at:
             self._batches.close(batch, "expired")
             batch.ending = "expired"
+        elif batch.ending is None and batch.next_line < batch.lines and self._is_full(batch):
+            self._batches.close(batch, "failed")
+            batch.ending = "failed"
         lines = self._read(batch, self._batches.open_lines(batch))
         jobs = self._read_jobs(lines)
         left = self._collect(batch, lines, jobs)
@@ -95,6 +104,14 @@ class BatchDriver:
         if batch.next_line >= batch.lines:
             self._batches.finish(batch)
         return active
+
+    def _is_full(self, batch: Batch) -> bool:
+        """Return whether the owner's files hold as much as they may, as it was `STORED_SECONDS` ago at most."""
+        read_at, is_full = self._full.get(batch.owner, (-math.inf, False))
+        if time.monotonic() - read_at >= STORED_SECONDS:
+            is_full = self._files.is_full(batch.owner)
+            self._full[batch.owner] = time.monotonic(), is_full
+        return is_full
 
     def _open(self, batch: Batch, room: int) -> int:
         """Open as many lines as there is room for. Returns how many jobs they have made."""

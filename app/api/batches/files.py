@@ -1,6 +1,7 @@
 """Files, in Redis, where every API process on every machine can read them.
 
-A file is text, kept as a list of its lines. Its hash holds its fields and is written last: without it there is no file.
+A file is text, kept as a list of its lines. Its hash holds its fields, which are written last: without them there is no
+file, only the number of bytes that are reserved for it.
 """
 
 import itertools
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.api.batches.paging import Cut, page
-from app.errors import Conflict, FileNotFound, LLMAPIError
+from app.errors import Conflict, FileNotFound, LLMAPIError, StorageFull
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient, script
 
@@ -35,14 +36,23 @@ class File:
 
 
 class FileStore:
-    """Reads and changes files."""
+    """Reads and changes files.
 
-    def __init__(self, client: RedisClient) -> None:
+    max_bytes_per_owner: of all files of an owner, and of what its batches write.
+    """
+
+    def __init__(self, client: RedisClient, *, max_bytes_per_owner: int) -> None:
         self._redis = client
+        self._max_bytes_per_owner = max_bytes_per_owner
+        self._reserve = script(client, "reserve_file")
+        self._count = script(client, "count_stored")
         self._delete = script(client, "delete_file")
 
     def put(self, lines: Iterable[str], *, owner: str, filename: str, size: int, ttl_seconds: int) -> File:
-        """Store a file of requests. lines: with their ends. size: in bytes. Raises what `lines` raises."""
+        """Store a file of requests. lines: with their ends. size: in bytes.
+
+        Raises StorageFull, and what `lines` raises.
+        """
         now = time.time()
         made = File(
             id=new_file_id(),
@@ -54,18 +64,32 @@ class FileStore:
             expires_at=int(now) + ttl_seconds,
         )
         name = keys.file_lines(made.id)
+        self._reserve_bytes(made)
         try:
             self._put_lines(name, iter(lines))
         except LLMAPIError:
-            self._redis.delete(name)
+            self._redis.delete(name, keys.file(made.id))
             raise
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.file(made.id), mapping={field: getattr(made, field) for field in File.__slots__})
             pipe.expire(keys.file(made.id), ttl_seconds)
             pipe.expire(name, ttl_seconds)
-            pipe.zadd(keys.files_of(owner), {made.id: now})
             pipe.execute()
         return made
+
+    def raise_if_full(self, owner: str) -> None:
+        """Raises StorageFull."""
+        stored = self.stored_bytes(owner)
+        if stored >= self._max_bytes_per_owner:
+            raise self._full(stored)
+
+    def is_full(self, owner: str) -> bool:
+        return self.stored_bytes(owner) >= self._max_bytes_per_owner
+
+    def stored_bytes(self, owner: str) -> int:
+        """Return the bytes of the owner's files, and of what its batches have written so far."""
+        owned = [keys.files_of(owner), keys.batches_of(owner)]
+        return int(self._count(keys=owned, args=[keys.file(""), keys.batch("")]))
 
     def read(self, file_id: str, owner: str) -> File:
         """Raises FileNotFound."""
@@ -84,7 +108,8 @@ class FileStore:
         """Return a page of the owner's files, and whether more come. Raises InvalidRequest."""
 
         def wanted(values: Mapping[str, str]) -> File | None:
-            return _file(values) if purpose in (None, values["purpose"]) else None
+            is_whole = "id" in values  # else it is being uploaded
+            return _file(values) if is_whole and purpose in (None, values["purpose"]) else None
 
         return page(self._redis, keys.files_of(owner), cut, keys.file, wanted)
 
@@ -93,6 +118,19 @@ class FileStore:
         file_keys = [keys.file(file.id), keys.file_lines(file.id), keys.files_of(file.owner)]
         if not self._delete(keys=file_keys, args=[file.id]):
             raise Conflict("a batch reads this file; cancel the batch or wait for its end, and try again")
+
+    def _reserve_bytes(self, file: File) -> None:
+        owned = [keys.files_of(file.owner), keys.batches_of(file.owner)]
+        limits = [file.bytes, self._max_bytes_per_owner, str(file.created_at), UPLOAD_SECONDS]
+        args = [keys.file(""), keys.batch(""), file.id, *limits]
+        stored = int(self._reserve(keys=[keys.file(file.id), *owned], args=args))
+        if stored >= 0:
+            raise self._full(stored)
+
+    def _full(self, stored: int) -> StorageFull:
+        limit = self._max_bytes_per_owner
+        detail = f"your files and batches hold {stored} of {limit} bytes (files.max_bytes_per_owner); delete some files"
+        return StorageFull(detail)
 
     def _put_lines(self, name: str, lines: Iterator[str]) -> None:
         while some := list(itertools.islice(lines, LINES_AT_ONCE)):

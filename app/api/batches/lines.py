@@ -30,6 +30,10 @@ from app.jobs.job import Job, JobRequest, Priority
 
 _ENDINGS = {
     "cancelled": ("batch_cancelled", "this request was not answered before its batch was cancelled"),
+    "failed": (
+        "storage_full",
+        "this request was not answered: your files hold as many bytes as files.max_bytes_per_owner allows; delete some",
+    ),
     "expired": ("batch_expired", "this request was not answered within the completion window"),
 }
 ENDPOINTS: Mapping[str, tuple[RequestSchema, Callable[[Any, JobService, str], RequestPlan]]] = {

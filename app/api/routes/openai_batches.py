@@ -43,6 +43,7 @@ def create_batch(body: BatchBody) -> Response:
     files, longest = services().files, services().config.files.ttl
     try:
         file = files.read(body.input_file_id, current_owner())
+        files.raise_if_full(file.owner)
         batch = services().batches.create(
             file,
             endpoint=body.endpoint,

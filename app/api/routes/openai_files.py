@@ -6,6 +6,7 @@ from typing import IO, Any
 from flask import Response, g, request
 
 from app.api.batches.files import File, file_object
+from app.api.batches.input import MAX_LINES
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_response
 from app.api.openapi import Blueprint, describe_response
@@ -26,6 +27,8 @@ FILE_ID = {"in": "path", "name": "file_id", "schema": {"type": "string"}}
 OCTETS = "application/octet-stream"
 _FORM_BYTES = 65_536  # what surrounds the file in a request
 _MAX_NAME = 255  # characters
+MAX_FILE_LINES = 2 * MAX_LINES  # each line of a file is an entry of a list, also a blank one
+_PIECE_BYTES = 1_048_576
 _PATH = "/v1/files/<file_id>"
 
 
@@ -48,10 +51,11 @@ blueprint.before_request(_take_files)
 def upload_file(form: dict[str, Any]) -> Response:
     """Keep a file of requests for a batch, for `files.ttl` seconds or as long as `expires_after` says."""
     config, upload = services().config.files, form["file"]
-    size = upload.stream.seek(0, 2)
-    upload.stream.seek(0)
+    size, lines = _measure(upload.stream)
     if size > config.max_bytes:
         raise BodyTooLarge(f"the file is longer than files.max_bytes allows, {config.max_bytes}; make several of it")
+    if lines > MAX_FILE_LINES:
+        raise invalid_request({"file": [f"It has more than {MAX_FILE_LINES} lines, with blank ones; make several."]})
     kept = services().files.put(
         _lines(upload.stream),
         owner=current_owner(),
@@ -114,6 +118,15 @@ def delete_file(file_id: str) -> Response:
 
 def _existing(file_id: str) -> File:
     return services().files.read(file_id, current_owner())
+
+
+def _measure(stream: IO[bytes]) -> tuple[int, int]:
+    """Return its bytes and its ends of lines."""
+    size = lines = 0
+    while piece := stream.read(_PIECE_BYTES):
+        size, lines = size + len(piece), lines + piece.count(b"\n")
+    stream.seek(0)
+    return size, lines
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:

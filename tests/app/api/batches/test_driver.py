@@ -13,8 +13,10 @@ import redis
 from app.api.batches import driver as driving
 from app.api.batches import lines
 from app.api.batches.driver import BatchDriver
+from app.api.batches.files import FileStore
 from app.api.job_service import JobService
 from app.api.openai.plan import RequestPlan
+from app.api.request_context import services_of
 from app.api.schemas.openai.completions import CompletionBody
 from app.jobs import keys
 from app.jobs.job import Priority, Status
@@ -229,6 +231,20 @@ def test_lines_without_an_answer_within_the_window_are_reported_as_expired(
     assert (done["status"], done["request_counts"]["failed"]) == ("expired", 2)
     errors = batches.content(done["error_file_id"])
     assert {entry["error"]["code"] for entry in errors.values()} == {"batch_expired"}
+
+
+def test_a_batch_whose_results_fill_the_storage_ends_and_says_why(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.play = play_of("x" * 30_000, Turn.succeed)
+    files = FileStore(services_of(batches.app).redis, max_bytes_per_owner=90_000)
+    monkeypatch.setattr(driving, "STORED_SECONDS", 0.0)
+    driver = BatchDriver(services_of(batches.app).batches, files, services_of(batches.app).jobs)
+    done = batches.finish(batches.create(*(line(str(number)) for number in range(30))), driver)
+    assert done["status"] == "failed"
+    answered, errors = batches.content(done["output_file_id"]), batches.content(done["error_file_id"])
+    assert 3 <= len(answered) < 10 and len(answered) + len(errors) == 30
+    assert {entry["error"]["code"] for entry in errors.values()} == {"storage_full"}
 
 
 def test_a_batch_waits_while_no_worker_serves(batches: Batches, worker: ScriptedWorker) -> None:

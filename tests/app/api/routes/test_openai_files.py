@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.api.routes.openai_files import MAX_FILE_LINES
 from app.config.settings import AuthConfig, Config, FilesConfig
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient
@@ -77,6 +78,47 @@ def test_a_file_may_be_longer_than_a_body_but_not_than_the_server_allows(make_ap
     for size in (200_001, 400_000):
         answer = send(client, b"x" * size)
         assert answer.status_code == 413 and "files.max_bytes" in answer.get_json()["error"]["message"]
+
+
+def small_storage(make_app: MakeApp, config: Config) -> FlaskClient:
+    return make_app(replace(config, files=FilesConfig(max_bytes_per_owner=100_000))).test_client()
+
+
+def test_the_files_of_an_owner_hold_so_many_bytes_together(
+    make_app: MakeApp, config: Config, redis_url: str, redis_client: RedisClient
+) -> None:
+    client = small_storage(make_app, config)
+    first = send(client, b"x" * 60_000).get_json()["id"]
+    answer = send(client, b"x" * 40_001)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (413, "storage_full")
+    assert "60000 of 100000 bytes (files.max_bytes_per_owner)" in answer.get_json()["error"]["message"]
+    assert [file["id"] for file in client.get("/v1/files").get_json()["data"]] == [first]
+    assert send(client, b"x" * 40_000).status_code == 200
+    client.delete(f"/v1/files/{first}")
+    assert send(client, b"x" * 60_000).status_code == 200, "a deleted file makes room"
+
+
+def test_many_small_files_are_many_bytes(make_app: MakeApp, config: Config, redis_url: str) -> None:
+    client = small_storage(make_app, config)
+    assert [send(client, b"x").status_code for _ in range(9)] == [200] * 7 + [413] * 2
+
+
+def test_no_batch_begins_where_nothing_can_be_stored(make_app: MakeApp, config: Config, redis_url: str) -> None:
+    client = small_storage(make_app, config)
+    answer = create(client, LINE.encode().ljust(100_000))
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (413, "storage_full")
+
+
+def test_an_upload_that_fails_holds_no_bytes(make_app: MakeApp, config: Config, redis_url: str) -> None:
+    client = small_storage(make_app, config)
+    assert send(client, b"\xff" * 90_000).status_code == 400
+    assert send(client, b"x" * 90_000).status_code == 200
+
+
+def test_a_file_of_many_blank_lines_is_refused_at_once(client: FlaskClient) -> None:
+    answer = send(client, b"\n" * (MAX_FILE_LINES + 1))
+    assert (answer.status_code, answer.get_json()["error"]["param"]) == (400, "file")
+    assert f"{MAX_FILE_LINES} lines" in answer.get_json()["error"]["message"]
 
 
 def test_files_and_batches_are_listed_page_by_page(client: FlaskClient) -> None:
