@@ -14,6 +14,7 @@ from app.api.openai.reasoning import ThinkingReader, Thought
 from app.api.openai.tool_calls import Call, Piece, Words, call_id
 from app.api.openai.tool_schema import forced_schema, wanted_calls
 from app.api.schemas.openai.chat import ChatBody
+from app.api.schemas.openai.prompt_end import PromptEnd
 from app.api.schemas.openai.responses import ResponseBody
 from app.api.schemas.openai.tools import Tools
 from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, TokenLogprob
@@ -54,6 +55,7 @@ def chat_request(
         tools=list(body.tools.tools),
         variables=body.variables,
         calls=wanted_calls(body.tools, body.format),
+        **(body.prompt_end if isinstance(body, ChatBody) else PromptEnd()),
     )
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}

@@ -30,7 +30,7 @@ def tokenize(body: TokenizeBody) -> Response:
     if body.messages is None:
         arguments["text"] = body.text
     else:
-        arguments["chat"] = asdict(Chat(messages=body.messages, tools=body.tools))
+        arguments["chat"] = asdict(Chat(messages=body.messages, tools=body.tools, **body.prompt_end))
     tokens = services().tokenizer.call(TokenizerOperation.TOKENIZE, arguments)
     return json_response({"tokens": tokens, "count": len(tokens)})
 

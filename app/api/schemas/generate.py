@@ -10,6 +10,7 @@ from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, v
 from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
+from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.sampling import SamplingSchema
 from app.config.nearest_name import nearest_name
 
@@ -18,16 +19,17 @@ _PARAMETERS = frozenset(SamplingSchema().load_fields)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateBody(JobOptions):
-    """Either `messages` or a `prompt`."""
+    """Either `messages` or a `prompt`. prompt_end: see `ChatBody`."""
 
     prompt: str = ""
     messages: list[dict[str, Any]] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     details: bool = False
     stream: bool = False
+    prompt_end: PromptEnd = field(default_factory=PromptEnd)
 
 
-class GenerateSchema(JobOptionsSchema):
+class GenerateSchema(JobOptionsSchema, PromptEndSchema):
     class Meta(JobOptionsSchema.Meta):
         unknown = EXCLUDE  # llm-api-python sends more beside the prompt, clients of other servers their own names
 
@@ -36,6 +38,7 @@ class GenerateSchema(JobOptionsSchema):
         """Document that a prompt or messages are required, and that messages beside a prompt are not validated."""
         messages = documented["properties"]["messages"]
         return {
+            **NOT_BOTH,
             "properties": documented["properties"] | {"messages": {"description": messages["description"]}},
             "anyOf": [
                 {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
@@ -99,4 +102,5 @@ class GenerateSchema(JobOptionsSchema):
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> GenerateBody:
-        return GenerateBody(**data)
+        prompt_end = take_prompt_end(data)
+        return GenerateBody(**data, prompt_end=prompt_end)

@@ -7,6 +7,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import BoundedList, Flag, RequestSchema, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
+from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.openai.requests import MAX_TOKEN_ID, token_ids
 from app.api.schemas.openai.tools import MAX_TOOLS, ToolSchema
 
@@ -15,16 +16,17 @@ MAX_TOKENS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizeBody:
-    """Either `messages` or a `text`."""
+    """Either `messages` or a `text`. prompt_end: see `ChatBody`."""
 
     text: str = ""
     messages: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
     add_special: bool = True
+    prompt_end: PromptEnd = field(default_factory=PromptEnd)
 
 
-class TokenizeSchema(RequestSchema):
-    also: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
+class TokenizeSchema(PromptEndSchema):
+    also: ClassVar = {**NOT_BOTH, "oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
 
     text = TextField()
     messages = BoundedList(
@@ -43,7 +45,8 @@ class TokenizeSchema(RequestSchema):
     def _body(self, data: dict[str, Any], **kwargs: Any) -> TokenizeBody:
         if ("text" in data) == ("messages" in data):
             raise ValidationError({"text": ["Send either a text or messages."]})
-        return TokenizeBody(**data)
+        prompt_end = take_prompt_end(data)
+        return TokenizeBody(**data, prompt_end=prompt_end)
 
 
 class TokensSchema(Schema):

@@ -137,6 +137,8 @@ def _prompt(request: JobRequest) -> Body:
 def _conversation(chat: Chat) -> Body:
     variables = dict(chat.variables)
     body: Body = {"messages": chat.messages}
+    end = {"continue_final_message": chat.continues, "add_generation_prompt": chat.add_generation_prompt}
+    body |= {name: value for name, value in end.items() if value is not None}
     if "reasoning_effort" in variables:
         body["reasoning_effort"] = variables.pop("reasoning_effort")
     if variables:

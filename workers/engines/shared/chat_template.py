@@ -194,6 +194,8 @@ class _Template:
 
     def _continued(self, chat: Chat) -> str:
         """Return the prompt up to the end of the last message's text, where a mark shows that it ends."""
+        if chat.messages[-1].get("tool_calls"):
+            raise ChildFailed("the last message calls tools, so that it has no end to continue")
         mark = f"zq{secrets.token_hex(8)}"
         text = self._rendered(self._messages(chat, mark), chat.tools, chat.variables, opens_answer=False)
         before, found, _ = text.rpartition(mark)
@@ -280,14 +282,16 @@ def _with_system(messages: list[Message], place: SystemMessages) -> list[Message
 
 
 def _may_be_continued(chat: Chat) -> bool:
-    if not chat.messages or chat.messages[-1]["role"] != "assistant" or chat.messages[-1].get("tool_calls"):
+    """The client wants it, or leaves it to the server and the last message is a text of the assistant."""
+    if not chat.messages:
         return False
+    last = chat.messages[-1]
     is_open = chat.continues is None and chat.add_generation_prompt is None
-    return is_open or _must_be_continued(chat)
+    return _must_be_continued(chat) or (is_open and last["role"] == "assistant" and not last.get("tool_calls"))
 
 
 def _must_be_continued(chat: Chat) -> bool:
-    return bool(chat.continues) or bool(chat.messages[-1].get("prefix"))
+    return bool(chat.continues) or (chat.continues is None and bool(chat.messages[-1].get("prefix")))
 
 
 def _rejection(what: str, reason: str) -> InvalidRequest:

@@ -1,7 +1,7 @@
 """The body of `/v1/chat/completions`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.peers import fields_of_chat_peers, fields_of_peers, thinking_variables, with_options
+from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     IGNORED_IN_TEXTS,
@@ -41,7 +42,7 @@ _RESERVED = ("messages", "tools", "add_generation_prompt")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatBody(TextBody):
     """format: JSON Schema of the output, None = text; format_name: the field that has it. variables: what else the chat
-    template may read.
+    template may read. prompt_end: `continues` and `add_generation_prompt` of the chat.
     """
 
     messages: list[dict[str, Any]]
@@ -49,10 +50,11 @@ class ChatBody(TextBody):
     format: dict[str, Any] | None = None
     format_name: str = "response_format"
     variables: dict[str, Any]
+    prompt_end: PromptEnd = field(default_factory=PromptEnd)
 
 
-class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
-    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS, *NOT_STORED]}
+class ChatSchema(TextSchema, ConversationSchema, ToolsSchema, PromptEndSchema):
+    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS, *NOT_STORED, NOT_BOTH]}
 
     messages = BoundedList(
         fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1, max=MAX_MESSAGES)
@@ -104,6 +106,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema):
             "tools": tools,
             "format": answer,
             "format_name": format_name,
+            "prompt_end": take_prompt_end(data),
             "variables": thinking_variables(data) | template_variables(data, data.get("reasoning_effort")),
         }
         return ChatBody(**shared_fields(ChatBody, data) | made)

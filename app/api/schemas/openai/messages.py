@@ -8,6 +8,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import (
     BoundedList,
+    Flag,
     HistorySchema,
     JsonObject,
     TextField,
@@ -128,6 +129,9 @@ class MessageSchema(HistorySchema):
     tool_call_id = TextField(metadata={"description": "The call whose result a message of the role tool is."})
     function_call = fields.Nested(CalledFunctionSchema, metadata={"deprecated": True})
     refusal = TextField()
+    prefix = Flag(
+        metadata={"description": "In the last message, of the assistant: the output continues it, as with Mistral."}
+    )
     reasoning_content = TextField(metadata={"description": "For chat templates that show it."})
     reasoning = fields.Raw(metadata={"description": "Another name of reasoning_content, used by vLLM and OpenRouter."})
     audio = fields.Raw(
@@ -145,6 +149,8 @@ class MessageSchema(HistorySchema):
                     raise ValidationError({name: ["Only a message of the role assistant may have it."]})
                 del message[name]
         message.pop("refusal", None)
+        if not message.get("prefix") or role != "assistant":
+            message.pop("prefix", None)
         reasoning = message.pop("reasoning", None)
         if isinstance(reasoning, str) and is_unicode(reasoning):
             message.setdefault("reasoning_content", reasoning)

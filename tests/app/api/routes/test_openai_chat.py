@@ -304,6 +304,41 @@ def test_a_call_in_the_text_becomes_a_tool_call(client: FlaskClient, worker: Scr
     assert "json_schema" not in params(worker)
 
 
+@pytest.mark.parametrize(
+    ("sent", "continues", "adds_prompt"),
+    [
+        ({}, None, None),
+        ({"continue_final_message": True}, True, None),
+        ({"continue_final_message": True, "add_generation_prompt": False}, True, False),
+        ({"continue_final_message": False, "add_generation_prompt": True}, False, True),
+        ({"add_generation_prompt": False}, None, False),
+    ],
+)
+def test_where_the_prompt_ends_is_the_clients_choice(
+    client: FlaskClient, worker: ScriptedWorker, sent: dict[str, Any], continues: bool | None, adds_prompt: bool | None
+) -> None:
+    answered(client, **sent)
+    made = worker.turns[-1].request.chat
+    assert (made.continues, made.add_generation_prompt) == (continues, adds_prompt)
+
+
+def test_a_message_is_continued_or_a_new_one_begins_but_not_both(client: FlaskClient) -> None:
+    status, name, message = refused(client, continue_final_message=True, add_generation_prompt=True)
+    assert (status, name) == (400, "continue_final_message")
+    assert "add_generation_prompt begins a new message" in message
+
+
+def test_the_prefix_of_the_last_message_reaches_the_template(client: FlaskClient, worker: ScriptedWorker) -> None:
+    question = {"role": "user", "content": "Capital?", "prefix": True}
+    for prefix, kept in ((True, {"prefix": True}), (False, {}), (None, {})):
+        begun = {"role": "assistant", "content": "It is ", "prefix": prefix}
+        answered(client, messages=[question, begun])
+        assert worker.turns[-1].request.chat.messages == [
+            {"role": "user", "content": "Capital?"},
+            {"role": "assistant", "content": "It is ", **kept},
+        ]
+
+
 def test_thoughts_are_returned_beside_the_answer(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = play_of("<think>", "Paris or", " Rome?\n</thi", "nk>\n\n", "Paris", ".", Turn.succeed)
     message = answered(client)["choices"][0]["message"]

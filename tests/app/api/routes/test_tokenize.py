@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config.settings import Config
+from app.jobs.job import Chat
 from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker
@@ -29,6 +30,23 @@ def test_a_text_becomes_tokens_and_tokens_a_text(client: FlaskClient, worker: Sc
     assert client.post("/tokenize", json={"text": "ab", "add_special": False}).get_json()["tokens"] == [97, 98]
     assert client.post("/detokenize", json={"tokens": [97, 98]}).get_json() == {"text": "ab"}
     assert worker.turns == [], "no job was made"
+
+
+def test_where_the_prompt_of_a_conversation_ends_reaches_the_worker(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats: list[Chat] = []
+
+    def tokenize(self: Instant, text: Chat, *, add_special: bool) -> list[int]:
+        chats.append(text)
+        return [1]
+
+    monkeypatch.setattr(Instant, "tokenize", tokenize)
+    body = {"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": False}
+    assert client.post("/tokenize", json={**body, "continue_final_message": True}).status_code == 200
+    assert (chats[0].continues, chats[0].add_generation_prompt) == (True, False)
+    both = client.post("/tokenize", json={**body, "continue_final_message": True, "add_generation_prompt": True})
+    assert (both.status_code, list(both.get_json()["errors"])) == (422, ["continue_final_message"])
 
 
 def test_an_error_of_the_worker_names_the_field(client: FlaskClient) -> None:

@@ -85,6 +85,15 @@ def test_a_salt_separates_the_prefix_caches_of_owners(
     assert salts[3] is None, "without keys there is nothing to separate"
 
 
+def test_where_the_prompt_ends_is_forwarded(client: JobClient, server: Server) -> None:
+    server.answers.append(chat("Hi"))
+    begun = [*HELLO, {"role": "assistant", "content": "We", "prefix": True}]
+    client.run(messages=begun, chat={"continues": True, "add_generation_prompt": False}, params={"max_tokens": 9})
+    body = server.bodies[-1]
+    assert body["messages"] == begun
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
 def test_the_pieces_are_counted_where_the_server_reports_no_usage(client: JobClient, server: Server) -> None:
     server.answers.append(text("a", "b", "c", usage=None))
     assert client.run().usage == Usage(completion_tokens=3)

@@ -306,6 +306,17 @@ def test_the_last_message_of_the_assistant_ends_where_the_client_wants_a_new_one
         assert prompt.endswith("assistant\nThe answer is <|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_a_users_last_message_is_continued_only_if_the_client_wants_it() -> None:
+    assert rendered("qwen", HELLO, continues=True).endswith("<|im_start|>user\nHello")
+    assert rendered("qwen", HELLO).endswith("<|im_start|>assistant\n")
+
+
+def test_a_message_that_calls_tools_cannot_be_continued() -> None:
+    with pytest.raises(InvalidRequest, match="the last message calls tools"):
+        rendered("qwen", *CALLED[:2], continues=True)
+    assert rendered("qwen", *CALLED[:2]).endswith("</tool_call><|im_end|>\n<|im_start|>assistant\n")
+
+
 def test_without_a_generation_prompt_the_prompt_ends_with_the_last_message() -> None:
     assert rendered("qwen", HELLO, add_generation_prompt=False).endswith("user\nHello<|im_end|>\n")
     assert rendered("qwen", HELLO, PREFILL, add_generation_prompt=False).endswith("The answer is <|im_end|>\n")
