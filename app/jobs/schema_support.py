@@ -13,18 +13,21 @@ from typing import Any
 
 from app.jobs import string_formats
 from app.jobs.json_schema import IN_PLACE, Path, is_number, resolved, types_of, with_parts
-from app.jobs.one_of import are_disjoint
+from app.jobs.one_of import OneOfs
 
 MAX_INTEGER = 2**63 - 1024  # the largest number of 64 bits that is a double too, as llguidance has its limits
 MAX_FLOAT = 9e18  # llguidance knows no larger limit of a number
 MAX_MULTIPLE = 10_000  # digits of `multipleOf` as a whole number; the time that 100,000 take is felt, 10**9 takes hours
+MAX_NAMES = 2_000  # that become properties, in a whole document: each `propertyNames` could refer to the same long list
 _HUGE = 1.79e308  # every number that a double can be is below
 
 _NULLABLE = frozenset({"const", "enum", "default", "examples", "example"})
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NEVER_HELD = ("dependentSchemas", "dependentRequired", "dependencies", "$dynamicRef", "$recursiveRef")
 _OF_OTHERS = ("then", "else", "minContains", "maxContains", "contentSchema")  # they mean nothing by themselves
-_REGEX_PART = re.compile(r"\\. | \[ \^? \]? (?: \\. | [^\]\\] )* \] | \( \? (?: <? [=!] | > )", re.VERBOSE | re.DOTALL)
+_REGEX_PART = re.compile(  # a set that is never closed takes the rest, or each of its characters would begin one anew
+    r"\\. | \[ \^? \]? (?: \\. | [^\]\\] )* (?: \] | .* ) | \( \? (?: <? [=!] | > )", re.VERBOSE | re.DOTALL
+)
 _NO_REGULAR = re.compile(r"\(\?.* | \\[bBk1-9<>]", re.VERBOSE | re.DOTALL)
 
 
@@ -48,6 +51,8 @@ class _Reading:
 
     def __init__(self, root: Any) -> None:
         self._root = root
+        self._one_ofs = OneOfs(root)
+        self._names_left = MAX_NAMES
         self.unenforced: list[str] = []
 
     def read(self, schema: Any, path: Path) -> Any:
@@ -85,7 +90,7 @@ class _Reading:
         for key in _NEVER_HELD:
             if key in schema:
                 self._drop(schema, key, path, is_held=schema[key] == {})
-        if isinstance(schema.get("oneOf"), list) and not are_disjoint(schema["oneOf"], self._root):
+        if isinstance(schema.get("oneOf"), list) and not self._one_ofs.are_disjoint(schema["oneOf"]):
             self.unenforced.append(".".join((*path, "oneOf")))  # it stays: workers read it as `anyOf`
 
     def _numbers(self, schema: dict[str, Any], path: Path) -> None:
@@ -167,7 +172,7 @@ class _Reading:
             self._drop(schema, "propertyNames", path)
         elif rest <= {"enum", "const"}:
             allowed = names["enum"] if isinstance(names.get("enum"), list) else [names.get("const")]
-            self._only(schema, [name for name in allowed if isinstance(name, str)])
+            self._only(schema, [name for name in allowed if isinstance(name, str)], path)
         elif rest == {"pattern"} and not schema.get("properties") and is_regular(str(names["pattern"])):
             del schema["propertyNames"]
             schema["patternProperties"] = {str(names["pattern"]): schema.get("additionalProperties", True)}
@@ -175,12 +180,17 @@ class _Reading:
         else:
             self._drop(schema, "propertyNames", path)
 
-    def _only(self, schema: dict[str, Any], names: list[str]) -> None:
+    def _only(self, schema: dict[str, Any], names: list[str], path: Path) -> None:
+        self._names_left -= len(names)
+        self._drop(schema, "propertyNames", path, is_held=self._names_left >= 0)
+        if self._names_left < 0:
+            return
         given = schema.get("properties")
         properties = given if isinstance(given, dict) else {}
-        del schema["propertyNames"]
         others = schema.get("additionalProperties", True)
-        schema["properties"] = {name: properties.get(name, others) for name in [*properties, *names] if name in names}
+        allowed = set(names)
+        named = {name: part for name, part in properties.items() if name in allowed}
+        schema["properties"] = named | {name: others for name in names if name not in named}
         schema["additionalProperties"] = False
 
 

@@ -1,5 +1,6 @@
 """Which constraints a grammar holds, by the schemas that real packages write, compiled with the workers' library."""
 
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as some
 
 from app.jobs.schema_support import is_regular, supported
 from tests.package_schemas import HELD, NOT_HELD, matcher_of, matches
+from tests.waiting import scaled
 
 KEYWORDS = [
     *("type", "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties"),
@@ -73,6 +75,22 @@ def test_values_are_no_schemas() -> None:
 )
 def test_only_what_looks_around_or_back_is_not_regular(pattern: str, is_one: bool) -> None:
     assert is_regular(pattern) is is_one
+
+
+@pytest.mark.parametrize("part", ["[", "[^", "(?", "\\", "[\\]"])
+def test_a_pattern_of_any_shape_is_read_at_once(part: str) -> None:
+    started = time.process_time()
+    is_regular(part * (60_000 // len(part)))
+    assert time.process_time() - started < scaled(0.5)
+
+
+def test_a_long_list_of_names_that_many_objects_refer_to_is_written_out_a_few_times() -> None:
+    names = {"enum": [f"name{number}" for number in range(900)]}
+    maps = {f"m{number}": {"type": "object", "propertyNames": {"$ref": "#/$defs/E"}} for number in range(500)}
+    started = time.process_time()
+    result = supported({"type": "object", "properties": maps, "$defs": {"E": names}})
+    assert len(result.unenforced) == 498
+    assert time.process_time() - started < scaled(0.5)
 
 
 @given(some.recursive(_SCALARS, _containers, max_leaves=20))
