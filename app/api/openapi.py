@@ -27,6 +27,7 @@ Also = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 _MEANINGS = {
     400: "The body is not JSON, or not an object.",
     401: "The API key is missing or unknown.",
+    403: "`cross_site_request`: a page of another site sent this. `unknown_host`: the `Host` is not known here.",
     404: "The job does not exist, or belongs to another API key.",
     409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request.",
     413: "The body is longer than the server accepts.",
@@ -195,10 +196,21 @@ class _ApiKeySecurity(BasePlugin):
             operation["responses"][401] = f"{_kind(path or '')}401"
 
 
+class _SitesAndHosts(BasePlugin):
+    """Documents that every operation may respond with 403, where no API key is needed."""
+
+    def operation_helper(
+        self, path: str | None = None, operations: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        for operation in (operations or {}).values():
+            operation["responses"][403] = f"{_kind(path or '')}403"
+
+
 def register(app: Flask, blueprints: Sequence[Blueprint], *, with_keys: bool) -> None:
     """Add the routes to the application, and the function that writes their document."""
     app.config.update(API_TITLE=TITLE, API_VERSION=VERSION, OPENAPI_VERSION=OPENAPI_VERSION)
-    api = Api(app, spec_kwargs={"extra_plugins": [_SchemaExtras(), *([_ApiKeySecurity()] if with_keys else [])]})
+    access = _ApiKeySecurity() if with_keys else _SitesAndHosts()
+    api = Api(app, spec_kwargs={"extra_plugins": [_SchemaExtras(), access]})
     for blueprint in blueprints:
         api.register_blueprint(blueprint)
     app.extensions[_EXTENSION] = cache(lambda: write_json(api.spec.to_dict()))

@@ -109,3 +109,5 @@ def test_the_document_asks_for_keys_only_where_keys_are_set(locked: FlaskClient,
     without = client.get("/openapi.json").get_json()
     assert "securitySchemes" not in without["components"]
     assert "401" not in without["paths"]["/generate"]["post"]["responses"]
+    assert "403" in without["paths"]["/check"]["get"]["responses"]
+    assert "403" not in with_keys["paths"]["/generate"]["post"]["responses"]
