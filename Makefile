@@ -35,10 +35,8 @@ TEST_READY := $(VENV)/.installed-test
 FAST_TEST_READY := $(VENV)/.installed-fast-test
 BENCH_READY := $(VENV)/.installed-bench
 PEERS_READY := $(VENV)/.installed-peers
-CLIENTS := $(VENV)/published-clients
-CLIENTS_READY := $(VENV)/.installed-published-clients
 
-.PHONY: help run huggingface gptq openai test test-fast check format docs reference bench bench-peers faults damaged-files lock audit sbom clean again
+.PHONY: help run huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults damaged-files lock lock-clients audit sbom clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -52,12 +50,16 @@ openai: $(OPENAI_READY) ## install what `model_family: openai` needs; then make 
 
 gptq: $(GPTQ_READY) ## install what `model_family: gptq_llama` needs; then make run
 
-test: $(TEST_READY) $(CLIENTS_READY) ## set up, check, and run the whole test suite
+test: $(TEST_READY) ## set up, check, and run the whole test suite
 	@$(MAKE) --no-print-directory check
+	@$(PY) -m tests.clients --install light
 	$(PYTEST)
 
 test-fast: $(FAST_TEST_READY) ## in a minute, while you work: the tests without a model, a container or a whole service
 	$(PYTEST) -m "not model and not slow"
+
+test-clients: $(TEST_READY) ## run the current releases of clients of OpenAI's API against the service; ONLY=litellm,ai_sdk
+	$(PY) -m tests.clients $(if $(ONLY),--only $(ONLY))
 
 check: $(TEST_READY) $(DOCS_READY) ## format, lint, types, the import rules and the documentation
 	$(PY) -m ruff format --check .
@@ -100,6 +102,11 @@ lock: $(SUPPLY_CHAIN_READY) ## write the requirement files from pyproject.toml; 
 	@$(COMPILE_ONE) --extra huggingface --group bench -o tests/requirements-bench.txt
 	@$(COMPILE_ONE) --group docs -o docs/requirements.txt
 	@$(COMPILE_ONE) --group supply_chain -o tests/requirements-supply-chain.txt
+
+lock-clients: $(SUPPLY_CHAIN_READY) ## pin the current releases of the clients of tests/clients, and all that they need
+	@for file in tests/clients/*/requirements.in; do $(VENV)/bin/uv pip compile --quiet --upgrade --no-annotate --python-version 3.11 --custom-compile-command 'make lock-clients' $$file -o $${file%.in}.txt; done
+	@$(PY) -m tests.clients --install node
+	@for file in tests/clients/*/package.json; do $(CURDIR)/.cache/clients/node/bin/npm update --prefix $$(dirname $$file) --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error; done
 
 audit: $(SUPPLY_CHAIN_READY) ## ask the package index for known vulnerabilities of what the product installs
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off $(PRODUCT_LOCKS:%=-r %) 2>&1 | tee $(VENV)/audit.log \
@@ -181,13 +188,6 @@ $(BENCH_READY): tests/requirements-bench.txt $(TEST_READY)
 
 $(PEERS_READY): tests/bench/peers/requirements.txt $(TEST_READY)
 	$(call install,--upgrade --target $(VENV)/peers -r $<,a server to measure beside)
-
-# in a .venv of their own: they need pydantic 1
-$(CLIENTS_READY): tests/published_clients/requirements.txt $(VENV)/.created
-	@echo "installing the clients written for the original"
-	@$(PY) -m venv --clear $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
-	@touch $@
 
 LOCKED := --require-hashes --no-deps -r
 

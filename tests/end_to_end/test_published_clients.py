@@ -3,18 +3,17 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-import tests.published_clients
+from tests.clients import environments
+from tests.clients.catalog import FOLDER
 from tests.stack import Stack
 from tests.waiting import scaled
 
-PYTHON = Path(sys.prefix) / "published-clients" / "bin" / "python"  # made by the Makefile
+ORIGINAL = "original"
 SECONDS = 60
 PARAMS = {"temperature": 0, "max_tokens": 12, "repeat_penalty": 1.0}
 CAPITAL = "The capital of France is"
@@ -23,12 +22,11 @@ Results = dict[str, Any]
 
 
 def run(script: str, stack: Stack) -> Results:
-    """Run a script of tests/published_clients and return the results of its calls."""
-    if not PYTHON.exists():
+    """Run a script of tests/clients/original and return the results of its calls."""
+    if not environments.is_installed(ORIGINAL):
         assert not os.environ.get("CI"), "CI needs what `make test` installs for the published clients"
         pytest.skip("the published clients are not installed: make test")
-    (folder,) = tests.published_clients.__path__
-    command = [str(PYTHON), "-I", str(Path(folder) / script), stack.url]
+    command = [str(environments.python(ORIGINAL)), "-I", str(FOLDER / ORIGINAL / script), stack.url]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=scaled(SECONDS), check=False)
     assert ran.returncode == 0, ran.stderr
     results: Results = json.loads(ran.stdout)

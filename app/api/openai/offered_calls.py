@@ -87,6 +87,4 @@ def _input(arguments: str) -> str:
     except (ValueError, RecursionError):
         return arguments
     text = value.get(CUSTOM_INPUT) if isinstance(value, dict) else None
-    return (
-        text.encode(errors="replace").decode() if isinstance(text, str) else arguments
-    )  # an escape may be half a pair
+    return text if isinstance(text, str) else arguments

@@ -1,0 +1,80 @@
+// The AI SDK (`ai`) with its provider for servers of OpenAI's API.
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { embedMany, generateText, isStepCount, Output, streamText, tool } from "ai";
+import { z } from "zod";
+import { assert, BASE_URL, EMBEDDING_BASE_URL, KEY, play, SERVICE } from "../shared/client_program.mjs";
+
+const provider = createOpenAICompatible({ name: "here", baseURL: BASE_URL, apiKey: KEY, supportsStructuredOutputs: true, includeUsage: true });
+const model = provider.chatModel(SERVICE.model);
+const prompt = "What is the capital of France?";
+const brief = { model, prompt, maxOutputTokens: 24, temperature: 0, maxRetries: 0 };
+const longer = { ...brief, maxOutputTokens: 100 };
+const City = z.object({ name: z.string().max(20), size: z.enum(["small", "large"]) });
+const Weather = z.object({ city: z.string().max(20), unit: z.enum(["C", "F"]) });
+
+async function chat() {
+  const answer = await generateText(brief);
+  assert.ok(answer.text);
+  assert.ok(answer.usage.outputTokens > 0);
+}
+
+async function stream() {
+  const answer = streamText(brief);
+  let text = "";
+  for await (const piece of answer.textStream) text += piece;
+  assert.equal(text, (await generateText(brief)).text);
+  assert.ok((await answer.usage).outputTokens > 0);
+}
+
+// The tool is forced in the first step; its result goes back in the second, where the choice is taken away.
+async function tools() {
+  const asked = [];
+  const get_weather = tool({
+    description: "The weather in a city",
+    inputSchema: Weather,
+    execute: async (weather) => {
+      asked.push(weather);
+      return { degrees: 22 };
+    },
+  });
+  const steps = {
+    ...longer,
+    tools: { get_weather },
+    stopWhen: isStepCount(2),
+    prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? { type: "tool", toolName: "get_weather" } : "none" }),
+  };
+  const answer = await generateText(steps);
+  assert.ok(asked.length > 0 && answer.text && answer.steps.length === 2);
+  asked.length = 0;
+  const streamed = streamText(steps);
+  await streamed.consumeStream();
+  assert.ok(asked.length > 0 && (await streamed.text));
+}
+
+async function structured_output() {
+  City.parse((await generateText({ ...longer, output: Output.object({ schema: City }) })).output);
+  const streamed = streamText({ ...longer, output: Output.object({ schema: City }) });
+  await streamed.consumeStream();
+  City.parse(await streamed.output);
+  const choice = Output.choice({ options: ["yes", "no"] });
+  assert.ok(["yes", "no"].includes((await generateText({ ...longer, output: choice })).output));
+}
+
+// z.record writes propertyNames, and the formats of zod are annotations.
+async function structured_output_of_many_types() {
+  const Account = z.object({ id: z.ulid().max(26), phone: z.e164(), scores: z.record(z.string(), z.int().max(99)) });
+  const { output } = await generateText({ ...longer, maxOutputTokens: 400, output: Output.json() });
+  assert.ok(output !== undefined);
+  const answer = await generateText({ ...longer, maxOutputTokens: 400, output: Output.object({ schema: Account }) }).catch((error) => {
+    if (error.statusCode) throw error; // what the service refuses; whether the text fits zod's own patterns is the model's affair
+  });
+  assert.ok(answer === undefined || answer.text);
+}
+
+async function embeddings() {
+  const there = createOpenAICompatible({ name: "there", baseURL: EMBEDDING_BASE_URL, apiKey: KEY });
+  const answer = await embedMany({ model: there.embeddingModel(SERVICE.embedding_model), values: ["a cat", "a dog"], maxRetries: 0 });
+  assert.deepEqual(answer.embeddings.map((vector) => vector.length), [SERVICE.embedding_dimensions, SERVICE.embedding_dimensions]);
+}
+
+await play({ chat, stream, tools, structured_output, structured_output_of_many_types, embeddings });

@@ -1,0 +1,109 @@
+"""litellm: its SDK, and the router with the fallbacks that it starts by the texts of errors."""
+
+import json
+import os
+from typing import Any, Literal
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise the import downloads a list of prices
+
+import litellm
+from client_program import BASE_URL, EMBEDDING_BASE_URL, KEY, SERVICE, play, scene
+from pydantic import BaseModel, Field
+
+QUESTION: Any = {"role": "user", "content": "What is the capital of France?"}
+HERE: Any = {"model": f"openai/{SERVICE.model}", "api_base": BASE_URL, "api_key": KEY, "max_retries": 0}
+BRIEF: Any = {**HERE, "messages": [QUESTION], "max_tokens": 24, "temperature": 0}
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+        },
+    },
+}
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str = Field(max_length=20)
+    size: Literal["small", "large"]
+
+
+@scene
+def chat() -> None:
+    answer = litellm.completion(**BRIEF)
+    assert answer.choices[0].message.content
+    assert answer.usage.completion_tokens > 0
+
+
+@scene
+def stream() -> None:
+    chunks = list(litellm.completion(**BRIEF, stream=True))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text == litellm.completion(**BRIEF).choices[0].message.content
+    assert litellm.stream_chunk_builder(chunks).choices[0].message.content == text
+
+
+@scene
+def tools() -> None:
+    """The message is appended as it is, with litellm's own members, by both providers of servers like this one."""
+    for provider in ("openai", "hosted_vllm"):
+        request: Any = {**BRIEF, "model": f"{provider}/{SERVICE.model}", "max_tokens": 100, "tools": [WEATHER]}
+        message = litellm.completion(**request, tool_choice="required", parallel_tool_calls=False).choices[0].message
+        (call,) = message.tool_calls
+        assert set(json.loads(call.function.arguments)) == {"city", "unit"}
+        request["messages"] = [QUESTION, message, {"role": "tool", "tool_call_id": call.id, "content": "22 degrees"}]
+        assert litellm.completion(**request, tool_choice="none").choices[0].message.content
+
+
+@scene
+def structured_output() -> None:
+    litellm.enable_json_schema_validation = True
+    answer = litellm.completion(**{**BRIEF, "max_tokens": 100}, response_format=City)
+    assert City.model_validate_json(answer.choices[0].message.content)
+
+
+@scene
+def embeddings() -> None:
+    answer = litellm.embedding(
+        model=f"openai/{SERVICE.embedding_model}", input=["a cat", "a dog"], api_base=EMBEDDING_BASE_URL, api_key=KEY
+    )
+    assert [len(item["embedding"]) for item in answer.data] == [SERVICE.embedding_dimensions] * 2
+
+
+@scene
+def errors() -> None:
+    long = [{"role": "user", "content": "word " * 20000}]
+    try:
+        litellm.completion(**{**BRIEF, "messages": long})
+        raise AssertionError("it was accepted")
+    except litellm.ContextWindowExceededError:
+        pass
+    try:
+        litellm.completion(**{**BRIEF, "model": "openai/no-such-model"})
+        raise AssertionError("it was accepted")
+    except litellm.NotFoundError:
+        pass
+
+
+@scene
+def context_window_fallback() -> None:
+    """The router sends a prompt that is too long for one model to the next one, which here is a canned answer."""
+    router = litellm.Router(
+        model_list=[
+            {"model_name": "small", "litellm_params": HERE},
+            {"model_name": "large", "litellm_params": {**HERE, "mock_response": "from the large one"}},
+        ],
+        context_window_fallbacks=[{"small": ["large"]}],
+        num_retries=0,
+    )
+    answer = router.completion(model="small", messages=[{"role": "user", "content": "word " * 20000}])
+    assert answer.choices[0].message.content == "from the large one"
+
+
+if __name__ == "__main__":
+    play()
