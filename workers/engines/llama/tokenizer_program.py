@@ -1,7 +1,7 @@
 """Tokenizes long texts with a GGUF's vocabulary: the program of a child process (`child_process`).
 
-llama.cpp takes time with the square of the number of special tokens in a text, and of equal letters in some
-vocabularies; its regular expressions overflow the stack in others.
+llama.cpp takes time with the square of the number of special tokens in a text (`special_split`), and of equal letters
+in some vocabularies; its regular expressions overflow the stack in others.
 """
 
 import threading
@@ -9,6 +9,7 @@ import threading
 import llama_cpp
 
 from workers.engines.llama.library import library_log
+from workers.engines.llama.special_split import pieces
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.child_program import Message, Rejected, serve
 
@@ -22,13 +23,12 @@ class Tokenizer:
         if "path" in message:
             self._load(message["path"])
             return {}
-        text, most = message["text"], message["most"]
-        if most is not None:
-            raw = text.encode("utf-8", "replace")
-            at_least = sum(map(raw.count, self._special_texts))
-            if at_least > most:
-                return {"at_least": at_least}
-        return {"tokens": self._vocabulary.tokenize_here(text, add_special=message["add_special"])}
+        text, most = message["text"].encode("utf-8", "replace"), message["most"]
+        starts = self._split.starts(text)
+        if most is not None and len(starts) > most:
+            return {"at_least": len(starts)}
+        parts = pieces(text, starts)
+        return {"tokens": self._vocabulary.tokenize_pieces(parts, add_special=message["add_special"])}
 
     def _load(self, path: str) -> None:
         library_log()
@@ -38,7 +38,7 @@ class Tokenizer:
         if not self._model:
             raise Rejected("the file of the model is no longer there")
         self._vocabulary = LlamaVocabulary(self._model)
-        self._special_texts = self._vocabulary.special_texts()
+        self._split = self._vocabulary.special_split()
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import llama_cpp
 import numpy as np
 
 from workers.engines.llama.library import token_to_piece, vocab_is_eog
+from workers.engines.llama.special_split import SpecialSplit
 from workers.engines.shared.child_process import ChildProcesses
 from workers.engines.shared.vocabulary import (
     INLINE_CHARACTERS,
@@ -70,7 +71,24 @@ class LlamaVocabulary(Vocabulary):
 
     def tokenize_here(self, text: str, *, add_special: bool) -> list[int]:
         """Return the tokens, whatever it takes."""
-        raw = text.encode("utf-8", "replace")
+        tokens = self._tokens(text.encode("utf-8", "replace"), add_special=add_special)
+        return without_second_bos(tokens, self.bos) if add_special else tokens
+
+    def special_split(self) -> SpecialSplit:
+        special = {token for token in range(self.size) if self._attributes(token) & _SPECIAL}
+        stripping = {token for token in special if self._attributes(token) & _STRIPPING}
+        return SpecialSplit(set(map(self._name, special)), set(map(self._name, stripping)))
+
+    def tokenize_pieces(self, parts: Sequence[bytes], *, add_special: bool) -> list[int]:
+        """Return the tokens of a text that `special_split.pieces` has cut."""
+        tokens = [token for part in parts for token in self._tokens(part, add_special=False)]
+        if not add_special:
+            return tokens
+        plain, whole = (self._tokens(b"a", add_special=adds) for adds in (False, True))
+        begin = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
+        return without_second_bos([*whole[:begin], *tokens, *whole[begin + len(plain) :]], self.bos)
+
+    def _tokens(self, raw: bytes, *, add_special: bool) -> list[int]:
         capacity = len(raw) + 16
         buffer = (ctypes.c_int32 * capacity)()
         count = llama_cpp.llama_tokenize(self._pointer, raw, len(raw), buffer, capacity, add_special, True)
@@ -78,15 +96,7 @@ class LlamaVocabulary(Vocabulary):
             capacity = -count
             buffer = (ctypes.c_int32 * capacity)()
             count = llama_cpp.llama_tokenize(self._pointer, raw, len(raw), buffer, capacity, add_special, True)
-        tokens: list[int] = buffer[: max(0, count)]
-        return without_second_bos(tokens, self.bos) if add_special else tokens
-
-    def special_texts(self) -> list[bytes]:
-        """Return the texts that become one token each wherever they stand: those that are no part of another one."""
-        special = [token for token in range(self.size) if self._attributes(token) & _SPECIAL]
-        texts = {llama_cpp.llama_vocab_get_text(self._pointer, token) for token in special}
-        together = b"\0".join(texts)
-        return [text for text in texts if text and together.count(text) == 1]
+        return buffer[: max(0, count)]
 
     def close(self) -> None:
         with self._lock:
@@ -110,7 +120,11 @@ class LlamaVocabulary(Vocabulary):
             return 0
         if any(self._attributes(token) & _STRIPPING for token in range(self.size)):
             return 0
-        return max(len(llama_cpp.llama_vocab_get_text(self._pointer, token)) for token in range(self.size))
+        return max(len(self._name(token)) for token in range(self.size))
+
+    def _name(self, token: int) -> bytes:
+        name: bytes = llama_cpp.llama_vocab_get_text(self._pointer, token)
+        return name
 
     def _attributes(self, token: int) -> int:
         attributes: int = llama_cpp.llama_vocab_get_attr(self._pointer, token)

@@ -6,6 +6,7 @@ twice at once.
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import signal
@@ -21,6 +22,8 @@ from typing import Any
 
 import workers
 from workers.engines.shared.child_program import LENGTH_BYTES, MAX_REPLY_BYTES, Limits
+
+logger = logging.getLogger(__name__)
 
 MAX_PROCESSES = 4  # as many as prepare jobs at once
 PATIENCE_SECONDS = 0.05  # to wait for another use to end before another process is started, which takes 0.2 s
@@ -149,16 +152,27 @@ class ChildProcesses:
         """As `ChildProcess.call`."""
         process = self._taken()
         try:
-            return process.call(message)
+            reply = process.call(message)
         except ChildLimit:
             self._all.discard(process)
-            process = self._started()  # here, so that the next use need not wait for it
+            threading.Thread(target=self._replace, name="child-process", daemon=True).start()  # no use waits for it
             raise
-        finally:
+        except BaseException:
             self._idle.put(process)
+            raise
+        self._idle.put(process)
+        return reply
 
     def close(self) -> None:
         self._finalizer()
+
+    def _replace(self) -> None:
+        try:
+            self._idle.put(self._started())
+        except Exception:  # the machine is short of something: the next use tries again
+            logger.exception("no process to take the place of one that has ended")
+            with self._lock:
+                self._count -= 1
 
     def _taken(self) -> ChildProcess:
         with contextlib.suppress(queue.Empty):
@@ -171,6 +185,8 @@ class ChildProcesses:
     def _started(self) -> ChildProcess:
         process = ChildProcess(self._module, self._limits, self._setup)
         self._all.add(process)
+        if not self._finalizer.alive:
+            process.close()
         return process
 
 

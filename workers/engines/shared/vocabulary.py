@@ -13,9 +13,9 @@ INLINE_CHARACTERS = 4096
 llama.cpp's tokenizers end the process on 20,000 equal letters.
 """
 TOKENIZER_LIMITS = Limits(
-    cpu_seconds=6.0,  # 1 MB of prose takes a second
+    cpu_seconds=5.0,  # 1 MB of prose takes a second
     memory_bytes=2 * 1024**3,  # a large vocabulary takes 200 MB
-    wait_seconds=9.0,  # a client of the tokenizer service waits 10 s
+    wait_seconds=8.0,  # a client of the tokenizer service waits 10 s
 )
 TOKENIZER_PROCESSES = 2  # each holds the vocabulary
 
