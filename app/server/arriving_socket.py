@@ -11,7 +11,7 @@ LEAST_BYTES_PER_SECOND = 16 * 1024  # each piece that arrives moves the deadline
 
 
 class ArrivingSocket(socket.socket):
-    """Reads like the end of a stream once the deadline has passed, however little is sent how often.
+    """Reads like a reset connection once the deadline has passed, however little is sent how often.
 
     deadline: by `time.monotonic`.
     is_late: whether a read has met the deadline.
@@ -35,9 +35,7 @@ class ArrivingSocket(socket.socket):
             try:
                 data = super().recv(size, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                if not self._wait():
-                    self.is_late = True
-                    return b""
+                self._wait()
             else:
                 self.deadline += len(data) / LEAST_BYTES_PER_SECOND
                 return data
@@ -48,9 +46,15 @@ class ArrivingSocket(socket.socket):
         except TimeoutError:  # of the kernel, after STALLED_SEND_SECONDS: for gunicorn a client that has left
             raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing more of its response") from None
 
-    def _wait(self) -> bool:
-        """Return False if nothing arrives before the deadline."""
-        left = self.deadline - time.monotonic()
+    def _wait(self) -> None:
+        """Wait for data. Raises ConnectionResetError at the deadline, TimeoutError at the socket's own time-out."""
+        left, timeout = self.deadline - time.monotonic(), self.gettimeout()
+        seconds = left if timeout is None else min(left, timeout)
         poller = select.poll()
         poller.register(self, select.POLLIN)
-        return left > 0 and bool(poller.poll(left * 1000))
+        if poller.poll(max(0.0, seconds) * 1000):
+            return
+        if seconds < left:
+            raise TimeoutError
+        self.is_late = True
+        raise ConnectionResetError(errno.ECONNRESET, "the client sends too slowly")

@@ -113,15 +113,17 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
         return result
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        if conn in self._uploads:
-            lengths = [int(value) for name, value in req.headers if name == "CONTENT-LENGTH"]
-            length = lengths[0] if lengths else None
-            req.body = UploadedBody(
-                req.body, length, conn.sock, lambda: self.method_queue.defer(self._end_upload, conn)
-            )
         if self._reception.is_full_for(address_of(conn)):
             req.force_close()  # its response says so
-        return super().handle_request(req, conn)
+        if conn not in self._uploads:
+            return super().handle_request(req, conn)
+        lengths = [int(value) for name, value in req.headers if name == "CONTENT-LENGTH"]
+        length = lengths[0] if lengths else None
+        req.body = UploadedBody(req.body, length, conn.sock, lambda: self.method_queue.defer(self._end_upload, conn))
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            req.body.is_answered = True
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Close the held connections whose time is over. gunicorn calls this at least once a second."""

@@ -37,7 +37,8 @@ class LateSocket(Protocol):
 class UploadedBody:
     """The body of a request, in place of gunicorn's. It calls `on_end` once, when all has been read.
 
-    Reading raises RequestTimeout, once, if the client was too slow; then the body ends.
+    Reading raises RequestTimeout if the client was too slow; then the body ends. is_answered: what is still read is not
+    for the application, and raises what the socket raises.
     """
 
     def __init__(self, body: Any, length: int | None, client: LateSocket, on_end: Callable[[], None]) -> None:
@@ -45,6 +46,7 @@ class UploadedBody:
         self._left = length
         self._client = client
         self._on_end: Callable[[], None] | None = on_end
+        self.is_answered = False
         self.failed = False  # then gunicorn closes the connection
 
     def read(self, size: int | None = None) -> bytes:
@@ -66,15 +68,13 @@ class UploadedBody:
             data = read(size)
         except Exception:
             self.failed = True
-            if not self._client.is_late:
-                raise
-            data = b""
+            self._end()
+            if self._client.is_late and not self.is_answered:
+                detail = "the body arrived too slowly, and was not read to its end; send it again, faster"
+                raise RequestTimeout(detail) from None
+            raise
         if self._left is not None:
             self._left -= len(data)
-        if self._client.is_late:
-            self.failed = True
-            self._end()
-            raise RequestTimeout("the body arrived too slowly, and was not read to its end; send it again, faster")
         if (not data and size != 0) or self._left == 0:
             self._end()
         return data

@@ -35,12 +35,22 @@ def test_drops_that_keep_coming_do_not_move_the_deadline(pair: Pair) -> None:
     dripping = threading.Thread(target=drip, daemon=True)
     dripping.start()
     started = time.monotonic()
-    while server.recv(100):
-        assert time.monotonic() - started < scaled(5)
+    with pytest.raises(ConnectionResetError):
+        while server.recv(100):
+            assert time.monotonic() - started < scaled(5)
     stop.set()
     dripping.join()
     assert server.is_late
     assert time.monotonic() - started > 0.25
+
+
+def test_the_time_out_of_the_socket_itself_is_kept(pair: Pair) -> None:
+    _, server = pair
+    server.deadline = time.monotonic() + scaled(30)
+    server.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        server.recv(1)
+    assert not server.is_late
 
 
 def test_a_body_that_arrives_fast_moves_its_deadline(pair: Pair) -> None:

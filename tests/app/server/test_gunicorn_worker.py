@@ -103,6 +103,18 @@ def test_clients_that_send_slowly_hold_up_no_other_and_get_408(api: Stack, attac
     assert api.log("api").count("\n") == 1, api.log("api")
 
 
+def test_a_slow_body_that_nothing_reads_gets_its_answer_and_no_second_one(api: Stack, attack: Attack) -> None:
+    lines = api.log("api").count("\n")
+    clients = attack(
+        b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"
+    )
+    answers = [read_all(client) for client in clients]
+    assert any(answer.startswith(b"HTTP/1.1 404") for answer in answers)
+    assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 404", b"HTTP/1.1 408"}
+    assert [answer.count(b"HTTP/1.1") for answer in answers] == [1] * len(answers)
+    assert api.log("api").count("\n") == lines, api.log("api")
+
+
 def test_a_client_that_drips_is_cut_off_in_time(api: Stack, attack: Attack) -> None:
     clients = attack(b"GET /healthz HTTP/1.1\r\n")
     started = time.monotonic()

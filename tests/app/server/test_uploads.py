@@ -33,11 +33,24 @@ def test_the_end_of_a_body_is_reported_once(length: int | None) -> None:
     assert (body.read(), len(ends)) == (b"", 1)
 
 
+class LateBody(io.BytesIO):
+    """A body whose client is too slow."""
+
+    def read(self, size: int | None = None) -> bytes:
+        raise ConnectionResetError
+
+
 def test_a_late_body_raises_once_and_ends() -> None:
     ends: list[None] = []
-    client = Client()
-    body = UploadedBody(io.BytesIO(b"abc"), 6, client, lambda: ends.append(None))
-    client.is_late = True
+    body = UploadedBody(LateBody(), 6, Client(is_late=True), lambda: ends.append(None))
     with pytest.raises(RequestTimeout):
         body.read(6)
     assert (body.read(6), body.failed, len(ends)) == (b"", True, 1)
+
+
+def test_what_is_read_of_a_late_body_after_the_answer_is_no_error_of_the_application() -> None:
+    body = UploadedBody(LateBody(), 6, Client(is_late=True), lambda: None)
+    body.is_answered = True
+    with pytest.raises(ConnectionResetError):
+        body.read(6)
+    assert body.failed, "gunicorn must not read a second request from here"
