@@ -40,6 +40,7 @@ LAST_SECONDS = 4.0  # of the grace, for these responses: a connection stays for 
 SPARE_CONNECTIONS = 2048  # of one process, without a thread
 STALLED_SECONDS = 10.0  # without a turn of the main loop; gunicorn kills the process after 30 s
 CLOSING_SECONDS = 2.0  # for the client to read its last response and to close, RFC 9112 section 9.6
+LOOK_SECONDS = 0.5  # between two looks at the held connections
 _DRAIN_READS, _DRAIN_BYTES = 16, 4096
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 61\r\n\r\n"
@@ -49,6 +50,7 @@ _TOO_SLOW = (
 
 class GunicornWorker(ThreadWorker):  # type: ignore[misc]
     alive: bool
+    _look_at = 0.0  # by `time.monotonic`, at the held connections
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         """Add the threads that read long bodies to those of `server.threads`."""
@@ -126,8 +128,14 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             req.body.is_answered = True
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Close the held connections whose time is over. gunicorn calls this at least once a second."""
-        for held in self._reception.expired(math.inf if force else time.monotonic()):
+        """Close the held connections whose time is over. gunicorn calls this in every turn of its main loop."""
+        now = time.monotonic()
+        if now < self._look_at and not force:
+            return
+        self._look_at = now + LOOK_SECONDS
+        if waiting := self._reception.waiting_for(Stage.UPLOAD):
+            self._hurry(waiting[-1].address)
+        for held in self._reception.expired(math.inf if force else now):
             if force or held.stage in (Stage.IDLE, Stage.CLOSING):
                 self._drop(held)
                 continue
@@ -178,6 +186,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             case Arrival.PART_OF_BODY if not is_ended:
                 self._hold(conn, held, Stage.BODY)
             case Arrival.LONG if not self._uploads.take(conn, address_of(conn)):
+                self._hurry(address_of(conn))
                 self._hold(conn, held, Stage.UPLOAD)
             case Arrival.LONG:
                 self._serve(conn, held, Stage.UPLOAD)
@@ -207,15 +216,24 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
     def _allow(self, conn: Any, stage: Stage) -> None:
         """Give the thread of a connection the time of a stage to read from it."""
         if isinstance(conn.sock, ArrivingSocket):  # not one with TLS
-            conn.sock.deadline = time.monotonic() + self._seconds[stage]
+            conn.sock.allow(self._seconds[stage])
 
     def _end_upload(self, conn: Any) -> None:
-        """Give the slot of a connection that has none any more to one that waits for it."""
+        """Give the slot of a connection that needs none any more to the newest that waits for one.
+
+        Those that have waited for long are many, and therefore slow; one that comes meanwhile is not held up by them.
+        """
         if self._uploads.give_back(conn):
-            for held in self._reception.waiting_for(Stage.UPLOAD):
+            for held in reversed(self._reception.waiting_for(Stage.UPLOAD)):
                 if self._uploads.take(held.connection, held.address):
                     self._serve(held.connection, held, Stage.UPLOAD)
                     return
+
+    def _hurry(self, address: str) -> None:
+        """Cut one slow body that has a slot for which a connection of this address waits."""
+        for conn in self._uploads.in_the_way_of(address):
+            if conn.sock.cut_if_slow():
+                return
 
     def _begin_closing(self, conn: Any) -> None:
         """Close a connection without losing the end of its response: the client closes first, if it does so in time."""

@@ -12,19 +12,27 @@ class UploadSlots:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._taken: dict[object, str] = {}
+        self._taken: dict[Any, str] = {}
 
-    def take(self, connection: object, address: str) -> bool:
+    def take(self, connection: Any, address: str) -> bool:
         """Return False if all slots, or all that the address may have, are taken."""
         taken = Counter(self._taken.values())
-        if len(self._taken) >= self._slots or taken[address] >= max(1, self._slots // 2):
+        if len(self._taken) >= self._slots or taken[address] >= self._most_per_address():
             return False
         self._taken[connection] = address
         return True
 
-    def give_back(self, connection: object) -> bool:
+    def give_back(self, connection: Any) -> bool:
         """Return whether the connection had one."""
         return self._taken.pop(connection, None) is not None
+
+    def in_the_way_of(self, address: str) -> list[Any]:
+        """Return the connections that have the slots which this address could have, the oldest first."""
+        own = [connection for connection, other in self._taken.items() if other == address]
+        return own if len(own) >= self._most_per_address() else list(self._taken)
+
+    def _most_per_address(self) -> int:
+        return max(1, self._slots // 2)
 
     def __contains__(self, connection: object) -> bool:
         return connection in self._taken

@@ -25,7 +25,7 @@ def pair() -> Iterator[Pair]:
 
 def test_drops_that_keep_coming_do_not_move_the_deadline(pair: Pair) -> None:
     client, server = pair
-    server.deadline = time.monotonic() + 0.3
+    server.allow(0.3)
     stop = threading.Event()
 
     def drip() -> None:
@@ -46,20 +46,40 @@ def test_drops_that_keep_coming_do_not_move_the_deadline(pair: Pair) -> None:
 
 def test_the_time_out_of_the_socket_itself_is_kept(pair: Pair) -> None:
     _, server = pair
-    server.deadline = time.monotonic() + scaled(30)
+    server.allow(scaled(30))
     server.settimeout(0.05)
     with pytest.raises(TimeoutError):
         server.recv(1)
     assert not server.is_late
 
 
-def test_a_body_that_arrives_fast_moves_its_deadline(pair: Pair) -> None:
+def test_a_body_that_arrives_fast_moves_its_deadline(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     client, server = pair
-    server.deadline = before = time.monotonic() + scaled(10)
+    monkeypatch.setattr(arriving_socket, "LEAST_BYTES_PER_SECOND", 4096 / scaled(10))
+    server.allow(0.3)
     client.sendall(b"x" * 4096)
     assert len(server.recv(4096)) == 4096
-    assert server.deadline == pytest.approx(before + 4096 / arriving_socket.LEAST_BYTES_PER_SECOND)
+    time.sleep(0.4)
+    client.sendall(b"x")
+    assert server.recv(1) == b"x"
     assert not server.is_late
+
+
+def test_a_slow_client_is_cut_for_one_that_waits_and_a_fast_one_is_not(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, server = pair
+    monkeypatch.setattr(arriving_socket, "PATIENCE_SECONDS", 0.05)
+    server.allow(scaled(30))
+    client.sendall(b"x" * 60_000)
+    while server._received < 60_000:
+        server.recv(60_000)
+    assert not server.cut_if_slow(), "not yet, or fast"
+    server.allow(scaled(30))
+    time.sleep(0.1)
+    assert server.cut_if_slow()
+    with pytest.raises(ConnectionResetError):
+        server.recv(1)
 
 
 def test_a_client_that_reads_nothing_of_a_long_response_is_cut_off(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

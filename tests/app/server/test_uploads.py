@@ -24,6 +24,15 @@ def test_an_address_gets_half_of_the_slots_and_the_others_get_the_rest() -> None
     assert slots.take(6, "c")
 
 
+def test_an_address_with_its_share_waits_for_its_own_and_another_for_all() -> None:
+    slots = UploadSlots(4)
+    for number in range(2):
+        slots.take(number, "a")
+    slots.take(2, "b")
+    assert slots.in_the_way_of("a") == [0, 1]
+    assert slots.in_the_way_of("b") == [0, 1, 2]
+
+
 @pytest.mark.parametrize("length", [6, None])
 def test_the_end_of_a_body_is_reported_once(length: int | None) -> None:
     ends: list[None] = []
