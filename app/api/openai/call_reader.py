@@ -59,6 +59,7 @@ class CallReader:
         self._lists_only = lists_only
         self._named = named or ""
         self._held = ""  # what is not returned yet
+        self._white: list[str] = []  # comes after it, and decides nothing: white space may come without an end
         self._state: Callable[[], list[Piece] | None] = self._start
         self._tags: tuple[str, ...] = _TAGS
         self._has_begun = False  # a tag or a call has come
@@ -71,10 +72,15 @@ class CallReader:
         self._xml = XmlCall({})
 
     def feed(self, text: str) -> Iterator[Piece]:
-        self._held += text
+        if text.isspace():
+            self._white.append(text)
+            return iter(())
+        self._held, self._white = "".join((self._held, *self._white, text)), []
         return self._read()
 
     def finish(self, *, is_cut: bool) -> Iterator[Piece]:
+        self._held, self._white = "".join((self._held, *self._white)), []
+        yield from self._read()
         while not is_cut and (pieces := self._conclude()) is not None:
             yield from pieces
             yield from self._read()

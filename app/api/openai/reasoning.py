@@ -31,12 +31,17 @@ class ThinkingReader:
         self._rest = rest
         self._at = _At.BEGINNING
         self._held = ""
+        self._white: list[str] = []  # comes after it, and decides nothing: white space may come without an end
         self._has_thought = False
 
     def feed(self, text: str) -> Iterator[Piece | Thought]:
+        if self._at is not _At.WORDS and text.isspace():
+            self._white.append(text)
+            return iter(())
         return self._read(text, is_over=False)
 
     def finish(self, *, is_cut: bool) -> Iterator[Piece | Thought]:
+        self._held, self._white = "".join((self._held, *self._white)), []
         if is_cut:
             self._drop_part_of_tag()
         yield from self._read("", is_over=True)
@@ -49,7 +54,7 @@ class ThinkingReader:
             self._held = ""
 
     def _read(self, text: str, *, is_over: bool) -> Iterator[Piece | Thought]:
-        self._held += text
+        self._held, self._white = "".join((self._held, *self._white, text)), []
         if self._at is _At.BEGINNING:
             self._begin(is_over)
         if self._at is _At.THOUGHTS:

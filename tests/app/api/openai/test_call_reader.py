@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from app.api.openai.call_reader import CallReader
 from app.api.openai.tool_calls import Call, Piece, PlainReader, Reader, Words
+from tests.waiting import scaled
 
 CITY = '{"name": "weather", "arguments": {"city": "Zürich"}}'
 HERMES = f"<tool_call>\n{CITY}\n</tool_call>"
@@ -165,7 +167,18 @@ def test_without_tools_everything_is_words() -> None:
     assert read(PlainReader(), list(HERMES)) == (HERMES, [])
 
 
-def test_a_long_call_takes_no_time_that_grows_with_its_square() -> None:
-    text = '{"name": "time", "arguments": {"text": "' + "word " * 20_000 + '"}}'
-    _, calls = read(CallReader(TOOLS), [text[at : at + 4] for at in range(0, len(text), 4)])
-    assert len(calls) == 1
+@pytest.mark.parametrize(
+    ("begin", "rest"),
+    [
+        ('{"name": "time", "arguments": {"text": "', "word " * 20_000 + '"}}'),
+        ('{"name": "time", "arguments": {"n": ', "1" * 100_000 + "}}"),
+        ('[{"name": "time", "arguments": {}},', "\n" * 100_000),
+        ("\n" * 100_000, '{"name": "time", "arguments": {}}'),
+        ("<function=time>", "\n" * 100_000 + "</function>"),
+    ],
+)
+def test_a_long_call_takes_no_time_that_grows_with_its_square(begin: str, rest: str) -> None:
+    reader, text = CallReader(TOOLS), begin + rest
+    before = time.process_time()
+    calls = [piece for at in range(0, len(text), 2) for piece in reader.feed(text[at : at + 2])]
+    assert len(calls) == 1 and time.process_time() - before < scaled(3)

@@ -1,11 +1,14 @@
 """Thoughts before an answer, whole and letter by letter."""
 
+import time
+
 import pytest
 
 from app.api.openai.call_reader import CallReader
 from app.api.openai.reasoning import ThinkingReader, Thought
 from app.api.openai.tool_calls import Call, PlainReader, Reader, Words
 from tests.app.api.openai.test_call_reader import HERMES, TOOLS, cuts
+from tests.waiting import scaled
 
 
 def read(rest: Reader, pieces: list[str], *, is_cut: bool = False) -> tuple[str, str, int]:
@@ -58,3 +61,10 @@ def test_thoughts_are_returned_as_they_come() -> None:
     reader = ThinkingReader(PlainReader())
     pieces = [list(reader.feed(text)) for text in ("<think>", "\nSo", " then", ".\n", "</think>", "\n\n", "Yes", "!")]
     assert pieces == [[], [Thought("So")], [Thought(" then")], [Thought(".")], [], [], [Words("Yes")], [Words("!")]]
+
+
+@pytest.mark.parametrize("begin", ["", "<think>", "<think>So", "<think></think>"])
+def test_white_space_without_an_end_takes_no_time_that_grows_with_its_square(begin: str) -> None:
+    before = time.process_time()
+    thoughts, words, _ = read(PlainReader(), [begin, *["\n"] * 100_000, "Hi"])
+    assert f"{thoughts}{words}".endswith("Hi") and time.process_time() - before < scaled(3)
