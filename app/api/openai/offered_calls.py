@@ -87,4 +87,6 @@ def _input(arguments: str) -> str:
     except (ValueError, RecursionError):
         return arguments
     text = value.get(CUSTOM_INPUT) if isinstance(value, dict) else None
-    return text if isinstance(text, str) else arguments
+    return (
+        text.encode(errors="replace").decode() if isinstance(text, str) else arguments
+    )  # an escape may be half a pair
