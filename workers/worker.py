@@ -42,7 +42,11 @@ class Worker:
         self._store = store
         self._redis = client
         self.info = WorkerInfo(
-            id=worker_id, model=config.model_name, family=config.model_family, state=WorkerState.LOADING
+            id=worker_id,
+            model=config.model_name,
+            family=config.model_family,
+            state=WorkerState.LOADING,
+            has_channel=True,
         )
         self.on_slot_free: Callable[[], None] = lambda: None
         self._jobs = RunningJobs()
@@ -50,7 +54,7 @@ class Worker:
         self._publisher = Publisher(
             client, store, self._jobs, self._cache, self, model=config.model_name, ttl_seconds=config.jobs.ttl
         )
-        self._leases = Leases(client, self._jobs, self, model=config.model_name)
+        self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)
         self._stall_seconds = config.worker.stall_seconds
         self._stall_watch: StallWatch | None = None

@@ -58,6 +58,12 @@ _REDIS_SENTENCES: dict[type[redis.RedisError], str] = {  # the first class that 
     redis.exceptions.NoPermissionError: _REDIS_RIGHTS,
     redis.exceptions.ResponseError: _REDIS_FAILS,
 }
+_REDIS_CODE_SENTENCES = {  # redis-py has no class of its own for these
+    "MISCONF": (
+        "Redis cannot write to its disk, so no job can be accepted; free space on the disk of Redis, or repair it (its "
+        "log says what failed)"
+    ),
+}
 _REDIS_CODE = re.compile(r"[A-Z]+\b")  # the first word of an error of the protocol: MISCONF, BUSY
 
 logger = logging.getLogger(__name__)
@@ -113,14 +119,19 @@ def store_unavailable(error: redis.RedisError) -> StoreUnavailable:
     silent = "Redis does not answer, so no job can be accepted or read; try again"
     default = silent if error.status_code is None else _REDIS_FAILS
     sentence = next((text for kind, text in _REDIS_SENTENCES.items() if isinstance(error, kind)), default)
+    sentence = _REDIS_CODE_SENTENCES.get(_redis_code(error), sentence)
     return StoreUnavailable(sentence, retry_after_seconds=_RETRY_SECONDS)
 
 
 def _redis_error_name(error: redis.RedisError) -> str:
     """Return the kind of a failure, for the log. Its text may contain addresses, and the prompt that was written."""
-    match = _REDIS_CODE.match(str(error))
-    code = error.status_code or (match and match.group())
+    code = error.status_code or _redis_code(error)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+def _redis_code(error: redis.RedisError) -> str:
+    match = _REDIS_CODE.match(str(error))
+    return match.group() if match else ""
 
 
 def _headers_of(error: LLMAPIError) -> dict[str, str]:

@@ -37,13 +37,17 @@ Modules without a path are in `app.jobs`.
 
 Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
 `cancel:<id>` and `follow:<id>` (a client follows this job's stream: publish it at every step) to the workers. A lost
-message costs a delay, never a result.
+message costs a delay, never a result. Each worker also subscribes to `llm:control:<id>`, to which nothing is sent:
+Redis counts its subscribers, and so knows at once when the worker is gone.
+
+`llm:probe` is a string that `/readyz` writes, to see whether Redis accepts writes.
 """
 
 PREFIX = "llm:"
 NOTIFICATIONS_CHANNEL = PREFIX + "notifications"
 CONTROL_CHANNEL = PREFIX + "control"
 WORKERS = PREFIX + "workers"
+PROBE = PREFIX + "probe"
 
 
 def job(job_id: str) -> str:
@@ -117,6 +121,10 @@ def jobs_of(owner: str) -> str:
 
 def alive(model: str) -> str:
     return f"{PREFIX}alive:{model}"
+
+
+def worker_channel(worker_id: str) -> str:
+    return f"{CONTROL_CHANNEL}:{worker_id}"
 
 
 def worker(worker_id: str) -> str:

@@ -1,6 +1,7 @@
 """The registry of workers: each announces its state every few seconds. `/readyz` and `/v1/models` show it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
@@ -25,6 +26,7 @@ class WorkerInfo:
     slots, running: sequences at most, and now.
 
     used_cells: cache cells held. If it is not 0 while nothing runs, cells have leaked.
+    has_channel: it subscribes to `keys.worker_channel`, so that Redis knows whether it is there.
     """
 
     id: str
@@ -37,6 +39,7 @@ class WorkerInfo:
     running: int = 0
     used_cells: int = 0
     context_tokens: int = 0
+    has_channel: bool = False
 
     @property
     def host(self) -> str:
@@ -85,6 +88,13 @@ def read_workers(client: RedisClient) -> list[WorkerInfo]:
     if silent:
         client.srem(keys.WORKERS, *silent)
     return [_info(json.loads(state)) for state in states if state is not None]
+
+
+def connected_workers(client: RedisClient, workers: Sequence[WorkerInfo]) -> list[WorkerInfo]:
+    """Return those of these workers that have a connection to Redis. One that dies loses it at once."""
+    channels = [keys.worker_channel(info.id) for info in workers if info.has_channel]
+    counts = dict(client.execute_command("PUBSUB NUMSUB", *channels)) if channels else {}
+    return [info for info in workers if not info.has_channel or counts.get(keys.worker_channel(info.id))]
 
 
 def _info(data: dict[str, object]) -> WorkerInfo:

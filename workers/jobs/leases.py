@@ -33,11 +33,14 @@ class LeaseHost(JobControl, Protocol):
 class Leases:
     """The claims of this worker's running jobs."""
 
-    def __init__(self, client: RedisClient, jobs: RunningJobs, worker: LeaseHost, *, model: str) -> None:
+    def __init__(
+        self, client: RedisClient, jobs: RunningJobs, worker: LeaseHost, *, model: str, worker_id: str
+    ) -> None:
         self._redis = client
         self._jobs = jobs
         self._worker = worker
         self._model = model
+        self._worker_id = worker_id
         self._renew = LoadedScript(client, "renew")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -96,7 +99,7 @@ class Leases:
     def _listen(self) -> None:
         channel = self._redis.pubsub()
         try:
-            channel.subscribe(keys.CONTROL_CHANNEL)
+            channel.subscribe(keys.CONTROL_CHANNEL, keys.worker_channel(self._worker_id))
             while not self._stopping.is_set():
                 message = channel.get_message(ignore_subscribe_messages=True, timeout=CONTROL_POLL_SECONDS)
                 if message is not None:

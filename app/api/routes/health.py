@@ -9,11 +9,13 @@ from app.api.request_context import services
 from app.api.routes.models import best_worker, workers_of
 from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerStateSchema
 from app.errors import NoWorker
-from app.jobs.worker_registry import WorkerInfo, WorkerState
+from app.jobs import keys
+from app.jobs.worker_registry import WorkerInfo, WorkerState, connected_workers
 
 blueprint = Blueprint("health", __name__, description="For probes and people.")
 
 RETRY_SECONDS = 2
+PROBE_SECONDS = 60  # how long what `/readyz` writes is kept
 _WORKERS = WorkerStateSchema(many=True)
 
 
@@ -38,14 +40,19 @@ def healthz() -> Response:
     problems=(503,),
 )
 def readyz() -> Response:
-    """Whether Redis responds and a worker has its model loaded; else what is missing, workers and progress included."""
+    """Whether Redis accepts jobs and a worker has its model loaded; else what is missing, with workers and progress."""
     model = services().config.model_name
+    services().redis.set(keys.PROBE, "1", ex=PROBE_SECONDS)
     workers = workers_of(model)
     shown = _WORKERS.dump(workers)
     best = best_worker(workers)
-    if best is not None and best.state is WorkerState.READY:
-        return json_response({"status": "ready", "model": model, "workers": shown})
-    return error_response(NoWorker(_missing(best, model), retry_after_seconds=RETRY_SECONDS), workers=shown)
+    if best is None or best.state is not WorkerState.READY:
+        return error_response(NoWorker(_missing(best, model), retry_after_seconds=RETRY_SECONDS), workers=shown)
+    ready = [info for info in workers if info.state is WorkerState.READY]
+    if not connected_workers(services().redis, ready):
+        detail = f"the worker of {model!r} has no connection to Redis: it has died, or connects again"
+        return error_response(NoWorker(detail, retry_after_seconds=RETRY_SECONDS), workers=shown)
+    return json_response({"status": "ready", "model": model, "workers": shown})
 
 
 def _missing(best: WorkerInfo | None, model: str) -> str:

@@ -67,7 +67,7 @@ def test_a_redis_that_is_a_replica_is_reported(own_client: FlaskClient, own_valk
         ("MASTERDOWN Link with MASTER 10.1.2.3 is down", "is a replica that has lost its primary"),
         ("NOAUTH Authentication required.", "check the user and the password in redis_url"),
         ("NOPERM User prompt-reader has no permissions", "check the user and the password in redis_url"),
-        ("MISCONF Errors writing to the AOF file on 10.1.2.3", "answers with an error"),
+        ("MISCONF Errors writing to the AOF file on 10.1.2.3", "cannot write to its disk"),
         ("ERR max number of clients reached", "answers with an error"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -10,7 +11,7 @@ from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
-from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, read_workers, retire
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, connected_workers, read_workers, retire
 from tests.lost_worker import lose_worker
 from tests.waiting import scaled
 from workers.jobs.leases import Leases
@@ -50,7 +51,7 @@ def jobs() -> RunningJobs:
 
 @pytest.fixture
 def leases(redis_client: RedisClient, jobs: RunningJobs, worker: RecordingWorker) -> Iterator[Leases]:
-    leases = Leases(redis_client, jobs, worker, model="m")
+    leases = Leases(redis_client, jobs, worker, model="m", worker_id="worker-1")
     yield leases
     leases.stop()
 
@@ -149,3 +150,13 @@ def test_a_worker_whose_entry_has_expired_is_no_longer_listed(
     assert read_workers(redis_client) == []
     with redis.Redis.from_url(redis_url) as raw:
         assert raw.scard(keys.WORKERS) == 0
+
+
+def test_redis_knows_whether_the_worker_is_connected(redis_client: RedisClient, leases: Leases) -> None:
+    info = WorkerInfo(id="worker-1", model="m", family="f", state=WorkerState.READY, has_channel=True)
+    older = replace(info, id="worker-2", has_channel=False)
+    assert connected_workers(redis_client, [info, older]) == [older]
+    leases.start()
+    eventually(lambda: connected_workers(redis_client, [info]) == [info])
+    leases.stop()
+    eventually(lambda: connected_workers(redis_client, [info]) == [])

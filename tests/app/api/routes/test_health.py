@@ -1,12 +1,18 @@
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 
 from app.config.settings import Config
+from app.jobs import keys
 from app.jobs.worker_registry import WorkerState
 from tests.app.api.conftest import MakeApp
-from tests.app.api.scripted_worker import ScriptedWorker
+from tests.app.api.scripted_worker import ScriptedWorker, working
+from tests.valkey import Valkey, running_valkey
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -69,6 +75,50 @@ def test_readyz_reports_a_missing_redis(make_app: MakeApp, config: Config) -> No
     app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
     response = app.test_client().get("/readyz")
     assert (response.status_code, response.get_json()["code"]) == (503, "store_unavailable")
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with running_valkey(tmp_path / "valkey") as server:
+        yield server
+
+
+def test_readyz_names_the_full_disk_of_redis_until_there_is_room(
+    make_app: MakeApp, config: Config, own_valkey: Valkey
+) -> None:
+    client = make_app(replace(config, redis_url=own_valkey.url)).test_client()
+    with working(own_valkey.url, "scripted"):
+        assert client.get("/readyz").status_code == 200
+        own_valkey.fill_disk()
+        until(lambda: client.get("/readyz").status_code == 503)
+        for refused in (client.get("/readyz"), client.post("/generate", json={"prompt": "p"})):
+            assert (refused.status_code, refused.get_json()["code"]) == (503, "store_unavailable")
+            assert "cannot write to its disk" in refused.get_json()["detail"]
+        own_valkey.free_disk()
+        until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_readyz_reports_a_redis_without_memory(make_app: MakeApp, config: Config, own_valkey: Valkey) -> None:
+    client = make_app(replace(config, redis_url=own_valkey.url)).test_client()
+    with working(own_valkey.url, "scripted"), redis.Redis.from_url(own_valkey.url) as raw:
+        raw.config_set("maxmemory", 1)
+        refused = client.get("/readyz")
+        raw.config_set("maxmemory", 0)
+    assert (refused.status_code, refused.get_json()["code"]) == (503, "store_unavailable")
+    assert "out of memory" in refused.get_json()["detail"]
+
+
+def test_readyz_knows_at_once_that_the_only_worker_has_died(
+    client: FlaskClient, absent: ScriptedWorker, redis_url: str
+) -> None:
+    absent.announce(has_channel=True)
+    with redis.Redis.from_url(redis_url) as raw:
+        connection = raw.pubsub()
+        connection.subscribe(keys.worker_channel("scripted"))
+        until(lambda: client.get("/readyz").status_code == 200)
+        connection.close()
+    until(lambda: client.get("/readyz").status_code == 503, 2)
+    assert "it has died, or connects again" in client.get("/readyz").get_json()["detail"]
 
 
 def test_the_model_is_listed_as_openai_does(client: FlaskClient, worker: ScriptedWorker) -> None:
