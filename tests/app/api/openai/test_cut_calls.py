@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -118,9 +119,9 @@ class Written:
 
 
 @st.composite
-def outputs(draw: st.DrawFn) -> Written:
-    """Draw calls in one format, perhaps with words before."""
-    write, calls = draw(st.sampled_from(FORMATS)), draw(CALLS)
+def outputs(draw: st.DrawFn, write: Callable[[Calls], str]) -> Written:
+    """Draw calls in a format, perhaps with words before."""
+    calls = draw(CALLS)
     words = draw(st.sampled_from(["", "Let me see.", "Is 3 < 4 [sic]?"])) if write in WITH_WORDS else ""
     return Written(words, calls, f"{words}\n{write(calls)}" if words else write(calls))
 
@@ -133,18 +134,26 @@ def cut(text: str, at: Sequence[int]) -> list[str]:
 PLACES = st.lists(st.integers(0, 10_000), max_size=12)
 
 
-@given(outputs(), PLACES)
-def test_tags_and_braces_in_strings_belong_to_the_arguments(output: Written, places: list[int]) -> None:
+@pytest.mark.parametrize("write", FORMATS)
+@settings(max_examples=40)
+@given(st.data(), PLACES)
+def test_tags_and_braces_in_strings_belong_to_the_arguments(
+    write: Callable[[Calls], str], data: st.DataObject, places: list[int]
+) -> None:
+    output = data.draw(outputs(write))
     expected = (output.words, list(output.calls))
     assert read(CallReader(TOOLS), [output.text]) == expected
     assert read(CallReader(TOOLS), list(output.text)) == expected
     assert read(CallReader(TOOLS), cut(output.text, places)) == expected
 
 
-@settings(max_examples=25)  # each at all its ends
-@given(outputs(), PLACES)
-def test_an_output_that_is_cut_off_has_the_finished_calls_and_no_markup(output: Written, places: list[int]) -> None:
-    before = 0
+@pytest.mark.parametrize("write", FORMATS)
+@settings(max_examples=5)  # each at all its ends
+@given(st.data(), PLACES)
+def test_an_output_that_is_cut_off_has_the_finished_calls_and_no_markup(
+    write: Callable[[Calls], str], data: st.DataObject, places: list[int]
+) -> None:
+    output, before = data.draw(outputs(write)), 0
     for end in range(len(output.text) + 1):
         words, calls = read(CallReader(TOOLS), [output.text[:end]], is_cut=True)
         assert output.words.startswith(words.rstrip()), output.text[:end]
