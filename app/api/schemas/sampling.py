@@ -4,8 +4,6 @@ Loaded parameters have canonical names only, and there are only those that the c
 the names, aliases, limits and meanings of the vocabulary.
 """
 
-import itertools
-from collections.abc import Collection
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
@@ -141,7 +139,7 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
 SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
     **{name: _field(kind, parameter, parameter.meaning) for name, (kind, parameter) in _PARAMETERS.items()},
     **{
-        alias: _field(kind, parameter, f"Another name of {name}, used by {library}.")
+        alias: _field(kind, parameter, f"Another name of {name}, used by {library}; it excludes the others.")
         for name, (kind, parameter) in _PARAMETERS.items()
         for alias, library in parameter.aliases.items()
     },
@@ -154,12 +152,6 @@ def _transformers_field(kind: type[fields.Field[Any]]) -> fields.Field[Any]:
     return JsonValue(max_bytes=MAX_JSON_BYTES, metadata=about) if kind is JsonValue else kind(metadata=about)
 
 
-def _not_both(one: str, other: str) -> dict[str, Any]:
-    """JSON Schema: at most one of two parameters is given; null is not given."""
-    given = {"not": {"type": "null"}}
-    return {"not": {"required": [one, other], "properties": {one: given, other: given}}}
-
-
 def _not_greedy(name: str) -> dict[str, Any]:
     warm = {"type": "number", "exclusiveMinimum": 0}
     return {"not": {"required": ["do_sample", name], "properties": {"do_sample": {"const": False}, name: warm}}}
@@ -170,26 +162,17 @@ _NAMES = {name: [name, *parameter.aliases] for name, (_, parameter) in _PARAMETE
 _CONSTRAINTS = [name for canonical in CONSTRAINTS for name in _NAMES[canonical]] + list(GUIDED_FIELDS)
 
 
-def _kind(name: str) -> str:
-    return ALIASES.get(name, name)
-
-
-def contradictions(*, without: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Return what fields cannot express, as JSON Schema for the documentation; `canonical_params` enforces it.
-
-    without: parameters of which a request may have several names.
-    """
-    families = [names for canonical, names in _NAMES.items() if canonical not in without]
-    return [
-        *(_not_both(*pair) for names in families for pair in itertools.combinations(names, 2)),
-        *(_not_greedy(name) for name in _NAMES["temperature"]),
-        *(_not_both(*pair) for pair in itertools.combinations(_CONSTRAINTS, 2) if _kind(pair[0]) != _kind(pair[1])),
-        {"properties": {"logit_bias": {"propertyNames": {"pattern": f"^{_TOKEN_ID}$"}}}},
-    ]
+CONTRADICTIONS: list[dict[str, Any]] = [
+    *(_not_greedy(name) for name in _NAMES["temperature"]),
+    {"properties": {"logit_bias": {"propertyNames": {"pattern": f"^{_TOKEN_ID}$"}}}},
+]
+"""What fields cannot express, as JSON Schema for the documentation. Which names exclude each other, it says in words: a
+`not` for each pair is more than generators of requests can bear (decision 0034).
+"""
 
 
 class SamplingSchema(RequestSchema):
-    also: ClassVar = {"allOf": contradictions()}
+    also: ClassVar = {"allOf": CONTRADICTIONS}
 
     class Meta(RequestSchema.Meta):
         include: ClassVar = SAMPLING_FIELDS | {

@@ -15,8 +15,6 @@ from app.api.schemas.openai.requests import (
     IGNORED_IN_TEXTS,
     MAX_NAMES,
     NOT_IN_CONVERSATIONS,
-    NOT_STORED,
-    OPTIONS_OF_STREAMS,
     ConversationSchema,
     TextBody,
     TextSchema,
@@ -30,7 +28,6 @@ from app.api.schemas.openai.requests import (
 )
 from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.tools import Tools, ToolsSchema
-from app.api.schemas.sampling import contradictions
 from app.jobs.sampling import CONSTRAINTS, MAX_TOKENS
 
 DEFAULTS = {"max_tokens": MAX_TOKENS, "repeat_penalty": 1.0}
@@ -54,7 +51,7 @@ class ChatBody(TextBody):
 
 
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema, PromptEndSchema):
-    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), OPTIONS_OF_STREAMS, *NOT_STORED, NOT_BOTH]}
+    also: ClassVar = {"allOf": [*TextSchema.also["allOf"], NOT_BOTH]}
 
     messages = BoundedList(
         fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1, max=MAX_MESSAGES)

@@ -19,7 +19,7 @@ from app.api.schemas.fields import (
     errors_under,
 )
 from app.api.schemas.job import JobOptions, JobOptionsSchema
-from app.api.schemas.sampling import ALIASES, RANDOM_SEED, SAMPLING_FIELDS, canonical_params, contradictions
+from app.api.schemas.sampling import ALIASES, CONTRADICTIONS, RANDOM_SEED, SAMPLING_FIELDS, canonical_params
 from app.jobs.job import Text as TextOrTokens
 from app.jobs.sampling import CONSTRAINTS, MAX_LOGPROBS, MAX_TOKENS
 
@@ -164,7 +164,7 @@ def max_tokens_field(description: str, *, least: int = 1) -> TokenCount:
 
 
 _STREAMED = {"required": ["stream"], "properties": {"stream": {"const": True}}}
-OPTIONS_OF_STREAMS = {"anyOf": [{"properties": {"stream_options": {"type": "null"}}}, _STREAMED]}
+_OPTIONS_OF_STREAMS = {"anyOf": [{"properties": {"stream_options": {"type": "null"}}}, _STREAMED]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class TextBody(JobOptions):
 class TextSchema(ModelRequestSchema):
     """The fields that `/v1/completions` and `/v1/chat/completions` have in common."""
 
-    also: ClassVar = {"allOf": [*contradictions(), OPTIONS_OF_STREAMS, *NOT_STORED]}
+    also: ClassVar = {"allOf": [*CONTRADICTIONS, _OPTIONS_OF_STREAMS, *NOT_STORED]}
 
     n = WholeNumber(
         validate=validate.Range(1, MAX_CHOICES),

@@ -30,7 +30,7 @@ from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.response_input import Conversation, ResponseInput
 from app.api.schemas.openai.response_tools import OfferedTool, OfferedTools, ResponseTools, chosen
 from app.api.schemas.openai.tools import ToolChoiceField, Tools
-from app.api.schemas.sampling import contradictions
+from app.api.schemas.sampling import CONTRADICTIONS
 
 LOGPROBS = "message.output_text.logprobs"
 INCLUDABLE = (
@@ -107,7 +107,7 @@ class ReasoningSchema(RequestSchema):
 
 
 class ResponseSchema(ConversationSchema):
-    also: ClassVar = {"allOf": [*contradictions(without=["max_tokens"]), *NOT_STORED]}
+    also: ClassVar = {"allOf": [*CONTRADICTIONS, *NOT_STORED]}
 
     input = ResponseInput()
     instructions = TextField(metadata={"description": "A system message before all others."})
