@@ -117,6 +117,9 @@ class SamplingParams:
         stop_strings="transformers",
         stop_sequences="TGI's client",
     )
+    stop_token_ids: tuple[int, ...] = _parameter(
+        (), "Tokens that end the output, from `min_length` on; they are not part of it."
+    )
     seed: int | None = _parameter(
         None,
         "Same seed, same prompt, same parameters: same text. -1 = a random one.",
@@ -163,6 +166,7 @@ class SamplingParams:
         values = {name: value for name, value in merged.items() if name in known}
         if "stop" in values:
             values["stop"] = tuple(values["stop"])
+        values["stop_token_ids"] = tuple(values.get("stop_token_ids", ()))
         if "logit_bias" in values:
             values["logit_bias"] = {int(token): float(bias) for token, bias in values["logit_bias"].items()}
         return cls(**values, extra={name: value for name, value in merged.items() if name not in known})

@@ -115,7 +115,7 @@ class BatchSequence(Run):
         if self._max_tokens <= 0:  # only the prompt's own logprobs are wanted
             self.end(Status.SUCCEEDED, FinishReason.LENGTH)
             return Delta(text, (), logprobs)
-        if sampled.is_end_token:
+        if sampled.is_end_token or self._is_stop(sampled.token):
             self.end(Status.SUCCEEDED, sampled.finish_reason or FinishReason.STOP)
             return Delta(text + self._finish(), (), logprobs)
         return self._take(sampled, text, logprobs, context_tokens)
@@ -145,6 +145,10 @@ class BatchSequence(Run):
         text = self.prompt.echo_text + "".join(map(self._text.feed, earlier.pieces))
         self._characters_already_published = max(0, len(earlier.text) - len(text))
         self._ended_earlier = self._text.stopped or len(self.generated) >= self._max_tokens
+
+    def _is_stop(self, token: int) -> bool:
+        sampling = self.prompt.sampling
+        return token in sampling.stop_token_ids and len(self.generated) >= sampling.min_length
 
     def _take(self, sampled: Sampled, text: str, logprobs: tuple[TokenLogprob, ...], context_tokens: int) -> Delta:
         self.generated.append(sampled.token)

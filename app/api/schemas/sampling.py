@@ -11,6 +11,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from app.api.schemas.constraints import GUIDED_FIELDS, MAX_JSON_BYTES, JsonSchemaField, as_parameters, source_field
 from app.api.schemas.fields import (
     BoundedDict,
+    BoundedList,
     Flag,
     JsonValue,
     RealNumber,
@@ -24,6 +25,8 @@ from app.jobs.sampling import CONSTRAINTS, Parameter, parameters
 
 MAX_STOPS, MAX_STOP_LENGTH = 16, 1024  # a stop string is searched for after every token
 MAX_BIASES = 1024
+MAX_STOP_TOKENS = 128
+MAX_TOKEN_ID = 2**31 - 1
 RANDOM_SEED = -1  # as in llama.cpp, vLLM and Ollama
 _TOKEN_ID = "[0-9]{1,9}"  # noqa: S105 - of a model's vocabulary
 
@@ -124,6 +127,9 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
         return source_field(metadata={**about, "pattern": "^[^\\u0000]*$"})
     if kind == tuple[str, ...]:
         return TextOrTexts(longest=MAX_STOP_LENGTH, most=MAX_STOPS, metadata=about)
+    if kind == tuple[int, ...]:
+        token = WholeNumber(validate=validate.Range(0, MAX_TOKEN_ID))
+        return BoundedList(token, validate=validate.Length(max=MAX_STOP_TOKENS), metadata=about)
     if kind == dict[int, float]:
         token_id = validate.Regexp(_TOKEN_ID + r"\Z", error="Must be a token id, a whole number.")
         return BoundedDict(
@@ -197,8 +203,9 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
         params["temperature"] = 0.0
     if isinstance(params.get("stop"), str):
         params["stop"] = [params["stop"]]
-    if params.get("seed") == RANDOM_SEED:
-        del params["seed"]
+    for name, nothing in (("seed", RANDOM_SEED), ("stop_token_ids", [])):
+        if params.get(name) == nothing:
+            del params[name]
     if given.get("n_probs") == 0:  # llama-server's way to ask for no logprobs
         del params["logprobs"]
     return params

@@ -96,3 +96,16 @@ def test_a_sequence_whose_worker_died_between_its_last_token_and_its_end_ends_at
     delta = sequence.interrupted()
     assert delta is not None and sequence.outcome is not None
     assert (sequence.outcome.status, sequence.outcome.finish_reason, delta.text) == (Status.SUCCEEDED, reason, rest)
+
+
+def test_a_stop_token_ends_the_output_and_is_not_part_of_it() -> None:
+    sequence = in_slot(prompt("", stop_token_ids=(ord("c"),)))
+    assert sample(sequence, "abc") == "ab"
+    assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.STOP
+    assert sequence.usage.completion_tokens == 2
+
+
+def test_a_stop_token_before_min_length_is_a_token_like_others() -> None:
+    sequence = in_slot(prompt("", stop_token_ids=(ord("c"),), min_length=2))
+    assert sample(sequence, "cbc") == "cb"
+    assert sequence.outcome is not None and sequence.outcome.finish_reason is FinishReason.STOP

@@ -61,7 +61,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "return_tokens_as_token_ids": (False,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
-    "stop_token_ids": ([],),
     "tfs_z": (1,),
     "top_a": (0,),
     "truncate_prompt_tokens": (),

@@ -19,13 +19,19 @@ from app.api.schemas.fields import (
     errors_under,
 )
 from app.api.schemas.job import JobOptions, JobOptionsSchema
-from app.api.schemas.sampling import ALIASES, CONTRADICTIONS, RANDOM_SEED, SAMPLING_FIELDS, canonical_params
+from app.api.schemas.sampling import (
+    ALIASES,
+    CONTRADICTIONS,
+    MAX_TOKEN_ID,
+    RANDOM_SEED,
+    SAMPLING_FIELDS,
+    canonical_params,
+)
 from app.jobs.job import Text as TextOrTokens
 from app.jobs.sampling import CONSTRAINTS, MAX_LOGPROBS, MAX_TOKENS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
 MAX_NAMES = 32  # in a list of the few that exist
-MAX_TOKEN_ID = 2**31 - 1
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of metadata, as in OpenAI's API
 _NEITHER = "Must be a text, a list of token ids, or a list of either."
 _SEEDS = 2**32  # llama.cpp's samplers take 32 bits; OpenAI's clients may send 64, and a sign

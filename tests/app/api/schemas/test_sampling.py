@@ -176,6 +176,18 @@ def test_stop_strings_that_cannot_be_are_refused(value: Any) -> None:
     assert set(messages(stop=value)) == {"stop"}
 
 
+def test_stop_tokens_are_token_ids() -> None:
+    assert load(stop_token_ids=[2, 5.0]) == {"stop_token_ids": [2, 5]}
+    assert load(stop_token_ids=[]) == {}
+    assert SamplingParams.build({}, load(stop_token_ids=[2])).stop_token_ids == (2,)
+    assert SamplingParams.build({}, load()).stop_token_ids == ()
+
+
+@pytest.mark.parametrize("value", [2, "2", [-1], ["2"], [True], [None], [2**31], [1] * 129, {}])
+def test_stop_tokens_that_cannot_be_are_refused(value: Any) -> None:
+    assert set(messages(stop_token_ids=value)) == {"stop_token_ids"}
+
+
 def test_logit_bias_takes_token_ids_as_texts() -> None:
     assert load(logit_bias={"17": -100, "3": 1.5}) == {"logit_bias": {"17": -100.0, "3": 1.5}}
     assert SamplingParams.build({}, load(logit_bias={"17": -100})).logit_bias == {17: -100.0}

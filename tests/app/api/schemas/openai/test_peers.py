@@ -41,7 +41,7 @@ def test_names_that_mean_nothing_here_are_accepted_with_any_value_by_every_endpo
         ("length_penalty", 1.0, 1.1),
         ("dry_multiplier", 0, 0.8),
         ("xtc_probability", 0.0, 0.1),
-        ("stop_token_ids", [], [2]),
+        ("bad_words", [], ["x"]),
         ("return_token_ids", False, True),
         ("echo", False, True),
         ("best_of", 1, 2),
