@@ -2,10 +2,10 @@
 
 import json
 import zlib
-from collections.abc import Iterable
 from typing import Any
 
 from flask import Request
+from marshmallow import Schema
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.api.json_shape import fault_of_shape
@@ -16,7 +16,7 @@ CODINGS = ("gzip", "deflate")
 _PLAIN = ("", "identity")
 _ANY_HEADER = zlib.MAX_WBITS | 32  # gzip's or zlib's
 _NO_HEADER = -zlib.MAX_WBITS  # what some clients send as "deflate"
-_EXAMPLES = {  # by the first field of the schema that is here
+_EXAMPLES = {  # by the name of a field
     "input_file_id": '{"input_file_id": "file-...", "endpoint": "/v1/chat/completions", "completion_window": "24h"}',
     "tokens": '{"tokens": [1, 2, 3]}',
     "input": '{"input": "..."}',
@@ -26,35 +26,40 @@ _EXAMPLES = {  # by the first field of the schema that is here
 }
 
 
-def read_json(req: Request, fields: Iterable[str]) -> dict[str, Any]:
+def read_json(req: Request, schema: Schema) -> dict[str, Any]:
     """Return the JSON object in the body, with or without a byte order mark.
 
     Args:
-        fields: the names that it may have; errors show an example with one of them.
+        schema: what the object will be loaded with; errors show an example for it.
 
     Raises:
         MalformedRequest, UnsupportedEncoding, and werkzeug's RequestEntityTooLarge.
     """
-    known = set(fields)
-    shown = next((example for name, example in _EXAMPLES.items() if name in known), '{"name": "value"}')
-    cure = f"send a JSON object, for example {shown}, with the header Content-Type: application/json"
     body = _read(req)
     try:
         value = json.loads(body.decode("utf-8-sig"))  # decoded here: json.loads would let lone surrogates through
     except UnicodeDecodeError:
-        raise MalformedRequest(f"the body is not UTF-8; {cure}") from None
+        raise _malformed("the body is not UTF-8", schema) from None
     except json.JSONDecodeError as error:
         where = f"{error.msg}, line {error.lineno} column {error.colno}" if body.strip() else "it is empty"
-        raise MalformedRequest(f"the body is not JSON ({where}); {cure}") from None
+        raise _malformed(f"the body is not JSON ({where})", schema) from None
     except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
-        raise MalformedRequest(
-            f"the body is JSON that is nested too deeply or has numbers that are too long; {cure}"
-        ) from None
+        reason = "the body is JSON that is nested too deeply or has numbers that are too long"
+        raise _malformed(reason, schema) from None
     if not isinstance(value, dict):
-        raise MalformedRequest(f"the body is JSON, but not an object; {cure}")
+        raise _malformed("the body is JSON, but not an object", schema)
     if fault := fault_of_shape(value):
         raise MalformedRequest(f"the body is JSON that is {fault}; make it simpler")
     return value
+
+
+def _malformed(reason: str, schema: Schema) -> MalformedRequest:
+    """Return the error, with an example: of a required field, if there is one."""
+    names = sorted(schema.load_fields, key=lambda name: not schema.load_fields[name].required)
+    shown = next((_EXAMPLES[name] for name in names if name in _EXAMPLES), '{"name": "value"}')
+    return MalformedRequest(
+        f"{reason}; send a JSON object, for example {shown}, with the header Content-Type: application/json"
+    )
 
 
 def require_plain(req: Request) -> None:

@@ -32,7 +32,7 @@ class RequestParser(FlaskParser):
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
         """Read the body, under `/v1` without unknown fields if the server ignores them. Raises as `read_json` does."""
-        body = read_json(req, schema.load_fields)
+        body = read_json(req, schema)
         ignores = current_app.config[IGNORES_UNKNOWN] and req.path.startswith(OPENAI_PREFIX)
         if ignores and isinstance(schema, RequestSchema):
             body, dropped = schema.without_unknown(body)
