@@ -99,6 +99,8 @@ class JobStore:
             "request": body,
             "followed": "1" if request.stream else "0",
         }
+        if request.response is not None and request.stored:
+            record["keeps_request"] = "1"
         if request.ttl_seconds is not None:
             record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
         if request.webhook is not None:
@@ -155,7 +157,7 @@ class JobStore:
             return [job_from_record(values) for values in pipe.execute()]
 
     def read_request(self, job_id: str) -> JobRequest:
-        """Return the request of a job. Raises JobNotFound."""
+        """Return the request of a job. Raises JobNotFound, also after the end of a job that is no stored response."""
         body = self._redis.hget(keys.job(job_id), "request")
         if body is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
