@@ -12,6 +12,9 @@ from app.errors import ConfigError
 WORKER_LEAVE_SECONDS = 10  # beyond `worker.drain_seconds`: to hand back its jobs and free the model
 API_GRACE_SECONDS = 15  # above gunicorn's graceful_timeout
 VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
+# Values from this size on get pages of their own, which go back to the system with them. The C library would raise the
+# limit to 32 MB by itself, and 50 long prompts left 40 MB behind.
+_OWN_PAGES_BYTES = 131_072
 _OWNER_ONLY = 0o077
 _MEMORY_SHARE = 4  # of the machine: the model needs the most, and writing the file anew may take as much again
 _LONGEST_SOCKET_PATH = 107  # bytes, of Linux
@@ -67,6 +70,7 @@ def valkey_command(binary: Path, data_dir: Path) -> list[str]:
     """
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return [
+        *("env", f"MALLOC_MMAP_THRESHOLD_={_OWN_PAGES_BYTES}"),
         *(str(binary), "--port", "0", "--unixsocket", str(valkey_socket(data_dir)), "--unixsocketperm", "600"),
         *("--dir", str(data_dir.resolve()), "--appendonly", "yes", "--save", ""),
         *(

@@ -10,6 +10,7 @@ from app.config.loader import load_config, redis_url_of
 from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
+from app.server.freed_memory import give_back_after
 from app.server.gunicorn_worker import SPARE_CONNECTIONS, upload_threads
 
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
@@ -56,3 +57,7 @@ def post_fork(server: Any, worker: Any) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is loaded stays: the collector need not visit it again and again
     gc.set_threshold(_GC_ALLOCATIONS)
+
+
+def post_request(worker: Any, request: Any, environ: dict[str, Any], response: Any) -> None:
+    give_back_after(environ)
