@@ -36,7 +36,7 @@ FAST_TEST_READY := $(VENV)/.installed-fast-test
 BENCH_READY := $(VENV)/.installed-bench
 PEERS_READY := $(VENV)/.installed-peers
 
-.PHONY: help run huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults damaged-files lock lock-clients audit sbom clean again
+.PHONY: help run huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults abuse damaged-files lock lock-clients audit sbom clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -83,6 +83,9 @@ bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ON
 
 bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, ROUNDS=5, ONLY=1,8,32,mixed,prefix,long,chat,stream,quotes, AGAINST=llama-server-best
 	$(PY) -m tests.bench.peers --llama-cpp-python $(VENV)/peers $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
+
+abuse: $(TEST_READY) ## attack a running service, and print what a healthy client of another key notices; ONLY="schemas files"
+	$(PY) -m tests.abuse $(if $(ONLY),--only $(ONLY))
 
 faults: $(TEST_READY) ## kill, stop and restart everything under load and count what came of it; ONLY=poison
 	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
