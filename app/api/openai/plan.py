@@ -33,25 +33,34 @@ class RequestPlan:
     field_names: Mapping[str, str]
     ignored: Sequence[str] = ()
 
-    @contextlib.contextmanager
-    def renaming_fields(self) -> Iterator[None]:
-        """Give the errors that the worker found in fields the names that the client has used, in their texts too."""
-        try:
-            yield
-        except InvalidRequest as error:
-            names = {path: self._renamed(path) for path in error.errors}
-            for old, new in names.items():
-                error.detail = error.detail.replace(old, new)
-            error.errors = {
-                names[path]: [text.replace(path, names[path]) for text in texts] for path, texts in error.errors.items()
-            }
-            raise
+    def renaming_fields(self) -> contextlib.AbstractContextManager[None]:
+        """See `renaming_fields`."""
+        return renaming_fields(self.field_names)
 
-    def _renamed(self, path: str) -> str:
-        for old, new in self.field_names.items():
-            if path == old or path.startswith(old if old.endswith(".") else f"{old}."):
-                return new + path.removeprefix(old)
-        return path
+
+@contextlib.contextmanager
+def renaming_fields(names: Mapping[str, str]) -> Iterator[None]:
+    """Give the errors that the worker found in fields the names that the client has used, in their texts too.
+
+    names: see `RequestPlan.field_names`.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        renamed = {path: _renamed(path, names) for path in error.errors}
+        for old, new in renamed.items():
+            error.detail = error.detail.replace(old, new)
+        error.errors = {
+            renamed[path]: [text.replace(path, renamed[path]) for text in texts] for path, texts in error.errors.items()
+        }
+        raise
+
+
+def _renamed(path: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        if path == old or path.startswith(old if old.endswith(".") else f"{old}."):
+            return new + path.removeprefix(old)
+    return path
 
 
 def copies(request: JobRequest, count: int) -> list[JobRequest]:

@@ -4,6 +4,7 @@ from flask import Response, request
 
 from app.api.event_stream import TextEncoder, stream_events
 from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_response
+from app.api.openai.plan import renaming_fields
 from app.api.openai.unenforced import of_params
 from app.api.openapi import CACHE_STATUS, LOCATION, UNENFORCED, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, open_jobs, report_unenforced, run_jobs, services, submit
@@ -36,7 +37,8 @@ def generate(body: GenerateBody) -> Response:
 
     The job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key` came.
     """
-    (job,) = run_jobs([_request(body, stream=False)], body.on_disconnect)
+    with renaming_fields(body.sent_names):
+        (job,) = run_jobs([_request(body, stream=False)], body.on_disconnect)
     if body.details:
         return json_response(services().jobs.document(job))
     text = job.output.text if job.output else ""
@@ -70,7 +72,8 @@ def agenerate(body: GenerateBody) -> Response:
     """
     if body.stream or _wants(EVENT_STREAM):
         pending = open_jobs([_request(body, stream=True)], body.on_disconnect, with_events=True)
-        return stream_events(pending, lambda _: TextEncoder())
+        with renaming_fields(body.sent_names):
+            return stream_events(pending, lambda _: TextEncoder())
     job = submit(_request(body, stream=False))
     return json_response(services().jobs.document(job), 202)
 

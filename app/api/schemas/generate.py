@@ -1,29 +1,34 @@
 """The body of `/generate` and `/agenerate`."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
+from app.api.schemas.constraints import GUIDED_FIELDS
 from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
-from app.api.schemas.sampling import SamplingSchema
+from app.api.schemas.sampling import ALIASES, SamplingSchema
 from app.config.nearest_name import nearest_name
+from app.jobs.sampling import CONSTRAINTS
 
 _PARAMETERS = frozenset(SamplingSchema().load_fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateBody(JobOptions):
-    """Either `messages` or a `prompt`. prompt_end: see `ChatBody`."""
+    """Either `messages` or a `prompt`. prompt_end: see `ChatBody`. sent_names: the paths by which the client has sent
+    parameters, by the worker's paths.
+    """
 
     prompt: str = ""
     messages: list[dict[str, Any]] | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    sent_names: dict[str, str] = field(default_factory=dict)
     details: bool = False
     stream: bool = False
     prompt_end: PromptEnd = field(default_factory=PromptEnd)
@@ -100,7 +105,16 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
         if "prompt" not in sent and "messages" not in sent:
             raise ValidationError({"prompt": ["Send a prompt, or messages."]})
 
-    @post_load
-    def _body(self, data: dict[str, Any], **kwargs: Any) -> GenerateBody:
+    @post_load(pass_original=True)
+    def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> GenerateBody:
         prompt_end = take_prompt_end(data)
-        return GenerateBody(**data, prompt_end=prompt_end)
+        names = _sent_names(sent, "") | _sent_names(sent.get("params") or {}, "params.")
+        return GenerateBody(**data, prompt_end=prompt_end, sent_names=names)
+
+
+def _sent_names(sent: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    given = [name for name in sent if name in _PARAMETERS and sent[name] is not None]
+    names = {f"params.{ALIASES.get(name, name)}": f"{prefix}{name}" for name in given}
+    return names | {
+        f"params.{kind}": f"{prefix}{name}" for name in GUIDED_FIELDS if name in given for kind in CONSTRAINTS
+    }

@@ -370,3 +370,22 @@ def test_the_job_of_an_agenerate_runs_without_its_client(client: FlaskClient, wo
     location = client.post("/agenerate", json={"prompt": "Say hello"}).headers["Location"]
     job = client.get(f"{location}?wait=10").get_json()
     assert (job["status"], job["output"]["text"]) == (Status.SUCCEEDED, "Hello world")
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ({"params": {"num_predict": 5}}, "params.num_predict"),
+        ({"params": {"max_tokens": 5}}, "params.max_tokens"),
+        ({"num_predict": 5}, "num_predict"),
+        ({}, "params.max_tokens"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/generate", "/agenerate?stream"])
+def test_an_error_of_the_worker_uses_the_name_that_the_client_has_sent(
+    client: FlaskClient, worker: ScriptedWorker, path: str, sent: dict[str, Any], named: str
+) -> None:
+    worker.play = lambda turn: turn.fail("unsupported_parameter", "no", {"params.max_tokens": ["no"]})
+    stream = path.endswith("stream")
+    response = client.post(path, json={"prompt": "x", "stream": stream, **sent})
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [named])
