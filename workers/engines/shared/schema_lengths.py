@@ -3,7 +3,7 @@
 A model may repeat itself within a text or a list until its context is full, and what is cut off there is no JSON. So a
 free string gets a `maxLength`, an array a `maxItems`, an integer 64 bits, a fraction of a second nine digits. A value
 of which the schema says nothing may nest a few levels deep. A length that the schema itself gives takes precedence.
-Other numbers end as `number_end` says.
+Other numbers, and texts with a pattern or a format, end as `value_end` says.
 """
 
 from typing import Any
@@ -16,7 +16,6 @@ ITEMS_PER_CONTEXT_TOKEN = 1 / 8  # of an array: a quarter of the context, where 
 FREE_LEVELS = 8  # of lists and objects in a value of which the schema says nothing
 NAME_CHARACTERS = 128  # of a property that the schema does not name
 
-_SHORT_FORMATS = frozenset({"date", "ipv4", "ipv6", "uuid"})
 _TIMES = frozenset({"date-time", "time"})
 _FRACTION = r"^[^.]*(\.[0-9]{1,9}([zZ]|[+-][0-9]{2}:[0-9]{2}))?$"
 _NAME = f"^(?s:.){{0,{NAME_CHARACTERS}}}$"
@@ -47,9 +46,14 @@ def with_lengths(schema: dict[str, Any], context_tokens: int) -> dict[str, Any]:
     return bounded
 
 
+def free_characters(context_tokens: int) -> int:
+    """Return the most characters of a text without a length."""
+    return max(1, int(context_tokens * CHARACTERS_PER_CONTEXT_TOKEN))
+
+
 class _Lengths:
     def __init__(self, context_tokens: int) -> None:
-        self._characters = max(1, int(context_tokens * CHARACTERS_PER_CONTEXT_TOKEN))
+        self._characters = free_characters(context_tokens)
         self._items = max(1, int(context_tokens * ITEMS_PER_CONTEXT_TOKEN))
         self.has_free_values = False
 
@@ -95,7 +99,7 @@ class _Lengths:
     def _bound_string(self, schema: dict[str, Any]) -> None:
         if schema.get("format") in _TIMES:
             schema["allOf"] = [{"type": schema["type"], "pattern": _FRACTION}]
-        elif schema.get("format") not in _SHORT_FORMATS:
+        elif not schema.keys() & {"pattern", "format"}:  # these end as `value_end` says
             schema.setdefault("maxLength", max(self._characters, _count(schema, "minLength")))
 
     def _bound_array(self, schema: dict[str, Any]) -> None:

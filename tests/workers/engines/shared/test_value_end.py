@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from workers.engines.shared.value_end import MAX_DIGITS, FirstBytes, ValueEnd
+
+MANY = b"1" * MAX_DIGITS
+DIGIT, LETTER, QUOTE = range(3)  # a vocabulary
+
+
+def value_end() -> ValueEnd:
+    return ValueEnd(FirstBytes(np.array([True, False, False]), np.array([False, False, True])), 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_due"),
+    [
+        (b"", False),
+        (MANY[1:], False),
+        (MANY, True),
+        (b"-0." + MANY, True),
+        (b"12." + MANY[1:], False),
+        (MANY + b".", False),
+        (MANY + b"e", False),
+        (MANY + b", ", False),
+        (b"1e" + MANY, True),
+        (b'"' + MANY, False),
+        (b'"\\"' + MANY, False),
+        (b'"\\\\", ' + MANY, True),
+        (b'{"a1": ' + MANY, True),
+        ('"é": '.encode() + MANY, True),
+    ],
+)
+def test_a_number_must_end_after_enough_digits_in_a_row(text: bytes, is_due: bool) -> None:
+    whole, bytewise = value_end(), value_end()
+    whole.follow(text)
+    for byte in text:
+        bytewise.follow(bytes([byte]))
+    assert (whole.discourages(DIGIT), bytewise.discourages(DIGIT)) == (is_due, is_due)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_due"),
+    [
+        (b'"' + b"a" * 99, False),
+        (b'"' + b"a" * 100, True),
+        (('"' + "\u00e9" * 99).encode(), False),
+        (('"' + "\u00e9" * 100).encode(), True),
+        (b'"' + b"a" * 100 + b'"', False),
+        (b'"' + b"a" * 60 + b'", "' + b"a" * 60, False),
+        (b'"' + MANY, False),
+        (b"a" * 200, False),
+    ],
+)
+def test_a_text_must_end_after_enough_characters(text: bytes, is_due: bool) -> None:
+    end = value_end()
+    end.follow(text)
+    assert end.discourages(LETTER) is is_due
+    assert not end.discourages(QUOTE)
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden", "expected"),
+    [
+        (MANY, [False, False, True], [True, False, True]),
+        (MANY[1:], [False, False, True], [False, False, True]),
+        (MANY, [False, True, True], [False, True, True]),  # the grammar wants a digit
+        (b'"' + b"a" * 100, [False, False, False], [True, True, False]),
+        (b'"' + b"a" * 100, [False, False, True], [False, False, True]),  # the pattern is not complete
+    ],
+)
+def test_to_go_on_is_forbidden_where_anything_else_is_allowed(
+    text: bytes, forbidden: list[bool], expected: list[bool]
+) -> None:
+    end, flags = value_end(), np.array(forbidden)
+    end.follow(text)
+    end.restrict(flags)
+    assert flags.tolist() == expected
