@@ -125,7 +125,7 @@ class ChildProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._process.wait(timeout=1) == -signal.SIGPROF:
                 return ChildLimit(f"it took more than {self._limits.cpu_seconds:g} s of a CPU")
-        return self._memory_limit()
+        return ChildLimit("it ends the process that works on it, for a lack of memory perhaps")
 
     def _memory_limit(self) -> ChildLimit:
         return ChildLimit(f"it needs more than {self._limits.memory_bytes // 1024**2} MB of memory")

@@ -1,0 +1,83 @@
+"""Processes that are ended when they take too much, and what the parent gets of it."""
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.waiting import scaled, until
+from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcesses
+from workers.engines.shared.child_program import Limits
+
+PROBE = "tests.workers.engines.shared.child_probe"
+LIMITS = Limits(cpu_seconds=0.5, memory_bytes=256 * 1024 * 1024, wait_seconds=scaled(20))
+
+
+@pytest.fixture
+def processes() -> Iterator[ChildProcesses]:
+    made = ChildProcesses(PROBE, LIMITS, {}, most=2)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "limit"),
+    [
+        ("compute", "it took more than 0.5 s of a CPU"),
+        ("eat", "it needs more than 256 MB of memory"),
+        ("crash", "it ends the process"),
+        ("exit", "it ends the process"),
+    ],
+)
+def test_a_process_that_takes_too_much_is_ended_and_another_takes_its_place(
+    processes: ChildProcesses, what: str, limit: str
+) -> None:
+    ended = processes.call({})["pid"]
+    with pytest.raises(ChildLimit, match=limit):
+        processes.call({"do": what})
+    assert processes.call({})["pid"] != ended
+    with pytest.raises(ProcessLookupError):
+        os.kill(ended, 0)
+
+
+def test_a_process_that_does_not_reply_is_ended() -> None:
+    hurried = ChildProcesses(PROBE, replace(LIMITS, wait_seconds=scaled(2)), {})
+    with pytest.raises(ChildLimit, match="it took longer than"):
+        hurried.call({"do": "sleep", "seconds": scaled(60)})
+    hurried.close()
+
+
+def test_an_error_of_the_program_is_shown_by_its_kind(processes: ChildProcesses) -> None:
+    with pytest.raises(ChildFailed, match=r"^ValueError$"):
+        processes.call({"do": "fail", "secret": "the prompt"})
+
+
+def test_a_process_gets_no_secrets(processes: ChildProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_API_AUTH__API_KEYS", "secret")
+    fresh = ChildProcesses(PROBE, LIMITS, {})
+    names = fresh.call({"do": "environment"})["names"]
+    fresh.close()
+    assert not [name for name in names if "API" in name or "TOKEN" in name or "REDIS" in name]
+
+
+def test_two_uses_at_once_get_two_processes_and_three_wait(processes: ChildProcesses) -> None:
+    pids: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: pids.append(processes.call({"do": "sleep", "seconds": 0.5})["pid"]))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(pids) == 3)
+    assert len(set(pids)) == 2
+    for thread in threads:
+        thread.join()
+
+
+def test_closing_ends_a_process_that_computes(processes: ChildProcesses) -> None:
+    ended = processes.call({})["pid"]
+    processes.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(ended, 0)
