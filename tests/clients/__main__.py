@@ -82,13 +82,13 @@ def _run(clients: list[Client]) -> int:
 
 def _report(results: Iterable[tuple[Client, list[Outcome]]]) -> int:
     """Print a line for each client as it ends, then the failures. Returns the exit status."""
-    print("".join(f"{title:18}" for title in ("client", *SCENES, "further scenes")))
+    print("".join(f"{title:19}" for title in ("client", *SCENES, "further scenes")))
     failures = []
     for client, outcomes in results:
         own = outcomes[len(SCENES) :]
         cells = [outcome.outcome for outcome in outcomes[: len(SCENES)]]
         cells.append(f"{sum(outcome.outcome == 'passed' for outcome in own)} of {len(own)}" if own else "")
-        print("".join(f"{cell:18}" for cell in (client.name, *cells)), flush=True)
+        print("".join(f"{cell:19}" for cell in (client.name, *cells)), flush=True)
         failures += [(client, outcome) for outcome in outcomes if outcome.outcome == "failed"]
     for client, outcome in failures:
         print(f"FAILED {client.name} {outcome.scene}: {outcome.reason}")

@@ -49,5 +49,6 @@ CLIENTS = (
     Client("semantic_kernel"),
     Client("outlines", light=True),
     Client("aider"),
+    Client("codex"),
     Client("llm"),
 )

@@ -56,6 +56,8 @@ async function structured_output() {
   const streamed = streamText({ ...longer, output: Output.object({ schema: City }) });
   await streamed.consumeStream();
   City.parse(await streamed.output);
+  const cities = Output.array({ element: City });
+  assert.ok(Array.isArray((await generateText({ ...longer, maxOutputTokens: 800, output: cities })).output));
   const choice = Output.choice({ options: ["yes", "no"] });
   assert.ok(["yes", "no"].includes((await generateText({ ...longer, output: choice })).output));
 }

@@ -66,12 +66,18 @@ def structured_output() -> None:
         assert isinstance(create(**BRIEF, response_model=City), City), mode
 
 
+class Cities(BaseModel):
+    """Some cities."""
+
+    cities: list[City] = Field(min_length=2, max_length=3)
+
+
 @scene
 def several() -> None:
-    """An iterable of models: one tool whose argument is a list."""
-    create = instructor.from_openai(client, mode=instructor.Mode.TOOLS).chat.completions.create_iterable
-    cities = list(create(**{**BRIEF, "max_tokens": 400}, response_model=City))
-    assert cities and all(isinstance(city, City) for city in cities)
+    for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
+        create = instructor.from_openai(client, mode=mode).chat.completions.create_partial
+        *_, last = create(**{**BRIEF, "max_tokens": 200}, response_model=Cities)
+        assert len(Cities.model_validate(last.model_dump()).cities) > 1
 
 
 @scene

@@ -76,6 +76,14 @@ def embeddings() -> None:
 
 
 @scene
+def an_answer_is_continued() -> None:
+    """The last message is the beginning of the answer, as litellm documents it for DeepSeek and Mistral."""
+    begun = {"role": "assistant", "content": "The capital of France is Par", "prefix": True}
+    answer = litellm.completion(**{**BRIEF, "messages": [QUESTION, begun]}).choices[0].message.content
+    assert answer.startswith("is"), answer
+
+
+@scene
 def errors() -> None:
     long = [{"role": "user", "content": "word " * 20000}]
     try:

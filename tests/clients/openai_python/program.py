@@ -99,6 +99,43 @@ def responses() -> None:
 
 
 @scene
+def members_of_other_servers_come_back() -> None:
+    """A history that was begun with OpenRouter, Anthropic through a gateway, or vLLM."""
+    past = {
+        "role": "assistant",
+        "content": "Paris.",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "reasoning": "France, its capital",
+        "reasoning_details": [{"type": "reasoning.text", "text": "France"}],
+        "provider_specific_fields": {"thinking_blocks": []},
+        "extra_content": {"google": {"thought_signature": "x"}},
+    }
+    part = {"type": "text", "text": "And of Spain?", "cache_control": {"type": "ephemeral"}}
+    tool: Any = {**openai.pydantic_function_tool(GetWeather), "cache_control": {"type": "ephemeral"}}
+    request = {**BRIEF, "messages": [QUESTION, past, {"role": "user", "content": [part]}]}
+    assert client.chat.completions.create(**request, tools=[tool], tool_choice="none").choices[0].message.content
+
+
+@scene
+def vllm_arguments() -> None:
+    """What users of vLLM send in `extra_body`."""
+
+    def text(**extra_body: Any) -> str | None:
+        return client.chat.completions.create(**BRIEF, extra_body=extra_body).choices[0].message.content
+
+    assert text(guided_choice=["yes", "no"]) in ("yes", "no")
+    assert text(structured_outputs={"choice": ["yes", "no"]}) in ("yes", "no")
+    assert City.model_validate_json(text(guided_json=City.model_json_schema(), max_tokens=100) or "")
+    begun: Any = {"role": "assistant", "content": "The capital of France is Par"}
+    request: Any = {**BRIEF, "messages": [QUESTION, begun]}
+    request["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False, "top_k": -1}
+    continued = client.chat.completions.create(**request).choices[0].message.content
+    assert continued is not None and continued.startswith("is")
+
+
+@scene
 def errors() -> None:
     try:
         client.chat.completions.create(**{**BRIEF, "messages": [{"role": "user", "content": "word " * 20000}]})

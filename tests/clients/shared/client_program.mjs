@@ -12,7 +12,9 @@ const LONGEST_MESSAGE = 600;
 const print = (scene, outcome, reason) => console.log(JSON.stringify({ scene, outcome, reason }));
 
 // Play every scene: an object of name to an async function, which passes when it returns and fails when it throws.
-export async function play(scenes) {
+// `notOffered` has a reason for each scene that all clients are asked for and this one has nothing for.
+export async function play(scenes, notOffered = {}) {
+  for (const [name, reason] of Object.entries(notOffered)) print(name, "not offered", reason);
   for (const [name, scene] of Object.entries(scenes)) {
     try {
       await scene();
