@@ -39,6 +39,9 @@ threads = _server.threads
 # At this number gunicorn stops accepting: what the worker holds is below it, the rest waits for a thread.
 worker_connections = SPARE_CONNECTIONS + 2 * (_server.threads + upload_threads(_server.threads))
 control_socket_disable = True
+# A proxy on this machine may say that its client used TLS. It may pass on the other headers from its clients.
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+forwarder_headers = ""
 preload_app = False  # the threads that `app.server.wsgi` starts would not survive the fork
 backlog = 2048
 keepalive = 30  # seconds; above the pauses of a client that polls

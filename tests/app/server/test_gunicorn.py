@@ -68,6 +68,19 @@ def test_it_starts_with_one_line_and_answers(api: Stack, player: ScriptedWorker)
     assert api.log("api").splitlines() == [f"api: 1 processes of 64 threads listen on 127.0.0.1:{api.port}"]
 
 
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Ssl"])
+def test_a_header_for_proxies_changes_nothing_though_it_comes_from_this_machine(api: Stack, name: str) -> None:
+    headers = {name: "/x", "X-Forwarded-Proto": "https"}
+    with api.client() as client:
+        assert client.get("/healthz", headers=headers).status_code == 200
+
+
+def test_a_proxy_on_this_machine_says_whether_its_client_used_tls(api: Stack) -> None:
+    with api.client() as client:
+        wrong = client.get("/chat/completions", headers={"X-Forwarded-Proto": "https"}).text
+    assert f"https://127.0.0.1:{api.port}/v1" in wrong
+
+
 def test_a_generate_whose_client_leaves_is_canceled(api: Stack, player: ScriptedWorker) -> None:
     player.play = Turn.wait_for_cancel
     connection = post(api, "/generate", {"prompt": "x"})
