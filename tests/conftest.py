@@ -42,6 +42,7 @@ MARKED_PATHS = {
         "tests/end_to_end",
         "tests/test_containers.py",
         "tests/test_fast_set.py",
+        "tests/test_proxies.py",
     ),
 }
 """Tests under these paths get the marker, and are not even imported where it is deselected."""

@@ -15,6 +15,7 @@ TIMELESS = [path for path in PAGES if path.parent.name != "decisions" and path.n
 NAMED_FILE = re.compile(r"`((?:app|workers|tests|docs)/[\w./-]*[\w/])`")
 NAMED_NOTE = re.compile(r"docs/decisions/\d{4}(?:-[\w-]+\.md)?")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+NAMED_TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 GENERATED = {"http-reference.md", "contributing.md", "changelog.md"}
 
 
@@ -32,6 +33,20 @@ def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
 def test_a_page_names_files_that_exist(page: Path) -> None:
     named = set(NAMED_FILE.findall(page.read_text()))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_page_about_security_names_tests_that_exist() -> None:
+    rows = [
+        line for line in (ROOT / "docs/security.md").read_text().splitlines() if line.startswith("|") and ".py" in line
+    ]
+    named = [NAMED_TEST.findall(row) for row in rows]
+    assert len(rows) > 50 and all(named)
+    assert [name for tests in named for name in tests if not is_test(*name)] == []
+
+
+def is_test(file: str, function: str) -> bool:
+    path = ROOT / "tests" / file
+    return path.exists() and re.search(rf"^def {function}\(", path.read_text(), re.MULTILINE) is not None
 
 
 def test_the_decisions_that_the_source_names_exist() -> None:
