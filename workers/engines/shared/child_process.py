@@ -1,7 +1,7 @@
 """Child processes that run what cannot be trusted to end: each can be ended when it takes too much time or memory.
 
 They are kept, so that a use costs one exchange of messages and no start of a process. One is enough until it is used
-twice at once.
+twice at once; what was started beyond it ends when it has not been needed for a while.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from workers.engines.shared.child_program import LENGTH_BYTES, MAX_REPLY_BYTES, 
 logger = logging.getLogger(__name__)
 
 MAX_PROCESSES = 4  # as many as prepare jobs at once
+SPARE_SECONDS = 10.0  # a process that nobody had to wait for in this time ends, but for the last one
 PATIENCE_SECONDS = 0.05  # to wait for another use to end before another process is started, which takes 0.2 s
 _ROOT = str(Path(workers.__file__).parent.parent)
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH")  # no keys or passwords
@@ -142,6 +143,8 @@ class ChildProcesses:
         self._idle: queue.LifoQueue[ChildProcess] = queue.LifoQueue()
         self._lock = threading.Lock()
         self._count = 1  # idle, busy and starting ones
+        self._all_busy_at = 0.0  # when a use last found no idle one, on the monotonic clock
+        self._spares_are_watched = False
         self._all: set[ChildProcess] = set()
         self._finalizer = weakref.finalize(self, _close_all, self._all)
         first = self._started()
@@ -158,13 +161,37 @@ class ChildProcesses:
             threading.Thread(target=self._replace, name="child-process", daemon=True).start()  # no use waits for it
             raise
         except BaseException:
-            self._idle.put(process)
+            self._give_back(process)
             raise
-        self._idle.put(process)
+        self._give_back(process)
         return reply
 
     def close(self) -> None:
         self._finalizer()
+
+    def _give_back(self, process: ChildProcess) -> None:
+        self._idle.put(process)
+        with self._lock:
+            if self._count > 1 and not self._spares_are_watched:
+                self._spares_are_watched = True
+                threading.Thread(target=self._end_spares, name="spare-processes", daemon=True).start()
+
+    def _end_spares(self) -> None:
+        """End one process after the other while none was missed for `SPARE_SECONDS`, until one is left."""
+        while True:
+            time.sleep(SPARE_SECONDS)
+            with self._lock:
+                if self._count > 1 and time.monotonic() - self._all_busy_at > SPARE_SECONDS:
+                    with contextlib.suppress(queue.Empty):
+                        self._end(self._idle.get_nowait())
+                if self._count == 1 or not self._finalizer.alive:
+                    self._spares_are_watched = False
+                    return
+
+    def _end(self, process: ChildProcess) -> None:
+        self._count -= 1
+        self._all.discard(process)
+        process.close()
 
     def _replace(self) -> None:
         try:
@@ -175,6 +202,9 @@ class ChildProcesses:
                 self._count -= 1
 
     def _taken(self) -> ChildProcess:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        self._all_busy_at = time.monotonic()
         with contextlib.suppress(queue.Empty):
             return self._idle.get(timeout=PATIENCE_SECONDS)
         with self._lock:

@@ -1,18 +1,35 @@
 """Processes that are ended when they take too much, and what the parent gets of it."""
 
 import os
-import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from tests.waiting import scaled, until
+from workers.engines.shared import child_process
 from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcesses
 from workers.engines.shared.child_program import Limits
 
 PROBE = "tests.workers.engines.shared.child_probe"
 LIMITS = Limits(cpu_seconds=0.5, memory_bytes=256 * 1024 * 1024, wait_seconds=scaled(20))
+
+
+def _used_at_once(processes: ChildProcesses, uses: int) -> list[int]:
+    """Return the process of each use."""
+    with ThreadPoolExecutor(uses) as pool:
+        replies = [pool.submit(processes.call, {"do": "sleep", "seconds": scaled(0.5)}) for _ in range(uses)]
+    return [reply.result()["pid"] for reply in replies]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -63,17 +80,20 @@ def test_a_process_gets_no_secrets(processes: ChildProcesses, monkeypatch: pytes
 
 
 def test_two_uses_at_once_get_two_processes_and_three_wait(processes: ChildProcesses) -> None:
-    pids: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: pids.append(processes.call({"do": "sleep", "seconds": 0.5})["pid"]))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    until(lambda: len(pids) == 3)
+    assert len(set(_used_at_once(processes, 3))) == 2
+
+
+def test_a_process_beyond_the_first_ends_when_it_is_not_needed(
+    processes: ChildProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "SPARE_SECONDS", 0.5)
+    pids = _used_at_once(processes, 2)
     assert len(set(pids)) == 2
-    for thread in threads:
-        thread.join()
+    until(lambda: not all(_lives(pid) for pid in pids))
+    assert [_lives(pid) for pid in pids].count(True) == 1, "the last one is kept"
+    time.sleep(1.2)
+    assert _lives(processes.call({})["pid"])
+    assert len(set(_used_at_once(processes, 2))) == 2, "another may be started again"
 
 
 def test_closing_ends_a_process_that_computes(processes: ChildProcesses) -> None:
