@@ -28,9 +28,9 @@ def schemas(target: Target) -> Outcomes:
     def body(number: int) -> Any:
         members = {f"m{part}": {"type": "number", "multipleOf": 1 + (number * 40 + part) / 1000} for part in range(40)}
         schema = {"type": "object", "properties": members, "required": list(members)}
-        return {"prompt": "a number", "params": {"json_schema": schema, "max_tokens": 4}}
+        return {"prompt": "a number", "params": {"json_schema": schema, "max_tokens": 1}}
 
-    return post_all(target, "/generate", body, 24)
+    return post_all(target, "/generate", body, 24, at_most=24)
 
 
 def parameters(target: Target) -> Outcomes:

@@ -69,7 +69,6 @@ def attacked_service(folder: Path) -> Iterator[Attacked]:
         "model_params": {**SMOLLM2["model_params"], "n_ctx": 2048, "chat_template": _TEMPLATE},
         "worker": {"slots": 8},
         "data_dir": str(folder / "data"),
-        "jobs": {"ttl": 5},
         "server": {"processes": 2},
         "auth": {"api_keys": [HEALTHY_KEY, ATTACKER_KEY]},
         "webhooks": {"secret": "whsec_" + "YWJ1c2Vy" * 4, "allow_private": True},

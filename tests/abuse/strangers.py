@@ -5,7 +5,7 @@ from collections import Counter
 
 from tests.abuse.attacker import Outcomes, Target
 
-_SECRET = "The code of the safe in the cellar of the old house at the end of the street is " + "7294 " * 40
+_SECRET = "The code of the safe in the cellar of the old house at the end of the street is " + "7294 " * 10
 
 
 def prefixes(target: Target) -> Outcomes:

@@ -8,12 +8,12 @@ from collections import Counter
 
 from tests.abuse.attacker import Outcomes, Target
 
-_RECEIVERS = 64
+_RECEIVERS = 32
 _JOB = {"prompt": "p", "params": {"max_tokens": 1}}
 
 
 def silent_receivers(target: Target) -> Outcomes:
-    """Webhooks to 64 addresses that accept and never respond; beside them one of the healthy client's."""
+    """Webhooks to 32 addresses that accept and never respond; beside them one of the healthy client's."""
     outcomes: Outcomes = Counter()
     arrived = threading.Event()
 
