@@ -17,19 +17,29 @@ from app.api.schemas.fields import (
     object_with,
     one_of,
 )
+from app.api.schemas.openai.response_tools import CUSTOM_INPUT
 
 MAX_MESSAGES = 4096
 MAX_CALLS = 1024  # of one message
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 LEGACY_CALL_ID = "function0"  # `function_call` has none; nine letters, as Mistral's template requires
+TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_NO_ARGUMENTS = "{}"
 _ASSISTANT_ONLY = ("tool_calls", "function_call", "refusal")
-_THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
-"""Types of parts that other servers' messages carry, and that no chat template reads."""
+_PASSED_OVER = frozenset(
+    {
+        *("thinking", "redacted_thinking", "reasoning", "reasoning_content"),
+        *("tool_use", "tool_call", "function_call", "server_tool_use", "non_standard"),
+    }
+)
+"""Types of parts that other servers' messages carry: thoughts, which no chat template reads, and calls, which
+`tool_calls` has too.
+"""
 _MAX_ARGUMENTS_BYTES = 2**30  # the limit of the whole body is lower
 
 
 class Content(fields.Field[str]):
-    """A text, or a list of text parts, which become the lines of one text. Parts of thoughts are ignored.
+    """A text, or a list of texts and text parts, which become the lines of one text. Thoughts and calls are ignored.
 
     Args:
         parts: maps the types of parts to the name of the member that has the text.
@@ -49,9 +59,12 @@ class Content(fields.Field[str]):
         return self._text.deserialize(value) or ""
 
     def _part(self, index: int, part: Any) -> str | None:
+        if isinstance(part, str):
+            with errors_under(index):
+                return self._text.deserialize(part)
         kind = part.get("type") if isinstance(part, dict) else None
         name = self._parts.get(kind) if isinstance(kind, str) else None
-        if isinstance(kind, str) and kind in _THOUGHTS:
+        if isinstance(kind, str) and kind in _PASSED_OVER:
             return None
         with errors_under(index):
             if name is None:
@@ -64,17 +77,19 @@ class Content(fields.Field[str]):
 def content_shapes(parts: Mapping[str, str], *, is_required: bool) -> list[dict[str, Any]]:
     """Return the JSON Schemas of the values that `Content` accepts."""
     shapes = [object_with(type=one_of(kind), **{name: {"type": "string"}}) for kind, name in parts.items()]
-    shapes.append(object_with(type=one_of(*sorted(_THOUGHTS))))
+    shapes.append({"type": "string"})
+    shapes.append(object_with(type=one_of(*sorted(_PASSED_OVER))))
     null = [] if is_required else [{"type": "null"}]
     return [{"type": "string"}, {"type": "array", "items": {"anyOf": shapes}}, *null]
 
 
 class ArgumentsField(TextField):
-    """The arguments of a call: a JSON object as text. Some clients keep the object itself."""
+    """The arguments of a call: a JSON object as text. Some clients keep the object itself, or nothing for none."""
 
     def __init__(self) -> None:
-        shapes = [{"type": "string"}, {"type": "object"}]
-        super().__init__(required=True, metadata={"anyOf": shapes, "description": "A JSON object, best as text."})
+        shapes = [{"type": "string"}, {"type": "object"}, {"type": "null"}]
+        about = {"anyOf": shapes, "description": "A JSON object, best as text. Default: without members."}
+        super().__init__(metadata=about)
         self._object = JsonObject(max_bytes=_MAX_ARGUMENTS_BYTES)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -83,22 +98,49 @@ class ArgumentsField(TextField):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+def arguments_of(call: Mapping[str, Any]) -> str:
+    """Return the arguments of a loaded call as a JSON object."""
+    return call.get("arguments", "").strip() or _NO_ARGUMENTS
+
+
 class CalledFunctionSchema(HistorySchema):
     name = TextField(required=True)
     arguments = ArgumentsField()
 
+    @post_load
+    def _with_arguments(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {**data, "arguments": arguments_of(data)}
+
+
+class CalledCustomToolSchema(HistorySchema):
+    """Loaded as a call of a function with one argument, as the tools of a response are."""
+
+    name = TextField(required=True)
+    input = TextField(required=True)
+
+    @post_load
+    def _function(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {"name": data["name"], "arguments": json.dumps({CUSTOM_INPUT: data["input"]}, ensure_ascii=False)}
+
 
 class ToolCallSchema(HistorySchema):
+    also: ClassVar = {
+        "if": {"required": ["type"], "properties": {"type": {"const": "custom"}}},
+        "then": {"required": ["custom"], "properties": {"custom": {"not": {"type": "null"}}}},
+        "else": {"required": ["function"], "properties": {"function": {"not": {"type": "null"}}}},
+    }
+
     id = TextField(required=True)
-    type = TextField(
-        validate=validate.Equal("function", error="Only function calls are supported."),
-        metadata={"enum": ["function", None]},
-    )
-    function = fields.Nested(CalledFunctionSchema, required=True)
+    type = TextField(validate=validate.OneOf(("function", "custom")), metadata={"enum": ["function", "custom", None]})
+    function = fields.Nested(CalledFunctionSchema)
+    custom = fields.Nested(CalledCustomToolSchema)
 
     @post_load
     def _plain(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {"id": data["id"], "type": "function", "function": data["function"]}
+        kind = data.get("type", "function")
+        if kind not in data:
+            raise ValidationError({kind: ["Missing data for required field."]})
+        return {"id": data["id"], "type": "function", "function": data[kind]}
 
 
 def _has(name: str, **more: Any) -> dict[str, Any]:
@@ -108,7 +150,6 @@ def _has(name: str, **more: Any) -> dict[str, Any]:
 _ASSISTANT = {"properties": {"role": {"const": "assistant"}}}
 _TOOL = {"properties": {"role": {"const": "tool"}}}
 _CALLS = _has("tool_calls", minItems=1)
-_INSTEAD_OF_CONTENT = [_CALLS, _has("function_call"), _has("refusal")]
 
 
 class MessageSchema(HistorySchema):
@@ -116,14 +157,14 @@ class MessageSchema(HistorySchema):
 
     also: ClassVar = {
         "allOf": [
-            {"if": _ASSISTANT, "then": {"anyOf": [_has("content"), *_INSTEAD_OF_CONTENT]}, "else": _has("content")},
+            {"if": _ASSISTANT, "else": _has("content")},
             {"if": _ASSISTANT, "else": {"not": {"anyOf": [_has("function_call"), _has("refusal"), _CALLS]}}},
             {"if": _TOOL, "then": _has("tool_call_id")},
         ]
     }
 
     role = TextField(required=True, validate=validate.OneOf(ROLES))
-    content = Content({"text": "text", "refusal": "refusal"})
+    content = Content(TEXT_PARTS)
     name = TextField()
     tool_calls = BoundedList(fields.Nested(ToolCallSchema), validate=validate.Length(max=MAX_CALLS))
     tool_call_id = TextField(metadata={"description": "The call whose result a message of the role tool is."})
@@ -154,9 +195,11 @@ class MessageSchema(HistorySchema):
         reasoning = message.pop("reasoning", None)
         if isinstance(reasoning, str) and is_unicode(reasoning):
             message.setdefault("reasoning_content", reasoning)
-        content = message.setdefault("content", refusal)
-        if content is None and not (message.get("tool_calls") or "function_call" in message):
-            raise ValidationError({"content": ["Must be a text."]})
+        has_calls = bool(message.get("tool_calls")) or "function_call" in message
+        if message.setdefault("content", refusal) is None and not has_calls:
+            if role != "assistant":
+                raise ValidationError({"content": ["Must be a text."]})
+            message["content"] = ""  # it was cut off in its thoughts, or within a call
         if "function_call" in message:
             call = {"id": LEGACY_CALL_ID, "type": "function", "function": message.pop("function_call")}
             message.setdefault("tool_calls", [call])

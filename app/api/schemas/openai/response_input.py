@@ -7,13 +7,19 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from app.api.schemas.fields import HistorySchema, TextField, errors_under, object_with, one_of
-from app.api.schemas.openai.messages import MAX_MESSAGES, Content, content_shapes
+from app.api.schemas.openai.messages import (
+    MAX_MESSAGES,
+    TEXT_PARTS,
+    ArgumentsField,
+    Content,
+    arguments_of,
+    content_shapes,
+)
 from app.api.schemas.openai.response_tools import CUSTOM_INPUT, OfferedTools, called_name, load_tools
 
 Message = dict[str, Any]
 
 _ROLES = ("user", "assistant", "system", "developer")
-_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 _THOUGHTS = {"reasoning_text": "text", "summary_text": "text", "text": "text"}
 _PASSED_OVER = (
     "web_search_call",
@@ -21,6 +27,10 @@ _PASSED_OVER = (
     "image_generation_call",
     "code_interpreter_call",
     "mcp_list_tools",
+    "mcp_call",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "ghost_snapshot",
     "tool_search_call",
     "tool_search_output",
     "configuration_update",
@@ -38,14 +48,14 @@ class Conversation:
 
 class _MessageItemSchema(HistorySchema):
     role = TextField(required=True, validate=validate.OneOf(_ROLES))
-    content = Content(_PARTS, required=True)
+    content = Content(TEXT_PARTS, required=True)
 
 
 class _CallItemSchema(HistorySchema):
     call_id = TextField(required=True)
     name = TextField(required=True)
     namespace = TextField()
-    arguments = TextField(required=True)
+    arguments = ArgumentsField()
 
 
 class _CustomCallItemSchema(HistorySchema):
@@ -57,7 +67,7 @@ class _CustomCallItemSchema(HistorySchema):
 
 class _CallOutputItemSchema(HistorySchema):
     call_id = TextField(required=True)
-    output = Content(_PARTS, required=True)
+    output = Content(TEXT_PARTS, required=True)
 
 
 class _ReasoningItemSchema(HistorySchema):
@@ -85,10 +95,10 @@ class ResponseInput(fields.Field[Conversation]):
 
     def __init__(self) -> None:
         text = {"type": "string"}
-        content = {"anyOf": content_shapes(_PARTS, is_required=True)}
+        content = {"anyOf": content_shapes(TEXT_PARTS, is_required=True)}
         message = object_with(type=one_of("message"), role=one_of(*_ROLES), content=content)
         message["required"] = ["role", "content"]  # the type may be left out
-        call = object_with(type=one_of("function_call"), call_id=text, name=text, arguments=text)
+        call = object_with(type=one_of("function_call"), call_id=text, name=text)
         custom = object_with(type=one_of("custom_tool_call"), call_id=text, name=text, input=text)
         outputs = one_of("function_call_output", "custom_tool_call_output")
         output = object_with(type=outputs, call_id=text, output=content)
@@ -144,7 +154,7 @@ def _add_call(messages: list[Message], data: dict[str, Any]) -> None:
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
     is_custom = "input" in data
-    arguments = json.dumps({CUSTOM_INPUT: data["input"]}, ensure_ascii=False) if is_custom else data["arguments"]
+    arguments = json.dumps({CUSTOM_INPUT: data["input"]}, ensure_ascii=False) if is_custom else arguments_of(data)
     function = {"name": called_name(data["name"], data.get("namespace")), "arguments": arguments}
     call = {"id": data["call_id"], "type": "function", "function": function}
     messages[-1].setdefault("tool_calls", []).append(call)

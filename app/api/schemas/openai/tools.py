@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate
 
 from app.api.schemas.constraints import MAX_JSON_BYTES
 from app.api.schemas.fields import BoundedList, Flag, HistorySchema, JsonObject, TextField, object_with, one_of
@@ -13,7 +13,8 @@ from app.api.schemas.openai.strictness import STRICT, reject_unenforced
 
 MAX_TOOLS = 128  # as in OpenAI's API
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
-_MODES = ("none", "auto", "required")
+_MODES = {"none": "none", "auto": "auto", "required": "required", "any": "required"}
+"""By the texts of a choice; the last one is Mistral's and Anthropic's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,18 @@ class _FunctionType(TextField):
 
 
 class ToolSchema(HistorySchema):
-    """A tool of a chat."""
+    """A tool of a chat. Some clients leave out the type, or put the function beside it, as in `/v1/responses`."""
 
     type = _FunctionType()
     function = fields.Nested(FunctionSchema, required=True)
+
+    @pre_load
+    def _nested(self, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if "function" not in data and "name" in data and data.get("type") == "function":
+            return {"type": "function", "function": data}
+        return {"type": "function", **data} if "function" in data else data
 
 
 class ToolChoiceField(fields.Field[ToolChoice]):
@@ -71,6 +80,7 @@ class ToolChoiceField(fields.Field[ToolChoice]):
         self._kinds = ("function", "custom") if is_flat else ("function",)
         function: dict[str, Any] = name if is_flat else {"function": object_with(**name)}
         named = object_with(type=one_of(*self._kinds), **function)
+        mode = object_with(type=one_of(*_MODES))
         allowed = {
             "mode": one_of("auto", "required"),
             "tools": {"type": "array", "items": named | {"required": list(function)}},
@@ -78,14 +88,16 @@ class ToolChoiceField(fields.Field[ToolChoice]):
         among = object_with(
             type=one_of("allowed_tools"), **(allowed if is_flat else {"allowed_tools": object_with(**allowed)})
         )
-        super().__init__(metadata={"anyOf": [one_of(*_MODES), named, among, {"type": "null"}]})
+        super().__init__(metadata={"anyOf": [one_of(*_MODES), mode, named, among, {"type": "null"}]})
         self._is_flat = is_flat
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> ToolChoice:
         if isinstance(value, str) and value in _MODES:
-            return ToolChoice(mode=value)
+            return ToolChoice(mode=_MODES[value])
         if isinstance(value, dict):
             match value.get("type"), self._inside(value, str(value.get("type"))):
+                case str(mode), _ if mode in _MODES:
+                    return ToolChoice(mode=_MODES[mode])
                 case "function" | "custom", {"name": str(name)} if value["type"] in self._kinds:
                     return ToolChoice(mode="required", names=(name,), named=name)
                 case "allowed_tools", {"mode": "auto" | "required" as mode, "tools": [*tools]}:
@@ -99,7 +111,10 @@ class ToolChoiceField(fields.Field[ToolChoice]):
         raise ValidationError("Each of allowed_tools must be a function by its name.")
 
     def _inside(self, value: Any, name: str) -> Any:
-        return value if self._is_flat else value.get(name) if isinstance(value, dict) else None
+        """Return what has the members of a choice. Clients of one endpoint send the other one's shape, too."""
+        if not isinstance(value, dict):
+            return None
+        return value.get(name, value) if not self._is_flat or "name" not in value else value
 
 
 class FunctionCallField(fields.Field[ToolChoice]):

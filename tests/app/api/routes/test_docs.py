@@ -122,7 +122,11 @@ def test_bodies_are_documented_as_they_are_read(
     [
         ({"role": "user", "content": "Hi"}, True),
         ({"role": "user", "content": None}, False),
-        ({"role": "assistant"}, False),
+        ({"role": "assistant"}, True),
+        ({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}, False),
+        ({"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}, True),
+        ({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom", "custom": {"name": "f"}}]}, False),
+        ({"role": "user", "content": ["Hi", {"type": "input_text", "text": "there"}]}, True),
         ({"role": "assistant", "refusal": "no"}, True),
         ({"role": "user", "content": "Hi", "refusal": "no"}, False),
         ({"role": "tool", "content": "Hi"}, False),

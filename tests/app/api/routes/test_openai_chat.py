@@ -149,6 +149,43 @@ def test_messages_of_other_servers_and_clients_may_be_sent_back_with_all_that_th
     ]
 
 
+@pytest.mark.parametrize(
+    "sent", [{}, {"content": None, "reasoning_content": "Hm."}, {"content": None, "tool_calls": []}]
+)
+def test_an_answer_that_was_cut_off_before_its_first_word_may_be_sent_back(
+    client: FlaskClient, worker: ScriptedWorker, sent: dict[str, Any]
+) -> None:
+    answered(client, messages=[*HELLO, {"role": "assistant", **sent}, *HELLO])
+    assert worker.turns[0].request.chat.messages[1]["content"] == ""
+
+
+@pytest.mark.parametrize("arguments", [{}, {"arguments": None}, {"arguments": ""}])
+def test_a_call_without_arguments_may_be_sent_back_without_them(
+    client: FlaskClient, worker: ScriptedWorker, arguments: dict[str, Any]
+) -> None:
+    call = {"id": "a1", "type": "function", "function": {"name": "time", **arguments}}
+    answered(client, messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}, *HELLO])
+    (rendered,) = worker.turns[0].request.chat.messages[1]["tool_calls"]
+    assert rendered["function"] == {"name": "time", "arguments": "{}"}
+
+
+def test_a_call_of_a_custom_tool_in_a_history_is_a_call_with_one_argument(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    call = {"id": "a1", "type": "custom", "custom": {"name": "patch", "input": "ü"}}
+    answered(client, messages=[*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, *HELLO])
+    (rendered,) = worker.turns[0].request.chat.messages[1]["tool_calls"]
+    assert rendered == {"id": "a1", "type": "function", "function": {"name": "patch", "arguments": '{"input": "ü"}'}}
+
+
+def test_parts_of_calls_are_ignored_in_a_history_and_texts_are_parts(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    parts = ["a", {"type": "tool_use", "name": "f"}, {"type": "output_text", "text": "b", "annotations": []}]
+    answered(client, messages=[*HELLO, {"role": "assistant", "content": parts}, *HELLO])
+    assert worker.turns[0].request.chat.messages[1] == {"role": "assistant", "content": "a\nb"}
+
+
 def test_parts_of_thoughts_are_ignored_in_a_history(client: FlaskClient, worker: ScriptedWorker) -> None:
     parts = [{"type": "thinking", "thinking": "Hm.", "signature": "x"}, {"type": "text", "text": "Yes."}]
     answered(client, messages=[*HELLO, {"role": "assistant", "content": parts}, *HELLO])
@@ -442,6 +479,32 @@ def test_a_call_may_nest_its_arguments_as_deep_as_it_likes(client: FlaskClient, 
     answered(client, messages=[*HELLO, sent, {"role": "tool", "tool_call_id": call["id"], "content": "warm"}])
     (received,) = worker.turns[-1].request.chat.messages[1]["tool_calls"]
     assert received["function"]["arguments"] == arguments
+
+
+@pytest.mark.parametrize("choice", ["any", {"type": "any"}, {"type": "required"}, {"type": "function", "name": "time"}])
+def test_a_call_is_required_in_the_words_of_other_servers_too(
+    client: FlaskClient, worker: ScriptedWorker, choice: Any
+) -> None:
+    text = "{}" if isinstance(choice, dict) and "name" in choice else '[{"name": "time", "arguments": {}}]'
+    worker.play = play_of(text, Turn.succeed)
+    message = answered(client, tools=[TIME], tool_choice=choice)["choices"][0]["message"]
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["time"]
+    assert worker.turns[0].request.params["json_schema"]
+
+
+def test_a_choice_by_its_type_may_leave_it_to_the_model(client: FlaskClient, worker: ScriptedWorker) -> None:
+    answered(client, tools=[TIME], tool_choice={"type": "auto"})
+    answered(client, tools=[TIME], tool_choice={"type": "none"})
+    assert [len(turn.request.chat.tools) for turn in worker.turns] == [1, 0]
+
+
+@pytest.mark.parametrize("tool", [{"type": "function", "name": "time"}, {"function": {"name": "time"}}])
+def test_a_function_may_stand_beside_its_type_or_without_one(
+    client: FlaskClient, worker: ScriptedWorker, tool: dict[str, Any]
+) -> None:
+    answered(client, tools=[tool])
+    (shown,) = worker.turns[0].request.chat.tools
+    assert shown["type"] == "function" and shown["function"]["name"] == "time"
 
 
 def test_with_tool_choice_none_the_text_is_a_text(client: FlaskClient, worker: ScriptedWorker) -> None:
