@@ -73,11 +73,11 @@ class RequestSchema(Schema):
         """Replace marshmallow's "Unknown field." by a message that names the similar or the known parameters."""
         if isinstance(error.messages, dict) and isinstance(data, Mapping):
             for name in error.messages:
-                if name in data and name not in self.load_fields:
+                if name in data and name not in self._known:
                     error.messages[name] = [self._unknown(str(name))]
 
     def _unknown(self, name: str) -> str:
-        near = nearest_name(name, self.load_fields)
+        near = nearest_name(name, self._known)
         if near is not None:
             return f"Unknown parameter. Did you mean {near!r}?"
         names = sorted(self.load_fields, key=lambda known: not self.load_fields[known].required)

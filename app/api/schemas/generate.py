@@ -17,6 +17,21 @@ from app.config.nearest_name import nearest_name
 from app.jobs.sampling import CONSTRAINTS
 
 _PARAMETERS = frozenset(SamplingSchema().load_fields)
+_CHATS, _MESSAGES, _PARAMS = (
+    "Send it to /v1/chat/completions.",
+    "Send messages instead.",
+    "Put its members into params.",
+)
+_ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("response_format", "format"), "Send json_schema, or response_format to /v1/chat/completions."),
+    **dict.fromkeys(("tools", "tool_choice", "functions", "function_call", "chat_template_kwargs"), _CHATS),
+    **dict.fromkeys(("reasoning_effort", "reasoning", "thinking", "think", "enable_thinking"), _CHATS),
+    **dict.fromkeys(("n", "best_of"), "Send it to /v1/completions."),
+    **dict.fromkeys(("system", "template"), _MESSAGES),
+    **dict.fromkeys(("options", "parameters", "sampling_params"), _PARAMS),
+}
+"""Names of OpenAI's API and of other servers that would change the output, and what to do instead."""
+_ASKS_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +94,13 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
 
     @pre_load
     def _take_params_beside(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Read a parameter that stands beside `params` as one of them, and reject a name that is nearly a known one."""
+        """Read a parameter that stands beside `params` as one of them.
+
+        Reject a name that is nearly a known one, or that asks for something else.
+        """
         errors = {name: [f"Unknown parameter. Did you mean {near!r}?"] for name, near in self._nearly_known(data)}
+        asked = [name for name in _ELSEWHERE if _asks(name, data.get(name))]
+        errors |= {name: [f"Not read here. {_ELSEWHERE[name]}"] for name in asked}
         params = data.get("params", {})
         beside = {name: value for name, value in data.items() if name in _PARAMETERS and value is not None}
         if isinstance(params, dict):
@@ -98,7 +118,7 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
 
     @functools.cached_property
     def _known(self) -> frozenset[str]:
-        return super()._known | _PARAMETERS
+        return super()._known | _PARAMETERS | _ELSEWHERE.keys()
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _require_one(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> None:
@@ -118,3 +138,8 @@ def _sent_names(sent: Mapping[str, Any], prefix: str) -> dict[str, str]:
     return names | {
         f"params.{kind}": f"{prefix}{name}" for name in GUIDED_FIELDS if name in given for kind in CONSTRAINTS
     }
+
+
+def _asks(name: str, value: Any) -> bool:
+    """Return whether a name of `_ELSEWHERE` with this value would change the output."""
+    return value not in _ASKS_NOTHING and not (name in ("n", "best_of") and value == 1)

@@ -107,6 +107,13 @@ def test_a_parameter_beside_params_is_used(
         ({"parms": {"max_tokens": 2}}, "parms"),
         ({"max_token": 2}, "max_token"),
         ({"max_tokens": 2, "params": [1]}, "params"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"format": "json"}, "format"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"think": False}, "think"),
+        ({"n": 2}, "n"),
+        ({"options": {"num_predict": 1}}, "options"),
+        ({"system": "Be brief."}, "system"),
     ],
 )
 def test_a_parameter_that_would_be_lost_is_refused_by_its_name(
@@ -114,6 +121,20 @@ def test_a_parameter_that_would_be_lost_is_refused_by_its_name(
 ) -> None:
     response = generate(client, **body)
     assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
+
+
+def test_a_lost_parameter_is_told_what_to_send_instead(client: FlaskClient) -> None:
+    def detail(**body: Any) -> str:
+        return str(generate(client, **body).get_json()["detail"])
+
+    assert detail(max_token=2) == "max_token: Unknown parameter. Did you mean 'max_tokens'?"
+    assert "with another value" in detail(max_tokens=2, params={"max_tokens": 3})
+    assert detail(options={"num_predict": 1}) == "options: Not read here. Put its members into params."
+
+
+def test_names_that_ask_for_nothing_are_harmless(client: FlaskClient, worker: ScriptedWorker) -> None:
+    nothing = {"tools": [], "format": "", "system": None, "options": {}, "n": 1, "best_of": 1}
+    assert generate(client, **nothing).status_code == 200
 
 
 def test_many_unknown_fields_cost_little(client: FlaskClient) -> None:
