@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.config.settings import AuthConfig, Config, FilesConfig
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import KEYS, MODEL, MakeApp
+from tests.waiting import scaled
 
 LINE = json.dumps({"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hello"}})
 
@@ -119,6 +121,20 @@ def test_a_file_of_many_blank_lines_is_refused_at_once(client: FlaskClient) -> N
     answer = send(client, b"\n" * (MAX_FILE_LINES + 1))
     assert (answer.status_code, answer.get_json()["error"]["param"]) == (400, "file")
     assert f"{MAX_FILE_LINES} lines" in answer.get_json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "filling", [b"\r\n", b"\r\n--x\r\n\r\n", b"\r\n--x\r\nContent-Disposition: form-data; name=a\r\n\r\n"]
+)
+def test_a_form_of_millions_of_empty_lines_or_parts_is_refused_at_once(
+    make_app: MakeApp, config: Config, filling: bytes
+) -> None:
+    client = make_app(replace(config, files=FilesConfig())).test_client()
+    form = filling * (30_000_000 // len(filling))
+    began = time.process_time()
+    answer = client.post("/v1/files", data=form, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert answer.status_code in (400, 413), answer.text
+    assert time.process_time() - began < scaled(2)
 
 
 def test_files_and_batches_are_listed_page_by_page(client: FlaskClient) -> None:
