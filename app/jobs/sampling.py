@@ -116,6 +116,7 @@ class SamplingParams:
         "Strings that end the output; they are not part of it.",
         stop_strings="transformers",
         stop_sequences="TGI's client",
+        stopping_strings="text-generation-webui",
     )
     stop_token_ids: tuple[int, ...] = _parameter(
         (), "Tokens that end the output, from `min_length` on; they are not part of it."
@@ -125,6 +126,7 @@ class SamplingParams:
         "Same seed, same prompt, same parameters: same text. -1 = a random one.",
         (-1, MAX_SEED),
         random_seed="Mistral",
+        sampling_seed="SGLang",
     )
     logprobs: int | None = _parameter(
         None,

@@ -145,7 +145,9 @@ def _field(kind: Any, parameter: Parameter, description: str) -> fields.Field[An
 SAMPLING_FIELDS: dict[str, fields.Field[Any]] = {
     **{name: _field(kind, parameter, parameter.meaning) for name, (kind, parameter) in _PARAMETERS.items()},
     **{
-        alias: _field(kind, parameter, f"Another name of {name}, used by {library}; it excludes the others.")
+        alias: _field(
+            kind, parameter, f"Another name of {name}, used by {library}; it excludes the others with another value."
+        )
         for name, (kind, parameter) in _PARAMETERS.items()
         for alias, library in parameter.aliases.items()
     },
@@ -167,6 +169,9 @@ _NAMES = {name: [name, *parameter.aliases] for name, (_, parameter) in _PARAMETE
 
 _CONSTRAINTS = [name for canonical in CONSTRAINTS for name in _NAMES[canonical]] + list(GUIDED_FIELDS)
 
+
+_NOTHING = {"seed": RANDOM_SEED, "stop_token_ids": [], "grammar": "", "suffix": ""}
+"""Values that ask for nothing, as other servers read them, by canonical names."""
 
 CONTRADICTIONS: list[dict[str, Any]] = [
     *(_not_greedy(name) for name in _NAMES["temperature"]),
@@ -194,8 +199,10 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
     """Return what the client has set, under canonical names.
 
     Raises:
-        ValidationError: two names mean the same or exclude each other; the message names both.
+        ValidationError: two names mean the same and have different values, or exclude each other; the message names
+            both.
     """
+    given = {name: value for name, value in given.items() if value != _NOTHING.get(ALIASES.get(name, name))}
     _reject_contradictions(given)
     params = as_parameters({ALIASES.get(name, name): value for name, value in given.items()})
     if params.get("do_sample") is False:
@@ -203,9 +210,6 @@ def canonical_params(given: dict[str, Any]) -> dict[str, Any]:
         params["temperature"] = 0.0
     if isinstance(params.get("stop"), str):
         params["stop"] = [params["stop"]]
-    for name, nothing in (("seed", RANDOM_SEED), ("stop_token_ids", [])):
-        if params.get(name) == nothing:
-            del params[name]
     if given.get("n_probs") == 0:  # llama-server's way to ask for no logprobs
         del params["logprobs"]
     return params
@@ -215,9 +219,9 @@ def _reject_contradictions(given: dict[str, Any]) -> None:
     first_name: dict[str, str] = {}
     for name in given:
         canonical = ALIASES.get(name, name)
-        if canonical in first_name:
-            raise ValidationError({name: [f"{first_name[canonical]} and {name} mean the same; send one of them."]})
-        first_name[canonical] = name
+        first = first_name.setdefault(canonical, name)
+        if given[first] != given[name]:
+            raise ValidationError({name: [f"{first} and {name} mean the same; send one of them."]})
     if given.get("do_sample") is False and given.get(first_name.get("temperature", ""), 0) > 0:
         name = first_name["temperature"]
         raise ValidationError({name: [f"do_sample: false means temperature 0; send do_sample or {name}."]})

@@ -7,7 +7,7 @@ from marshmallow import ValidationError, post_load, validate
 
 from app.api.schemas.fields import WholeNumber
 from app.api.schemas.openai.chat import reject_two_grammars
-from app.api.schemas.openai.peers import fields_of_peers, with_options
+from app.api.schemas.openai.peers import fields_of_completion_peers, fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     IGNORED_IN_TEXTS,
@@ -58,6 +58,7 @@ class CompletionSchema(TextSchema):
             **sampling_fields(without=("max_tokens",)),
             **ignored(*IGNORED_EVERYWHERE, *IGNORED_IN_TEXTS),
             **fields_of_peers(),
+            **fields_of_completion_peers(),
         }
 
     @post_load

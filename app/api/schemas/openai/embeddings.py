@@ -8,7 +8,14 @@ from marshmallow import post_load, validate
 from app.api.schemas.embeddings import MAX_TEXTS
 from app.api.schemas.fields import TextField, WholeNumber
 from app.api.schemas.job import JobOptions
-from app.api.schemas.openai.requests import ModelRequestSchema, TextsOrTokens, ignored, shared_fields
+from app.api.schemas.openai.peers import ignored_of_peers
+from app.api.schemas.openai.requests import (
+    IGNORED_EVERYWHERE,
+    ModelRequestSchema,
+    TextsOrTokens,
+    ignored,
+    shared_fields,
+)
 from app.jobs.job import Text as TextOrTokens
 
 MAX_DIMENSIONS = 65_536  # beyond every model
@@ -39,7 +46,7 @@ class EmbeddingSchema(ModelRequestSchema):
     )
 
     class Meta(ModelRequestSchema.Meta):
-        include: ClassVar = ignored("user")
+        include: ClassVar = {**ignored(*IGNORED_EVERYWHERE), **ignored_of_peers()}
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> EmbeddingBody:

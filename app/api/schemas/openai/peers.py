@@ -36,6 +36,17 @@ IGNORED: Mapping[str, str] = {
     "rid": _IDS,
     "stream_interval": "Texts are sent as they are made.",
     "guided_decoding_backend": "There is one.",
+    "user_id": "Users are not distinguished.",
+    "tags": _REPORTS,
+    "trace": _REPORTS,
+    "cache_control": _PREFIXES,
+    "n_cache_reuse": _PREFIXES,
+    "n_discard": "The context is never shifted.",
+    "num_ctx": "The context is the server's.",
+    "backend_sampling": "The server chooses.",
+    "incremental_output": "Streams are incremental.",
+    "return_cached_tokens_details": _REPORTS,
+    "return_text_in_logprobs": "Log probabilities have texts.",
     "dry_base": _OFF,
     "dry_allowed_length": _OFF,
     "dry_penalty_last_n": _OFF,
@@ -46,6 +57,34 @@ IGNORED: Mapping[str, str] = {
 """Of llama-server, Ollama, OpenRouter, vLLM and SGLang: accepted and not read."""
 
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "adapter_id": (),
+    "custom_logit_processor": (),
+    "early_stopping": (False,),
+    "enable_search": (False,),
+    "guardrails": ([],),
+    "guidance_scale": (1,),
+    "guided_whitespace_pattern": (),
+    "kv_transfer_params": (),
+    "logits_processors": ([],),
+    "lora": ([],),
+    "lora_path": (),
+    "n_indent": (0,),
+    "negative_prompt": ("",),
+    "num_beams": (1,),
+    "preset": (),
+    "prompt_mode": (),
+    "response_fields": ([],),
+    "return_full_text": (False,),
+    "return_logprob": (False,),
+    "samplers": ([],),
+    "session_params": (),
+    "stop_regex": (),
+    "t_max_predict_ms": (0, -1),
+    "top_n_sigma": (0, -1),
+    "top_n_tokens": (),
+    "truncate": (),
+    "vllm_xargs": ({},),
+    "watermark": (False,),
     "allowed_token_ids": (),
     "bad_words": ([],),
     "dry_multiplier": (0,),
@@ -70,14 +109,21 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _NEUTRAL_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
     "add_special_tokens": (False,),
     "best_of": (1,),
+    "chat_template": (),
+    "documents": ([],),
     "echo": (False,),
     "include_reasoning": (True,),
+    "mm_processor_kwargs": ({},),
+    "n_probs": (0,),
+    "parse_tool_calls": (True,),
     "reasoning_format": ("auto", "deepseek"),
     "safe_prompt": (False,),
     "separate_reasoning": (True,),
     "stream_reasoning": (True,),
     "suffix": ("",),
+    "thinking_token_budget": (),
 }
+_NEUTRAL_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {"add_special_tokens": (True,)}
 _THINKING = ("reasoning", "thinking", "think", "enable_thinking")
 _TYPES = ("enabled", "disabled")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -103,11 +149,20 @@ class OllamaOptionsSchema(RequestSchema):
         include: ClassVar = SAMPLING_FIELDS
 
 
+def ignored_of_peers() -> dict[str, fields.Field[Any]]:
+    """Return the fields that are accepted and not read."""
+    return {name: fields.Raw(metadata={"description": f"Ignored. {why}"}) for name, why in IGNORED.items()}
+
+
+def fields_of_completion_peers() -> dict[str, fields.Field[Any]]:
+    """Return the fields that only a completion has."""
+    return {name: _Neutral(*values) for name, values in _NEUTRAL_IN_COMPLETIONS.items()}
+
+
 def fields_of_peers() -> dict[str, fields.Field[Any]]:
     """Return the fields of a request for a text."""
-    ignored = {name: fields.Raw(metadata={"description": f"Ignored. {why}"}) for name, why in IGNORED.items()}
     options = fields.Nested(OllamaOptionsSchema, metadata={"description": "Ollama's: used where the body has none."})
-    return ignored | {name: _Neutral(*values) for name, values in _NEUTRAL.items()} | {"options": options}
+    return ignored_of_peers() | {name: _Neutral(*values) for name, values in _NEUTRAL.items()} | {"options": options}
 
 
 def fields_of_chat_peers() -> dict[str, fields.Field[Any]]:
@@ -136,7 +191,12 @@ class _Thinking(fields.Field[dict[str, Any]]):
 
     def __init__(self) -> None:
         effort = one_of(*_EFFORTS)
-        members = {"type": one_of(*_TYPES), "enabled": {"type": "boolean"}, "effort": effort}
+        members = {
+            "type": one_of(*_TYPES),
+            "enabled": {"type": "boolean"},
+            "effort": effort,
+            "exclude": {"enum": [False]},
+        }
         shape = {"type": "object", "properties": members, "additionalProperties": False}
         super().__init__(
             metadata={
@@ -156,6 +216,10 @@ class _Thinking(fields.Field[dict[str, Any]]):
         variables: dict[str, Any] = {}
         for name, member in value.items():
             match name, member:
+                case (("type" | "enabled" | "effort" | "max_tokens" | "budget_tokens" | "summary"), None):
+                    pass
+                case "exclude", False | None:
+                    pass
                 case "type", "enabled" | "disabled":
                     variables |= {"enable_thinking": member == "enabled", "thinking": member == "enabled"}
                 case "enabled", bool():

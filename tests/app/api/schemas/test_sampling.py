@@ -101,13 +101,23 @@ def test_do_sample_false_with_a_temperature_is_refused() -> None:
 
 
 def test_a_name_beside_its_alias_is_refused_and_both_are_named() -> None:
-    (text,) = messages(max_tokens=3, n_predict=3)["n_predict"]
+    (text,) = messages(max_tokens=3, n_predict=4)["n_predict"]
     assert "max_tokens and n_predict" in text
 
 
 def test_two_aliases_of_one_name_are_refused_and_both_are_named() -> None:
-    (text,) = messages(max_new_tokens=3, n_predict=3)["n_predict"]
+    (text,) = messages(max_new_tokens=3, n_predict=4)["n_predict"]
     assert "max_new_tokens and n_predict" in text
+
+
+def test_names_that_mean_the_same_may_have_the_same_value() -> None:
+    assert load(max_tokens=3, n_predict=3, max_new_tokens=3) == {"max_tokens": 3}
+    assert load(stop=["x"], stopping_strings=["x"], sampling_seed=5, seed=5) == {"stop": ["x"], "seed": 5}
+
+
+def test_an_empty_grammar_and_an_empty_suffix_ask_for_nothing() -> None:
+    assert load(grammar="", suffix="") == {}
+    assert load(grammar="", json_schema={"type": "object"}) == {"json_schema": {"type": "object"}}
 
 
 def test_n_probs_zero_asks_for_no_logprobs() -> None:

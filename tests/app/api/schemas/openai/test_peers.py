@@ -7,6 +7,7 @@ from marshmallow import ValidationError
 
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionSchema
+from app.api.schemas.openai.embeddings import EmbeddingSchema
 from app.api.schemas.openai.peers import IGNORED
 from app.api.schemas.openai.responses import ResponseSchema
 
@@ -31,6 +32,7 @@ def test_names_that_mean_nothing_here_are_accepted_with_any_value_by_every_endpo
     assert chat(**sent) == chat()
     assert CompletionSchema().load(sent) == CompletionSchema().load({})
     assert ResponseSchema().load({"input": "x", **sent}).params == chat().params
+    assert EmbeddingSchema().load({"input": "x", **sent}) == EmbeddingSchema().load({"input": "x"})
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,14 @@ def test_names_that_mean_nothing_here_are_accepted_with_any_value_by_every_endpo
         ("min_keep", 0, False),
         ("include_reasoning", True, False),
         ("truncate_prompt_tokens", None, 5),
+        ("n_probs", 0, 3),
+        ("samplers", [], ["top_k"]),
+        ("t_max_predict_ms", -1, 50),
+        ("stop_regex", None, "a+"),
+        ("documents", [], [{"text": "x"}]),
+        ("chat_template", None, "{{ messages }}"),
+        ("negative_prompt", "", "x"),
+        ("vllm_xargs", {}, {"a": 1}),
     ],
 )
 def test_a_parameter_that_could_change_the_output_is_accepted_only_where_it_does_not(
@@ -68,6 +78,7 @@ def test_a_parameter_that_could_change_the_output_is_accepted_only_where_it_does
             {"reasoning": {"enabled": True, "effort": "low"}},
             {"enable_thinking": True, "thinking": True, "reasoning_effort": "low"},
         ),
+        ({"reasoning": {"effort": "low", "exclude": False, "max_tokens": None}}, {"reasoning_effort": "low"}),
         ({"think": True, "chat_template_kwargs": {"thinking": 1}}, {"enable_thinking": True, "thinking": 1}),
         ({"think": "high", "reasoning_effort": "low"}, {"reasoning_effort": "low"}),
     ],
@@ -84,6 +95,7 @@ def test_thinking_is_set_by_the_names_of_other_servers(sent: dict[str, Any], var
         ({"type": "sometimes"}, ("type",)),
         ({"enabled": 1}, ("enabled",)),
         ({"budget_tokens": 5}, ("budget_tokens",)),
+        ({"exclude": True}, ("exclude",)),
     ],
 )
 def test_thinking_that_cannot_be_set_is_refused(value: Any, path: tuple[str, ...]) -> None:
@@ -100,3 +112,9 @@ def test_options_of_ollama_are_read_where_the_body_has_none() -> None:
 
 def test_the_seed_has_a_name_of_mistrals() -> None:
     assert chat(random_seed=5).params["seed"] == 5
+
+
+def test_a_completion_may_ask_for_the_special_tokens_that_it_gets_anyway() -> None:
+    assert CompletionSchema().load({"add_special_tokens": True}) == CompletionSchema().load({})
+    with pytest.raises(ValidationError):
+        CompletionSchema().load({"add_special_tokens": False})
