@@ -30,6 +30,8 @@ def call_of(members: Mapping[str, str], *, needs_arguments: bool) -> Call | None
     if arguments.startswith('"'):
         arguments = _text(arguments).strip()
         arguments = arguments.encode(errors="backslashreplace").decode() if is_json(arguments) else ""
+    if arguments == "null" and not needs_arguments:
+        arguments = "{}"
     if not FUNCTION_NAME.fullmatch(name) or not arguments.startswith("{"):
         return None
     return Call(name, arguments)

@@ -2,7 +2,8 @@
 
 Models write calls in the format of their own chat template. The common formats can be distinguished by their text:
 
-- Hermes, Qwen: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, with words before, several in a row.
+- Hermes, Qwen: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, with words before, several in a row. Small
+  models put the JSON into a code fence.
 - Llama 3: nothing but `{"name": ..., "parameters": {...}}`, perhaps after `<|python_tag|>`, several with `;` between;
   or `<function=NAME>{...}</function>`.
 - Mistral: `[TOOL_CALLS]` and a list of such objects, newer ones `NAME[ARGS]{...}`; what follows the tag alone, where
@@ -26,6 +27,7 @@ from app.api.openai.xml_calls import END_OF_CALL, END_OF_FUNCTION, END_OF_PARAME
 _CALL, _CALLS, _PYTHON, _FUNCTION = "<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<function="
 _TAGS = (_CALL, _CALLS, _PYTHON, _FUNCTION, END_OF_CALL)  # the last without the first: models leave that out
 _XML_TAGS = (*_TAGS, PARAMETER, END_OF_PARAMETER, END_OF_FUNCTION)
+_FENCE, _OPENED_FENCE = "```", re.compile(r"```[a-z]*\s*")
 _WHITE = " \t\r\n"
 _SEPARATORS = f"{_WHITE};,"
 
@@ -64,6 +66,7 @@ class CallReader:
         self._tags: tuple[str, ...] = _TAGS
         self._has_begun = False  # a tag or a call has come
         self._tag = ""  # the opening tag directly before
+        self._is_fenced = False  # the call is in a code fence behind the tag
         self._in_list = False
         self._is_listed = False  # in a list that has begun with a call
         self._name = ""  # of the function, where it is not in the object
@@ -98,8 +101,10 @@ class CallReader:
         text = self._held.lstrip(_SEPARATORS)
         if text.startswith(self._tags):
             return self._take_tag(text)
-        if any(tag.startswith(text) for tag in self._tags):
+        if any(tag.startswith(text) for tag in self._tags) or (self._may_be_fenced and _FENCE.startswith(text)):
             return None
+        if self._may_be_fenced and text.startswith(_FENCE):
+            return self._pass_fence(text)
         self._in_list = text.startswith("[")
         inside = text.removeprefix("[").lstrip(_WHITE)
         if not inside:
@@ -111,6 +116,23 @@ class CallReader:
             return self._begin_words()
         head = head_of(text, names)
         return None if head is None else self._begin_object(len(self._held) - len(text) + head[1], head[0])
+
+    @property
+    def _may_be_fenced(self) -> bool:
+        return self._is_fenced or self._tag == _CALL
+
+    def _pass_fence(self, text: str) -> list[Piece] | None:
+        if self._is_fenced:
+            self._held, self._is_fenced = text[len(_FENCE) :], False
+            return []
+        fence = _OPENED_FENCE.match(text)
+        assert fence is not None
+        if fence.end() == len(text):
+            return None
+        if not text.startswith(("{", "["), fence.end()):
+            return self._begin_words()
+        self._held, self._is_fenced = text[fence.end() :], True
+        return []
 
     def _begin_object(self, at: int, name: str) -> list[Piece]:
         self._json, self._json_at, self._name, self._state = JsonScanner(at), at, name, self._object
@@ -152,7 +174,7 @@ class CallReader:
 
     def _take_tag(self, text: str) -> list[Piece]:
         tag = next(tag for tag in self._tags if text.startswith(tag))
-        self._held, self._has_begun = text[len(tag) :], True
+        self._held, self._has_begun, self._is_fenced = text[len(tag) :], True, False
         self._tag, self._state = tag if tag in (_CALL, _CALLS, _PYTHON) else "", self._start
         if tag == _FUNCTION:
             self._tags, self._xml, self._state = _XML_TAGS, XmlCall(self._parameters), self._function
@@ -169,7 +191,7 @@ class CallReader:
 
     def _begin_words(self) -> list[Piece]:
         is_answer = self._lists_only and not self._has_begun and self._held.lstrip(_WHITE).startswith(("{", "["))
-        self._tag, self._in_list, self._is_listed = "", False, False
+        self._tag, self._is_fenced, self._in_list, self._is_listed = "", False, False, False
         self._json, self._json_at, self._state = JsonScanner(), 0, self._answer if is_answer else self._words
         return []
 
@@ -218,6 +240,8 @@ class CallReader:
             return self._held if not is_cut or self._held.isspace() else ""
         if self._state == self._answer:
             return self._held[self._json_at :]
+        if self._state == self._start and self._is_fenced and _FENCE.startswith(text):
+            return ""
         if self._state == self._start and not self._tag:
             is_words = not (is_cut or has_mark(text)) if text else not self._has_begun
             return self._held if is_words else ""

@@ -24,6 +24,8 @@ TAGS = (
 FRAGMENTS = (
     *TAGS,
     "[ARGS]",
+    "```",
+    "json",
     '{"name": "weather", "arguments": {}}',
     "{",
     "}",
@@ -58,6 +60,10 @@ def hermes(calls: Calls) -> str:
 
 def hermes_list(calls: Calls) -> str:
     return f"<tool_call>{bare_list(calls)}</tool_call>"
+
+
+def hermes_fenced(calls: Calls) -> str:
+    return "\n".join(f"<tool_call>\n```json\n{in_json(call)}\n```\n</tool_call>" for call in calls)
 
 
 def llama(calls: Calls) -> str:
@@ -105,10 +111,10 @@ def qwen_coder(calls: Calls) -> str:
 
 
 FORMATS: tuple[Callable[[Calls], str], ...] = (
-    hermes, hermes_list, llama, llama_tag, llama_function, openai, mistral_list, mistral, mistral_ids, bare_list,
-    qwen_coder,
+    hermes, hermes_list, hermes_fenced, llama, llama_tag, llama_function, openai, mistral_list, mistral, mistral_ids,
+    bare_list, qwen_coder,
 )  # fmt: skip
-WITH_WORDS = (hermes, hermes_list, llama_tag, llama_function, mistral_list, mistral, qwen_coder)
+WITH_WORDS = (hermes, hermes_list, hermes_fenced, llama_tag, llama_function, mistral_list, mistral, qwen_coder)
 
 
 @dataclass(frozen=True)
