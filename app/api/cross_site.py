@@ -19,6 +19,8 @@ _OWN = ("same-origin", "none")  # values of Sec-Fetch-Site; none: an address tha
 _METHODS = "GET, POST, DELETE"
 _EXPOSED = "Location, Retry-After, Cache-Status"
 _PREFLIGHT_SECONDS = 600
+_ENGINE_HOSTS = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
+"""Names by which containers call their machine. Nobody else can bind them: the domain internal is not delegated."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SHOWN = 100  # characters of a header in an error
 
@@ -70,10 +72,10 @@ def _check_host(host: str, allowed: Sequence[str]) -> None:
 
 
 def _is_local(host: str) -> bool:
-    """Whether a `Host` is none, an address, a name of localhost, or a name without a dot, as compose has them."""
+    """Whether a `Host` is none, an address, a name of localhost or of the machine of containers, or without a dot."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     name = name.lower().removesuffix(".")
-    if "." not in name and ":" not in name:
+    if name in _ENGINE_HOSTS or ("." not in name and ":" not in name):
         return True
     try:
         ipaddress.ip_address(name)

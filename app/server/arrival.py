@@ -14,12 +14,14 @@ HEAD_BYTES = 16 * 1024  # of a head; a longer one is rare, and read by a thread
 HELD_BYTES = 48 * 1024  # of a request; below the 64 KB that a connection's first window takes
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n")
+_TLS = b"\x16\x03"  # how the first record of each version begins
 _COUNT = struct.Struct("i")
 
 
 class Arrival(Enum):
     """NOTHING, PART_OF_HEAD, PART_OF_BODY: more must come. WHOLE: a thread can read the request without waiting for
-    the client. LONG: the kernel may not hold all of it, or its end is not known in advance. CLOSED: by the client."""
+    the client. LONG: the kernel may not hold all of it, or its end is not known in advance. CLOSED: by the client, or it speaks TLS, which
+    is not spoken here: without an end of the connection it would wait for a response until the deadline."""
 
     NOTHING = auto()
     PART_OF_HEAD = auto()
@@ -46,6 +48,8 @@ def arrival(client: socket.socket, ahead: bytes = b"") -> Arrival:
         if not seen:
             return Arrival.NOTHING
     except OSError:
+        return Arrival.CLOSED
+    if seen.startswith(_TLS):
         return Arrival.CLOSED
     end = seen.find(b"\r\n\r\n")
     if end < 0:

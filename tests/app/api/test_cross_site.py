@@ -88,7 +88,15 @@ def test_a_link_of_another_site_opens_a_page_here(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", "[evil.example]", "[::1.x"],
+    [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil",
+        "[evil.example]",
+        "[::1.x",
+        "x.host.docker.internal",
+    ],
 )
 def test_without_keys_an_unknown_host_is_refused(client: FlaskClient, host: str) -> None:
     response = client.get("/jobs", headers={"Host": host})
@@ -106,6 +114,8 @@ def test_without_keys_an_unknown_host_is_refused(client: FlaskClient, host: str)
         "api",
         "api:8000",
         "10.0.0.1:80",
+        "host.docker.internal:8000",
+        "host.containers.internal",
         "[::1]:80",
         "[::1]",
     ],

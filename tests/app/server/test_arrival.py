@@ -1,6 +1,8 @@
 """What the kernel has of a request, seen from sockets of a real connection."""
 
+import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -93,6 +95,15 @@ def test_what_was_read_ahead_belongs_to_the_request(pair: Pair) -> None:
     assert arrival(pair.server, b"GET / HT") is Arrival.PART_OF_HEAD
     pair.send(b"TP/1.1\r\n\r\n")
     assert arrival(pair.server, b"GET / HT") is Arrival.WHOLE
+
+
+def test_a_client_that_speaks_tls_is_not_made_to_wait(pair: Pair) -> None:
+    outgoing = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    pair.send(outgoing.read())
+    assert arrival(pair.server) is Arrival.CLOSED
 
 
 def test_an_empty_and_a_closed_connection_are_told_apart(pair: Pair) -> None:
