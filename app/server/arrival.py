@@ -20,8 +20,8 @@ _COUNT = struct.Struct("i")
 
 class Arrival(Enum):
     """NOTHING, PART_OF_HEAD, PART_OF_BODY: more must come. WHOLE: a thread can read the request without waiting for
-    the client. LONG: the kernel may not hold all of it, or its end is not known in advance. CLOSED: by the client, or it speaks TLS, which
-    is not spoken here: without an end of the connection it would wait for a response until the deadline."""
+    the client. LONG: the kernel may not hold all of it, or its end is not known in advance. CLOSED: by the client, or
+    to be closed: it speaks TLS, and would wait for an answer to that."""
 
     NOTHING = auto()
     PART_OF_HEAD = auto()
