@@ -34,7 +34,8 @@ def wanted_calls(tools: Tools, answer_format: Schema | None) -> dict[str, Any]:
 
 
 def schema_of_arguments(tool: dict[str, Any]) -> Schema:
-    return closed(tool["function"].get("parameters")) or ANY_ARGUMENTS
+    """Return the schema of an object, also where the tool's own one does not say that: other values are no call."""
+    return {**(closed(tool["function"].get("parameters")) or {}), **ANY_ARGUMENTS}
 
 
 def schema_of_calls(tools: Sequence[dict[str, Any]], *, parallel: bool) -> Schema:

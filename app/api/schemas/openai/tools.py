@@ -40,6 +40,9 @@ class FunctionSchema(HistorySchema):
 
     @post_load
     def _function(self, function: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        kind = function.get("parameters", {}).get("type", "object")
+        if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+            raise ValidationError({"parameters": {"type": ["Must be object: the arguments of a call have names."]}})
         reject_unenforced(function, "parameters")
         return function
 

@@ -47,6 +47,24 @@ def test_calls_name_a_function_and_follow_its_own_schema(value: Any, is_allowed:
     assert permits(schema_of_calls(TOOLS, parallel=True), value) is is_allowed
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"type": ["object", "null"], "properties": {"a": {"type": "boolean"}}},
+        {"anyOf": [{"type": "object", "properties": {"a": {"type": "boolean"}}}, {"type": "string"}, {"type": "null"}]},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"a": {"type": "boolean"}}}}},
+        {"title": "Anything"},
+    ],
+)
+def test_arguments_are_an_object_also_where_their_schema_permits_more(parameters: dict[str, Any]) -> None:
+    for schema, wrapped in (
+        (schema_of_arguments(tool("f", parameters)), lambda value: value),
+        (schema_of_calls([tool("f", parameters)], parallel=False), lambda value: [{"name": "f", "arguments": value}]),
+    ):
+        assert permits(schema, wrapped({"a": True}))
+        assert not any(permits(schema, wrapped(value)) for value in (None, "x", [1], 1, True))
+
+
 def test_one_call_at_a_time_where_they_are_not_parallel() -> None:
     schema, call = schema_of_calls(TOOLS, parallel=False), {"name": "now", "arguments": {}}
     assert permits(schema, [call]) and not permits(schema, [call, call])

@@ -599,6 +599,10 @@ def test_parameters_without_an_effect_are_ignored(client: FlaskClient, worker: S
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TIME], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [TIME], "tool_choice": "sometimes"}, "tool_choice"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]},
+            "tools.0.function.parameters.type",
+        ),
         ({"tools": [TIME], "functions": [{"name": "f"}]}, "functions"),
         ({"tools": [TIME], "function_call": "auto"}, "function_call"),
         ({"tools": [TIME], "tool_choice": "required", "json_schema": {}}, "json_schema"),
