@@ -7,7 +7,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, missing, validate
 
@@ -25,7 +25,12 @@ class RequestSchema(Schema):
     An optional field may be null, which means the same as leaving it out. An unknown name is rejected, with the most
     similar known name. `also`, where a schema has it, is JSON Schema for what its fields cannot express: for the
     documentation only (`app.api.openapi`).
+
+    Attributes:
+        elsewhere: names of other endpoints, and where each belongs.
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     class Meta:
         unknown = RAISE
@@ -77,6 +82,8 @@ class RequestSchema(Schema):
                     error.messages[name] = [self._unknown(str(name))]
 
     def _unknown(self, name: str) -> str:
+        if name in self.elsewhere:
+            return f"Unknown parameter. It belongs to {self.elsewhere[name]}."
         near = nearest_name(name, self._known)
         if near is not None:
             return f"Unknown parameter. Did you mean {near!r}?"

@@ -51,6 +51,8 @@ class ChatBody(TextBody):
 
 
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema, PromptEndSchema):
+    elsewhere: ClassVar = {"prompt": "/v1/completions", "input": "/v1/responses or /v1/embeddings"}
+
     also: ClassVar = {"allOf": [*TextSchema.also["allOf"], NOT_BOTH]}
 
     messages = BoundedList(

@@ -39,6 +39,12 @@ class CompletionBody(TextBody):
 
 
 class CompletionSchema(TextSchema):
+    elsewhere: ClassVar = {
+        "messages": "/v1/chat/completions",
+        "tools": "/v1/chat/completions",
+        "input": "/v1/responses or /v1/embeddings",
+    }
+
     prompt = TextsOrTokens(
         shortest=0,
         most=MAX_CHOICES,

@@ -30,6 +30,8 @@ class EmbeddingBody(JobOptions):
 
 
 class EmbeddingSchema(ModelRequestSchema):
+    elsewhere: ClassVar = {"prompt": "/v1/completions; here it is input", "messages": "/v1/chat/completions"}
+
     input = TextsOrTokens(
         shortest=1, most=MAX_TEXTS, required=True, metadata={"description": "Texts, or token ids of the model."}
     )

@@ -107,6 +107,11 @@ class ReasoningSchema(RequestSchema):
 
 
 class ResponseSchema(ConversationSchema):
+    elsewhere: ClassVar = {
+        "messages": "/v1/chat/completions",
+        "response_format": "/v1/chat/completions; here it is text.format",
+    }
+
     also: ClassVar = {"allOf": [*CONTRADICTIONS, *NOT_STORED]}
 
     input = ResponseInput()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
+from app.api.schemas.fields import RequestSchema
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionSchema
 from app.api.schemas.openai.embeddings import EmbeddingSchema
@@ -118,3 +119,19 @@ def test_a_completion_may_ask_for_the_special_tokens_that_it_gets_anyway() -> No
     assert CompletionSchema().load({"add_special_tokens": True}) == CompletionSchema().load({})
     with pytest.raises(ValidationError):
         CompletionSchema().load({"add_special_tokens": False})
+
+
+@pytest.mark.parametrize(
+    ("schema", "name", "place"),
+    [
+        (ChatSchema(), "prompt", "/v1/completions"),
+        (CompletionSchema(), "messages", "/v1/chat/completions"),
+        (ResponseSchema(), "response_format", "/v1/chat/completions; here it is text.format"),
+        (EmbeddingSchema(), "prompt", "/v1/completions; here it is input"),
+    ],
+)
+def test_a_name_of_another_endpoint_is_told_where_it_belongs(schema: RequestSchema, name: str, place: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        schema.load({name: "x"})
+    assert isinstance(caught.value.messages, dict)
+    assert caught.value.messages[name] == [f"Unknown parameter. It belongs to {place}."]
