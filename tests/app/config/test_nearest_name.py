@@ -17,7 +17,7 @@ PARAMETERS = sorted(ChatSchema().load_fields)
         ("streaming", "stream"),
         ("best_of_n", "best_of"),
         ("stop_words", "stop"),
-        ("chat_template", "chat_template_kwargs"),
+        ("chat_template_kwarg", "chat_template_kwargs"),
         ("sotp", "stop"),
     ],
 )
@@ -26,7 +26,7 @@ def test_a_name_that_is_nearly_known_is_recognised(name: str, near: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["foo", "system", "images", "num_ctx", "text", "x", "", "_", "\ud800", "prompt", "input", "usage_of_all"]
+    "name", ["foo", "system", "images", "num_gpu", "text", "x", "", "_", "\ud800", "prompt", "input", "usage_of_all"]
 )
 def test_a_name_that_is_near_none_gets_no_hint(name: str) -> None:
     assert nearest_name(name, [one for one in PARAMETERS if one not in ("prompt", "input", "usage")]) is None
