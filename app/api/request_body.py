@@ -8,7 +8,7 @@ from flask import Request
 from marshmallow import Schema
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.api.json_shape import fault_of_shape
+from app.api.json_shape import fault_of_shape, fault_of_text
 from app.errors import MalformedRequest, UnsupportedEncoding
 
 CODINGS = ("gzip", "deflate")
@@ -36,6 +36,8 @@ def read_json(req: Request, schema: Schema) -> dict[str, Any]:
         MalformedRequest, UnsupportedEncoding, and werkzeug's RequestEntityTooLarge.
     """
     body = _read(req)
+    if fault := fault_of_text(body):
+        raise MalformedRequest(f"the body is JSON that is {fault}; make it simpler")
     try:
         value = json.loads(body.decode("utf-8-sig"))  # decoded here: json.loads would let lone surrogates through
     except UnicodeDecodeError:

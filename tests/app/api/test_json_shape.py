@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.api.json_shape import MAX_DEPTH, MAX_MEMBERS, fault_of_shape
+from app.api.json_shape import MAX_DEPTH, MAX_MEMBERS, fault_of_shape, fault_of_text
 from tests.app.api.scripted_worker import ScriptedWorker
 from tests.waiting import scaled
 
@@ -97,3 +97,13 @@ def test_a_line_of_a_batch_is_bounded_too(client: FlaskClient) -> None:
     batch = client.post("/v1/batches", json=sent).get_json()
     assert batch["status"] == "failed"
     assert "nested" in batch["errors"]["data"][0]["message"]
+
+
+def test_a_text_with_too_many_members_is_known_before_it_is_parsed() -> None:
+    def body(members: int) -> bytes:
+        return json.dumps({f"name {number}": "a: b" for number in range(members)}).encode()
+
+    assert fault_of_text(body(MAX_MEMBERS)) is None
+    assert "members" in (fault_of_text(body(MAX_MEMBERS + 1)) or "")
+    code = json.dumps({"prompt": json.dumps({f"name {number}": 1 for number in range(2 * MAX_MEMBERS)})})
+    assert fault_of_text(code.encode()) is None, "a text that holds JSON has no members"
