@@ -26,6 +26,7 @@ from workers.engines.shared.child_program import LENGTH_BYTES, MAX_REPLY_BYTES, 
 logger = logging.getLogger(__name__)
 
 MAX_PROCESSES = 4  # as many as prepare jobs at once
+SPARE_NICENESS = 10  # of every process but the first: what one client sends at once leaves the CPU to the model
 SPARE_SECONDS = 10.0  # a process that nobody had to wait for in this time ends, but for the last one
 PATIENCE_SECONDS = 0.05  # to wait for another use to end before another process is started, which takes 0.2 s
 _ROOT = str(Path(workers.__file__).parent.parent)
@@ -89,6 +90,10 @@ class ChildProcess:
         if "failed" in reply:
             raise ChildFailed(str(reply["failed"]))
         return reply
+
+    def be_nice(self) -> None:
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, min(19, own + SPARE_NICENESS))
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -210,7 +215,11 @@ class ChildProcesses:
         with self._lock:
             may_start = self._count < self._most
             self._count += may_start
-        return self._started() if may_start else self._idle.get()
+        if not may_start:
+            return self._idle.get()
+        spare = self._started()
+        spare.be_nice()
+        return spare
 
     def _started(self) -> ChildProcess:
         process = ChildProcess(self._module, self._limits, self._setup)
