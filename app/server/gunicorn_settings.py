@@ -10,7 +10,7 @@ from app.config.loader import load_config, redis_url_of
 from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
-from app.server.freed_memory import give_back_after
+from app.server.freed_memory import give_back_after, keep_little
 from app.server.gunicorn_worker import SPARE_CONNECTIONS, upload_threads
 
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
@@ -27,6 +27,7 @@ try:
 except StartupError as error:
     sys.exit(give_up(error))
 
+keep_little()
 raise_open_file_limit()
 _addresses = addresses_of(_server.host)
 bind = [with_port(address, _server.port) for address in _addresses]
