@@ -67,7 +67,7 @@ def attacked_service(folder: Path) -> Iterator[Attacked]:
     config = {
         **SMOLLM2,
         "model_params": {**SMOLLM2["model_params"], "n_ctx": 2048, "chat_template": _TEMPLATE},
-        "worker": {"slots": 8},
+        "worker": {"slots": 6},
         "data_dir": str(folder / "data"),
         "server": {"processes": 2},
         "auth": {"api_keys": [HEALTHY_KEY, ATTACKER_KEY]},

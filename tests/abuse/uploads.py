@@ -7,7 +7,7 @@ from tests.abuse.attacker import Outcomes, Target
 
 _BOUNDARY = b"x"
 _TYPE = {"Content-Type": "multipart/form-data; boundary=x"}
-_LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "p"}}\n'
+_LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"prompt": "p"}}'.ljust(1000) + b"\n"
 _FILE_BYTES = 16 * 1024 * 1024
 
 
