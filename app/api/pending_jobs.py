@@ -253,6 +253,8 @@ class PendingJobs:
             job_id, item = self._inbox.get(timeout=max(0.0, timeout_seconds))
         except queue.Empty:
             return None
+        if isinstance(item, JobNotFound) and job_id not in self._pending:
+            return None  # it has ended, and its record has expired while others run
         if isinstance(item, Exception):
             raise item
         index = self._pending.get(job_id)

@@ -351,6 +351,27 @@ def next_end_of(pending: PendingJobs, *, with_events: bool) -> int:
     raise AssertionError("no job ends")
 
 
+def test_a_job_that_has_ended_may_expire_while_the_others_of_its_request_run(
+    jobs: JobService,
+    store: JobStore,
+    redis_client: RedisClient,
+    publisher: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.05)
+    serve(redis_client, 4)
+    with jobs.begin_waiting(ME, None, with_events=False) as pending:
+        pending.submit([request(), request()])
+        finish(publisher, pending.jobs[0].id)
+        assert next_end_of(pending, with_events=False) == 0
+        assert store.delete(store.read(pending.jobs[0].id))
+        for _ in range(20):  # the missing record is noticed meanwhile
+            assert pending.next_end(0.1) is None
+        finish(publisher, pending.jobs[1].id)
+        assert next_end_of(pending, with_events=False) == 1
+
+
 @pytest.mark.parametrize("on_disconnect", list(OnDisconnect))
 def test_the_jobs_left_of_a_request_that_ends_early_are_made_for_a_client_that_comes_back(
     jobs: JobService, store: JobStore, redis_client: RedisClient, on_disconnect: OnDisconnect
