@@ -12,9 +12,10 @@ from app.errors import ConfigError
 WORKER_LEAVE_SECONDS = 10  # beyond `worker.drain_seconds`: to hand back its jobs and free the model
 API_GRACE_SECONDS = 15  # above gunicorn's graceful_timeout
 VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
-# Values from this size on get pages of their own, which go back to the system with them. The C library would raise the
-# limit to 32 MB by itself, and 50 long prompts left 40 MB behind.
-_OWN_PAGES_BYTES = 131_072
+# Values, and pieces of lists, from this size on get pages of their own, which go back to the system with them. The C
+# library would raise the limit to 32 MB. Without this, 52 long prompts that were deleted left 40 MB behind, and 300 MB
+# of files left 300 MB; now it is nothing and 90 MB.
+_OWN_PAGES_BYTES = 32_768
 _OWNER_ONLY = 0o077
 _MEMORY_SHARE = 4  # of the machine: the model needs the most, and writing the file anew may take as much again
 _LONGEST_SOCKET_PATH = 107  # bytes, of Linux
@@ -81,4 +82,5 @@ def valkey_command(binary: Path, data_dir: Path) -> list[str]:
             "--loglevel",
             "warning",
         ),
+        *("--list-max-listpack-size", "-5"),  # the lines of files are in pieces of 64 KB
     ]
