@@ -50,7 +50,12 @@ HELD: dict[str, Case] = {
     ),
     "pydantic time": (_text("time"), ["04:05:06Z", "04:05:06.5-09:00"], ["04:05:06.1234567890Z"]),
     "pydantic timedelta": (_text("duration"), ["P3DT12H", "PT5S"], ["3 days"]),
-    "pydantic Decimal": ({"anyOf": [{"type": "number"}, {"type": "string"}]}, [1.25, "1.25"], [None]),
+    "pydantic Decimal": (
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]},
+        [1.25, "1.25", "-.5", "+007."],
+        [None, "", "-", ".", "1.2.3", "Huggy"],
+    ),
+    "a schema that others may extend": ({"$dynamicAnchor": "meta", "type": "integer"}, [1], ["a"]),
     "pydantic AnyUrl": (_text("uri", minLength=1), ["https://example.org/a?b#c"], ["", "a b"]),
     "pydantic MongoDsn": (_text("multi-host-uri", minLength=1), ["mongodb://a,b/c"], [""]),
     "pydantic Json": (

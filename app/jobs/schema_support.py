@@ -24,7 +24,8 @@ _HUGE = 1.79e308  # every number that a double can be is below
 _NULLABLE = frozenset({"const", "enum", "default", "examples", "example"})
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NEVER_HELD = ("dependentSchemas", "dependentRequired", "dependencies", "$dynamicRef", "$recursiveRef")
-_OF_OTHERS = ("then", "else", "minContains", "maxContains", "contentSchema")  # they mean nothing by themselves
+_OF_OTHERS = ("then", "else", "minContains", "maxContains", "contentSchema", "$dynamicAnchor", "$recursiveAnchor")
+"""They mean nothing by themselves."""
 _REGEX_PART = re.compile(  # a set that is never closed takes the rest, or each of its characters would begin one anew
     r"\\. | \[ \^? \]? (?: \\. | [^\]\\] )* (?: \] | .* ) | \( \? (?: <? [=!] | > )", re.VERBOSE | re.DOTALL
 )
@@ -123,6 +124,8 @@ class _Reading:
             del schema["format"]
             if name in string_formats.PATTERNS and "string" in types_of(schema):
                 schema.setdefault("pattern", string_formats.PATTERNS[name])
+        if isinstance(schema.get("pattern"), str):
+            schema["pattern"] = string_formats.REGULAR.get(schema["pattern"], schema["pattern"])
         if isinstance(schema.get("pattern"), str) and not is_regular(schema["pattern"]):
             self._drop(schema, "pattern", path)
 

@@ -13,6 +13,8 @@ PATTERNS = {
     "base64url": f"^(?:{_BASE64URL}{{4}})*(?:{_BASE64URL}{{2}}(?:==)?|{_BASE64URL}{{3}}=?)?$",
 }
 """Those that a pattern holds: pydantic (`uuid4`, `base64`) and OpenAPI (`byte`) write no pattern beside them."""
+REGULAR = {r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": r"^[+-]?(?:\d+\.?\d*|\.\d+)$"}
+"""Patterns that look around, and the same without: pydantic's `Decimal`."""
 INTEGERS = {
     "int8": (-(2**7), 2**7 - 1),
     "int16": (-(2**15), 2**15 - 1),
