@@ -52,21 +52,21 @@ class _MessageItemSchema(HistorySchema):
 
 
 class _CallItemSchema(HistorySchema):
-    call_id = TextField(required=True)
+    call_id = TextField()
     name = TextField(required=True)
     namespace = TextField()
     arguments = ArgumentsField()
 
 
 class _CustomCallItemSchema(HistorySchema):
-    call_id = TextField(required=True)
+    call_id = TextField()
     name = TextField(required=True)
     namespace = TextField()
     input = TextField(required=True)
 
 
 class _CallOutputItemSchema(HistorySchema):
-    call_id = TextField(required=True)
+    call_id = TextField()
     output = Content(TEXT_PARTS, required=True)
 
 
@@ -98,10 +98,12 @@ class ResponseInput(fields.Field[Conversation]):
         content = {"anyOf": content_shapes(TEXT_PARTS, is_required=True)}
         message = object_with(type=one_of("message"), role=one_of(*_ROLES), content=content)
         message["required"] = ["role", "content"]  # the type may be left out
-        call = object_with(type=one_of("function_call"), call_id=text, name=text)
-        custom = object_with(type=one_of("custom_tool_call"), call_id=text, name=text, input=text)
+        call = object_with(type=one_of("function_call"), name=text)
+        custom = object_with(type=one_of("custom_tool_call"), name=text, input=text)
         outputs = one_of("function_call_output", "custom_tool_call_output")
-        output = object_with(type=outputs, call_id=text, output=content)
+        output = object_with(type=outputs, output=content)
+        for item in (call, custom, output):
+            item["properties"] |= {"call_id": text}  # some clients leave it out
         thoughts = object_with(type=one_of("reasoning"))
         others = object_with(type=one_of(*_PASSED_OVER))
         shapes = [message, call, custom, output, thoughts, others]
@@ -139,7 +141,8 @@ def _add(conversation: Conversation, item: Any, path: str) -> None:
             thought = messages.pop() if is_thought else {}
             messages.append({**thought, "role": data["role"], "content": data["content"]})
         case "function_call_output" | "custom_tool_call_output":
-            messages.append({"role": "tool", "tool_call_id": data["call_id"], "content": data["output"]})
+            call_id = data.get("call_id") or _first_open_call(messages)
+            messages.append({"role": "tool", "tool_call_id": call_id, "content": data["output"]})
         case "reasoning":
             if thought := data.get("content") or data.get("summary"):
                 messages.append({"role": "assistant", "content": None, "reasoning_content": thought})
@@ -156,8 +159,19 @@ def _add_call(messages: list[Message], data: dict[str, Any]) -> None:
     is_custom = "input" in data
     arguments = json.dumps({CUSTOM_INPUT: data["input"]}, ensure_ascii=False) if is_custom else arguments_of(data)
     function = {"name": called_name(data["name"], data.get("namespace")), "arguments": arguments}
-    call = {"id": data["call_id"], "type": "function", "function": function}
+    call_id = data.get("call_id") or f"call_{len(_call_ids(messages))}"
+    call = {"id": call_id, "type": "function", "function": function}
     messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _first_open_call(messages: list[Message]) -> str:
+    """Return the id of the first call without an output: clients that name none send the outputs in order."""
+    closed = {message.get("tool_call_id") for message in messages}
+    return next((call_id for call_id in _call_ids(messages) if call_id not in closed), "call")
+
+
+def _call_ids(messages: list[Message]) -> list[str]:
+    return [call["id"] for message in messages for call in message.get("tool_calls", ())]
 
 
 def _is_thought_only(message: Message) -> bool:

@@ -110,6 +110,19 @@ def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> N
     ]
 
 
+def test_calls_without_ids_and_their_outputs_belong_together_in_order(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    call = {"type": "function_call", "name": "weather", "arguments": "{}", "call_id": None}
+    outputs = [{"type": "function_call_output", "output": text} for text in ("22 C", "9 C")]
+    answered(client, input=[{"role": "user", "content": "Hi"}, call, call, *outputs])
+    _, calls, *results = request_of(worker).chat.messages
+    assert (
+        [one["id"] for one in calls["tool_calls"]] == [one["tool_call_id"] for one in results] == ["call_0", "call_1"]
+    )
+    assert [one["content"] for one in results] == ["22 C", "9 C"]
+
+
 def test_a_response_continues_another_without_its_instructions(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = play_of(CALL, Turn.succeed)
     first = answered(client, instructions="old", tools=[WEATHER])
