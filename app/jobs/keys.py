@@ -4,7 +4,7 @@ Modules without a path are in `app.jobs`.
 
 | key | type | holds | lives |
 |---|---|---|---|
-| `llm:job:<id>` | hash | the job record (`record`), until its end with the request | until final, then `jobs.ttl` |
+| `llm:job:<id>` | hash | the job record (`record`), until its end with a long request | until final, then `jobs.ttl` |
 | `llm:events:<id>` | stream | what happened to the job (`events`) | as its record |
 | `llm:queued:<model>` | zset | the order of waiting jobs: ids, scored as `lua/order.lua` says | while queued |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |

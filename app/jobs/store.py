@@ -157,7 +157,7 @@ class JobStore:
             return [job_from_record(values) for values in pipe.execute()]
 
     def read_request(self, job_id: str) -> JobRequest:
-        """Return the request of a job. Raises JobNotFound, also after the end of a job that is no stored response."""
+        """Return the request of a job. Raises JobNotFound, also for a long one of an ended job that is no response."""
         body = self._redis.hget(keys.job(job_id), "request")
         if body is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")

@@ -241,16 +241,20 @@ def test_jobs_handed_back_keep_their_places_and_the_time_they_ran(scene: Scene) 
     assert scene.next_claim().ran_seconds == pytest.approx(15, abs=1)
 
 
-@pytest.mark.parametrize(("response", "stored", "kept"), [(None, True, False), ({}, True, True), ({}, False, False)])
-def test_the_request_of_a_job_that_has_ended_is_kept_for_stored_responses_alone(
-    store: JobStore, response: dict[str, object] | None, stored: bool, kept: bool
+@pytest.mark.parametrize(
+    ("length", "response", "stored", "kept"),
+    [(20_000, None, True, False), (20_000, {}, True, True), (20_000, {}, False, False), (10_000, None, True, True)],
+)
+def test_a_long_request_of_a_job_that_has_ended_is_kept_for_a_stored_response_alone(
+    store: JobStore, length: int, response: dict[str, object] | None, stored: bool, kept: bool
 ) -> None:
-    job = store.admit(replace(request("a long prompt"), response=response, stored=stored), "me")
-    assert store.read_request(job.id).prompt == "a long prompt"
+    prompt = "p" * length
+    job = store.admit(replace(request(prompt), response=response, stored=stored), "me")
+    assert store.read_request(job.id).prompt == prompt
     store.cancel(job.id)
     assert store.read(job.id).status is Status.CANCELED
     if kept:
-        assert store.read_request(job.id).prompt == "a long prompt"
+        assert store.read_request(job.id).prompt == prompt
     else:
         with pytest.raises(JobNotFound):
             store.read_request(job.id)
