@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
-from kombu.asynchronous import get_event_loop
 
 from app.jobs.order import TASK_NAME
 from workers.stall_watch import TURN_SECONDS
@@ -23,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 def adapt_consumer(celery: Celery, worker: Worker) -> None:
     """Have the consumer of this process claim jobs for `worker`, and fetch doorbells only while it has a free slot."""
+
+    loop = _EventLoop()
 
     def claim_next(*_: object) -> None:
         try:
@@ -46,9 +47,8 @@ def adapt_consumer(celery: Celery, worker: Worker) -> None:
 
         def start(self, consumer: Any) -> None:
             consumer.task_consumer.channel.qos.can_consume = worker.has_room
-            hub = get_event_loop()
-            assert hub is not None, "the transport of Redis has an event loop"
-            self.turns = hub.call_repeatedly(TURN_SECONDS, worker.consumer_turned)
+            loop.hub = consumer.hub
+            self.turns = consumer.hub.call_repeatedly(TURN_SECONDS, worker.consumer_turned)
 
         def stop(self, consumer: Any) -> None:
             if self.turns is not None:
@@ -56,22 +56,28 @@ def adapt_consumer(celery: Celery, worker: Worker) -> None:
 
     celery.register_task(Doorbell())
     celery.steps["consumer"].add(FetchOnFreeSlot)
-    worker.on_slot_free = _wake_event_loop
-    signals.worker_shutting_down.connect(_stop_at_once)
+    worker.on_slot_free = loop.wake
+    signals.worker_shutting_down.connect(loop.stop_at_once, weak=False)
 
 
-def _stop_at_once(**_: object) -> None:
-    """Wake Celery's event loop, so that it sees the shutdown before it takes another doorbell.
+class _EventLoop:
+    """Celery's event loop, whose `hub` is known once a consumer has started.
 
-    From another thread: the signal is handled in the loop's own thread, where the hub does not wake itself.
+    kombu's `get_event_loop` returns None after the first reconnect, though the hub is the same.
     """
-    threading.Thread(target=_wake_event_loop).start()
 
+    hub: Any = None
 
-def _wake_event_loop() -> None:
-    hub = get_event_loop()
-    if hub is not None:
-        hub.call_soon(_nothing)
+    def wake(self) -> None:
+        if self.hub is not None:
+            self.hub.call_soon(_nothing)
+
+    def stop_at_once(self, **_: object) -> None:
+        """Wake it, so that it sees the shutdown before it takes another doorbell.
+
+        From another thread: the signal is handled in the loop's own thread, where the hub does not wake itself.
+        """
+        threading.Thread(target=self.wake).start()
 
 
 def _nothing(*_: object) -> None:
