@@ -20,7 +20,7 @@ _METHODS = "GET, POST, DELETE"
 _EXPOSED = "Location, Retry-After, Cache-Status"
 _PREFLIGHT_SECONDS = 600
 _ENGINE_HOSTS = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
-"""Names by which containers call their machine. Nobody else can bind them: the domain internal is not delegated."""
+"""Names by which containers call their machine. No other party can bind them: the domain internal is not delegated."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SHOWN = 100  # characters of a header in an error
 
@@ -28,29 +28,32 @@ _SHOWN = 100  # characters of a header in an error
 def register(app: Flask, server: ServerConfig, *, with_keys: bool) -> None:
     """Check host and origin of each request, and write the headers of CORS."""
 
-    def is_allowed() -> bool:
-        origin = request.headers.get("Origin")
+    def is_allowed(origin: str | None) -> bool:
         return origin is not None and (origin in server.allowed_origins or _ANY in server.allowed_origins)
 
     def check() -> Response | None:
-        if is_allowed() and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        # the environ, not request.headers: there a header that is missing costs an exception
+        origin, host = request.environ.get("HTTP_ORIGIN"), request.environ.get("HTTP_HOST", "")
+        may_call = is_allowed(origin)
+        if may_call and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
         if not with_keys:
-            _check_host(request.headers.get("Host", ""), server.allowed_hosts)
-            if not is_allowed():
-                _check_site(request)
+            _check_host(host, server.allowed_hosts)
+            if not may_call:
+                _check_site(request, origin, host)
         return None
 
     def permit(response: Response) -> Response:
-        if server.allowed_origins:
-            response.vary.add("Origin")
-        if is_allowed():
-            response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        origin = request.environ.get("HTTP_ORIGIN")
+        response.vary.add("Origin")
+        if is_allowed(origin):
+            response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         return response
 
     app.before_request(check)
-    app.after_request(permit)
+    if server.allowed_origins:
+        app.after_request(permit)
 
 
 def _preflight(req: Request) -> Response:
@@ -63,7 +66,7 @@ def _preflight(req: Request) -> Response:
 
 
 def _check_host(host: str, allowed: Sequence[str]) -> None:
-    """Raise UnknownHost for a name that somebody else may have bound to this machine's address."""
+    """Raise UnknownHost for a name that another party may have bound to this machine's address."""
     if not (_is_local(host) or _ANY in allowed or (allowed and host_is_trusted(host, allowed))):
         raise UnknownHost(
             f"the host {host[:_SHOWN]!r} is not known here: add its name to server.allowed_hosts, set auth.api_keys, "
@@ -84,21 +87,22 @@ def _is_local(host: str) -> bool:
     return True
 
 
-def _check_site(req: Request) -> None:
+def _check_site(req: Request, origin: str | None, host: str) -> None:
     """Raise CrossSiteRequest, but not for a link to a page here."""
-    if _is_cross_site(req) and not (req.method == "GET" and req.headers.get("Sec-Fetch-Mode") == "navigate"):
-        origin = req.headers.get("Origin", "unknown")
+    site = req.environ.get("HTTP_SEC_FETCH_SITE")
+    if not _is_cross_site(site, origin, host):
+        return
+    if not (req.method == "GET" and req.headers.get("Sec-Fetch-Mode") == "navigate"):
         raise CrossSiteRequest(
-            f"a page of another site (origin {origin[:_SHOWN]}) sent this request: add its origin to "
+            f"a page of another site (origin {(origin or 'unknown')[:_SHOWN]}) sent this request: add its origin to "
             "server.allowed_origins, or set auth.api_keys"
         )
 
 
-def _is_cross_site(req: Request) -> bool:
-    site, origin = req.headers.get("Sec-Fetch-Site"), req.headers.get("Origin")
+def _is_cross_site(site: str | None, origin: str | None, host: str) -> bool:
     if site is not None:  # a page cannot set it; browsers leave it out where they see plain HTTP and a name
         return site not in _OWN
-    return origin is not None and not _is_origin_of(origin, req.headers.get("Host", ""))
+    return origin is not None and not _is_origin_of(origin, host)
 
 
 def _is_origin_of(origin: str, host: str) -> bool:

@@ -71,7 +71,7 @@ def require_plain(req: Request) -> None:
 
 
 def _coding_of(req: Request) -> str:
-    return req.headers.get("Content-Encoding", "").strip().lower().removeprefix("x-")
+    return str(req.environ.get("HTTP_CONTENT_ENCODING", "")).strip().lower().removeprefix("x-")
 
 
 def _read(req: Request) -> bytes:

@@ -16,5 +16,6 @@ def register(app: Flask) -> None:
 
 def _complete(response: Response) -> Response:
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name not in response.headers:
+            response.headers.add(name, value)
     return response

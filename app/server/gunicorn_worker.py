@@ -65,6 +65,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             Stage.UPLOAD: server.body_seconds,
             Stage.CLOSING: CLOSING_SECONDS,
         }
+        self._is_encrypted = bool(self.cfg.is_ssl)
         self._reception = Reception(SPARE_CONNECTIONS, server.connections_per_address)
         self._uploads = UploadSlots(upload_threads(self.cfg.threads))
         self.poller.register(self._reception, selectors.EVENT_READ, self._on_events)
@@ -195,7 +196,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
 
     def _arrival(self, conn: Any) -> Arrival:
         ahead = conn.parser.unreader.buf.getvalue() if conn.parser else b""
-        if self.cfg.is_ssl:  # what has arrived is encrypted
+        if self._is_encrypted:  # what has arrived is encrypted
             return Arrival.WHOLE if ahead or _is_readable(conn.sock, 0) else Arrival.NOTHING
         return arrival(conn.sock, ahead)
 

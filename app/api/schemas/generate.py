@@ -99,11 +99,11 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
         Reject a name that is nearly a known one, or that asks for something else.
         """
         errors = {name: [f"Unknown parameter. Did you mean {near!r}?"] for name, near in self._nearly_known(data)}
-        asked = [name for name in _ELSEWHERE if _asks(name, data.get(name))]
+        asked = [name for name in data if name in _ELSEWHERE and _asks(name, data[name])]
         errors |= {name: [f"Not read here. {_ELSEWHERE[name]}"] for name in asked}
         params = data.get("params", {})
         beside = {name: value for name, value in data.items() if name in _PARAMETERS and value is not None}
-        if isinstance(params, dict):
+        if beside and isinstance(params, dict):
             twice = [name for name in beside if params.get(name) not in (None, beside[name])]
             errors |= {name: ["Stands beside params and in it, with another value; send one."] for name in twice}
             data = {name: value for name, value in data.items() if name not in beside} | {"params": params | beside}
