@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flask import Response
 
+from app.api.job_ends import raise_unless_succeeded
 from app.api.json_response import EVENT_STREAM, write_json
-from app.api.pending_jobs import PastEvents, PendingJobs, raise_unless_succeeded
+from app.api.pending_jobs import PastEvents, PendingJobs
 from app.api.problems import problem
 from app.errors import LLMAPIError
 from app.jobs.events import Delta, End, EventEntry, Started

@@ -12,21 +12,12 @@ from typing import Self
 
 import redis
 
+from app.api.job_ends import raise_unless_succeeded
 from app.api.schemas.job import job_path
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
-from app.errors import (
-    EngineFailed,
-    JobCanceled,
-    JobExpired,
-    JobNotFound,
-    LLMAPIError,
-    NotAdmitted,
-    StoreUnavailable,
-    WaitTimeout,
-    error_from_code,
-)
+from app.errors import JobNotFound, LLMAPIError, NotAdmitted, StoreUnavailable, WaitTimeout
 from app.jobs.events import End, EventEntry
-from app.jobs.job import Job, JobError, JobRequest, Status
+from app.jobs.job import Job, JobRequest
 from app.jobs.store import JobStore, new_job_id
 
 RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
@@ -300,23 +291,3 @@ class PastEvents:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def raise_unless_succeeded(status: Status, job_error: JobError | None) -> None:
-    """Raise the error that a job ended with, if any."""
-    error = error_of(status, job_error)
-    if error is not None:
-        raise error
-
-
-def error_of(status: Status, job_error: JobError | None) -> LLMAPIError | None:
-    """Return what the end of a job means to a client that waits for it; None for success."""
-    if status is Status.SUCCEEDED:
-        return None
-    if job_error is not None:
-        return error_from_code(job_error.code, job_error.message, job_error.errors)
-    if status is Status.CANCELED:
-        return JobCanceled("the job was canceled before its end")
-    if status is Status.EXPIRED:
-        return JobExpired("the job waited too long for its turn; try again, or ask for a higher priority")
-    return EngineFailed("the job failed, and its worker gave no reason")

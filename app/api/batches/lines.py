@@ -12,12 +12,12 @@ from marshmallow import ValidationError
 from app.api import ignored_fields
 from app.api.batches.batches import Batch, LineResult
 from app.api.batches.input import read_line
+from app.api.job_ends import raise_unless_succeeded
 from app.api.job_service import JobService
 from app.api.json_response import write_json
 from app.api.openai import chat, completions, embeddings, responses, unenforced
 from app.api.openai.plan import RequestPlan
 from app.api.path_header import header_value
-from app.api.pending_jobs import raise_unless_succeeded
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
 from app.api.schemas.fields import RequestSchema

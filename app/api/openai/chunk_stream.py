@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from app.api.event_stream import EventEncoder, write_event
+from app.api.job_ends import raise_unless_succeeded
 from app.api.json_response import write_json
 from app.api.openai.envelope import usage
-from app.api.pending_jobs import raise_unless_succeeded
 from app.api.problems import openai_error
 from app.errors import LLMAPIError
 from app.jobs.events import Delta, End, EventEntry

@@ -7,11 +7,11 @@ process can make the object again.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from app.api.job_ends import error_of
 from app.api.openai.call_reader import reader_of
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.offered_calls import OfferedCallWriter, OutputWriter
 from app.api.openai.tool_calls import Call, Piece, Reader, Words, call_id
-from app.api.pending_jobs import error_of
 from app.api.problems import openai_code
 from app.errors import InvalidRequest, PromptTooLong
 from app.jobs.job import FinishReason, Job, JobError, JobRequest, Status, TokenLogprob, Usage
