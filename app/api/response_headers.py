@@ -15,7 +15,6 @@ def register(app: Flask) -> None:
 
 
 def _complete(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        if name not in response.headers:
-            response.headers.add(name, value)
+    present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - they are no dict
+    response.headers.extend([(name, value) for name, value in HEADERS.items() if name.lower() not in present])
     return response
