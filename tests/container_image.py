@@ -174,7 +174,7 @@ def _after(option: str, words: list[str]) -> list[str]:
 
 
 def _requirements(file: Path) -> set[str]:
-    """Return the distributions that a file of `make lock` names for this machine; a line that goes on has a hash."""
+    """Return the distributions that a file of `make lock` names for this machine; a continued line has a hash."""
     lines = [line.rstrip(" \\") for line in file.read_text().splitlines() if re.match(r"\w", line)]
     wanted = [Requirement(line) for line in lines]
     return {one.name for one in wanted if one.marker is None or one.marker.evaluate()}

@@ -16,8 +16,8 @@ from app.server.gunicorn_worker import SPARE_CONNECTIONS, upload_threads
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
 _GC_ALLOCATIONS = 20_000
 _OPEN_TO_OTHERS = (
-    "api: WARNING: no API key is set, and the API listens for other machines. Whoever reaches it can use the model and "
-    "read, cancel and delete all jobs.\napi: WARNING: set auth.api_keys, or set server.host to 127.0.0.1.\n"
+    "api: WARNING: no API key is set, and the API listens for other machines. Every client that reaches it can use the "
+    "model and read, cancel and delete all jobs.\napi: WARNING: set auth.api_keys, or set server.host to 127.0.0.1.\n"
 )
 
 try:

@@ -9,7 +9,7 @@ from tests.abuse.attacker import Outcomes, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """seconds: how long the attack goes on; a request that is not answered then is waited for."""
+    """seconds: how long the attack lasts; a request that is not answered then is waited for."""
 
     name: str
     attack: Callable[[Target], Outcomes]

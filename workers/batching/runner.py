@@ -83,7 +83,7 @@ class BatchRunner(Runner):
 
     def _begin(self, job: RunnerJob) -> None:
         if job.cancel_requested:
-            return  # whoever canceled it has reported its end, as it has no run
+            return  # its end is reported where it is canceled, as it has no run
         try:
             self._costly_grammars.check(job.owner, job.request)
             prompt = self._engine.prepare(job.request)

@@ -1,8 +1,9 @@
 """Counts the workers that died while they loaded a model, so that a model that ends its worker is not tried for ever.
 
-A file may end the process that loads it: by a fault of a native library, or because the memory is too small. Whoever
-restarts the worker cannot know that it will die again. So each worker records in Redis that it begins to load, and
-removes that when it has loaded or was asked to stop. What a dead process has left behind counts as a failed attempt.
+A file may end the process that loads it: by a fault of a native library, or because the memory is too small. The
+program that restarts the worker cannot know that it will die again. So each worker records in Redis that it begins to
+load, and removes that when it has loaded or was asked to stop. What a dead process has left behind counts as a failed
+attempt.
 """
 
 import contextlib

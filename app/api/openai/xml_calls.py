@@ -27,8 +27,8 @@ class NotACall(Exception):
 class XmlCall:
     """Reads one call, as its text comes.
 
-    A value is a text without escapes. So it ends at the first `</parameter>` behind which the call goes on or ends, and
-    other tags in it belong to it.
+    A value is a text without escapes. So it ends at the first `</parameter>` behind which the call continues or ends,
+    and other tags in it belong to it.
 
     Attributes:
         at: what is before this index has been read.

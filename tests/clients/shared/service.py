@@ -1,4 +1,4 @@
-"""What a program is told of the service that it runs against. The runner and the programs read it: no other import."""
+"""What a program knows of the service that it runs against. The runner and the programs read it: no other import."""
 
 from dataclasses import dataclass
 

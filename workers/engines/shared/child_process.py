@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_PROCESSES = 4  # as many as prepare jobs at once
 SPARE_NICENESS = 10  # of every process but the first: what one client sends at once leaves the CPU to the model
-SPARE_SECONDS = 10.0  # a process that nobody had to wait for in this time ends, but for the last one
+SPARE_SECONDS = 10.0  # a process beyond the first ends when no use had to wait in this time
 PATIENCE_SECONDS = 0.05  # to wait for another use to end before another process is started, which takes 0.2 s
 _ROOT = str(Path(workers.__file__).parent.parent)
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONHOME", "LD_LIBRARY_PATH")  # no keys or passwords
