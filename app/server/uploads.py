@@ -1,10 +1,13 @@
 """Long bodies, each read by a thread while it arrives: how many at once, and when the thread has read it all."""
 
+import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from app.errors import RequestTimeout
+
+PIECE_BYTES = 1 << 20  # as much as gunicorn receives at once
 
 
 class UploadSlots:
@@ -42,38 +45,55 @@ class LateSocket(Protocol):
     is_late: bool
 
 
-class UploadedBody:
-    """The body of a request, in place of gunicorn's. It calls `on_end` once, when all has been read.
+class UploadedBody(io.BufferedReader):
+    """The body of a request, in place of gunicorn's. It calls `on_end` once, when all has arrived.
 
-    Reading raises RequestTimeout if the client was too slow; then the body ends. is_answered: what is still read is not
-    for the application, and raises what the socket raises.
+    A body of known length is read ahead in large pieces: gunicorn copies what it has left of a megabyte for each small
+    one. Of another body the application reads no more than its limit. Reading raises RequestTimeout if the client was
+    too slow; then the body ends. is_answered: what is still read is not for the application, and raises what the socket
+    raises.
     """
 
+    def __init__(self, body: Any, length: int | None, client: LateSocket, on_end: Callable[[], None]) -> None:
+        self._arriving = _ArrivingBody(body, length, client, on_end)
+        super().__init__(self._arriving, io.DEFAULT_BUFFER_SIZE if length is None else PIECE_BYTES)
+
+    @property
+    def is_answered(self) -> bool:
+        return self._arriving.is_answered
+
+    @is_answered.setter
+    def is_answered(self, value: bool) -> None:
+        self._arriving.is_answered = value
+
+    @property
+    def failed(self) -> bool:
+        """gunicorn closes the connection then."""
+        return self._arriving.failed
+
+
+class _ArrivingBody(io.RawIOBase):
     def __init__(self, body: Any, length: int | None, client: LateSocket, on_end: Callable[[], None]) -> None:
         self._body = body
         self._left = length
         self._client = client
         self._on_end: Callable[[], None] | None = on_end
         self.is_answered = False
-        self.failed = False  # then gunicorn closes the connection
+        self.failed = False
 
-    def read(self, size: int | None = None) -> bytes:
-        return self._noted(self._body.read, size)
+    def readable(self) -> bool:
+        return True
 
-    def readline(self, size: int | None = None) -> bytes:
-        return self._noted(self._body.readline, size)
+    def readinto(self, buffer: Any) -> int:
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
-    def readlines(self, _size: int | None = None) -> list[bytes]:
-        return list(self)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def _noted(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
+    def _read(self, size: int) -> bytes:
         if self.failed:
             return b""
         try:
-            data = read(size)
+            data: bytes = self._body.read(size)
         except Exception:
             self.failed = True
             self._end()
@@ -83,7 +103,7 @@ class UploadedBody:
             raise
         if self._left is not None:
             self._left -= len(data)
-        if (not data and size != 0) or self._left == 0:
+        if not data or self._left == 0:
             self._end()
         return data
 

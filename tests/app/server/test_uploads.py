@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from app.errors import RequestTimeout
-from app.server.uploads import UploadedBody, UploadSlots
+from app.server.uploads import PIECE_BYTES, UploadedBody, UploadSlots
 
 
 @dataclass
@@ -36,10 +36,31 @@ def test_an_address_with_its_share_waits_for_its_own_and_another_for_all() -> No
 @pytest.mark.parametrize("length", [6, None])
 def test_the_end_of_a_body_is_reported_once(length: int | None) -> None:
     ends: list[None] = []
-    body = UploadedBody(io.BytesIO(b"abc\nde"), length, Client(), lambda: ends.append(None))
-    assert (body.read(2), ends) == (b"ab", [])
-    assert (list(body), len(ends)) == ([b"c\n", b"de"], 1)
+    body = UploadedBody(
+        io.BytesIO(b"a" * PIECE_BYTES + b"bc\nde"),
+        PIECE_BYTES + length if length else None,
+        Client(),
+        lambda: ends.append(None),
+    )
+    assert (body.read(2), ends) == (b"aa", [])
+    assert body.read(PIECE_BYTES - 2) == b"a" * (PIECE_BYTES - 2)
+    assert (list(body), len(ends)) == ([b"bc\n", b"de"], 1)
     assert (body.read(), len(ends)) == (b"", 1)
+
+
+def test_small_pieces_of_a_body_are_taken_from_large_ones() -> None:
+    sizes: list[int | None] = []
+
+    class Body(io.BytesIO):
+        def read(self, size: int | None = None) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    length = 3 * PIECE_BYTES
+    body = UploadedBody(Body(b"a" * length), length, Client(), lambda: None)
+    assert sum(len(piece) for piece in iter(lambda: body.read(64 * 1024), b"")) == length
+    assert [size for size in sizes if size != PIECE_BYTES] == []
+    assert len(sizes) <= 4
 
 
 class LateBody(io.BytesIO):
