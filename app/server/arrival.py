@@ -20,8 +20,9 @@ _COUNT = struct.Struct("i")
 
 class Arrival(Enum):
     """NOTHING, PART_OF_HEAD, PART_OF_BODY: more must come. WHOLE: a thread can read the request without waiting for
-    the client. LONG: the kernel may not hold all of it, or its end is not known in advance. CLOSED: by the client, or
-    to be closed: it speaks TLS, and would wait for an answer to that."""
+    the client. LONG: it is much to read, the kernel may not hold all of it, or its end is not known in advance. CLOSED:
+    by the client, or to be closed: it speaks TLS, and would wait for an answer to that.
+    """
 
     NOTHING = auto()
     PART_OF_HEAD = auto()
@@ -59,9 +60,10 @@ def arrival(client: socket.socket, ahead: bytes = b"") -> Arrival:
     if length is None:
         return Arrival.LONG
     total = end + 4 + length
-    if total <= len(seen) or total <= len(ahead) + _unread_bytes(client):
-        return Arrival.WHOLE
-    return Arrival.LONG if total > HELD_BYTES else Arrival.PART_OF_BODY
+    if total > HELD_BYTES:
+        return Arrival.LONG
+    is_whole = total <= len(seen) or total <= len(ahead) + _unread_bytes(client)
+    return Arrival.WHOLE if is_whole else Arrival.PART_OF_BODY
 
 
 def _body_bytes(head: bytes) -> int | None:

@@ -1,9 +1,13 @@
-"""gunicorn's threaded worker with three additions: a thread is for a request that has arrived, threads linger with
-their clients, and the worker ends in good order.
+"""gunicorn's threaded worker with four additions: a thread is for a request that has arrived, long bodies have threads
+of their own, threads linger with their clients, and the worker ends in good order.
 
 **Arrival.** gthread gives a thread to a connection that has sent nothing yet, and to each body that arrives slowly; it
 closes connections in its main thread and waits 2 s for each client. Here a connection waits in `app.server.reception`
 until a request has arrived, and after the last response until its client has closed it. Figures: docs/decisions/0042.
+
+**Long bodies.** A body of megabytes costs milliseconds of a CPU for each. A client that sends them without a pause
+would take the CPUs from the model, whose threads have a higher niceness: the threads for long bodies have the same.
+Figures: docs/decisions/0042.
 
 **Lingering.** gthread returns each kept-alive connection to the main thread's poller and takes it from there for the
 next request: two hand-overs between threads for each. Here a client that asks again at once is served by the thread
@@ -29,6 +33,7 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from app.api.request_context import services_of
+from app.niceness import set_niceness
 from app.server import liveness
 from app.server.arrival import Arrival, arrival
 from app.server.arriving_socket import ArrivingSocket
@@ -52,12 +57,9 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
     alive: bool
     _look_at = 0.0  # by `time.monotonic`, at the held connections
 
-    def get_thread_pool(self) -> ThreadPoolExecutor:
-        """Add the threads that read long bodies to those of `server.threads`."""
-        return ThreadPoolExecutor(max_workers=self._most_threads())
-
     def run(self) -> None:
-        server = services_of(self.wsgi).config.server
+        config = services_of(self.wsgi).config
+        server = config.server
         self._seconds = {
             Stage.IDLE: self.cfg.keepalive,
             Stage.HEAD: server.header_seconds,
@@ -68,6 +70,9 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
         self._is_encrypted = bool(self.cfg.is_ssl)
         self._reception = Reception(SPARE_CONNECTIONS, server.connections_per_address)
         self._uploads = UploadSlots(upload_threads(self.cfg.threads))
+        self._upload_pool = ThreadPoolExecutor(  # a thread stays with its request while that waits for its job
+            self._most_threads(), "long-body", initializer=set_niceness, initargs=(config.worker.nice,)
+        )
         self.poller.register(self._reception, selectors.EVENT_READ, self._on_events)
         if server.health_port is not None:
             liveness.start(self.sockets.pop(), lambda: time.monotonic() - self._turned_at < STALLED_SECONDS)
@@ -212,7 +217,11 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             self._reception.release(held)
         self._allow(conn, stage)
         conn.data_ready = True
-        super().enqueue_req(conn)
+        if stage is not Stage.UPLOAD:
+            super().enqueue_req(conn)
+            return
+        served = self._upload_pool.submit(super().handle, conn)  # it does not linger for short requests
+        served.add_done_callback(lambda fs: self.method_queue.defer(self.finish_request, conn, fs))
 
     def _allow(self, conn: Any, stage: Stage) -> None:
         """Give the thread of a connection the time of a stage to read from it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.errors import InvalidRequest
-from workers.batching.niceness import set_niceness
+from app.niceness import set_niceness
 from workers.batching.scheduler import CacheStart, Scheduler
 from workers.batching.sequence import BatchSequence
 from workers.batching.solo import SoloLane

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from workers.batching.niceness import set_niceness
+from app.niceness import set_niceness
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
 
