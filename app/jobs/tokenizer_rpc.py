@@ -15,6 +15,7 @@ from typing import Any
 from app.errors import NoWorker, error_from_code
 from app.jobs import keys
 from app.jobs.job import JobError
+from app.jobs.packed_tokens import pack, unpack
 from app.jobs.redis_client import RedisClient
 
 REPLY_SECONDS = 10.0  # to wait for a reply; then the worker is slow or loading, or has died
@@ -23,7 +24,7 @@ BLOCKED_SECONDS = 2.0  # in one command, below the client's own time-out
 
 
 class TokenizerOperation(StrEnum):
-    TOKENIZE = "tokenize"  # {"text" or "chat", "add_special"} -> [token, ...]
+    TOKENIZE = "tokenize"  # {"text" or "chat", "add_special"} -> [token, ...], which are packed in Redis
     DETOKENIZE = "detokenize"  # {"tokens"} -> text
 
 
@@ -63,7 +64,7 @@ class TokenizerClient:
         if received.get("error"):
             error = JobError(**received["error"])
             raise error_from_code(error.code, error.message, error.errors)
-        return received["result"]
+        return unpack(received["result"]) if operation is TokenizerOperation.TOKENIZE else received["result"]
 
     def _wait(self, call_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + REPLY_SECONDS
@@ -86,6 +87,8 @@ def next_call(client: RedisClient, model: str, seconds: float) -> TokenizerCall 
 
 def reply(client: RedisClient, call: TokenizerCall, result: Any = None, error: JobError | None = None) -> None:
     """For a worker: send the result of a call, or the error that it ended with."""
+    if error is None and call.operation is TokenizerOperation.TOKENIZE:
+        result = pack(result)
     body = {"result": result} if error is None else {"error": asdict(error)}
     with client.pipeline(transaction=False) as pipe:
         pipe.lpush(keys.reply(call.id), json.dumps(body))

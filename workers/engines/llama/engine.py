@@ -43,6 +43,7 @@ class LlamaEngine(Engine):
         self._context: Context | None = None
         with load_faults_explained(str(path)):
             self._model = Model(path, params, report)
+            self._model.vocabulary.model_nice = config.worker.nice
             try:
                 _reject_reranker(self._model)
                 with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves

@@ -8,6 +8,7 @@ import threading
 
 import llama_cpp
 
+from app.jobs.packed_tokens import pack
 from workers.engines.llama.library import library_log
 from workers.engines.llama.special_split import pieces
 from workers.engines.llama.vocabulary import LlamaVocabulary
@@ -28,7 +29,7 @@ class Tokenizer:
         if most is not None and len(starts) > most:
             return {"at_least": len(starts)}
         parts = pieces(text, starts)
-        return {"tokens": self._vocabulary.tokenize_pieces(parts, add_special=message["add_special"])}
+        return {"tokens": pack(self._vocabulary.tokenize_pieces(parts, add_special=message["add_special"]))}
 
     def _load(self, path: str) -> None:
         library_log()

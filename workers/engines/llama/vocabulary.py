@@ -10,12 +10,12 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
+from app.jobs.packed_tokens import unpack
 from workers.engines.llama.library import token_to_piece, vocab_is_eog
 from workers.engines.llama.special_split import SpecialSplit
 from workers.engines.shared.child_process import ChildProcesses
 from workers.engines.shared.vocabulary import (
     INLINE_CHARACTERS,
-    TOKENIZER_LIMITS,
     TOKENIZER_PROCESSES,
     TooManyTokens,
     Vocabulary,
@@ -66,8 +66,7 @@ class LlamaVocabulary(Vocabulary):
         reply = self._processes.call({"text": text, "add_special": add_special, "most": most})
         if "at_least" in reply:
             raise TooManyTokens(reply["at_least"])
-        tokens: list[int] = reply["tokens"]
-        return tokens
+        return unpack(reply["tokens"])
 
     def tokenize_here(self, text: str, *, add_special: bool) -> list[int]:
         """Return the tokens, whatever it takes."""
@@ -109,7 +108,7 @@ class LlamaVocabulary(Vocabulary):
         with self._lock:
             if self._children is None:
                 self._children = ChildProcesses(
-                    _PROGRAM, TOKENIZER_LIMITS, {"path": str(self._path)}, most=TOKENIZER_PROCESSES
+                    _PROGRAM, self._tokenizer_limits, {"path": str(self._path)}, most=TOKENIZER_PROCESSES
                 )
             return self._children
 

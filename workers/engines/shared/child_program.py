@@ -23,12 +23,13 @@ Message = dict[str, Any]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """cpu_seconds: of one message. memory_bytes: of the data of the process. wait_seconds: of one message, in the
-    parent, for a machine that is busy or stopped.
+    parent, for a machine that is busy or stopped. niceness: of the thread that works, beyond its parent's.
     """
 
     cpu_seconds: float
     memory_bytes: int
     wait_seconds: float
+    niceness: int = 0
 
     def to_argument(self) -> str:
         return json.dumps(asdict(self))
@@ -46,6 +47,7 @@ def serve(handle: Callable[[Message], Message]) -> None:
     limits = Limits(**json.loads(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(limits.niceness)  # of this thread, on Linux
     channel = socket.socket(fileno=sys.stdin.fileno())
     while (received := _receive(channel)) is not None:
         signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)  # SIGPROF ends the process

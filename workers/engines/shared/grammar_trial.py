@@ -1,7 +1,5 @@
 """Compiles grammars as a trial: the program of a child process (`child_process`), which may be ended."""
 
-import os
-
 from llguidance import LLMatcher, LLTokenizer
 
 from workers.engines.shared.child_program import Limits, Message, Rejected, serve
@@ -10,8 +8,8 @@ LIMITS = Limits(
     cpu_seconds=1.0,  # a schema of 900 properties, each with a format, takes 0.3 s
     memory_bytes=512 * 1024 * 1024,
     wait_seconds=15.0,  # the limit of CPU time ends it long before, unless the machine is overloaded
+    niceness=15,  # the cores are for decoding
 )
-_NICENESS = 10  # the cores are for decoding
 _TOKENIZER = LLTokenizer("byte")
 
 
@@ -26,5 +24,4 @@ def handle(message: Message) -> Message:
 
 
 if __name__ == "__main__":
-    os.nice(_NICENESS)
     serve(handle)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from app.errors import InvalidRequest, PromptTooLong, UnsupportedParameter
 from app.jobs.job import Text
@@ -18,6 +19,7 @@ TOKENIZER_LIMITS = Limits(
     wait_seconds=8.0,  # a client of the tokenizer service waits 10 s
 )
 TOKENIZER_PROCESSES = 2  # each holds the vocabulary
+TOKENIZER_NICENESS = 5  # beyond the model's: long texts without a pause take a quarter of a CPU from it, not a half
 
 
 class TooManyTokens(Exception):
@@ -32,9 +34,10 @@ class Vocabulary(ABC):
     """Any thread may use it.
 
     size: number of tokens, which is the number of logits. infill: the tokens that announce prefix, suffix and gap; None
-    where the model was not trained to fill in.
+    where the model was not trained to fill in. model_nice: the niceness of the threads that compute the model.
     """
 
+    model_nice = 0
     size: int
     infill: tuple[int, int, int] | None
 
@@ -71,6 +74,10 @@ class Vocabulary(ABC):
         except ChildFailed as error:
             reason = f"it cannot be tokenized ({error}): send a shorter text"
             raise InvalidRequest(f"{field}: {reason}", errors={field: [reason]}) from None
+
+    @property
+    def _tokenizer_limits(self) -> Limits:
+        return replace(TOKENIZER_LIMITS, niceness=min(19, self.model_nice + TOKENIZER_NICENESS))
 
     def close(self) -> None:  # noqa: B027 - optional hook
         """End its processes."""

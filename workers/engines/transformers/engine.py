@@ -62,6 +62,7 @@ class HuggingfaceEngine(Engine):
         trusts = setup.trust_remote_code or params.trust_remote_code
         size = self._loaded.text_config.vocab_size
         self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
+        self._vocabulary.model_nice = config.worker.nice
         is_configured = "chat_template" in params.for_tokenizer
         self._template = _chat_template(self._loaded.tokenizer, is_configured=is_configured)
         if not self._only_embeds:

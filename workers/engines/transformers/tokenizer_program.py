@@ -2,6 +2,7 @@
 
 from tokenizers import Tokenizer
 
+from app.jobs.packed_tokens import pack
 from workers.engines.shared.child_program import Message, serve
 
 
@@ -14,7 +15,7 @@ class FastTokenizer:
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             return {}
-        return {"tokens": self._tokenizer.encode(message["text"], add_special_tokens=message["add_special"]).ids}
+        return {"tokens": pack(self._tokenizer.encode(message["text"], add_special_tokens=message["add_special"]).ids)}
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from app.jobs.packed_tokens import unpack
 from workers.engines.shared.child_process import ChildProcesses
 from workers.engines.shared.vocabulary import (
     INLINE_CHARACTERS,
-    TOKENIZER_LIMITS,
     TOKENIZER_PROCESSES,
     Vocabulary,
     without_second_bos,
@@ -52,7 +52,7 @@ class TransformersVocabulary(Vocabulary):
         if processes is None:
             tokens = self._tokenized_here(text, add_special=add_special)
         else:
-            tokens = processes.call({"text": text, "add_special": add_special})["tokens"]
+            tokens = unpack(processes.call({"text": text, "add_special": add_special})["tokens"])
         return without_second_bos(tokens, self.tokenizer.bos_token_id) if add_special else tokens
 
     def close(self) -> None:
@@ -78,9 +78,9 @@ class TransformersVocabulary(Vocabulary):
         if backend is None:
             return None
         setup = {"tokenizer": backend.to_str()}
-        processes = ChildProcesses(_PROGRAM, TOKENIZER_LIMITS, setup, most=TOKENIZER_PROCESSES)
+        processes = ChildProcesses(_PROGRAM, self._tokenizer_limits, setup, most=TOKENIZER_PROCESSES)
         for add_special in (True, False):  # some classes of transformers do more than their backend
-            theirs = processes.call({"text": _PROBE, "add_special": add_special})["tokens"]
+            theirs = unpack(processes.call({"text": _PROBE, "add_special": add_special})["tokens"])
             if theirs != self._tokenized_here(_PROBE, add_special=add_special):
                 processes.close()
                 return None

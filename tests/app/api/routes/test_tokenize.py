@@ -32,6 +32,12 @@ def test_a_text_becomes_tokens_and_tokens_a_text(client: FlaskClient, worker: Sc
     assert worker.turns == [], "no job was made"
 
 
+def test_the_tokens_of_a_long_text_come_in_their_order(client: FlaskClient) -> None:
+    text = "".join(chr(97 + number % 26) for number in range(20_000))
+    answer = client.post("/tokenize", json={"text": text, "add_special": False}).get_json()
+    assert answer == {"tokens": list(text.encode()), "count": len(text)}
+
+
 def test_where_the_prompt_of_a_conversation_ends_reaches_the_worker(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

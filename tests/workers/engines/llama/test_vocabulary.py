@@ -1,9 +1,12 @@
 """Tokens and their bytes."""
 
+import os
 import re
+import sys
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,11 +95,24 @@ def test_a_text_of_too_many_bytes_or_special_tokens_for_the_context_is_rejected_
     assert time.process_time() - began < 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
+def test_the_thread_that_tokenizes_long_texts_is_nicer_than_the_models(vocabulary: LlamaVocabulary) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    nice = LlamaVocabulary(vocabulary._model, vocabulary._path)
+    nice.model_nice = 7
+    try:
+        nice.tokenize("a word " * INLINE_CHARACTERS)
+        (child,) = [child for child in psutil.Process().children() if child.pid not in before]
+        assert 12 in {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in child.threads()}
+    finally:
+        nice.close()
+
+
 def test_a_text_that_takes_too_long_is_rejected_and_the_next_is_tokenized(
     vocabulary: LlamaVocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurried = LlamaVocabulary(vocabulary._model, vocabulary._path)
-    monkeypatch.setattr("workers.engines.llama.vocabulary.TOKENIZER_LIMITS", replace(TOKENIZER_LIMITS, cpu_seconds=1))
+    monkeypatch.setattr("workers.engines.shared.vocabulary.TOKENIZER_LIMITS", replace(TOKENIZER_LIMITS, cpu_seconds=1))
     try:
         with pytest.raises(InvalidRequest, match=r"text: it cannot be tokenized .*: send a shorter text") as caught:
             hurried.tokens_of("a" * 4_000_000, "text")

@@ -1,6 +1,7 @@
 """Processes that are ended when they take too much, and what the parent gets of it."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import pytest
 
 from tests.waiting import scaled, until
 from workers.engines.shared import child_process
-from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcesses
+from workers.engines.shared.child_process import NICENESS, ChildFailed, ChildLimit, ChildProcesses
 from workers.engines.shared.child_program import Limits
 
 PROBE = "tests.workers.engines.shared.child_probe"
@@ -66,6 +67,20 @@ def test_a_process_that_does_not_reply_is_ended() -> None:
     hurried.close()
 
 
+def test_a_process_shares_its_parents_session_but_not_its_group(processes: ChildProcesses) -> None:
+    child = processes.call({})
+    assert child["session"] == os.getsid(0), "the kernel may give each session CPU shares of its own"
+    assert child["group"] == child["pid"], "Ctrl+C is for the parent"
+
+
+def test_the_thread_that_works_is_as_nice_as_its_limits_say(processes: ChildProcesses) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert processes.call({})["nice"] == own
+    nicer = ChildProcesses(PROBE, replace(LIMITS, niceness=3), {})
+    assert nicer.call({})["nice"] == own + 3
+    nicer.close()
+
+
 def test_an_error_of_the_program_is_shown_by_its_kind(processes: ChildProcesses) -> None:
     with pytest.raises(ChildFailed, match=r"^ValueError$"):
         processes.call({"do": "fail", "secret": "the prompt"})
@@ -88,15 +103,31 @@ def test_a_process_beyond_the_first_ends_when_it_is_not_needed(
 ) -> None:
     monkeypatch.setattr(child_process, "SPARE_SECONDS", 0.5)
     pids = _used_at_once(processes, 2)
-    assert sorted({os.getpriority(os.PRIO_PROCESS, pid) for pid in pids}) == [
-        own := os.getpriority(0, 0),
-        min(19, own + 10),
-    ]
     until(lambda: not all(_lives(pid) for pid in pids))
-    assert [_lives(pid) for pid in pids].count(True) == 1, "the last one is kept"
+    until(lambda: not any(_lives(pid) for pid in pids), what="the end of both, which were slow")
+    kept = processes.call({})["pid"]
     time.sleep(1.2)
-    assert _lives(processes.call({})["pid"])
+    assert processes.call({})["pid"] == kept, "the last one is kept"
     assert len(set(_used_at_once(processes, 2))) == 2, "another may be started again"
+
+
+def test_what_takes_long_continues_at_a_higher_niceness_and_later_uses_do_not(
+    processes: ChildProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "SPARE_SECONDS", 0.5)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    quick = processes.call({})
+    slow = processes.call({"do": "sleep", "seconds": scaled(0.5)})
+    assert (quick["nice"], slow["nice"], slow["pid"]) == (own, min(19, own + NICENESS), quick["pid"])
+    until(lambda: processes.call({})["nice"] == own)
+    until(lambda: not _lives(slow["pid"]))
+
+
+def test_a_process_in_the_place_of_one_that_took_too_much_is_nice_from_its_start(processes: ChildProcesses) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with pytest.raises(ChildLimit):
+        processes.call({"do": "compute"})
+    assert processes.call({})["nice"] == min(19, own + NICENESS)
 
 
 def test_closing_ends_a_process_that_computes(processes: ChildProcesses) -> None:
