@@ -20,6 +20,8 @@ def fault_of_text(body: bytes) -> str | None:
     It counts names that a colon follows at once, and texts that begin with one. A quote in a text is escaped, so it is
     not counted.
     """
+    if body.count(b":") <= MAX_MEMBERS:  # a quarter of the time of what follows
+        return None
     return _TOO_MANY if body.count(b'":') - body.count(b'\\":') > MAX_MEMBERS else None
 
 
