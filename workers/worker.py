@@ -84,6 +84,7 @@ class Worker:
             progress=None,
             slots=runner.slots,
             context_tokens=runner.context_tokens or 0,
+            token_bytes=runner.token_bytes,
         )
         with contextlib.suppress(redis.RedisError):  # Redis is unreachable: that is no fault of the model
             prune_failures(self._redis, self.info.model)

@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.api.pending_jobs import Caller, PastEvents, PendingJobs
-from app.api.queue_estimate import QueueEstimate
+from app.api.queue_estimate import Capacity, QueueEstimate
 from app.api.request_parser import invalid_request
 from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.post import reject_unsendable
 from app.config.settings import Config
-from app.errors import JobNotFound, NotAdmitted, ShuttingDown
+from app.errors import JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
 from app.jobs.events import FROM_START, read_events
 from app.jobs.job import Job, JobRequest, Kind, OnDisconnect
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 
+LOOKED_AT_CHARACTERS = 65_536  # a shorter prompt costs Redis and a worker nothing to speak of
 UNSTORED_TTL_SECONDS = 60  # of a job that could not be deleted at the end of its request: its process died, say
 _JOB_SCHEMA = JobSchema()
 
@@ -72,9 +73,12 @@ class JobService:
             The job. If the key was used before, this is that earlier job; its id differs from `job_id`.
 
         Raises:
+            PromptTooLong: so much longer than the context that no tokenizer is needed to say so.
             QueueFull, NoWorker: with `retry_after_seconds`.
             Conflict: the key has been used for another request.
         """
+        if len(request.prompt) > LOOKED_AT_CHARACTERS:
+            _reject_too_long(request.prompt, self.estimate.capacity())
         try:
             return self.store.admit(request, owner, job_id, idempotency_key=key)
         except NotAdmitted as error:
@@ -149,4 +153,18 @@ class JobService:
 
     def _most_at_once(self) -> int:
         """Return how many jobs of one request may run at once: half of the slots; the others are for other clients."""
-        return max(1, self.estimate.slots() // 2)
+        return max(1, self.estimate.capacity().slots // 2)
+
+
+def _reject_too_long(prompt: str, capacity: Capacity) -> None:
+    """Raise PromptTooLong for a text that certainly has more tokens than the context of every worker.
+
+    A worker finds out the same, after the text has gone through Redis.
+    """
+    if not capacity.token_bytes:
+        return
+    tokens = len(prompt.encode("utf-8", "replace")) // capacity.token_bytes
+    if tokens > capacity.context_tokens:
+        raise PromptTooLong.for_context(
+            "prompt", tokens=tokens, context_tokens=capacity.context_tokens, is_at_least=True
+        )

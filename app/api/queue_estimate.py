@@ -28,11 +28,14 @@ class Capacity:
 
     slots: how many jobs its ready workers run at once. running: how many run now.
     service_seconds: the mean time of a job, None = not measured.
+    context_tokens, token_bytes: as in `WorkerInfo`, of the worker that takes the longest text; 0: not known.
     """
 
     slots: int = 0
     running: int = 0
     service_seconds: float | None = None
+    context_tokens: int = 0
+    token_bytes: int = 0
 
 
 class QueueEstimate:
@@ -52,9 +55,9 @@ class QueueEstimate:
         fewest = 1 if capacity.slots else WORKER_START_SECONDS
         return min(MAX_RETRY_SECONDS, max(fewest, seconds))
 
-    def slots(self) -> int:
-        """Return how many jobs the ready workers run at once."""
-        return self._capacity(self._model).slots
+    def capacity(self) -> Capacity:
+        """Return what the ready workers can take; at most `FRESH_SECONDS` old."""
+        return self._capacity(self._model)
 
     def start_times(self, jobs: Sequence[Job], positions: Sequence[int | None]) -> list[float | None]:
         """Return when each job should start (Unix seconds), from its position in the queue.
@@ -92,8 +95,13 @@ class QueueEstimate:
         except redis.RedisError as error:
             logger.warning("cannot read the capacity of the queue: %s", type(error).__name__)
             return Capacity()
+        ready = [info for info in workers if info.model == model and info.state is WorkerState.READY]
+        known = all(info.token_bytes for info in ready)
+        largest = max(ready, key=lambda info: info.context_tokens * info.token_bytes, default=None)
         return Capacity(
-            slots=sum(info.slots for info in workers if info.model == model and info.state is WorkerState.READY),
+            slots=sum(info.slots for info in ready),
             running=running,
+            context_tokens=largest.context_tokens if largest and known else 0,
+            token_bytes=largest.token_bytes if largest and known else 0,
             service_seconds=None if service_seconds is None else float(service_seconds),
         )

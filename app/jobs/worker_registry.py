@@ -26,6 +26,7 @@ class WorkerInfo:
     slots, running: sequences at most, and now.
 
     used_cells: cache cells held. If it is not 0 while nothing runs, cells have leaked.
+    token_bytes: of a text, that one token stands for at most; 0: not known.
     has_channel: it subscribes to `keys.worker_channel`, so that Redis knows whether it is there.
     """
 
@@ -39,6 +40,7 @@ class WorkerInfo:
     running: int = 0
     used_cells: int = 0
     context_tokens: int = 0
+    token_bytes: int = 0
     has_channel: bool = False
 
     @property

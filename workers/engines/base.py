@@ -144,6 +144,11 @@ class Engine(ABC):
     def limits(self) -> Limits: ...
 
     @property
+    def token_bytes(self) -> int:
+        """The most bytes of a text that one token stands for; 0: not known."""
+        return 0
+
+    @property
     def computes_on_cpu(self) -> bool:
         """Whether `step` keeps the CPUs busy. Then the loop runs at a lower priority than other threads."""
         return False

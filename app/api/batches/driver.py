@@ -78,7 +78,7 @@ class BatchDriver:
 
     def _free_jobs(self) -> int:
         """Jobs of batches that may wait or run at once."""
-        slots = self._jobs.estimate.slots()
+        slots = self._jobs.estimate.capacity().slots
         most = self._jobs.config.jobs.max_queued // 2
         return min(max(1, int(slots * SLOTS_SHARE)), max(1, most)) if slots else 0
 

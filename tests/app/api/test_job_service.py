@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -16,7 +17,7 @@ from app.api.queue_estimate import QueueEstimate
 from app.api.waiting import waiters as waiting
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
 from app.config.settings import Config
-from app.errors import JobNotFound, ShuttingDown, TooManyWaiters, WaitTimeout
+from app.errors import JobNotFound, PromptTooLong, ShuttingDown, TooManyWaiters, WaitTimeout
 from app.jobs import keys
 from app.jobs.events import FROM_START, Delta, End, Event, EventEntry, Started
 from app.jobs.job import Job, JobRequest, Kind, OnDisconnect, Status
@@ -82,6 +83,26 @@ def finish(publisher: Bench, job_id: str, text: str = "done") -> None:
     job = publisher.claim()
     assert job.id == job_id
     publisher.say(job, text, end=True)
+
+
+@pytest.mark.parametrize(
+    ("token_bytes", "size", "is_rejected"),
+    [((8, 8), 200_000, True), ((8, 16), 200_000, False), ((8, 0), 200_000, False), ((0, 0), 4_000_000, False)],
+    ids=["too long for both", "one takes it", "one does not say", "none says"],
+)
+def test_a_prompt_too_long_for_every_worker_makes_no_job(
+    jobs: JobService, redis_client: RedisClient, token_bytes: tuple[int, int], size: int, is_rejected: bool
+) -> None:
+    for number, known in enumerate(token_bytes):
+        ready = WorkerInfo(id=f"w{number}", model="m", family="test", state=WorkerState.READY)
+        announce(redis_client, replace(ready, slots=1, context_tokens=16_384, token_bytes=known))
+    prompt = replace(request(), prompt="a" * size)
+    if not is_rejected:
+        assert jobs.submit(prompt, ME.owner).status is Status.QUEUED
+        return
+    with pytest.raises(PromptTooLong, match=r"maximum context length is 16384 tokens.*at least 25000 in prompt"):
+        jobs.submit(prompt, ME.owner)
+    assert redis_client.zcard(keys.queued("m")) == 0
 
 
 def test_a_request_gets_the_final_job(jobs: JobService, store: JobStore, publisher: Bench) -> None:

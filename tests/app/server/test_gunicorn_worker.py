@@ -3,15 +3,18 @@
 import contextlib
 import http.client
 import math
+import os
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from app.server.gunicorn_worker import CLOSING_SECONDS, LINGER_MILLISECONDS, LOOK_SECONDS
@@ -20,6 +23,7 @@ from tests.valkey import Valkey
 from tests.waiting import scaled, until
 
 THREADS = 4
+NICE = 7
 PER_ADDRESS = 20
 SECONDS = 2  # for a head, and for a body
 CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, valid for a hundred years, with its key
@@ -29,7 +33,11 @@ CERTIFICATE = Path(__file__).with_name("localhost.pem")  # self-signed, valid fo
 def api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Stack]:
     server = {"processes": 1, "threads": THREADS, "header_seconds": SECONDS, "body_seconds": SECONDS}
     server |= {"connections_per_address": PER_ADDRESS, "health_port": free_port()}
-    stack = Stack(tmp_path_factory.mktemp("linger"), valkey.url, {"model_name": "linger", "server": server})
+    stack = Stack(
+        tmp_path_factory.mktemp("linger"),
+        valkey.url,
+        {"model_name": "linger", "server": server, "worker": {"nice": NICE}},
+    )
     stack.start_api()
     try:
         stack.wait_alive()
@@ -115,6 +123,23 @@ def test_a_slow_body_that_nothing_reads_gets_its_answer_and_no_second_one(api: S
     assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 404", b"HTTP/1.1 408"}
     assert [answer.count(b"HTTP/1.1") for answer in answers] == [1] * len(answers)
     assert api.log("api").count("\n") == lines, api.log("api")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
+def test_long_bodies_are_read_at_the_niceness_of_the_model(api: Stack) -> None:
+    body = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", api.port), scaled(10)) as client:
+        client.sendall(body)
+        (process,) = psutil.Process(api.processes["api"].pid).children()
+        until(lambda: NICE in _nices(process), what="a thread of this niceness")
+        assert httpx.get(f"{api.url}/healthz", timeout=scaled(10)).status_code == 200
+        assert 0 in _nices(process)
+        client.sendall(b" " * (60_000 - 2) + b"}")
+        assert b" 422 " in client.recv(65536)
+
+
+def _nices(process: psutil.Process) -> set[int]:
+    return {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()}
 
 
 def test_a_client_that_drips_is_cut_off_in_time(api: Stack, attack: Attack) -> None:

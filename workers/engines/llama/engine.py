@@ -74,6 +74,10 @@ class LlamaEngine(Engine):
         return self._limits
 
     @property
+    def token_bytes(self) -> int:
+        return self._model.vocabulary.token_bytes
+
+    @property
     def computes_on_cpu(self) -> bool:
         return self._model.gpu_share < 1
 

@@ -59,8 +59,8 @@ class LlamaVocabulary(Vocabulary):
     def tokenize(self, text: str, *, add_special: bool = True, most: int | None = None) -> list[int]:
         if self._path is None or len(text) <= INLINE_CHARACTERS:
             return self.tokenize_here(text, add_special=add_special)
-        if most is not None and self._longest_token:
-            fewest = -(-len(text.encode("utf-8", "replace")) // self._longest_token)
+        if most is not None and self.token_bytes:
+            fewest = -(-len(text.encode("utf-8", "replace")) // self.token_bytes)
             if fewest > most:
                 raise TooManyTokens(fewest)
         reply = self._processes.call({"text": text, "add_special": add_special, "most": most})
@@ -113,8 +113,8 @@ class LlamaVocabulary(Vocabulary):
             return self._children
 
     @cached_property
-    def _longest_token(self) -> int:
-        """The bytes of a text that one token can stand for; 0: some stand for any number of them."""
+    def token_bytes(self) -> int:
+        """The most bytes of a text that one token can stand for; 0: some stand for any number of them."""
         if llama_cpp.llama_vocab_type(self._pointer) not in _KEEPS_ALL_BYTES:
             return 0
         if any(self._attributes(token) & _STRIPPING for token in range(self.size)):

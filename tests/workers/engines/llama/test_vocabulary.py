@@ -27,6 +27,11 @@ def test_control_tokens_have_a_name_but_no_bytes(vocabulary: LlamaVocabulary) ->
     assert vocabulary.piece(2) == b"" and vocabulary.text(2) == "<|im_end|>"
 
 
+def test_no_token_stands_for_more_bytes_than_it_is_said(vocabulary: LlamaVocabulary) -> None:
+    pieces = [vocabulary._rendered(token, special=True) for token in range(vocabulary.size)]
+    assert max(map(len, pieces)) <= vocabulary.token_bytes < 200
+
+
 @pytest.fixture(scope="module")
 def split(vocabulary: LlamaVocabulary) -> SpecialSplit:
     return vocabulary.special_split()
