@@ -1,5 +1,7 @@
 """Responses: from a request to its job, and back to a response by its id."""
 
+import re
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -8,13 +10,16 @@ from app.api.openai import unenforced
 from app.api.openai.chat import chat_request, forced_by
 from app.api.openai.envelope import check_model
 from app.api.openai.plan import RequestPlan
-from app.api.openai.response_object import PREFIX, STATUSES, Item, response_object
+from app.api.openai.response_object import PREFIX, STATUSES, Item, response_id, response_object
 from app.api.openai.response_stream import ResponseEncoder
 from app.api.request_parser import invalid_request
 from app.api.schemas.job import JOB_ID
+from app.api.schemas.openai.response_input import REFERENCE, Conversation, add_item
 from app.api.schemas.openai.responses import ResponseBody
 from app.errors import JobNotFound, ResponseNotFound
 from app.jobs.job import Job, JobRequest, Status
+
+_ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{32})\d+")  # `ResponseOutputWriter` makes them from the job's id
 
 
 def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
@@ -22,7 +27,8 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     check_model(body.model, jobs.config)
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
-    request = chat_request(body, [*system, *earlier, *body.messages], jobs, response=_kept(body))
+    messages = [*system, *earlier, *_with_items(body.messages, jobs, owner)]
+    request = chat_request(body, messages, jobs, response=_kept(body))
     return RequestPlan(
         requests=[request],
         make_body=lambda made: response_object(made[0], request),
@@ -79,6 +85,29 @@ def _conversation(previous_id: str, jobs: JobService, owner: str) -> list[dict[s
     messages = request.chat.messages[1 if "instructions" in request.response["echo"] else 0 :]
     as_called = replace(request, response={**request.response, "calls": {}})
     return [*messages, _message(response_object(job, as_called)["output"])]
+
+
+def _with_items(messages: list[dict[str, Any]], jobs: JobService, owner: str) -> list[dict[str, Any]]:
+    """Put the items of earlier responses in the place of their references. Raises InvalidRequest."""
+    conversation = Conversation()
+    outputs: dict[str, list[Item]] = {}
+    for message in messages:
+        if message["role"] != REFERENCE:
+            conversation.messages.append(message)
+            continue
+        match = _ITEM_ID.fullmatch(message["id"])
+        response = response_id(str(uuid.UUID(match[1]))) if match else ""
+        if response not in outputs:
+            try:
+                outputs[response] = response_object(*existing(response, jobs, owner))["output"]
+            except ResponseNotFound:
+                outputs[response] = []
+        item = next((item for item in outputs[response] if item["id"] == message["id"]), None)
+        if item is None:
+            reason = f"Item with id {message['id'][:100]!r} not found: send the item itself, or store its response."
+            raise invalid_request({message["path"]: [reason]})
+        add_item(conversation, item, message["path"])
+    return conversation.messages
 
 
 def _message(output: list[Item]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-// The AI SDK (`ai`) with its provider for servers of OpenAI's API.
+// The AI SDK (`ai`) with its provider for servers of OpenAI's API, and with the one for OpenAI itself, which asks
+// `/v1/responses` and names items of earlier responses by their ids.
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { embedMany, generateText, isStepCount, Output, streamText, tool } from "ai";
 import { z } from "zod";
@@ -26,8 +28,12 @@ async function stream() {
   assert.ok((await answer.usage).outputTokens > 0);
 }
 
+const openai = createOpenAI({ baseURL: BASE_URL, apiKey: KEY });
+
 // The tool is forced in the first step; its result goes back in the second, where the choice is taken away.
-async function tools() {
+const tools = () => use_tools(model);
+
+async function use_tools(model) {
   const asked = [];
   const get_weather = tool({
     description: "The weather in a city",
@@ -39,6 +45,7 @@ async function tools() {
   });
   const steps = {
     ...longer,
+    model,
     tools: { get_weather },
     stopWhen: isStepCount(2),
     prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? { type: "tool", toolName: "get_weather" } : "none" }),
@@ -49,6 +56,22 @@ async function tools() {
   const streamed = streamText(steps);
   await streamed.consumeStream();
   assert.ok(asked.length > 0 && (await streamed.text));
+}
+
+async function openai_responses() {
+  await use_tools(openai.responses(SERVICE.model));
+  const request = { ...longer, model: openai(SERVICE.model) };
+  City.parse((await generateText({ ...request, output: Output.object({ schema: City }) })).output);
+  const first = await generateText(request);
+  assert.ok(first.text && first.usage.outputTokens > 0);
+  const messages = [{ role: "user", content: prompt }, ...first.response.messages, { role: "user", content: "And of Spain?" }];
+  const second = streamText({ ...request, prompt: undefined, messages });
+  await second.consumeStream();
+  assert.ok(await second.text);
+}
+
+async function openai_chat() {
+  await use_tools(openai.chat(SERVICE.model));
 }
 
 async function structured_output() {
@@ -79,4 +102,4 @@ async function embeddings() {
   assert.deepEqual(answer.embeddings.map((vector) => vector.length), [SERVICE.embedding_dimensions, SERVICE.embedding_dimensions]);
 }
 
-await play({ chat, stream, tools, structured_output, structured_output_of_many_types, embeddings });
+await play({ chat, stream, tools, openai_chat, openai_responses, structured_output, structured_output_of_many_types, embeddings });

@@ -38,9 +38,14 @@ _PASSED_OVER = (
 """Items of tools that other servers have run: the messages after them contain what came of it."""
 
 
+REFERENCE = "item_reference"
+
+
 @dataclass(slots=True)
 class Conversation:
-    """tools: what items offer beside the request's own tools."""
+    """messages: among them one of the role `REFERENCE` for each item that is only named: its `id`, and the `path` of
+    the field. tools: what items offer beside the request's own tools.
+    """
 
     messages: list[Message] = field(default_factory=list)
     tools: OfferedTools = field(default_factory=OfferedTools)
@@ -75,6 +80,10 @@ class _ReasoningItemSchema(HistorySchema):
     content = Content(_THOUGHTS)
 
 
+class _ReferenceItemSchema(HistorySchema):
+    id = TextField(required=True)
+
+
 class _AdditionalToolsItemSchema(HistorySchema):
     tools = fields.Raw(required=True)
 
@@ -87,6 +96,7 @@ _SCHEMAS: dict[str, HistorySchema] = {
     "custom_tool_call_output": _CallOutputItemSchema(),
     "reasoning": _ReasoningItemSchema(),
     "additional_tools": _AdditionalToolsItemSchema(),
+    REFERENCE: _ReferenceItemSchema(),
 }
 
 
@@ -105,8 +115,9 @@ class ResponseInput(fields.Field[Conversation]):
         for item in (call, custom, output):
             item["properties"] |= {"call_id": text}  # some clients leave it out
         thoughts = object_with(type=one_of("reasoning"))
+        reference = object_with(type=one_of(REFERENCE), id=text)
         others = object_with(type=one_of(*_PASSED_OVER))
-        shapes = [message, call, custom, output, thoughts, others]
+        shapes = [message, call, custom, output, thoughts, reference, others]
         items = {"type": "array", "maxItems": MAX_MESSAGES, "items": {"anyOf": shapes}}
         super().__init__(required=True, metadata={"anyOf": [text, items]})
         self._text = TextField()
@@ -119,13 +130,13 @@ class ResponseInput(fields.Field[Conversation]):
         conversation = Conversation()
         for index, item in enumerate(value):
             with errors_under(index):
-                _add(conversation, item, f"input.{index}")
+                add_item(conversation, item, f"input.{index}")
         conversation.messages = [message for message in conversation.messages if not _is_thought_only(message)]
         return conversation
 
 
-def _add(conversation: Conversation, item: Any, path: str) -> None:
-    """Add an item's message, or what it has to the assistant's message before it."""
+def add_item(conversation: Conversation, item: Any, path: str) -> None:
+    """Add an item's message, or what it has to the assistant's message before it. Raises ValidationError."""
     if not isinstance(item, dict):
         raise ValidationError("Must be an object.")
     kind = item.get("type") or "message"
@@ -146,6 +157,8 @@ def _add(conversation: Conversation, item: Any, path: str) -> None:
         case "reasoning":
             if thought := data.get("content") or data.get("summary"):
                 messages.append({"role": "assistant", "content": None, "reasoning_content": thought})
+        case "item_reference":
+            messages.append({"role": REFERENCE, "id": data["id"], "path": path})
         case "additional_tools":
             with errors_under("tools"):
                 conversation.tools += load_tools(data["tools"], f"{path}.tools")
@@ -175,4 +188,4 @@ def _call_ids(messages: list[Message]) -> list[str]:
 
 
 def _is_thought_only(message: Message) -> bool:
-    return message["content"] is None and "tool_calls" not in message
+    return message["role"] == "assistant" and message["content"] is None and "tool_calls" not in message

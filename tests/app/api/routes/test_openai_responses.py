@@ -139,6 +139,34 @@ def test_a_response_continues_another_without_its_instructions(client: FlaskClie
     assert (sent["id"], sent["function"]["name"]) == (call["call_id"], "weather")
 
 
+def test_items_of_an_earlier_response_may_be_sent_by_their_ids(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = play_of("Let me see. ", CALL, Turn.succeed)
+    first = answered(client, tools=[WEATHER], tool_choice="auto")
+    references = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+    output = {"type": "function_call_output", "call_id": first["output"][1]["call_id"], "output": "22 C"}
+    question = {"role": "user", "content": "Hello"}
+    by_reference, as_items = (
+        answered(client, input=[question, *items, output, {"role": "user", "content": "So?"}], tools=[WEATHER])
+        and request_of(worker).chat.messages
+        for items in (references, first["output"])
+    )
+    assert by_reference == as_items
+    assert [message["role"] for message in by_reference] == ["user", "assistant", "tool", "user"]
+
+
+@pytest.mark.parametrize("known", ["", "msg_1", "rs_0123456789abcdef0123456789abcdef0", "not stored"])
+def test_an_item_that_is_not_found_is_refused_by_its_place(
+    client: FlaskClient, worker: ScriptedWorker, known: str
+) -> None:
+    if known == "not stored":
+        known = answered(client, store=False)["output"][0]["id"]
+    items = [{"role": "user", "content": "Hello"}, {"type": "item_reference", "id": known}]
+    response = post(client, input=items)
+    error = response.get_json()["error"]
+    assert (response.status_code, error["param"]) == (400, "input.1")
+    assert "not found" in error["message"]
+
+
 def test_a_call_is_an_item_of_its_own(client: FlaskClient, worker: ScriptedWorker) -> None:
     worker.play = play_of("Let me see. ", CALL, Turn.succeed)
     answer = answered(client, tools=[WEATHER], tool_choice="auto")
