@@ -142,7 +142,10 @@ class SamplingParams:
     )
     ignore_eos: bool = _parameter(False, "Continue after the end-of-text token.")
     grammar: str | None = _parameter(
-        None, "A GBNF grammar that the output follows.", guided_grammar="vLLM", ebnf="SGLang"
+        None,
+        "A grammar that the output follows, in GBNF or in Lark (with a rule `start`).",
+        guided_grammar="vLLM",
+        ebnf="SGLang",
     )
     json_schema: dict[str, Any] | None = _parameter(  # noqa: RUF009
         None, "A JSON Schema that the output follows.", guided_json="vLLM"

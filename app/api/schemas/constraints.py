@@ -64,7 +64,7 @@ class StructuredOutputsSchema(RequestSchema):
     json = JsonSchemaField()
     regex = source_field()
     choice = ChoiceField()
-    grammar = source_field(metadata={"description": "In GBNF."})
+    grammar = source_field(metadata={"description": "In GBNF or Lark."})
     json_object = Flag()
     disable_fallback = fields.Raw(metadata={"description": "Ignored: there is no other way."})
     disable_any_whitespace = fields.Raw(metadata={"description": "Ignored: JSON has one style here."})

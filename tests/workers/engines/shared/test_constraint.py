@@ -443,7 +443,32 @@ HOSTILE_GRAMMARS = {
     "hidden left recursion": 'root ::= e root "a" | "b"\ne ::= "" | e e',
     "a long literal": 'root ::= "' + "x" * 65_000 + '"',
     "a large set": "root ::= [" + "ab" * 32_000 + "]",
+    "Lark: many states": 'start: /.*a.{200}/ | "(" start ")"',
+    "Lark: counts of counts": "start: ((x{1,1000}){1,1000}){1,1000}\nx: /[a-z]/",
+    "Lark: a schema": 'start: %json {"allOf": [' + ", ".join(['{"type": "integer", "multipleOf": 9973}'] * 9) + "]}",
+    "Lark: intersections": "start: A\nA: " + " & ".join(f"/.*{letter}.{{30}}/" for letter in "abcdefgh"),
 }
+
+
+LARK = """
+?start: sum
+?sum: product | sum "+" product
+?product: NUMBER | "(" sum ")"
+NUMBER: /[0-9]{1,3}/
+"""
+
+
+def test_a_grammar_may_be_in_lark(compiler: ConstraintCompiler, walk: Walk) -> None:
+    for seed in range(5):
+        text = walk(compiled(compiler, grammar=LARK), random.Random(seed))
+        assert re.fullmatch(r"[0-9+()]+", text) and text.count("(") == text.count(")")
+
+
+@pytest.mark.parametrize("text", ["start: missing", "start: (", "start", 'start: "a"\n%import nowhere.X'])
+def test_a_faulty_lark_grammar_is_refused_by_its_field(compiler: ConstraintCompiler, text: str) -> None:
+    with pytest.raises(InvalidGrammar) as refused:
+        compiler.compile(SamplingParams(grammar=text))
+    assert list(refused.value.errors) == ["params.grammar"]
 
 
 @pytest.mark.parametrize("name", HOSTILE_GRAMMARS)
