@@ -6,8 +6,8 @@ closes connections in its main thread and waits 2 s for each client. Here a conn
 until a request has arrived, and after the last response until its client has closed it. Figures: docs/decisions/0042.
 
 **Long bodies.** A body of megabytes costs milliseconds of a CPU for each. A client that sends them without a pause
-would take the CPUs from the model, whose threads have a higher niceness: the threads for long bodies have the same.
-Figures: docs/decisions/0042.
+would take the CPUs from the model, whose threads have a higher niceness than others: the threads for long bodies have
+one above it. Figures: docs/decisions/0047.
 
 **Lingering.** gthread returns each kept-alive connection to the main thread's poller and takes it from there for the
 next request: two hand-overs between threads for each. Here a client that asks again at once is served by the thread
@@ -45,6 +45,7 @@ LAST_SECONDS = 4.0  # of the grace, for these responses: a connection stays for 
 SPARE_CONNECTIONS = 2048  # of one process, without a thread
 STALLED_SECONDS = 10.0  # without a turn of the main loop; gunicorn kills the process after 30 s
 CLOSING_SECONDS = 2.0  # for the client to read its last response and to close, RFC 9112 section 9.6
+LONG_BODY_NICENESS = 5  # beyond the model's, as tokenizers of long texts
 LOOK_SECONDS = 0.5  # between two looks at the held connections
 _DRAIN_READS, _DRAIN_BYTES = 16, 4096
 _TOO_SLOW = (
@@ -70,8 +71,9 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
         self._is_encrypted = bool(self.cfg.is_ssl)
         self._reception = Reception(SPARE_CONNECTIONS, server.connections_per_address)
         self._uploads = UploadSlots(upload_threads(self.cfg.threads))
+        nice = min(19, config.worker.nice + LONG_BODY_NICENESS)
         self._upload_pool = ThreadPoolExecutor(  # a thread stays with its request while that waits for its job
-            self._most_threads(), "long-body", initializer=set_niceness, initargs=(config.worker.nice,)
+            self._most_threads(), "long-body", initializer=set_niceness, initargs=(nice,)
         )
         self.poller.register(self._reception, selectors.EVENT_READ, self._on_events)
         if server.health_port is not None:

@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from app.server.gunicorn_worker import CLOSING_SECONDS, LINGER_MILLISECONDS, LOOK_SECONDS
+from app.server.gunicorn_worker import CLOSING_SECONDS, LINGER_MILLISECONDS, LONG_BODY_NICENESS, LOOK_SECONDS
 from tests.stack import Stack, free_port
 from tests.valkey import Valkey
 from tests.waiting import scaled, until
@@ -126,12 +126,12 @@ def test_a_slow_body_that_nothing_reads_gets_its_answer_and_no_second_one(api: S
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness of each thread")
-def test_long_bodies_are_read_at_the_niceness_of_the_model(api: Stack) -> None:
+def test_long_bodies_are_read_at_a_higher_niceness_than_the_models(api: Stack) -> None:
     body = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"
     with socket.create_connection(("127.0.0.1", api.port), scaled(10)) as client:
         client.sendall(body)
         (process,) = psutil.Process(api.processes["api"].pid).children()
-        until(lambda: NICE in _nices(process), what="a thread of this niceness")
+        until(lambda: NICE + LONG_BODY_NICENESS in _nices(process), what="a thread of this niceness")
         assert httpx.get(f"{api.url}/healthz", timeout=scaled(10)).status_code == 200
         assert 0 in _nices(process)
         client.sendall(b" " * (60_000 - 2) + b"}")
