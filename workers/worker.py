@@ -22,6 +22,7 @@ from workers.jobs.publisher import Publisher
 from workers.jobs.quarantine import Quarantine
 from workers.jobs.response_cache import ResponseCache
 from workers.jobs.running_jobs import RunningJob, RunningJobs
+from workers.jobs.slow_preparations import SlowPreparations
 from workers.stall_watch import StallWatch
 from workers.tokenizer_service import TokenizerService
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Claims jobs, at most one per slot, and submits them to its runner.
+    """Claims jobs, at most one per slot beside those that are slow to prepare, and submits them to its runner.
 
     `claim_next` is called in the consumer's thread. on_slot_free: called when a job may be claimed
     again after none could be, from any thread.
@@ -56,6 +57,7 @@ class Worker:
         )
         self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)
+        self._slow = SlowPreparations(self._jobs, self.make_room)
         self._stall_seconds = config.worker.stall_seconds
         self._stall_watch: StallWatch | None = None
         self._runner: Runner | None = None
@@ -75,6 +77,7 @@ class Worker:
         """Begin to run jobs: the model is loaded."""
         self._runner = self._quarantine.runner = runner
         runner.start()
+        self._slow.start()
         self._stall_watch = StallWatch(runner, self._stall_seconds)
         self._tokenizer = TokenizerService(self._redis, self.info.model, runner)
         self._tokenizer.start()
@@ -115,6 +118,7 @@ class Worker:
             self._tokenizer.stop()
         if self._runner is not None:
             self._runner.close()
+        self._slow.close()
         self._leases.stop()
         with contextlib.suppress(redis.RedisError):  # its entry expires within seconds
             retire(self._redis, self.info.id)
@@ -132,8 +136,10 @@ class Worker:
             self._stall_watch.consumer_turned()
 
     def has_room(self) -> bool:
-        """Return whether another job may be claimed. A worker claims no more jobs than it has slots."""
-        return len(self._jobs) < self.info.slots and not self._jobs.is_claiming and self._quarantine.is_empty
+        """Return whether another job may be claimed: there are fewer that hold a slot than slots."""
+        beyond = len(self._jobs) - self.info.slots
+        is_free = beyond < 0 or beyond < self._slow.count()
+        return is_free and not self._jobs.is_claiming and self._quarantine.is_empty
 
     def claim_next(self) -> None:
         """Claim the first waiting job and begin it. Waits for one call of Redis, not for the job's end."""
@@ -202,6 +208,7 @@ class Worker:
         assert self._runner is not None
         if not (job.request.kind is Kind.EMBED and self.answer_from_cache(job, ())):
             self._runner.submit(job)
+            self._slow.watch(job)
 
     # --- changes to running jobs: called by leases, publisher and quarantine ------------------------------------------
 

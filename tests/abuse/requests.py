@@ -60,4 +60,4 @@ def choices(target: Target) -> Outcomes:
 def looping_template(target: Target) -> Outcomes:
     """Messages for which the chat template never ends."""
     body = {"messages": [{"role": "user", "content": LOOP}], "max_tokens": 4}
-    return post_all(target, "/v1/chat/completions", lambda _: body, 4)
+    return post_all(target, "/v1/chat/completions", lambda _: body, 12)

@@ -10,7 +10,7 @@ import redis
 
 from app.config.settings import CacheConfig, Config, JobsConfig, WorkerConfig
 from app.jobs.events import FROM_START, Delta, Published, Started, read_events, read_published
-from app.jobs.job import Job, JobRequest, Kind, Status
+from app.jobs.job import Chat, Job, JobRequest, Kind, Status
 from app.jobs.output_writer import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim, JobStore
@@ -84,6 +84,41 @@ def test_a_worker_has_room_until_every_slot_is_taken_and_reports_when_one_is_fre
     assert room_freed.wait(scaled(5))
     assert worker.drain(scaled(5))
     assert (worker.has_room(), worker.active_jobs) == (True, 0)
+
+
+class SlowToPrepare(ScriptedEngine):
+    """Prepares "slow" when it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__(slots=2)
+        self.may_go_on = threading.Event()
+
+    def prepare(self, request: JobRequest) -> Prompt:
+        if request.chat is not None:
+            assert self.may_go_on.wait(scaled(30))
+        return super().prepare(request)
+
+
+def test_jobs_that_take_long_to_prepare_hold_no_slot(make_worker: Callable[..., Worker], store: JobStore) -> None:
+    engine, room = SlowToPrepare(), threading.Event()
+    worker = make_worker(engine)
+    worker.on_slot_free = room.set
+    chat = Chat(messages=[{"role": "user", "content": "text"}])
+    slow: list[str] = []
+    while len(slow) < 5:
+        until(worker.has_room)
+        slow.append(store.admit(JobRequest(kind=Kind.GENERATE, chat=chat), "me").id)
+        worker.claim_next()
+        if len(slow) == 2:
+            assert not worker.has_room(), "as long as it is not known that they are slow"
+            assert room.wait(scaled(5))
+    until(worker.has_room)
+    quick = admit(store)
+    worker.claim_next()
+    assert wait_until_final(store, quick).status is Status.SUCCEEDED
+    assert worker.active_jobs == len(slow)
+    engine.may_go_on.set()
+    assert {wait_until_final(store, job).status for job in slow} == {Status.SUCCEEDED}
 
 
 @pytest.mark.parametrize(("across_keys", "cached_tokens"), [(False, [0, 0, 39]), (True, [0, 39, 39])])
