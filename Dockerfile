@@ -103,6 +103,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ig
         --require-hashes --no-deps -r workers/requirements/openai.txt
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
+COPY app/niceness.py app/niceness.py
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers
@@ -139,6 +140,7 @@ RUN --mount=type=bind,from=gptq,source=/wheels,target=/wheels \
 RUN python -c "import transformers, optimum.gptq, gptqmodel"
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
+COPY app/niceness.py app/niceness.py
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers
@@ -167,6 +169,7 @@ COPY --from=llama /runtime/ /usr/local/lib/
 RUN ldconfig && python -c "import llama_cpp"
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
+COPY app/niceness.py app/niceness.py
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers

@@ -214,16 +214,26 @@ def test_api_and_worker_wait_for_a_redis_that_answers() -> None:
         assert services[name]["environment"]["LLM_API_REDIS_URL"] == "redis://redis:6379/0"
 
 
-def test_redis_as_compose_starts_it_keeps_every_write_and_evicts_nothing(tmp_path: Path) -> None:
-    port, (server, *options) = free_port(), shlex.split(compose()["redis"]["command"])
+def _with_defaults(text: str) -> str:
+    """Return it as Compose reads it where no variable is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def test_redis_as_compose_starts_it_keeps_every_write_within_its_memory_and_evicts_nothing(tmp_path: Path) -> None:
+    port, (server, *options) = free_port(), shlex.split(_with_defaults(compose()["redis"]["command"]))
     assert server == "valkey-server"
     own = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     process = subprocess.Popen([str(get_binary_path()), *options, *own], stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port, decode_responses=True) as client:
             eventually(lambda: answers_ping(client))
-            settings: Any = client.config_get("appendonly", "maxmemory-policy", "save")
-            assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction", "save": ""}
+            settings: Any = client.config_get("appendonly", "maxmemory", "maxmemory-policy", "save")
+            assert settings == {
+                "appendonly": "yes",
+                "maxmemory": str(4 * 1024**3),
+                "maxmemory-policy": "noeviction",
+                "save": "",
+            }
     finally:
         process.kill()
         process.wait()

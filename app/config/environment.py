@@ -19,7 +19,7 @@ from app.errors import ConfigError
 
 PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
-_OF_COMPOSE = frozenset({f"{PREFIX}PORT", f"{PREFIX}USER", f"{PREFIX}WORKER"})
+_OF_COMPOSE = frozenset(PREFIX + name for name in ("PORT", "USER", "WORKER", "REDIS_MEMORY"))
 EXIT_DELAY = "LLM_API_EXIT_DELAY"  # app/config/startup.py
 # free-form, but always texts: a revision such as 1234567 is not a number
 _TEXTS_IN_SETUP_PARAMS = frozenset(
