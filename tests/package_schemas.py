@@ -155,6 +155,45 @@ HELD: dict[str, Case] = {
         ["2024-02-29T04:05:06.1Z"],
         ["2023-02-29T04:05:06Z", "2024-02-29T04:05:06+01:00", "2024-02-29T04:05:06.1234567890Z"],
     ),
+    "zod duration": (
+        _text(
+            "duration",
+            r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)$",
+        ),
+        ["P1W", "P1Y2M3DT4H5M6S", "P3D", "PT7S", "PT8M", "P1YT2H"],
+        ["P", "PT", "P1WT1H", "P1DT", "1D"],
+    ),
+    "zod hostname": (
+        _text(
+            "hostname",
+            r"^(?=.{1,253}\.?$)[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+            r"(?:\.[a-zA-Z0-9](?:[-0-9a-zA-Z]{0,61}[0-9a-zA-Z])?)*\.?$",
+        ),
+        ["localhost", "www.example.org", ".".join(["a" * 62] * 4)],
+        ["", "a-", "a" * 64, ".".join(["a" * 62] * 5)],
+    ),
+    "zod emoji": (
+        _text(
+            "emoji",
+            r"^(?=[\s\S]*[\p{Extended_Pictographic}\p{Regional_Indicator}\u20E3])"
+            r"[\p{Extended_Pictographic}\p{Emoji_Component}]+$",
+        ),
+        ["😀", "1\ufe0f\u20e3"],
+        ["", "1", "a", "😀a"],
+    ),
+    "zod email of earlier releases": (
+        _text(
+            "email",
+            r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+        ),
+        ["a.b+c@example.org"],
+        [".a@example.org", "a..b@example.org", "a@example"],
+    ),
+    "a password": (
+        {"type": "string", "pattern": r"^(?=.*[A-Z])(?=.*\d)(?=.*[()|])[ -~]{4,}$"},
+        ["ab(1C", "A1||"],
+        ["abcdef", "ABC1", "abc1|", "A|1"],
+    ),
     "zod int": ({"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}, [2**53 - 1], [2**53]),
     "zod float32": (
         {"type": "number", "minimum": -3.4028234663852886e38, "maximum": 3.4028234663852886e38},
@@ -219,8 +258,9 @@ NOT_HELD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"additionalProperties": {"type": "integer"}, "propertyNames": {"format": "uuid"}, "type": "object"},
         ["propertyNames"],
     ),
-    "zod regex with a look ahead": ({"type": "string", "pattern": "^(?=.*a)[a-z]+$"}, ["pattern"]),
-    "zod duration": (_text("duration", r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?)$"), ["pattern"]),
+    "a look ahead in the middle": ({"type": "string", "pattern": "^a(?=.*b)[a-z]+$"}, ["pattern"]),
+    "a look ahead for what must not come": ({"type": "string", "pattern": "^(?!b)[a-z]+$"}, ["pattern"]),
+    "a look ahead with a back reference": ({"type": "string", "pattern": r"^(?=(a|b)\1)[a-z]+$"}, ["pattern"]),
     "a word's border": ({"type": "string", "pattern": r"\bword\b"}, ["pattern"]),
     "a back reference": ({"type": "string", "pattern": r"^(a|b)\1$"}, ["pattern"]),
     "not": ({"type": "string", "not": {"enum": ["a"]}}, ["not"]),
@@ -275,7 +315,7 @@ def matcher_of(schema: dict[str, Any]) -> LLMatcher:
 
 def matches(schema: dict[str, Any], value: Any) -> bool:
     """Return whether a grammar of the schema accepts the value."""
-    matcher, tokens = matcher_of(schema), list(json.dumps(value).encode())
+    matcher, tokens = matcher_of(schema), list(json.dumps(value, ensure_ascii=False).encode())
     return bool(
         matcher.validate_tokens(tokens) == len(tokens) and matcher.consume_tokens(tokens) and matcher.is_accepting()
     )

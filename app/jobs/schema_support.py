@@ -13,6 +13,7 @@ from typing import Any
 
 from app.jobs import string_formats
 from app.jobs.json_schema import IN_PLACE, Path, is_number, resolved, types_of, with_parts
+from app.jobs.look_aheads import separated
 from app.jobs.one_of import OneOfs
 
 MAX_INTEGER = 2**63 - 1024  # the largest number of 64 bits that is a double too, as llguidance has its limits
@@ -126,7 +127,21 @@ class _Reading:
                 schema.setdefault("pattern", string_formats.PATTERNS[name])
         if isinstance(schema.get("pattern"), str):
             schema["pattern"] = string_formats.REGULAR.get(schema["pattern"], schema["pattern"])
-        if isinstance(schema.get("pattern"), str) and not is_regular(schema["pattern"]):
+            self._pattern(schema, path)
+
+    def _pattern(self, schema: dict[str, Any], path: Path) -> None:
+        if is_regular(schema["pattern"]):
+            return
+        first, *others = separated(schema["pattern"])
+        all_of = schema.get("allOf", [])
+        if (
+            types_of(schema) <= {"string", "null"}
+            and isinstance(all_of, list)
+            and all(map(is_regular, [first, *others]))
+        ):
+            schema["pattern"] = first
+            schema["allOf"] = [*all_of, *({"pattern": other} for other in others)]
+        else:
             self._drop(schema, "pattern", path)
 
     def _arrays(self, schema: dict[str, Any], path: Path) -> None:
