@@ -1,5 +1,6 @@
 """`/v1/responses`: OpenAI's responses, which stay as long as their jobs do."""
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response
@@ -13,10 +14,15 @@ from app.api.openai.response_stream import ResponseEncoder
 from app.api.openapi import IGNORED, LOCATION, UNENFORCED, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, current_owner, report_unenforced, services, submit
 from app.api.routes.openai_completions import PROBLEMS, respond
-from app.api.schemas.openai.response_bodies import ResponseDeletedSchema, ResponseObjectSchema
+from app.api.schemas.openai.response_bodies import (
+    InputTokensSchema,
+    ResponseDeletedSchema,
+    ResponseObjectSchema,
+)
 from app.api.schemas.openai.responses import ResponseBody, ResponseQuerySchema, ResponseSchema
 from app.errors import Conflict
 from app.jobs.job import Job, JobRequest
+from app.jobs.tokenizer_rpc import TokenizerOperation
 
 blueprint = Blueprint("openai_responses", __name__, description="OpenAI's API: responses.")
 
@@ -52,6 +58,24 @@ def create_response(body: ResponseBody) -> Response:
     with plan.renaming_fields():
         job = submit(request)
     return _follow(job, request, -1) if body.stream else json_response(response_object(job, request))
+
+
+@blueprint.endpoint(
+    "POST",
+    "/v1/responses/input_tokens",
+    body=ResponseSchema,
+    responses={200: describe_response("The number of tokens.", InputTokensSchema)},
+    problems=PROBLEMS,
+)
+def count_input_tokens(body: ResponseBody) -> Response:
+    """How many tokens the prompt of this request has: the `usage.input_tokens` of its response. It makes no job."""
+    plan = responses.plan(body, services().jobs, current_owner())
+    (request,) = plan.requests
+    assert request.chat is not None, "a response is made from messages"
+    with plan.renaming_fields():
+        arguments = {"chat": asdict(request.chat), "add_special": True}
+        tokens = services().tokenizer.call(TokenizerOperation.TOKENIZE, arguments)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
 
 
 @blueprint.endpoint(

@@ -87,6 +87,8 @@ def responses() -> None:
     with client.responses.stream(**request) as events:
         deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert "".join(deltas) == first.output_text
+    counted = client.responses.input_tokens.count(model=SERVICE.model, input=QUESTION["content"])
+    assert first.usage is not None and counted.input_tokens == first.usage.input_tokens
     request["max_output_tokens"] = 100
     assert isinstance(client.responses.parse(**request, text_format=City).output_parsed, City)
     request["tools"] = [openai.pydantic_function_tool(GetWeather)]

@@ -5,7 +5,16 @@ from typing import Any, Literal
 
 from client_program import BASE_URL, EMBEDDING_BASE_URL, KEY, SERVICE, play, scene
 from pydantic import BaseModel, Field
-from pydantic_ai import Agent, Embedder, ModelRequest, NativeOutput, ToolOutput, ToolReturnPart
+from pydantic_ai import (
+    Agent,
+    Embedder,
+    ModelRequest,
+    NativeOutput,
+    ToolOutput,
+    ToolReturnPart,
+    UsageLimitExceeded,
+    UsageLimits,
+)
 from pydantic_ai.direct import model_request_sync
 from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.messages import UserPromptPart
@@ -99,6 +108,22 @@ def agent_with_tools() -> None:
         return f"22 {unit} in {city}"
 
     assert isinstance(agent.run_sync("Say hello.").output, str)
+
+
+@scene
+def tokens_are_counted_before_a_request() -> None:
+    """Its limits of input tokens ask the server to count first, over responses."""
+    agent = Agent(models[1], instructions="Be brief.", model_settings=BRIEF)
+    used = agent.run_sync(QUESTION).usage.input_tokens
+    limits = UsageLimits(input_tokens_limit=used, count_tokens_before_request=True)
+    assert agent.run_sync(QUESTION, usage_limits=limits).output
+    try:
+        agent.run_sync(
+            QUESTION, usage_limits=UsageLimits(input_tokens_limit=used - 1, count_tokens_before_request=True)
+        )
+        raise AssertionError("it was sent")
+    except UsageLimitExceeded as error:
+        assert str(used) in str(error), error
 
 
 @scene

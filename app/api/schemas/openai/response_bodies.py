@@ -209,3 +209,8 @@ class ResponseDeletedSchema(Schema):
     id = fields.String(required=True)
     object = constant("response")
     deleted = fields.Boolean(required=True)
+
+
+class InputTokensSchema(Schema):
+    object = constant("response.input_tokens")
+    input_tokens = fields.Integer(required=True)

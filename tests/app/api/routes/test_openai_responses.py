@@ -8,12 +8,16 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.config.settings import Config
+from app.errors import InvalidRequest
 from app.jobs.job import FinishReason, TokenLogprob
 from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import parse
+from tests.engines.instant import Instant
 from tests.waiting import scaled
+from workers.tokenizer_service import TokenizerService
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
@@ -137,6 +141,34 @@ def test_a_response_continues_another_without_its_instructions(client: FlaskClie
     ]  # fmt: skip
     (sent,) = request_of(worker).chat.messages[1]["tool_calls"]
     assert (sent["id"], sent["function"]["name"]) == (call["call_id"], "weather")
+
+
+def test_the_tokens_of_a_request_are_counted_without_a_job(
+    client: FlaskClient, worker: ScriptedWorker, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answered(client)
+    chats: list[Any] = []
+
+    def tokenize(self: Instant, text: Any, *, add_special: bool) -> list[int]:
+        if chats.append(text) or len(chats) > 1:
+            raise InvalidRequest("too long", errors={"messages": ["messages are too long"]})
+        return [5, 6, 7]
+
+    monkeypatch.setattr(Instant, "tokenize", tokenize)
+    monkeypatch.setattr("workers.tokenizer_service.POLL_SECONDS", 0.05)  # the test waits for it at its end
+    service = TokenizerService(redis_client, MODEL, Instant(Config(model_name=MODEL), lambda *_: None))
+    service.start()
+    try:
+        request = {"input": "And?", "previous_response_id": first["id"], "tools": [WEATHER]}
+        counted = client.post("/v1/responses/input_tokens", json=request)
+        refused = client.post("/v1/responses/input_tokens", json=request)
+    finally:
+        service.stop()
+    assert counted.get_json() == {"object": "response.input_tokens", "input_tokens": 3}
+    assert [message["content"] for message in chats[0].messages] == ["Hello", "Hello world", "And?"]
+    assert [tool["function"]["name"] for tool in chats[0].tools] == ["weather"]
+    assert (refused.status_code, refused.get_json()["error"]["param"]) == (400, "input")
+    assert len(worker.turns) == 1, "no job was made"
 
 
 def test_items_of_an_earlier_response_may_be_sent_by_their_ids(client: FlaskClient, worker: ScriptedWorker) -> None:
