@@ -44,6 +44,7 @@ CLIENTS = (
     Client("instructor"),
     Client("pydantic_ai", light=True),
     Client("openai_agents", light=True),
+    Client("openai_agents_npm"),
     Client("ai_sdk"),
     Client("haystack"),
     Client("semantic_kernel"),

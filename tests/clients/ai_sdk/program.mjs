@@ -2,7 +2,7 @@
 // `/v1/responses` and names items of earlier responses by their ids.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { embedMany, generateText, isStepCount, Output, streamText, tool } from "ai";
+import { embedMany, generateText, isStepCount, Output, streamText, tool, ToolLoopAgent } from "ai";
 import { z } from "zod";
 import { assert, BASE_URL, EMBEDDING_BASE_URL, KEY, play, SERVICE } from "../shared/client_program.mjs";
 
@@ -33,7 +33,7 @@ const openai = createOpenAI({ baseURL: BASE_URL, apiKey: KEY });
 // The tool is forced in the first step; its result goes back in the second, where the choice is taken away.
 const tools = () => use_tools(model);
 
-async function use_tools(model) {
+async function use_tools(model, providerOptions) {
   const asked = [];
   const get_weather = tool({
     description: "The weather in a city",
@@ -46,6 +46,7 @@ async function use_tools(model) {
   const steps = {
     ...longer,
     model,
+    providerOptions,
     tools: { get_weather },
     stopWhen: isStepCount(2),
     prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? { type: "tool", toolName: "get_weather" } : "none" }),
@@ -74,6 +75,28 @@ async function openai_chat() {
   await use_tools(openai.chat(SERVICE.model));
 }
 
+// Without storing, the provider sends the items themselves instead of their ids.
+async function openai_responses_that_are_not_stored() {
+  await use_tools(openai(SERVICE.model), { openai: { store: false, parallelToolCalls: false } });
+}
+
+async function completions() {
+  for (const model of [openai.completion(SERVICE.model), provider.completionModel(SERVICE.model)]) {
+    const whole = await generateText({ ...brief, model });
+    const streamed = streamText({ ...brief, model });
+    await streamed.consumeStream();
+    assert.ok(whole.text && whole.usage.outputTokens > 0);
+    assert.equal(await streamed.text, whole.text);
+  }
+}
+
+async function agent() {
+  for (const model of [openai(SERVICE.model), provider.chatModel(SERVICE.model)]) {
+    const agent = new ToolLoopAgent({ model, instructions: "Be brief.", maxOutputTokens: 24, temperature: 0, maxRetries: 0 });
+    assert.ok((await agent.generate({ prompt })).text);
+  }
+}
+
 async function structured_output() {
   City.parse((await generateText({ ...longer, output: Output.object({ schema: City }) })).output);
   const streamed = streamText({ ...longer, output: Output.object({ schema: City }) });
@@ -97,9 +120,23 @@ async function structured_output_of_many_types() {
 }
 
 async function embeddings() {
-  const there = createOpenAICompatible({ name: "there", baseURL: EMBEDDING_BASE_URL, apiKey: KEY });
-  const answer = await embedMany({ model: there.embeddingModel(SERVICE.embedding_model), values: ["a cat", "a dog"], maxRetries: 0 });
-  assert.deepEqual(answer.embeddings.map((vector) => vector.length), [SERVICE.embedding_dimensions, SERVICE.embedding_dimensions]);
+  const there = { name: "there", baseURL: EMBEDDING_BASE_URL, apiKey: KEY };
+  for (const provider of [createOpenAICompatible(there), createOpenAI(there)]) {
+    const answer = await embedMany({ model: provider.embeddingModel(SERVICE.embedding_model), values: ["a cat", "a dog"], maxRetries: 0 });
+    assert.deepEqual(answer.embeddings.map((vector) => vector.length), [SERVICE.embedding_dimensions, SERVICE.embedding_dimensions]);
+  }
 }
 
-await play({ chat, stream, tools, openai_chat, openai_responses, structured_output, structured_output_of_many_types, embeddings });
+await play({
+  chat,
+  stream,
+  tools,
+  openai_chat,
+  openai_responses,
+  openai_responses_that_are_not_stored,
+  completions,
+  agent,
+  structured_output,
+  structured_output_of_many_types,
+  embeddings,
+});

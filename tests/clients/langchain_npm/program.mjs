@@ -56,8 +56,24 @@ async function responses() {
   assert.ok((await llm.invoke([question, called, await weather.invoke(called.tool_calls[0])])).text);
 }
 
+// Pieces of a stream, put together, go back in the next turn, as does what was parsed.
+async function responses_that_stream() {
+  for (const outputVersion of ["v0", "v1"]) {
+    const llm = new ChatOpenAI({ ...here, maxTokens: 100, useResponsesApi: true, outputVersion });
+    let called;
+    const forced = llm.bindTools([weather], { tool_choice: "get_weather", parallel_tool_calls: false });
+    for await (const piece of await forced.stream([question])) called = called ? called.concat(piece) : piece;
+    Weather.parse(called.tool_calls[0].args);
+    assert.ok(called.usage_metadata.output_tokens > 0);
+    assert.ok((await llm.invoke([question, called, await weather.invoke(called.tool_calls[0])])).text);
+    const { raw, parsed } = await llm.withStructuredOutput(City, { name: "city", includeRaw: true }).invoke([question]);
+    City.parse(parsed);
+    assert.ok((await llm.invoke([question, raw, question])).text);
+  }
+}
+
 async function errors() {
   await assert.rejects(brief.invoke("word ".repeat(20000)), (error) => ContextOverflowError.isInstance(error));
 }
 
-await play({ chat, stream, tools, structured_output, embeddings, responses, errors });
+await play({ chat, stream, tools, structured_output, embeddings, responses, responses_that_stream, errors });

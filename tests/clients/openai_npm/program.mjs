@@ -55,6 +55,14 @@ async function tool_runner() {
   assert.ok(Weather.parse(asked[0]));
 }
 
+async function tool_runner_that_streams() {
+  const tool = zodFunction({ name: "get_weather", parameters: Weather, function: () => "22 degrees" });
+  const tool_choice = { type: "function", function: { name: "get_weather" } };
+  const runner = client.chat.completions.runTools({ ...brief, stream: true, max_tokens: 100, tools: [tool], tool_choice });
+  await runner.done();
+  assert.deepEqual(runner.messages.map((message) => message.role), ["user", "assistant", "tool"]);
+}
+
 async function structured_output() {
   const request = { ...brief, max_tokens: 100, response_format: zodResponseFormat(City, "city") };
   const { message } = (await client.chat.completions.parse(request)).choices[0];
@@ -66,7 +74,7 @@ async function structured_output() {
 // Formats and keywords that constrain nothing in JSON Schema, as zod writes them: strict through the package's helper, and
 // without it what the helper itself refuses.
 async function structured_output_of_many_types() {
-  const formats = { id: z.cuid2().max(30), code: z.string().startsWith("A").max(20), phone: z.e164(), count: z.int32(), address: z.ipv4() };
+  const formats = { id: z.cuid2().max(30), code: z.string().startsWith("A").max(20), phone: z.e164(), count: z.int32(), address: z.ipv4(), host: z.hostname() };
   const Strict = z.object({ ...formats, note: z.string().max(5).nullable() });
   const Free = z.object({ ...formats, blob: z.base64().max(20), labels: z.record(z.string(), z.string().max(5)) });
   const schema = { name: "account", schema: z.toJSONSchema(Free) };
@@ -104,10 +112,39 @@ async function responses() {
   assert.ok((await client.responses.create({ ...request, input, tools, tool_choice: "none" })).output_text);
 }
 
+// What a stream gathers goes back in the next turn, as it is.
+async function responses_that_stream() {
+  const request = { model: SERVICE.model, max_output_tokens: 100, temperature: 0 };
+  const format = zodTextFormat(City, "city");
+  const first = await client.responses.stream({ ...request, input: [question], text: { format } }).finalResponse();
+  City.parse(first.output_parsed);
+  const tools = [zodResponsesFunction({ name: "get_weather", parameters: Weather })];
+  const input = [question, ...first.output, question];
+  const forced = { ...request, input, tools, tool_choice: "required", parallel_tool_calls: false };
+  const called = await client.responses.stream(forced).finalResponse();
+  Weather.parse(called.output[0].parsed_arguments);
+  const output = [{ type: "input_text", text: "22 degrees" }];
+  const result = { type: "function_call_output", call_id: called.output[0].call_id, output };
+  const answer = client.responses.stream({ ...request, input: [result], previous_response_id: called.id });
+  assert.ok((await answer.finalResponse()).output_text);
+}
+
 async function errors() {
   const long = { ...brief, messages: [{ role: "user", content: "word ".repeat(20000) }] };
   await assert.rejects(client.chat.completions.create(long), { status: 400, code: "context_length_exceeded" });
   await assert.rejects(client.chat.completions.create({ ...brief, model: "no-such-model" }), OpenAI.NotFoundError);
 }
 
-await play({ chat, stream, tools, tool_runner, structured_output, structured_output_of_many_types, embeddings, responses, errors });
+await play({
+  chat,
+  stream,
+  tools,
+  tool_runner,
+  tool_runner_that_streams,
+  structured_output,
+  structured_output_of_many_types,
+  embeddings,
+  responses,
+  responses_that_stream,
+  errors,
+});
