@@ -25,7 +25,7 @@ class StallWatch:
     def fault(self) -> str:
         """Return what stands still and for how long; empty: nothing. Logs each beginning of a stall."""
         standing = {
-            "the batch loop": self._runner.seconds_in_turn,
+            "the model": self._runner.seconds_in_turn,
             "Celery's consumer": time.monotonic() - self._consumer_turned_at,
         }
         what, seconds = max(standing.items(), key=lambda each: each[1])

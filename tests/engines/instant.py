@@ -38,5 +38,5 @@ class Instant(Engine):
     def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join(chr(token % 128) for token in tokens)
 
-    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
         return [([1.0, 0.0], 1) for _ in texts]

@@ -43,9 +43,9 @@ def test_a_worker_that_gave_up_is_unwell_and_the_reason_is_printed(
 def test_a_worker_that_stands_still_is_unwell_and_the_reason_is_printed(
     redis_client: RedisClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    announce(redis_client, replace(HERE, state=WorkerState.STALLED, detail="the batch loop has stood still for 70 s"))
+    announce(redis_client, replace(HERE, state=WorkerState.STALLED, detail="the model has stood still for 70 s"))
     assert main() == 1
-    assert capsys.readouterr().err == "unwell: the batch loop has stood still for 70 s\n"
+    assert capsys.readouterr().err == "unwell: the model has stood still for 70 s\n"
 
 
 def test_a_restarted_worker_is_well_while_its_predecessors_failure_is_remembered(redis_client: RedisClient) -> None:

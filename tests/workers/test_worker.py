@@ -207,7 +207,7 @@ def test_a_worker_whose_step_takes_too_long_is_stalled_until_the_step_ends(
 
     until(is_stalled)
     info = announced(redis_client, worker)
-    assert "the batch loop has stood still for 1 s, longer than worker.stall_seconds" in info.detail
+    assert "the model has stood still for 1 s, longer than worker.stall_seconds" in info.detail
     engine.go.set()
     assert worker.drain(scaled(5))
     until(lambda: not is_stalled())

@@ -30,7 +30,7 @@ class BatchRunner(Runner):
         self._loop = BatchLoop(
             engine, host, speculates=config.speculation, nice=config.nice, note_failure=self._note_failure
         )
-        self._embeddings = EmbeddingLoop(engine, host)
+        self._embeddings = EmbeddingLoop(engine, host, nice=config.nice)
         self._threads = PrepareThreads()
 
     @property
@@ -43,7 +43,7 @@ class BatchRunner(Runner):
 
     @property
     def seconds_in_turn(self) -> float:
-        return self._loop.seconds_in_turn
+        return max(self._loop.seconds_in_turn, self._embeddings.seconds_in_turn)
 
     def start(self) -> None:
         self._loop.start()

@@ -219,9 +219,10 @@ class Engine(ABC):
         """Return the text of tokens, special ones by name. Called from any thread. Raises `InvalidRequest`."""
         raise UnsupportedParameter("this model shows no tokens")
 
-    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
         """Return for each text its L2-normalised vector and the number of its tokens. Raises `PromptTooLong`.
 
+        first: the number of the first one in its request, for the name of the field in errors.
         Called from one thread, which is not the loop's: it must not touch what `step` uses.
         """
         raise UnsupportedParameter("this model has no embeddings")

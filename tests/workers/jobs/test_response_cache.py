@@ -45,7 +45,7 @@ class Greedy(ScriptedEngine):
         assert self.go.wait(scaled(10))
         return super().step(chunks)
 
-    def embed(self, texts: Sequence[object]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[object], *, first: int = 0) -> list[tuple[list[float], int]]:
         self.embedded += len(texts)
         return [([1.0, 0.0], 3) for _ in texts]
 

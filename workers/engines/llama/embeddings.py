@@ -59,10 +59,10 @@ class LlamaEmbedder:
             raise EngineFailed(f"llama.cpp cannot make the embedding context ({library_log().last_errors()})")
         self._memory = llama_cpp.llama_get_memory(self._context)
 
-    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
         """See `Engine.embed`."""
         to_tokens, cure = self._vocabulary.text_to_embed, "raise model_params.n_ctx"
-        read = [to_tokens(text, f"text.{index}", self._max_tokens, cure) for index, text in enumerate(texts)]
+        read = [to_tokens(text, f"text.{index}", self._max_tokens, cure) for index, text in enumerate(texts, first)]
         vectors = [vector for group in self._groups(read) for vector in self._run(group)]
         return [(vector.tolist(), len(tokens)) for vector, tokens in zip(vectors, read, strict=True)]
 

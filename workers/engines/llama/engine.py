@@ -140,10 +140,10 @@ class LlamaEngine(Engine):
         vocabulary = self._model.vocabulary
         return vocabulary.detokenize(vocabulary.checked(tokens, "tokens"))
 
-    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = LlamaEmbedder(self._model, self._params, self._limits.context_tokens)
-        return self._embedder.embed(texts)
+        return self._embedder.embed(texts, first=first)
 
     def close(self) -> None:
         self._template.close()

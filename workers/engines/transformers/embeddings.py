@@ -38,10 +38,10 @@ class TransformersEmbedder:
         self._max_tokens = max_tokens
         self._pooling = pooling_of(loaded.source.folder)
 
-    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
         """See `Engine.embed`."""
         to_tokens = self._vocabulary.text_to_embed
-        read = [to_tokens(text, f"text.{index}", self._max_tokens) for index, text in enumerate(texts)]
+        read = [to_tokens(text, f"text.{index}", self._max_tokens) for index, text in enumerate(texts, first)]
         vectors: dict[int, list[float]] = {}
         for group in _groups([len(tokens) for tokens in read]):
             vectors |= dict(zip(group, self._run([read[index] for index in group]).tolist(), strict=True))

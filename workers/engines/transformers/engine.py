@@ -145,11 +145,11 @@ class HuggingfaceEngine(Engine):
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._vocabulary.detokenize(self._vocabulary.checked(tokens, "tokens"))
 
-    def embed(self, texts: Sequence[Text]) -> list[tuple[list[float], int]]:
+    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = TransformersEmbedder(self._loaded, self._vocabulary, self._limits.context_tokens)
         embedder = self._embedder
-        return in_short_lived_thread(lambda: embedder.embed(texts))
+        return in_short_lived_thread(lambda: embedder.embed(texts, first=first))
 
     def close(self) -> None:
         self._template.close()
