@@ -1,7 +1,9 @@
 """`langchain-openai`: chat models with tools and structured output, the completion class, embeddings."""
 
 import datetime
+import functools
 import ipaddress
+import operator
 import pathlib
 import uuid
 from typing import Any, Literal
@@ -151,6 +153,21 @@ def errors() -> None:
         raise AssertionError("it was accepted")
     except openai.NotFoundError:
         pass
+
+
+@scene
+def responses_in_every_form_of_messages() -> None:
+    """A streamed call is sent back as its own kind of blocks, and structured output works by both of its methods."""
+    forms: tuple[Any, ...] = ("v0", "responses/v1", "v1")
+    for form in forms:
+        llm = ChatOpenAI(**HERE, temperature=0, max_completion_tokens=100, output_version=form, use_responses_api=True)
+        forcing = llm.bind_tools([get_weather], tool_choice="any", parallel_tool_calls=False)
+        first, *pieces = forcing.stream(QUESTION)
+        called = functools.reduce(operator.add, pieces, first)
+        (call,) = called.tool_calls
+        assert llm.invoke([HumanMessage(QUESTION), called, get_weather.invoke(call)]).text
+        for method in ("json_schema", "function_calling"):
+            assert isinstance(llm.with_structured_output(City, method=method).invoke("Describe Paris."), City)
 
 
 if __name__ == "__main__":

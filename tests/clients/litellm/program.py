@@ -113,5 +113,22 @@ def context_window_fallback() -> None:
     assert answer.choices[0].message.content == "from the large one"
 
 
+@scene
+def responses() -> None:
+    """Its own function, and its bridge, which sends a chat as a response."""
+    tool = {"type": "function", **WEATHER["function"]}
+    request: Any = {**HERE, "max_output_tokens": 100, "temperature": 0, "tools": [tool]}
+    question = {"role": "user", "content": "What is the weather in Paris?"}
+    called = litellm.responses(**request, input=[question], tool_choice="required", parallel_tool_calls=False)
+    (call,) = called.output
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "22 degrees"}
+    whole = litellm.responses(**request, input=[question, *called.output, result], tool_choice="none")
+    short = litellm.responses(**request, input=[result], previous_response_id=called.id, tool_choice="none")
+    assert whole.output_text and whole.output_text == short.output_text
+    bridge: Any = {**BRIEF, "model": f"openai/responses/{SERVICE.model}"}
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(**bridge, stream=True))
+    assert text == litellm.completion(**bridge).choices[0].message.content
+
+
 if __name__ == "__main__":
     play()

@@ -7,7 +7,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
-from llama_index.llms.openai_like import OpenAILike
+from llama_index.llms.openai_like import OpenAILike, OpenAILikeResponses
 from pydantic import BaseModel, Field
 
 QUESTION = ChatMessage(role=MessageRole.USER, content="What is the capital of France?")
@@ -83,6 +83,18 @@ def embeddings() -> None:
     )
     vectors = embedding.get_text_embedding_batch(["a cat", "a dog"])
     assert [len(vector) for vector in vectors] == [SERVICE.embedding_dimensions] * 2
+
+
+@scene
+def responses() -> None:
+    here = {name: value for name, value in HERE.items() if name != "temperature"}
+    llm = OpenAILikeResponses(**here, temperature=0, max_output_tokens=100)
+    called = llm.chat_with_tools([weather], chat_history=[QUESTION], tool_required=True, parallel_tool_calls=False)
+    (call,) = llm.get_tool_calls_from_response(called)
+    result = ChatMessage(role=MessageRole.TOOL, content="22 C", additional_kwargs={"call_id": call.tool_id})
+    history = [QUESTION, called.message, result]
+    text = "".join(piece.delta or "" for piece in llm.stream_chat(history))
+    assert text and text == llm.chat(history).message.content
 
 
 if __name__ == "__main__":

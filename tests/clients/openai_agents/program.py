@@ -10,7 +10,9 @@ from agents import (
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
     Runner,
+    SQLiteSession,
     function_tool,
+    set_default_openai_client,
     set_tracing_disabled,
 )
 from client_program import BASE_URL, KEY, SERVICE, not_offered, play, scene
@@ -93,6 +95,21 @@ def structured_output() -> None:
         settings = ModelSettings(max_tokens=100, temperature=0)
         result = Runner.run_sync(agent(model, settings, output_type=City), "Describe Paris.")
         assert isinstance(result.final_output, City)
+
+
+@scene
+def handoffs_and_sessions() -> None:
+    """A model by its name alone is asked over responses. Handoffs are calls, and a session sends all items again."""
+    set_default_openai_client(openai.AsyncOpenAI(base_url=BASE_URL, api_key=KEY, max_retries=0), use_for_tracing=False)
+    must_call = ModelSettings(max_tokens=100, temperature=0, tool_choice="required", parallel_tool_calls=False)
+    expert = Agent(name="Expert", model=SERVICE.model, model_settings=BRIEF)
+    desk: Any = Agent(name="Desk", model=SERVICE.model, model_settings=must_call, handoffs=[expert])
+    session = SQLiteSession("clients")
+    first = Runner.run_sync(desk, QUESTION, session=session)
+    assert first.last_agent is expert and first.final_output
+    assert Runner.run_sync(expert, "And of Spain?", session=session).final_output
+    continued = Runner.run_sync(expert, "And of Spain?", previous_response_id=first.last_response_id)
+    assert continued.final_output
 
 
 not_offered("embeddings", "openai-agents has no embeddings")

@@ -164,5 +164,21 @@ def a_call_cut_off() -> None:
     assert choice.finish_reason in ("tool_calls", "length")
 
 
+@scene
+def responses_are_continued_and_read_again() -> None:
+    request: Any = {"model": SERVICE.model, "max_output_tokens": 24, "temperature": 0}
+    first = client.responses.create(**request, input=QUESTION["content"])
+    again = client.responses.create(**request, input="And of Spain?", previous_response_id=first.id)
+    events = list(client.responses.create(**request, input=[QUESTION, *first.output, QUESTION], stream=True))
+    created, last = events[0], events[-1]
+    assert created.type == "response.created" and last.type in ("response.completed", "response.incomplete")
+    rest = client.responses.retrieve(created.response.id, stream=True, starting_after=3)
+    assert [event.sequence_number for event in rest] == list(range(4, last.sequence_number + 1))
+    later = client.responses.create(**request, input="Hello", background=True)
+    with client.responses.stream(response_id=later.id) as read:
+        assert [event.type for event in read][-1].startswith("response.")
+    client.responses.delete(again.id)
+
+
 if __name__ == "__main__":
     play()

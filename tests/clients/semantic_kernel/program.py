@@ -8,6 +8,7 @@ import openai
 from client_program import BASE_URL, EMBEDDING_BASE_URL, KEY, SERVICE, play, scene
 from pydantic import BaseModel, Field
 from semantic_kernel import Kernel
+from semantic_kernel.agents import OpenAIResponsesAgent
 from semantic_kernel.connectors.ai import FunctionChoiceBehavior
 from semantic_kernel.connectors.ai.open_ai import (
     OpenAIChatCompletion,
@@ -101,6 +102,23 @@ def embeddings() -> None:
     embedding = OpenAITextEmbedding(ai_model_id=SERVICE.embedding_model, async_client=client)
     vectors = run(embedding.generate_embeddings(["a cat", "a dog"]))
     assert [len(vector) for vector in vectors] == [SERVICE.embedding_dimensions] * 2
+
+
+@scene
+def responses() -> None:
+    """Its agent over responses keeps the conversation in the service, by `previous_response_id`, or in its thread."""
+
+    async def conversation(agent: OpenAIResponsesAgent) -> str:
+        first = await agent.get_response(messages="Say hello.", max_output_tokens=300, temperature=0)
+        second = [piece async for piece in agent.invoke_stream(messages="And goodbye.", thread=first.thread)]
+        return "".join(str(piece.message) for piece in second)
+
+    for is_stored in (True, False):
+        client = openai.AsyncOpenAI(base_url=BASE_URL, api_key=KEY, max_retries=0)
+        agent = OpenAIResponsesAgent(
+            ai_model_id=SERVICE.model, client=client, name="Assistant", store_enabled=is_stored, plugins=[Weather()]
+        )
+        assert run(conversation(agent))
 
 
 if __name__ == "__main__":
