@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from flask import Flask, Request, Response, request
 from werkzeug.sansio.utils import host_is_trusted
 
+from app.api import ignored_fields
+from app.api.openai import unenforced
 from app.config.settings import ServerConfig
 from app.errors import CrossSiteRequest, UnknownHost
 
 _ANY = "*"
 _OWN = ("same-origin", "none")  # values of Sec-Fetch-Site; none: an address that was typed, or a bookmark
 _METHODS = "GET, POST, DELETE"
-_EXPOSED = "Location, Retry-After, Cache-Status"
+_EXPOSED = ", ".join(
+    (
+        *("Location", "Retry-After", "Cache-Status", "Allow", "Accept-Encoding", "WWW-Authenticate", "X-Should-Retry"),
+        *(ignored_fields.HEADER, unenforced.HEADER),
+    )
+)
+"""What a page may read beside the headers that it always may, such as Content-Type."""
 _PREFLIGHT_SECONDS = 600
 _ENGINE_HOSTS = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
 """Names by which containers call their machine. No other party can bind them: the domain internal is not delegated."""

@@ -4,6 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.api.response_headers import HEADERS
 from app.config.settings import AuthConfig, Config, ServerConfig
 from tests.app.api.conftest import KEYS, MODEL, MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker
@@ -161,6 +162,28 @@ def test_a_page_of_an_allowed_origin_may_call_and_read(
     assert made.status_code == 202
     for response in (asked, made):
         assert response.headers["Access-Control-Allow-Origin"] == APP and "Origin" in response.headers["Vary"]
+
+
+def test_a_page_of_an_allowed_origin_can_read_every_header(make_client: MakeClient, worker: ScriptedWorker) -> None:
+    client = make_client(allowed_origins=(APP,))
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {"messages": [{"role": "user", "content": "Hi"}], "response_format": form}
+    web_search = {"input": "Hi", "tools": [{"type": "web_search"}]}
+    responses = [
+        client.post("/v1/chat/completions", json=body, headers={"Origin": APP}),
+        client.post("/v1/responses", json=web_search, headers={"Origin": APP}),
+        client.post("/generate", json={"prompt": "x"}, headers={"Origin": APP, "Content-Encoding": "br"}),
+        client.put("/generate", headers={"Origin": APP}),
+        generate(make_client(keys=KEYS, allowed_origins=(APP,)), Origin=APP),
+    ]
+    assert [response.status_code for response in responses] == [200, 200, 415, 405, 401]
+    exposed = set(responses[0].headers["Access-Control-Expose-Headers"].lower().split(", "))
+    for browsers in (HEADERS, ("Content-Type", "Content-Length", "Vary")):
+        exposed |= {name.lower() for name in browsers}
+    names = {name.lower() for response in responses for name in response.headers.keys()}  # noqa: SIM118
+    assert {name for name in names - exposed if not name.startswith("access-control-")} == set()
+    assert {"unenforced-keywords", "ignored-fields", "allow", "accept-encoding", "www-authenticate"} <= names
 
 
 def test_errors_of_allowed_origins_can_be_read_too(make_client: MakeClient) -> None:

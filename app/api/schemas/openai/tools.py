@@ -163,14 +163,15 @@ class Tools:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Tools":
         """Make it of the loaded fields of `ToolsSchema`. Raises ValidationError."""
-        legacy = "functions" in data
-        if legacy and "tools" in data:
+        legacy_functions, tools = data.get("functions", []), data.get("tools", [])
+        if legacy_functions and tools:
             raise ValidationError({"functions": ["tools and functions exclude each other; send tools."]})
+        functions = legacy_functions or [tool["function"] for tool in tools]
+        legacy = bool(legacy_functions) or (not tools and "tool_choice" not in data)
         name = "function_call" if legacy else "tool_choice"
         wrong = "tool_choice" if legacy else "function_call"
-        if wrong in data:
+        if wrong in data and (functions or data[wrong].mode == "required"):
             raise ValidationError({wrong: [f"It belongs to {'tools' if legacy else 'functions'}; send {name}."]})
-        functions = data.get("functions") or [tool["function"] for tool in data.get("tools", [])]
         choice: ToolChoice = data.get(name) or ToolChoice(mode="auto" if functions else "none")
         chosen = _chosen(functions, choice, name)
         if choice.mode == "none" or not chosen:

@@ -544,6 +544,26 @@ def test_functions_of_the_time_before_tools_are_answered_in_kind(client: FlaskCl
     assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"] and sent[2]["role"] == "tool"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"function_call": "none"},
+        {"function_call": "auto"},
+        {"function_call": "none", "tool_choice": "none"},
+        {"functions": [], "function_call": "none", "tools": []},
+        {"functions": [], "tool_choice": "auto", "tools": [TIME]},
+        {"tools": [], "functions": [TIME["function"]], "function_call": "auto"},
+    ],
+)
+def test_an_empty_list_of_tools_and_a_choice_of_none_of_them_change_nothing(
+    client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any]
+) -> None:
+    answered(client, **body)
+    offered = [TIME["function"], TIME]
+    has_one = any(tool in offered for name in ("tools", "functions") for tool in body.get(name, ()))
+    assert len(worker.turns[0].request.chat.tools) == has_one
+
+
 def test_what_else_the_template_reads_is_passed_on(client: FlaskClient, worker: ScriptedWorker) -> None:
     answered(client, reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
     assert worker.turns[0].request.chat.variables == {"enable_thinking": False, "reasoning_effort": "low"}
@@ -605,6 +625,9 @@ def test_parameters_without_an_effect_are_ignored(client: FlaskClient, worker: S
         ),
         ({"tools": [TIME], "functions": [{"name": "f"}]}, "functions"),
         ({"tools": [TIME], "function_call": "auto"}, "function_call"),
+        ({"tools": [TIME], "function_call": "none"}, "function_call"),
+        ({"functions": [TIME["function"]], "tool_choice": "auto"}, "tool_choice"),
+        ({"function_call": {"name": "time"}}, "function_call"),
         ({"tools": [TIME], "tool_choice": "required", "json_schema": {}}, "json_schema"),
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
         ({"temprature": 1}, "temprature"),
