@@ -14,6 +14,7 @@ from app.api.openai.response_object import PREFIX, STATUSES, Item, response_id, 
 from app.api.openai.response_stream import ResponseEncoder
 from app.api.request_parser import invalid_request
 from app.api.schemas.job import JOB_ID
+from app.api.schemas.openai.call_ids import join_calls
 from app.api.schemas.openai.response_input import REFERENCE, Conversation, add_item
 from app.api.schemas.openai.responses import ResponseBody
 from app.errors import JobNotFound, ResponseNotFound
@@ -28,6 +29,7 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
     messages = [*system, *earlier, *_with_items(body.messages, jobs, owner)]
+    join_calls(messages)
     request = chat_request(body, messages, jobs, response=_kept(body))
     return RequestPlan(
         requests=[request],

@@ -8,9 +8,9 @@ from typing import Any
 from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from app.api.schemas.constraints import GUIDED_FIELDS
-from app.api.schemas.fields import BoundedList, Flag, TextField
+from app.api.schemas.fields import Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
-from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
+from app.api.schemas.openai.messages import Messages
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.sampling import ALIASES, SamplingSchema
 from app.config.nearest_name import nearest_name
@@ -73,9 +73,7 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
         validate=validate.Length(min=1, error="Must not be empty."),
         metadata={"description": "The text to continue, as it is: no chat template is applied."},
     )
-    messages = BoundedList(
-        fields.Nested(MessageSchema),
-        validate=validate.Length(min=1, max=MAX_MESSAGES),
+    messages = Messages(
         metadata={
             "description": "A conversation instead of a prompt, rendered with the model's chat template. "
             "Ignored beside a prompt: `llm-api-python` sends both."

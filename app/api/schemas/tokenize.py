@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import BoundedList, Flag, RequestSchema, TextField
-from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
+from app.api.schemas.openai.messages import Messages
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.openai.requests import token_ids
 from app.api.schemas.openai.tools import MAX_TOOLS, ToolSchema
@@ -30,9 +30,7 @@ class TokenizeSchema(PromptEndSchema):
     also: ClassVar = {**NOT_BOTH, "oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
 
     text = TextField()
-    messages = BoundedList(
-        fields.Nested(MessageSchema),
-        validate=validate.Length(min=1, max=MAX_MESSAGES),
+    messages = Messages(
         metadata={"description": "A conversation instead of a text; its prompt is made with the chat template."},
     )
     tools = BoundedList(

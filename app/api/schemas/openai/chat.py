@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, post_load, validate
+from marshmallow import ValidationError, post_load, validate
 
 from app.api.schemas.fields import BoundedList, Flag, TextField
-from app.api.schemas.openai.messages import MAX_MESSAGES, MessageSchema
+from app.api.schemas.openai.messages import Messages
 from app.api.schemas.openai.peers import fields_of_chat_peers, fields_of_peers, thinking_variables, with_options
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.openai.requests import (
@@ -55,9 +55,7 @@ class ChatSchema(TextSchema, ConversationSchema, ToolsSchema, PromptEndSchema):
 
     also: ClassVar = {"allOf": [*TextSchema.also["allOf"], NOT_BOTH]}
 
-    messages = BoundedList(
-        fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1, max=MAX_MESSAGES)
-    )
+    messages = Messages(required=True)
     max_completion_tokens = max_tokens_field(
         "The maximum number of tokens to generate; takes precedence over max_tokens. Default: what fits into the "
         "context."

@@ -1,10 +1,10 @@
 """`messages` of a chat: OpenAI's shape, text only. They are loaded as the messages that chat templates expect."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, post_load, validate
+from marshmallow import ValidationError, fields, post_load, pre_load, validate
 
 from app.api.schemas.fields import (
     BoundedList,
@@ -17,6 +17,7 @@ from app.api.schemas.fields import (
     object_with,
     one_of,
 )
+from app.api.schemas.openai.call_ids import join_calls
 from app.api.schemas.openai.response_tools import CUSTOM_INPUT
 
 MAX_MESSAGES = 4096
@@ -43,10 +44,12 @@ class Content(fields.Field[str]):
 
     Args:
         parts: maps the types of parts to the name of the member that has the text.
+        more: JSON Schemas of other values, which `result_content` has made a text of before.
     """
 
-    def __init__(self, parts: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(metadata={"anyOf": content_shapes(parts, is_required=kwargs.get("required", False))}, **kwargs)
+    def __init__(self, parts: Mapping[str, str], more: Sequence[dict[str, Any]] = (), **kwargs: Any) -> None:
+        shapes = content_shapes(parts, is_required=kwargs.get("required", False))
+        super().__init__(metadata={"anyOf": [*shapes, *more]}, **kwargs)
         self._parts = parts
         self._text = TextField()
 
@@ -83,19 +86,35 @@ def content_shapes(parts: Mapping[str, str], *, is_required: bool) -> list[dict[
     return [{"type": "string"}, {"type": "array", "items": {"anyOf": shapes}}, *null]
 
 
-class ArgumentsField(TextField):
+ANY_RESULT: dict[str, Any] = {"type": ["object", "array", "number", "boolean", "null"]}
+"""What a result may be beside what `Content` accepts: it is shown as JSON, null as an empty text."""
+
+
+def result_content(value: Any) -> Any:
+    """Return the result of a call as `Content` accepts it. JSON that is no text and no list of parts becomes a text."""
+    if value is None:
+        return ""
+    is_content = isinstance(value, str) or (isinstance(value, list) and all(map(_is_part, value)))
+    return value if is_content else json.dumps(value, ensure_ascii=False)
+
+
+def _is_part(item: Any) -> bool:
+    return isinstance(item, str) or (isinstance(item, dict) and "type" in item)
+
+
+class ArgumentsField(fields.Field[str]):
     """The arguments of a call: a JSON object as text. Some clients keep the object itself, or nothing for none."""
 
     def __init__(self) -> None:
         shapes = [{"type": "string"}, {"type": "object"}, {"type": "null"}]
         about = {"anyOf": shapes, "description": "A JSON object, best as text. Default: without members."}
         super().__init__(metadata=about)
-        self._object = JsonObject(max_bytes=_MAX_ARGUMENTS_BYTES)
+        self._object, self._text = JsonObject(max_bytes=_MAX_ARGUMENTS_BYTES), TextField()
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if isinstance(value, dict):
             return json.dumps(self._object.deserialize(value), ensure_ascii=False)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return self._text.deserialize(value) or ""
 
 
 def arguments_of(call: Mapping[str, Any]) -> str:
@@ -130,7 +149,7 @@ class ToolCallSchema(HistorySchema):
         "else": {"required": ["function"], "properties": {"function": {"not": {"type": "null"}}}},
     }
 
-    id = TextField(required=True)
+    id = TextField(metadata={"description": "Calls and results without ids belong together in order."})
     type = TextField(validate=validate.OneOf(("function", "custom")), metadata={"enum": ["function", "custom", None]})
     function = fields.Nested(CalledFunctionSchema)
     custom = fields.Nested(CalledCustomToolSchema)
@@ -140,7 +159,7 @@ class ToolCallSchema(HistorySchema):
         kind = data.get("type", "function")
         if kind not in data:
             raise ValidationError({kind: ["Missing data for required field."]})
-        return {"id": data["id"], "type": "function", "function": data[kind]}
+        return {"id": data.get("id"), "type": "function", "function": data[kind]}
 
 
 def _has(name: str, **more: Any) -> dict[str, Any]:
@@ -148,7 +167,8 @@ def _has(name: str, **more: Any) -> dict[str, Any]:
 
 
 _ASSISTANT = {"properties": {"role": {"const": "assistant"}}}
-_TOOL = {"properties": {"role": {"const": "tool"}}}
+_RESULT = {"properties": {"role": {"enum": ["tool", "function"]}}}
+_NO_RESULT = {"properties": {"content": {"anyOf": content_shapes(TEXT_PARTS, is_required=False)}}}
 _CALLS = _has("tool_calls", minItems=1)
 
 
@@ -157,17 +177,25 @@ class MessageSchema(HistorySchema):
 
     also: ClassVar = {
         "allOf": [
-            {"if": _ASSISTANT, "else": _has("content")},
+            {"if": {"anyOf": [_ASSISTANT, _RESULT]}, "else": _has("content")},
             {"if": _ASSISTANT, "else": {"not": {"anyOf": [_has("function_call"), _has("refusal"), _CALLS]}}},
-            {"if": _TOOL, "then": _has("tool_call_id")},
+            {"if": _RESULT, "else": _NO_RESULT},
         ]
     }
 
     role = TextField(required=True, validate=validate.OneOf(ROLES))
-    content = Content(TEXT_PARTS)
+    content = Content(TEXT_PARTS, more=(ANY_RESULT,))
     name = TextField()
+    tool_name = TextField(
+        metadata={"description": "Ollama's: the function whose result a message of the role tool is."}
+    )
     tool_calls = BoundedList(fields.Nested(ToolCallSchema), validate=validate.Length(max=MAX_CALLS))
-    tool_call_id = TextField(metadata={"description": "The call whose result a message of the role tool is."})
+    tool_call_id = TextField(
+        metadata={
+            "description": "The call whose result a message of the role tool is. Default: the first one without a "
+            "result, of the function that `name` or `tool_name` is."
+        }
+    )
     function_call = fields.Nested(CalledFunctionSchema, metadata={"deprecated": True})
     refusal = TextField()
     prefix = Flag(
@@ -175,15 +203,19 @@ class MessageSchema(HistorySchema):
     )
     reasoning_content = TextField(metadata={"description": "For chat templates that show it."})
     reasoning = fields.Raw(metadata={"description": "Another name of reasoning_content, used by vLLM and OpenRouter."})
-    audio = fields.Raw(
-        validate=validate.Equal(None, error="audio is not supported."),
-        metadata={"enum": [None], "description": "Not supported."},
-    )
+    audio = fields.Raw(metadata={"description": "Of an earlier response: its `transcript` is read, without `content`."})
+
+    @pre_load
+    def _shown(self, message: Any, **kwargs: Any) -> Any:
+        """Make a text of the result of a call."""
+        if not isinstance(message, dict) or message.get("role") not in ("tool", "function"):
+            return message
+        return {**message, "content": result_content(message.get("content"))}
 
     @post_load
     def _message(self, message: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Turn what came before tools into what replaced it: a refusal is content, a function call a tool call."""
-        role, refusal = message["role"], message.get("refusal")
+        role, text = message["role"], message.get("refusal", _transcript(message.pop("audio", None)))
         for name in _ASSISTANT_ONLY:
             if name in message and role != "assistant":
                 if message[name] != []:
@@ -196,7 +228,7 @@ class MessageSchema(HistorySchema):
         if isinstance(reasoning, str) and is_unicode(reasoning):
             message.setdefault("reasoning_content", reasoning)
         has_calls = bool(message.get("tool_calls")) or "function_call" in message
-        if message.setdefault("content", refusal) is None and not has_calls:
+        if message.setdefault("content", text) is None and not has_calls:
             if role != "assistant":
                 raise ValidationError({"content": ["Must be a text."]})
             message["content"] = ""  # it was cut off in its thoughts, or within a call
@@ -205,6 +237,25 @@ class MessageSchema(HistorySchema):
             message.setdefault("tool_calls", [call])
         if role == "function":
             message |= {"role": "tool", "tool_call_id": LEGACY_CALL_ID}
-        elif role == "tool" and "tool_call_id" not in message:
-            raise ValidationError({"tool_call_id": ["Missing data for required field."]})
+        tool_name = message.pop("tool_name", None)
+        if role == "tool" and tool_name is not None:
+            message.setdefault("name", tool_name)
         return message
+
+
+class Messages(BoundedList):
+    """A conversation; calls and results without ids are joined."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fields.Nested(MessageSchema), validate=validate.Length(min=1, max=MAX_MESSAGES), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        messages = super()._deserialize(value, attr, data, **kwargs)
+        join_calls(messages)
+        return messages
+
+
+def _transcript(audio: Any) -> str | None:
+    """Return what was said in an earlier response. Other members of it, such as its id, are not read."""
+    transcript = audio.get("transcript") if isinstance(audio, dict) else None
+    return transcript if isinstance(transcript, str) and is_unicode(transcript) else None

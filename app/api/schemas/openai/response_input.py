@@ -4,16 +4,18 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import ValidationError, fields, pre_load, validate
 
 from app.api.schemas.fields import HistorySchema, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.messages import (
+    ANY_RESULT,
     MAX_MESSAGES,
     TEXT_PARTS,
     ArgumentsField,
     Content,
     arguments_of,
     content_shapes,
+    result_content,
 )
 from app.api.schemas.openai.response_tools import CUSTOM_INPUT, OfferedTools, called_name, load_tools
 
@@ -43,8 +45,9 @@ REFERENCE = "item_reference"
 
 @dataclass(slots=True)
 class Conversation:
-    """messages: among them one of the role `REFERENCE` for each item that is only named: its `id`, and the `path` of
-    the field. tools: what items offer beside the request's own tools.
+    """messages: `join_calls` has yet to give them the ids that items lack. One of the role `REFERENCE` stands for
+    each item that is only named: its `id`, and the `path` of the field. tools: what items offer beside the request's
+    own tools.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -72,7 +75,11 @@ class _CustomCallItemSchema(HistorySchema):
 
 class _CallOutputItemSchema(HistorySchema):
     call_id = TextField()
-    output = Content(TEXT_PARTS, required=True)
+    output = Content(TEXT_PARTS, more=(ANY_RESULT,))
+
+    @pre_load
+    def _shown(self, item: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {**item, "output": result_content(item.get("output"))}
 
 
 class _ReasoningItemSchema(HistorySchema):
@@ -111,7 +118,8 @@ class ResponseInput(fields.Field[Conversation]):
         call = object_with(type=one_of("function_call"), name=text)
         custom = object_with(type=one_of("custom_tool_call"), name=text, input=text)
         outputs = one_of("function_call_output", "custom_tool_call_output")
-        output = object_with(type=outputs, output=content)
+        output = object_with(type=outputs)
+        output["properties"] |= {"output": {"anyOf": [*content["anyOf"], ANY_RESULT]}}
         for item in (call, custom, output):
             item["properties"] |= {"call_id": text}  # some clients leave it out
         thoughts = object_with(type=one_of("reasoning"))
@@ -152,8 +160,7 @@ def add_item(conversation: Conversation, item: Any, path: str) -> None:
             thought = messages.pop() if is_thought else {}
             messages.append({**thought, "role": data["role"], "content": data["content"]})
         case "function_call_output" | "custom_tool_call_output":
-            call_id = data.get("call_id") or _first_open_call(messages)
-            messages.append({"role": "tool", "tool_call_id": call_id, "content": data["output"]})
+            messages.append({"role": "tool", "tool_call_id": data.get("call_id"), "content": data["output"]})
         case "reasoning":
             if thought := data.get("content") or data.get("summary"):
                 messages.append({"role": "assistant", "content": None, "reasoning_content": thought})
@@ -172,19 +179,8 @@ def _add_call(messages: list[Message], data: dict[str, Any]) -> None:
     is_custom = "input" in data
     arguments = json.dumps({CUSTOM_INPUT: data["input"]}, ensure_ascii=False) if is_custom else arguments_of(data)
     function = {"name": called_name(data["name"], data.get("namespace")), "arguments": arguments}
-    call_id = data.get("call_id") or f"call_{len(_call_ids(messages))}"
-    call = {"id": call_id, "type": "function", "function": function}
+    call = {"id": data.get("call_id"), "type": "function", "function": function}
     messages[-1].setdefault("tool_calls", []).append(call)
-
-
-def _first_open_call(messages: list[Message]) -> str:
-    """Return the id of the first call without an output: clients that name none send the outputs in order."""
-    closed = {message.get("tool_call_id") for message in messages}
-    return next((call_id for call_id in _call_ids(messages) if call_id not in closed), "call")
-
-
-def _call_ids(messages: list[Message]) -> list[str]:
-    return [call["id"] for message in messages for call in message.get("tool_calls", ())]
 
 
 def _is_thought_only(message: Message) -> bool:

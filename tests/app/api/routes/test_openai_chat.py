@@ -150,6 +150,60 @@ def test_messages_of_other_servers_and_clients_may_be_sent_back_with_all_that_th
 
 
 @pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (None, ""),
+        ({"city": "Zürich"}, '{"city": "Zürich"}'),
+        ([{"celsius": 22}, 9], '[{"celsius": 22}, 9]'),
+        (22.5, "22.5"),
+        (True, "true"),
+        ([{"type": "text", "text": "22 C"}, "9 C"], "22 C\n9 C"),
+    ],
+)
+@pytest.mark.parametrize("role", ["tool", "function"])
+def test_a_result_that_is_no_text_is_shown_as_json(
+    client: FlaskClient, worker: ScriptedWorker, role: str, content: object, shown: str
+) -> None:
+    sent = {"role": "assistant", "tool_calls": [CALLED]}
+    answered(client, messages=[*HELLO, sent, {"role": role, "tool_call_id": "a1", "content": content}])
+    assert worker.turns[0].request.chat.messages[-1]["content"] == shown
+
+
+def test_what_was_said_in_an_earlier_answer_is_read_as_its_text(client: FlaskClient, worker: ScriptedWorker) -> None:
+    audio: list[Any] = [{"id": "a1"}, {"id": "a2", "transcript": "Hi!"}, "x"]
+    sent = [{"role": "assistant", "content": None, "audio": one} for one in audio]
+    both = {"role": "assistant", "content": "Hello!", "audio": {"id": "a3", "transcript": "Hello!"}}
+    answered(client, messages=[*HELLO, *sent, both, *HELLO])
+    assert worker.turns[0].request.chat.messages[1:-1] == [
+        {"role": "assistant", "content": text} for text in ("", "Hi!", "", "Hello!")
+    ]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/generate"])
+def test_calls_without_ids_and_their_results_belong_together(
+    client: FlaskClient, worker: ScriptedWorker, path: str
+) -> None:
+    """Ollama's clients send them so."""
+    calls = [{"function": {"name": name, "arguments": {"city": "Bern"}}} for name in ("weather", "time")]
+    results = [
+        {"role": "tool", "tool_name": "time", "content": "noon"},
+        {"role": "tool", "tool_name": "weather", "content": "22 C"},
+    ]
+    messages = [*HELLO, {"role": "assistant", "content": "", "tool_calls": calls}, *results]
+    assert client.post(path, json={"messages": messages}).status_code == 200
+    _, called, *sent = worker.turns[0].request.chat.messages
+    arguments = '{"city": "Bern"}'
+    assert called["tool_calls"] == [
+        {"id": "call00000", "type": "function", "function": {"name": "weather", "arguments": arguments}},
+        {"id": "call00001", "type": "function", "function": {"name": "time", "arguments": arguments}},
+    ]
+    assert sent == [
+        {"role": "tool", "name": "time", "tool_call_id": "call00001", "content": "noon"},
+        {"role": "tool", "name": "weather", "tool_call_id": "call00000", "content": "22 C"},
+    ]
+
+
+@pytest.mark.parametrize(
     "sent", [{}, {"content": None, "reasoning_content": "Hm."}, {"content": None, "tool_calls": []}]
 )
 def test_an_answer_that_was_cut_off_before_its_first_word_may_be_sent_back(
@@ -593,7 +647,8 @@ def test_parameters_without_an_effect_are_ignored(client: FlaskClient, worker: S
         ({"messages": None}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "tool", "content": [{"type": "image"}]}]}, "messages.0.content.0"),
+        ({"messages": [{"role": "user", "content": {"a": 1}}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALLED]}]}, "messages.0.tool_calls"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},

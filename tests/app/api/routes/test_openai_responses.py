@@ -121,10 +121,21 @@ def test_calls_without_ids_and_their_outputs_belong_together_in_order(
     outputs = [{"type": "function_call_output", "output": text} for text in ("22 C", "9 C")]
     answered(client, input=[{"role": "user", "content": "Hi"}, call, call, *outputs])
     _, calls, *results = request_of(worker).chat.messages
-    assert (
-        [one["id"] for one in calls["tool_calls"]] == [one["tool_call_id"] for one in results] == ["call_0", "call_1"]
-    )
+    ids = ["call00000", "call00001"]
+    assert [one["id"] for one in calls["tool_calls"]] == [one["tool_call_id"] for one in results] == ids
     assert [one["content"] for one in results] == ["22 C", "9 C"]
+
+
+def test_an_output_without_an_id_belongs_to_the_call_of_the_previous_response(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    worker.play = play_of(CALL, Turn.succeed)
+    first = answered(client, tools=[WEATHER])
+    output = {"type": "function_call_output", "output": {"celsius": 22}}
+    answered(client, input=[output], previous_response_id=first["id"])
+    result = request_of(worker).chat.messages[-1]
+    call_id = first["output"][0]["call_id"]
+    assert result == {"role": "tool", "tool_call_id": call_id, "content": '{"celsius": 22}'}
 
 
 def test_a_response_continues_another_without_its_instructions(client: FlaskClient, worker: ScriptedWorker) -> None:
