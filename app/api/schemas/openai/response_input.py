@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from marshmallow import ValidationError, fields, pre_load, validate
+from marshmallow import ValidationError, fields, post_load, pre_load, validate
 
 from app.api.schemas.fields import HistorySchema, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.messages import (
@@ -36,9 +36,20 @@ _PASSED_OVER = (
     "tool_search_call",
     "tool_search_output",
     "configuration_update",
+    "compaction",
+    "compaction_summary",
+    "context_compaction",
 )
-"""Items of tools that other servers have run: the messages after them contain what came of it."""
-
+"""Items of tools that other servers have run: the messages after them contain what came of it. Items that only the
+server can read that made them.
+"""
+_BUILT_IN = {  # the function that each becomes, and the member that has the arguments
+    "local_shell_call": ("local_shell", "action"),
+    "shell_call": ("shell", "action"),
+    "apply_patch_call": ("apply_patch", "operation"),
+}
+"""Calls of tools that OpenAI knows and the client runs: the outputs are in items of their own."""
+_OUTPUTS = ("function_call_output", "custom_tool_call_output", *(f"{kind}_output" for kind in _BUILT_IN))
 
 REFERENCE = "item_reference"
 
@@ -79,7 +90,25 @@ class _CallOutputItemSchema(HistorySchema):
 
     @pre_load
     def _shown(self, item: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {**item, "output": result_content(item.get("output"))}
+        output = item.get("output")
+        if output is None and item["type"] == "apply_patch_call_output":
+            output = item.get("status")  # whether it could be applied; the output is optional
+        return {**item, "output": result_content(output)}
+
+
+class _BuiltInCallItemSchema(HistorySchema):
+    call_id = TextField()
+
+    def __init__(self, name: str, member: str) -> None:
+        super().__init__()
+        self._name, self._member = name, member
+
+    @post_load(pass_original=True)
+    def _function(self, item: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Make the call of a function of it."""
+        with errors_under(self._member):
+            arguments = _ARGUMENTS.deserialize(sent.get(self._member))
+        return {**item, "name": self._name, "arguments": arguments}
 
 
 class _ReasoningItemSchema(HistorySchema):
@@ -95,12 +124,13 @@ class _AdditionalToolsItemSchema(HistorySchema):
     tools = fields.Raw(required=True)
 
 
+_ARGUMENTS = ArgumentsField()
 _SCHEMAS: dict[str, HistorySchema] = {
     "message": _MessageItemSchema(),
     "function_call": _CallItemSchema(),
-    "function_call_output": _CallOutputItemSchema(),
     "custom_tool_call": _CustomCallItemSchema(),
-    "custom_tool_call_output": _CallOutputItemSchema(),
+    **{kind: _BuiltInCallItemSchema(*call) for kind, call in _BUILT_IN.items()},
+    **dict.fromkeys(_OUTPUTS, _CallOutputItemSchema()),
     "reasoning": _ReasoningItemSchema(),
     "additional_tools": _AdditionalToolsItemSchema(),
     REFERENCE: _ReferenceItemSchema(),
@@ -117,15 +147,18 @@ class ResponseInput(fields.Field[Conversation]):
         message["required"] = ["role", "content"]  # the type may be left out
         call = object_with(type=one_of("function_call"), name=text)
         custom = object_with(type=one_of("custom_tool_call"), name=text, input=text)
-        outputs = one_of("function_call_output", "custom_tool_call_output")
-        output = object_with(type=outputs)
+        built_in = [
+            object_with(type=one_of(kind), **{member: {"type": ["object", "string"]}})
+            for kind, (_, member) in _BUILT_IN.items()
+        ]
+        output = object_with(type=one_of(*_OUTPUTS))
         output["properties"] |= {"output": {"anyOf": [*content["anyOf"], ANY_RESULT]}}
-        for item in (call, custom, output):
+        for item in (call, custom, output, *built_in):
             item["properties"] |= {"call_id": text}  # some clients leave it out
         thoughts = object_with(type=one_of("reasoning"))
         reference = object_with(type=one_of(REFERENCE), id=text)
         others = object_with(type=one_of(*_PASSED_OVER))
-        shapes = [message, call, custom, output, thoughts, reference, others]
+        shapes = [message, call, custom, *built_in, output, thoughts, reference, others]
         items = {"type": "array", "maxItems": MAX_MESSAGES, "items": {"anyOf": shapes}}
         super().__init__(required=True, metadata={"anyOf": [text, items]})
         self._text = TextField()
@@ -159,7 +192,7 @@ def add_item(conversation: Conversation, item: Any, path: str) -> None:
             is_thought = data["role"] == "assistant" and messages and _is_thought_only(messages[-1])
             thought = messages.pop() if is_thought else {}
             messages.append({**thought, "role": data["role"], "content": data["content"]})
-        case "function_call_output" | "custom_tool_call_output":
+        case str() if kind in _OUTPUTS:
             messages.append({"role": "tool", "tool_call_id": data.get("call_id"), "content": data["output"]})
         case "reasoning":
             if thought := data.get("content") or data.get("summary"):

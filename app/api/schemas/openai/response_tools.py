@@ -89,18 +89,24 @@ class ResponseTools(fields.Field[OfferedTools]):
 
     def __init__(self) -> None:
         name, text = {"type": "string", "pattern": "^[a-zA-Z0-9_.-]{1,64}$"}, {"type": ["string", "null"]}
+        object_ = {"type": ["object", "null"]}
         named = {"name": name, "description": text}
-        function = _shape("function", required=["name"], **named, parameters={"type": ["object", "null"]})
-        custom = _shape("custom", required=["name"], **named, format={"type": ["object", "null"]})
-        tools = {"type": "array", "maxItems": MAX_TOOLS, "items": {"anyOf": [function, custom]}}
+        members = {"function": named | {"parameters": object_}, "custom": named | {"format": object_}}
+        callable_ = [_shape(kind, required=["name"], **inner) for kind, inner in members.items()]
+        callable_ += [  # as in chats
+            _shape(kind, required=[kind], **{kind: {"type": "object", "properties": inner, "required": ["name"]}})
+            for kind, inner in members.items()
+        ]
+        tools = {"type": "array", "maxItems": MAX_TOOLS, "items": {"anyOf": callable_}}
         namespace = _shape("namespace", required=["name", "tools"], **named, tools=tools)
-        shapes = [function, custom, namespace, object_with(type=one_of(*DISPENSABLE))]
+        shapes = [*callable_, namespace, object_with(type=one_of(*DISPENSABLE))]
         array = {"type": "array", "maxItems": MAX_TOOLS, "items": {"anyOf": shapes}}
         super().__init__(
             metadata={
                 "anyOf": [array, {"type": "null"}],
-                "description": "Functions, custom tools and namespaces of both. Web search, image generation, tool "
-                "search and the local shell are ignored: this server has none.",
+                "description": "Functions and custom tools, which may have the shape of chats, and namespaces of "
+                "both. Web search, image generation, tool search and the local shell are ignored: this server has "
+                "none.",
             }
         )
 
@@ -139,6 +145,12 @@ def _shape(kind: str, *, required: list[str], **properties: Any) -> dict[str, An
 def _offered(tool: Any, path: str, namespace: str | None = None) -> Iterator[OfferedTool | str]:
     """Yield the tools in a tool, and the paths of what is ignored."""
     match tool:
+        case {"function": dict() as inner} if "name" not in tool and tool.get("type", "function") == "function":
+            with errors_under("function"):  # as in chats
+                yield from _offered({**inner, "type": "function"}, f"{path}.function", namespace)
+        case {"type": "custom", "custom": dict() as inner} if "name" not in tool:
+            with errors_under("custom"):
+                yield from _offered({**inner, "type": "custom"}, f"{path}.custom", namespace)
         case {"type": "function"}:
             yield _function(_FUNCTION.load(tool), namespace)
         case {"type": "custom"}:

@@ -114,6 +114,54 @@ def test_items_become_messages(client: FlaskClient, worker: ScriptedWorker) -> N
     ]
 
 
+def test_calls_of_tools_that_openai_knows_are_shown_with_their_outputs(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    items = [
+        {"role": "user", "content": "Hi"},
+        {"type": "local_shell_call", "id": "lsh_1", "call_id": "c1", "action": {"command": ["ls"]}},
+        {"type": "local_shell_call_output", "id": "lsho_1", "output": '{"stdout": "a.txt"}'},
+        {"type": "shell_call", "call_id": "c2", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "call_id": "c2", "output": [{"stdout": "a.txt"}], "max_output_length": 100},
+        {"type": "apply_patch_call", "call_id": "c3", "operation": {"type": "delete_file"}, "status": "completed"},
+        {"type": "apply_patch_call_output", "call_id": "c3", "status": "failed"},
+    ]  # fmt: skip
+    answered(client, input=items)
+    shown = [
+        (call["function"]["name"], call["function"]["arguments"], result["tool_call_id"], result["content"])
+        for message, result in zip(*[iter(request_of(worker).chat.messages[1:])] * 2, strict=True)
+        for call in message["tool_calls"]
+    ]
+    assert shown == [
+        ("local_shell", '{"command": ["ls"]}', "c1", '{"stdout": "a.txt"}'),
+        ("shell", '{"commands": ["ls"]}', "c2", '[{"stdout": "a.txt"}]'),
+        ("apply_patch", '{"type": "delete_file"}', "c3", "failed"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["compaction", "compaction_summary", "context_compaction"])
+def test_a_compaction_which_only_its_server_can_read_is_passed_over(
+    client: FlaskClient, worker: ScriptedWorker, kind: str
+) -> None:
+    answered(client, input=[{"type": kind, "id": "cmp_1", "encrypted_content": "x"}, {"role": "user", "content": "Hi"}])
+    assert request_of(worker).chat.messages == [{"role": "user", "content": "Hi"}]
+
+
+def test_tools_may_have_the_shape_of_chats(client: FlaskClient, worker: ScriptedWorker) -> None:
+    nested = {"function": {name: value for name, value in WEATHER.items() if name != "type"}}
+    custom = {"name": "note", "description": "Takes a note."}
+    for tools, flat in (
+        ([{"type": "function", **nested}], [WEATHER]),
+        ([nested], [WEATHER]),
+        ([{"type": "custom", "custom": custom}], [{"type": "custom", **custom}]),
+    ):
+        made = []
+        for offered in (tools, flat):
+            answered(client, tools=offered, tool_choice="required")
+            made.append((request_of(worker).chat, request_of(worker).params))
+        assert made[0] == made[1]
+
+
 def test_calls_without_ids_and_their_outputs_belong_together_in_order(
     client: FlaskClient, worker: ScriptedWorker
 ) -> None:
@@ -416,7 +464,9 @@ def test_a_canceled_stream_ends_with_the_text_so_far(client: FlaskClient, worker
         ({"input": [{"type": "custom_tool_call", "call_id": "1", "name": "x"}]}, "input.0.input"),
         ({"input": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}, "input.0.tools.0.type"),
         ({"input": [1]}, "input.0"),
-        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input.0.type"),
+        ({"input": [{"type": "computer_call_output", "output": {"type": "computer_screenshot"}}]}, "input.0.type"),
+        ({"input": [{"type": "shell_call", "call_id": "1"}]}, "input.0.action"),
+        ({"input": [{"type": "apply_patch_call", "call_id": "1", "operation": 1}]}, "input.0.operation"),
         ({"input": [{"type": "function_call_output", "call_id": 1, "output": "x"}]}, "input.0.call_id"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"include": ["everything"]}, "include.0"),
@@ -425,6 +475,9 @@ def test_a_canceled_stream_ends_with_the_text_so_far(client: FlaskClient, worker
         ({"tools": [{"type": "code_interpreter"}]}, "tools.0.type"),
         ({"tools": [{"name": "x"}]}, "tools.0.type"),
         ({"tools": ["x"]}, "tools.0"),
+        ({"tools": [{"type": "function", "function": {"name": "no good"}}]}, "tools.0.function.name"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x", "format": {}}}]}, "tools.0.custom.format"),
         ({"tools": {}}, "tools"),
         ({"tools": [{"type": "custom", "name": "x", "format": {"type": "grammar"}}]}, "tools.0.format"),
         ({"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "namespace"}]}]}, "tools.0.tools.0.type"),
