@@ -240,6 +240,11 @@ HELD: dict[str, Case] = {
         [{"a": 1}, {"a": 1, "b": 2}],
         [{}, {"a": 1, "b": 2, "c": 3}],
     ),
+    "one more member than those that are required": (
+        {"type": "object", "properties": {"a": {}}, "required": ["a"], "minProperties": 2},
+        [{"a": 1, "b": 2}],
+        [{"a": 1}],
+    ),
     "no other keyword than those that are null": (
         {"type": "string", "maxLength": None, "pattern": None, "format": None},
         ["a"],
@@ -286,6 +291,14 @@ NOT_HELD: dict[str, tuple[dict[str, Any], list[str]]] = {
             "additionalProperties": False,
             "minProperties": 2,
         },
+        ["minProperties"],
+    ),
+    "more members than one, which may have the same name": (
+        {"type": "object", "patternProperties": {"^x$": {"type": "boolean"}}, "minProperties": 2},
+        ["minProperties"],
+    ),
+    "more members than those that are required and one": (
+        {"type": "object", "properties": {"a": {}}, "required": ["a", "b"], "minProperties": 4},
         ["minProperties"],
     ),
     "a limit that is too far away": ({"type": "number", "minimum": 1e20}, ["minimum"]),

@@ -154,14 +154,19 @@ class _Reading:
 
     def _objects(self, schema: dict[str, Any], path: Path) -> None:
         self._unevaluated(schema, "unevaluatedProperties", "additionalProperties", path)
-        properties = schema.get("properties")
+        properties = schema.get("properties", {})
         if not isinstance(properties, dict) or not isinstance(schema.get("required", []), list):
             return
-        required = len(set(properties) & set(map(str, schema.get("required", []))))
+        names = set(map(str, schema.get("required", [])))
+        required = len(set(properties) & names)
         is_closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
         for key in ("minProperties", "maxProperties"):
             count = schema.get(key)
-            if not is_number(count) or required == len(properties) or (is_closed and count <= 1):
+            if not is_number(count) or (is_closed and count <= 1):
+                continue
+            if required == len(properties):
+                if key == "minProperties" and count > len(names) + 1 and not is_closed and "object" in types_of(schema):
+                    self.unenforced.append(".".join((*path, key)))  # it stays: members are counted, same names too
                 continue
             is_held = count <= required if key == "minProperties" else is_closed and count >= len(properties)
             self._drop(schema, key, path, is_held=is_held)

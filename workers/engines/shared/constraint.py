@@ -24,9 +24,9 @@ from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
 from workers.engines.shared.grammar_sandbox import GrammarSandbox
-from workers.engines.shared.schema_lengths import free_characters, with_lengths
+from workers.engines.shared.schema_lengths import free_characters, most_members, with_lengths
 from workers.engines.shared.short_lived_thread import outcome_in_thread
-from workers.engines.shared.value_end import FirstBytes, ValueEnd
+from workers.engines.shared.value_end import ValueEnd, Vocabulary
 
 MAX_BYTES = 65_536  # of a grammar or a schema, as the API has it
 MAX_SCHEMA_OBJECTS = 1_000  # each may be one more call of llguidance to itself
@@ -102,13 +102,15 @@ class ConstraintCompiler:
         if field != "params.json_schema":
             return None
         given = [int(length) for length in _LENGTHS.findall(text)]  # the schema may want longer texts somewhere
-        return ValueEnd(self._first_bytes, max(free_characters(self._context_tokens), *given, 0))
+        return ValueEnd(
+            self._vocabulary,
+            characters=max(free_characters(self._context_tokens), *given, 0),
+            members=most_members(json.loads(text), self._context_tokens),
+        )
 
     @cached_property
-    def _first_bytes(self) -> FirstBytes:
-        """Takes 30 ms for 49,000 tokens."""
-        first = [self._tokenizer.decode_bytes([token])[:1] for token in range(self._tokenizer.vocab_size)]
-        return FirstBytes(np.array([byte.isdigit() for byte in first]), np.array([byte == b'"' for byte in first]))
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary.of_pieces([self._tokenizer.decode_bytes([i]) for i in range(self._tokenizer.vocab_size)])
 
     def _of_grammar(self, text: str) -> str:
         if not _LARK_START.search(text):

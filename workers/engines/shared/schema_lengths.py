@@ -3,7 +3,8 @@
 A model may repeat itself within a text or a list until its context is full, and what is cut off there is no JSON. So a
 free string gets a `maxLength`, an array a `maxItems`, an integer 64 bits, a fraction of a second nine digits. A value
 of which the schema says nothing may nest a few levels deep. A length that the schema itself gives takes precedence.
-Other numbers, and texts with a pattern or a format, end as `value_end` says.
+Other numbers, texts with a pattern or a format, and lists and objects whose members the grammar cannot count, end as
+`value_end` says.
 """
 
 from typing import Any
@@ -34,6 +35,7 @@ _SAYS_NOTHING = frozenset(
     }
 )
 _DEFINITION = "llm-api-free-"
+_COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
 
 
 def with_lengths(schema: dict[str, Any], context_tokens: int) -> dict[str, Any]:
@@ -51,10 +53,30 @@ def free_characters(context_tokens: int) -> int:
     return max(1, int(context_tokens * CHARACTERS_PER_CONTEXT_TOKEN))
 
 
+def free_members(context_tokens: int) -> int:
+    """Return the most members of a list or an object without a length."""
+    return max(1, int(context_tokens * ITEMS_PER_CONTEXT_TOKEN))
+
+
+def most_members(schema: Any, context_tokens: int) -> int:
+    """Return how many members a list or an object of the schema may need to have: as many as those that are written in
+    it, and as its own lengths say, but no fewer than the end that is given to one without a length.
+    """
+    most, todo = free_members(context_tokens), [schema]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict | list):
+            most = max(most, len(part))
+            todo.extend(part.values() if isinstance(part, dict) else part)
+        if isinstance(part, dict):
+            most = max(most, *(_count(part, key) for key in _COUNTS))
+    return most
+
+
 class _Lengths:
     def __init__(self, context_tokens: int) -> None:
         self._characters = free_characters(context_tokens)
-        self._items = max(1, int(context_tokens * ITEMS_PER_CONTEXT_TOKEN))
+        self._items = free_members(context_tokens)
         self.has_free_values = False
 
     def part(self, schema: Any, path: Path) -> Any:
@@ -114,7 +136,8 @@ class _Lengths:
         if "additionalProperties" not in schema:
             schema["additionalProperties"] = self._free_value()
         others = schema["additionalProperties"]
-        if others is False or not isinstance(properties, dict) or not isinstance(required, list):
+        is_closed = others is False and "patternProperties" not in schema
+        if is_closed or not isinstance(properties, dict) or not isinstance(required, list):
             return
         if not properties and "patternProperties" not in schema:
             schema |= {"patternProperties": {_NAME: others}, "additionalProperties": False}

@@ -1,10 +1,12 @@
-"""An end for the numbers and texts of a JSON text that its grammar leaves without one.
+"""An end for what the grammar of a JSON text leaves without one: numbers, texts, lists and objects.
 
 JSON Schema cannot limit the digits of a number without excluding exponents, and a limit beside a pattern makes each
-mask of the grammar ten times as costly. A model may repeat a digit or a word until its context is full. So after enough
-of them a value must end as soon as the grammar allows it.
+mask of the grammar ten times as costly. The grammar counts no members of an object that may have others beside optional
+properties. A model may repeat a digit, a word or a member until its context is full. So after enough of them a value
+must end as soon as the grammar allows it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,25 +15,43 @@ import numpy.typing as npt
 MAX_DIGITS = 32  # in a row; a double has 17, decimals have up to 28 by default
 
 _DIGITS = frozenset(b"0123456789")
-_QUOTE, _BACKSLASH = b'"\\'
+_QUOTE, _BACKSLASH, _COMMA = b'"\\,'
+_OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
+_MEMBER_BEHIND_TEXT = b'",'
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class FirstBytes:
-    """Which tokens of a vocabulary begin with a digit, and which with a quotation mark."""
+class Vocabulary:
+    """Which tokens begin with a digit or a quotation mark, and which have a comma behind a text, or with no text before
+    it.
+    """
 
     digits: Flags
     quotes: Flags
+    commas_behind_text: Flags
+    commas: Flags
+
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[bytes]) -> "Vocabulary":
+        """Takes 50 ms for 49,000 tokens."""
+        return cls(
+            digits=np.array([piece[:1].isdigit() for piece in pieces]),
+            quotes=np.array([piece[:1] == b'"' for piece in pieces]),
+            commas_behind_text=np.array([_MEMBER_BEHIND_TEXT in piece for piece in pieces]),
+            commas=np.array([b"," in piece.partition(b'"')[0] or _MEMBER_BEHIND_TEXT in piece for piece in pieces]),
+        )
 
 
 class ValueEnd:
-    """Follows one JSON text. characters: of a text in it, before it must end."""
+    """Follows one JSON text. characters, members: of a text, and of a list or an object in it, before it must end."""
 
-    def __init__(self, first_bytes: FirstBytes, characters: int) -> None:
-        self._first_bytes = first_bytes
+    def __init__(self, vocabulary: Vocabulary, *, characters: int, members: int) -> None:
+        self._vocabulary = vocabulary
         self._most_characters = characters
+        self._most_members = members
+        self._members: list[int] = []  # of each list and object that is open
         self._characters = self._digits = 0  # of the text or of the number that is being written
         self._is_in_text = False
         self._is_escaped = False
@@ -47,6 +67,7 @@ class ValueEnd:
                 self._is_in_text = byte == _QUOTE
                 self._characters = 0
                 self._digits = self._digits + 1 if byte in _DIGITS else 0
+                self._count_members(byte)
 
     def discourages(self, token: int) -> bool:
         """Return whether the token would go on with a value that must end."""
@@ -61,6 +82,19 @@ class ValueEnd:
 
     def _continuing(self) -> Flags | None:
         """Return the tokens that go on with the value; None: it need not end."""
+        vocabulary, is_full = self._vocabulary, bool(self._members) and self._members[-1] >= self._most_members
         if self._is_in_text:
-            return ~self._first_bytes.quotes if self._characters >= self._most_characters else None
-        return self._first_bytes.digits if self._digits >= MAX_DIGITS else None
+            going_on = ~vocabulary.quotes if self._characters >= self._most_characters else None
+            next_member = vocabulary.commas_behind_text if is_full else None
+        else:
+            going_on = vocabulary.digits if self._digits >= MAX_DIGITS else None
+            next_member = vocabulary.commas if is_full else None
+        return next_member if going_on is None else going_on if next_member is None else going_on | next_member
+
+    def _count_members(self, byte: int) -> None:
+        if byte in _OPENING:
+            self._members.append(1)
+        elif self._members and byte in _CLOSING:
+            self._members.pop()
+        elif self._members and byte == _COMMA:
+            self._members[-1] += 1

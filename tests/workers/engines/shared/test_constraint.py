@@ -329,6 +329,33 @@ def test_a_text_with_a_pattern_or_a_format_ends(
     assert constraint.permits(quote)
 
 
+@pytest.mark.parametrize(
+    ("schema", "members"),
+    [
+        ({"patternProperties": {"^x": {"type": "boolean"}}, "additionalProperties": False}, 256),
+        ({"properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}}, 256),
+        ({"allOf": [{"additionalProperties": {"type": "boolean"}}]}, 256),
+        ({"additionalProperties": {"type": "boolean"}, "maxProperties": 300}, 300),
+    ],
+)
+def test_an_object_ends_that_repeats_a_member_for_ever(
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, schema: dict[str, Any], members: int
+) -> None:
+    constraint = compiled(compiler, json_schema={"type": "object"} | schema)
+    first, more = (vocabulary.tokenize(text, add_special=False) for text in ('{"x": true', ', "x": true'))
+    (brace,) = vocabulary.tokenize("}", add_special=False)
+    for token in first:
+        constraint.accept(token)
+    written = 1
+    while constraint.permits(more[0]) and written < 2 * members:
+        for token in more:
+            constraint.accept(token)
+        written += 1
+    assert written == members
+    constraint.accept(brace)
+    assert constraint.is_complete
+
+
 def test_any_object_is_written_on_one_line(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:
     constraint = compiled(compiler, json_schema={"type": "object", "x-guidance": {"whitespace_flexible": True}})
     for token in vocabulary.tokenize('{"a": [1, 2]', add_special=False):

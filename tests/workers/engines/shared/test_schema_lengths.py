@@ -6,7 +6,7 @@ import pytest
 
 from app.jobs.schema_support import supported
 from tests.package_schemas import HELD, matches
-from workers.engines.shared.schema_lengths import FREE_LEVELS, with_lengths
+from workers.engines.shared.schema_lengths import FREE_LEVELS, most_members, with_lengths
 
 CONTEXT_TOKENS = 2048  # 2,048 characters of a text, 256 items of an array
 
@@ -35,6 +35,11 @@ def test_a_schema_that_a_package_writes_accepts_and_refuses_what_the_package_doe
         ({"type": "object"}, {"a" * 128: "b" * 2048}, {"a" * 129: 1}),
         ({"type": "object", "additionalProperties": {"type": "string"}}, {"a" * 128: "b"}, {"a": "b" * 2049}),
         ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, {"a": "b" * 2048}, {"a": "b" * 2049}),
+        (
+            {"type": "object", "patternProperties": {"^x": {"type": "boolean"}}, "additionalProperties": False},
+            {f"x{number}": True for number in range(256)},
+            {f"x{number}": True for number in range(257)},
+        ),
         ({}, ["a" * 2048], ["a" * 2049]),
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "a" * 2048, "a" * 2049),
         ({"$defs": {"A": {"type": "string"}}, "$ref": "#/$defs/A"}, "a" * 2048, "a" * 2049),
@@ -74,3 +79,17 @@ def test_definitions_of_the_schemas_own_stay() -> None:
     schema = {"type": "array", "prefixItems": [{}, {"$ref": "#/$defs/A"}], "$defs": {"A": {"type": "integer"}}}
     assert matches(compiled(schema), [None, 5])
     assert not matches(compiled(schema), [None, "5"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "most"),
+    [
+        ({"type": "object"}, 256),
+        ({"properties": {f"p{number}": {} for number in range(300)}}, 300),
+        ({"items": {"anyOf": [{"type": "array", "maxItems": 999}, True, None]}}, 999),
+        ({"minProperties": 500, "maxItems": True}, 500),
+        ({"enum": [[1] * 400]}, 400),
+    ],
+)
+def test_a_list_or_an_object_may_have_as_many_members_as_its_schema_speaks_of(schema: Any, most: int) -> None:
+    assert most_members(schema, CONTEXT_TOKENS) == most

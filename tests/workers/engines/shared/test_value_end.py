@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 
-from workers.engines.shared.value_end import MAX_DIGITS, FirstBytes, ValueEnd
+from workers.engines.shared.value_end import MAX_DIGITS, ValueEnd, Vocabulary
 
 MANY = b"1" * MAX_DIGITS
-DIGIT, LETTER, QUOTE = range(3)  # a vocabulary
+DIGIT, LETTER, QUOTE = range(3)
+PIECES = [b"1", b"a", b'"']  # a vocabulary
+WITH_COMMAS = [b",", b", ", b'",', b'"",', b"1,", b"a,", b'"', b"}", b'": "a, b']
 
 
-def value_end() -> ValueEnd:
-    return ValueEnd(FirstBytes(np.array([True, False, False]), np.array([False, False, True])), 100)
+def value_end(pieces: list[bytes] = PIECES) -> ValueEnd:
+    return ValueEnd(Vocabulary.of_pieces(pieces), characters=100, members=3)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +77,30 @@ def test_to_go_on_is_forbidden_where_anything_else_is_allowed(
     end.follow(text)
     end.restrict(flags)
     assert flags.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_due"),
+    [
+        (b'{"a": 1, "b": 2', False),
+        (b'{"a": 1, "b": 2, "c": 3', True),
+        (b'{"a": {"b": 1, "c": 2}, "d": 3', False),
+        (b'{"a": {"b": 1, "c": 2}, "d": 3, "e": 4', True),
+        (b'{"a": 1, "b": 2, "c": {"d": 3', False),
+        (b'{"a": ",,,,"', False),
+        (b"[1, [2, 3, 4", True),
+        (b"[1, 2, []", True),
+        (b"1, 2, 3, 4", False),
+    ],
+)
+def test_a_list_or_an_object_must_end_after_enough_members(text: bytes, is_due: bool) -> None:
+    end = value_end(WITH_COMMAS)
+    end.follow(text)
+    going_on = [piece for token, piece in enumerate(WITH_COMMAS) if end.discourages(token)]
+    assert going_on == ([b",", b", ", b'",', b'"",', b"1,", b"a,"] if is_due else [])
+
+
+def test_a_text_in_the_last_member_may_have_commas_and_only_its_end_goes_on_with_no_other() -> None:
+    end = value_end(WITH_COMMAS)
+    end.follow(b'{"a": 1, "b": 2, "c": "')
+    assert [piece for token, piece in enumerate(WITH_COMMAS) if end.discourages(token)] == [b'",', b'"",']
