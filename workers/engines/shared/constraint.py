@@ -22,6 +22,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from app.errors import GrammarTooCostly, InvalidGrammar
 from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
+from workers.engines.shared.ascii_classes import with_ascii_classes
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
 from workers.engines.shared.grammar_sandbox import GrammarSandbox
 from workers.engines.shared.schema_lengths import free_characters, most_members, with_lengths
@@ -115,7 +116,7 @@ class ConstraintCompiler:
     def _of_grammar(self, text: str) -> str:
         if not _LARK_START.search(text):
             return _OPTIONS + lark_of_gbnf(text)
-        grammar = _OPTIONS + text
+        grammar = _OPTIONS + with_ascii_classes(text)
         if not self._sandbox.compiles(grammar):
             raise _too_costly("params.grammar", "it takes too long to compile: simplify it")
         return grammar
@@ -137,7 +138,7 @@ class ConstraintCompiler:
         return grammar
 
     def _of_regex(self, text: str) -> str:
-        grammars = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
+        grammars = json.loads(LLMatcher.grammar_from_regex(with_ascii_classes(text)))["grammars"]
         grammar = json.dumps({"grammars": [{"lark_grammar": f"{_OPTIONS}start: @{grammars[0]['name']}\n"}, *grammars]})
         if not self._sandbox.compiles(grammar):
             raise _too_costly("params.regex", "it takes too long to compile: simplify it")

@@ -167,6 +167,47 @@ def test_random_texts_match_a_regular_expression(compiler: ConstraintCompiler, w
         assert re.fullmatch(expression, text), (seed, text)
 
 
+@pytest.mark.parametrize("kind", ["regex", "Lark", "pattern"])
+@pytest.mark.parametrize(
+    ("expression", "accepted", "refused"),
+    [
+        (r"\d", "7", "\u0663\u00e9a"),
+        (r"[\d.]", "7.", "\u0663\u00e9a"),
+        (r"[^\d]", "\u0663\u00e9a", "7"),
+        (r"[^\D7]", "8", "7\u0663\u00e9"),
+        (r"\D", "\u0663\u00e9a", "7"),
+        (r"\w", "7aZ_", "\u0663\u00e9-"),
+        (r"[\w-]", "7a-", "\u0663\u00e9."),
+        (r"\W", "\u0663\u00e9-", "7a_"),
+        (r"\s", " \u00a0", "a7"),
+        (r"[\s\S]", " \u00a0\u0663a", ""),
+        (r"\\d?", "\\", "d7\u0663"),
+    ],
+)
+def test_classes_of_characters_are_those_of_ecma_262(
+    compiler: ConstraintCompiler, vocabulary: LlamaVocabulary, kind: str, expression: str, accepted: str, refused: str
+) -> None:
+    params: dict[str, dict[str, Any]] = {
+        "regex": {"regex": expression},
+        "Lark": {"grammar": f"start: X\nX: /{expression}/"},
+        "pattern": {"json_schema": {"type": "string", "pattern": f"^{expression}$"}},
+    }
+
+    def accepts(character: str) -> bool:
+        constraint = compiled(compiler, **params[kind])
+        text = json.dumps(character, ensure_ascii=False) if kind == "pattern" else character
+        for token in vocabulary.tokenize(text, add_special=False):
+            if not constraint.permits(token):
+                return False
+            constraint.accept(token)
+        return bool(vocabulary.end_tokens & allowed_by(constraint, vocabulary.size))
+
+    assert {character: accepts(character) for character in accepted + refused} == {
+        **dict.fromkeys(accepted, True),
+        **dict.fromkeys(refused, False),
+    }
+
+
 @pytest.mark.parametrize("expression", ["(a", "a(?=b)", r"\bx", "[z-a]", r"(a)\1", "[]", "x" * (MAX_BYTES + 1)])
 def test_a_bad_regular_expression_is_refused_with_its_field_and_a_reason(
     compiler: ConstraintCompiler, expression: str
