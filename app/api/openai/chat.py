@@ -42,7 +42,7 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
         unenforced=unenforced.of_conversation(body, config),
-        field_names={**body.sent_names, "params.json_schema": forced_by(body), "params.": ""},
+        field_names={**body.sent_names, **names_of_schemas(body), "params.": ""},
     )
 
 
@@ -62,11 +62,20 @@ def chat_request(
     return jobs.make_request(Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, **content)
 
 
-def forced_by(body: ChatBody | ResponseBody) -> str:
-    """Return the name of the field that the schema of the output comes from."""
-    if body.format is not None and body.tools.choice.mode != "required":
-        return body.format_name
-    return "tools" if body.tools.tools else body.sent_names.get("params.json_schema", "json_schema")
+def names_of_schemas(body: ChatBody | ResponseBody) -> dict[str, str]:
+    """Return the names of the fields that the schema of the output, and each part of `forced_schema`, come from."""
+    tools, schema = body.tools, "params.json_schema"
+    field = "functions" if tools.legacy else "tools"
+    parameters = [f"{field}.{tool['function']['name']}.parameters" for tool in tools.tools]
+    parts = {f"{schema}.$defs.tool{index}": name for index, name in enumerate(parameters)}
+    if tools.choice.named is not None:
+        return {schema: parameters[0]}
+    if tools.choice.mode == "required":
+        return {schema: field, **parts}
+    if body.format is None:
+        return {schema: field if parts else body.sent_names.get(schema, "json_schema")}
+    answer = {f"{schema}.$defs.answer": body.format_name} if parts else {}
+    return {schema: body.format_name, **answer, **parts}
 
 
 def _message_choice(index: int, job: Job, body: ChatBody) -> Choice:

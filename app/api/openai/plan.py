@@ -21,7 +21,7 @@ class RequestPlan:
             InvalidRequest.
         make_encoder: for a request that asks for a stream; else None.
         unenforced: paths of keywords in its JSON Schemas that the output does not have to follow.
-        field_names: beginnings of field paths as the worker knows them, and their names in this request. The first
+        field_names: beginnings of field paths as the worker knows them, and their names in this request. The longest
             that matches counts.
         ignored: the paths of fields that change nothing, though the client may expect it.
     """
@@ -57,7 +57,7 @@ def renaming_fields(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def _renamed(path: str, names: Mapping[str, str]) -> str:
-    for old, new in names.items():
+    for old, new in sorted(names.items(), key=lambda name: len(name[0]), reverse=True):
         if path == old or path.startswith(old if old.endswith(".") else f"{old}."):
             return new + path.removeprefix(old)
     return path

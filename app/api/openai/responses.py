@@ -7,7 +7,7 @@ from typing import Any
 
 from app.api.job_service import JobService
 from app.api.openai import unenforced
-from app.api.openai.chat import chat_request, forced_by
+from app.api.openai.chat import chat_request, names_of_schemas
 from app.api.openai.envelope import check_model
 from app.api.openai.plan import RequestPlan
 from app.api.openai.response_object import PREFIX, STATUSES, Item, response_id, response_object
@@ -41,7 +41,7 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
             "messages": "input",
             "params.max_tokens": "max_output_tokens",
             **body.sent_names,
-            "params.json_schema": forced_by(body),
+            **names_of_schemas(body),
             "params.": "",
         },
     )

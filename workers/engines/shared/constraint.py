@@ -20,11 +20,14 @@ import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from app.errors import GrammarTooCostly, InvalidGrammar
+from app.jobs.json_schema import Path
 from app.jobs.sampling import SamplingParams
 from app.jobs.schema_support import supported
 from workers.engines.shared.ascii_classes import with_ascii_classes
 from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
+from workers.engines.shared.grammar_reasons import as_sentence
 from workers.engines.shared.grammar_sandbox import GrammarSandbox
+from workers.engines.shared.schema_fault import faulty_part
 from workers.engines.shared.schema_lengths import free_characters, most_members, with_lengths
 from workers.engines.shared.short_lived_thread import outcome_in_thread
 from workers.engines.shared.value_end import ValueEnd, Vocabulary
@@ -45,7 +48,6 @@ _JSON_STYLE = {  # one line, as json.dumps writes it: small models that may writ
     "key_separator": ": ",
     "coerce_one_of": True,  # `supported` reports where that is not the same
 }
-_REASON_CHARACTERS = 200
 _LARK_START = re.compile(r"^[ \t]*[?!]*start(?:\.[0-9]+)?[ \t]*:(?!:=)", re.MULTILINE)  # its first rule has this name
 _LENGTHS = re.compile(r'"(?:min|max)Length": ([0-9]{1,9})\b')
 _KINDS = {
@@ -90,14 +92,27 @@ class ConstraintCompiler:
             raise _invalid(field, f"longer than {MAX_BYTES} bytes: make it smaller")
         try:
             grammar = convert(text)
-            matcher = _on_deep_stack(lambda: LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits))
+            matcher = self._matcher(grammar)
         except GrammarSyntaxError as error:
             raise _invalid(field, str(error)) from error
         if matcher.is_error():
-            raise _invalid(field, _reason(matcher))
+            fault = matcher.get_error()
+            raise _invalid(field, as_sentence(fault), path=self._faulty_part(field, text, fault))
         constraint = Constraint(matcher, self._tokenizer, field, self._value_end(field, text))
         constraint.allow(np.zeros(self._tokenizer.vocab_size, dtype=np.float32))  # raises where no text can satisfy it
         return constraint
+
+    def _matcher(self, grammar: str) -> LLMatcher:
+        return _on_deep_stack(lambda: LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits))
+
+    def _faulty_part(self, field: str, text: str, fault: str) -> Path:
+        def fails(part: dict[str, Any]) -> bool:
+            try:
+                return bool(self._matcher(self._of_json_schema(json.dumps(part))).get_error() == fault)
+            except (GrammarSyntaxError, GrammarTooCostly):
+                return False
+
+        return faulty_part(json.loads(text), fails) if field == "params.json_schema" else ()
 
     def _value_end(self, field: str, text: str) -> ValueEnd | None:
         if field != "params.json_schema":
@@ -220,7 +235,8 @@ class Constraint:
         yield
         self._credit_seconds -= time.thread_time() - started
         if self._matcher.is_error():
-            raise _invalid(self._field, f"it leads nowhere, or is too complex to follow ({_reason(self._matcher)})")
+            reason = as_sentence(self._matcher.get_error())
+            raise _invalid(self._field, f"it leads nowhere, or is too complex to follow ({reason})")
         if self._credit_seconds < 0:
             raise _too_costly(self._field, "too ambiguous: it takes too long to follow; make it simpler")
 
@@ -257,12 +273,12 @@ def _on_deep_stack(construct: Callable[[], LLMatcher]) -> LLMatcher:
     return outcome.result()
 
 
-def _reason(matcher: LLMatcher) -> str:
-    return " ".join(matcher.get_error().partition("\n<")[0].split())[:_REASON_CHARACTERS]
-
-
-def _invalid(field: str, reason: str, kind: type[InvalidGrammar] = InvalidGrammar) -> InvalidGrammar:
-    return kind(f"the {_KINDS[field]} cannot be followed: {reason}", errors={field: [reason]})
+def _invalid(
+    field: str, reason: str, kind: type[InvalidGrammar] = InvalidGrammar, *, path: Path = ()
+) -> InvalidGrammar:
+    name = ".".join((field, *path))
+    place = f" at {name}" if path else ""
+    return kind(f"the {_KINDS[field]} cannot be followed{place}: {reason}", errors={name: [reason]})
 
 
 def _too_costly(field: str, reason: str) -> InvalidGrammar:

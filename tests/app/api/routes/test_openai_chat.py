@@ -732,6 +732,42 @@ def test_an_error_of_the_worker_uses_the_name_that_the_client_has_sent(
     assert refused(client, **sent)[:2] == (400, named)
 
 
+JSON_ANSWER = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "path", "named"),
+    [
+        (
+            {"tools": [TIME, WEATHER], "tool_choice": "required"},
+            "$defs.tool1.properties.city",
+            "tools.weather.parameters",
+        ),
+        (
+            {"tools": [TIME, WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+            "properties.city",
+            "tools.weather.parameters",
+        ),
+        ({"tools": [WEATHER], "guided_json": {}}, "$defs.tool0.properties.city", "tools.weather.parameters"),
+        ({"tools": [WEATHER], "guided_json": {}}, "$defs.answer.properties.city", "guided_json"),
+        ({"guided_json": {}}, "$defs.answer.properties.city", "guided_json.$defs.answer"),
+        (
+            {"functions": [WEATHER["function"]], "function_call": {"name": "weather"}},
+            "properties.city",
+            "functions.weather.parameters",
+        ),
+    ],
+)
+def test_a_fault_in_a_schema_is_named_by_the_tool_and_its_path(
+    client: FlaskClient, worker: ScriptedWorker, sent: dict[str, Any], path: str, named: str
+) -> None:
+    field = f"params.json_schema.{path}"
+    worker.play = lambda turn: turn.fail("invalid_grammar", f"no at {field}: any", {field: ["any"]})
+    status, param, message = refused(client, **sent)
+    assert (status, param) == (400, f"{named}.properties.city")
+    assert f"no at {named}.properties.city: any" in message
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_new_tokens", "num_predict"])
 @pytest.mark.parametrize("value", [-1, 10**12])
 def test_a_maximum_beyond_the_context_or_minus_one_is_as_much_as_fits(

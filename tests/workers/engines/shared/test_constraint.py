@@ -467,7 +467,7 @@ def test_a_bad_grammar_is_refused_with_its_field_and_a_reason(
         ({"$ref": "#/nowhere"}, "nowhere"),
         ({"$ref": "http://127.0.0.1:1/schema"}, "http"),
         ({"$ref": "#"}, "leads nowhere"),
-        ({"type": "string", "pattern": "("}, "regex"),
+        ({"type": "string", "pattern": "("}, "regular expression"),
         ({"type": "integer", "minimum": 2, "maximum": 1}, "minimum"),
         ({"const": "a" * MAX_BYTES}, "longer than"),
         ({"anyOf": [{}] * 2_000}, "objects"),
@@ -482,6 +482,14 @@ def test_a_bad_schema_is_refused_with_its_field_and_a_reason(
     [message] = refused.value.errors["params.json_schema"]
     assert reason in message
     assert "\n" not in message
+
+
+def test_the_path_of_a_fault_in_a_schema_is_named(compiler: ConstraintCompiler) -> None:
+    with pytest.raises(InvalidGrammar) as refused:
+        compiler.compile(SamplingParams(json_schema={"properties": {"a": {}, "b": {"items": {"type": "any"}}}}))
+    [field] = refused.value.errors
+    assert field == "params.json_schema.properties.b.items"
+    assert f"at {field}: type has any" in refused.value.detail
 
 
 def _chain(length: int, rule: str, last: str) -> str:
