@@ -35,7 +35,7 @@ def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
         requests=_with_prompts(jobs.make_request(Kind.GENERATE, body, stream=body.stream), body),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
-        unenforced=unenforced.of_params(body.params, config),
+        unenforced=unenforced.of_params(body.params, config, body.sent_names),
         field_names={**body.sent_names, "params.": ""},
     )
 

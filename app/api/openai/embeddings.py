@@ -35,7 +35,8 @@ def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> RequestPlan:
         }
 
     request = jobs.make_request(Kind.EMBED, body, texts=tuple(body.input))
-    return RequestPlan(requests=[request], make_body=make_body, field_names={"text.": "input."})
+    names = {"text.0": "input"} if body.is_one else {"text.": "input."}
+    return RequestPlan(requests=[request], make_body=make_body, field_names=names)
 
 
 def _vectors(job: Job, body: EmbeddingBody) -> list[Vector] | list[str]:

@@ -1,6 +1,7 @@
 """What a request of OpenAI's API becomes: the jobs that it makes, and the response or the stream made of them."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,11 +50,17 @@ def renaming_fields(names: Mapping[str, str]) -> Iterator[None]:
     except InvalidRequest as error:
         renamed = {path: _renamed(path, names) for path in error.errors}
         for old, new in renamed.items():
-            error.detail = error.detail.replace(old, new)
+            error.detail = _with_name(error.detail, old, new)
         error.errors = {
-            renamed[path]: [text.replace(path, renamed[path]) for text in texts] for path, texts in error.errors.items()
+            renamed[path]: [_with_name(text, path, renamed[path]) for text in texts]
+            for path, texts in error.errors.items()
         }
         raise
+
+
+def _with_name(text: str, old: str, new: str) -> str:
+    """Return a message with another name of its field. A field has no article: "the prompt" is not a name."""
+    return re.sub(rf"(?<!\bthe )(?<![\w.]){re.escape(old)}(?!\w)", lambda _: new, text)
 
 
 def _renamed(path: str, names: Mapping[str, str]) -> str:

@@ -11,13 +11,17 @@ from app.jobs.schema_support import supported
 
 HEADER = "Unenforced-Keywords"
 FORWARDING_FAMILY = "openai"  # another server follows the schemas, in its own way
+_WITH_KINDS = "structured_outputs"  # whose member `json` has the schema
 
 
-def of_params(params: Mapping[str, Any], config: Config, prefix: str = "") -> list[str]:
-    """Return the paths below the parameter `json_schema`."""
+def of_params(params: Mapping[str, Any], config: Config, sent_names: Mapping[str, str]) -> list[str]:
+    """Return the paths below the parameter `json_schema`, by the name that the client has used.
+
+    sent_names: see `TextBody`.
+    """
     if config.model_family == FORWARDING_FAMILY:
         return []
-    return list(_paths(f"{prefix}json_schema", params.get("json_schema")))
+    return list(_paths(sent_names.get("params.json_schema", "json_schema"), params.get("json_schema")))
 
 
 def of_conversation(body: ChatBody | ResponseBody, config: Config) -> list[str]:
@@ -25,7 +29,7 @@ def of_conversation(body: ChatBody | ResponseBody, config: Config) -> list[str]:
     if config.model_family == FORWARDING_FAMILY:
         return []
     tools = _of_tools(body.tools, has_format=body.format is not None)
-    return [*_paths(body.format_name, body.format), *tools, *of_params(body.params, config)]
+    return [*_paths(body.format_name, body.format), *tools, *of_params(body.params, config, body.sent_names)]
 
 
 def _of_tools(tools: Tools, *, has_format: bool) -> Iterator[str]:
@@ -41,5 +45,7 @@ def _of_tools(tools: Tools, *, has_format: bool) -> Iterator[str]:
 
 
 def _paths(name: str, schema: Any) -> Iterator[str]:
+    if name.endswith(_WITH_KINDS):
+        name = f"{name}.json"
     for path in supported(schema).unenforced:
         yield f"{name}.{path}"

@@ -3,6 +3,7 @@
 from flask import Response
 
 from app.api.json_response import JSON, json_response
+from app.api.openai.plan import renaming_fields
 from app.api.openapi import CACHE_STATUS, LOCATION, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, run_jobs, services
 from app.api.schemas.embeddings import EMBEDDINGS_ANSWER, EmbeddingsBody, EmbeddingsSchema
@@ -28,6 +29,7 @@ blueprint = Blueprint("embeddings", __name__, description="Texts as vectors.")
 def embeddings(body: EmbeddingsBody) -> Response:
     """Embed a text, or several in one go."""
     job_request = services().jobs.make_request(Kind.EMBED, body, texts=body.texts)
-    (job,) = run_jobs([job_request], body.on_disconnect)
+    with renaming_fields({"text.0": "text"} if isinstance(body.text, str) else {}):
+        (job,) = run_jobs([job_request], body.on_disconnect)
     rows = (job.output.embeddings if job.output else None) or []
     return json_response(rows[0] if isinstance(body.text, str) else rows)

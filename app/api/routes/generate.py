@@ -79,7 +79,7 @@ def agenerate(body: GenerateBody) -> Response:
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
-    report_unenforced(of_params(body.params, services().config, "params."))
+    report_unenforced(of_params(body.params, services().config, body.sent_names))
     chat = None if body.messages is None else Chat(messages=body.messages, **body.prompt_end)
     return services().jobs.make_request(
         Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream

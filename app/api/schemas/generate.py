@@ -109,6 +109,19 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
             raise ValidationError(errors)
         return data
 
+    def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
+        """Name a parameter by the place where the client has sent it: beside `params`, or in it."""
+        super().handle_error(error, data, **kwargs)
+        messages = error.messages
+        inside = messages.get("params") if isinstance(messages, dict) else None
+        if not isinstance(messages, dict) or not isinstance(inside, dict) or not isinstance(data, Mapping):
+            return
+        sent = data.get("params") or {}
+        for name in [name for name in inside if name in data and name in _PARAMETERS and name not in sent]:
+            messages[name] = inside.pop(name)
+        if not inside:
+            del messages["params"]
+
     def _nearly_known(self, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for name in data:  # with few unknown names, as `load` leaves them
             if name not in self._known and (near := nearest_name(name, self._known)) is not None:

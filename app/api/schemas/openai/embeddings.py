@@ -14,6 +14,7 @@ from app.api.schemas.openai.requests import (
     ModelRequestSchema,
     TextsOrTokens,
     ignored,
+    is_one,
     shared_fields,
 )
 from app.jobs.job import Text as TextOrTokens
@@ -23,7 +24,10 @@ MAX_DIMENSIONS = 65_536  # beyond every model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingBody(JobOptions):
+    """is_one: `input` was sent as one text or its tokens, not as a list of these."""
+
     input: list[TextOrTokens]
+    is_one: bool = False
     model: str | None = None
     dimensions: int | None = None
     encoding_format: str = "float"
@@ -50,6 +54,6 @@ class EmbeddingSchema(ModelRequestSchema):
     class Meta(ModelRequestSchema.Meta):
         include: ClassVar = {**ignored(*IGNORED_EVERYWHERE), **ignored_of_peers()}
 
-    @post_load
-    def _body(self, data: dict[str, Any], **kwargs: Any) -> EmbeddingBody:
-        return EmbeddingBody(**shared_fields(EmbeddingBody, data))
+    @post_load(pass_original=True)
+    def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> EmbeddingBody:
+        return EmbeddingBody(**shared_fields(EmbeddingBody, data), is_one=is_one(sent["input"]))

@@ -255,7 +255,7 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
             return [self._one(value)]
         if not isinstance(value, list) or not value:
             raise ValidationError(_NEITHER)
-        if _begins_with_number(value):
+        if is_one(value):
             return [token_ids(value)]
         if len(value) > self._most:
             raise ValidationError(f"Must not have more than {self._most} items.")
@@ -271,6 +271,11 @@ class TextsOrTokens(fields.Field[list[TextOrTokens]]):
         if not isinstance(item, str):
             raise ValidationError(_NEITHER)
         return self._text.deserialize(item) or ""
+
+
+def is_one(value: Any) -> bool:
+    """Return whether the value of `TextsOrTokens` is one text, or its token ids."""
+    return isinstance(value, str) or (isinstance(value, list) and _begins_with_number(value))
 
 
 def _begins_with_number(values: list[Any]) -> bool:

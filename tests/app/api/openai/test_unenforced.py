@@ -34,6 +34,8 @@ def chat(client: FlaskClient, **body: Any) -> TestResponse:
         ({"response_format": ANSWER}, "response_format.properties.ids.uniqueItems"),
         ({"response_format": ANSWER, "stream": True}, "response_format.properties.ids.uniqueItems"),
         ({"json_schema": SET}, "json_schema.uniqueItems"),
+        ({"guided_json": SET}, "guided_json.uniqueItems"),
+        ({"structured_outputs": {"json": SET}}, "structured_outputs.json.uniqueItems"),
         ({"tools": [PLAIN, tool()], "tool_choice": "required"}, "tools.look_up.parameters.properties.ids.uniqueItems"),
         ({"tools": [tool()]}, None),
         (
@@ -58,7 +60,19 @@ def test_a_header_names_what_a_chat_is_not_made_to_follow(
     [
         ("/generate", {"prompt": "Hello", "params": {"json_schema": SET}}, "params.json_schema.uniqueItems"),
         ("/agenerate", {"prompt": "Hello", "params": {"json_schema": SET}}, "params.json_schema.uniqueItems"),
+        ("/generate", {"prompt": "Hello", "guided_json": SET}, "guided_json.uniqueItems"),
         ("/v1/completions", {"prompt": "Hello", "json_schema": SET}, "json_schema.uniqueItems"),
+        ("/v1/completions", {"prompt": "Hello", "guided_json": SET}, "guided_json.uniqueItems"),
+        (
+            "/v1/completions",
+            {"prompt": "Hello", "response_format": ANSWER},
+            "response_format.properties.ids.uniqueItems",
+        ),
+        (
+            "/v1/completions",
+            {"prompt": "Hello", "structured_outputs": {"json": SET}},
+            "structured_outputs.json.uniqueItems",
+        ),
         (
             "/v1/responses",
             {"input": "Hello", "text": {"format": {"type": "json_schema", "name": "ids", "schema": ARGUMENTS}}},

@@ -58,3 +58,12 @@ def test_a_model_without_embeddings_is_reported(client: FlaskClient, worker: Scr
     worker.play = lambda turn: turn.fail("unsupported_parameter", "this model has no embeddings")
     response = client.post("/embeddings", json={"text": "a"})
     assert (response.status_code, response.get_json()["detail"]) == (422, "this model has no embeddings")
+
+
+@pytest.mark.parametrize(("sent", "field"), [("a", "text"), (["a"], "text.0")])
+def test_an_error_about_the_only_text_names_it_as_it_was_sent(
+    client: FlaskClient, worker: ScriptedWorker, sent: Any, field: str
+) -> None:
+    worker.play = lambda turn: turn.fail("prompt_too_long", "text.0 is too long", {"text.0": ["too long"]})
+    problem = client.post("/embeddings", json={"text": sent}).get_json()
+    assert (list(problem["errors"]), problem["detail"]) == ([field], f"{field} is too long")

@@ -103,7 +103,10 @@ def test_a_parameter_beside_params_is_used(
     [
         ({"max_tokens": 2, "params": {"max_tokens": 3}}, "max_tokens"),
         ({"max_tokens": 2, "params": {"n_predict": 3}}, "params.n_predict"),
-        ({"temperature": "hot"}, "params.temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": "hot", "params": {"max_tokens": 3}}, "temperature"),
+        ({"max_tokens": 2, "params": {"temperature": "hot"}}, "params.temperature"),
+        ({"max_new_tokens": 2, "params": {"max_tokens": 3}}, "max_new_tokens"),
         ({"parms": {"max_tokens": 2}}, "parms"),
         ({"max_token": 2}, "max_token"),
         ({"max_tokens": 2, "params": [1]}, "params"),

@@ -67,3 +67,12 @@ def test_an_error_of_the_worker_about_a_text_names_the_input(client: FlaskClient
     error = client.post("/v1/embeddings", json={"input": ["a", "b"]}).get_json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input.1")
     assert error["message"] == "input.1 is too long"
+
+
+@pytest.mark.parametrize(("sent", "param"), [("a", "input"), ([1, 2], "input"), (["a"], "input.0"), ([[1]], "input.0")])
+def test_an_error_about_the_only_text_names_it_as_it_was_sent(
+    client: FlaskClient, worker: ScriptedWorker, sent: Any, param: str
+) -> None:
+    worker.play = lambda turn: turn.fail("prompt_too_long", "text.0 is too long", {"text.0": ["too long"]})
+    error = client.post("/v1/embeddings", json={"input": sent}).get_json()["error"]
+    assert (error["param"], error["message"]) == (param, f"{param} is too long")
