@@ -6,6 +6,8 @@ from typing import Any
 from flask import Response
 
 from app.api.json_response import JSON, json_response, write_json
+from app.api.openai.envelope import check_model
+from app.api.openai.plan import renaming_fields
 from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
 from app.api.schemas.tokenize import DetokenizedSchema, DetokenizeSchema, TokenizeBody, TokenizeSchema, TokensSchema
@@ -14,7 +16,7 @@ from app.jobs.tokenizer_rpc import TokenizerOperation
 
 blueprint = Blueprint("tokenize", __name__, description="Texts as tokens, and back.")
 
-_PROBLEMS = (400, 413, 422, 500, 503)
+_PROBLEMS = (400, 404, 413, 422, 500, 503)
 _AT_ONCE = 8192  # tokens: no other thread runs while a list is written
 
 
@@ -27,12 +29,14 @@ _AT_ONCE = 8192  # tokens: no other thread runs while a list is written
 )
 def tokenize(body: TokenizeBody) -> Response:
     """The tokens of a text, or of the prompt that a conversation becomes."""
+    check_model(body.model, services().config)
     arguments: dict[str, Any] = {"add_special": body.add_special}
     if body.messages is None:
         arguments["text"] = body.text
     else:
         arguments["chat"] = asdict(Chat(messages=body.messages, tools=body.tools, **body.prompt_end))
-    tokens = services().tokenizer.call(TokenizerOperation.TOKENIZE, arguments)
+    with renaming_fields({"text": body.text_name}):
+        tokens = services().tokenizer.call(TokenizerOperation.TOKENIZE, arguments)
     parts = (write_json(tokens[at : at + _AT_ONCE])[1:-1] for at in range(0, len(tokens), _AT_ONCE))
     return Response(f'{{"tokens":[{",".join(parts)}],"count":{len(tokens)}}}', content_type=JSON)
 
@@ -46,4 +50,6 @@ def tokenize(body: TokenizeBody) -> Response:
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    return json_response({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, body)})
+    check_model(body.get("model"), services().config)
+    arguments = {"tokens": body["tokens"]}
+    return json_response({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, arguments)})

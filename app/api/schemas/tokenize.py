@@ -13,23 +13,34 @@ from app.api.schemas.openai.tools import MAX_TOOLS, ToolSchema
 from app.api.schemas.sampling import MAX_TOKEN_ID
 
 MAX_TOKENS = 1_000_000
+_ONE_OF = ("text", "prompt", "content", "messages")
+_SPECIAL = ("add_special", "add_special_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizeBody:
-    """Either `messages` or a `text`. prompt_end: see `ChatBody`."""
+    """Either `messages` or a `text`, which was sent as `text_name`. prompt_end: see `ChatBody`."""
 
+    model: str | None = None
     text: str = ""
+    text_name: str = "text"
     messages: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
     add_special: bool = True
     prompt_end: PromptEnd = field(default_factory=PromptEnd)
 
 
-class TokenizeSchema(PromptEndSchema):
-    also: ClassVar = {**NOT_BOTH, "oneOf": [{"required": ["text"]}, {"required": ["messages"]}]}
+def _model() -> TextField:
+    return TextField(metadata={"description": "The name of the served model, as in /v1/models."})
 
+
+class TokenizeSchema(PromptEndSchema):
+    also: ClassVar = {**NOT_BOTH, "oneOf": [{"required": [name]} for name in _ONE_OF]}
+
+    model = _model()
     text = TextField()
+    prompt = TextField(metadata={"description": "Another name of text, used by vLLM."})
+    content = TextField(metadata={"description": "Another name of text, used by llama-server."})
     messages = Messages(
         metadata={"description": "A conversation instead of a text; its prompt is made with the chat template."},
     )
@@ -39,13 +50,22 @@ class TokenizeSchema(PromptEndSchema):
     add_special = Flag(
         metadata={"description": "Add the tokens that the model wants around a prompt, as /generate does."}
     )
+    add_special_tokens = Flag(metadata={"description": "Another name of add_special, used by vLLM."})
 
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> TokenizeBody:
-        if ("text" in data) == ("messages" in data):
-            raise ValidationError({"text": ["Send either a text or messages."]})
+        given = [name for name in _ONE_OF if name in data]
+        if len(given) != 1:
+            reason = "Send a text (prompt and content are other names of it), or messages."
+            raise ValidationError({given[1] if given else "text": [f"{reason} Not both." if given else reason]})
+        (name,) = given
+        if name != "messages":
+            data |= {"text": data.pop(name), "text_name": name}
+        special = {data.pop(one) for one in _SPECIAL if one in data}
+        if len(special) > 1:
+            raise ValidationError({_SPECIAL[1]: [f"{' and '.join(_SPECIAL)} mean the same; send one of them."]})
         prompt_end = take_prompt_end(data)
-        return TokenizeBody(**data, prompt_end=prompt_end)
+        return TokenizeBody(**data, add_special=special != {False}, prompt_end=prompt_end)
 
 
 class TokensSchema(Schema):
@@ -70,6 +90,7 @@ class TokenIds(fields.Field[list[int]]):
 
 
 class DetokenizeSchema(RequestSchema):
+    model = _model()
     tokens = TokenIds()
 
 

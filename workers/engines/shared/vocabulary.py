@@ -72,7 +72,7 @@ class Vocabulary(ABC):
                 field, tokens=error.tokens, context_tokens=most or 0, cure=cure, is_at_least=True
             ) from None
         except ChildFailed as error:
-            reason = f"it cannot be tokenized ({error}): send a shorter text"
+            reason = f"it cannot be tokenized ({error}): send a shorter one"
             raise InvalidRequest(f"{field}: {reason}", errors={field: [reason]}) from None
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config.settings import Config
+from app.errors import InvalidRequest
 from app.jobs.job import Chat
 from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import MODEL
@@ -30,6 +31,31 @@ def test_a_text_becomes_tokens_and_tokens_a_text(client: FlaskClient, worker: Sc
     assert client.post("/tokenize", json={"text": "ab", "add_special": False}).get_json()["tokens"] == [97, 98]
     assert client.post("/detokenize", json={"tokens": [97, 98]}).get_json() == {"text": "ab"}
     assert worker.turns == [], "no job was made"
+
+
+@pytest.mark.parametrize("names", [{"model": MODEL, "prompt": "ab"}, {"content": "ab"}, {"model": "", "text": "ab"}])
+def test_other_servers_names_of_the_text_are_read(client: FlaskClient, names: dict[str, Any]) -> None:
+    assert client.post("/tokenize", json=names).get_json()["tokens"] == [0, 97, 98]
+    for special in ("add_special", "add_special_tokens"):
+        assert client.post("/tokenize", json={**names, special: False}).get_json()["tokens"] == [97, 98]
+
+
+@pytest.mark.parametrize(("path", "body"), [("/tokenize", {"prompt": "ab"}), ("/detokenize", {"tokens": [97]})])
+def test_another_model_than_the_served_one_is_not_found(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
+    assert client.post(path, json={**body, "model": MODEL}).status_code == 200
+    problem = client.post(path, json={**body, "model": "another"}).get_json()
+    assert (problem["status"], list(problem["errors"])) == (404, ["model"])
+
+
+def test_an_error_of_the_worker_names_the_text_as_it_was_sent(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tokenize(self: Instant, text: str, *, add_special: bool) -> list[int]:
+        raise InvalidRequest("text: it cannot be tokenized", errors={"text": ["it cannot be tokenized"]})
+
+    monkeypatch.setattr(Instant, "tokenize", tokenize)
+    problem = client.post("/tokenize", json={"prompt": "ab"}).get_json()
+    assert (list(problem["errors"]), problem["detail"]) == (["prompt"], "prompt: it cannot be tokenized")
 
 
 def test_the_tokens_of_a_long_text_come_in_their_order(client: FlaskClient) -> None:
@@ -64,7 +90,9 @@ def test_an_error_of_the_worker_names_the_field(client: FlaskClient) -> None:
     ("path", "body", "field"),
     [
         ("/tokenize", {}, "text"),
-        ("/tokenize", {"text": "a", "messages": [{"role": "user", "content": "Hi"}]}, "text"),
+        ("/tokenize", {"text": "a", "messages": [{"role": "user", "content": "Hi"}]}, "messages"),
+        ("/tokenize", {"text": "a", "prompt": "a"}, "prompt"),
+        ("/tokenize", {"text": "a", "add_special": True, "add_special_tokens": False}, "add_special_tokens"),
         ("/tokenize", {"text": 1}, "text"),
         ("/tokenize", {"text": "a", "specials": True}, "specials"),
         ("/detokenize", {}, "tokens"),

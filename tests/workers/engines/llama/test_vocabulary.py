@@ -119,7 +119,7 @@ def test_a_text_that_takes_too_long_is_rejected_and_the_next_is_tokenized(
     hurried = LlamaVocabulary(vocabulary._model, vocabulary._path)
     monkeypatch.setattr("workers.engines.shared.vocabulary.TOKENIZER_LIMITS", replace(TOKENIZER_LIMITS, cpu_seconds=1))
     try:
-        with pytest.raises(InvalidRequest, match=r"text: it cannot be tokenized .*: send a shorter text") as caught:
+        with pytest.raises(InvalidRequest, match=r"text: it cannot be tokenized .*: send a shorter one") as caught:
             hurried.tokens_of("a" * 4_000_000, "text")
         assert list(caught.value.errors) == ["text"]
         long = "a word " * INLINE_CHARACTERS
