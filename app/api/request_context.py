@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from flask import Flask, Response, after_this_request, current_app, g, request
+from werkzeug.datastructures import Headers
 
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
@@ -44,6 +45,7 @@ KEY_PARAMETER = {
     "With a key, `on_disconnect` is `continue` unless the body says otherwise.",
 }
 _KEY = re.compile(r"[!-~]{1,255}")
+_OTHER_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key")  # of clients of Azure, Anthropic and Google
 _OWNER_DIGITS = 24  # hex digits: 96 bits, beyond collision; the key itself appears nowhere in Redis
 _EXTENSION = "llm_api"
 
@@ -71,7 +73,7 @@ def register(app: Flask, services: Services) -> None:
 
     def identify() -> None:
         is_open = not digests or request.path in OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
-        g.owner = ANONYMOUS if is_open else _owner(request.headers.get("Authorization", ""), digests)
+        g.owner = ANONYMOUS if is_open else _owner(request.headers, digests)
 
     app.before_request(identify)
 
@@ -159,11 +161,25 @@ def _add_header(name: str, value: str) -> None:
     after_this_request(add)
 
 
-def _owner(authorization: str, digests: Sequence[bytes]) -> str:
+def _owner(headers: Headers, digests: Sequence[bytes]) -> str:
     """Compare with every key, in constant time: the delay of the response reveals nothing. Raises Unauthorized."""
-    scheme, _, token = authorization.partition(" ")
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
     presented = hashlib.sha256(token.strip().encode("latin-1")).digest()  # latin-1: WSGI's spelling of bytes
     known = [hmac.compare_digest(presented, digest) for digest in digests]
     if scheme.lower() != "bearer" or not any(known):
-        raise Unauthorized("this server wants an API key; send the header Authorization: Bearer <key>")
+        raise Unauthorized(_missing_key(headers, scheme, token.strip()))
     return f"key-{presented.hex()[:_OWNER_DIGITS]}"
+
+
+def _missing_key(headers: Headers, scheme: str, token: str) -> str:
+    """Return what is wrong with the key of a request, without the key."""
+    if scheme.lower() == "bearer" and token:
+        return (
+            "Incorrect API key provided: the key in Authorization: Bearer <key> is not one of this server's; check it, "
+            "also for the end of a line or quotes in it"
+        )
+    if scheme:
+        return "the header Authorization has another form than Authorization: Bearer <key>; send it in this form"
+    other = next((name for name in _OTHER_KEY_HEADERS if headers.get(name)), None)
+    not_read = "" if other is None else f"; the header {other} is not read"
+    return f"this server wants an API key{not_read}; send the header Authorization: Bearer <key>"

@@ -83,6 +83,33 @@ def test_what_is_no_key_is_refused(locked: FlaskClient, header: str) -> None:
     assert "first-key" not in response.text
 
 
+@pytest.mark.parametrize(
+    ("headers", "fault"),
+    [
+        ({}, "this server wants an API key; send the header Authorization: Bearer <key>"),
+        ({"api-key": ""}, "this server wants an API key; send"),
+        ({"Authorization": "Bearer sk-wrong"}, "Incorrect API key provided: the key in Authorization: Bearer <key> is"),
+        ({"Authorization": "Bearer sk-wrong", "api-key": "first-key"}, "Incorrect API key provided"),
+        ({"Authorization": "Basic first-key"}, "another form than Authorization: Bearer <key>"),
+        ({"Authorization": "first-key"}, "another form than Authorization: Bearer <key>"),
+        ({"Authorization": "Bearer"}, "another form than Authorization: Bearer <key>"),
+        ({"Api-Key": "first-key"}, "the header api-key is not read; send the header Authorization: Bearer <key>"),
+        ({"X-API-Key": "first-key"}, "the header x-api-key is not read; send"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/jobs", "/v1/models"])
+def test_a_refusal_says_what_is_wrong_with_the_key(
+    locked: FlaskClient, path: str, headers: dict[str, str], fault: str
+) -> None:
+    response = locked.get(path, headers=headers)
+    answer = response.get_json()
+    error = answer.get("error", answer)
+    code, text = error["code"], error.get("message") or error["detail"]
+    assert (response.status_code, code) == (401, "invalid_api_key" if path.startswith("/v1") else "unauthorized")
+    assert fault in text
+    assert "sk-wrong" not in text and "first-key" not in text
+
+
 def test_openais_routes_refuse_in_openais_shape(locked: FlaskClient) -> None:
     error = locked.get("/v1/models").get_json()["error"]
     assert (error["code"], error["type"], error["param"]) == ("invalid_api_key", "invalid_request_error", None)
