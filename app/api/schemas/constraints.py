@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, no_nul
+from app.api.schemas.fields import Flag, IgnoredField, JsonObject, RequestSchema, TextField, no_nul
 
 MAX_JSON_BYTES = 65_536  # grammars and schemas are compiled once per request, in the worker
 MAX_TEXTS, MAX_TEXT_LENGTH = 512, 1024  # of a choice, which becomes a grammar
@@ -66,9 +66,9 @@ class StructuredOutputsSchema(RequestSchema):
     choice = ChoiceField()
     grammar = source_field(metadata={"description": "In GBNF or Lark."})
     json_object = Flag()
-    disable_fallback = fields.Raw(metadata={"description": "Ignored: there is no other way."})
-    disable_any_whitespace = fields.Raw(metadata={"description": "Ignored: JSON has one style here."})
-    disable_additional_properties = fields.Raw(metadata={"description": "Ignored: the schema decides."})
+    disable_fallback = IgnoredField("there is no other way.")
+    disable_any_whitespace = IgnoredField("JSON has one style here.")
+    disable_additional_properties = IgnoredField("the schema decides.")
 
     @post_load
     def _parameter(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

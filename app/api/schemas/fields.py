@@ -28,9 +28,11 @@ class RequestSchema(Schema):
 
     Attributes:
         elsewhere: names of other endpoints, and where each belongs.
+        twins: names of other servers that are spelled otherwise, and the known name with the same meaning.
     """
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
+    twins: ClassVar[Mapping[str, str]] = {"guided_decoding": "structured_outputs"}
 
     class Meta:
         unknown = RAISE
@@ -81,13 +83,22 @@ class RequestSchema(Schema):
                 if name in data and name not in self._known:
                     error.messages[name] = [self._unknown(str(name))]
 
+    def nearest(self, name: str) -> str | None:
+        """Return the known name that a client may have meant, None where that one is refused or not read."""
+        near = self.twins[name] if self.twins.get(name) in self._known else nearest_name(name, self._known)
+        return None if near is not None and isinstance(self.load_fields.get(near), Unread) else near
+
+    @functools.cached_property
+    def _read(self) -> list[str]:
+        return [name for name, field in self.load_fields.items() if not isinstance(field, Unread)]
+
     def _unknown(self, name: str) -> str:
         if name in self.elsewhere:
             return f"Unknown parameter. It belongs to {self.elsewhere[name]}."
-        near = nearest_name(name, self._known)
+        near = self.nearest(name)
         if near is not None:
             return f"Unknown parameter. Did you mean {near!r}?"
-        names = sorted(self.load_fields, key=lambda known: not self.load_fields[known].required)
+        names = sorted(self._read, key=lambda known: not self.load_fields[known].required)
         more = f" and {len(names) - _LISTED_NAMES} more, see /docs" if len(names) > _LISTED_NAMES else ""
         return f"Unknown parameter. Known parameters: {', '.join(names[:_LISTED_NAMES])}{more}."
 
@@ -101,6 +112,17 @@ class HistorySchema(RequestSchema):
 
     class Meta(RequestSchema.Meta):
         unknown = EXCLUDE
+
+
+class Unread:
+    """Marks a field that is accepted and not read, or refused with any value that means something: no hint names it."""
+
+
+class IgnoredField(Unread, fields.Raw):
+    """Any JSON value, which is not read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(metadata={"description": f"Ignored: {reason}"})
 
 
 class TextField(fields.String):
@@ -162,6 +184,10 @@ class Flag(fields.Boolean):
         if not isinstance(value, bool):
             raise ValidationError("Must be true or false.")
         return value
+
+
+class IgnoredFlag(Unread, Flag):
+    """true or false, which changes nothing."""
 
 
 class BoundedList(fields.List[Any]):

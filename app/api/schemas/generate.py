@@ -1,7 +1,7 @@
 """The body of `/generate` and `/agenerate`."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,6 @@ from app.api.schemas.job import JobOptions, JobOptionsSchema
 from app.api.schemas.openai.messages import Messages
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.sampling import ALIASES, SamplingSchema
-from app.config.nearest_name import nearest_name
 from app.jobs.sampling import CONSTRAINTS
 
 _PARAMETERS = frozenset(SamplingSchema().load_fields)
@@ -96,7 +95,7 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
 
         Reject a name that is nearly a known one, or that asks for something else.
         """
-        errors = {name: [f"Unknown parameter. Did you mean {near!r}?"] for name, near in self._nearly_known(data)}
+        errors = {name: [self._unknown(name)] for name in self._nearly_known(data)}
         asked = [name for name in data if name in _ELSEWHERE and _asks(name, data[name])]
         errors |= {name: [f"Not read here. {_ELSEWHERE[name]}"] for name in asked}
         params = data.get("params", {})
@@ -122,10 +121,15 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
         if not inside:
             del messages["params"]
 
-    def _nearly_known(self, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        for name in data:  # with few unknown names, as `load` leaves them
-            if name not in self._known and (near := nearest_name(name, self._known)) is not None:
-                yield name, near
+    def _nearly_known(self, data: dict[str, Any]) -> list[str]:
+        """Return the unknown names that are nearly known: of the few that `load` leaves."""
+        return [name for name in data if name not in self._known and self.nearest(name) is not None]
+
+    def _unknown(self, name: str) -> str:
+        near = self.nearest(name)
+        if near is not None and near in _ELSEWHERE:
+            return f"Unknown parameter. {near} is not read here. {_ELSEWHERE[near]}"
+        return super()._unknown(name)
 
     @functools.cached_property
     def _known(self) -> frozenset[str]:

@@ -19,6 +19,9 @@ PARAMETERS = sorted(ChatSchema().load_fields)
         ("stop_words", "stop"),
         ("chat_template_kwarg", "chat_template_kwargs"),
         ("sotp", "stop"),
+        ("responsformat", "response_format"),
+        ("presense_penalty", "presence_penalty"),
+        ("topLogProbs", "top_logprobs"),
     ],
 )
 def test_a_name_that_is_nearly_known_is_recognised(name: str, near: str) -> None:
@@ -30,6 +33,24 @@ def test_a_name_that_is_nearly_known_is_recognised(name: str, near: str) -> None
 )
 def test_a_name_that_is_near_none_gets_no_hint(name: str) -> None:
     assert nearest_name(name, [one for one in PARAMETERS if one not in ("prompt", "input", "usage")]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("max_prompt_tokens", "max_output_tokens"),
+        ("tokens", "min_tokens"),
+        ("min_length", "max_length"),
+        ("guided_decoding", "guided_decoding_backend"),
+        ("sampler_seq", "samplers"),
+        ("template", "chat_template"),
+        ("thinking_budget", "thinking_token_budget"),
+        ("thinking_budget", "thinking"),
+        ("input_type", "input"),
+    ],
+)
+def test_a_name_with_another_meaning_is_no_hint(name: str, other: str) -> None:
+    assert nearest_name(name, [other]) is None
 
 
 def test_add_generation_prompt_is_not_moderation() -> None:

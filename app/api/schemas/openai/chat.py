@@ -15,6 +15,7 @@ from app.api.schemas.openai.requests import (
     IGNORED_IN_TEXTS,
     MAX_NAMES,
     NOT_IN_CONVERSATIONS,
+    OF_RESPONSES,
     ConversationSchema,
     TextBody,
     TextSchema,
@@ -51,7 +52,12 @@ class ChatBody(TextBody):
 
 
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema, PromptEndSchema):
-    elsewhere: ClassVar = {"prompt": "/v1/completions", "input": "/v1/responses or /v1/embeddings"}
+    elsewhere: ClassVar = {
+        **OF_RESPONSES,
+        "instructions": "/v1/responses; here it is a message of the role system",
+        "prompt": "/v1/completions",
+        "input": "/v1/responses or /v1/embeddings",
+    }
 
     also: ClassVar = {"allOf": [*TextSchema.also["allOf"], NOT_BOTH]}
 

@@ -12,6 +12,7 @@ from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     IGNORED_IN_TEXTS,
     MAX_CHOICES,
+    OF_RESPONSES,
     TextBody,
     TextSchema,
     TextsOrTokens,
@@ -40,8 +41,12 @@ class CompletionBody(TextBody):
 
 class CompletionSchema(TextSchema):
     elsewhere: ClassVar = {
-        "messages": "/v1/chat/completions",
-        "tools": "/v1/chat/completions",
+        **OF_RESPONSES,
+        **dict.fromkeys(
+            ("messages", "tools", "tool_choice", "functions", "function_call", "reasoning_effort"),
+            "/v1/chat/completions",
+        ),
+        "instructions": "/v1/responses",
         "input": "/v1/responses or /v1/embeddings",
     }
 

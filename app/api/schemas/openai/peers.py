@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, ValidationError, fields
 
-from app.api.schemas.fields import RequestSchema, one_of
+from app.api.schemas.fields import IgnoredField, RequestSchema, Unread, one_of
 from app.api.schemas.sampling import ALIASES, SAMPLING_FIELDS
 
 _SLOTS = "The server chooses the slot."
@@ -129,7 +129,7 @@ _TYPES = ("enabled", "disabled")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-class _Neutral(fields.Field[None]):
+class _Neutral(Unread, fields.Field[None]):
     """A parameter that is not supported. Null and the values that switch it off are accepted."""
 
     def __init__(self, *values: Any) -> None:
@@ -151,7 +151,7 @@ class OllamaOptionsSchema(RequestSchema):
 
 def ignored_of_peers() -> dict[str, fields.Field[Any]]:
     """Return the fields that are accepted and not read."""
-    return {name: fields.Raw(metadata={"description": f"Ignored. {why}"}) for name, why in IGNORED.items()}
+    return {name: IgnoredField(why) for name, why in IGNORED.items()}
 
 
 def fields_of_completion_peers() -> dict[str, fields.Field[Any]]:

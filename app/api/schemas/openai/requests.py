@@ -11,10 +11,13 @@ from app.api.schemas.constraints import GUIDED_FIELDS
 from app.api.schemas.fields import (
     BoundedDict,
     Flag,
+    IgnoredField,
+    IgnoredFlag,
     JsonObject,
     RequestSchema,
     TextField,
     TokenCount,
+    Unread,
     WholeNumber,
     errors_under,
 )
@@ -61,9 +64,25 @@ NOT_IN_CONVERSATIONS = ("logprobs", "n_probs", "echo", "suffix")
 """Sampling parameters that a conversation does not have, or not under this name."""
 
 
+OF_RESPONSES: Mapping[str, str] = dict.fromkeys(
+    (
+        "background",
+        "context_management",
+        "conversation",
+        "include",
+        "max_tool_calls",
+        "previous_response_id",
+        "text",
+        "truncation",
+    ),
+    "/v1/responses",
+)
+"""Names that only responses have, and where they belong."""
+
+
 def ignored(*names: str) -> dict[str, fields.Field[Any]]:
     """Return fields for names of OpenAI's API that are accepted and not read."""
-    return {name: fields.Raw(metadata={"description": f"Ignored. {IGNORED[name]}"}) for name in names}
+    return {name: IgnoredField(IGNORED[name]) for name in names}
 
 
 def rejected(reasons: Mapping[str, str]) -> dict[str, fields.Field[Any]]:
@@ -71,7 +90,7 @@ def rejected(reasons: Mapping[str, str]) -> dict[str, fields.Field[Any]]:
     return {name: _Refused(reason) for name, reason in reasons.items()}
 
 
-class _Refused(fields.Field[None]):
+class _Refused(Unread, fields.Field[None]):
     def __init__(self, reason: str) -> None:
         super().__init__(metadata={"enum": [None], "description": f"Not supported: {reason}."})
         self._reason = reason
@@ -159,8 +178,8 @@ def check_store(data: Mapping[str, Any]) -> None:
 
 class StreamOptionsSchema(RequestSchema):
     include_usage = Flag(metadata={"description": "Report the usage in a last chunk."})
-    include_obfuscation = Flag(metadata={"description": "Ignored: nothing is obfuscated."})
-    continuous_usage_stats = Flag(metadata={"description": "Ignored: the usage comes in a last chunk."})
+    include_obfuscation = IgnoredFlag(metadata={"description": "Ignored: nothing is obfuscated."})
+    continuous_usage_stats = IgnoredFlag(metadata={"description": "Ignored: the usage comes in a last chunk."})
 
 
 def max_tokens_field(description: str, *, least: int = 1) -> TokenCount:

@@ -5,7 +5,16 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import BoundedList, Flag, JsonValue, RequestSchema, TextField, errors_under
+from app.api.schemas.fields import (
+    BoundedList,
+    Flag,
+    IgnoredField,
+    IgnoredFlag,
+    JsonValue,
+    RequestSchema,
+    TextField,
+    errors_under,
+)
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, answer_format, reject_two_grammars, template_variables
 from app.api.schemas.openai.peers import fields_of_peers, with_options
@@ -88,7 +97,7 @@ class ResponseBody(JobOptions):
 
 
 class ResponseStreamOptionsSchema(RequestSchema):
-    include_obfuscation = Flag(metadata={"description": "Ignored: nothing is obfuscated."})
+    include_obfuscation = IgnoredFlag(metadata={"description": "Ignored: nothing is obfuscated."})
 
 
 class TextConfigSchema(RequestSchema):
@@ -100,15 +109,20 @@ class TextConfigSchema(RequestSchema):
 
 class ReasoningSchema(RequestSchema):
     effort = TextField(metadata={"description": "For chat templates that read it (`reasoning_effort`)."})
-    summary = fields.Raw(metadata={"description": "Ignored: nothing is summarised."})
-    generate_summary = fields.Raw(metadata={"description": "Ignored: nothing is summarised."})
-    context = fields.Raw(metadata={"description": "Ignored: the chat template decides which reasoning it shows."})
-    mode = fields.Raw(metadata={"description": "Ignored: there is one."})
+    summary = IgnoredField("nothing is summarised.")
+    generate_summary = IgnoredField("nothing is summarised.")
+    context = IgnoredField("the chat template decides which reasoning it shows.")
+    mode = IgnoredField("there is one.")
 
 
 class ResponseSchema(ConversationSchema):
     elsewhere: ClassVar = {
-        "messages": "/v1/chat/completions",
+        "messages": "/v1/chat/completions; here it is input",
+        "functions": "/v1/chat/completions; here it is tools",
+        "function_call": "/v1/chat/completions; here it is tool_choice",
+        "modalities": "/v1/chat/completions",
+        "n": "/v1/chat/completions and /v1/completions",
+        "best_of": "/v1/completions",
         "response_format": "/v1/chat/completions; here it is text.format",
     }
 
@@ -143,7 +157,7 @@ class ResponseSchema(ConversationSchema):
         validate=validate.Equal("disabled", error="Only disabled is supported; send a shorter conversation."),
         metadata={"enum": ["disabled", None]},
     )
-    max_tool_calls = fields.Raw(metadata={"description": "Ignored: it limits built-in tools only."})
+    max_tool_calls = IgnoredField("it limits built-in tools only.")
 
     class Meta(ConversationSchema.Meta):
         include: ClassVar = {

@@ -131,6 +131,7 @@ def test_a_lost_parameter_is_told_what_to_send_instead(client: FlaskClient) -> N
         return str(generate(client, **body).get_json()["detail"])
 
     assert detail(max_token=2) == "max_token: Unknown parameter. Did you mean 'max_tokens'?"
+    assert detail(tool=[1]) == "tool: Unknown parameter. tools is not read here. Send it to /v1/chat/completions."
     assert "with another value" in detail(max_tokens=2, params={"max_tokens": 3})
     assert detail(options={"num_predict": 1}) == "options: Not read here. Put its members into params."
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
-from app.api.schemas.fields import RequestSchema
+from app.api.schemas.fields import RequestSchema, Unread
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionSchema
 from app.api.schemas.openai.embeddings import EmbeddingSchema
@@ -125,6 +125,13 @@ def test_a_completion_may_ask_for_the_special_tokens_that_it_gets_anyway() -> No
     ("schema", "name", "place"),
     [
         (ChatSchema(), "prompt", "/v1/completions"),
+        (ChatSchema(), "instructions", "/v1/responses; here it is a message of the role system"),
+        (ChatSchema(), "previous_response_id", "/v1/responses"),
+        (ChatSchema(), "text", "/v1/responses"),
+        (ChatSchema(), "include", "/v1/responses"),
+        (CompletionSchema(), "instructions", "/v1/responses"),
+        (CompletionSchema(), "tool_choice", "/v1/chat/completions"),
+        (ResponseSchema(), "n", "/v1/chat/completions and /v1/completions"),
         (CompletionSchema(), "messages", "/v1/chat/completions"),
         (ResponseSchema(), "response_format", "/v1/chat/completions; here it is text.format"),
         (EmbeddingSchema(), "prompt", "/v1/completions; here it is input"),
@@ -135,3 +142,34 @@ def test_a_name_of_another_endpoint_is_told_where_it_belongs(schema: RequestSche
         schema.load({name: "x"})
     assert isinstance(caught.value.messages, dict)
     assert caught.value.messages[name] == [f"Unknown parameter. It belongs to {place}."]
+
+
+@pytest.mark.parametrize("schema", [ChatSchema(), CompletionSchema(), ResponseSchema(), EmbeddingSchema()])
+def test_no_hint_proposes_a_name_that_is_refused_or_not_read(schema: RequestSchema) -> None:
+    unread = [name for name, field in schema.load_fields.items() if isinstance(field, Unread)]
+    assert len(unread) > 30
+    assert {schema.nearest(f"{name[:-1]}{name[-1] * 2}") for name in unread} & set(unread) == set()
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        (ChatSchema(), "thinking_budget"),
+        (ChatSchema(), "max_prompt_tokens"),
+        (ResponseSchema(), "max_prompt_tokens"),
+        (ChatSchema(), "tokens"),
+        (CompletionSchema(), "sampler_seq"),
+        (ChatSchema(), "template"),
+        (EmbeddingSchema(), "input_type"),
+    ],
+)
+def test_a_name_without_a_twin_gets_the_list_of_known_ones(schema: RequestSchema, name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        schema.load({name: "x"})
+    assert isinstance(caught.value.messages, dict)
+    assert caught.value.messages[name][0].startswith("Unknown parameter. Known parameters: ")
+
+
+@pytest.mark.parametrize("schema", [ChatSchema(), CompletionSchema(), ResponseSchema()])
+def test_guided_decoding_is_told_its_present_name(schema: RequestSchema) -> None:
+    assert schema.nearest("guided_decoding") == "structured_outputs"
