@@ -2,7 +2,7 @@
 
     LLMAPIError
     ├── RequestError                  the request is wrong
-    │   ├── MalformedRequest          400  not JSON, or not a JSON object
+    │   ├── MalformedRequest          400  not JSON, or not a JSON object; or not HTTP
     │   ├── Unauthorized              401
     │   ├── UnknownHost               403  without API keys: a `Host` that is not in `server.allowed_hosts`
     │   ├── CrossSiteRequest          403  without API keys: a page that is not in `server.allowed_origins`
@@ -16,12 +16,16 @@
     │   ├── JobCanceled               409
     │   ├── BodyTooLarge              413
     │   ├── StorageFull               413  an owner's files hold as many bytes as they may
+    │   ├── RequestLineTooLong        414
     │   ├── UnsupportedEncoding       415  the body's `Content-Encoding`
-    │   └── InvalidRequest            422  a field is invalid
-    │       ├── PromptTooLong         422
-    │       ├── InvalidGrammar        422
-    │       │   └── GrammarTooCostly  422
-    │       └── UnsupportedParameter  422
+    │   ├── ExpectationUnknown        417
+    │   ├── InvalidRequest            422  a field is invalid
+    │   │   ├── PromptTooLong         422
+    │   │   ├── InvalidGrammar        422
+    │   │   │   └── GrammarTooCostly  422
+    │   │   └── UnsupportedParameter  422
+    │   ├── HeadersTooLarge           431
+    │   └── TransferCodingUnknown     501
     ├── ServiceError                  the service cannot serve the request
     │   ├── NotAdmitted               503  no job was made
     │   │   ├── QueueFull             503  `jobs.max_queued` jobs are waiting
@@ -133,6 +137,22 @@ class JobCanceled(RequestError):
 
 class BodyTooLarge(RequestError):
     code, status, title = "body_too_large", 413, "Body too large"
+
+
+class RequestLineTooLong(RequestError):
+    code, status, title = "request_line_too_long", 414, "Request line too long"
+
+
+class ExpectationUnknown(RequestError):
+    code, status, title = "expectation_unknown", 417, "Expectation unknown"
+
+
+class HeadersTooLarge(RequestError):
+    code, status, title = "headers_too_large", 431, "Headers too large"
+
+
+class TransferCodingUnknown(RequestError):
+    code, status, title = "transfer_coding_unknown", 501, "Transfer coding unknown"
 
 
 class UnsupportedEncoding(RequestError):

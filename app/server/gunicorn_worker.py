@@ -25,19 +25,23 @@ import os
 import select
 import selectors
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from app.api.request_context import services_of
+from app.errors import RequestError, RequestTimeout
 from app.niceness import set_niceness
 from app.server import liveness
 from app.server.arrival import Arrival, arrival
 from app.server.arriving_socket import ArrivingSocket
 from app.server.reception import Held, Reception, Stage, address_of
+from app.server.refusals import error_of, refusal
 from app.server.uploads import UploadedBody, UploadSlots
 
 LINGER_MILLISECONDS = 5
@@ -48,10 +52,7 @@ CLOSING_SECONDS = 2.0  # for the client to read its last response and to close, 
 LONG_BODY_NICENESS = 5  # beyond the model's, as tokenizers of long texts
 LOOK_SECONDS = 0.5  # between two looks at the held connections
 _DRAIN_READS, _DRAIN_BYTES = 16, 4096
-_TOO_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 61\r\n\r\n"
-    b"the request did not arrive in time; send it again, and faster"
-)
+_TOO_SLOW = refusal(RequestTimeout("the request did not arrive in time; send it again, and faster"))
 
 
 class GunicornWorker(ThreadWorker):  # type: ignore[misc]
@@ -134,6 +135,17 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             return super().handle_request(req, conn)
         finally:
             req.body.is_answered = True
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer what is no request. gunicorn does so as HTML, which shows what was sent."""
+        if isinstance(exc, ssl.SSLError):
+            super().handle_error(req, client, addr, exc)
+            return
+        error = error_of(exc)
+        if not isinstance(error, RequestError):
+            self.log.exception("a request failed")
+        with contextlib.suppress(OSError):
+            util.write_nonblock(client, refusal(error))
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Close the held connections whose time is over. gunicorn calls this in every turn of its main loop."""

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.response_headers import HEADERS
 from app.config.addresses import addresses_of, with_port
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of, working
 from tests.stack import Stack
@@ -172,6 +173,36 @@ def test_malformed_chunks_get_400_without_a_traceback(api: Stack, path: str, bod
     assert status == 400 and b"malformed_request" in answer
     assert answer.count(b"HTTP/1.1 ") == 1
     assert "Traceback" not in api.log("api")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"NONSENSE\r\n\r\n", 400, "malformed_request"),
+        (b"GET / HTTP/9.9\r\n\r\n", 400, "malformed_request"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization secret\r\n\r\n", 400, "malformed_request"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n secret\r\n\r\n", 400, "malformed_request"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "malformed_request"),
+        (b"GET /" + b"x" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "request_line_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nExpect: secret\r\n\r\n", 417, "expectation_unknown"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 10_000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431, "headers_too_large"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: secret\r\n\r\n", 501, "transfer_coding_unknown"),
+    ],
+)
+def test_what_is_no_request_gets_a_problem_document_with_the_headers_of_every_response(
+    api: Stack, sent: bytes, status: int, code: str
+) -> None:
+    lines = api.log("api").count("\n")
+    with socket.create_connection(("127.0.0.1", api.port), timeout=scaled(10)) as connection:
+        connection.sendall(sent)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        body = response.read()
+    assert (response.status, json.loads(body)["code"]) == (status, code)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert HEADERS.items() <= dict(response.headers).items()
+    assert b"secret" not in body and api.log("api").count("\n") == lines
 
 
 def test_a_malformed_chunk_after_the_limit_still_gets_413(api: Stack) -> None:

@@ -110,6 +110,7 @@ def test_clients_that_send_slowly_hold_up_no_other_and_get_408(api: Stack, attac
     for kind, some in clients.items():
         answers = [read_all(client) for client in some]
         assert all(b" 408 " in answer for answer in answers), (kind, answers)
+        assert all(b"request_timeout" in answer and b"no-store" in answer for answer in answers), (kind, answers)
     assert api.log("api").count("\n") == 1, api.log("api")
 
 
