@@ -177,7 +177,7 @@ class _Template:
         self._special_tokens = special_tokens
         self._knows_developer = "developer" in source
         self._form = find_form(
-            lambda messages, tools: self._rendered(messages, tools, {}, opens_answer=True),
+            lambda messages, tools: self._rendered(messages, tools, {}, opens_answer=True, is_trial=True),
             knows_tools="tools" in processes.setup_reply["variables"][index],
         )
 
@@ -222,6 +222,7 @@ class _Template:
         variables: Mapping[str, Any],
         *,
         opens_answer: bool,
+        is_trial: bool = False,
     ) -> str:
         given = {
             **self._special_tokens,
@@ -230,7 +231,7 @@ class _Template:
             "tools": list(tools) or None,
             "add_generation_prompt": opens_answer,
         }
-        return str(self._processes.call({"template": self._index, "variables": given})["text"])
+        return str(self._processes.call({"template": self._index, "variables": given, "is_trial": is_trial})["text"])
 
 
 def _plain(message: Message, *, knows_developer: bool) -> Message:

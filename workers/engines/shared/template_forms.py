@@ -97,17 +97,18 @@ def message_with_calls(message: Message, calls: Sequence[dict[str, Any]], form: 
 
 def _contents_are_parts(render: Render) -> bool:
     """Some templates begin only with a system message, others never: a question kept once is enough."""
-    failure = ChildFailed("it loses the text of messages")
+    failures: list[ChildFailed] = []
     for parts in (False, True):
         for messages in ([_USER], [_RULE, _USER]):
             try:
                 if QUESTION in render(with_contents(messages, parts=parts), ()):
                     return parts
+                failures.append(ChildFailed("it loses the text of messages"))
             except ChildLimit:
                 raise  # each further try may take as long
             except ChildFailed as error:
-                failure = error
-    raise failure
+                failures.append(error)
+    raise failures[0]  # of the most common form
 
 
 def _system_messages(keeps: Callable[..., bool]) -> SystemMessages:

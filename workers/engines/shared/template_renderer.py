@@ -8,6 +8,7 @@ Templates are written for `apply_chat_template` of transformers, whose environme
 """
 
 import json
+import traceback
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -25,11 +26,12 @@ LIMITS = Limits(
     wait_seconds=8.0,  # a client of the tokenizer service waits 10 s
 )
 _REASON_CHARACTERS = 200
+_TEMPLATE = "<template>"  # how tracebacks name the file of a template that is none
 
 
 class TemplateRenderer:
     """First message: `sources`, to which the names that each template expects are replied. Then texts, one for each
-    message.
+    message. In a trial (`is_trial`) there is no text of a client, so that an error's own text may be told.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,11 @@ class TemplateRenderer:
         except jinja2.TemplateSyntaxError as error:
             raise Rejected(f"line {error.lineno}: {error.message}") from None
         except _Rejection as error:
-            raise Rejected(" ".join(str(error).split())[:_REASON_CHARACTERS]) from None
+            raise Rejected(_line(str(error))) from None
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise Rejected(_cause(error, tells_text=bool(message.get("is_trial", "sources" in message)))) from None
         self._templates = [template for template, _ in compiled]
         return {"variables": [names for _, names in compiled]}
 
@@ -53,6 +59,17 @@ def _compiled(environment: ImmutableSandboxedEnvironment, source: str) -> tuple[
     """Return the template, and the names that it expects to be given."""
     names = meta.find_undeclared_variables(environment.parse(source))
     return environment.from_string(source), sorted(names)
+
+
+def _cause(error: Exception, *, tells_text: bool) -> str:
+    """Return the kind of an error and the line of the template where it came up. Its text may quote a message."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _TEMPLATE]
+    place = f"line {lines[-1]}: " if lines else ""
+    return _line(f"{place}{type(error).__name__}{f': {error}' if tells_text else ''}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_REASON_CHARACTERS]
 
 
 class _Rejection(jinja2.TemplateError):

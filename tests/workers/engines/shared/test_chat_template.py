@@ -87,9 +87,9 @@ def test_an_error_of_a_template_keeps_its_text_and_names_the_messages() -> None:
 
 def test_a_template_that_fails_at_the_messages_quotes_nothing_of_them() -> None:
     broken = ChatTemplate(
-        "{{ messages[0].content }}{% if messages | length > 1 %}{{ messages.secret.more }}{% endif %}"
+        "{{ messages[0].content }}\n{% if messages | length > 1 %}{{ {}[messages[1].content].more }}{% endif %}"
     )
-    with pytest.raises(InvalidRequest, match="UndefinedError") as caught:
+    with pytest.raises(InvalidRequest, match="line 2: UndefinedError") as caught:
         broken.render(Chat(messages=[HELLO, {"role": "user", "content": "password"}]))
     assert "password" not in caught.value.detail
 
@@ -176,9 +176,12 @@ def test_marks_for_training_mean_nothing_here() -> None:
         ("{% for %}", "line 1"),
         ("{{ messages[0].role }}", "it loses the text of messages"),
         ("{{ raise_exception('for images only') }}", "for images only"),
+        ("{{ messages[0].content }}\n{{ nobody.name }}", "line 2: UndefinedError: 'nobody' is undefined"),
+        ("{{ messages[0].content }}{{ range(10 ** 6) }}", "line 1: OverflowError: Range too big"),
+        ("{{ messages[0].content + '' }}{{ nobody.name }}", "line 1: UndefinedError: 'nobody' is undefined"),
         ("{{ messages[0].content }}" + LOOP, "it took"),
     ],
-    ids=["no template", "no text", "raises", "loops"],
+    ids=["no template", "no text", "raises", "undefined", "overflow", "undefined for texts", "loops"],
 )
 def test_a_template_that_works_in_no_form_is_logged_at_load_and_every_chat_refused(
     caplog: pytest.LogCaptureFixture, source: str, fault: str
