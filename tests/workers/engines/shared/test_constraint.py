@@ -614,7 +614,7 @@ def test_a_hostile_schema_ends_in_bounded_time(
             allowed = allowed_by(constraint, vocabulary.size)
             constraint.accept(dice.choice(sorted(allowed - vocabulary.end_tokens or allowed)))
     except InvalidGrammar as refused:
-        assert list(refused.errors) == ["params.json_schema"]
+        assert "".join(refused.errors).startswith("params.json_schema")
     assert time.thread_time() - started < BOUND_SECONDS
 
 
