@@ -62,6 +62,9 @@ class LLMAPIError(Exception):
         errors: messages by the dotted path of their field (`params.temperature`).
         retry_after_seconds: the value of `Retry-After`; None: no such header.
         location: the path of the job that continues; for a stream, whose headers have been sent.
+
+    Attributes:
+        job_index: which of the jobs of its request failed.
     """
 
     code: ClassVar[str] = "error"
@@ -81,6 +84,7 @@ class LLMAPIError(Exception):
         self.errors: FieldErrors = errors or {}
         self.retry_after_seconds = retry_after_seconds
         self.location = location
+        self.job_index = 0
 
 
 class RequestError(LLMAPIError):

@@ -20,6 +20,7 @@ from app.jobs.job import Job
 HEARTBEAT_SECONDS = 10.0  # a write shows the server whether the client is still there, and keeps proxies from closing
 HEAD_SECONDS = 1.0  # the head of a response that follows an existing job is held back this long at most
 COMMENT = b": still here\n\n"
+Renaming = Callable[[], contextlib.AbstractContextManager[None]]
 HEADERS = {"X-Accel-Buffering": "no"}
 
 
@@ -70,9 +71,10 @@ class TextEncoder(EventEncoder):
 class StreamBody:
     """The body of a response: the events of jobs in the format of an encoder, and heartbeats while nothing happens."""
 
-    def __init__(self, jobs: PendingJobs | PastEvents, encoder: EventEncoder) -> None:
+    def __init__(self, jobs: PendingJobs | PastEvents, encoder: EventEncoder, renaming: Renaming) -> None:
         self._jobs = jobs
         self._encoder = encoder
+        self._renaming = renaming
         self._held = encoder.begin()
 
     def hold_output(self) -> None:
@@ -84,8 +86,8 @@ class StreamBody:
             item = self._jobs.next_event(HEARTBEAT_SECONDS)
             self._held += self._encode(item)
             event = None if item is None else item[1].event
-            if isinstance(event, End):
-                raise_unless_succeeded(event.status, event.error)
+            if item is not None and isinstance(event, End):
+                raise_unless_succeeded(event.status, event.error, item[0])
             if self._held and not isinstance(event, Started):
                 return
 
@@ -100,7 +102,8 @@ class StreamBody:
             if self._held:
                 yield self._held
             while not self._jobs.has_ended:
-                piece = self._encode(self._jobs.next_event(HEARTBEAT_SECONDS))
+                with self._renaming():
+                    piece = self._encode(self._jobs.next_event(HEARTBEAT_SECONDS))
                 self._close_if_ended()
                 if piece:
                     yield piece
@@ -119,17 +122,22 @@ class StreamBody:
 
 
 def stream_events(
-    jobs: PendingJobs | PastEvents, make_encoder: Callable[[Sequence[Job]], EventEncoder], *, are_own: bool = True
+    jobs: PendingJobs | PastEvents,
+    make_encoder: Callable[[Sequence[Job]], EventEncoder],
+    *,
+    are_own: bool = True,
+    renaming: Renaming = contextlib.nullcontext,
 ) -> Response:
     """Stream the events of jobs, and close the jobs with the response.
 
     Args:
         are_own: True: this request made the jobs; a failure before the first byte is raised. False: the jobs existed
             before; failures are sent as events.
+        renaming: gives errors after the first byte the names of fields that the client has used.
     """
     with contextlib.ExitStack() as resources:
         resources.callback(jobs.close)
-        body = StreamBody(jobs, make_encoder(jobs.jobs))
+        body = StreamBody(jobs, make_encoder(jobs.jobs), renaming)
         body.hold_output() if are_own else body.hold_event()
         response = Response(body, content_type=EVENT_STREAM, headers=HEADERS)
         response.call_on_close(resources.pop_all().close)

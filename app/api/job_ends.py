@@ -4,10 +4,11 @@ from app.errors import EngineFailed, JobCanceled, JobExpired, LLMAPIError, error
 from app.jobs.job import JobError, Status
 
 
-def raise_unless_succeeded(status: Status, job_error: JobError | None) -> None:
-    """Raise the error that a job ended with, if any."""
+def raise_unless_succeeded(status: Status, job_error: JobError | None, index: int = 0) -> None:
+    """Raise the error that a job ended with, if any. index: of the job among those of its request."""
     error = error_of(status, job_error)
     if error is not None:
+        error.job_index = index
         raise error
 
 

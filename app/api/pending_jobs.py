@@ -158,7 +158,7 @@ class PendingJobs:
                 item = self.next_end(self._deadline - time.monotonic())
                 if item is not None:
                     index, job = item
-                    raise_unless_succeeded(job.status, job.error)
+                    raise_unless_succeeded(job.status, job.error, index)
                     results[index] = job
                 elif time.monotonic() >= self._deadline:
                     self._cancels = False
@@ -204,7 +204,11 @@ class PendingJobs:
 
     def _admit(self, index: int, request: JobRequest, job_id: str) -> None:
         waiter = self._wait_for(job_id)
-        job = self._submit(request, self._caller.owner, self._key_of(index), job_id)
+        try:
+            job = self._submit(request, self._caller.owner, self._key_of(index), job_id)
+        except LLMAPIError as error:
+            error.job_index = index
+            raise
         self._deadline = time.monotonic() + self._wait_seconds
         if job.id != job_id:
             self.join(job, index)

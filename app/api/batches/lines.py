@@ -79,8 +79,8 @@ class Line:
                 raise self.rejection
             assert self.plan is not None, "a line is rejected, or has a plan"
             with self.plan.renaming_fields():
-                for job in jobs:
-                    raise_unless_succeeded(job.status, job.error)
+                for index, job in enumerate(jobs):
+                    raise_unless_succeeded(job.status, job.error, index)
                 status, body = 200, self.plan.make_body(jobs)
         except Exception as error:
             failure = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, self.custom_id)

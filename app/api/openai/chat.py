@@ -9,7 +9,7 @@ from app.api.openai.call_reader import reader_of
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
 from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import chat_logprobs
-from app.api.openai.plan import RequestPlan, copies
+from app.api.openai.plan import RequestPlan, copies, longest_first
 from app.api.openai.reasoning import ThinkingReader, Thought
 from app.api.openai.tool_calls import Call, Piece, Words, call_id
 from app.api.openai.tool_schema import forced_schema, wanted_calls
@@ -43,6 +43,9 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
         make_encoder=make_encoder if body.stream else None,
         unenforced=unenforced.of_conversation(body, config),
         field_names={**body.sent_names, **names_of_schemas(body), "params.": ""},
+        prompt_fields=lambda _: longest_first(
+            {"messages": body.messages, "functions" if body.tools.legacy else "tools": body.tools.tools}
+        ),
     )
 
 

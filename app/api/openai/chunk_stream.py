@@ -44,7 +44,7 @@ class ChunkEncoder(EventEncoder):
         if isinstance(event, Delta):
             return self._chunks(writer.delta(event.text, event.logprobs))
         if isinstance(event, End):
-            raise_unless_succeeded(event.status, event.error)
+            raise_unless_succeeded(event.status, event.error, index)
             self._usages[index] = event.usage or Usage()
             return self._chunks(writer.end(event.finish_reason))
         return b""

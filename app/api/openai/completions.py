@@ -37,6 +37,7 @@ def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
         make_encoder=make_encoder if body.stream else None,
         unenforced=unenforced.of_params(body.params, config, body.sent_names),
         field_names={**body.sent_names, "params.": ""},
+        prompt_fields=None if body.is_one else lambda index: [f"prompt.{index // body.best_of}"],
     )
 
 

@@ -1,15 +1,19 @@
 """What a request of OpenAI's API becomes: the jobs that it makes, and the response or the stream made of them."""
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app.api.event_stream import EventEncoder
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, PromptTooLong
 from app.jobs.job import Job, JobRequest
 from app.jobs.sampling import MAX_SEED
+
+PromptFields = Callable[[int], Sequence[str]]
+"""The fields that the prompt of the job with this index is made of, the longest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class RequestPlan:
         field_names: beginnings of field paths as the worker knows them, and their names in this request. The longest
             that matches counts.
         ignored: the paths of fields that change nothing, though the client may expect it.
+        prompt_fields: for errors about a prompt, which is made of several fields or is one of several.
     """
 
     requests: Sequence[JobRequest]
@@ -33,29 +38,39 @@ class RequestPlan:
     unenforced: Sequence[str] = ()
     field_names: Mapping[str, str]
     ignored: Sequence[str] = ()
+    prompt_fields: PromptFields | None = None
 
     def renaming_fields(self) -> contextlib.AbstractContextManager[None]:
         """See `renaming_fields`."""
-        return renaming_fields(self.field_names)
+        return renaming_fields(self.field_names, self.prompt_fields)
 
 
 @contextlib.contextmanager
-def renaming_fields(names: Mapping[str, str]) -> Iterator[None]:
+def renaming_fields(names: Mapping[str, str], prompt_fields: PromptFields | None = None) -> Iterator[None]:
     """Give the errors that the worker found in fields the names that the client has used, in their texts too.
 
-    names: see `RequestPlan.field_names`.
+    names, prompt_fields: see `RequestPlan`.
     """
     try:
         yield
     except InvalidRequest as error:
-        renamed = {path: _renamed(path, names) for path in error.errors}
-        for old, new in renamed.items():
-            error.detail = _with_name(error.detail, old, new)
-        error.errors = {
-            renamed[path]: [_with_name(text, path, renamed[path]) for text in texts]
-            for path, texts in error.errors.items()
-        }
+        errors: dict[str, list[str]] = {}
+        for path, texts in error.errors.items():
+            fields = [_renamed(path, names)]
+            is_length = path == "messages" and isinstance(error, PromptTooLong)
+            if prompt_fields is not None and (path == "prompt" or is_length):
+                fields = list(prompt_fields(error.job_index)) or fields
+            shown = " and ".join(fields)
+            errors[fields[0]] = [_with_name(text, path, shown) for text in texts]
+            error.detail = _with_name(error.detail, path, shown)
+        error.errors = errors
         raise
+
+
+def longest_first(contents: Mapping[str, Any]) -> list[str]:
+    """Return the names of what a prompt is made of, without what is empty. contents: JSON values by these names."""
+    sizes = {name: len(json.dumps(content, default=str)) for name, content in contents.items() if content}
+    return sorted(sizes, key=sizes.__getitem__, reverse=True)
 
 
 def _with_name(text: str, old: str, new: str) -> str:

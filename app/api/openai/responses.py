@@ -9,7 +9,7 @@ from app.api.job_service import JobService
 from app.api.openai import unenforced
 from app.api.openai.chat import chat_request, names_of_schemas
 from app.api.openai.envelope import check_model
-from app.api.openai.plan import RequestPlan
+from app.api.openai.plan import RequestPlan, longest_first
 from app.api.openai.response_object import PREFIX, STATUSES, Item, response_id, response_object
 from app.api.openai.response_stream import ResponseEncoder
 from app.api.request_parser import invalid_request
@@ -44,6 +44,14 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
             **names_of_schemas(body),
             "params.": "",
         },
+        prompt_fields=lambda _: longest_first(
+            {
+                "input": body.messages,
+                "instructions": body.instructions,
+                "tools": body.tools.tools,
+                "previous_response_id": earlier,
+            }
+        ),
     )
 
 

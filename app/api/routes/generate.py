@@ -73,7 +73,7 @@ def agenerate(body: GenerateBody) -> Response:
     if body.stream or _wants(EVENT_STREAM):
         pending = open_jobs([_request(body, stream=True)], body.on_disconnect, with_events=True)
         with renaming_fields(body.sent_names):
-            return stream_events(pending, lambda _: TextEncoder())
+            return stream_events(pending, lambda _: TextEncoder(), renaming=lambda: renaming_fields(body.sent_names))
     job = submit(_request(body, stream=False))
     return json_response(services().jobs.document(job), 202)
 

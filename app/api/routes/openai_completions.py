@@ -79,5 +79,6 @@ def respond(plan: RequestPlan, options: JobOptions) -> Response:
     report_ignored(plan.ignored)
     with plan.renaming_fields():
         if plan.make_encoder is not None:
-            return stream_events(open_jobs(plan.requests, options.on_disconnect, with_events=True), plan.make_encoder)
+            pending = open_jobs(plan.requests, options.on_disconnect, with_events=True)
+            return stream_events(pending, plan.make_encoder, renaming=plan.renaming_fields)
         return json_response(plan.make_body(run_jobs(plan.requests, options.on_disconnect)))

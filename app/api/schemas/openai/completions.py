@@ -17,6 +17,7 @@ from app.api.schemas.openai.requests import (
     TextSchema,
     TextsOrTokens,
     ignored,
+    is_one,
     max_tokens_field,
     sampling_fields,
     sent_names,
@@ -33,9 +34,12 @@ DEFAULTS = {"max_tokens": 16, "repeat_penalty": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionBody(TextBody):
-    """best_of: the number of jobs for each prompt; the response has the `n` most likely of their texts."""
+    """best_of: the number of jobs for each prompt; the response has the `n` most likely of their texts. is_one: the
+    prompt was sent as one text or its tokens, not as a list of these.
+    """
 
     prompts: list[Text]
+    is_one: bool = True
     best_of: int
 
 
@@ -72,8 +76,8 @@ class CompletionSchema(TextSchema):
             **fields_of_completion_peers(),
         }
 
-    @post_load
-    def _body(self, data: dict[str, Any], **kwargs: Any) -> CompletionBody:
+    @post_load(pass_original=True)
+    def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> CompletionBody:
         data = with_options(data)
         params, prompts, n = take_params(data, DEFAULTS), data.get("prompt", [""]), data.get("n", 1)
         best_of = data.get("best_of", n)
@@ -91,5 +95,11 @@ class CompletionSchema(TextSchema):
         if (answer := data.get("response_format")) is not None:
             reject_two_grammars(params, names, Tools(), "response_format")
             params["json_schema"], names["params.json_schema"] = answer, "response_format"
-        made = {"params": params, "sent_names": names, "prompts": prompts, "best_of": best_of}
+        made = {
+            "params": params,
+            "sent_names": names,
+            "prompts": prompts,
+            "is_one": "prompt" not in data or is_one(sent["prompt"]),
+            "best_of": best_of,
+        }
         return CompletionBody(**shared_fields(CompletionBody, data) | made)

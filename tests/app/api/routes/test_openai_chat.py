@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, TokenLogprob
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
@@ -841,3 +842,41 @@ def test_a_canceled_job_is_not_tried_again_by_openais_clients(
     worker.play = play
     response = chat(client, n=n)
     assert (response.status_code, response.headers["x-should-retry"]) == (409, "false")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "shown"),
+    [
+        ({}, "messages", "messages"),
+        ({"tools": [TIME], "messages": [{"role": "user", "content": "x" * 200}]}, "messages", "messages and tools"),
+        (
+            {"tools": [WEATHER, {"type": "function", "function": {"name": "f", "description": "x" * 200}}]},
+            "tools",
+            "tools and messages",
+        ),
+        ({"functions": [{"name": "f", "description": "x" * 200}]}, "functions", "functions and messages"),
+        (
+            {
+                "tools": [{"type": "function", "function": {"name": "f", "description": "x" * 200}}],
+                "tool_choice": "none",
+            },
+            "messages",
+            "messages",
+        ),
+    ],
+)
+def test_a_chat_that_is_too_long_is_told_what_its_prompt_is_made_of(
+    client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any], param: str, shown: str
+) -> None:
+    detail = PromptTooLong.for_context("messages", tokens=600, context_tokens=512).detail
+    worker.play = lambda turn: turn.fail("prompt_too_long", detail, {"messages": [detail]})
+    error = chat(client, **body).get_json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert error["message"] == PromptTooLong.for_context(shown, tokens=600, context_tokens=512).detail
+
+
+def test_another_error_about_messages_is_not_one_about_tools(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = lambda turn: turn.fail("invalid_request", "messages: no", {"messages": ["no"]})
+    tool = {"type": "function", "function": {"name": "f", "description": "x" * 200}}
+    error = chat(client, tools=[tool]).get_json()["error"]
+    assert (error["param"], error["message"]) == ("messages", "messages: no")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from app.errors import PromptTooLong
 from app.jobs.job import TokenLogprob
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
@@ -135,3 +136,38 @@ def test_a_response_format_is_followed_and_excludes_other_constraints(
     worker.play = lambda turn: turn.fail("invalid_grammar", "no", {"params.json_schema": ["no"]})
     answer = client.post("/v1/completions", json={"response_format": format})
     assert answer.get_json()["error"]["param"] == "response_format"
+
+
+def too_long(field: str) -> PromptTooLong:
+    return PromptTooLong.for_context(field, tokens=600, context_tokens=512)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("prompt", "n", "param"),
+    [
+        ("long", 1, "prompt"),
+        (["long"], 1, "prompt.0"),
+        (["a", "long"], 1, "prompt.1"),
+        (["a", "b", "long"], 2, "prompt.2"),
+    ],
+)
+def test_an_error_about_a_prompt_says_which_it_is(
+    client: FlaskClient, worker: ScriptedWorker, prompt: Any, n: int, param: str, stream: bool
+) -> None:
+    def play(turn: Turn) -> None:
+        if turn.request.prompt == "long":
+            turn.fail("prompt_too_long", too_long("prompt").detail, {"prompt": [too_long("prompt").detail]})
+        else:
+            turn.delta("fine")
+            turn.succeed()
+
+    worker.play = play
+    response = client.post("/v1/completions", json={"prompt": prompt, "n": n, "stream": stream})
+    text = response.text
+    error = json.loads(text[text.rindex('{"error"') :])["error"]
+    assert (error["code"], error["param"], error["message"]) == (
+        "context_length_exceeded",
+        param,
+        too_long(param).detail,
+    )

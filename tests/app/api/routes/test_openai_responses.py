@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.config.settings import Config
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, PromptTooLong
 from app.jobs.job import FinishReason, TokenLogprob
 from app.jobs.redis_client import RedisClient
 from tests.app.api.conftest import MODEL
@@ -496,3 +496,28 @@ def test_a_canceled_stream_ends_with_the_text_so_far(client: FlaskClient, worker
 def test_what_cannot_be_served_is_refused_by_its_name(client: FlaskClient, body: dict[str, Any], param: str) -> None:
     response = post(client, **body)
     assert (response.status_code, response.get_json()["error"]["param"]) == (400, param), response.text
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "shown"),
+    [
+        ({}, "input", "input"),
+        ({"instructions": "x" * 500}, "instructions", "instructions and input"),
+        ({"tools": [{**WEATHER, "description": "x" * 500}]}, "tools", "tools and input"),
+        ({"input": "x" * 500, "instructions": "x"}, "input", "input and instructions"),
+    ],
+)
+def test_a_response_that_is_too_long_is_told_what_its_prompt_is_made_of(
+    client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any], param: str, shown: str
+) -> None:
+    detail = PromptTooLong.for_context("messages", tokens=600, context_tokens=512).detail
+    worker.play = lambda turn: turn.fail("prompt_too_long", detail, {"messages": [detail]})
+    error = post(client, **body).get_json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert error["message"] == PromptTooLong.for_context(shown, tokens=600, context_tokens=512).detail
+
+
+def test_an_earlier_conversation_is_part_of_what_is_too_long(client: FlaskClient, worker: ScriptedWorker) -> None:
+    first = answered(client, input="x" * 500)["id"]
+    worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"messages": ["too long"]})
+    assert post(client, previous_response_id=first).get_json()["error"]["param"] == "previous_response_id"
