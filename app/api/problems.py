@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from app.api.json_response import JSON, PROBLEM, json_response
 from app.api.path_hints import missing_path, similar_path
 from app.api.redis_health import RedisAway
-from app.api.request_body import CODINGS
+from app.api.request_body import BODY_LIMIT, CODINGS
 from app.api.waiting.waiters import ClientGone
 from app.errors import (
     BodyTooLarge,
@@ -97,6 +97,11 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
     return document
 
 
+def body_too_large(key: str) -> BodyTooLarge:
+    """Return the error for a body that is longer than this key of the configuration allows."""
+    return BodyTooLarge(f"the body is longer than {key} allows; send less")
+
+
 def openai_error(error: LLMAPIError) -> dict[str, Any]:
     """Return the error body of OpenAI's API."""
     return _openai(error.detail, openai_status(error), next(iter(error.errors), None), openai_code(error))
@@ -147,9 +152,10 @@ def _headers_of(error: LLMAPIError) -> dict[str, str]:
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
     if isinstance(error, RequestEntityTooLarge):
-        _read_the_rest()
-        limit = g.get("body_limit", "server.max_body_bytes")
-        return error_response(BodyTooLarge(f"the body is longer than {limit} allows; send less"))
+        response = error_response(body_too_large(g.get("body_limit", BODY_LIMIT)))
+        body = request.environ["wsgi.input"]
+        response.call_on_close(lambda: _read_the_rest(body))  # the server calls it when it has sent the response
+        return response
     if error.code is None or error.code < 400:
         return error  # a redirect
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
@@ -171,11 +177,11 @@ def _unexpected(error: Exception) -> Response:
     return error_response(LLMAPIError("the API failed on this request; its log says why"))
 
 
-def _read_the_rest() -> None:
+def _read_the_rest(body: Any) -> None:
     """Read a rejected body: a client that is still sending when the connection closes does not see the response."""
     left = _MAX_DRAINED_BYTES
     with contextlib.suppress(Exception):  # of the server: the rest may be malformed, or the client gone
-        while left > 0 and (data := request.environ["wsgi.input"].read(min(left, _DRAIN_STEP_BYTES))):
+        while left > 0 and (data := body.read(min(left, _DRAIN_STEP_BYTES))):
             left -= len(data)
 
 

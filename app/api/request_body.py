@@ -9,10 +9,14 @@ from marshmallow import Schema
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.api.json_shape import fault_of_shape, fault_of_text
+from app.config.settings import Config
 from app.errors import MalformedRequest, UnsupportedEncoding
 
 CODINGS = ("gzip", "deflate")
 """Values of `Content-Encoding` that are decompressed."""
+BODY_LIMIT, _FILE_LIMIT = "server.max_body_bytes", "files.max_bytes"
+_FILES = "/v1/files"
+_FORM_BYTES = 65_536  # what surrounds the file in a request
 _PLAIN = ("", "identity")
 _ANY_HEADER = zlib.MAX_WBITS | 32  # gzip's or zlib's
 _NO_HEADER = -zlib.MAX_WBITS  # what some clients send as "deflate"
@@ -24,6 +28,13 @@ _EXAMPLES = {  # by the name of a field
     "prompt": '{"prompt": "..."}',
     "messages": '{"messages": [{"role": "user", "content": "..."}]}',
 }
+
+
+def body_limit(path: str, config: Config) -> tuple[int, str]:
+    """Return the most bytes that the body of a request to this path may have, and the key of the configuration."""
+    if path.startswith(_FILES):
+        return config.files.max_bytes + _FORM_BYTES, _FILE_LIMIT
+    return config.server.max_body_bytes, BODY_LIMIT
 
 
 def read_json(req: Request, schema: Schema) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from app.server import liveness
 from app.server.arrival import Arrival, arrival
 from app.server.arriving_socket import ArrivingSocket
 from app.server.reception import Held, Reception, Stage, address_of
-from app.server.refusals import error_of, refusal
+from app.server.refusals import error_of, refusal, refusal_instead_of_continue
 from app.server.uploads import UploadedBody, UploadSlots
 
 LINGER_MILLISECONDS = 5
@@ -130,6 +130,9 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
             return super().handle_request(req, conn)
         lengths = [int(value) for name, value in req.headers if name == "CONTENT-LENGTH"]
         length = lengths[0] if lengths else None
+        if refused := refusal_instead_of_continue(req, length, services_of(self.wsgi).config):
+            util.write_nonblock(conn.sock, refused)
+            return False
         req.body = UploadedBody(req.body, length, conn.sock, lambda: self.method_queue.defer(self._end_upload, conn))
         try:
             return super().handle_request(req, conn)

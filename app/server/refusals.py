@@ -1,6 +1,7 @@
 """Responses to what the application never sees: no HTTP request, or one that did not arrive. They look like its own."""
 
 from http import HTTPStatus
+from typing import Any
 
 from gunicorn.http.errors import (  # type: ignore[import-untyped]
     ConfigurationProblem,
@@ -16,9 +17,11 @@ from gunicorn.http.errors import (  # type: ignore[import-untyped]
     UnsupportedTransferCoding,
 )
 
-from app.api.json_response import PROBLEM, write_json
-from app.api.problems import problem
+from app.api.json_response import JSON, PROBLEM, write_json
+from app.api.problems import OPENAI_PREFIX, body_too_large, openai_error, problem
+from app.api.request_body import body_limit
 from app.api.response_headers import HEADERS
+from app.config.settings import Config
 from app.errors import (
     ExpectationUnknown,
     HeadersTooLarge,
@@ -32,13 +35,29 @@ _OF_THE_SERVICE = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseH
 _LINE = (InvalidRequestLine, InvalidRequestMethod, InvalidHTTPVersion)
 
 
-def refusal(error: LLMAPIError) -> bytes:
-    """Return a whole response, after which the connection is closed."""
-    body = write_json(problem(error)).encode()
-    headers = {"Connection": "close", "Content-Type": PROBLEM, "Content-Length": str(len(body)), **HEADERS}
+def refusal(error: LLMAPIError, path: str = "") -> bytes:
+    """Return a whole response, after which the connection is closed. path: of the request, where it is known."""
+    is_openais = path.startswith(OPENAI_PREFIX)
+    body = write_json(openai_error(error) if is_openais else problem(error)).encode()
+    headers = {
+        "Connection": "close",
+        "Content-Type": JSON if is_openais else PROBLEM,
+        "Content-Length": str(len(body)),
+        **HEADERS,
+    }
     head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
     head += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+
+def refusal_instead_of_continue(request: Any, length: int | None, config: Config) -> bytes | None:
+    """Return the response for a client that asks whether to send a body, if that is too long; else None.
+
+    gunicorn tells it to continue before the application sees the request.
+    """
+    limit, key = body_limit(request.path, config)
+    is_asked = any(name == "EXPECT" for name, _ in request.headers)
+    return refusal(body_too_large(key), request.path) if is_asked and length is not None and length > limit else None
 
 
 def error_of(fault: Exception) -> LLMAPIError:

@@ -10,6 +10,7 @@ from app.api.batches.input import MAX_LINES
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_response
 from app.api.openapi import Blueprint, describe_response
+from app.api.request_body import body_limit
 from app.api.request_context import current_owner, services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.files import (
@@ -25,7 +26,6 @@ blueprint = Blueprint("openai_files", __name__, description="OpenAI's API: files
 
 FILE_ID = {"in": "path", "name": "file_id", "schema": {"type": "string"}}
 OCTETS = "application/octet-stream"
-_FORM_BYTES = 65_536  # what surrounds the file in a request
 _MAX_NAME = 255  # characters
 MAX_FILE_LINES = 2 * MAX_LINES  # each line of a file is an entry of a list, also a blank one
 _PIECE_BYTES = 1_048_576
@@ -34,8 +34,7 @@ _PATH = "/v1/files/<file_id>"
 
 def _take_files() -> None:
     """Set the limit of uploads, which is another than that of other bodies."""
-    request.max_content_length = services().config.files.max_bytes + _FORM_BYTES
-    g.body_limit = "files.max_bytes"
+    request.max_content_length, g.body_limit = body_limit(request.path, services().config)
 
 
 blueprint.before_request(_take_files)

@@ -130,6 +130,28 @@ def test_a_body_over_the_limit_gets_413(api: Stack, size: int) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions"])
+@pytest.mark.parametrize("more", ["", "Expect: 100-continue\r\n"])
+def test_an_announced_body_over_the_limit_gets_413_before_any_of_it_is_sent(api: Stack, path: str, more: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n{more}\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=scaled(5)) as connection:  # body_seconds is 20
+        connection.sendall(head.encode())
+        assert connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 413", "and no 100 before it"
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        body = json.loads(response.read())
+    error = body["error"] if path.startswith("/v1") else body
+    assert (response.status, error["code"]) == (413, "body_too_large")
+    assert "server.max_body_bytes" in str(error)
+
+
+def test_an_announced_file_may_be_longer_than_other_bodies(api: Stack) -> None:
+    head = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=scaled(5)) as connection:
+        connection.sendall(head)
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 100 Continue")
+
+
 def test_a_chunked_body_over_the_limit_gets_413(api: Stack) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=scaled(10))
     connection.request("POST", "/generate", body=iter([b"x" * 50_000] * 3), encode_chunked=True)
