@@ -8,7 +8,7 @@ from marshmallow import post_load, validate
 from app.api.schemas.embeddings import MAX_TEXTS
 from app.api.schemas.fields import TextField, WholeNumber
 from app.api.schemas.job import JobOptions
-from app.api.schemas.openai.peers import ignored_of_peers
+from app.api.schemas.openai.peers import fields_of_embedding_peers
 from app.api.schemas.openai.requests import (
     IGNORED_EVERYWHERE,
     ModelRequestSchema,
@@ -52,7 +52,7 @@ class EmbeddingSchema(ModelRequestSchema):
     )
 
     class Meta(ModelRequestSchema.Meta):
-        include: ClassVar = {**ignored(*IGNORED_EVERYWHERE), **ignored_of_peers()}
+        include: ClassVar = {**ignored(*IGNORED_EVERYWHERE), **fields_of_embedding_peers()}
 
     @post_load(pass_original=True)
     def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> EmbeddingBody:

@@ -124,6 +124,19 @@ _NEUTRAL_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
     "thinking_token_budget": (),
 }
 _NEUTRAL_IN_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {"add_special_tokens": (True,)}
+_NEUTRAL_IN_EMBEDDINGS: Mapping[str, tuple[Any, ...]] = {
+    "add_special_tokens": (True,),
+    "embd_normalize": (2,),
+    "input_type": (),
+    "mm_processor_kwargs": ({},),
+    "normalize": (True,),
+    "prompt_name": (),
+    "truncate": (False,),
+    "truncate_prompt_tokens": (),
+}
+"""Of vLLM, llama-server, Ollama, text-embeddings-inference and NVIDIA. Here vectors are L2-normalised, and a text that
+is too long is refused.
+"""
 _THINKING = ("reasoning", "thinking", "think", "enable_thinking")
 _TYPES = ("enabled", "disabled")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -157,6 +170,12 @@ def ignored_of_peers() -> dict[str, fields.Field[Any]]:
 def fields_of_completion_peers() -> dict[str, fields.Field[Any]]:
     """Return the fields that only a completion has."""
     return {name: _Neutral(*values) for name, values in _NEUTRAL_IN_COMPLETIONS.items()}
+
+
+def fields_of_embedding_peers() -> dict[str, fields.Field[Any]]:
+    """Return the fields of a request for vectors. All of Ollama's options are about texts, or about loading a model."""
+    neutral = {name: _Neutral(*values) for name, values in _NEUTRAL_IN_EMBEDDINGS.items()}
+    return ignored_of_peers() | neutral | {"options": IgnoredField("they are about texts.")}
 
 
 def fields_of_peers() -> dict[str, fields.Field[Any]]:

@@ -160,7 +160,6 @@ def test_no_hint_proposes_a_name_that_is_refused_or_not_read(schema: RequestSche
         (ChatSchema(), "tokens"),
         (CompletionSchema(), "sampler_seq"),
         (ChatSchema(), "template"),
-        (EmbeddingSchema(), "input_type"),
     ],
 )
 def test_a_name_without_a_twin_gets_the_list_of_known_ones(schema: RequestSchema, name: str) -> None:
@@ -173,3 +172,26 @@ def test_a_name_without_a_twin_gets_the_list_of_known_ones(schema: RequestSchema
 @pytest.mark.parametrize("schema", [ChatSchema(), CompletionSchema(), ResponseSchema()])
 def test_guided_decoding_is_told_its_present_name(schema: RequestSchema) -> None:
     assert schema.nearest("guided_decoding") == "structured_outputs"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "other"),
+    [
+        ("truncate_prompt_tokens", None, 5),
+        ("truncate", False, True),
+        ("embd_normalize", 2, -1),
+        ("normalize", True, False),
+        ("input_type", None, "query"),
+        ("add_special_tokens", True, False),
+    ],
+)
+def test_a_request_for_vectors_may_have_what_changes_nothing(name: str, value: Any, other: Any) -> None:
+    schema = EmbeddingSchema()
+    assert schema.load({"input": "x", name: value}) == schema.load({"input": "x"})
+    with pytest.raises(ValidationError, match="is not supported: leave it out"):
+        schema.load({"input": "x", name: other})
+
+
+@pytest.mark.parametrize("options", [{}, {"num_ctx": 4096}])
+def test_ollamas_options_mean_nothing_for_vectors(options: dict[str, Any]) -> None:
+    assert EmbeddingSchema().load({"input": "x", "options": options}) == EmbeddingSchema().load({"input": "x"})
