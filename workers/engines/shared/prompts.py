@@ -36,7 +36,7 @@ class PromptMaker(ABC):
     def prepare(self, request: JobRequest) -> Prompt:
         """See `Engine.prepare`."""
         sampling = SamplingParams.build(self._defaults, request.params)
-        self._vocabulary.check_biased(sampling.logit_bias)
+        self._vocabulary.check_named(sampling)
         text, tokens = self._read(request, sampling)
         sampling = replace(sampling, max_tokens=self._tokens_to_generate(sampling, len(tokens), request.params))
         prompt = self._prompt(sampling, request.params, tokens)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from app.errors import InvalidRequest, PromptTooLong, UnsupportedParameter
 from app.jobs.job import Text
+from app.jobs.sampling import SamplingParams
 from workers.engines.shared.child_process import ChildFailed
 from workers.engines.shared.child_program import Limits
 
@@ -101,11 +102,10 @@ class Vocabulary(ABC):
             raise InvalidRequest(f"{field} names an unknown token: {unknown}", errors={field: [unknown]})
         return list(tokens)
 
-    def check_biased(self, tokens: Iterable[int]) -> None:
-        """Raises InvalidRequest: `logit_bias` names a token that is not in the vocabulary."""
-        unknown = self._first_unknown(sorted(tokens))
-        if unknown:
-            raise InvalidRequest("logit_bias names an unknown token", errors={"params.logit_bias": [unknown]})
+    def check_named(self, sampling: SamplingParams) -> None:
+        """Raises InvalidRequest: a parameter names a token that is not in the vocabulary; names it and the range."""
+        self.checked(sorted(sampling.logit_bias), "params.logit_bias")
+        self.checked(sampling.stop_token_ids, "params.stop_token_ids")
 
     def infill_tokens(self, text: str, suffix: str, most: int | None = None) -> list[int]:
         """Return prefix, suffix, then the place to fill, in the order of llama.cpp's server. most: see `tokens_of`.

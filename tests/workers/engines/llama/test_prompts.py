@@ -123,6 +123,7 @@ def test_max_tokens_is_lowered_to_what_can_be_generated(
         ({"max_length": 2}, InvalidRequest, "params.max_length"),
         ({"logit_bias": {"49152": 1.0}}, InvalidRequest, "params.logit_bias"),
         ({"logit_bias": {"-1": 1.0}}, InvalidRequest, "params.logit_bias"),
+        ({"stop_token_ids": [2, 10_000_000]}, InvalidRequest, "params.stop_token_ids"),
         ({"suffix": "the end"}, UnsupportedParameter, "params.suffix"),
         ({"num_beams": 4}, UnsupportedParameter, "params.num_beams"),
         ({"grammar": "root ::= ("}, InvalidGrammar, "params.grammar"),

@@ -1,10 +1,12 @@
 """What the vocabularies of all families have in common."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from app.errors import UnsupportedParameter
+from app.errors import InvalidRequest, UnsupportedParameter
+from app.jobs.sampling import SamplingParams
 from workers.engines.shared.vocabulary import Vocabulary, shown_token, without_second_bos
 
 
@@ -33,6 +35,21 @@ def test_a_model_that_cannot_fill_in_refuses_by_the_name_of_the_field() -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         Bytes(None).infill_tokens("AB", "C")
     assert list(caught.value.errors) == ["params.suffix"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "token"),
+    [("logit_bias", {7: 1.0, 2000: 1.0}, 2000), ("logit_bias", {-1: 1.0}, -1), ("stop_token_ids", (7, 10**7), 10**7)],
+)
+def test_a_parameter_that_names_an_unknown_token_is_refused_with_the_token_and_the_range(
+    name: str, value: Any, token: int
+) -> None:
+    Bytes(None).check_named(SamplingParams(logit_bias={1999: 1.0}, stop_token_ids=(0, 1999)))
+    with pytest.raises(InvalidRequest) as caught:
+        Bytes(None).check_named(SamplingParams(**{name: value}))
+    reason = f"there is no token {token}: ids go from 0 to 1999"
+    assert caught.value.detail == f"params.{name} names an unknown token: {reason}"
+    assert caught.value.errors == {f"params.{name}": [reason]}
 
 
 @pytest.mark.parametrize(
