@@ -54,17 +54,22 @@ def renaming_fields(names: Mapping[str, str], prompt_fields: PromptFields | None
     try:
         yield
     except InvalidRequest as error:
-        errors: dict[str, list[str]] = {}
-        for path, texts in error.errors.items():
-            fields = [_renamed(path, names)]
-            is_length = path == "messages" and isinstance(error, PromptTooLong)
-            if prompt_fields is not None and (path == "prompt" or is_length):
-                fields = list(prompt_fields(error.job_index)) or fields
-            shown = " and ".join(fields)
-            errors[fields[0]] = [_with_name(text, path, shown) for text in texts]
-            error.detail = _with_name(error.detail, path, shown)
-        error.errors = errors
+        rename_fields(error, names, prompt_fields)
         raise
+
+
+def rename_fields(error: InvalidRequest, names: Mapping[str, str], prompt_fields: PromptFields | None = None) -> None:
+    """Rename in this error; see `renaming_fields`."""
+    errors: dict[str, list[str]] = {}
+    for path, texts in error.errors.items():
+        fields = [_renamed(path, names)]
+        is_length = path == "messages" and isinstance(error, PromptTooLong)
+        if prompt_fields is not None and (path == "prompt" or is_length):
+            fields = list(prompt_fields(error.job_index)) or fields
+        shown = " and ".join(fields)
+        errors[fields[0]] = [_with_name(text, path, shown) for text in texts]
+        error.detail = _with_name(error.detail, path, shown)
+    error.errors = errors
 
 
 def longest_first(contents: Mapping[str, Any]) -> list[str]:

@@ -11,16 +11,19 @@ from app.api.job_ends import error_of
 from app.api.openai.call_reader import reader_of
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.offered_calls import OfferedCallWriter, OutputWriter
+from app.api.openai.plan import longest_first, rename_fields
 from app.api.openai.tool_calls import Call, Piece, Reader, Words, call_id
 from app.api.problems import openai_code
 from app.errors import InvalidRequest, PromptTooLong
-from app.jobs.job import FinishReason, Job, JobError, JobRequest, Status, TokenLogprob, Usage
+from app.jobs.job import FinishReason, Job, JobRequest, Status, TokenLogprob, Usage
 
 Item = dict[str, Any]
 ResponseEvent = dict[str, Any]
 
 IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
 PREFIX = "resp_"
+_FIELD_NAMES = {"messages": "input", "params.max_tokens": "max_output_tokens", "params.": ""}
+"""Of a response that is read later: by which other names parameters were sent, is not kept."""
 STATUSES = {
     Status.QUEUED: "queued",
     Status.PROCESSING: "in_progress",
@@ -181,7 +184,7 @@ def response_with(job: Job, request: JobRequest, output: list[Item]) -> dict[str
         "created_at": int(job.created_at),
         "completed_at": int(job.completed_at) if job.completed_at and status == "completed" else None,
         "status": status,
-        "error": _error(job.status, job.error),
+        "error": _error(job, request),
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "model": job.model,
         "output": output,
@@ -197,16 +200,26 @@ def _is_cut_off(status: Status, reason: FinishReason | None) -> bool:
     return status is Status.SUCCEEDED and reason is FinishReason.LENGTH
 
 
-def _error(status: Status, job_error: JobError | None) -> dict[str, Any] | None:
-    if status not in (Status.FAILED, Status.EXPIRED):
+def _error(job: Job, request: JobRequest) -> dict[str, Any] | None:
+    if job.status not in (Status.FAILED, Status.EXPIRED):
         return None
-    error = error_of(status, job_error)
+    error = error_of(job.status, job.error)
     assert error is not None, "the job has failed"
+    if isinstance(error, InvalidRequest):
+        rename_fields(error, _FIELD_NAMES, lambda _: _prompt_fields(request))
     if isinstance(error, PromptTooLong):
         code = openai_code(error)  # not one of the documented codes, but OpenAI sends it, and clients look for it
     else:
         code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
     return {"code": code, "message": error.detail}
+
+
+def _prompt_fields(request: JobRequest) -> list[str]:
+    """Return what the prompt was made of. An earlier response's messages are not told from those of `input`."""
+    assert request.chat is not None and request.response is not None, "a response is made from messages"
+    instructions = request.response["echo"].get("instructions")
+    messages = request.chat.messages[instructions is not None :]
+    return longest_first({"input": messages, "instructions": instructions, "tools": request.chat.tools})
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

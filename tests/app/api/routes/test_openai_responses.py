@@ -521,3 +521,15 @@ def test_an_earlier_conversation_is_part_of_what_is_too_long(client: FlaskClient
     first = answered(client, input="x" * 500)["id"]
     worker.play = lambda turn: turn.fail("prompt_too_long", "too long", {"messages": ["too long"]})
     assert post(client, previous_response_id=first).get_json()["error"]["param"] == "previous_response_id"
+
+
+def test_a_failed_response_that_is_read_later_uses_the_names_of_the_request(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    detail = PromptTooLong.for_context("messages", tokens=600, context_tokens=512).detail
+    worker.play = lambda turn: turn.fail("prompt_too_long", detail, {"messages": [detail]})
+    done = ended(client, answered(client, background=True, instructions="x" * 500))
+    shown = "instructions and input"
+    assert done["error"]["message"] == PromptTooLong.for_context(shown, tokens=600, context_tokens=512).detail
+    worker.play = lambda turn: turn.fail("invalid_request", "params.top_k: no", {"params.top_k": ["no"]})
+    assert ended(client, answered(client, background=True))["error"]["message"] == "top_k: no"
