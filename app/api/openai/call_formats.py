@@ -90,4 +90,4 @@ def _is_among(name: str, names: Collection[str] | None) -> bool:
 
 def _text(written: str) -> str:
     """Return the text that a JSON string is; other values are none."""
-    return str(json.loads(written)) if written.startswith('"') else ""
+    return str(json.loads(written, strict=False)) if written.startswith('"') else ""

@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any
 
 from app.api.openai.call_formats import call_of, has_mark, head_of, may_be_call, may_have_head, names_function
-from app.api.openai.json_scanner import JsonScanner, NotJson
+from app.api.openai.json_scanner import JsonScanner, NotJson, escaped
 from app.api.openai.tool_calls import Call, Piece, PlainReader, Reader, Words
 from app.api.openai.xml_calls import END_OF_CALL, END_OF_FUNCTION, END_OF_PARAMETER, PARAMETER, NotACall, XmlCall
 
@@ -187,7 +187,7 @@ class CallReader:
         if call is None or self._left == 0:
             return []
         self._left = None if self._left is None else self._left - 1
-        return [call]
+        return [Call(call.name, escaped(call.arguments))]
 
     def _begin_words(self) -> list[Piece]:
         is_answer = self._lists_only and not self._has_begun and self._held.lstrip(_WHITE).startswith(("{", "["))

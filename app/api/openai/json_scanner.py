@@ -1,6 +1,7 @@
 """Follows one JSON value through a text that is still being written: where it ends, or that it is none.
 
-It does not recurse: a model may nest its arguments as deep as its tokens last. The grammar is that of RFC 8259.
+It does not recurse: a model may nest its arguments as deep as its tokens last. The grammar is that of RFC 8259, but
+models also write line ends and tabs in strings as they are (`escaped`).
 """
 
 import json
@@ -8,7 +9,9 @@ import re
 from collections.abc import Callable
 
 _WHITE = re.compile(r"[ \t\n\r]*+")
-_STRING_PART = re.compile(r'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+_STRING_PART = re.compile(r'[^"\\]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\]*+)*+')
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _ESCAPE_BEGUN = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _SCALAR_CHARACTERS = re.compile(r"[-+.\w]*+")
 _SCALAR = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -98,7 +101,7 @@ class JsonScanner:
         if not self._has_string_ended(text):
             return False
         if len(self._open) == 1:
-            self.key = json.loads(text[self._key_at : self.at])
+            self.key = json.loads(text[self._key_at : self.at], strict=False)
         self._state, self._is_between_tokens = self._colon, True
         return True
 
@@ -150,6 +153,13 @@ def is_json(text: str) -> bool:
     except NotJson:
         return False
     return end is not None and not text[end:].strip()
+
+
+def escaped(written: str) -> str:
+    """Return complete JSON as RFC 8259 has it: control characters in its strings are escaped."""
+    if not _CONTROL.search(written):
+        return written
+    return _STRING.sub(lambda string: _CONTROL.sub(lambda one: json.dumps(one[0])[1:-1], string[0]), written)
 
 
 def members_of(text: str) -> dict[str, str]:

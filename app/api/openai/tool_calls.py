@@ -15,7 +15,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A complete call. arguments: the text of a JSON object, as the model wrote it."""
+    """A complete call. arguments: the text of a JSON object, as the model wrote it, with control characters escaped."""
 
     name: str
     arguments: str

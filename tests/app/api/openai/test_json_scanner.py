@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.openai.json_scanner import JsonScanner, NotJson, is_json, members_of
+from app.api.openai.json_scanner import JsonScanner, NotJson, escaped, is_json, members_of
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -17,12 +17,12 @@ OBJECTS = st.dictionaries(st.text(), VALUES, max_size=3)
 TOKENS = st.sampled_from([*'{}[],:"\\ \n', '"a"', '"a": ', "1", "-", ".5", "e3", "true", "nul", "\\u00", "12", "\x01"])
 
 
-def follows_rfc_8259(text: str) -> bool:
+def is_json_with_control_characters(text: str) -> bool:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
     try:
-        json.loads(text, parse_constant=refuse)
+        json.loads(text, parse_constant=refuse, strict=False)
     except ValueError:
         return False
     return True
@@ -43,7 +43,7 @@ def test_a_value_ends_with_its_last_character_and_not_before(
 
 @given(st.lists(TOKENS, max_size=8).map("".join))
 def test_what_is_json_is_what_pythons_parser_takes_for_it(text: str) -> None:
-    assert is_json(text) is follows_rfc_8259(text)
+    assert is_json(text) is is_json_with_control_characters(text)
 
 
 @given(st.lists(TOKENS, max_size=8).map("".join))
@@ -78,3 +78,14 @@ def test_the_depth_has_no_limit() -> None:
 
 def test_of_two_members_with_one_name_the_first_counts() -> None:
     assert members_of('{"a": 1, "a": 2}') == {"a": "1"}
+
+
+@given(OBJECTS, st.sampled_from([None, 2]))
+def test_control_characters_in_strings_are_escaped_and_nothing_else_changes(
+    value: dict[str, Any], indent: int | None
+) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    raw = text.replace("\\\\", "\\u005c")  # what is left of backslashes and an n is a line end
+    raw = raw.replace("\\n", "\n").replace("\\t", "\t").replace("\\u0001", "\x01")
+    assert json.loads(escaped(raw)) == value
+    assert escaped(text) == text
