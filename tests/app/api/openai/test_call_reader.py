@@ -32,6 +32,7 @@ West
 </tool_call>"""
 WEATHER = {"city": "Zürich\nWest", "days": 3, "code": "7"}
 PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}, "code": {"type": ["string", "null"]}}
+PROPERTIES |= {"place": {"type": "object"}}
 TOOLS: dict[str, Any] = {"weather": {"type": "object", "properties": PROPERTIES}, "time": {}}
 
 
@@ -116,9 +117,9 @@ def cuts(text: str) -> list[list[str]]:
         ('time[ARGS]{"n": "a\nb"}', "", [("time", {"n": "a\nb"})]),
         ('<function=time>{"n": "a\x01b"}</function>', "", [("time", {"n": "a\x01b"})]),
         (
-            '<function=time>\n<parameter=n>\n{"a": "a\nb"}\n</parameter></function>',
+            '<function=weather>\n<parameter=place>\n{"a": "a\nb"}\n</parameter></function>',
             "",
-            [("time", {"n": {"a": "a\nb"}})],
+            [("weather", {"place": {"a": "a\nb"}})],
         ),
         ('<tool_call>{"name": "time"}</tool_call>', "", [("time", {})]),
         ('<tool_call>{"name": "time", "arguments": null}</tool_call>', "", [("time", {})]),
