@@ -28,7 +28,13 @@ from workers.engines.shared.gbnf import GrammarSyntaxError, lark_of_gbnf
 from workers.engines.shared.grammar_reasons import as_sentence
 from workers.engines.shared.grammar_sandbox import GrammarSandbox
 from workers.engines.shared.schema_fault import faulty_part
-from workers.engines.shared.schema_lengths import free_characters, most_members, with_lengths
+from workers.engines.shared.schema_lengths import (
+    free_characters,
+    longest_name,
+    most_items,
+    most_properties,
+    with_lengths,
+)
 from workers.engines.shared.short_lived_thread import outcome_in_thread
 from workers.engines.shared.value_end import ValueEnd, Vocabulary
 
@@ -117,11 +123,14 @@ class ConstraintCompiler:
     def _value_end(self, field: str, text: str) -> ValueEnd | None:
         if field != "params.json_schema":
             return None
+        schema = json.loads(text)
         given = [int(length) for length in _LENGTHS.findall(text)]  # the schema may want longer texts somewhere
         return ValueEnd(
             self._vocabulary,
             characters=max(free_characters(self._context_tokens), *given, 0),
-            members=most_members(json.loads(text), self._context_tokens),
+            name_characters=longest_name(schema),
+            items=most_items(schema, self._context_tokens),
+            properties=most_properties(schema, self._context_tokens),
         )
 
     @cached_property

@@ -7,6 +7,7 @@ Other numbers, texts with a pattern or a format, and lists and objects whose mem
 `value_end` says.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from app.jobs.json_schema import IN_PLACE, Path, types_of, with_parts
@@ -14,6 +15,7 @@ from app.jobs.schema_support import MAX_INTEGER
 
 CHARACTERS_PER_CONTEXT_TOKEN = 1.0  # of a free string: a quarter of the context, as a token of a text has about 4
 ITEMS_PER_CONTEXT_TOKEN = 1 / 8  # of an array: a quarter of the context, where an item and its comma are two tokens
+PROPERTIES_PER_CONTEXT_TOKEN = 1 / 32  # of an object: likewise, where a name, a value and their signs are eight tokens
 FREE_LEVELS = 8  # of lists and objects in a value of which the schema says nothing
 NAME_CHARACTERS = 128  # of a property that the schema does not name
 
@@ -53,30 +55,50 @@ def free_characters(context_tokens: int) -> int:
     return max(1, int(context_tokens * CHARACTERS_PER_CONTEXT_TOKEN))
 
 
-def free_members(context_tokens: int) -> int:
-    """Return the most members of a list or an object without a length."""
+def most_items(schema: Any, context_tokens: int) -> int:
+    """Return the most items of an array: what the schema speaks of, or at least the end of one without a length."""
+    return max(_free_items(context_tokens), _most_written(schema))
+
+
+def most_properties(schema: Any, context_tokens: int) -> int:
+    """Return the same of an object."""
+    return max(_free_properties(context_tokens), _most_written(schema))
+
+
+def longest_name(schema: Any) -> int:
+    """Return how many characters the name of a property may need to have."""
+    names = (name for part in _nested(schema) if isinstance(part, dict) for name in part)
+    return max(NAME_CHARACTERS, *map(len, names), 0)
+
+
+def _free_items(context_tokens: int) -> int:
     return max(1, int(context_tokens * ITEMS_PER_CONTEXT_TOKEN))
 
 
-def most_members(schema: Any, context_tokens: int) -> int:
-    """Return how many members a list or an object of the schema may need to have: as many as those that are written in
-    it, and as its own lengths say, but no fewer than the end that is given to one without a length.
-    """
-    most, todo = free_members(context_tokens), [schema]
+def _free_properties(context_tokens: int) -> int:
+    return max(1, int(context_tokens * PROPERTIES_PER_CONTEXT_TOKEN))
+
+
+def _most_written(schema: Any) -> int:
+    """Return the largest size of a list or an object in the schema, or that it gives to one."""
+    given = (_count(part, key) for part in _nested(schema) if isinstance(part, dict) for key in _COUNTS)
+    return max(0, *map(len, _nested(schema)), *given)
+
+
+def _nested(schema: Any) -> Iterator[dict[str, Any] | list[Any]]:
+    todo = [schema]
     while todo:
         part = todo.pop()
         if isinstance(part, dict | list):
-            most = max(most, len(part))
+            yield part
             todo.extend(part.values() if isinstance(part, dict) else part)
-        if isinstance(part, dict):
-            most = max(most, *(_count(part, key) for key in _COUNTS))
-    return most
 
 
 class _Lengths:
     def __init__(self, context_tokens: int) -> None:
         self._characters = free_characters(context_tokens)
-        self._items = free_members(context_tokens)
+        self._items = _free_items(context_tokens)
+        self._properties = _free_properties(context_tokens)
         self.has_free_values = False
 
     def part(self, schema: Any, path: Path) -> Any:
@@ -116,7 +138,7 @@ class _Lengths:
         below = {"$ref": f"#/$defs/{_DEFINITION}{level - 1}"}
         items = {"type": "array", "items": below, "maxItems": self._items}
         properties = {"type": "object", "patternProperties": {_NAME: below}, "additionalProperties": False}
-        return {"anyOf": [*scalars, items, properties | {"maxProperties": self._items}]}
+        return {"anyOf": [*scalars, items, properties | {"maxProperties": self._properties}]}
 
     def _bound_string(self, schema: dict[str, Any]) -> None:
         if schema.get("format") in _TIMES:
@@ -143,7 +165,7 @@ class _Lengths:
             schema |= {"patternProperties": {_NAME: others}, "additionalProperties": False}
         if set(properties) <= {name for name in required if isinstance(name, str)}:
             fewest = max(len(required), _count(schema, "minProperties"))
-            schema.setdefault("maxProperties", max(self._items, fewest))
+            schema.setdefault("maxProperties", max(self._properties, fewest))
 
 
 def _bound_integer(schema: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 MAX_DIGITS = 32  # in a row; a double has 17, decimals have up to 28 by default
 
 _DIGITS = frozenset(b"0123456789")
-_QUOTE, _BACKSLASH, _COMMA = b'"\\,'
+_QUOTE, _BACKSLASH, _COMMA, _COLON, _BRACE = b'"\\,:{'
 _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
 _MEMBER_BEHIND_TEXT = b'",'
 
@@ -44,17 +44,33 @@ class Vocabulary:
         )
 
 
-class ValueEnd:
-    """Follows one JSON text. characters, members: of a text, and of a list or an object in it, before it must end."""
+@dataclass(slots=True)
+class _Open:
+    """A list or an object that has begun."""
 
-    def __init__(self, vocabulary: Vocabulary, *, characters: int, members: int) -> None:
+    is_object: bool
+    members: int = 1
+
+
+class ValueEnd:
+    """Follows one JSON text.
+
+    characters, name_characters, items, properties: of a text, of a property's name, of a list and of an object, before
+    it must end.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, *, characters: int, name_characters: int, items: int, properties: int
+    ) -> None:
         self._vocabulary = vocabulary
         self._most_characters = characters
-        self._most_members = members
-        self._members: list[int] = []  # of each list and object that is open
+        self._most_name_characters = name_characters
+        self._most_items, self._most_properties = items, properties
+        self._open: list[_Open] = []
         self._characters = self._digits = 0  # of the text or of the number that is being written
         self._is_in_text = False
         self._is_escaped = False
+        self._is_name = False  # of a property: the text that is being written, or that comes next
 
     def follow(self, piece: bytes) -> None:
         """Advance by the bytes of a token."""
@@ -67,7 +83,7 @@ class ValueEnd:
                 self._is_in_text = byte == _QUOTE
                 self._characters = 0
                 self._digits = self._digits + 1 if byte in _DIGITS else 0
-                self._count_members(byte)
+                self._follow_structure(byte)
 
     def discourages(self, token: int) -> bool:
         """Return whether the token would go on with a value that must end."""
@@ -82,19 +98,27 @@ class ValueEnd:
 
     def _continuing(self) -> Flags | None:
         """Return the tokens that go on with the value; None: it need not end."""
-        vocabulary, is_full = self._vocabulary, bool(self._members) and self._members[-1] >= self._most_members
+        vocabulary, is_full = self._vocabulary, bool(self._open) and self._is_full(self._open[-1])
         if self._is_in_text:
-            going_on = ~vocabulary.quotes if self._characters >= self._most_characters else None
+            most = self._most_name_characters if self._is_name else self._most_characters
+            going_on = ~vocabulary.quotes if self._characters >= most else None
             next_member = vocabulary.commas_behind_text if is_full else None
         else:
             going_on = vocabulary.digits if self._digits >= MAX_DIGITS else None
             next_member = vocabulary.commas if is_full else None
         return next_member if going_on is None else going_on if next_member is None else going_on | next_member
 
-    def _count_members(self, byte: int) -> None:
+    def _is_full(self, part: _Open) -> bool:
+        return part.members >= (self._most_properties if part.is_object else self._most_items)
+
+    def _follow_structure(self, byte: int) -> None:
         if byte in _OPENING:
-            self._members.append(1)
-        elif self._members and byte in _CLOSING:
-            self._members.pop()
-        elif self._members and byte == _COMMA:
-            self._members[-1] += 1
+            self._is_name = byte == _BRACE
+            self._open.append(_Open(is_object=self._is_name))
+        elif byte == _COLON:
+            self._is_name = False
+        elif self._open and byte in _CLOSING:
+            self._open.pop()
+        elif self._open and byte == _COMMA:
+            self._open[-1].members += 1
+            self._is_name = self._open[-1].is_object

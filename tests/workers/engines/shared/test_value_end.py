@@ -10,7 +10,7 @@ WITH_COMMAS = [b",", b", ", b'",', b'"",', b"1,", b"a,", b'"', b"}", b'": "a, b'
 
 
 def value_end(pieces: list[bytes] = PIECES) -> ValueEnd:
-    return ValueEnd(Vocabulary.of_pieces(pieces), characters=100, members=3)
+    return ValueEnd(Vocabulary.of_pieces(pieces), characters=100, name_characters=50, items=4, properties=3)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,26 @@ def test_a_text_must_end_after_enough_characters(text: bytes, is_due: bool) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "is_due"),
+    [
+        (b'{"' + b"a" * 49, False),
+        (b'{"' + b"a" * 50, True),
+        (b'{"a": 1, "' + b"a" * 50, True),
+        (b'{"a": {"b": [1]}, "' + b"a" * 50, True),
+        (b'[{"a": [{"' + b"a" * 50, True),
+        (b'{"a": "' + b"a" * 50, False),
+        (b'{"a": ["b", "' + b"a" * 50, False),
+        (b'["' + b"a" * 50, False),
+        (b'"' + b"a" * 50, False),
+    ],
+)
+def test_the_name_of_a_property_must_end_sooner(text: bytes, is_due: bool) -> None:
+    end = value_end()
+    end.follow(text)
+    assert end.discourages(LETTER) is is_due
+
+
+@pytest.mark.parametrize(
     ("text", "forbidden", "expected"),
     [
         (MANY, [False, False, True], [True, False, True]),
@@ -88,8 +108,9 @@ def test_to_go_on_is_forbidden_where_anything_else_is_allowed(
         (b'{"a": {"b": 1, "c": 2}, "d": 3, "e": 4', True),
         (b'{"a": 1, "b": 2, "c": {"d": 3', False),
         (b'{"a": ",,,,"', False),
-        (b"[1, [2, 3, 4", True),
-        (b"[1, 2, []", True),
+        (b"[1, [2, 3, 4", False),
+        (b"[1, [2, 3, 4, 5", True),
+        (b"[1, 2, 3, []", True),
         (b"1, 2, 3, 4", False),
     ],
 )
