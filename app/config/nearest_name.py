@@ -15,7 +15,7 @@ _WORD = re.compile(r"[A-Z]?[^\W_A-Z]+|[A-Z]+")
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is spelled nearly like this one, or that this one begins with.
+    """Return the known name that is spelled nearly like this one, that this one begins with, or that adds `_id` to it.
 
     None where no name is near: a wrong hint is worse than none.
     """
@@ -27,7 +27,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     swapped = (one for letters, one in spelled.items() if letters and sorted(letters) == sorted(plain))
     begin, _, end = name.rpartition("_")
     beginning = spelled.get(_plain(begin)) if end in _SAYS_NOTHING and len(begin) >= _LEAST_WORD else None
-    return next(swapped, None) or beginning
+    return next(swapped, None) or beginning or spelled.get(f"{plain}id")
 
 
 def _is_typing_error(name: str, known: str) -> bool:

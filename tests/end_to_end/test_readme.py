@@ -34,6 +34,7 @@ def is_stream(output: str) -> bool:
 EXPECTED: dict[str, Check] = {
     "starting_after": lambda output: "response.completed" in output or "response.incomplete" in output,
     "DELETE http://localhost:8000/v1/": lambda output: json.loads(output)["deleted"],
+    "/input_tokens": lambda output: json.loads(output)["input_tokens"] > 7,
     "/v1/responses": lambda output: json.loads(output)["object"] == "response",
     "/content": lambda output: [json.loads(line)["custom_id"] for line in output.splitlines()] == ["1", "2"],
     "/v1/files": lambda output: json.loads(output)["object"] in ("file", "list"),

@@ -27,7 +27,7 @@ from app.jobs.tokenizer_rpc import TokenizerOperation
 blueprint = Blueprint("openai_responses", __name__, description="OpenAI's API: responses.")
 
 RESPONSE_ID = {"in": "path", "name": "response_id", "schema": {"type": "string"}}
-_PATH = "/v1/responses/<response_id>"
+_PATH = "/v1/responses/<string(minlength=13):response_id>"  # `input_tokens` is no id: its methods are its own
 _RESPONSE = "The response; as a stream its events, which end with `response.completed`, `.incomplete` or `.failed`."
 
 

@@ -22,7 +22,7 @@ def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
 
 def test_every_route_is_documented(client: FlaskClient, document: dict[str, Any]) -> None:
     routes = {
-        (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:[^:>]+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
         if rule.rule != "/" and not rule.rule.startswith(("/static", "/docs"))

@@ -393,6 +393,12 @@ def test_a_response_that_is_not_stored_is_not_one_that_is_read_later(client: Fla
     assert post(client, store=False, **body).get_json()["error"]["param"] == "store"
 
 
+def test_counting_tokens_has_methods_of_its_own(client: FlaskClient) -> None:
+    assert client.get("/v1/responses/input_tokens").status_code == 405
+    allowed = client.options("/v1/responses/input_tokens").headers["Allow"]
+    assert set(allowed.split(", ")) == {"POST", "OPTIONS"}
+
+
 def test_what_is_no_response_is_not_found(client: FlaskClient, worker: ScriptedWorker) -> None:
     job_id = client.post("/agenerate", json={"prompt": "Hello"}).get_json()["id"]
     for name in (f"resp_{job_id}", job_id, "resp_1"):
