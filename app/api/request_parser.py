@@ -13,7 +13,7 @@ from werkzeug.datastructures import CombinedMultiDict
 from app.api.ignored_fields import report_ignored
 from app.api.problems import OPENAI_PREFIX
 from app.api.request_body import read_json, require_plain
-from app.api.schemas.fields import RequestSchema
+from app.api.schemas.request_schema import RequestSchema
 from app.errors import InvalidRequest
 
 IGNORES_UNKNOWN = "IGNORES_UNKNOWN_FIELDS"  # the key of the application's configuration

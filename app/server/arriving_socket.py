@@ -11,6 +11,7 @@ STALLED_SEND_SECONDS = 60  # after which a client that takes nothing more of its
 LEAST_BYTES_PER_SECOND = 16 * 1024  # each piece that arrives moves the deadline by what it may take at this rate
 PATIENCE_SECONDS = 2.0  # before a client below that rate may be cut for one that waits
 LOOK_SECONDS = 0.5  # at the deadline, while nothing arrives
+_DRAIN_READS, _DRAIN_BYTES = 16, 4096
 
 
 class ArrivingSocket(socket.socket):
@@ -76,3 +77,22 @@ class ArrivingSocket(socket.socket):
                 return
         self.is_late = True
         raise ConnectionResetError(errno.ECONNRESET, "the client sends too slowly")
+
+
+def is_readable(client: socket.socket, milliseconds: int) -> bool:
+    poller = select.poll()
+    poller.register(client, select.POLLIN)
+    return bool(poller.poll(milliseconds))
+
+
+def drain(client: socket.socket) -> bool:
+    """Read what the client still sends. Return whether it may send more."""
+    for _ in range(_DRAIN_READS):
+        try:
+            if not client.recv(_DRAIN_BYTES, socket.MSG_DONTWAIT):
+                return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False

@@ -11,7 +11,8 @@ from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
 from app.server.freed_memory import give_back_after, keep_little
-from app.server.gunicorn_worker import SPARE_CONNECTIONS, upload_threads
+from app.server.gunicorn_worker import SPARE_CONNECTIONS
+from app.server.uploads import upload_threads
 
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
 _GC_ALLOCATIONS = 20_000

@@ -22,7 +22,6 @@ import contextlib
 import errno
 import math
 import os
-import select
 import selectors
 import socket
 import ssl
@@ -39,10 +38,10 @@ from app.errors import RequestError, RequestTimeout
 from app.niceness import set_niceness
 from app.server import liveness
 from app.server.arrival import Arrival, arrival
-from app.server.arriving_socket import ArrivingSocket
+from app.server.arriving_socket import ArrivingSocket, drain, is_readable
 from app.server.reception import Held, Reception, Stage, address_of
 from app.server.refusals import error_of, refusal, refusal_instead_of_continue
-from app.server.uploads import UploadedBody, UploadSlots
+from app.server.uploads import UploadedBody, UploadSlots, upload_threads
 
 LINGER_MILLISECONDS = 5
 LAST_SECONDS = 4.0  # of the grace, for these responses: a connection stays for 2 s after its last one
@@ -51,7 +50,6 @@ STALLED_SECONDS = 10.0  # without a turn of the main loop; gunicorn kills the pr
 CLOSING_SECONDS = 2.0  # for the client to read its last response and to close, RFC 9112 section 9.6
 LONG_BODY_NICENESS = 5  # beyond the model's, as tokenizers of long texts
 LOOK_SECONDS = 0.5  # between two looks at the held connections
-_DRAIN_READS, _DRAIN_BYTES = 16, 4096
 _TOO_SLOW = refusal(RequestTimeout("the request did not arrive in time; send it again, and faster"))
 
 
@@ -116,7 +114,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Any) -> Any:
         """Answer a request, and those that follow it closely. Return True if the connection is kept alive."""
         result = super().handle(conn)
-        while result is True and not self._lacks_threads() and _is_readable(conn.sock, LINGER_MILLISECONDS):
+        while result is True and not self._lacks_threads() and is_readable(conn.sock, LINGER_MILLISECONDS):
             if self._arrival(conn) is not Arrival.WHOLE:
                 break
             self._allow(conn, Stage.HEAD)
@@ -182,7 +180,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
     def _on_events(self, _: Reception) -> None:
         for held, is_ended in self._reception.events():
             if held.stage is Stage.CLOSING:
-                if not _drain(held.connection.sock):
+                if not drain(held.connection.sock):
                     self._drop(held)
             elif held.stage is Stage.UPLOAD:
                 if is_ended:
@@ -219,7 +217,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
     def _arrival(self, conn: Any) -> Arrival:
         ahead = conn.parser.unreader.buf.getvalue() if conn.parser else b""
         if self._is_encrypted:  # what has arrived is encrypted
-            return Arrival.WHOLE if ahead or _is_readable(conn.sock, 0) else Arrival.NOTHING
+            return Arrival.WHOLE if ahead or is_readable(conn.sock, 0) else Arrival.NOTHING
         return arrival(conn.sock, ahead)
 
     def _hold(self, conn: Any, held: Held | None, stage: Stage) -> None:
@@ -269,7 +267,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             self._leave(conn, None)
             return
-        if _drain(conn.sock):
+        if drain(conn.sock):
             self._hold(conn, None, Stage.CLOSING)
         else:
             self._leave(conn, None)
@@ -297,27 +295,3 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
 
     def _end_waiting_requests(self) -> None:
         services_of(self.wsgi).jobs.waiters.shut_down()
-
-
-def upload_threads(threads: int) -> int:
-    """Return how many threads a process has for long bodies, beside `server.threads`."""
-    return max(2, threads // 8)
-
-
-def _is_readable(client: socket.socket, milliseconds: int) -> bool:
-    poller = select.poll()
-    poller.register(client, select.POLLIN)
-    return bool(poller.poll(milliseconds))
-
-
-def _drain(client: socket.socket) -> bool:
-    """Read what the client still sends. Return whether it may send more."""
-    for _ in range(_DRAIN_READS):
-        try:
-            if not client.recv(_DRAIN_BYTES, socket.MSG_DONTWAIT):
-                return False
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-    return False

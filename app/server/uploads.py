@@ -10,6 +10,11 @@ from app.errors import RequestTimeout
 PIECE_BYTES = 1 << 20  # as much as gunicorn receives at once
 
 
+def upload_threads(threads: int) -> int:
+    """Return how many threads a process has for long bodies, beside `server.threads`."""
+    return max(2, threads // 8)
+
+
 class UploadSlots:
     """The threads that may read long bodies at once, at most half of them for one address."""
 

@@ -20,11 +20,11 @@ from app.api.openai.plan import RequestPlan
 from app.api.path_header import header_value
 from app.api.problems import openai_error, openai_status
 from app.api.request_parser import invalid_request
-from app.api.schemas.fields import RequestSchema
 from app.api.schemas.openai.chat import ChatSchema
 from app.api.schemas.openai.completions import CompletionSchema
 from app.api.schemas.openai.embeddings import EmbeddingSchema
 from app.api.schemas.openai.responses import ResponseSchema
+from app.api.schemas.request_schema import RequestSchema
 from app.errors import BodyTooLarge, LLMAPIError
 from app.jobs.job import Job, JobRequest, Priority
 

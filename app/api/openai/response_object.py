@@ -215,7 +215,7 @@ def _error(job: Job, request: JobRequest) -> dict[str, Any] | None:
 
 
 def _prompt_fields(request: JobRequest) -> list[str]:
-    """Return what the prompt was made of. An earlier response's messages are not told from those of `input`."""
+    """Return what the prompt was made of. It does not know which messages are of an earlier response."""
     assert request.chat is not None and request.response is not None, "a response is made from messages"
     instructions = request.response["echo"].get("instructions")
     messages = request.chat.messages[instructions is not None :]

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import Flag, IgnoredField, JsonObject, RequestSchema, TextField, no_nul
+from app.api.schemas.fields import Flag, IgnoredField, JsonObject, TextField, no_nul
+from app.api.schemas.request_schema import RequestSchema
 
 MAX_JSON_BYTES = 65_536  # grammars and schemas are compiled once per request, in the worker
 MAX_TEXTS, MAX_TEXT_LENGTH = 512, 1024  # of a choice, which becomes a grammar

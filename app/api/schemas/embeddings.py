@@ -7,7 +7,7 @@ from marshmallow import post_load
 
 from app.api.schemas.fields import TextOrTexts
 from app.api.schemas.job import JobOptions, JobOptionsSchema
-from app.api.schemas.openai.requests import rejected
+from app.api.schemas.openai.unread_names import rejected
 
 MAX_TEXTS = 2048  # as in OpenAI's API
 

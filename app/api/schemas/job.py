@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
 
-from app.api.schemas.fields import BoundedList, RealNumber, RequestSchema, TextField, WholeNumber, constant
+from app.api.schemas.fields import BoundedList, RealNumber, TextField, WholeNumber, constant
+from app.api.schemas.request_schema import RequestSchema
 from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)

@@ -15,12 +15,12 @@ from app.api.schemas.fields import (
     Flag,
     JsonValue,
     RealNumber,
-    RequestSchema,
     TextField,
     TextOrTexts,
     TokenCount,
     WholeNumber,
 )
+from app.api.schemas.request_schema import RequestSchema
 from app.jobs.sampling import CONSTRAINTS, Parameter, parameters
 
 MAX_STOPS, MAX_STOP_LENGTH = 16, 1024  # a stop string is searched for after every token

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import BoundedList, Flag, RequestSchema, TextField
+from app.api.schemas.fields import BoundedList, Flag, TextField
 from app.api.schemas.openai.messages import Messages
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.openai.requests import token_ids
 from app.api.schemas.openai.tools import MAX_TOOLS, ToolSchema
+from app.api.schemas.request_schema import RequestSchema
 from app.api.schemas.sampling import MAX_TOKEN_ID
 
 MAX_TOKENS = 1_000_000

@@ -31,7 +31,7 @@ _TEMPLATE = "<template>"  # how tracebacks name the file of a template that is n
 
 class TemplateRenderer:
     """First message: `sources`, to which the names that each template expects are replied. Then texts, one for each
-    message. In a trial (`is_trial`) there is no text of a client, so that an error's own text may be told.
+    message. In a trial (`is_trial`) there is no text of a client, so that an error's own text may be shown.
     """
 
     def __init__(self) -> None:

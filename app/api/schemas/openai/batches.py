@@ -6,10 +6,11 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import RequestSchema, TextField, WholeNumber, constant
+from app.api.schemas.fields import TextField, WholeNumber, constant
 from app.api.schemas.openai.files import MAX_TTL_SECONDS, PageQuerySchema, PageSchema
 from app.api.schemas.openai.requests import Metadata
 from app.api.schemas.openai.response_bodies import OutputTokensDetailsSchema, UsageDetailsSchema, shown_metadata
+from app.api.schemas.request_schema import RequestSchema
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 STATUSES = ("failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled")

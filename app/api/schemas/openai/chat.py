@@ -11,17 +11,12 @@ from app.api.schemas.openai.messages import Messages
 from app.api.schemas.openai.peers import fields_of_chat_peers, fields_of_peers, thinking_variables, with_options
 from app.api.schemas.openai.prompt_end import NOT_BOTH, PromptEnd, PromptEndSchema, take_prompt_end
 from app.api.schemas.openai.requests import (
-    IGNORED_EVERYWHERE,
-    IGNORED_IN_TEXTS,
     MAX_NAMES,
     NOT_IN_CONVERSATIONS,
-    OF_RESPONSES,
     ConversationSchema,
     TextBody,
     TextSchema,
-    ignored,
     max_tokens_field,
-    rejected,
     sampling_fields,
     sent_names,
     shared_fields,
@@ -29,6 +24,7 @@ from app.api.schemas.openai.requests import (
 )
 from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.tools import Tools, ToolsSchema
+from app.api.schemas.openai.unread_names import IGNORED_EVERYWHERE, IGNORED_IN_TEXTS, OF_RESPONSES, ignored, rejected
 from app.jobs.sampling import CONSTRAINTS, MAX_TOKENS
 
 DEFAULTS = {"max_tokens": MAX_TOKENS, "repeat_penalty": 1.0}

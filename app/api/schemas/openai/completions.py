@@ -9,14 +9,10 @@ from app.api.schemas.fields import WholeNumber
 from app.api.schemas.openai.chat import reject_two_grammars
 from app.api.schemas.openai.peers import fields_of_completion_peers, fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
-    IGNORED_EVERYWHERE,
-    IGNORED_IN_TEXTS,
     MAX_CHOICES,
-    OF_RESPONSES,
     TextBody,
     TextSchema,
     TextsOrTokens,
-    ignored,
     is_one,
     max_tokens_field,
     sampling_fields,
@@ -26,6 +22,7 @@ from app.api.schemas.openai.requests import (
 )
 from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.tools import Tools
+from app.api.schemas.openai.unread_names import IGNORED_EVERYWHERE, IGNORED_IN_TEXTS, OF_RESPONSES, ignored
 from app.jobs.job import Text
 
 DEFAULTS = {"max_tokens": 16, "repeat_penalty": 1.0}

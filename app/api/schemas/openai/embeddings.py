@@ -9,14 +9,8 @@ from app.api.schemas.embeddings import MAX_TEXTS
 from app.api.schemas.fields import TextField, WholeNumber
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.peers import fields_of_embedding_peers
-from app.api.schemas.openai.requests import (
-    IGNORED_EVERYWHERE,
-    ModelRequestSchema,
-    TextsOrTokens,
-    ignored,
-    is_one,
-    shared_fields,
-)
+from app.api.schemas.openai.requests import ModelRequestSchema, TextsOrTokens, is_one, shared_fields
+from app.api.schemas.openai.unread_names import IGNORED_EVERYWHERE, ignored
 from app.jobs.job import Text as TextOrTokens
 
 MAX_DIMENSIONS = 65_536  # beyond every model

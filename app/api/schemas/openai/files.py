@@ -6,7 +6,8 @@ from flask_smorest.fields import Upload
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.datastructures import FileStorage
 
-from app.api.schemas.fields import RequestSchema, TextField, constant
+from app.api.schemas.fields import TextField, constant
+from app.api.schemas.request_schema import RequestSchema
 
 MAX_TTL_SECONDS = 2_592_000  # 30 days, as OpenAI's API has it
 MAX_PAGE = 10_000

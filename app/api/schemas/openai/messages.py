@@ -9,7 +9,6 @@ from marshmallow import ValidationError, fields, post_load, pre_load, validate
 from app.api.schemas.fields import (
     BoundedList,
     Flag,
-    HistorySchema,
     JsonObject,
     TextField,
     errors_under,
@@ -19,6 +18,7 @@ from app.api.schemas.fields import (
 )
 from app.api.schemas.openai.call_ids import join_calls
 from app.api.schemas.openai.response_tools import CUSTOM_INPUT
+from app.api.schemas.request_schema import HistorySchema
 
 MAX_MESSAGES = 4096
 MAX_CALLS = 1024  # of one message
@@ -256,6 +256,6 @@ class Messages(BoundedList):
 
 
 def _transcript(audio: Any) -> str | None:
-    """Return what was said in an earlier response. Other members of it, such as its id, are not read."""
+    """Return the words of an earlier response in audio. Other members of it, such as its id, are not read."""
     transcript = audio.get("transcript") if isinstance(audio, dict) else None
     return transcript if isinstance(transcript, str) and is_unicode(transcript) else None

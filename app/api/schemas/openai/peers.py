@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, ValidationError, fields
 
-from app.api.schemas.fields import IgnoredField, RequestSchema, Unread, one_of
+from app.api.schemas.fields import IgnoredField, one_of
+from app.api.schemas.request_schema import RequestSchema, Unread
 from app.api.schemas.sampling import ALIASES, SAMPLING_FIELDS
 
 _SLOTS = "The server chooses the slot."

@@ -4,7 +4,8 @@ from typing import Any, TypedDict
 
 from marshmallow import ValidationError, validates_schema
 
-from app.api.schemas.fields import Flag, RequestSchema
+from app.api.schemas.fields import Flag
+from app.api.schemas.request_schema import RequestSchema
 
 _BOTH = ("continue_final_message", "add_generation_prompt")
 NOT_BOTH = {"not": {"required": list(_BOTH), "properties": {name: {"const": True} for name in _BOTH}}}

@@ -11,17 +11,15 @@ from app.api.schemas.constraints import GUIDED_FIELDS
 from app.api.schemas.fields import (
     BoundedDict,
     Flag,
-    IgnoredField,
     IgnoredFlag,
     JsonObject,
-    RequestSchema,
     TextField,
     TokenCount,
-    Unread,
     WholeNumber,
     errors_under,
 )
 from app.api.schemas.job import JobOptions, JobOptionsSchema
+from app.api.schemas.request_schema import RequestSchema
 from app.api.schemas.sampling import (
     ALIASES,
     CONTRADICTIONS,
@@ -38,65 +36,8 @@ MAX_NAMES = 32  # in a list of the few that exist
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512  # of metadata, as in OpenAI's API
 _NEITHER = "Must be a text, a list of token ids, or a list of either."
 _SEEDS = 2**32  # llama.cpp's samplers take 32 bits; OpenAI's clients may send 64, and a sign
-IGNORED = {
-    "user": "Users are not distinguished.",
-    "safety_identifier": "Users are not distinguished.",
-    "metadata": "It is not stored.",
-    "service_tier": "There is one tier; see `priority`.",
-    "prompt_cache_key": "Prompts with the same beginning share it automatically.",
-    "prompt_cache_options": "Prompts with the same beginning share it automatically.",
-    "prompt_cache_retention": "Prompts with the same beginning share it automatically.",
-    "prediction": "It could only make the output faster.",
-    "client_metadata": "It is not stored.",
-    "verbosity": "Ask for it in a message.",
-}
-
-IGNORED_EVERYWHERE = (
-    "user",
-    "safety_identifier",
-    "service_tier",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-)
-IGNORED_IN_TEXTS = ("metadata", "prediction", "verbosity")
 NOT_IN_CONVERSATIONS = ("logprobs", "n_probs", "echo", "suffix")
 """Sampling parameters that a conversation does not have, or not under this name."""
-
-
-OF_RESPONSES: Mapping[str, str] = dict.fromkeys(
-    (
-        "background",
-        "context_management",
-        "conversation",
-        "include",
-        "max_tool_calls",
-        "previous_response_id",
-        "text",
-        "truncation",
-    ),
-    "/v1/responses",
-)
-"""Names that only responses have, and where they belong."""
-
-
-def ignored(*names: str) -> dict[str, fields.Field[Any]]:
-    """Return fields for names of OpenAI's API that are accepted and not read."""
-    return {name: IgnoredField(IGNORED[name]) for name in names}
-
-
-def rejected(reasons: Mapping[str, str]) -> dict[str, fields.Field[Any]]:
-    """Return fields for names of OpenAI's API that are not supported; null is accepted."""
-    return {name: _Refused(reason) for name, reason in reasons.items()}
-
-
-class _Refused(Unread, fields.Field[None]):
-    def __init__(self, reason: str) -> None:
-        super().__init__(metadata={"enum": [None], "description": f"Not supported: {reason}."})
-        self._reason = reason
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> None:
-        raise ValidationError(f"{self.name} is not supported: {self._reason}.")
 
 
 def sampling_fields(without: Collection[str]) -> dict[str, fields.Field[Any]]:

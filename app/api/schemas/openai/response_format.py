@@ -5,8 +5,9 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from app.api.schemas.constraints import MAX_JSON_BYTES
-from app.api.schemas.fields import Flag, JsonObject, RequestSchema, TextField, errors_under, object_with, one_of
+from app.api.schemas.fields import Flag, JsonObject, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.strictness import STRICT, reject_unenforced
+from app.api.schemas.request_schema import RequestSchema
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 

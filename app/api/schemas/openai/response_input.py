@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, pre_load, validate
 
-from app.api.schemas.fields import HistorySchema, TextField, errors_under, object_with, one_of
+from app.api.schemas.fields import TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.messages import (
     ANY_RESULT,
     MAX_MESSAGES,
@@ -18,6 +18,7 @@ from app.api.schemas.openai.messages import (
     result_content,
 )
 from app.api.schemas.openai.response_tools import CUSTOM_INPUT, OfferedTools, called_name, load_tools
+from app.api.schemas.request_schema import HistorySchema
 
 Message = dict[str, Any]
 

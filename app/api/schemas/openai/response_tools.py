@@ -11,8 +11,9 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from app.api.schemas.constraints import MAX_JSON_BYTES
-from app.api.schemas.fields import HistorySchema, JsonObject, TextField, errors_under, object_with, one_of
+from app.api.schemas.fields import JsonObject, TextField, errors_under, object_with, one_of
 from app.api.schemas.openai.tools import MAX_TOOLS, FunctionSchema, ToolChoice, function_name
+from app.api.schemas.request_schema import HistorySchema
 
 CUSTOM_INPUT = "input"  # the argument of a custom tool
 MAX_OFFERED = 4 * MAX_TOOLS  # with those in namespaces

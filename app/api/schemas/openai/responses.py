@@ -5,30 +5,18 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from app.api.schemas.fields import (
-    BoundedList,
-    Flag,
-    IgnoredField,
-    IgnoredFlag,
-    JsonValue,
-    RequestSchema,
-    TextField,
-    errors_under,
-)
+from app.api.schemas.fields import BoundedList, Flag, IgnoredField, IgnoredFlag, JsonValue, TextField, errors_under
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, answer_format, reject_two_grammars, template_variables
 from app.api.schemas.openai.peers import fields_of_peers, with_options
 from app.api.schemas.openai.requests import (
-    IGNORED_EVERYWHERE,
     MAX_NAMES,
     NOT_IN_CONVERSATIONS,
     NOT_STORED,
     ConversationSchema,
     Metadata,
     check_store,
-    ignored,
     max_tokens_field,
-    rejected,
     sampling_fields,
     sent_names,
     shared_fields,
@@ -39,6 +27,8 @@ from app.api.schemas.openai.response_format import ResponseFormat
 from app.api.schemas.openai.response_input import Conversation, ResponseInput
 from app.api.schemas.openai.response_tools import OfferedTool, OfferedTools, ResponseTools, chosen
 from app.api.schemas.openai.tools import ToolChoiceField, Tools
+from app.api.schemas.openai.unread_names import IGNORED_EVERYWHERE, ignored, rejected
+from app.api.schemas.request_schema import RequestSchema
 from app.api.schemas.sampling import CONTRADICTIONS
 
 LOGPROBS = "message.output_text.logprobs"

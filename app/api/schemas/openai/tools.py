@@ -8,8 +8,9 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate
 
 from app.api.schemas.constraints import MAX_JSON_BYTES
-from app.api.schemas.fields import BoundedList, Flag, HistorySchema, JsonObject, TextField, object_with, one_of
+from app.api.schemas.fields import BoundedList, Flag, JsonObject, TextField, object_with, one_of
 from app.api.schemas.openai.strictness import STRICT, reject_unenforced
+from app.api.schemas.request_schema import HistorySchema
 
 MAX_TOOLS = 128  # as in OpenAI's API
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
-from app.api.schemas.fields import RequestSchema, Unread
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionSchema
 from app.api.schemas.openai.embeddings import EmbeddingSchema
 from app.api.schemas.openai.peers import IGNORED
 from app.api.schemas.openai.responses import ResponseSchema
+from app.api.schemas.request_schema import RequestSchema, Unread
 
 MESSAGES = [{"role": "user", "content": "x"}]
 SCHEMA = ChatSchema()
