@@ -99,7 +99,10 @@ class SlowToPrepare(ScriptedEngine):
         return super().prepare(request)
 
 
-def test_jobs_that_take_long_to_prepare_hold_no_slot(make_worker: Callable[..., Worker], store: JobStore) -> None:
+def test_jobs_that_take_long_to_prepare_hold_no_slot(
+    make_worker: Callable[..., Worker], store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.jobs.slow_preparations.SLOW_SECONDS", scaled(0.5))  # longer than two claims take
     engine, room = SlowToPrepare(), threading.Event()
     worker = make_worker(engine)
     worker.on_slot_free = room.set

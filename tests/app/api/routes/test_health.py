@@ -87,15 +87,15 @@ def test_readyz_names_the_full_disk_of_redis_until_there_is_room(
     make_app: MakeApp, config: Config, own_valkey: Valkey
 ) -> None:
     client = make_app(replace(config, redis_url=own_valkey.url)).test_client()
-    with working(own_valkey.url, "scripted"):
-        assert client.get("/readyz").status_code == 200
-        own_valkey.fill_disk()
-        until(lambda: client.get("/readyz").status_code == 503)
-        for refused in (client.get("/readyz"), client.post("/generate", json={"prompt": "p"})):
-            assert (refused.status_code, refused.get_json()["code"]) == (503, "store_unavailable")
-            assert "cannot write to its disk" in refused.get_json()["detail"]
-        own_valkey.free_disk()
-        until(lambda: client.get("/readyz").status_code == 200)
+    ScriptedWorker(own_valkey.url, "scripted").announce()  # one that runs would be refused its next doorbell
+    assert client.get("/readyz").status_code == 200
+    own_valkey.fill_disk()
+    until(lambda: client.get("/readyz").status_code == 503)
+    for refused in (client.get("/readyz"), client.post("/generate", json={"prompt": "p"})):
+        assert (refused.status_code, refused.get_json()["code"]) == (503, "store_unavailable")
+        assert "cannot write to its disk" in refused.get_json()["detail"]
+    own_valkey.free_disk()
+    until(lambda: client.get("/readyz").status_code == 200)
 
 
 def test_readyz_reports_a_redis_without_memory(make_app: MakeApp, config: Config, own_valkey: Valkey) -> None:
