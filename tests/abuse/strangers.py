@@ -12,7 +12,7 @@ def prefixes(target: Target) -> Outcomes:
     """Ask for prompts that begin as the other's does, and read how much of them was computed before."""
     deadline = time.monotonic() + target.seconds
     outcomes: Outcomes = Counter()
-    secret = f"At {time.time()} in the morning: {_STORY}"
+    secret = f"At {time.time()} in the morning: {_STORY * 4}"
     body = {"prompt": secret, "max_tokens": 4, "temperature": 0}
     with target.client(target.healthy_key) as owner, target.client() as stranger:
         owner.post("/v1/completions", json=body)
