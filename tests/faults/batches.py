@@ -32,6 +32,8 @@ def _everything_is_killed(folder: Path) -> Counts:
     config: dict[str, Any] = {"worker": {"slots": 16}, "model_params": {"step_seconds": 0.01}}
     with running_service(folder, workers=WORKERS, **config) as service:
         batch_id = _create(service.urls[0])
+        # an API process that dies before it has fed a line costs 15 s in which no line runs
+        until(lambda: bool(service.running_jobs()), "the first lines to run")
         kills = [_kill_worker, _kill_api, _kill_redis]
         hostages = 0
         for number in range(WORKERS):
