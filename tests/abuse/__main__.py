@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.abuse.attacker import Outcomes, Target
 from tests.abuse.healthy_client import HealthyClient, Latencies
 from tests.abuse.scenarios import SCENARIOS, Scenario
-from tests.abuse.service import HEALTHY_KEY, Attacked, Megabytes, attacked_service
+from tests.abuse.service import Attacked, Megabytes, attacked_service
 
 WARM_UP_SECONDS = 5.0
 BEFORE_SECONDS = 10.0
@@ -89,12 +89,12 @@ def attack(service: Attacked, scenarios: list[Scenario]) -> list[Row]:
             flush=True,
         )
         for scenario in scenarios:
-            attacker.submit(scenario.attack, Target(service.url, FIRST_SECONDS, HEALTHY_KEY)).result()
+            attacker.submit(scenario.attack, Target(service.url, FIRST_SECONDS)).result()
             time.sleep(SETTLE_SECONDS)
             row = Row(scenario, before, memory_before=service.memory())
             alive = service.programs()
             healthy.measured()
-            running = attacker.submit(scenario.attack, Target(service.url, scenario.seconds, HEALTHY_KEY))
+            running = attacker.submit(scenario.attack, Target(service.url, scenario.seconds))
             while not running.done():
                 row.memory_peak |= service.memory()
                 time.sleep(_SAMPLE_SECONDS)

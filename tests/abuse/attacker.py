@@ -24,11 +24,10 @@ Outcomes = Counter[str]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """seconds: how long the attack lasts. healthy_key: for attacks on what a client of that key computes."""
+    """seconds: how long the attack lasts."""
 
     url: str
     seconds: float
-    healthy_key: str
 
     @property
     def port(self) -> int:

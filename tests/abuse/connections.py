@@ -24,7 +24,7 @@ def slow_bodies(target: Target) -> Outcomes:
 def stay_open(target: Target) -> Outcomes:
     """60 connections a second that ask to be closed, and stay."""
     outcomes: Outcomes = Counter()
-    one_second = Target(target.url, 1.0, target.healthy_key)
+    one_second = Target(target.url, 1.0)
     for _ in range(max(1, round(target.seconds))):
         request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         outcomes += hold(one_second, 60, request, b"", 0.5)

@@ -13,6 +13,9 @@ from tests.waiting import until
 
 HEALTHY_KEY = "key-of-the-healthy-client"
 ATTACKER_KEY = "key-of-the-attacker"
+VICTIM_KEY = "key-of-the-victim"
+"""Whose prompts an attack guesses, or whose webhooks it delays: not the client that is measured."""
+
 LOOP = "<loop>"
 """A message for which the chat template of this service never ends."""
 
@@ -70,7 +73,7 @@ def attacked_service(folder: Path) -> Iterator[Attacked]:
         "worker": {"slots": 6},
         "data_dir": str(folder / "data"),
         "server": {"processes": 2},
-        "auth": {"api_keys": [HEALTHY_KEY, ATTACKER_KEY]},
+        "auth": {"api_keys": [HEALTHY_KEY, ATTACKER_KEY, VICTIM_KEY]},
         "webhooks": {"secret": "whsec_" + "YWJ1c2Vy" * 4, "allow_private": True},
     }
     stack = Stack(folder, "", config)

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 
 from tests.abuse.attacker import Outcomes, Target
+from tests.abuse.service import VICTIM_KEY
 
 _STORY = "The code of the safe in the cellar of the old house at the end of the street is "
 
@@ -14,7 +15,7 @@ def prefixes(target: Target) -> Outcomes:
     outcomes: Outcomes = Counter()
     secret = f"At {time.time()} in the morning: {_STORY * 4}"
     body = {"prompt": secret, "max_tokens": 4, "temperature": 0}
-    with target.client(target.healthy_key) as owner, target.client() as stranger:
+    with target.client(VICTIM_KEY) as owner, target.client() as stranger:
         owner.post("/v1/completions", json=body)
         while time.monotonic() < deadline:
             outcomes["tokens that the owner's own repetition shares"] = _cached(

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 from tests.abuse.attacker import Outcomes, Target
+from tests.abuse.service import VICTIM_KEY
 
 _RECEIVERS = 32
 _JOB = {"prompt": "p", "params": {"max_tokens": 1}}
@@ -28,7 +29,7 @@ def silent_receivers(target: Target) -> Outcomes:
     with (
         socket.create_server(("0.0.0.0", 0), backlog=1024) as silent,
         target.client() as attacker,
-        target.client(target.healthy_key) as healthy,
+        target.client(VICTIM_KEY) as victim,
     ):
         for number in range(_RECEIVERS):
             url = f"http://127.1.0.{number + 1}:{silent.getsockname()[1]}/"
@@ -38,9 +39,9 @@ def silent_receivers(target: Target) -> Outcomes:
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{receiver.server_port}/"
         started = time.monotonic()
-        healthy.post("/agenerate", json={**_JOB, "webhook": {"url": url}})
+        victim.post("/agenerate", json={**_JOB, "webhook": {"url": url}})
         in_time = arrived.wait(target.seconds)
-        outcomes["healthy webhook after ms" if in_time else "healthy webhook not sent"] += round(
+        outcomes["other webhook after ms" if in_time else "other webhook not sent"] += round(
             (time.monotonic() - started) * 1000
         )
         receiver.shutdown()

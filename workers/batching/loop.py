@@ -54,12 +54,11 @@ class BatchLoop:
         self._note_failure = note_failure
         self._nice = nice
         self._host = host
-        self._speculation = Speculation(engine.limits) if speculates and engine.verifies_drafts else None
         self._scheduler = Scheduler(
             engine.limits,
             keeps_order=engine.slot_cache is not None,
             shares_prefixes=engine.shares_prefixes,
-            speculation=self._speculation,
+            speculation=Speculation(engine.limits) if speculates and engine.verifies_drafts else None,
         )
         self._lane = SoloLane(engine)
         self._inbox: queue.SimpleQueue[BatchSequence | None] = queue.SimpleQueue()  # None wakes the loop
@@ -189,11 +188,9 @@ class BatchLoop:
         planned = self._scheduler.plan()
         if not planned:
             return
-        chunks = [chunk for _, chunk in planned]
         started = time.perf_counter()
-        results = iter(self._engine.step(chunks))
-        if self._speculation is not None:
-            self._speculation.learn(chunks, time.perf_counter() - started)
+        results = iter(self._engine.step([chunk for _, chunk in planned]))
+        self._scheduler.learn(planned, time.perf_counter() - started)
         for sequence, chunk in planned:
             sequence.position += len(chunk.tokens) - chunk.drafted
             if chunk.samples:

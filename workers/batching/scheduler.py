@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.jobs.events import Delta
+from workers.batching.prefill_turns import PrefillTurns
 from workers.batching.prefix_cache import MIN_SHARED_TOKENS, PrefixCache, common_prefix
 from workers.batching.sequence import BatchSequence
 from workers.batching.speculation import Speculation
@@ -54,7 +55,8 @@ class Scheduler:
         speculation: Speculation | None = None,
     ) -> None:
         self._limits = limits
-        self._speculation = speculation
+        self.speculation = speculation
+        self._prefill_turns = PrefillTurns(limits.max_batched_tokens)
         self._keeps_order = keeps_order
         self._shares_prefixes = shares_prefixes
         self._waiting: deque[BatchSequence] = deque()
@@ -111,17 +113,17 @@ class Scheduler:
     def plan(self) -> list[tuple[BatchSequence, Chunk]]:
         """Plan the next step: one token for each sequence that decodes, then prompts by arrival while the budget lasts.
 
-        Drafts are added only when no prompt is being prefilled.
+        Drafts are added only when the step prefills no prompt.
         """
         stepping = self._stepping()
         decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
-        prefilling = [sequence for sequence in stepping if sequence.is_prefilling]
-        if self._speculation and not prefilling:
-            drafts = self._speculation.drafts(decoding)
+        prefilling = self._prefill_turns.next(stepping)
+        if self.speculation and not prefilling:
+            drafts = self.speculation.drafts(decoding)
             return [(sequence, sequence.next_chunk(1, drafts.get(sequence.id, ()))) for sequence in decoding]
-        budget = self._limits.max_batched_tokens - len(decoding)
+        budget = self._prefill_turns.budget(len(decoding), prefilling[0].position if prefilling else 0)
         planned = [(sequence, sequence.next_chunk(1)) for sequence in decoding]
-        for sequence in sorted(prefilling, key=lambda s: s.submitted_at):
+        for sequence in prefilling:
             if budget <= 0:
                 break
             chunk = sequence.next_chunk(budget)
@@ -129,6 +131,12 @@ class Scheduler:
             budget -= len(chunk.tokens)
         planned.sort(key=lambda pair: pair[1].slot)
         return planned
+
+    def learn(self, planned: list[tuple[BatchSequence, Chunk]], seconds: float) -> None:
+        """Learn from the time that a planned step took."""
+        self._prefill_turns.learn(planned, seconds)
+        if self.speculation is not None:
+            self.speculation.learn([chunk for _, chunk in planned], seconds)
 
     def remove(self, sequence: BatchSequence) -> bool:
         """Free the slot of a running sequence. Return True if the cells are kept for the prefix cache."""

@@ -102,8 +102,8 @@ def loop(loop: BatchLoop, monkeypatch: pytest.MonkeyPatch) -> BatchLoop:
 
 def fix_cost(loop: BatchLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row costs a hundredth of a step, however long the scripted ones take."""
-    assert loop._speculation is not None
-    loop._speculation.cost.group, loop._speculation.cost.row = 1.0, 0.01
+    assert loop._scheduler.speculation is not None
+    loop._scheduler.speculation.cost.group, loop._scheduler.speculation.cost.row = 1.0, 0.01
     monkeypatch.setattr(StepCost, "learn", lambda *_: None)
 
 

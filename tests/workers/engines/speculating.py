@@ -70,8 +70,8 @@ def run_requests(
     monkeypatch.setattr(engine, "step", step)
     monkeypatch.setattr(StepCost, "learn", lambda *_: None)
     loop = BatchLoop(engine, Host(publish), speculates=speculates)
-    if loop._speculation is not None:
-        loop._speculation.cost.group, loop._speculation.cost.row = 1.0, 0.05
+    if loop._scheduler.speculation is not None:
+        loop._scheduler.speculation.cost.group, loop._scheduler.speculation.cost.row = 1.0, 0.05
     loop.start()
     for number, each in enumerate(requests):
         loop.submit(make_sequence(str(number), engine.prepare(each)))

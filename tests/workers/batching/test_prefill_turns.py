@@ -1,0 +1,177 @@
+"""How many tokens of whose prompts a step computes."""
+
+from collections.abc import Iterable
+
+from tests.workers.batching.loop_host import make_sequence
+from tests.workers.batching.scripted_engine import prompt
+from workers.batching.prefill_turns import (
+    CHUNK_TOKENS,
+    SHARED_FOR_SECONDS,
+    SMALL_CHUNK_TOKENS,
+    SMALL_CHUNKS_BEFORE,
+    STEP_SECONDS,
+    PrefillTurns,
+)
+from workers.batching.sequence import BatchSequence
+
+MOST = 512
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Steps:
+    """Steps of sequences, each of which takes as long as said."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.turns = PrefillTurns(MOST, self.clock)
+        self.running: list[BatchSequence] = []
+
+    def add(self, owner: str, length: int) -> BatchSequence:
+        sequence = make_sequence(f"{owner} {len(self.running)}", prompt("text", length=length), owner=owner)
+        sequence.slot = len(self.running)
+        self.running.append(sequence)
+        return sequence
+
+    def decoding(self, owner: str) -> BatchSequence:
+        sequence = self.add(owner, 1)
+        sequence.position = 1
+        sequence.generated.append(7)
+        return sequence
+
+    def next(self) -> list[BatchSequence]:
+        return self.turns.next(self.running)
+
+    def step(self, seconds: float = 0.01) -> int:
+        """Make a step of whose turn it is. Returns how many tokens of prompts it computed."""
+        planned = [(s, s.next_chunk(1)) for s in self.running if not s.is_prefilling]
+        prefilling, tokens = self.next(), 0
+        budget = self.turns.budget(len(planned), prefilling[0].position if prefilling else 0)
+        for sequence in prefilling:
+            if tokens < budget:
+                planned.append((sequence, sequence.next_chunk(budget - tokens)))
+                tokens += len(planned[-1][1].tokens)
+        self.clock.now += seconds
+        self.turns.learn(planned, seconds)
+        for sequence, chunk in planned:
+            sequence.position += len(chunk.tokens)
+            if chunk.samples:
+                sequence.generated.append(7)
+        return tokens
+
+
+def owners(sequences: Iterable[BatchSequence]) -> list[str]:
+    return [sequence.job.owner for sequence in sequences]
+
+
+def test_a_client_alone_gets_steps_of_full_size() -> None:
+    steps = Steps()
+    steps.add("a", 2000)
+    steps.decoding("a")
+    assert [steps.step(seconds=3) for _ in range(2)] == [MOST - 1, MOST - 1]  # one decodes
+
+
+def test_beside_another_client_a_step_has_few_tokens_until_its_speed_is_known() -> None:
+    steps = Steps()
+    steps.add("a", 2000)
+    steps.add("b", 2000)
+    assert steps.step() == SMALL_CHUNK_TOKENS
+
+
+def test_shared_steps_have_as_many_tokens_as_fit_into_their_time() -> None:
+    steps = Steps()
+    steps.add("a", 5000)
+    steps.step(seconds=MOST * STEP_SECONDS / 200)  # 200 tokens would fit
+    steps.add("b", 5000)
+    assert steps.step(seconds=192 * STEP_SECONDS / 100) == 192
+    assert steps.step() == 128  # of 133: this step took twice as long as the first one
+
+
+def test_beside_sequences_that_decode_a_chunk_is_one_token_longer() -> None:
+    steps = Steps()
+    steps.decoding("a")
+    steps.add("b", 2000)
+    assert steps.step() == SMALL_CHUNK_TOKENS + 1
+
+
+def test_chunks_of_a_slow_model_are_small_near_the_beginning_of_a_prompt_alone() -> None:
+    steps = Steps()
+    gone = steps.decoding("b")
+    steps.step()
+    steps.running.remove(gone)
+    steps.add("a", SMALL_CHUNKS_BEFORE + 2 * CHUNK_TOKENS)
+    chunks = [steps.step(seconds=1) for _ in range(2 + SMALL_CHUNKS_BEFORE // SMALL_CHUNK_TOKENS)]
+    assert chunks[-3:] == [SMALL_CHUNK_TOKENS, CHUNK_TOKENS, CHUNK_TOKENS]
+
+
+def test_steps_stay_short_while_another_client_may_come_back() -> None:
+    steps = Steps()
+    gone = steps.decoding("b")
+    steps.step()
+    steps.running.remove(gone)
+    steps.add("a", 2000)
+    assert steps.step() == SMALL_CHUNK_TOKENS
+    steps.clock.now += SHARED_FOR_SECONDS + 1
+    assert steps.step() == MOST
+
+
+def test_after_a_step_with_its_prompt_a_client_rests_as_long_while_others_have_work() -> None:
+    steps = Steps()
+    long = steps.add("a", 2000)
+    steps.decoding("b")
+    steps.step(seconds=0.3)
+    assert [steps.step(seconds=0.1) for _ in range(3)] == [0, 0, 0]
+    assert steps.next() == [long]
+
+
+def test_a_client_rests_for_nobody() -> None:
+    steps = Steps()
+    long, other = steps.add("a", 2000), steps.decoding("b")
+    steps.step(seconds=0.3)
+    steps.running.remove(other)
+    assert steps.next() == [long]
+
+
+def test_who_comes_during_a_step_goes_before_the_rest_of_the_prompt() -> None:
+    steps = Steps()
+    gone = steps.decoding("b")
+    steps.step()
+    steps.running.remove(gone)
+    steps.add("a", 2000)
+    steps.step(seconds=0.1)
+    short = steps.add("b", 4)
+    assert steps.next() == [short]
+    assert [steps.step(seconds=0.02), steps.step(seconds=0.02)] == [4, 0]
+
+
+def test_clients_with_long_prompts_take_turns() -> None:
+    steps = Steps()
+    for owner in "abc":
+        steps.add(owner, 2000)
+    steps.step(seconds=0.1)  # one step computes the first client's
+    turns = []
+    for _ in range(6):
+        turns += owners(steps.next())[:1]
+        steps.step(seconds=0.1)
+    assert sorted(turns[:3]) == sorted(turns[3:]) == ["a", "b", "c"]
+
+
+def test_a_prompt_is_never_held_up_when_nothing_else_steps() -> None:
+    steps = Steps()
+    for owner in "ab":
+        steps.add(owner, 300)
+    while any(sequence.is_prefilling for sequence in steps.running):
+        assert steps.step(seconds=0.1) > 0
+
+
+def test_the_prompts_of_one_client_go_by_arrival() -> None:
+    steps = Steps()
+    first, second = steps.add("a", 100), steps.add("a", 100)
+    first.submitted_at, second.submitted_at = 2.0, 1.0
+    assert steps.next() == [second, first]
