@@ -14,7 +14,7 @@ _JOB = {"prompt": "p", "params": {"max_tokens": 1}}
 
 
 def silent_receivers(target: Target) -> Outcomes:
-    """Webhooks to 32 addresses that accept and never respond; beside them one of the healthy client's."""
+    """Webhooks to 32 addresses that accept and never respond; beside them one of another client's."""
     outcomes: Outcomes = Counter()
     arrived = threading.Event()
 
