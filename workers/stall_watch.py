@@ -5,7 +5,7 @@ import time
 
 from workers.engines.runner import Runner
 
-TURN_SECONDS = 1.0  # the consumer turns at least so often, also without a message
+TURN_SECONDS = 2.0  # the consumer turns at least so often, also without a message
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerCall, TokenizerOperation
 from workers.engines.runner import job_error
 
-POLL_SECONDS = 0.5  # a worker that stops waits so long for these threads
+POLL_SECONDS = 1.0  # a worker that stops waits so long for these threads
 RETRY_SECONDS = 0.5
 THREADS = 4  # a long text takes seconds; the next call does not wait for it
 
@@ -28,13 +28,17 @@ class Tokenizer(Protocol):
 
 
 class TokenizerService:
-    """A few threads, from `start` to `stop`. An engine bounds what one call may take (`Engine.tokenize`)."""
+    """A few threads, from `start` to `stop`, of which one waits for the next call: the others serve one, or sleep.
+
+    An engine bounds what one call may take (`Engine.tokenize`).
+    """
 
     def __init__(self, client: RedisClient, model: str, tokenizer: Tokenizer) -> None:
         self._redis = client
         self._model = model
         self._tokenizer = tokenizer
         self._stopping = threading.Event()
+        self._receiving = threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, name=f"tokenizer-service-{number}", daemon=True)
             for number in range(THREADS)
@@ -53,12 +57,21 @@ class TokenizerService:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                call = tokenizer_rpc.next_call(self._redis, self._model, POLL_SECONDS)
+                call = self._next_call()
                 if call is not None and not call.is_stale:
                     self._serve(call)
             except redis.RedisError as error:
                 logger.warning("no tokenizer calls: no answer from Redis (%s)", type(error).__name__)
                 self._stopping.wait(RETRY_SECONDS)
+
+    def _next_call(self) -> TokenizerCall | None:
+        """Wait for this thread's turn to wait, and for a call. None: the service stops."""
+        with self._receiving:
+            while not self._stopping.is_set():
+                call = tokenizer_rpc.next_call(self._redis, self._model, POLL_SECONDS)
+                if call is not None:
+                    return call
+        return None
 
     def _serve(self, call: TokenizerCall) -> None:
         try:

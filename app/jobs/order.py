@@ -24,6 +24,7 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
     "health_check_interval": 10,
+    "polling_interval": 2,  # seconds of one BRPOP: an idle consumer wakes so often
 }
 
 

@@ -17,7 +17,7 @@ from app.jobs.store import LEASE_SECONDS
 from workers.jobs.running_jobs import JobControl, RunningJob, RunningJobs
 
 RENEW_SECONDS = LEASE_SECONDS / 3
-CONTROL_POLL_SECONDS = 0.5
+CONTROL_POLL_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)

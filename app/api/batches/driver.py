@@ -23,7 +23,7 @@ from app.errors import JobNotFound, NotAdmitted
 from app.jobs.job import Job, Status
 
 BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot may be free for this long
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 2.0
 SLOTS_SHARE = 0.75  # of all slots: a request that is waited for finds the others free
 STORED_SECONDS = 2.0  # between two looks at what an owner stores
 LINES_AT_ONCE = 500  # opened in one step

@@ -26,7 +26,7 @@ from app.jobs.store import JobStore
 
 READ_AT_ONCE = 256  # waiters per round trip when all are read again
 REREAD_SECONDS = 3.0
-POLL_SECONDS = 1.0  # below the client's own socket time-out, so that a silent connection raises nothing
+POLL_SECONDS = 1.5  # below the client's own socket time-out, so that a silent connection raises nothing
 RECONNECT_SECONDS = 0.5
 RESTART_SECONDS = 5  # until this process is gone and another one serves
 
