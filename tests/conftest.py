@@ -33,6 +33,7 @@ MARKED_PATHS = {
         "tests/workers/engines/shared/test_short_lived_thread.py",
         "tests/workers/engines/test_registry.py",
         "tests/workers/engines/transformers",
+        "tests/workers/models/ggml/test_converted_copy.py",
         "tests/workers/test_check_config.py",
     ),
     "slow": (

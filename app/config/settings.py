@@ -270,7 +270,7 @@ class Config:
         dict[str, Any],
         FreeForm(
             "Where the model comes from: `repo_id`, `filename`, `revision`, `token`; or `path`; or `package` and "
-            "`filename`; or `base_url`, `model`, `api_key`.",
+            "`filename`; or `base_url`, `model`, `api_key`. `convert` is for files from before GGUF (family `llama`).",
             "a mapping with texts as keys: repo_id + filename, or path, or package + filename",
         ),
     ] = field(default_factory=dict)

@@ -16,6 +16,7 @@ UPSTREAM = {"base_url": "http://upstream/v1", "model": "m"}
 RIGHT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("llama", SMOLLM2, {"n_ctx": 512}),
     ("llama", ON_HUB, {}),
+    ("llama", {**ON_HUB, "convert": False, "migrate": False}, {"n_parts": -1}),
     ("openai", UPSTREAM, {"prompts_as": "chat"}),
     ("huggingface", {"repo_id": "owner/name"}, {"torch_dtype": "torch.float32"}),
     ("gptq_llama", {"repo_id": "owner/name"}, {}),
@@ -29,6 +30,8 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("llama", {"path": "."}, {}, "no .gguf file"),
     ("llama", {"repo_id": "owner/name"}, {}, "setup_params.filename is missing"),
     ("llama", {**ON_HUB, "repo_id": "a/b/c"}, {}, "must look like owner/name"),
+    ("llama", {**ON_HUB, "convert": "yes"}, {}, "setup_params.convert must be true, false or a mapping"),
+    ("llama", {**ON_HUB, "conver": True}, {}, "setup_params.conver is unknown: did you mean convert"),
     ("llama", ON_HUB, {"n_ctx": "many"}, "model_params.n_ctx"),
     ("openai", {"model": "m"}, {}, "setup_params.base_url is missing"),
     ("openai", UPSTREAM, {"silence_seconds": 0}, "a number of seconds above 0"),

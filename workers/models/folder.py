@@ -1,7 +1,7 @@
-"""The folder of one downloaded model. It looks complete only when it is.
+"""The folder of one model that was downloaded or converted. It looks complete only when it is.
 
 <models_dir>/<family>_<digest>/
-    .lock             held by the one process that downloads, while the others wait
+    .lock             held by the one process that downloads or converts, while the others wait
     .partial/         files under way; a later start resumes the large ones, named after their name and SHA-256
     <filename> ...    moved here when all of them are whole
     .complete.json    written last; what it names is trusted, nothing else is
@@ -40,7 +40,7 @@ class ModelFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Everything was downloaded, and is still there in its full size."""
+        """Everything was stored, and is still there in its full size."""
         try:
             sizes = json.loads(self._marker.read_text())["files"]
             return all((self.path / name).stat().st_size == size for name, size in sizes.items())
@@ -48,19 +48,25 @@ class ModelFolder:
             return False
 
     @contextmanager
-    def alone(self, report: ReportProgress) -> Iterator[None]:
+    def alone(
+        self, report: ReportProgress, *, work: str = "downloads", when_full: str = "what has arrived is kept"
+    ) -> Iterator[None]:
         """Wait until no other process works in this folder, then work in it. The kernel frees a killed process' lock.
+
+        Args:
+            work: what a process does here, for messages.
+            when_full: what becomes of the files under way when the disk is full.
 
         Raises:
             ModelUnavailable: the disk cannot be written, here or in the block.
         """
-        with self._disk_errors_explained():
+        with self._disk_errors_explained(when_full):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             try:
                 acquired = lock.acquire(blocking=False)
             except Timeout:
-                report(f"waiting for another worker that downloads {self.label}", None)
+                report(f"waiting for another worker that {work} {self.label}", None)
                 acquired = lock.acquire()
             with acquired:
                 yield
@@ -99,8 +105,8 @@ class ModelFolder:
             self.part(file).unlink()
             raise ModelUnavailable(f"{file.rfilename} arrived damaged and was deleted: start again to fetch it anew")
 
-    def complete(self, files: Sequence[RepoSibling], commit: str) -> None:
-        """Move the files to their final paths, then record that they are complete."""
+    def complete(self, files: Sequence[RepoSibling], **origin: str) -> None:
+        """Move the files to their final paths, then record that they are complete, and their origin for a reader."""
         sizes = {}
         for file in files:
             target = self.path / file.rfilename
@@ -108,18 +114,18 @@ class ModelFolder:
             self.part(file).replace(target)
             sizes[file.rfilename] = target.stat().st_size
         draft = self._partial / "complete.json"
-        draft.write_text(json.dumps({"model": self.label, "commit": commit, "files": sizes}, indent=1))
+        draft.write_text(json.dumps({"model": self.label, **origin, "files": sizes}, indent=1))
         draft.replace(self._marker)
         shutil.rmtree(self._partial, ignore_errors=True)
 
     @contextmanager
-    def _disk_errors_explained(self) -> Iterator[None]:
+    def _disk_errors_explained(self, when_full: str) -> Iterator[None]:
         """Turn disk errors into `ModelUnavailable`."""
         try:
             yield
         except OSError as error:
             if error.errno in _FULL:
-                raise ModelUnavailable(self._disk_full("what has arrived is kept")) from error
+                raise ModelUnavailable(self._disk_full(when_full)) from error
             reason = error.strerror or type(error).__name__
             raise ModelUnavailable(
                 f"cannot write {self.label} to {self.path} ({reason}): correct models_dir or its permissions"

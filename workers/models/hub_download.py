@@ -71,7 +71,7 @@ def _download(source: HubSource, folder: ModelFolder, report: ReportProgress) ->
         else:
             api.hf_hub_download(source.repo_id, name, revision=commit, local_dir=folder.small, tqdm_class=silent_tqdm)
             progress.add(file.size or 0)
-    folder.complete(files, commit)
+    folder.complete(files, commit=commit)
     logger.info("downloaded %s to %s", folder.label, folder.path)
 
 

@@ -3,6 +3,8 @@
 `path`                   a file or folder of this machine
 `package`, `filename`    a file (or folder) that an installed Python package ships
 `repo_id`, `filename`    a file of the Hugging Face Hub; without `filename` the repository; `revision`, `token` optional
+
+Of a family that loads one GGUF file, a file of an older format is converted where `convert` or `migrate` is set.
 """
 
 import importlib.util
@@ -13,6 +15,9 @@ from typing import Any
 
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable
+from workers.models.ggml.formats import old_format, reject_unconverted
+from workers.models.ggml.options import KEYS as CONVERSION_KEYS
+from workers.models.ggml.options import conversion_options
 from workers.models.progress import ReportProgress
 from workers.suggestions import closest, did_you_mean
 
@@ -37,18 +42,18 @@ def locate_model(
 
     Args:
         extra_keys: further keys of `setup_params` that the family reads itself.
-        single_file: the family loads one file, so a repository without a `filename` is rejected before the download.
+        single_file: the family loads one GGUF file. A repository without a `filename` is rejected before the download.
         with_configuration: beside `filename`, the repository's configuration and tokenizer are fetched too.
 
     Raises:
         ConfigError: `setup_params` makes no sense.
         ModelUnavailable: the model is not there or cannot be fetched; one line that says what to do.
     """
-    local = check_source(config, extra_keys=extra_keys, single_file=single_file)
-    if local is not None:
-        return local
-    params = _checked(config.setup_params, extra_keys)
-    return _from_hub(config, report, **params, single_file=single_file, with_configuration=with_configuration)
+    path = check_source(config, extra_keys=extra_keys, single_file=single_file)
+    if path is None:
+        params = _checked(config.setup_params, _known_keys(extra_keys, single_file=single_file))
+        path = _from_hub(config, report, **params, single_file=single_file, with_configuration=with_configuration)
+    return _as_gguf(config, path, report) if single_file else path
 
 
 def check_source(config: Config, *, extra_keys: frozenset[str] = frozenset(), single_file: bool = False) -> Path | None:
@@ -56,13 +61,18 @@ def check_source(config: Config, *, extra_keys: frozenset[str] = frozenset(), si
 
     Returns a model of this machine; None: it is on the Hub, which is not asked.
     """
-    params = _checked(config.setup_params, extra_keys)
+    params = _checked(config.setup_params, _known_keys(extra_keys, single_file=single_file))
+    is_converted = single_file and conversion_options(config.setup_params) is not None
+    path = None
     if "path" in params:
-        return _local(params["path"])
-    if "package" in params:
-        return _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
-    _check_repo_id(params["repo_id"])
-    return None
+        path = _local(params["path"])
+    elif "package" in params:
+        path = _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
+    else:
+        _check_repo_id(params["repo_id"])
+    if path is not None and single_file:
+        reject_unconverted(path, is_converted=is_converted)
+    return path
 
 
 def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Path:
@@ -94,6 +104,23 @@ def _from_hub(config: Config, report: ReportProgress, **source: Any) -> Path:
     from workers.models.hub_source import HubSource
 
     return fetch_from_hub(HubSource(**source), config.models_dir, config.model_family, report)
+
+
+def _as_gguf(config: Config, path: Path, report: ReportProgress) -> Path:
+    """Return the file, or the converted copy of one of an old format."""
+    options = conversion_options(config.setup_params)
+    reject_unconverted(path, is_converted=options is not None)
+    if options is None or old_format(path) is None:
+        return path
+    # These imports cost 0.4 s, and few models need them.
+    from workers.models.ggml.converted_copy import converted_copy
+
+    return converted_copy(path, options, config, report)
+
+
+def _known_keys(extra_keys: frozenset[str], *, single_file: bool) -> frozenset[str]:
+    """Return the keys that a family reads itself, or that are read for it."""
+    return extra_keys | (CONVERSION_KEYS if single_file else frozenset())
 
 
 def _checked(setup_params: Mapping[str, object], extra_keys: frozenset[str]) -> dict[str, str]:

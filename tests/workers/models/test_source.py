@@ -151,6 +151,19 @@ def test_a_family_given_as_a_dotted_path_makes_a_plain_folder_name(hub: SmallHub
     assert path.parent.name.startswith("my.engines_Engine_")
 
 
+def test_a_file_of_an_old_format_is_named_and_one_of_today_needs_no_key(hub: SmallHub, models_dir: Path) -> None:
+    hub.repos["someone/tiny"].files["ggml-model-q4_0.bin"] = b"tjgg" + (1).to_bytes(4, "little") + bytes(1000)
+    as_in_the_original = {"convert": False, "migrate": False}
+    assert locate(models_dir, ON_HUB | as_in_the_original, single_file=True).read_bytes() == MODEL
+    assert locate(models_dir, ON_HUB | {"convert": True}, single_file=True).read_bytes() == MODEL
+    old = {"repo_id": "someone/tiny", "filename": "ggml-model-q4_0.bin"}
+    for keys in ({}, as_in_the_original):
+        assert "GGJT version 1 file" in (line := refused(models_dir, old | keys, single_file=True))
+        assert "set setup_params.convert to true" in line
+    assert "damaged or not of a LLaMA" in refused(models_dir, old | {"migrate": True}, single_file=True)
+    assert "setup_params.convert is unknown" in refused(models_dir, ON_HUB | {"convert": True})
+
+
 def test_a_model_that_was_removed_or_cut_short_by_hand_is_fetched_again(hub: SmallHub, models_dir: Path) -> None:
     locate(models_dir, ON_HUB).write_bytes(MODEL[:1000])
     assert locate(models_dir, ON_HUB).read_bytes() == MODEL

@@ -13,6 +13,7 @@ from app.errors import ConfigError, ModelUnavailable
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
 from workers.engines.llama.model_params import CacheType, LlamaModelParams
 from workers.engines.llama.vocabulary import LlamaVocabulary
+from workers.models.ggml.formats import is_old_adapter
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -178,8 +179,11 @@ def _check_file(path: Path, where: str = "") -> None:
             magic = file.read(len(_MAGIC))
     except OSError as error:
         raise ModelUnavailable(f"{where}{path} cannot be read: {error.strerror or error}") from error
+    if is_old_adapter(magic):
+        reason = "an adapter of the format before GGUF (GGLA), which llama.cpp no longer reads"
+        raise ModelUnavailable(f"{where}{path} is {reason}: convert the original adapter with convert_lora_to_gguf.py")
     if magic != _MAGIC:
-        raise ModelUnavailable(f"{where}{path} is no GGUF file: give a .gguf file (convert older formats first)")
+        raise ModelUnavailable(f"{where}{path} is no GGUF file: give a .gguf file")
 
 
 def _settings(params: LlamaModelParams) -> Any:
