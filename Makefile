@@ -81,8 +81,11 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|speculation|hop|first_token|transformers|gptq
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
-bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, ROUNDS=5, ONLY=1,8,32,mixed,prefix,long,chat,stream,quotes, AGAINST=llama-server-best
-	$(PY) -m tests.bench.peers --llama-cpp-python $(VENV)/peers $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
+bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, MODEL=file.gguf|set, ROUNDS=5, ONLY=1,8,32; more in docs/operations.md
+	$(PY) -m tests.bench.peers --llama-cpp-python $(VENV)/peers --set-folder $(VENV)/peers-models \
+	  $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) $(if $(MODEL),--model $(MODEL)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PROMPTS),--prompts $(PROMPTS)) $(if $(PORT),--port $(PORT))
 
 abuse: $(TEST_READY) ## attack a running service, and print what a healthy client of another key notices; ONLY="schemas files"
 	$(PY) -m tests.abuse $(if $(ONLY),--only $(ONLY))

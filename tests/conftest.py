@@ -23,6 +23,7 @@ MODEL_FIXTURES = {"smollm2"}
 FAST_SECONDS = 5.0  # a test that takes longer should be marked `slow`
 MARKED_PATHS = {
     "model": (
+        "tests/bench/peers/test_models.py",
         "tests/end_to_end/test_faults.py",
         "tests/end_to_end/test_gptq_llama.py",
         "tests/end_to_end/test_huggingface.py",

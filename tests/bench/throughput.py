@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.bench.load import Body, Result, percentile, run_load
@@ -49,9 +50,9 @@ class BareLoop:
 
 
 @contextmanager
-def bare_loop(sequences: int = max(CONCURRENCY), cells: int = 512) -> Iterator[BareLoop]:
-    """The bare loop on the default model, in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.bare_loop", str(SMOLLM2_FILE), str(sequences), str(cells)]
+def bare_loop(sequences: int = max(CONCURRENCY), cells: int = 512, path: Path = SMOLLM2_FILE) -> Iterator[BareLoop]:
+    """The bare loop in a process of its own, on the default model or another file."""
+    command = [sys.executable, "-m", "tests.bench.bare_loop", str(path), str(sequences), str(cells)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline().strip() == "ready"
         try:

