@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ConfigError
-from workers.engines.shared.chat_template import configured_template
+from workers.engines.shared.configured_template import configured_template
 from workers.engines.shared.options import Check, checked, flag, integer, text, wrong
 from workers.suggestions import did_you_mean
 

@@ -9,12 +9,13 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from app.errors import ConfigError, InvalidRequest, UnsupportedParameter
 from app.jobs.job import Chat
-from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcess, ChildProcesses
+from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcesses
+from workers.engines.shared.configured_template import KEY, RENDERER
+from workers.engines.shared.named_templates import CHATML, template_with
 from workers.engines.shared.template_forms import (
     CallForm,
     Message,
@@ -27,19 +28,8 @@ from workers.engines.shared.template_forms import (
 from workers.engines.shared.template_renderer import LIMITS
 from workers.engines.shared.tool_prompt import with_tool_prompt
 
-CHATML = """\
-{%- for message in messages %}
-    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}"""
-"""For a model without a template of its own."""
-
 RESERVED = frozenset({"messages", "tools", "add_generation_prompt"})  # a request's variables cannot set them
 THOUGHTS_BEGIN, THOUGHTS_END = "<think>", "</think>"
-_RENDERER = "workers.engines.shared.template_renderer"
-_KEY = "model_params.chat_template"
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +38,7 @@ class ChatTemplate:
     """Any thread may use it.
 
     Args:
-        source: the template; None: `CHATML`.
+        source: the template; None: ChatML.
         tool_source: the one for conversations with tools, where a model has two.
         special_tokens: what templates call `bos_token`, `eos_token`, ...
         is_configured: it is the operator's, not the model's.
@@ -64,22 +54,34 @@ class ChatTemplate:
         special_tokens: Mapping[str, str] | None = None,
         is_configured: bool = False,
     ) -> None:
-        self._sources = [CHATML if source is None else source, *([] if tool_source is None else [tool_source])]
+        source = CHATML.source if source is None else source
+        self._sources = [source, *([] if tool_source is None else [tool_source])]
+        self._named = template_with(source)
         self._special_tokens = dict(special_tokens or {})
         self._is_configured = is_configured
         self._lock = threading.Lock()
 
+    @property
+    def end(self) -> str | None:
+        """The text that ends each message, where that may be no end token of the model."""
+        return self._named.end if self._named else None
+
     def check(self) -> None:
         """Try the template. A model's own that cannot be used is logged: the model may still continue plain prompts.
+        So is the format of a model without a template.
 
         Raises:
             ConfigError: the operator's cannot be used.
         """
         fault = self._tried.fault
         if fault and self._is_configured:
-            raise ConfigError(f"{_KEY} cannot be used: {fault}")
+            raise ConfigError(f"{KEY} cannot be used: {fault}")
         if fault:
-            logger.warning("this model's chat template cannot be used (%s): chats are rejected, set %s", fault, _KEY)
+            logger.warning("this model's chat template cannot be used (%s): chats are rejected, set %s", fault, KEY)
+        if self._named and not self._is_configured:
+            logger.info(
+                "this model has no chat template: chats are written as %s; %s sets another", self._named.name, KEY
+            )
 
     def render(self, chat: Chat) -> str:
         """Return the prompt, up to where the assistant's text begins or continues.
@@ -90,13 +92,13 @@ class ChatTemplate:
         """
         tried = self._tried
         if tried.processes is None:
-            reason = f"this model's chat template cannot be used ({tried.fault}): set {_KEY}"
+            reason = f"this model's chat template cannot be used ({tried.fault}): set {KEY}"
             raise UnsupportedParameter(reason, errors={"messages": [reason]})
         index = len(tried.templates) - 1 if chat.tools else 0
         try:
             return tried.templates[index].prompt(chat)
         except ChildLimit as error:
-            reason = f"{error}; shorten them, or set {_KEY}"
+            reason = f"{error}; shorten them, or set {KEY}"
             raise _rejection("the model's chat template cannot render these messages", reason) from None
         except (ChildFailed, RecursionError) as error:
             reason = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -116,26 +118,6 @@ class ChatTemplate:
     @cached_property
     def _tried_once(self) -> "_TriedTemplates":
         return _TriedTemplates(self._sources, self._special_tokens)
-
-
-def configured_template(value: str) -> str:
-    """Return the template of `model_params.chat_template`, which holds it or the path of its file.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds no template.
-    """
-    if "{" not in value:
-        try:
-            value = Path(value).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{_KEY}: {value} cannot be read: give the path of a file, or the template itself"
-            ) from error
-    try:
-        ChildProcess(_RENDERER, LIMITS, {"sources": [value]}).close()
-    except ChildFailed as error:
-        raise ConfigError(f"{_KEY} is no Jinja template: {error}") from error
-    return value
 
 
 def opens_thoughts(prompt: str, chat: Chat) -> bool:
@@ -158,7 +140,7 @@ class _TriedTemplates:
         self.templates: list[_Template] = []
         self.processes: ChildProcesses | None = None
         try:
-            self.processes = ChildProcesses(_RENDERER, LIMITS, {"sources": list(sources)})
+            self.processes = ChildProcesses(RENDERER, LIMITS, {"sources": list(sources)})
             for index, source in enumerate(sources):
                 self.templates.append(_Template(self.processes, index, source, special_tokens))
         except ChildFailed as error:

@@ -15,6 +15,7 @@ from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCac
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.load_faults import load_faults_explained
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
+from workers.engines.shared.named_templates import template_of_model
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.engines.transformers.embeddings import TransformersEmbedder
 from workers.engines.transformers.forward.packing import pack_linears
@@ -64,7 +65,8 @@ class HuggingfaceEngine(Engine):
         self._vocabulary = TransformersVocabulary(self._loaded.tokenizer, size)
         self._vocabulary.model_nice = config.worker.nice
         is_configured = "chat_template" in params.for_tokenizer
-        self._template = _chat_template(self._loaded.tokenizer, is_configured=is_configured)
+        names = [config.model_name, self._loaded.source.folder.name]
+        self._template = _chat_template(self._loaded.tokenizer, names, is_configured=is_configured)
         if not self._only_embeds:
             self._template.check()
         self._embedder: TransformersEmbedder | None = None
@@ -271,13 +273,15 @@ def _guess_holds(chunk: Chunk, sampled: Sequence[Sampled]) -> bool:
     return len(sampled) <= chunk.drafted and sampled[-1].confirms(chunk.draft[len(sampled) - 1])
 
 
-def _chat_template(tokenizer: Any, *, is_configured: bool) -> ChatTemplate:
-    """The tokenizer's own template, or that of `model_params`, which the tokenizer was given. Some models have a second
-    one for tools.
+def _chat_template(tokenizer: Any, model_names: Sequence[str], *, is_configured: bool) -> ChatTemplate:
+    """The tokenizer's own template, or that of `model_params`, which the tokenizer was given, or the one that the names
+    of the model speak for. Some models have a second one for tools.
     """
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
     special = {name: str(getattr(tokenizer, name, None) or "") for name in names}
     own = getattr(tokenizer, "chat_template", None)
+    if own is None and (named := template_of_model(model_names)):
+        own = named.source
     if not isinstance(own, dict):
         return ChatTemplate(own, special_tokens=special, is_configured=is_configured)
     return ChatTemplate(

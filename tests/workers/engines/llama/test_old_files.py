@@ -10,6 +10,7 @@ import pytest
 
 from app.config.settings import Config, WorkerConfig
 from app.errors import ModelUnavailable, StartupError
+from app.jobs.job import Chat
 from tests.workers.engines.llama.driver import GREEDY, THREADS, complete
 from tests.workers.models.ggml.old_files import (
     F16,
@@ -125,6 +126,21 @@ def test_the_family_serves_a_converted_file(tmp_path: Path, key: str) -> None:
     run = complete(engine, prompt, max_tokens=1, **GREEDY)
     tokens = engine.tokenize(prompt, add_special=True)
     assert run.tokens[0] == int(model.logits(tokens)[-1].argmax())
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("ggml-koala-7b.bin", "BEGINNING OF CONVERSATION: USER: Hi GPT:"),
+        ("old.bin", "<|im_start|>user\nHi<|im_end|>\n"),
+    ],
+)
+def test_chats_are_written_as_the_name_of_the_file_says(tmp_path: Path, name: str, prompt: str) -> None:
+    write_old_file(tmp_path / name)
+    engine = LlamaEngine(config_of(tmp_path / name, convert=True), lambda *_: None)
+    chat = Chat(messages=[{"role": "user", "content": "Hi"}])
+    assert engine.detokenize(engine.tokenize(chat, add_special=False)).strip().startswith(prompt)
     engine.close()
 
 

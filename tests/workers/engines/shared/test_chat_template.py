@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import ConfigError, InvalidRequest, UnsupportedParameter
 from app.jobs.job import Chat
-from workers.engines.shared.chat_template import ChatTemplate, configured_template, opens_thoughts
+from workers.engines.shared.chat_template import ChatTemplate, opens_thoughts
 
 TEMPLATES = Path(__file__).parent / "chat_templates"
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -195,18 +195,6 @@ def test_a_template_that_works_in_no_form_is_logged_at_load_and_every_chat_refus
     assert list(caught.value.errors) == ["messages"]
     with pytest.raises(ConfigError, match=rf"model_params.chat_template cannot be used: .*{fault}"):
         ChatTemplate(source, is_configured=True).check()
-
-
-def test_a_configured_template_is_its_source_or_the_path_of_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "chat.jinja"
-    file.write_text("{{ messages }}")
-    assert configured_template(str(file)) == configured_template("{{ messages }}") == "{{ messages }}"
-
-
-@pytest.mark.parametrize(("value", "reason"), [("{% for %}", "line 1"), ("/nowhere/chat.jinja", "cannot be read")])
-def test_an_invalid_configured_template_stops_the_start(value: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=rf"model_params.chat_template.*{reason}"):
-        configured_template(value)
 
 
 def test_a_template_that_reads_parts_gets_parts() -> None:

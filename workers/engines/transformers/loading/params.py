@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from app.errors import ConfigError
+from workers.engines.shared.configured_template import configured_template
 from workers.engines.shared.options import Check, checked, flag, natural, positive, text, wrong
 
 DEFAULT_DTYPE = torch.bfloat16
@@ -101,6 +102,8 @@ class TransformersModelParams:
         if "torch_dtype" in others:
             others["dtype"] = others.pop("torch_dtype")
         own = checked("model_params", raw, _MODEL_CHECKS)
+        if isinstance(others.get("chat_template"), str):
+            others["chat_template"] = configured_template(others["chat_template"])
         values = {key: _resolved(f"model_params.{key}", value) for key, value in others.items()}
         return cls(
             **own,
