@@ -37,6 +37,8 @@ class PromptMaker(ABC):
         """See `Engine.prepare`."""
         sampling = SamplingParams.build(self._defaults, request.params)
         self._vocabulary.check_named(sampling)
+        if request.chat is not None and not sampling.ignore_eos:
+            sampling = self._ending_with_message(sampling)
         text, tokens = self._read(request, sampling)
         sampling = replace(sampling, max_tokens=self._tokens_to_generate(sampling, len(tokens), request.params))
         prompt = self._prompt(sampling, request.params, tokens)
@@ -63,6 +65,21 @@ class PromptMaker(ABC):
     def _compiler(self) -> ConstraintCompiler:
         """Made at the first grammar: it takes 0.2 s for a large vocabulary."""
         return self._new_compiler()
+
+    def _ending_with_message(self, sampling: SamplingParams) -> SamplingParams:
+        """Return the parameters with what ends a message of the chat template, where the model's end token may not."""
+        end = self._template.end
+        if end is None:
+            return sampling
+        if self._end_token is not None:
+            return replace(sampling, stop_token_ids=(*sampling.stop_token_ids, self._end_token))
+        return replace(sampling, stop=(*sampling.stop, end))
+
+    @cached_property
+    def _end_token(self) -> int | None:
+        """The token of the template's end, if it is one: its piece may be empty, so that no text would show it."""
+        tokens = self._vocabulary.tokenize(self._template.end or "", add_special=False)
+        return tokens[0] if len(tokens) == 1 else None
 
     def _constraint(self, sampling: SamplingParams) -> Constraint | None:
         if not sampling.constraints:

@@ -1,17 +1,23 @@
 """How a request becomes a prompt, and which requests are refused before they run."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from app.config.settings import Config
 from app.errors import InvalidGrammar, InvalidRequest, PromptTooLong, UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Kind
 from tests.workers.engines.llama.driver import request
+from tests.workers.models.ggml.old_files import write_old_file
 from workers.engines.llama.engine import LlamaEngine
+from workers.engines.llama.model import Model
+from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import LlamaPromptMaker
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.chat_template import ChatTemplate
+from workers.models.source import locate_model
 
 
 def test_the_defaults_of_generate_are_those_of_the_original(engine: LlamaEngine) -> None:
@@ -73,6 +79,43 @@ def test_a_chat_whose_template_begins_the_thoughts_puts_the_tag_before_the_outpu
     assert echo(echo=True) == "Hello<think>\n"
     assert echo(json_schema={"type": "object"}) == "", "the object is no thought"
     assert maker.prepare(request("Hello<think>\n")).echo_text == "", "no chat"
+
+
+@pytest.fixture(scope="module")
+def plain_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaVocabulary]:
+    """The vocabulary of a model that has no tokens of ChatML, and no template."""
+    path = tmp_path_factory.mktemp("plain") / "ggml-koala.bin"
+    write_old_file(path)
+    config = Config(model_name="m", models_dir=path.parent, setup_params={"path": str(path), "convert": True})
+    model = Model(locate_model(config, lambda *_: None, single_file=True), LlamaModelParams(), lambda *_: None)
+    yield model.vocabulary
+    model.close()
+
+
+def test_chatml_ends_at_its_end_also_where_that_is_no_token(plain_vocabulary: LlamaVocabulary) -> None:
+    template = ChatTemplate(None)
+    maker = LlamaPromptMaker(plain_vocabulary, template, {}, 512)
+
+    def stop(**params: Any) -> tuple[str, ...]:
+        sampling = maker.prepare(JobRequest(kind=Kind.GENERATE, chat=HELLO, params=params)).sampling
+        assert sampling.stop_token_ids == ()
+        return sampling.stop
+
+    assert stop() == ("<|im_end|>",)
+    assert stop(stop=["."]) == (".", "<|im_end|>")
+    assert stop(ignore_eos=True) == ()
+    assert maker.prepare(request("Hello")).sampling.stop == (), "no chat"
+    template.close()
+
+
+def test_chatml_ends_at_its_token_where_there_is_one(vocabulary: LlamaVocabulary) -> None:
+    template = ChatTemplate(None)
+    sampling = LlamaPromptMaker(vocabulary, template, {}, 512).prepare(
+        JobRequest(kind=Kind.GENERATE, chat=HELLO, params={"stop_token_ids": [5]})
+    )
+    ids = sampling.sampling.stop_token_ids
+    assert (ids[0], vocabulary.text(ids[1]), sampling.sampling.stop) == (5, "<|im_end|>", ())
+    template.close()
 
 
 def test_a_chat_that_is_too_long_names_the_messages(engine: LlamaEngine) -> None:
