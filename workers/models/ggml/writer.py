@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, TokenType
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
 
 from app.errors import ModelUnavailable
 from workers.models.ggml.blocks import ScaleOutOfRange
 from workers.models.ggml.formats import FETCH_ANOTHER
 from workers.models.ggml.options import ConversionOptions
-from workers.models.ggml.reader import ALIGNMENT, OldModel, OldTensor, Token
+from workers.models.ggml.reader import ALIGNMENT, OldModel, OldTensor
+from workers.models.ggml.vocabulary import BEGIN, END, UNKNOWN, NewVocabulary, new_vocabulary
 
 logging.getLogger("gguf").setLevel(logging.WARNING)  # a line for each step
 
-UNKNOWN, BEGIN, END = range(3)
-_FIRST_BYTE, _BYTES = 3, 256
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}".encode()
 _CHUNK_BYTES = 16 * 1024 * 1024
 _LLAMA_CONTEXT, _GROUPED_CONTEXT = 2048, 4096  # LLaMA's, and that of the only old models with grouped queries
 _EPSILON, _GROUPED_EPSILON = 5e-6, 1e-5
@@ -85,7 +82,7 @@ def _write_header(model: OldModel, options: ConversionOptions, name: str, target
     writer.add_head_count(model.heads)
     writer.add_head_count_kv(model.key_value_heads)
     writer.add_layer_norm_rms_eps(options.eps or (_GROUPED_EPSILON if is_grouped else _EPSILON))
-    _add_vocabulary(writer, model.tokens)
+    _add_vocabulary(writer, new_vocabulary(model))
     for tensor in model.tensors.values():
         shape = tuple(reversed(tensor.shape))
         kind = GGMLQuantizationType(tensor.kind)
@@ -98,33 +95,15 @@ def _write_header(model: OldModel, options: ConversionOptions, name: str, target
         writer.close()
 
 
-def _add_vocabulary(writer: GGUFWriter, tokens: list[Token]) -> None:
-    texts, types = zip(*(_text_and_type(number, token.text) for number, token in enumerate(tokens)), strict=True)
+def _add_vocabulary(writer: GGUFWriter, vocabulary: NewVocabulary) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list(texts)
-    writer.add_token_types(types)
-    writer.add_token_scores([_score(number, token) for number, token in enumerate(tokens)])
+    writer.add_token_list(vocabulary.texts)
+    writer.add_token_types(vocabulary.types)
+    writer.add_token_scores(vocabulary.scores)
     writer.add_unk_token_id(UNKNOWN)
     writer.add_bos_token_id(BEGIN)
     writer.add_eos_token_id(END)
-
-
-def _text_and_type(number: int, text: bytes) -> tuple[bytes, TokenType]:
-    """Return a token as SentencePiece writes it. Old files hold its text, in which a special token is empty."""
-    if number <= END:
-        return (b"<unk>", b"<s>", b"</s>")[number], TokenType.UNKNOWN if number == UNKNOWN else TokenType.CONTROL
-    byte = number - _FIRST_BYTE
-    if byte < _BYTES and text in (bytes([byte]), _REPLACEMENT):  # the oldest files have no bytes that are no character
-        return f"<0x{byte:02X}>".encode(), TokenType.BYTE
-    if not text:
-        return f"<empty_{number}>".encode(), TokenType.CONTROL
-    return text.replace(b" ", _SPACE), TokenType.NORMAL
-
-
-def _score(number: int, token: Token) -> float:
-    """Return the token's own score, else the one in LLaMA's vocabulary: it falls from merge to merge."""
-    return token.score if token.score is not None else -float(max(0, number - _FIRST_BYTE - _BYTES))
 
 
 def _new_name(name: str) -> str:

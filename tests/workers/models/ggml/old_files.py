@@ -88,7 +88,7 @@ def write_old_file(
         for number, text in enumerate(texts):
             file.write(struct.pack("<I", len(text)) + text)
             file.write(struct.pack("<f", min(0, SPECIAL + 256 - number)) if kind.has_scores else b"")
-        for name, shape in shapes(key_value_heads).items():
+        for name, shape in shapes(key_value_heads, len(texts)).items():
             if only(name):
                 used = weights if len(shape) == 2 else F32
                 stored = make_tensor(rng, used, shape, kind.quantization)

@@ -38,6 +38,7 @@ from tests.workers.models.ggml.old_files import (
     Kind,
     write_old_file,
 )
+from tests.workers.models.ggml.tiny_llama import token_texts
 from workers.models.ggml import converted_copy as module
 from workers.models.source import locate_model
 
@@ -133,6 +134,30 @@ def test_scales_become_the_nearest_numbers_of_16_bits(path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=r"tok_embeddings\.weight are no numbers"):
         locate(path)
     assert len(list((path.parent / "models").rglob("*.gguf"))) == 1, "that of the first"
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "reason"),
+    [
+        (3 + 200, b"\xc9", "its vocabulary lacks bytes"),
+        (290, b" the", "two of its tokens are the same"),
+        (290, b"<s>", "two of its tokens are the same"),
+    ],
+)
+def test_a_vocabulary_that_would_end_llama_cpp_is_refused(path: Path, number: int, text: bytes, reason: str) -> None:
+    texts = token_texts()
+    texts[number] = text
+    write_old_file(path, texts=texts)
+    with pytest.raises(ModelUnavailable, match=reason) as caught:
+        locate(path)
+    assert str(path) in caught.value.detail and files_of(path.parent / "models") == [".lock"]
+
+
+def test_tokens_that_were_added_later_stay(path: Path) -> None:
+    write_old_file(path, texts=[*token_texts(), b"[PAD]", b"", b""])
+    fields = GGUFReader(locate(path)).fields
+    tokens, types = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type"))
+    assert tokens[-3:] == ["[PAD]", "<empty_296>", "<empty_297>"] and types[-3:] == [1, 3, 3]
 
 
 def test_a_file_is_converted_once_until_it_changes(path: Path) -> None:

@@ -67,10 +67,10 @@ def _rotated(x: Floats) -> Floats:
     return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape).astype(np.float32)
 
 
-def shapes(key_value_heads: int = HEADS) -> dict[str, tuple[int, ...]]:
+def shapes(key_value_heads: int = HEADS, vocabulary: int = VOCABULARY) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor, (rows, columns)."""
     of_keys = WIDTH // HEADS * key_value_heads
-    made: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": (VOCABULARY, WIDTH)}
+    made: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": (vocabulary, WIDTH)}
     for layer in range(LAYERS):
         made |= {
             f"layers.{layer}.attention.wq.weight": (WIDTH, WIDTH),
@@ -83,7 +83,7 @@ def shapes(key_value_heads: int = HEADS) -> dict[str, tuple[int, ...]]:
             f"layers.{layer}.feed_forward.w3.weight": (HIDDEN, WIDTH),
             f"layers.{layer}.ffn_norm.weight": (WIDTH,),
         }
-    return made | {"norm.weight": (WIDTH,), "output.weight": (VOCABULARY, WIDTH)}
+    return made | {"norm.weight": (WIDTH,), "output.weight": (vocabulary, WIDTH)}
 
 
 def token_texts(*, knows_bytes: bool = True) -> list[bytes]:
