@@ -22,6 +22,7 @@ from workers.engines.shared.cache_size import cells_per_slot, choose_slots
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.load_faults import load_faults_explained
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
+from workers.engines.shared.named_templates import template_of_model
 from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.models.progress import ReportProgress
@@ -53,7 +54,7 @@ class LlamaEngine(Engine):
             except BaseException:
                 self._free()
                 raise
-        self._template = _chat_template(self._model, params)
+        self._template = _chat_template(self._model, params, config.model_name)
         if self._model.is_causal:
             self._template.check()
         self._prompts = LlamaPromptMaker(
@@ -264,14 +265,18 @@ def _defaults(params: LlamaModelParams) -> dict[str, object]:
     return {**DEFAULTS, "repeat_last_n": params.last_n_tokens_size, "seed": params.seed}
 
 
-def _chat_template(model: Model, params: LlamaModelParams) -> ChatTemplate:
-    """`model_params.chat_template`, else the model's own; some have a second one for tools."""
+def _chat_template(model: Model, params: LlamaModelParams, model_name: str) -> ChatTemplate:
+    """`model_params.chat_template`, else the model's own, else the one that its names speak for. Some models have a
+    second one for tools.
+    """
     vocabulary = model.vocabulary
     special = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos}
     tokens = {name: "" if token is None else vocabulary.text(token) for name, token in special.items()}
     if params.chat_template is not None:
         return ChatTemplate(params.chat_template, special_tokens=tokens, is_configured=True)
     own = model.metadata("tokenizer.chat_template")
+    if own is None and (named := template_of_model([model_name, model.metadata("general.name"), model.path.stem])):
+        own = named.source
     return ChatTemplate(own, tool_source=model.metadata("tokenizer.chat_template.tool_use"), special_tokens=tokens)
 
 

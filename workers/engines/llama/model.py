@@ -13,14 +13,12 @@ from app.errors import ConfigError, ModelUnavailable
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
 from workers.engines.llama.model_params import CacheType, LlamaModelParams
 from workers.engines.llama.vocabulary import LlamaVocabulary
-from workers.engines.shared.named_templates import template_of_model
 from workers.models.ggml.formats import is_old_adapter
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"GGUF"
-_CHAT_TEMPLATE = "tokenizer.chat_template"
 _METADATA_BYTES = 256  # enough for most values; a chat template takes a second call
 
 
@@ -46,14 +44,7 @@ class Model:
         self._reject_impossible_numbers()
 
     def metadata(self, key: str) -> str | None:
-        """Return a value of the header. A chat template that it lacks is the one that the model's name speaks for."""
-        value = self._header_value(key)
-        if value is None and key == _CHAT_TEMPLATE:
-            named = template_of_model([self._header_value("general.name"), self.path.stem])
-            return named.source if named else None
-        return value
-
-    def _header_value(self, key: str) -> str | None:
+        """Return a value of the header."""
         size = _METADATA_BYTES
         buffer = ctypes.create_string_buffer(size)
         length = llama_cpp.llama_model_meta_val_str(self.pointer, key.encode(), buffer, size)

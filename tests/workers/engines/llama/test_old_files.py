@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -138,10 +139,22 @@ def test_the_family_serves_a_converted_file(tmp_path: Path, key: str) -> None:
 )
 def test_chats_are_written_as_the_name_of_the_file_says(tmp_path: Path, name: str, prompt: str) -> None:
     write_old_file(tmp_path / name)
-    engine = LlamaEngine(config_of(tmp_path / name, convert=True), lambda *_: None)
+    assert chat_of(config_of(tmp_path / name, convert=True)).startswith(prompt)
+
+
+def test_chats_are_written_as_the_configured_name_of_the_model_says(tmp_path: Path) -> None:
+    write_old_file(tmp_path / "old.bin")
+    config = replace(config_of(tmp_path / "old.bin", convert=True), model_name="my-vicuna-7b")
+    assert chat_of(config).endswith(" USER: Hi ASSISTANT:")
+
+
+def chat_of(config: Config) -> str:
+    """The prompt that a model makes of a chat."""
+    engine = LlamaEngine(config, lambda *_: None)
     chat = Chat(messages=[{"role": "user", "content": "Hi"}])
-    assert engine.detokenize(engine.tokenize(chat, add_special=False)).strip().startswith(prompt)
+    prompt = engine.detokenize(engine.tokenize(chat, add_special=False)).strip()
     engine.close()
+    return prompt
 
 
 @pytest.mark.parametrize("setup_params", [{}, {"convert": False, "migrate": False}, {"convert": None}])
