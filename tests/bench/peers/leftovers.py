@@ -32,7 +32,7 @@ def refuse_leftovers(servers: Collection[Path] = ()) -> None:
     if living:
         names = " and ".join(f"process {process.pid} ({_name(process)})" for process in living)
         end = f"kill -KILL {' '.join(str(process.pid) for process in living)}"
-        raise Refused(f"{names} of another run still there: wait for its end, or: {end}")
+        raise Refused(f"another run still has {names}: wait for its end, or: {end}")
 
 
 def refuse_taken_ports(ports: Iterable[int]) -> None:
