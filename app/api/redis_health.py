@@ -13,7 +13,7 @@ import redis
 
 from app.jobs.redis_client import RedisClient, connect
 
-PING_SECONDS = 1.0
+PING_SECONDS = 0.5
 PING_AGAIN_SECONDS = 0.1  # after a ping without a reply
 REPLY_SECONDS = 1.0
 # One lost ping may be a lost connection, or a fork or an fsync that delayed Redis. A process that was delayed itself

@@ -18,7 +18,6 @@ from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS
 
 TURN_SECONDS = 1.0
-OTHERS_TURN_SECONDS = 3.0  # until the next try of a process while another one takes the turns
 # If no process has reaped for OUTAGE_SECONDS after a turn was due, Redis or the machine was suspended. Shorter gaps
 # cannot expire a lease. After such a gap, the next turn comes GRACE_SECONDS later, so that workers can renew first.
 OUTAGE_SECONDS = 3.0
@@ -40,7 +39,6 @@ class Reaper:
         self._max_attempts = max_attempts
         self._reap = script(client, "reap")
         self._stopping = threading.Event()
-        self._had_turn = True
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -59,7 +57,7 @@ class Reaper:
             How many jobs of lost workers are back in the order.
         """
         indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.doorbells]
-        requeued: int | None = self._reap(
+        requeued: int = self._reap(
             keys=[index(self._model) for index in indexes],
             args=[
                 keys.PREFIX,
@@ -76,13 +74,12 @@ class Reaper:
                 doorbell(self._model),
             ],
         )
-        self._had_turn = requeued is not None
         if requeued:
             logger.warning("%d jobs of %s are in the order again: their workers were lost", requeued, self._model)
-        return requeued or 0
+        return requeued
 
     def _run(self) -> None:
-        while not self._stopping.wait(TURN_SECONDS if self._had_turn else OTHERS_TURN_SECONDS):
+        while not self._stopping.wait(TURN_SECONDS):
             try:
                 self.reap()
             except redis.RedisError as error:

@@ -1,8 +1,8 @@
-"""Whose prompts a step computes and how many of their tokens, so that no client's prompt holds up another client.
+"""Whose prompts a step computes and how many of their tokens, so that one client's prompt does not hold up another's.
 
 A client alone gets steps of full size. While clients share the model, a step computes at most as many tokens of prompts
-as take `STEP_SECONDS`, and then the owner of those prompts rests for as long as the step took if others have work: a
-request that comes meanwhile waits for one short step, and its own tokens come before the rest of the long prompt.
+as take `STEP_SECONDS`, and after a long one the owner of those prompts rests for as long if others have work. So
+the prompts of one owner take half of the time at most, and a request that comes meanwhile goes before the rest of them.
 """
 
 import math
@@ -14,10 +14,11 @@ from workers.batching.sequence import BatchSequence
 from workers.engines.base import Chunk
 
 STEP_SECONDS = 0.15
+RESTS_AFTER_SECONDS = 0.05  # a shorter step holds up no stream: the others have had a token in it
 CHUNK_TOKENS = 64  # a step has a multiple: llama.cpp's attention on CPUs takes as long for 32 tokens as for 64 ...
 SMALL_CHUNK_TOKENS = 32  # ... but near the beginning of a prompt it takes hardly any time
 SMALL_CHUNKS_BEFORE = 256  # tokens
-SHARED_FOR_SECONDS = 10.0  # after the last step of another owner: who asks now and then asks again
+SHARED_FOR_SECONDS = 10.0  # after the last step of another owner, which may ask again
 
 
 class PrefillTurns:
@@ -33,7 +34,7 @@ class PrefillTurns:
         self._rests_until: dict[str, float] = {}  # by owner, while several share the model
         self._seconds_per_token = math.inf  # not known
 
-    def next(self, stepping: Sequence[BatchSequence]) -> list[BatchSequence]:
+    def next_prompts(self, stepping: Sequence[BatchSequence]) -> list[BatchSequence]:
         """Return the sequences whose prompts the next step continues: owners whose turn is longest ago first, those of
         one owner by arrival.
 
@@ -72,7 +73,7 @@ class PrefillTurns:
             measured = seconds / tokens
             known = math.isfinite(self._seconds_per_token)
             self._seconds_per_token = (measured + self._seconds_per_token) / 2 if known else measured
-        if len(self._stepped_at) > 1:
+        if len(self._stepped_at) > 1 and seconds >= RESTS_AFTER_SECONDS:
             now = self._clock()
             for owner, length in prompts:
                 self._rests_until[owner] = max(now, self._rests_until.get(owner, now)) + seconds * length / tokens

@@ -117,7 +117,7 @@ class Scheduler:
         """
         stepping = self._stepping()
         decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
-        prefilling = self._prefill_turns.next(stepping)
+        prefilling = self._prefill_turns.next_prompts(stepping)
         if self.speculation and not prefilling:
             drafts = self.speculation.drafts(decoding)
             return [(sequence, sequence.next_chunk(1, drafts.get(sequence.id, ()))) for sequence in decoding]

@@ -4,7 +4,7 @@
 -- ARGV: key prefix, kept_seconds, max_attempts, notifications channel, seconds between turns, seconds without a turn that
 --       mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
 --       read per turn, lease_seconds, message of `worker_lost`, doorbell
--- Returns how many jobs are back in the order; nil: it was not this caller's turn
+-- Returns how many jobs are back in the order
 -- include: end_job
 -- include: end_without_worker
 -- include: order
@@ -108,7 +108,7 @@ local function prune_ended()
   if #entries > 0 then redis.call('ZREMRANGEBYRANK', ended_key, 0, #entries - 1) end
 end
 
-if not is_my_turn() then return false end
+if not is_my_turn() then return 0 end
 end_leases()
 end_waiting()
 balance_doorbells(queued_key, doorbells_key, doorbell, 10 * job_limit)

@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tests.bench.extraction import prompts as prompts_to_be_quoted
+from tests.bench.peers.prompts import WORDS, Prompts
 from tests.bench.prefix import prompts as prompts_of_one_prefix
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it loads llama.cpp
     from tests.bench.peers.models import Model
-from tests.bench.peers.prompts import WORDS, Prompts
 
 
 @dataclass(frozen=True, slots=True)

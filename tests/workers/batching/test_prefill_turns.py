@@ -6,6 +6,7 @@ from tests.workers.batching.loop_host import make_sequence
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.prefill_turns import (
     CHUNK_TOKENS,
+    RESTS_AFTER_SECONDS,
     SHARED_FOR_SECONDS,
     SMALL_CHUNK_TOKENS,
     SMALL_CHUNKS_BEFORE,
@@ -26,7 +27,7 @@ class Clock:
 
 
 class Steps:
-    """Steps of sequences, each of which takes as long as said."""
+    """Steps of sequences, each of which takes as long as the test says."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -45,8 +46,14 @@ class Steps:
         sequence.generated.append(7)
         return sequence
 
+    def come_and_go(self, owner: str) -> None:
+        """Make a step of a client that may come back."""
+        sequence = self.decoding(owner)
+        self.step()
+        self.running.remove(sequence)
+
     def next(self) -> list[BatchSequence]:
-        return self.turns.next(self.running)
+        return self.turns.next_prompts(self.running)
 
     def step(self, seconds: float = 0.01) -> int:
         """Make a step of whose turn it is. Returns how many tokens of prompts it computed."""
@@ -102,9 +109,7 @@ def test_beside_sequences_that_decode_a_chunk_is_one_token_longer() -> None:
 
 def test_chunks_of_a_slow_model_are_small_near_the_beginning_of_a_prompt_alone() -> None:
     steps = Steps()
-    gone = steps.decoding("b")
-    steps.step()
-    steps.running.remove(gone)
+    steps.come_and_go("b")
     steps.add("a", SMALL_CHUNKS_BEFORE + 2 * CHUNK_TOKENS)
     chunks = [steps.step(seconds=1) for _ in range(2 + SMALL_CHUNKS_BEFORE // SMALL_CHUNK_TOKENS)]
     assert chunks[-3:] == [SMALL_CHUNK_TOKENS, CHUNK_TOKENS, CHUNK_TOKENS]
@@ -112,9 +117,7 @@ def test_chunks_of_a_slow_model_are_small_near_the_beginning_of_a_prompt_alone()
 
 def test_steps_stay_short_while_another_client_may_come_back() -> None:
     steps = Steps()
-    gone = steps.decoding("b")
-    steps.step()
-    steps.running.remove(gone)
+    steps.come_and_go("b")
     steps.add("a", 2000)
     assert steps.step() == SMALL_CHUNK_TOKENS
     steps.clock.now += SHARED_FOR_SECONDS + 1
@@ -130,7 +133,14 @@ def test_after_a_step_with_its_prompt_a_client_rests_as_long_while_others_have_w
     assert steps.next() == [long]
 
 
-def test_a_client_rests_for_nobody() -> None:
+def test_after_a_short_step_a_client_does_not_rest() -> None:
+    steps = Steps()
+    steps.add("a", 2000)
+    steps.decoding("b")
+    assert [steps.step(seconds=0.9 * RESTS_AFTER_SECONDS) > 0 for _ in range(3)] == [True, True, True]
+
+
+def test_a_client_does_not_rest_when_the_others_have_gone() -> None:
     steps = Steps()
     long, other = steps.add("a", 2000), steps.decoding("b")
     steps.step(seconds=0.3)
@@ -140,9 +150,7 @@ def test_a_client_rests_for_nobody() -> None:
 
 def test_who_comes_during_a_step_goes_before_the_rest_of_the_prompt() -> None:
     steps = Steps()
-    gone = steps.decoding("b")
-    steps.step()
-    steps.running.remove(gone)
+    steps.come_and_go("b")
     steps.add("a", 2000)
     steps.step(seconds=0.1)
     short = steps.add("b", 4)
