@@ -31,6 +31,11 @@ A whole section can be set as JSON (`{prefix}MODEL_PARAMS='{{"n_ctx": 1024}}'`).
 variables for single keys are applied after it. An empty variable counts as not set. `null` unsets `redis_url` and
 `model_name`.
 
+`{prefix}HOST` and `{prefix}PORT`, and the keys `host` and `port` of the file, are other names of `server.host` and
+`server.port`, as in the [original LLM API](from-the-original.md). Without effect are a `{prefix}PORT` that is no number
+(Compose takes `127.0.0.1:9000`, Kubernetes sets `tcp://…`) and what Kubernetes sets in pods beside a service named
+`llm-api`.
+
 API keys, the Redis password and hub tokens appear in no message.
 """
 

@@ -18,6 +18,7 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from app.config.loader import load_config, redis_url_of
+from app.config.log_level import set_log_level
 from app.config.settings import Config
 from app.config.startup import give_up
 from app.errors import StartupError
@@ -60,7 +61,6 @@ def new_worker_id() -> str:
 
 
 def _prepare_process() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
     warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
@@ -70,6 +70,7 @@ def _prepare_process() -> None:
 def _load_config() -> tuple[Config, str]:
     """Returns also the address of Redis."""
     config = load_config()
+    set_log_level(config.log_level)
     redis_url = redis_url_of(config)
     if config.worker.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = config.worker.gpus  # before a model library is loaded, which reads it once

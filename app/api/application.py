@@ -12,8 +12,9 @@ from app.api.job_service import JobService
 from app.api.queue_estimate import QueueEstimate
 from app.api.redis_health import RedisHealth
 from app.api.request_context import Services, services_of
-from app.api.request_parser import IGNORES_UNKNOWN
+from app.api.request_parser import IGNORES_PARAMS, IGNORES_UNKNOWN, NOT_OF_FAMILY
 from app.api.routes import BLUEPRINTS, docs
+from app.api.schemas.sampling import TRANSFORMERS_NAMES
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.sender import WebhookSender
@@ -33,6 +34,8 @@ def create_app(config: Config) -> Flask:
     app.url_map.merge_slashes = False  # a redirect would lose the key behind a proxy; the error says what to type
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
     app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
+    app.config[IGNORES_PARAMS] = config.generate.unknown_params == "ignore"
+    app.config[NOT_OF_FAMILY] = TRANSFORMERS_NAMES if config.model_family == "llama" else frozenset()
     cross_site.register(app, config.server, with_keys=bool(config.auth.api_keys))
     request_context.register(app, _services(config))
     problems.register(app)

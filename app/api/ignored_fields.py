@@ -11,6 +11,9 @@ HEADER = "Ignored-Fields"
 
 def report_ignored(paths: Iterable[str]) -> None:
     """Add the dotted paths of fields to the header of this request's response."""
+    paths = list(paths)
+    if not paths:
+        return
     if "ignored_fields" not in g:
         g.ignored_fields = []
         after_this_request(_add_header)
@@ -18,6 +21,5 @@ def report_ignored(paths: Iterable[str]) -> None:
 
 
 def _add_header(response: Response) -> Response:
-    if g.ignored_fields:
-        response.headers[HEADER] = header_value(g.ignored_fields)
+    response.headers[HEADER] = header_value(g.ignored_fields)
     return response

@@ -68,8 +68,8 @@ CACHE_STATUS = {
 IGNORED = {
     ignored_fields.HEADER: {
         "schema": {"type": "string"},
-        "description": "The paths of fields that were ignored: unknown ones (`openai.unknown_fields: ignore`), tools "
-        "that this server does not have, and their formats.",
+        "description": "The paths of fields that were ignored: unknown ones (`openai.unknown_fields: ignore`, "
+        "`generate.unknown_params: ignore`), tools that this server does not have, and their formats.",
     }
 }
 UNENFORCED = {

@@ -1,6 +1,7 @@
 """Reads the body of a request: within its limit, decompressed, as a JSON object."""
 
 import json
+import re
 import zlib
 from typing import Any
 
@@ -28,6 +29,17 @@ _EXAMPLES = {  # by the name of a field
     "prompt": '{"prompt": "..."}',
     "messages": '{"messages": [{"role": "user", "content": "..."}]}',
 }
+_CURES = [
+    (re.compile(r"\n"), 'a text ends on its line: close it with ", or write \\n for a new line'),
+    (re.compile(r"\s*(True|False|None)\b"), "JSON writes true, false and null"),
+    (re.compile(r"\s*\.\.\."), "write parameters instead of the dots, or nothing"),
+    (re.compile(r"\s*(//|/\*|#)"), "JSON has no comments"),
+    (re.compile(r"\s*'"), "JSON writes texts between \", not between '"),
+    (re.compile(r"\s*or\s"), "write one of the two"),
+    (re.compile(r",\s*[}\]]"), "remove the last comma"),
+    (re.compile(r"\\"), r"in JSON a backslash of a text is written \\"),
+]
+"""What people write that is not JSON, where a parser stops at it, and what to write instead."""
 
 
 def body_limit(path: str, config: Config) -> tuple[int, str]:
@@ -54,7 +66,9 @@ def read_json(req: Request, schema: Schema) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise _malformed("the body is not UTF-8", schema) from None
     except json.JSONDecodeError as error:
-        where = f"{error.msg}, line {error.lineno} column {error.colno}" if body.strip() else "it is empty"
+        where = (
+            f"{error.msg}, line {error.lineno} column {error.colno}{_cure(error)}" if body.strip() else "it is empty"
+        )
         raise _malformed(f"the body is not JSON ({where})", schema) from None
     except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
         reason = "the body is JSON that is nested too deeply or has numbers that are too long"
@@ -64,6 +78,14 @@ def read_json(req: Request, schema: Schema) -> dict[str, Any]:
     if fault := fault_of_shape(value):
         raise MalformedRequest(f"the body is JSON that is {fault}; make it simpler")
     return value
+
+
+def _cure(error: json.JSONDecodeError) -> str:
+    """Return what to write instead of what stands where the parser stopped, or of the comma before it."""
+    comma = error.doc.rfind(",", 0, error.pos)
+    start = error.pos if comma == -1 or error.doc[comma + 1 : error.pos].strip() else comma
+    matches = (cure for wrong, cure in _CURES if wrong.match(error.doc, error.pos) or wrong.match(error.doc, start))
+    return next((f": {cure}" for cure in matches), "")
 
 
 def _malformed(reason: str, schema: Schema) -> MalformedRequest:

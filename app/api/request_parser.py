@@ -13,10 +13,13 @@ from werkzeug.datastructures import CombinedMultiDict
 from app.api.ignored_fields import report_ignored
 from app.api.problems import OPENAI_PREFIX
 from app.api.request_body import read_json, require_plain
+from app.api.schemas.generate import GenerateSchema
 from app.api.schemas.request_schema import RequestSchema
 from app.errors import InvalidRequest
 
-IGNORES_UNKNOWN = "IGNORES_UNKNOWN_FIELDS"  # the key of the application's configuration
+IGNORES_UNKNOWN = "IGNORES_UNKNOWN_FIELDS"  # keys of the application's configuration
+IGNORES_PARAMS = "IGNORES_UNKNOWN_PARAMS"
+NOT_OF_FAMILY = "PARAMS_THAT_THE_FAMILY_DOES_NOT_HAVE"
 _MAX_ERRORS = 16
 _MAX_PATH = 100  # characters; a path contains names that the client chose
 _IN_DETAIL = 3  # errors in the one sentence of the problem document
@@ -31,13 +34,18 @@ class RequestParser(FlaskParser):
     }
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
-        """Read the body, under `/v1` without unknown fields if the server ignores them. Raises as `read_json` does."""
-        body = read_json(req, schema)
-        ignores = current_app.config[IGNORES_UNKNOWN] and req.path.startswith(OPENAI_PREFIX)
-        if ignores and isinstance(schema, RequestSchema):
+        """Read the body, without unknown fields if the server ignores them. Raises as `read_json` does."""
+        body, dropped = read_json(req, schema), list[str]()
+        if isinstance(schema, GenerateSchema) and current_app.config[IGNORES_PARAMS]:
+            body, dropped = schema.without_unknown(body, current_app.config[NOT_OF_FAMILY])
+        elif isinstance(schema, RequestSchema) and self._ignores_unknown(req):
             body, dropped = schema.without_unknown(body)
-            report_ignored(dropped)
+        report_ignored(dropped)
         return body
+
+    @staticmethod
+    def _ignores_unknown(req: Request) -> bool:
+        return current_app.config[IGNORES_UNKNOWN] and req.path.startswith(OPENAI_PREFIX)
 
     def load_files(self, req: Request, schema: Schema) -> MultiDictProxy:
         """Read a form, its files beside its other parts. Raises UnsupportedEncoding."""

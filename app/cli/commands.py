@@ -18,7 +18,7 @@ from app.cli.announce import announce
 from app.cli.programs import programs, valkey_socket
 from app.cli.supervisor import Supervisor, say
 from app.config.addresses import addresses_of, family_of, with_port
-from app.config.environment import variable_name, variables_of_compose
+from app.config.environment import variable_name, variables_of_others
 from app.config.loader import load_config
 from app.config.settings import Config, ServerConfig
 from app.config.startup import give_up
@@ -66,8 +66,8 @@ def run(config: Config) -> None:
     """Run the API, one worker and, unless `redis_url` names a Redis, a Valkey, until Ctrl-C."""
     with _sole_use_of(config.data_dir):
         _check_port(config.server)
-        for name in variables_of_compose(os.environ):
-            say(f"{name} is for docker compose and has no effect here; docs/configuration.md lists what has")
+        for name in variables_of_others(os.environ):
+            say(f"{name} is for Docker or Kubernetes and has no effect here; docs/configuration.md lists what has")
         valkey = None if config.redis_url else _valkey_binary()
         if valkey:
             os.environ[variable_name("redis_url")] = f"unix://{quote(str(valkey_socket(config.data_dir)))}"

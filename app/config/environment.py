@@ -2,16 +2,19 @@
 
 A variable names a key, or a key in a section after two underscores, or a whole section as JSON. A whole section
 replaces the file's; single keys are applied after it. An empty variable counts as not set, because compose files
-pass empty ones. The variables that docker-compose.yaml itself reads have the same prefix; they set no key.
+pass empty ones. The variables that docker-compose.yaml itself reads, and those that Kubernetes sets in every pod beside
+a service named `llm-api`, have the same prefix; they set no key. `LLM_API_PORT` is all three: a number is the port.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from marshmallow import fields
 
+from app.config import original
 from app.config.nearest_name import nearest_name
 from app.config.schema import FreeForm, Keys, section
 from app.config.yaml_file import parse_yaml
@@ -19,7 +22,9 @@ from app.errors import ConfigError
 
 PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
-_OF_COMPOSE = frozenset(PREFIX + name for name in ("PORT", "USER", "WORKER", "REDIS_MEMORY"))
+_OF_COMPOSE = frozenset(PREFIX + name for name in ("USER", "WORKER", "REDIS_MEMORY"))
+_OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_PORT = PREFIX + "PORT"  # `127.0.0.1:9000` for compose, `tcp://10.0.0.1:8000` by Kubernetes
 EXIT_DELAY = "LLM_API_EXIT_DELAY"  # app/config/startup.py
 # free-form, but always texts: a revision such as 1234567 is not a number
 _TEXTS_IN_SETUP_PARAMS = frozenset(
@@ -36,9 +41,9 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dic
         ConfigError: a variable names no key, or its value does not parse.
     """
     origins: dict[KeyPath, str] = {}
-    others = {CONFIG_PATH, EXIT_DELAY, *variables_of_compose(environ)}
+    others = {CONFIG_PATH, EXIT_DELAY, *variables_of_others(environ)}
     named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in others}
-    for name in sorted(named, key=lambda name: (name.count("__"), name)):
+    for name in sorted(named, key=_precision):
         path = _path(name, keys)
         if named[name]:
             _put(tree, path, _value(name, path, named[name], keys.get(".".join(path))))
@@ -46,16 +51,28 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dic
     return origins
 
 
-def variables_of_compose(environ: Mapping[str, str]) -> list[str]:
-    """Return the variables that are set for docker-compose.yaml, and say nothing about the configuration.
+def variables_of_others(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables that are set for docker-compose.yaml or by Kubernetes, and are no part of the configuration.
 
     `LLM_API_WORKER` is the name of an image there; as JSON it is the section `worker`.
     """
-    return sorted(name for name in _OF_COMPOSE if name in environ and not environ[name].lstrip().startswith("{"))
+    return sorted(name for name, value in environ.items() if _is_of_others(name, value.strip()))
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    if name == _PORT:
+        return not value.isdecimal()
+    return (name in _OF_COMPOSE and not value.startswith("{")) or _OF_KUBERNETES.fullmatch(name) is not None
+
+
+def _precision(name: str) -> tuple[bool, int, str]:
+    """Sections before their keys, and the original's names before ours: what comes later wins."""
+    return name.removeprefix(PREFIX).lower() not in original.KEYS, name.count("__"), name
 
 
 def _path(name: str, keys: Keys) -> KeyPath:
-    path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+    key = name.removeprefix(PREFIX).lower()
+    path = tuple(original.KEYS[key].split(".") if key in original.KEYS else key.split("__"))
     is_free = isinstance(keys.get(path[0]), FreeForm) and all(path)
     if is_free or ".".join(path) in keys:
         return path

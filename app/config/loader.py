@@ -11,6 +11,7 @@ from marshmallow import Schema, ValidationError
 
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
 from app.config.nearest_name import nearest_name
+from app.config.original import respell
 from app.config.params import names_a_secret
 from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
 from app.config.settings import DEFAULT_MODEL, Config
@@ -37,7 +38,9 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     schema = schema_of(Config)()
     file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
     tree = _read(file)
+    respell(tree, str(file))
     origins = overlay(tree, environ, known_keys(schema))
+    respell(tree, "environment")
     try:
         values = schema.load(_without_empty_sections(tree, schema))
     except ValidationError as error:

@@ -24,6 +24,7 @@ from app.config.schema import (
     whole_number,
 )
 
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 DEFAULT_MODEL = "default"  # a name of the served model in requests, as in SGLang, and in `model_aliases`
 UNKNOWN_FIELDS = ("refuse", "ignore")
 _MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz always gets a free one
@@ -221,6 +222,29 @@ class OpenAIConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateConfig:
+    unknown_params: Annotated[
+        str,
+        text(
+            "What happens to a request to `/generate` or `/agenerate` that has parameters that this API, or the family "
+            "`llama`, does not know. `refuse`: 422, which names the parameter. `ignore`: they are ignored, as the "
+            "original LLM API did, and the header `Ignored-Fields` of the response names them.",
+            "refuse or ignore",
+            validate.OneOf(UNKNOWN_FIELDS),
+        ),
+    ] = "refuse"
+    agenerate: Annotated[
+        str,
+        text(
+            "What `/agenerate` responds to a request that does not ask for one of the two. `job`: the accepted job. "
+            "`stream`: server-sent events, as in the original LLM API.",
+            "job or stream",
+            validate.OneOf(("job", "stream")),
+        ),
+    ] = "job"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhooksConfig:
     secret: Annotated[
         str | None,
@@ -293,6 +317,15 @@ class Config:
             nullable=True,
         ),
     ] = field(default=None, repr=False)  # may contain a password
+    log_level: Annotated[
+        str,
+        text(
+            "The least serious lines that API and workers log. `debug` adds lines of this project only: those of "
+            "libraries may contain prompts.",
+            ", ".join(LOG_LEVELS[:-1]) + f" or {LOG_LEVELS[-1]}",
+            validate.OneOf(LOG_LEVELS),
+        ),
+    ] = "info"
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
@@ -300,4 +333,5 @@ class Config:
     files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
     openai: OpenAIConfig = field(default_factory=OpenAIConfig)

@@ -1,12 +1,14 @@
 """gunicorn's settings: `gunicorn -c python:app.server.gunicorn_settings app.server.wsgi:app`."""
 
 import gc
+import logging
 import sys
 from typing import Any
 
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
 from app.config.addresses import addresses_of, is_loopback, with_port
 from app.config.loader import load_config, redis_url_of
+from app.config.log_level import set_log_level
 from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
@@ -28,6 +30,7 @@ try:
 except StartupError as error:
     sys.exit(give_up(error))
 
+set_log_level(_config.log_level, libraries=logging.WARNING)
 keep_little()
 raise_open_file_limit()
 _addresses = addresses_of(_server.host)
@@ -48,7 +51,7 @@ preload_app = False  # the threads that `app.server.wsgi` starts would not survi
 backlog = 2048
 keepalive = 30  # seconds; above the pauses of a client that polls
 graceful_timeout = 10  # seconds, below `app.cli.programs.API_GRACE_SECONDS`
-loglevel = "warning"
+loglevel = _config.log_level if _config.log_level != "info" else "warning"  # gunicorn's own starts are no news
 accesslog = None
 
 

@@ -20,6 +20,7 @@ RIGHT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("openai", UPSTREAM, {"prompts_as": "chat"}),
     ("huggingface", {"repo_id": "owner/name"}, {"torch_dtype": "torch.float32"}),
     ("gptq_llama", {"repo_id": "owner/name"}, {}),
+    ("gptq_llama", {"repo_id": "owner/name"}, {"st_device": 0}),
     ("tests.engines.instant:Instant", {}, {}),
 ]
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [

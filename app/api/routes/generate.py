@@ -6,7 +6,7 @@ from app.api.event_stream import TextEncoder, stream_events
 from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_response
 from app.api.openai.plan import renaming_fields
 from app.api.openai.unenforced import of_params
-from app.api.openapi import CACHE_STATUS, LOCATION, UNENFORCED, Blueprint, describe_response
+from app.api.openapi import CACHE_STATUS, IGNORED, LOCATION, UNENFORCED, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, open_jobs, report_unenforced, run_jobs, services, submit
 from app.api.schemas.generate import GenerateBody, GenerateSchema
 from app.api.schemas.job import JobSchema
@@ -27,7 +27,7 @@ _TEXT = {"type": "string"}
         200: describe_response(
             "The text as a JSON string, or bare for `Accept: text/plain`; the job object for `details: true`.",
             {JSON: {"anyOf": [_TEXT, JobSchema]}, PLAIN_TEXT: _TEXT},
-            LOCATION | CACHE_STATUS | UNENFORCED,
+            LOCATION | CACHE_STATUS | UNENFORCED | IGNORED,
         )
     },
     problems=_PROBLEMS,
@@ -54,13 +54,13 @@ def generate(body: GenerateBody) -> Response:
     parameters=[KEY_PARAMETER],
     responses={
         200: describe_response(
-            "With `Accept: text/event-stream` or `stream: true`: events whose data is the next piece of text and "
-            "nothing else. The end of the response is the end of the text. What fails later comes as an event named "
-            "`error` with a problem document.",
+            "With `Accept: text/event-stream` or `stream: true`, or if the server's `generate.agenerate` says so: "
+            "events whose data is the next piece of text and nothing else. The end of the response is the end of the "
+            "text. What fails later comes as an event named `error` with a problem document.",
             {EVENT_STREAM: None},
-            LOCATION | UNENFORCED,
+            LOCATION | UNENFORCED | IGNORED,
         ),
-        202: describe_response("The job, accepted.", JobSchema, LOCATION | UNENFORCED),
+        202: describe_response("The job, accepted.", JobSchema, LOCATION | UNENFORCED | IGNORED),
     },
     problems=_PROBLEMS,
 )
@@ -70,12 +70,17 @@ def agenerate(body: GenerateBody) -> Response:
     A stream's job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key`
     came; without a stream the job continues by itself.
     """
-    if body.stream or _wants(EVENT_STREAM):
+    if _is_streamed(body):
         pending = open_jobs([_request(body, stream=True)], body.on_disconnect, with_events=True)
         with renaming_fields(body.sent_names):
             return stream_events(pending, lambda _: TextEncoder(), renaming=lambda: renaming_fields(body.sent_names))
     job = submit(_request(body, stream=False))
     return json_response(services().jobs.document(job), 202)
+
+
+def _is_streamed(body: GenerateBody) -> bool:
+    by_default = body.stream is None and services().config.generate.agenerate == "stream"
+    return bool(body.stream) or by_default or _wants(EVENT_STREAM)
 
 
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:

@@ -1,7 +1,7 @@
 """The body of `/generate` and `/agenerate`."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ _ASKS_NOTHING: tuple[Any, ...] = (None, "", [], {})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateBody(JobOptions):
     """Either `messages` or a `prompt`. prompt_end: see `ChatBody`. sent_names: the paths by which the client has sent
-    parameters, by the worker's paths.
+    parameters, by the worker's paths. stream: None = as `generate.agenerate` says.
     """
 
     prompt: str = ""
@@ -44,7 +44,7 @@ class GenerateBody(JobOptions):
     params: dict[str, Any] = field(default_factory=dict)
     sent_names: dict[str, str] = field(default_factory=dict)
     details: bool = False
-    stream: bool = False
+    stream: bool | None = None
     prompt_end: PromptEnd = field(default_factory=PromptEnd)
 
 
@@ -83,7 +83,29 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
         metadata={"description": "The sampling parameters. Default: those of the model family."},
     )
     details = Flag(metadata={"description": "/generate: respond with the job object."})
-    stream = Flag(metadata={"description": "/agenerate: respond with server-sent events."})
+    stream = Flag(
+        metadata={
+            "description": "/agenerate: respond with server-sent events, or, for false, with the job. Default: what "
+            "the `Accept` header prefers, else as the server's `generate.agenerate`."
+        }
+    )
+
+    def without_unknown(self, data: Mapping[str, Any], more: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
+        """Return the data without unknown names, beside `params` and in it, and the paths of these names.
+
+        Args:
+            more: parameters that count as unknown.
+        """
+        known = {name: value for name, value in data.items() if self._is_read(name) and name not in more}
+        dropped = [name for name in data if name not in known]
+        params = known.get("params")
+        if isinstance(params, Mapping):
+            known["params"] = {name: params[name] for name in params if name in _PARAMETERS and name not in more}
+            dropped += [f"params.{name}" for name in params if name not in known["params"]]
+        return known, dropped
+
+    def _is_read(self, name: str) -> bool:
+        return name in self.load_fields or name in _PARAMETERS
 
     @pre_load
     def _ignore_messages_beside_a_prompt(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

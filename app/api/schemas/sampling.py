@@ -103,6 +103,7 @@ TRANSFORMERS_FIELDS: dict[type[fields.Field[Any]], tuple[str, ...]] = {
 """The rest of transformers' `GenerationConfig`, by type. Types are checked here, values by the worker, which has the
 library; a worker of another family rejects the names. `tests/workers/engines/transformers` compares the list with it.
 """
+TRANSFORMERS_NAMES = frozenset(name for names in TRANSFORMERS_FIELDS.values() for name in names)
 
 
 def _not_too_many(biases: dict[str, float]) -> None:

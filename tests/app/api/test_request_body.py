@@ -98,3 +98,28 @@ def test_a_malformed_body_is_answered_with_an_example_for_its_path(
     shown = text.partition("for example ")[2].partition(", with the header")[0]
     assert example in shown
     json.loads(shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        ('{"prompt": "x", "params": {"echo": False}}', "line 1 column 36: JSON writes true, false and null"),
+        ('{"params": {\n  ...\n}}', "line 2 column 3: write parameters instead of the dots, or nothing"),
+        ('{"params": {\n  // more\n}}', "line 2 column 3: JSON has no comments"),
+        ("{'prompt': 'x'}", 'JSON writes texts between "'),
+        ('{"suffix": null or string}', "write one of the two"),
+        ('{"stop": ["\\Q"]}', r"in JSON a backslash of a text is written \\"),
+        ('{"top_k": 40,\n}', "remove the last comma"),
+        ('{"stop": ["a", ]}', "remove the last comma"),
+        ('{"temp: 0.0,\n"top_k": 40}', 'a text ends on its line: close it with "'),
+    ],
+)
+def test_what_people_write_that_is_not_json_is_named_with_its_cure(client: FlaskClient, text: str, cure: str) -> None:
+    response = post(client, text.encode())
+    assert response.status_code == 400 and cure in response.get_json()["detail"]
+
+
+def test_other_faults_of_json_get_no_cure_that_is_wrong(client: FlaskClient) -> None:
+    for text in ('{"prompt": }', '{"a": 1 "b": 2}', '{"a"', "[1"):
+        assert " column " in (detail := post(client, text.encode()).get_json()["detail"])
+        assert ")" in detail[detail.index(" column ") :][:13], "nothing follows the place"

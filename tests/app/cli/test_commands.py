@@ -198,9 +198,9 @@ def services() -> Iterator[list[Service]]:
 
 
 def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, services: list[Service]) -> None:
-    services.append(service := Service(tmp_path / "data", LLM_API_PORT="9000"))
+    services.append(service := Service(tmp_path / "data", LLM_API_PORT="127.0.0.1:9000"))
     service.read_until("ready: ")
-    assert "LLM_API_PORT is for docker compose and has no effect here" in service.output
+    assert "LLM_API_PORT is for Docker or Kubernetes and has no effect here" in service.output
     assert isinstance(service.generate("The capital of France is"), str)
 
     worker = service.children()["worker"]

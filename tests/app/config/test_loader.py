@@ -164,13 +164,39 @@ def test_null_and_empty_variables_unset_and_leave_alone(tmp_path: Path) -> None:
     assert load(tmp_path, text, LLM_API_REDIS_URL="", LLM_API_SERVER__PORT="").redis_url == "redis://a"
 
 
-def test_what_the_compose_files_read_from_the_shell_sets_no_key_and_stops_nothing(tmp_path: Path) -> None:
+def test_what_the_compose_files_read_from_the_shell_stops_nothing_and_only_a_port_sets_a_key(tmp_path: Path) -> None:
     files = "".join(file.read_text() for file in REPOSITORY.glob("docker-compose*.yaml"))
     read = set(re.findall(r"\$\{(LLM_API_\w+)", files))
     assert "LLM_API_PORT" in read
-    assert load(tmp_path, "", **dict.fromkeys(read, "9000")) == load(tmp_path, "")
+    for value in ("127.0.0.1:9000", "9000-9002", ""):
+        assert load(tmp_path, "", **dict.fromkeys(read, value)) == load(tmp_path, "")
+    assert load(tmp_path, "", **dict.fromkeys(read, "9000")) == load(tmp_path, "server: {port: 9000}")
     assert load(tmp_path, "", LLM_API_WORKER="worker-transformers") == load(tmp_path, "")
     assert load(tmp_path, "", LLM_API_WORKER=' {"slots": 2}').worker.slots == 2, "as JSON it is the section"
+
+
+def test_what_kubernetes_sets_beside_a_service_named_llm_api_sets_no_key_and_stops_nothing(tmp_path: Path) -> None:
+    address = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8000", "SERVICE_PORT_HTTP": "8000"}
+    link = {"PORT": "tcp://10.0.0.1:8000", "PORT_8000_TCP": "tcp://10.0.0.1:8000", "PORT_8000_TCP_PROTO": "tcp"}
+    more = {"PORT_8000_TCP_PORT": "8000", "PORT_8000_TCP_ADDR": "10.0.0.1"}
+    variables = {f"LLM_API_{name}": value for name, value in (address | link | more).items()}
+    assert load(tmp_path, "", **variables) == load(tmp_path, "")
+
+
+def test_the_originals_keys_and_families_are_other_names_of_ours(tmp_path: Path) -> None:
+    ours = load(tmp_path, "server: {host: 127.0.0.1, port: 5, threads: 8}\nmodel_family: llama\nlog_level: debug")
+    text = "host: 127.0.0.1\nport: 5\nserver: {threads: 8}\nmodel_family: vicuna\nlog_level: debug"
+    assert load(tmp_path, text) == ours
+    assert load(tmp_path, text.replace("{threads", "{port: 5, threads")) == ours
+    assert load(tmp_path, "port: 5\nserver:").server.port == 5
+    variables = {"LLM_API_HOST": "127.0.0.1", "LLM_API_PORT": "5", "LLM_API_LOG_LEVEL": "debug"}
+    assert load(tmp_path, "server: {threads: 8}", LLM_API_MODEL_FAMILY="alpaca", **variables) == ours
+
+
+def test_our_own_names_of_the_environment_win_over_the_originals(tmp_path: Path) -> None:
+    assert load(tmp_path, "", LLM_API_PORT="5", LLM_API_SERVER__PORT="6").server.port == 6
+    assert load(tmp_path, "", LLM_API_PORT="5", LLM_API_SERVER='{"port": 7}').server.port == 7
+    assert load(tmp_path, "port: 1", LLM_API_PORT="5").server.port == 5
 
 
 @pytest.mark.parametrize("value", ["hunter2,123", '["hunter2", "123"]'])
@@ -188,7 +214,13 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
             "unknown key server.prot; expected one of host, port, health_port",
         ),
         ("server: {prot: 1}", "; did you mean server.port?"),
-        ("port: 80", "; did you mean server.port?"),
+        ("prot: 80", "; did you mean server.port?"),
+        ("host: a\nserver: {host: b}", "host and server.host mean the same and differ; keep server.host"),
+        ("port: 70000", "server.port: expected a whole number from 1 to 65535, got 70000"),
+        ("port: 80\nserver: 80", "server: expected a mapping with keys of host, port"),
+        ("log_level: trace", "log_level: expected debug, info, warning, error or critical, got a text"),
+        ("generate: {unknown_params: drop}", "generate.unknown_params: expected refuse or ignore"),
+        ("generate: {agenerate: true}", "generate.agenerate: expected job or stream"),
         ("api_key: hunter2", "; did you mean auth.api_keys?"),
         ("true: 1", "unknown key True;"),
         ("server: {port: 70000}", "server.port: expected a whole number from 1 to 65535, got 70000"),
@@ -245,6 +277,7 @@ def test_a_fault_in_the_file_is_one_line_that_names_key_and_cure(tmp_path: Path,
         ("LLM_API_SERVER__PORT__X", "1", "unknown variable LLM_API_SERVER__PORT__X"),
         ("LLM_API_MODEL_PARAMS__", "1", "unknown variable LLM_API_MODEL_PARAMS__"),
         ("LLM_API_CONFG", "1", "did you mean LLM_API_CONFIG?"),
+        ("LLM_API_PORT", "70000", "LLM_API_PORT: server.port: expected a whole number from 1 to 65535, got 70000"),
         ("LLM_API_SERVER__PORT", "http", "LLM_API_SERVER__PORT: server.port: expected a whole number"),
         ("LLM_API_SERVER__PORT", "[", "LLM_API_SERVER__PORT: expected a YAML value"),
         ("LLM_API_SERVER", '{"prot": 1}', "LLM_API_SERVER: unknown key server.prot"),

@@ -1,5 +1,6 @@
 """`model_params` of the gptq_llama family that are its own; the rest is the huggingface family's."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from app.errors import ConfigError
 from workers.engines.shared.options import Check, checked, integer, text, wrong
 
 BITS = (2, 3, 4, 8)
+_GONE = "st_device"
+"""Of the original LLM API: where a safetensors file was read to. They are read to memory, and moved from there."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +34,13 @@ class GptqParams:
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "GptqParams":
-        """Raises ConfigError with the key and what was expected."""
+        """Raises ConfigError with the key and what was expected. A key that has lost its meaning is logged."""
+        if _GONE in raw:
+            logger.warning("model_params.%s is ignored: safetensors files need none; use device", _GONE)
         own = checked("model_params", raw, _CHECKS)
         if "device" in own and raw.get("device_map") is not None:
             raise ConfigError("model_params.device and model_params.device_map mean the same: keep one of them")
-        return cls(**own, others={key: value for key, value in raw.items() if key not in _CHECKS})
+        return cls(**own, others={key: value for key, value in raw.items() if key not in (*_CHECKS, _GONE)})
 
     def show_devices(self, gpus: str | None) -> None:
         """Set the visible devices, before torch looks for GPUs, which it does once. gpus: `worker.gpus`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import ConfigError
 from workers.engines.shared.configured_template import configured_template
-from workers.engines.shared.options import Check, checked, flag, integer, text, wrong
+from workers.engines.shared.options import Check, checked, flag, integer, respelled, text, wrong
 from workers.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,9 @@ GONE = {
     "low_vram": "use n_gpu_layers to bound the memory taken on the GPU",
     "lora_base": "an adapter applies to a quantized model directly",
 }
+
+SPELLINGS = {"ctx_size": "n_ctx", "num_threads": "n_threads", "batch_size": "n_batch"}
+"""Names that the original LLM API read, in its documentation or in its code."""
 
 
 class CacheType(IntEnum):
@@ -75,6 +78,7 @@ class LlamaModelParams:
         Raises:
             ConfigError: an unknown key or a wrong value; names the key and what was expected.
         """
+        raw = respelled("model_params", raw, SPELLINGS)
         for key in raw:
             if key in GONE:
                 logger.warning("model_params.%s is ignored, llama.cpp no longer has it: %s", key, GONE[key])

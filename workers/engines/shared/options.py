@@ -22,6 +22,22 @@ def checked(section: str, given: Mapping[str, Any], checks: Mapping[str, Check])
     return {key: checks[key](f"{section}.{key}", value) for key, value in present.items()}
 
 
+def respelled(section: str, given: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str, Any]:
+    """Return `given` with the keys of `spellings` under the names that these stand for.
+
+    Raises:
+        ConfigError: a key is there under two names, with different values.
+    """
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        name = spellings.get(key, key)
+        others = [other for other in given if other != key and spellings.get(other, other) == name]
+        if any(given[other] != value for other in others):
+            raise ConfigError(f"{section}.{key} and {section}.{others[0]} mean the same and differ: keep {name}")
+        values[name] = value
+    return values
+
+
 def integer(key: str, value: Any, least: int | None = None) -> int:
     expected = "an integer" if least is None else f"an integer of at least {least}"
     if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):

@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.api import event_stream
+from app.config.settings import Config, GenerateConfig
 from app.jobs.job import Status
+from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.app.api.sse_reading import parse, received
 from tests.waiting import scaled
@@ -30,6 +33,16 @@ def test_the_events_hold_the_text_and_nothing_else(
     assert (response.status_code, response.mimetype) == (200, "text/event-stream")
     assert [(event.name, event.data) for event in events] == [("message", "Hello"), ("message", " world")]
     assert all(event.id for event in events)
+
+
+def test_the_operator_may_choose_that_agenerate_streams(
+    make_app: MakeApp, config: Config, worker: ScriptedWorker
+) -> None:
+    streaming = make_app(replace(config, generate=GenerateConfig(agenerate="stream"))).test_client()
+    for accept, body in (("*/*", {}), ("application/json", {"stream": None})):
+        assert "".join(event.data for event in received(stream(streaming, accept=accept, **body))) == "Hello world"
+    job = stream(streaming, accept="*/*", stream=False)
+    assert (job.status_code, job.get_json()["object"]) == (202, "job")
 
 
 def test_a_stream_is_neither_cached_nor_buffered(client: FlaskClient, worker: ScriptedWorker) -> None:

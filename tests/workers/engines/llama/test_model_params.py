@@ -34,6 +34,11 @@ def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture)
     assert [record.args[0] for record in caplog.records if record.args] == ["n_parts", "lora_base", "low_vram"]  # type: ignore[index]
 
 
+def test_the_originals_other_names_are_names_of_ours() -> None:
+    params = LlamaModelParams.read({"ctx_size": 2000, "num_threads": 2, "n_threads": 2, "batch_size": 64, "seed": -1})
+    assert (params.n_ctx, params.n_threads, params.n_batch, params.seed) == (2000, 2, 64, -1)
+
+
 @pytest.mark.parametrize("value", ["q8_0", "Q8_0", 8])
 def test_the_type_of_the_cache_has_llama_cpps_name_or_number(value: object) -> None:
     params = LlamaModelParams.read({"type_k": value, "type_v": value, "flash_attn": True})
@@ -49,6 +54,8 @@ def test_null_is_the_default() -> None:
     [
         ({"n_ctxx": 1}, "did you mean n_ctx?"),
         ({"qqqq": 1}, "known are n_ctx"),
+        ({"ctx_size": 512, "n_ctx": 511}, "ctx_size and model_params.n_ctx mean the same and differ: keep n_ctx"),
+        ({"ctx_size": "512"}, "n_ctx must be an integer"),
         ({"n_ctx": "512"}, "n_ctx must be an integer"),
         ({"n_ctx": True}, "n_ctx must be an integer"),
         ({"n_ctx": -1}, "at least 0"),
