@@ -21,6 +21,7 @@ RIGHT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("huggingface", {"repo_id": "owner/name"}, {"torch_dtype": "torch.float32"}),
     ("gptq_llama", {"repo_id": "owner/name"}, {}),
     ("gptq_llama", {"repo_id": "owner/name"}, {"st_device": 0}),
+    ("autoawq", {"repo_id": "a/b", "tokenizer_repo_id": "a/b", "filename": "m.safetensors"}, {"fuse_layers": False}),
     ("tests.engines.instant:Instant", {}, {}),
 ]
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [

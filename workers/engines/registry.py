@@ -19,11 +19,13 @@ FAMILIES = {
     "huggingface": "workers.engines.transformers.engine:HuggingfaceEngine",
     "openai": "workers.engines.remote.runner:RemoteRunner",
     "gptq_llama": "workers.engines.gptq.engine:GptqLlamaEngine",
+    "autoawq": "workers.engines.gptq.engine:GptqLlamaEngine",
 }
 INSTALL = {
     "llama": "`make run`; in containers, use the image `worker`",
     "huggingface": "`make huggingface`; in containers, use the image `worker-transformers`",
     "gptq_llama": "`make gptq`; in containers, use the image `worker-transformers`",
+    "autoawq": "`make gptq`; in containers, use the image `worker-transformers`",
     "openai": "`make openai`; in containers, use the image `forwarder`",
 }
 

@@ -14,7 +14,7 @@ from workers.models.progress import ReportProgress
 
 
 class GptqLlamaEngine(HuggingfaceEngine):
-    """A model quantized with GPTQ, on a CPU or on GPUs."""
+    """A model quantized with GPTQ or AWQ, on a CPU or on GPUs."""
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
         self._gptq = GptqParams.read(config.model_params)

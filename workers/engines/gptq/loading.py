@@ -1,4 +1,4 @@
-"""From a GPTQ model's files to a model of transformers with quantized layers."""
+"""From the files of a model quantized with GPTQ or AWQ to a model of transformers with quantized layers."""
 
 import logging
 import warnings
@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from app.errors import ModelUnavailable
+from workers.engines.gptq.awq import in_gptq_layout, is_awq
 from workers.engines.gptq.layers import use_cpu_kernels
 from workers.engines.gptq.params import GptqParams
 from workers.engines.gptq.quantization import Quantization, reconcile
-from workers.engines.gptq.quantization_claims import quantization_claims
+from workers.engines.gptq.quantization_claims import V2, QuantizationClaim, quantization_claims
 from workers.engines.gptq.source import GptqSource
 from workers.engines.gptq.tensors import read
 from workers.engines.registry import INSTALL
@@ -46,6 +47,9 @@ def load(
         model_class, linear_shapes = _skeleton(config, trust)
         tokenizer = load_tokenizer(source.model, params, trust)
         tensors = read(source.weights)
+        if is_awq(tensors):
+            tensors = in_gptq_layout(tensors)
+            claims.insert(0, QuantizationClaim(where="the layout of AWQ", format=V2))
         quantization = reconcile(tensors, claims, linear_shapes)
         logger.info("%s: %s", source.model.label, _described(quantization))
         config.quantization_config = quantization.as_config(_backend(gptq, device_map))

@@ -10,10 +10,15 @@ import torch
 
 from app.errors import ConfigError
 from workers.engines.shared.options import Check, checked, integer, text, wrong
+from workers.engines.transformers.loading.model import check_devices
 
 BITS = (2, 3, 4, 8)
-_GONE = "st_device"
-"""Of the original LLM API: where a safetensors file was read to. They are read to memory, and moved from there."""
+_GONE = {
+    "st_device": "use device",
+    "safetensors": "the name of the file says it",
+    "fuse_layers": "layers are fused where that changes nothing",
+}
+"""Keys of the original LLM API that have no meaning any more."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +40,12 @@ class GptqParams:
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "GptqParams":
         """Raises ConfigError with the key and what was expected. A key that has lost its meaning is logged."""
-        if _GONE in raw:
-            logger.warning("model_params.%s is ignored: safetensors files need none; use device", _GONE)
+        for key in filter(_GONE.get, raw):
+            logger.warning("model_params.%s is ignored: %s", key, _GONE[key])
         own = checked("model_params", raw, _CHECKS)
         if "device" in own and raw.get("device_map") is not None:
             raise ConfigError("model_params.device and model_params.device_map mean the same: keep one of them")
-        return cls(**own, others={key: value for key, value in raw.items() if key not in (*_CHECKS, _GONE)})
+        return cls(**own, others={key: value for key, value in raw.items() if key not in _CHECKS | _GONE})
 
     def show_devices(self, gpus: str | None) -> None:
         """Set the visible devices, before torch looks for GPUs, which it does once. gpus: `worker.gpus`."""
@@ -57,14 +62,11 @@ class GptqParams:
     def device_map(self) -> Any:
         """The argument of `from_pretrained`. Raises ConfigError where the device is missing."""
         if self.others.get("device_map") is not None:
+            check_devices("model_params.device_map", self.others["device_map"])
             return self.others["device_map"]
-        device = torch.device(self.device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                f"model_params.device is {device}, and torch sees {torch.cuda.device_count()} GPUs here: "
-                "correct it, or leave it out"
-            )
-        return {"": str(device)}
+        device = self.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        check_devices("model_params.device", device)
+        return {"": device}
 
 
 def _bits(key: str, value: Any) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.gptq.params import BITS
-from workers.engines.gptq.quantization_claims import QuantizationClaim
+from workers.engines.gptq.quantization_claims import V1, V2, QuantizationClaim
 from workers.engines.gptq.tensors import (
     QuantizedLayer,
     all_zero_points_are,
@@ -18,8 +18,6 @@ from workers.engines.gptq.tensors import (
     quantized_layers,
     version_2,
 )
-
-V1, V2 = "gptq", "gptq_v2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,7 +151,7 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
         ({"group_size": 32}, {"group_size": 64}, "group_size is 32 in model_params and 64 in quantize_config.json"),
         ({}, {"bits": 2}, "quantize_config.json: bits is 2, and the weights have 4 bits"),
         ({}, {"group_size": 64}, "quantize_config.json: group_size is 64, and the weights are in groups of 32"),
-        ({}, {"quant_method": "awq"}, "quantize_config.json has the method awq"),
+        ({}, {"quant_method": "hqq"}, "quantize_config.json has the method hqq"),
         ({}, {"checkpoint_format": "marlin"}, "the format marlin cannot be loaded"),
         ({"wbits": 5}, {}, "model_params.wbits must be one of 2, 3, 4, 8, not 5"),
         ({"group_size": 0}, {}, "model_params.group_size must be an integer of at least 1, or -1"),

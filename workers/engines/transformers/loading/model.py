@@ -69,6 +69,7 @@ def load(
     with loading(source, setup, params, report) as trust:
         if "device_map" in params.for_model and find_spec("accelerate") is None:
             raise ModelUnavailable("model_params.device_map needs accelerate: run `pip install accelerate`")
+        check_devices("model_params.device_map", params.for_model.get("device_map"))
         config = load_config(source, setup, trust)
         kind = setup.model_kind or kind_of(config)
         tokenizer = load_tokenizer(source, params, trust)
@@ -81,6 +82,15 @@ def prepare_library(n_threads: int | None) -> None:
     library_logging.set_verbosity_error()
     library_logging.disable_progress_bar()
     torch.set_num_threads(n_threads or usable_cpus())
+
+
+def check_devices(key: str, device_map: Any) -> None:
+    """Raise ConfigError where a device map, or the one device of `key`, names a GPU that torch does not see."""
+    for device in device_map.values() if isinstance(device_map, Mapping) else [device_map]:
+        kind, _, index = ("cuda", "", str(device)) if isinstance(device, int) else str(device).partition(":")
+        count = torch.cuda.device_count()
+        if kind == "cuda" and (index or "0").isdecimal() and int(index or 0) >= count:
+            raise ConfigError(f"{key} is {device}, and torch sees {count} GPUs here: set cpu, or leave it out")
 
 
 def kind_of(config: Any) -> ModelKind:
