@@ -25,6 +25,7 @@ MARKED_PATHS = {
     "model": (
         "tests/bench/peers/test_models.py",
         "tests/end_to_end/test_faults.py",
+        "tests/end_to_end/test_from_the_original.py",
         "tests/end_to_end/test_gptq_llama.py",
         "tests/end_to_end/test_huggingface.py",
         "tests/end_to_end/test_worker_process.py",
