@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.api.adapters import Adapters
 from app.api.pending_jobs import Caller, PastEvents, PendingJobs
 from app.api.queue_estimate import Capacity, QueueEstimate
 from app.api.request_parser import invalid_request
@@ -32,6 +33,7 @@ class JobService:
         self, config: Config, client: RedisClient, store: JobStore, waiters: Waiters, estimate: QueueEstimate
     ) -> None:
         self.config = config
+        self.adapters = Adapters(config)
         self.store = store
         self.waiters = waiters
         self.estimate = estimate

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from marshmallow import Schema, ValidationError
 
+from app.config.adapters import configured_adapters
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
 from app.config.nearest_name import nearest_name
 from app.config.original import respell
@@ -50,6 +51,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     if any(target not in (DEFAULT_MODEL, config.model_name) for target in config.model_aliases.values()):
         source = origins.get(("model_aliases",), str(file))
         raise ConfigError(f"{source}: model_aliases: expected default or the served name as the value of each alias")
+    configured_adapters(config)
     return config
 
 

@@ -84,6 +84,15 @@ class Webhook:
     events: tuple[str, ...] = JOB_EVENTS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterUse:
+    """A LoRA adapter with which a job is computed. version: see `app.config.adapters.Adapter`."""
+
+    name: str
+    scale: float
+    version: str = ""
+
+
 Text = str | tuple[int, ...]
 """A text, or the ids of its tokens in the model's vocabulary."""
 
@@ -99,6 +108,7 @@ class JobRequest:
     response: of a request to `/v1/responses`, what its response object needs again (`app.api.openai.response_object`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`. stored: False: deleted as soon as the client has its output (`store: false`).
+    adapters: by name; none: the model as it is.
     """
 
     kind: Kind
@@ -115,11 +125,13 @@ class JobRequest:
     webhook: Webhook | None = None
     response: dict[str, Any] | None = None
     stored: bool = True
+    adapters: tuple[AdapterUse, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.stored:
             del values["stored"]
+        values["adapters"] = [asdict(use) for use in self.adapters] or None
         if self.chat is not None:
             values["chat"] = asdict(self.chat)
         if self.webhook is not None:
@@ -135,6 +147,7 @@ class JobRequest:
             data["prompt_tokens"] = tuple(data["prompt_tokens"])
         if "chat" in data:
             data["chat"] = Chat(**data["chat"])
+        data["adapters"] = tuple(AdapterUse(**use) for use in data.get("adapters", ()))
         if "webhook" in data:
             data["webhook"] = Webhook(url=data["webhook"]["url"], events=tuple(data["webhook"]["events"]))
         return cls(**data)

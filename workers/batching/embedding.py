@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 
 from app.errors import JobTimeout
-from app.jobs.job import FinishReason, Status, Text
+from app.jobs.job import AdapterUse, FinishReason, Status, Text
 from app.niceness import set_niceness
 from workers.engines.base import Engine
 from workers.engines.runner import Outcome, Report, RunnerHost, RunnerJob, embedded, job_error
@@ -33,13 +33,17 @@ class _Embedding:
         return len(self.results) == len(self.job.request.texts)
 
     @property
+    def adapters(self) -> tuple[AdapterUse, ...]:
+        return self.job.request.adapters
+
+    @property
     def is_late(self) -> bool:
         began = self.job.submitted_at
         return began is not None and time.monotonic() - began > self.job.timeout_seconds
 
 
 Call = dict[_Embedding, list[Text]]
-"""The next texts of some jobs."""
+"""The next texts of some jobs, all with the same adapters."""
 
 
 class EmbeddingLoop:
@@ -88,7 +92,8 @@ class EmbeddingLoop:
             taken: Counter[_Embedding] = Counter()
             while owners and texts < MAX_TEXTS_PER_CALL:
                 owner = owners.popleft()
-                embedding = next((one for one in self._waiting[owner] if _left(one, taken[one])), None)
+                mates = (one for one in self._waiting[owner] if not call or one.adapters == next(iter(call)).adapters)
+                embedding = next((one for one in mates if _left(one, taken[one])), None)
                 if embedding is None:
                     continue
                 text = embedding.job.request.texts[len(embedding.results) + taken[embedding]]
@@ -116,9 +121,11 @@ class EmbeddingLoop:
     def _embed(self, call: Call) -> None:
         began = self._call_began = time.monotonic()
         texts = [text for some in call.values() for text in some]
-        first = len(next(iter(call)).results) if len(call) == 1 else 0
+        one = next(iter(call))
+        first = len(one.results) if len(call) == 1 else 0
+        chosen = {"adapters": one.adapters} if one.adapters else {}
         try:
-            results = iter(self._engine.embed(texts, first=first))
+            results = iter(self._engine.embed(texts, first=first, **chosen))
         except Exception as error:
             if len(call) == 1:
                 (embedding,) = call

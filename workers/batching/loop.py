@@ -58,6 +58,7 @@ class BatchLoop:
             engine.limits,
             keeps_order=engine.slot_cache is not None,
             shares_prefixes=engine.shares_prefixes,
+            mixes_adapters=engine.mixes_adapters,
             speculation=Speculation(engine.limits) if speculates and engine.verifies_drafts else None,
         )
         self._lane = SoloLane(engine)

@@ -1,18 +1,18 @@
 """Which sequences run in the next step, and where. Pure: it moves plain objects and knows no model.
 
-Rows go in by ascending slot, and the slots of running sequences stay one block: with one KV stream per slot, llama.cpp
-runs a batch in one piece only where the slots are ascending and consecutive (8 sequences in slots 0-7: 254 tok/s, in
-slots 0, 4, 8...: 158). So a newcomer takes a hole in the block or a slot at its edge.
+Rows go in by ascending slot, and the slots of sequences that step together stay one block (`slot_choice`).
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.jobs.events import Delta
+from workers.batching.adapter_turns import AdapterTurns
 from workers.batching.prefill_turns import PrefillTurns
 from workers.batching.prefix_cache import MIN_SHARED_TOKENS, PrefixCache, common_prefix
 from workers.batching.sequence import BatchSequence
+from workers.batching.slot_choice import hole_in, slots_beside
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Limits
 
@@ -42,8 +42,9 @@ class _Donor:
 class Scheduler:
     """Sequences waiting for a slot, and sequences that hold one.
 
-    keeps_order: the slots of running sequences shall be one block. shares_prefixes: the engine can copy and cut caches.
-    speculation: guesses tokens; None: there are no guesses.
+    keeps_order: the slots of sequences that step together shall be one block. shares_prefixes: the engine can copy and
+    cut caches. mixes_adapters: sequences with different adapters can be in one step. speculation: guesses tokens; None:
+    there are no guesses.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Scheduler:
         *,
         keeps_order: bool = False,
         shares_prefixes: bool = False,
+        mixes_adapters: bool = True,
         speculation: Speculation | None = None,
     ) -> None:
         self._limits = limits
         self.speculation = speculation
         self._prefill_turns = PrefillTurns(limits.max_batched_tokens)
+        self._adapter_turns = None if mixes_adapters else AdapterTurns()
         self._keeps_order = keeps_order
         self._shares_prefixes = shares_prefixes
         self._waiting: deque[BatchSequence] = deque()
@@ -116,6 +119,8 @@ class Scheduler:
         Drafts are added only when the step prefills no prompt.
         """
         stepping = self._stepping()
+        if self._adapter_turns is not None:
+            stepping = self._adapter_turns.next_group(stepping)
         decoding = [sequence for sequence in stepping if not sequence.is_prefilling]
         prefilling = self._prefill_turns.next_prompts(stepping)
         if self.speculation and not prefilling:
@@ -135,7 +140,8 @@ class Scheduler:
     def learn(self, planned: list[tuple[BatchSequence, Chunk]], seconds: float) -> None:
         """Learn from the time that a planned step took."""
         self._prefill_turns.learn(planned, seconds)
-        if self.speculation is not None:
+        switched = self._adapter_turns is not None and self._adapter_turns.has_switched
+        if self.speculation is not None and not switched:
             self.speculation.learn([chunk for _, chunk in planned], seconds)
 
     def remove(self, sequence: BatchSequence) -> bool:
@@ -150,13 +156,10 @@ class Scheduler:
         return stays
 
     def hole_to_close(self) -> tuple[BatchSequence, int] | None:
-        """(sequence in the highest slot, free slot below it) once a hole has lasted; the caller moves the cache."""
+        """(last sequence of its block, free slot below it) once a hole has lasted; the caller moves the cache."""
         hole = self._hole()
-        if hole is None:
-            self._steps_with_hole = 0
-            return None
-        self._steps_with_hole += 1
-        return (self._running[-1], hole) if self._steps_with_hole > HOLE_STEPS else None
+        self._steps_with_hole = 0 if hole is None else self._steps_with_hole + 1
+        return hole if self._steps_with_hole > HOLE_STEPS else None
 
     def moved(self, sequence: BatchSequence, target: int) -> None:
         """Record that the cells of `sequence` have been moved to the slot `target`."""
@@ -166,21 +169,32 @@ class Scheduler:
         sequence.slot = target
         self._running.sort(key=_slot)
 
-    def _stepping(self) -> list[BatchSequence]:
+    def _stepping(self) -> Sequence[BatchSequence]:
         if not self.trial_sequence_id and not self._donors:
             return self._running
         return [s for s in self._running if self.trial_sequence_id in (None, s.id) and s.id not in self._donors]
 
-    def _hole(self) -> int | None:
-        if not (self._keeps_order and self._running):
-            return None
-        lowest, highest = _slot(self._running[0]), _slot(self._running[-1])
-        return next((slot for slot in range(lowest, highest) if slot in self._free), None)
+    def _hole(self) -> tuple[BatchSequence, int] | None:
+        """Return the last sequence of a block with a hole, and the hole."""
+        for block in self._blocks() if self._keeps_order else ():
+            hole = hole_in([_slot(sequence) for sequence in block], self._free)
+            if hole is not None:
+                return block[-1], hole
+        return None
+
+    def _blocks(self) -> list[list[BatchSequence]]:
+        """Return the running sequences that step together, each by ascending slot."""
+        if self._adapter_turns is None:
+            return [self._running] if self._running else []
+        blocks: dict[object, list[BatchSequence]] = {}
+        for sequence in self._running:
+            blocks.setdefault(sequence.adapters, []).append(sequence)
+        return list(blocks.values())
 
     def _seat(self, sequence: BatchSequence) -> CacheStart:
         source, shared = self._best_cached_prefix(sequence)
         waits = self._wait_for_donor(sequence, max(shared + 1, MIN_SHARED_TOKENS))
-        slot = self._choose_slot(None if waits else source, shared)
+        slot = self._choose_slot(self._candidates(sequence), None if waits else source, shared)
         if (slot != source and shared < MIN_SHARED_TOKENS) or waits:
             source = None
         self._free.remove(slot)
@@ -221,24 +235,22 @@ class Scheduler:
     def _shares(self, sequence: BatchSequence) -> bool:
         return self._shares_prefixes and sequence.may_skip_prefill
 
-    def _choose_slot(self, source: int | None, shared: int) -> int:
+    def _choose_slot(self, candidates: Sequence[int], source: int | None, shared: int) -> int:
         """Choose the slot that holds the prefix already, unless that discards too many other cells; else the slot whose
         cells were unused for longest.
         """
-        candidates = self._candidates()
         fits = source in candidates and 2 * shared >= len(self.prefix_cache.tokens(source))
         if source is not None and (fits or candidates == [source]):
             return source
         return min((slot for slot in candidates if slot != source), key=self.prefix_cache.age)
 
-    def _candidates(self) -> list[int]:
-        """Free slots that keep the running ones together: holes, else the edges, else (none runs) any."""
-        free = sorted(self._free)
-        if not (self._keeps_order and self._running):
-            return free
-        lowest, highest = _slot(self._running[0]), _slot(self._running[-1])
-        holes = [slot for slot in free if lowest < slot < highest]
-        return holes or [slot for slot in free if slot in (lowest - 1, highest + 1)]
+    def _candidates(self, sequence: BatchSequence) -> list[int]:
+        """Return the free slots among which a newcomer chooses."""
+        if not self._keeps_order:
+            return sorted(self._free)
+        is_mixed = self._adapter_turns is None
+        block = [_slot(one) for one in self._running if is_mixed or one.adapters == sequence.adapters]
+        return slots_beside(block, self._free, [_slot(one) for one in self._running])
 
 
 def _slot(sequence: BatchSequence) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.jobs.events import Delta
-from app.jobs.job import FinishReason, Status, TokenLogprob, Usage
+from app.jobs.job import AdapterUse, FinishReason, Status, TokenLogprob, Usage
 from workers.batching.detokenizer import Detokenizer
 from workers.batching.ngram_lookup import NgramLookup
 from workers.engines.base import Chunk, Prompt, Sampled
@@ -48,6 +48,11 @@ class BatchSequence(Run):
         self._ended_earlier = False
         if earlier is not None:
             self._resume(earlier)
+
+    @property
+    def adapters(self) -> tuple[AdapterUse, ...]:
+        """The LoRA adapters with which it is computed."""
+        return self.job.request.adapters
 
     @property
     def prefix(self) -> list[int]:

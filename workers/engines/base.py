@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from app.config.settings import Config
 from app.errors import UnsupportedParameter
-from app.jobs.job import Chat, FinishReason, JobRequest, Text, TokenLogprob
+from app.jobs.job import AdapterUse, Chat, FinishReason, JobRequest, Text, TokenLogprob
 from app.jobs.sampling import SamplingParams
 from workers.models.progress import ReportProgress
 
@@ -168,6 +168,11 @@ class Engine(ABC):
         """Whether chunks may hold guesses (`Chunk.drafted`). Wrong ones are cut from their slot in `slot_cache`."""
         return False
 
+    @property
+    def mixes_adapters(self) -> bool:
+        """Whether the chunks of a step may be of requests with different `JobRequest.adapters`."""
+        return True
+
     @abstractmethod
     def prepare(self, request: JobRequest) -> Prompt:
         """Tokenize and check a request. Called from any thread.
@@ -219,10 +224,13 @@ class Engine(ABC):
         """Return the text of tokens, special ones by name. Called from any thread. Raises `InvalidRequest`."""
         raise UnsupportedParameter("this model shows no tokens")
 
-    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
+    def embed(
+        self, texts: Sequence[Text], *, first: int = 0, adapters: Sequence[AdapterUse] = ()
+    ) -> list[tuple[list[float], int]]:
         """Return for each text its L2-normalised vector and the number of its tokens. Raises `PromptTooLong`.
 
-        first: the number of the first one in its request, for the name of the field in errors.
+        first: the number of the first one in its request, for the name of the field in errors. adapters: of the
+        request; passed only where there are any.
         Called from one thread, which is not the loop's: it must not touch what `step` uses.
         """
         raise UnsupportedParameter("this model has no embeddings")

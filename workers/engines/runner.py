@@ -4,10 +4,11 @@ Two runners exist: `workers.batching.runner.BatchRunner` computes jobs with an `
 `workers.engines.remote.runner.RemoteRunner` forwards them to another server.
 """
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, Protocol
 
 from app.config.settings import Config
@@ -39,7 +40,8 @@ class RunnerJob:
 
     owner: whose job it is: owners take turns where jobs wait for this worker.
     scope: jobs of one scope may share what is computed for them, and no others: whether a computation was shared shows
-    in its time and in `usage.cached_tokens`. Empty: everybody's.
+    in its time and in `usage.cached_tokens`. Empty: everybody's. What is computed with an adapter is no part of what is
+    computed without it, so jobs with other adapters have other scopes.
     timeout_seconds: what is left of its time. published: what earlier attempts have written; None: nothing.
     submitted_at: when its runner got it (`time.monotonic`): its time runs from then on. cancel_requested: it must end
     before its next step. run: the current attempt, set when the runner begins the job;
@@ -59,7 +61,7 @@ class RunnerJob:
         self.id = job_id
         self.request = request
         self.owner = owner
-        self.scope = scope
+        self.scope = json.dumps([scope, *map(asdict, request.adapters)]) if request.adapters else scope
         self.timeout_seconds = timeout_seconds
         self.published = published
         self.submitted_at: float | None = None

@@ -7,7 +7,7 @@ from app.api.job_service import JobService
 from app.api.openai import unenforced
 from app.api.openai.call_reader import reader_of
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
-from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
+from app.api.openai.envelope import envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.plan import RequestPlan, copies, longest_first
 from app.api.openai.reasoning import ThinkingReader, Thought
@@ -23,18 +23,17 @@ OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chat
 
 
 def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
-    """Raises ModelNotFound, InvalidRequest (the webhook)."""
+    """Raises ModelNotFound, InvalidRequest (the webhook, an adapter)."""
     config = jobs.config
-    check_model(body.model, config)
     request = chat_request(body, body.messages, jobs)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_message_choice(index, job, body) for index, job in enumerate(made)]
-        return {**envelope(OBJECT, PREFIX, made[0], config), "choices": choices, "usage": usage_of(made)}
+        return {**envelope(OBJECT, PREFIX, made[0], request, config), "choices": choices, "usage": usage_of(made)}
 
     def make_encoder(made: Sequence[Job]) -> ChunkEncoder:
         writers = [ChatWriter(index, job, body) for index, job in enumerate(made)]
-        head = envelope(CHUNK_OBJECT, PREFIX, made[0], config)
+        head = envelope(CHUNK_OBJECT, PREFIX, made[0], request, config)
         return ChunkEncoder(writers, head, prompts=1, includes_usage=body.include_usage)
 
     return RequestPlan(
@@ -52,7 +51,11 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
 def chat_request(
     body: ChatBody | ResponseBody, messages: list[dict[str, Any]], jobs: JobService, **content: Any
 ) -> JobRequest:
-    """Return the request of a job that continues a conversation. Raises InvalidRequest (the webhook)."""
+    """Return the request of a job that continues a conversation.
+
+    Raises ModelNotFound, InvalidRequest (the webhook, an adapter).
+    """
+    adapters = jobs.adapters.chosen(body.model, body.lora, "lora")
     chat = Chat(
         messages=messages,
         tools=list(body.tools.tools),
@@ -62,7 +65,9 @@ def chat_request(
     )
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
-    return jobs.make_request(Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, **content)
+    return jobs.make_request(
+        Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, adapters=adapters, **content
+    )
 
 
 def names_of_schemas(body: ChatBody | ResponseBody) -> dict[str, str]:

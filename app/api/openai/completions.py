@@ -7,7 +7,7 @@ from typing import Any
 from app.api.job_service import JobService
 from app.api.openai import unenforced
 from app.api.openai.chunk_stream import Choice, ChunkEncoder
-from app.api.openai.envelope import check_model, envelope, finish_reason_of, usage_of
+from app.api.openai.envelope import envelope, finish_reason_of, usage_of
 from app.api.openai.logprobs import CompletionLogprobs, mean_logprob
 from app.api.openai.plan import RequestPlan, copies
 from app.api.schemas.openai.completions import CompletionBody
@@ -17,22 +17,23 @@ OBJECT, PREFIX = "text_completion", "cmpl"
 
 
 def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
-    """Raises ModelNotFound, InvalidRequest (the webhook)."""
+    """Raises ModelNotFound, InvalidRequest (the webhook, an adapter)."""
     config = jobs.config
-    check_model(body.model, config)
+    adapters = jobs.adapters.chosen(body.model, body.lora, "lora")
+    request = jobs.make_request(Kind.GENERATE, body, stream=body.stream, adapters=adapters)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_text_choice(index, job, body) for index, job in enumerate(_best(made, body))]
         counted = usage_of(made, len(body.prompts))
-        return {**envelope(OBJECT, PREFIX, made[0], config), "choices": choices, "usage": counted}
+        return {**envelope(OBJECT, PREFIX, made[0], request, config), "choices": choices, "usage": counted}
 
     def make_encoder(made: Sequence[Job]) -> ChunkEncoder:
         writers = [CompletionWriter(index, body) for index in range(len(made))]
-        head = envelope(OBJECT, PREFIX, made[0], config)
+        head = envelope(OBJECT, PREFIX, made[0], request, config)
         return ChunkEncoder(writers, head, prompts=len(body.prompts), includes_usage=body.include_usage)
 
     return RequestPlan(
-        requests=_with_prompts(jobs.make_request(Kind.GENERATE, body, stream=body.stream), body),
+        requests=_with_prompts(request, body),
         make_body=make_body,
         make_encoder=make_encoder if body.stream else None,
         unenforced=unenforced.of_params(body.params, config, body.sent_names),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.api.job_service import JobService
-from app.api.openai.envelope import check_model
+from app.api.openai.envelope import shown_model
 from app.api.openai.plan import RequestPlan
 from app.api.schemas.openai.embeddings import EmbeddingBody
 from app.errors import InvalidRequest
@@ -18,8 +18,8 @@ Vector = list[float]
 
 def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
-    model = jobs.config.model_name
-    check_model(body.model, jobs.config)
+    adapters = jobs.adapters.chosen(body.model, (), "model")
+    request = jobs.make_request(Kind.EMBED, body, texts=tuple(body.input), adapters=adapters)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         (job,) = made
@@ -30,11 +30,10 @@ def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> RequestPlan:
                 {"object": "embedding", "index": index, "embedding": vector}
                 for index, vector in enumerate(_vectors(job, body))
             ],
-            "model": model,
+            "model": shown_model(request, jobs.config.model_name),
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 
-    request = jobs.make_request(Kind.EMBED, body, texts=tuple(body.input))
     names = {"text.0": "input"} if body.is_one else {"text.": "input."}
     return RequestPlan(requests=[request], make_body=make_body, field_names=names)
 

@@ -3,14 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 from app.config.params import names_a_secret
-from app.config.settings import DEFAULT_MODEL, Config
-from app.errors import ModelNotFound
-from app.jobs.job import FinishReason, Job, Usage
+from app.config.settings import Config
+from app.jobs.job import FinishReason, Job, JobRequest, Usage
 
 _NAMED_REASONS = (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)  # by the same names as here
 _DIGITS = 10
@@ -21,27 +19,22 @@ def finish_reason_of(reason: FinishReason | None) -> str:
     return str(reason) if reason in _NAMED_REASONS else "stop"
 
 
-def envelope(kind: str, prefix: str, first: Job, config: Config) -> dict[str, Any]:
-    """Return the members that all objects of a response share. kind: their `object`. first: the first job."""
+def envelope(kind: str, prefix: str, first: Job, request: JobRequest, config: Config) -> dict[str, Any]:
+    """Return the members that all objects of a response share. kind: their `object`. first: the first job, made by a
+    `request`.
+    """
     return {
         "id": f"{prefix}-{first.id}",
         "object": kind,
         "created": int(first.created_at),
-        "model": config.model_name,
+        "model": shown_model(request, config.model_name),
         "system_fingerprint": _fingerprint(config),
     }
 
 
-def check_model(asked: str | None, config: Config) -> None:
-    """Raise ModelNotFound for another model than the one served. A request may leave the name out, or empty."""
-    served = config.model_name
-    if (
-        asked
-        and asked not in (served, DEFAULT_MODEL)
-        and not any(fnmatchcase(asked, name) for name in config.model_aliases)
-    ):
-        reason = f"the model {asked[:100]!r} does not exist here: {served!r} is served"
-        raise ModelNotFound(reason, errors={"model": [reason]})
+def shown_model(request: JobRequest, served: str) -> str:
+    """Return the name of the model in a response: that of its adapter, where it has one."""
+    return request.adapters[0].name if len(request.adapters) == 1 else served
 
 
 def _fingerprint(config: Config) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.api.job_ends import error_of
 from app.api.openai.call_reader import reader_of
+from app.api.openai.envelope import shown_model
 from app.api.openai.logprobs import chat_logprobs
 from app.api.openai.offered_calls import OfferedCallWriter, OutputWriter
 from app.api.openai.plan import longest_first, rename_fields
@@ -186,7 +187,7 @@ def response_with(job: Job, request: JobRequest, output: list[Item]) -> dict[str
         "status": status,
         "error": _error(job, request),
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-        "model": job.model,
+        "model": shown_model(request, job.model),
         "output": output,
         **_DEFAULTS,
         **request.response["echo"],

@@ -8,7 +8,6 @@ from typing import Any
 from app.api.job_service import JobService
 from app.api.openai import unenforced
 from app.api.openai.chat import chat_request, names_of_schemas
-from app.api.openai.envelope import check_model
 from app.api.openai.plan import RequestPlan, longest_first
 from app.api.openai.response_object import PREFIX, STATUSES, Item, response_id, response_object
 from app.api.openai.response_stream import ResponseEncoder
@@ -24,8 +23,8 @@ _ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{32})\d+")  # `ResponseOutputWriter` mak
 
 
 def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
-    """Raises ModelNotFound, InvalidRequest (the previous response, the webhook)."""
-    check_model(body.model, jobs.config)
+    """Raises ModelNotFound, InvalidRequest (the previous response, the webhook, an adapter)."""
+    jobs.adapters.of_model(body.model)
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
     earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
     messages = [*system, *earlier, *_with_items(body.messages, jobs, owner)]

@@ -86,8 +86,10 @@ def _is_streamed(body: GenerateBody) -> bool:
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
     report_unenforced(of_params(body.params, services().config, body.sent_names))
     chat = None if body.messages is None else Chat(messages=body.messages, **body.prompt_end)
-    return services().jobs.make_request(
-        Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream
+    jobs = services().jobs
+    adapters = jobs.adapters.chosen(None, body.lora, body.sent_names.get("params.lora", "params.lora"))
+    return jobs.make_request(
+        Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream, adapters=adapters
     )
 
 

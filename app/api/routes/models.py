@@ -6,7 +6,6 @@ from typing import Any
 from flask import Response
 
 from app.api.json_response import json_response
-from app.api.openai.envelope import check_model
 from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
 from app.api.schemas.models import ABSENT, ModelListSchema, ModelSchema
@@ -29,9 +28,13 @@ _MODEL = ModelSchema()
 def list_models() -> Response:
     """The model served here; `state`, `detail` and `progress` show how far its workers are.
 
-    Its `model_aliases` are listed beside it, for clients that look for the name they are set to.
+    Its `model_aliases` are listed beside it, for clients that look for the name they are set to, and its LoRA adapters,
+    whose `parent` it is.
     """
-    return json_response(_LIST.dump({"object": "list", "data": [_model(name) for name in _names()]}))
+    parent = services().config.model_name
+    models = [_model(name) for name in _names()]
+    adapters = [_model(adapter.name, parent) for adapter in services().jobs.adapters.all()]
+    return json_response(_LIST.dump({"object": "list", "data": models + adapters}))
 
 
 @blueprint.endpoint(
@@ -42,9 +45,10 @@ def list_models() -> Response:
     problems=(404, 503),
 )
 def read_model(model_id: str) -> Response:
-    """One model by its name: the one that is served here."""
+    """One model by its name: the one that is served here, or one of its adapters."""
     config = services().config
-    check_model(model_id, config)
+    if (adapter := services().jobs.adapters.of_model(model_id)) is not None:
+        return json_response(_MODEL.dump(_model(adapter.name, config.model_name)))
     return json_response(_MODEL.dump(_model(model_id if model_id in _names() else config.model_name)))
 
 
@@ -54,7 +58,8 @@ def _names() -> list[str]:
     return [config.model_name, *(name for name in config.model_aliases if not _PATTERN.search(name))]
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model(name: str, parent: str | None = None) -> dict[str, Any]:
+    """parent: of an adapter, the model that it changes."""
     config = services().config
     best = best_worker(workers_of(config.model_name))
     return {
@@ -67,6 +72,7 @@ def _model(name: str) -> dict[str, Any]:
         "detail": best.detail if best else "no worker is known",
         "progress": best.progress if best else None,
         "context_tokens": (best.context_tokens or None) if best else None,
+        "parent": parent,
     }
 
 

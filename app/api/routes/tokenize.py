@@ -6,7 +6,6 @@ from typing import Any
 from flask import Response
 
 from app.api.json_response import JSON, json_response, write_json
-from app.api.openai.envelope import check_model
 from app.api.openai.plan import renaming_fields
 from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
@@ -29,7 +28,7 @@ _AT_ONCE = 8192  # tokens: no other thread runs while a list is written
 )
 def tokenize(body: TokenizeBody) -> Response:
     """The tokens of a text, or of the prompt that a conversation becomes."""
-    check_model(body.model, services().config)
+    services().jobs.adapters.of_model(body.model)
     arguments: dict[str, Any] = {"add_special": body.add_special}
     if body.messages is None:
         arguments["text"] = body.text
@@ -50,6 +49,6 @@ def tokenize(body: TokenizeBody) -> Response:
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    check_model(body.get("model"), services().config)
+    services().jobs.adapters.of_model(body.get("model"))
     arguments = {"tokens": body["tokens"]}
     return json_response({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, arguments)})

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
+from app.api.schemas.adapters import AdapterChoice
 from app.api.schemas.constraints import GUIDED_FIELDS
 from app.api.schemas.fields import Flag, TextField
 from app.api.schemas.job import JobOptions, JobOptionsSchema
@@ -42,6 +43,7 @@ class GenerateBody(JobOptions):
     prompt: str = ""
     messages: list[dict[str, Any]] | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    lora: tuple[AdapterChoice, ...] = ()
     sent_names: dict[str, str] = field(default_factory=dict)
     details: bool = False
     stream: bool | None = None
@@ -165,8 +167,9 @@ class GenerateSchema(JobOptionsSchema, PromptEndSchema):
     @post_load(pass_original=True)
     def _body(self, data: dict[str, Any], sent: dict[str, Any], **kwargs: Any) -> GenerateBody:
         prompt_end = take_prompt_end(data)
+        lora = data.get("params", {}).pop("lora", ())
         names = _sent_names(sent, "") | _sent_names(sent.get("params") or {}, "params.")
-        return GenerateBody(**data, prompt_end=prompt_end, sent_names=names)
+        return GenerateBody(**data, lora=lora, prompt_end=prompt_end, sent_names=names)
 
 
 def _sent_names(sent: Mapping[str, Any], prefix: str) -> dict[str, str]:

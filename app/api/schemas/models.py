@@ -20,6 +20,11 @@ class ModelSchema(Schema):
     detail = fields.String(required=True, metadata={"description": "The status that its worker reports."})
     progress = fields.Float(required=True, allow_none=True, metadata=_PROGRESS)
     context_tokens = fields.Integer(required=True, allow_none=True)
+    parent = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Of a LoRA adapter: the model that it changes. null: the model itself."},
+    )
 
 
 class ModelListSchema(Schema):

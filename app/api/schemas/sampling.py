@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate
 
+from app.api.schemas.adapters import LoraField
 from app.api.schemas.constraints import GUIDED_FIELDS, MAX_JSON_BYTES, JsonSchemaField, as_parameters, source_field
 from app.api.schemas.fields import (
     BoundedDict,
@@ -187,9 +188,11 @@ class SamplingSchema(RequestSchema):
     also: ClassVar = {"allOf": CONTRADICTIONS}
 
     class Meta(RequestSchema.Meta):
-        include: ClassVar = SAMPLING_FIELDS | {
-            name: _transformers_field(kind) for kind, names in TRANSFORMERS_FIELDS.items() for name in names
-        }
+        include: ClassVar = (
+            SAMPLING_FIELDS
+            | {name: _transformers_field(kind) for kind, names in TRANSFORMERS_FIELDS.items() for name in names}
+            | {"lora": LoraField()}
+        )
 
     @post_load
     def _canonical(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

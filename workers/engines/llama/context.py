@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import EngineFailed, ModelUnavailable
+from workers.engines.llama.adapters import AdapterSet
 from workers.engines.llama.batch import TokenBatch
 from workers.engines.llama.library import library_log
 from workers.engines.llama.model import Model
@@ -34,6 +35,7 @@ class Context:
     ) -> None:
         self.slots = slots
         self._vocabulary_size = model.vocabulary.size
+        self._adapters = model.adapters
         self._batch = TokenBatch(max_rows)
         settings = context_settings(params, cells=slots * cells_per_slot, sequences=slots, rows=max_rows)
         settings.kv_unified = False
@@ -53,14 +55,17 @@ class Context:
         positions: Sequence[int],
         slots: Sequence[int],
         wants_logits: Sequence[bool],
+        adapters: AdapterSet = (),
     ) -> Logits:
-        """Run the rows. Returns `[rows that want logits, vocabulary]`, valid until the next call.
+        """Run the rows with these adapters. Returns `[rows that want logits, vocabulary]`, valid until the next call.
 
         Raises:
             EngineFailed: llama.cpp rejected the batch.
         """
         library_log().clear()
-        status = llama_cpp.llama_decode(self.pointer, self._batch.fill(tokens, positions, slots, wants_logits))
+        batch = self._batch.fill(tokens, positions, slots, wants_logits)
+        with self._adapters.active(self.pointer, adapters):
+            status = llama_cpp.llama_decode(self.pointer, batch)
         if status != 0:
             raise EngineFailed(f"llama_decode failed with status {status} ({library_log().last_errors()})")
         outputs = sum(wants_logits)
@@ -95,6 +100,7 @@ class Context:
 
     def close(self) -> None:
         if self.pointer is not None:
+            self._adapters.forget_context(self.pointer)
             llama_cpp.llama_free(self.pointer)
             self.pointer = None
 

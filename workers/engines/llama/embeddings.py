@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from app.errors import EngineFailed, UnsupportedParameter
 from app.jobs.job import Text
+from workers.engines.llama.adapters import AdapterSet
 from workers.engines.llama.batch import TokenBatch
 from workers.engines.llama.context import context_settings
 from workers.engines.llama.library import library_log
@@ -47,6 +48,7 @@ class LlamaEmbedder:
         if self._pooling is PoolingType.RANK:
             raise UnsupportedParameter("this model ranks texts and has no embeddings")
         self._vocabulary = model.vocabulary
+        self._adapters = model.adapters
         self._max_tokens = max_tokens
         self._size: int = llama_cpp.llama_model_n_embd_out(model.pointer)
         # A model that reads in both directions must have the whole text in one batch.
@@ -59,15 +61,18 @@ class LlamaEmbedder:
             raise EngineFailed(f"llama.cpp cannot make the embedding context ({library_log().last_errors()})")
         self._memory = llama_cpp.llama_get_memory(self._context)
 
-    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
+    def embed(
+        self, texts: Sequence[Text], *, first: int = 0, adapters: AdapterSet = ()
+    ) -> list[tuple[list[float], int]]:
         """See `Engine.embed`."""
         to_tokens, cure = self._vocabulary.text_to_embed, "raise model_params.n_ctx"
         read = [to_tokens(text, f"text.{index}", self._max_tokens, cure) for index, text in enumerate(texts, first)]
-        vectors = [vector for group in self._groups(read) for vector in self._run(group)]
+        vectors = [vector for group in self._groups(read) for vector in self._run(group, adapters)]
         return [(vector.tolist(), len(tokens)) for vector, tokens in zip(vectors, read, strict=True)]
 
     def close(self) -> None:
         if self._context is not None:
+            self._adapters.forget_context(self._context)
             llama_cpp.llama_free(self._context)
             self._context = None
 
@@ -84,23 +89,22 @@ class LlamaEmbedder:
         if group:
             yield group
 
-    def _run(self, group: list[Tokens]) -> list[Matrix]:
+    def _run(self, group: list[Tokens], adapters: AdapterSet) -> list[Matrix]:
         tokens = [token for text in group for token in text]
         positions = [position for text in group for position in range(len(text))]
         sequences = [number for number, text in enumerate(group) for _ in text]
-        pieces = [
-            self._decode(tokens[at : at + self._rows], positions[at : at + self._rows], sequences[at : at + self._rows])
-            for at in range(0, len(tokens), self._rows)
-        ]
+        parts = [slice(at, at + self._rows) for at in range(0, len(tokens), self._rows)]
+        pieces = [self._decode(tokens[part], positions[part], sequences[part], adapters) for part in parts]
         if self._memory is not None:  # models that read in both directions have none
             llama_cpp.llama_memory_clear(self._memory, False)
         bounds = np.cumsum([len(text) for text in group])[:-1]
         return [_normalized(self._pooled(part)) for part in np.split(np.concatenate(pieces), bounds)]
 
-    def _decode(self, tokens: list[int], positions: list[int], sequences: list[int]) -> Matrix:
+    def _decode(self, tokens: list[int], positions: list[int], sequences: list[int], adapters: AdapterSet) -> Matrix:
         library_log().clear()
         batch = self._batch.fill(tokens, positions, sequences, [True] * len(tokens))
-        status = llama_cpp.llama_decode(self._context, batch)
+        with self._adapters.active(self._context, adapters):
+            status = llama_cpp.llama_decode(self._context, batch)
         if status != 0:
             if self._memory is not None:
                 llama_cpp.llama_memory_clear(self._memory, False)

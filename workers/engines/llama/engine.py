@@ -4,18 +4,18 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from app.config.adapters import configured_adapters
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
-from app.jobs.job import Chat, JobRequest, Text
+from app.jobs.job import AdapterUse, Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, Logits
 from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
 from workers.engines.llama.file_trial import try_file
 from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprobs
-from workers.engines.llama.model import Model
+from workers.engines.llama.model import Model, gguf_file
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
 from workers.engines.shared.cache_size import cells_per_slot, choose_slots
@@ -25,6 +25,7 @@ from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.named_templates import template_of_model
 from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
+from workers.models.adapter_source import check_adapter_sources, locate_adapter
 from workers.models.progress import ReportProgress
 from workers.models.source import check_source, locate_model
 
@@ -36,7 +37,7 @@ class LlamaEngine(Engine):
 
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = LlamaModelParams.read(config.model_params)
-        path = _gguf_file(locate_model(config, report, single_file=True))
+        path = gguf_file(locate_model(config, report, single_file=True))
         report("loading the model", None)
         try_file(path, config.model_params)
         self._params = params
@@ -47,6 +48,7 @@ class LlamaEngine(Engine):
             self._model.vocabulary.model_nice = config.worker.nice
             try:
                 _reject_reranker(self._model)
+                self._load_adapters(config, params, report)
                 with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
                     self._limits = _choose_limits(self._model, params, config.worker.slots)
                     self._context = self._new_context() if self._model.is_causal else None
@@ -64,9 +66,10 @@ class LlamaEngine(Engine):
     @classmethod
     def check(cls, config: Config) -> None:
         LlamaModelParams.read(config.model_params)
+        check_adapter_sources(config, single_file=True)
         path = check_source(config, single_file=True)
         if path is not None:
-            _gguf_file(path)
+            gguf_file(path)
         elif "filename" not in config.setup_params:
             raise ConfigError("setup_params.filename is missing: name a .gguf file of the repository")
 
@@ -85,7 +88,10 @@ class LlamaEngine(Engine):
     def prepare(self, request: JobRequest) -> Prompt:
         if self._context is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
-        return self._prompts.prepare(request)
+        adapters = self._model.adapters.of(request.adapters)
+        prompt = self._prompts.prepare(request)
+        prompt.state.adapters = adapters
+        return prompt
 
     def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
         state: SequenceState = prompt.state
@@ -106,7 +112,8 @@ class LlamaEngine(Engine):
             positions.extend(range(chunk.position, chunk.position + count))
             slots.extend([chunk.slot] * count)
             wants_logits.extend(_wants_logits(chunk))
-        return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits))
+        adapters = chunks[0].prompt.state.adapters  # all have the same
+        return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits, adapters))
 
     @property
     def slot_cache(self) -> SlotCache | None:
@@ -117,6 +124,10 @@ class LlamaEngine(Engine):
         return self._model.has_whole_cache
 
     @property
+    def mixes_adapters(self) -> bool:
+        return False
+
+    @property
     def verifies_drafts(self) -> bool:
         return self._model.has_whole_cache
 
@@ -125,6 +136,8 @@ class LlamaEngine(Engine):
             self._generation.forget(slot)
         if isinstance(prompt.state, SequenceState):
             prompt.state.sampler.close()
+            prompt.state.adapters = ()
+            self._model.adapters.free_unused()
 
     def reset(self) -> None:
         self._generation.forget_all()
@@ -141,15 +154,24 @@ class LlamaEngine(Engine):
         vocabulary = self._model.vocabulary
         return vocabulary.detokenize(vocabulary.checked(tokens, "tokens"))
 
-    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
+    def embed(
+        self, texts: Sequence[Text], *, first: int = 0, adapters: Sequence[AdapterUse] = ()
+    ) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = LlamaEmbedder(self._model, self._params, self._limits.context_tokens)
-        return self._embedder.embed(texts, first=first)
+        return self._embedder.embed(texts, first=first, adapters=self._model.adapters.of(adapters))
 
     def close(self) -> None:
         self._template.close()
         self._model.vocabulary.close()
         self._free()
+
+    def _load_adapters(self, config: Config, params: LlamaModelParams, report: ReportProgress) -> None:
+        if params.lora_path is not None:
+            self._model.adapters.load_always_on(params.lora_path)
+        for adapter in configured_adapters(config).values():
+            path = locate_adapter(config, adapter, report, single_file=True)
+            self._model.adapters.load(adapter, path, f"model_params.loras.{adapter.name}")
 
     def _free(self) -> None:
         for part in (self._embedder, self._context, self._model):
@@ -278,18 +300,3 @@ def _chat_template(model: Model, params: LlamaModelParams, model_name: str) -> C
     if own is None and (named := template_of_model([model_name, model.metadata("general.name"), model.path.stem])):
         own = named.source
     return ChatTemplate(own, tool_source=model.metadata("tokenizer.chat_template.tool_use"), special_tokens=tokens)
-
-
-def _gguf_file(path: Path) -> Path:
-    """Return the file itself; of a folder, its only GGUF file (the first part of a split one)."""
-    if not path.is_dir():
-        return path
-    files = sorted(path.glob("*.gguf"))
-    first_parts = [file for file in files if "-00001-of-" in file.name]
-    match first_parts or files:
-        case [only]:
-            return only
-        case []:
-            raise ModelUnavailable(f"{path} holds no .gguf file: name one in setup_params")
-        case _:
-            raise ModelUnavailable(f"{path} holds several .gguf files: name one in setup_params")

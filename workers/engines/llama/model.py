@@ -1,4 +1,4 @@
-"""A loaded GGUF file, with its LoRA adapter where one is configured."""
+"""A loaded GGUF file."""
 
 import ctypes
 import logging
@@ -10,10 +10,10 @@ from typing import Any
 import llama_cpp
 
 from app.errors import ConfigError, ModelUnavailable
+from workers.engines.llama.adapters import LlamaAdapters
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
 from workers.engines.llama.model_params import CacheType, LlamaModelParams
 from workers.engines.llama.vocabulary import LlamaVocabulary
-from workers.models.ggml.formats import is_old_adapter
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Model:
         self.vocabulary = LlamaVocabulary(self.pointer, path)
         self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
         self.architecture = self.metadata("general.architecture") or ""
-        self._adapter = self._load_adapter(params.lora_path) if params.lora_path and weights else None
+        self.adapters = LlamaAdapters(self.pointer)
         self._reject_encoder_decoder()
         self._reject_impossible_numbers()
 
@@ -90,18 +90,16 @@ class Model:
         return int(llama_cpp.llama_model_size(self.pointer) * (1 - self.gpu_share)) if is_mapped else 0
 
     def new_context(self, context_params: Any) -> int | None:
-        """Make a llama.cpp context with the adapter applied. Returns None where that fails; `library_log` has why."""
+        """Make a llama.cpp context. Returns None where that fails; `library_log` has why."""
         self._library_log.clear()
-        context: int | None = llama_cpp.llama_init_from_model(self.pointer, context_params)
-        if context is not None and self._adapter is not None:
-            adapters = (ctypes.c_void_p * 1)(ctypes.cast(self._adapter, ctypes.c_void_p).value)
-            array = ctypes.cast(adapters, ctypes.POINTER(llama_cpp.llama_adapter_lora_p_ctypes))
-            llama_cpp.llama_set_adapters_lora(context, array, 1, (ctypes.c_float * 1)(1.0))
+        with self.adapters.new_context():
+            context: int | None = llama_cpp.llama_init_from_model(self.pointer, context_params)
         return context
 
     def close(self) -> None:
         """Free the model and, with it, its adapters."""
         if self.pointer is not None:
+            self.adapters.close()
             llama_cpp.llama_model_free(self.pointer)
             self.pointer = None
 
@@ -117,18 +115,6 @@ class Model:
             reason = self._library_log.last_errors()
             raise ModelUnavailable(f"{self.path} could not be loaded ({reason}): download it again or check its format")
         return pointer
-
-    def _load_adapter(self, path: Path) -> Any:
-        _check_file(path, "model_params.lora_path: ")
-        self._library_log.clear()
-        adapter = llama_cpp.llama_adapter_lora_init(self.pointer, str(path).encode())
-        if not adapter:
-            reason = self._library_log.last_errors()
-            self.close()
-            raise ModelUnavailable(
-                f"model_params.lora_path: {path} could not be applied ({reason}): give an adapter of this model"
-            )
-        return adapter
 
     def _head_size(self, kind: str) -> int:
         size = self.metadata(f"{self.architecture}.attention.{kind}_length")
@@ -166,6 +152,21 @@ class Model:
             yield buffer.value.decode("utf-8", "replace")
 
 
+def gguf_file(path: Path) -> Path:
+    """Return the file itself; of a folder, its only GGUF file (the first part of a split one)."""
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    first_parts = [file for file in files if "-00001-of-" in file.name]
+    match first_parts or files:
+        case [only]:
+            return only
+        case []:
+            raise ModelUnavailable(f"{path} holds no .gguf file: name one in setup_params")
+        case _:
+            raise ModelUnavailable(f"{path} holds several .gguf files: name one in setup_params")
+
+
 def _number(text: str | None) -> float:
     """Return a value of the metadata as a number; 0 where it is none."""
     try:
@@ -174,17 +175,14 @@ def _number(text: str | None) -> float:
         return 0.0
 
 
-def _check_file(path: Path, where: str = "") -> None:
+def _check_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
     except OSError as error:
-        raise ModelUnavailable(f"{where}{path} cannot be read: {error.strerror or error}") from error
-    if is_old_adapter(magic):
-        reason = "an adapter of the format before GGUF (GGLA), which llama.cpp no longer reads"
-        raise ModelUnavailable(f"{where}{path} is {reason}: convert the original adapter with convert_lora_to_gguf.py")
+        raise ModelUnavailable(f"{path} cannot be read: {error.strerror or error}") from error
     if magic != _MAGIC:
-        raise ModelUnavailable(f"{where}{path} is no GGUF file: give a .gguf file")
+        raise ModelUnavailable(f"{path} is no GGUF file: give a .gguf file")
 
 
 def _settings(params: LlamaModelParams) -> Any:

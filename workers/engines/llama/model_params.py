@@ -50,7 +50,7 @@ class LlamaModelParams:
     training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
     last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = the model's.
     chat_template: the Jinja source; None = the model's own. type_k, type_v: of the keys and values in the cache.
-    flash_attn: None = where the model and the device can.
+    flash_attn: None = where the model and the device can. loras: see `app.config.adapters`.
     """
 
     n_ctx: int | None = None
@@ -62,6 +62,7 @@ class LlamaModelParams:
     n_batch: int = 512
     last_n_tokens_size: int = 64
     lora_path: Path | None = None
+    loras: Mapping[str, Any] | None = None
     tensor_split: tuple[float, ...] = ()
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
@@ -142,6 +143,7 @@ _CHECKS: dict[str, Check] = {
     "n_batch": _at_least(1),
     "last_n_tokens_size": _at_least(-1),
     "lora_path": _path,
+    "loras": lambda _, value: value,  # `app.config.adapters` has checked it
     "tensor_split": _numbers,
     "rope_freq_base": _number,
     "rope_freq_scale": _number,

@@ -8,6 +8,7 @@ from app.errors import UnsupportedParameter
 from app.jobs.job import TokenLogprob
 from app.jobs.sampling import SamplingParams
 from workers.engines.base import Prompt
+from workers.engines.llama.adapters import AdapterSet
 from workers.engines.llama.samplers import Sampler, is_deterministic
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import ConstraintCompiler, tokenizer_of_pieces
@@ -22,6 +23,7 @@ class SequenceState:
     """What the engine keeps per sequence; `prompt_logprobs` fills up chunk by chunk."""
 
     sampler: Sampler
+    adapters: AdapterSet = ()
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from app.config.settings import Config
 from app.errors import ModelUnavailable, UnsupportedParameter
-from app.jobs.job import Chat, JobRequest, Text
+from app.jobs.job import AdapterUse, Chat, JobRequest, Text
 from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.load_faults import load_faults_explained
@@ -147,7 +147,9 @@ class HuggingfaceEngine(Engine):
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._vocabulary.detokenize(self._vocabulary.checked(tokens, "tokens"))
 
-    def embed(self, texts: Sequence[Text], *, first: int = 0) -> list[tuple[list[float], int]]:
+    def embed(
+        self, texts: Sequence[Text], *, first: int = 0, adapters: Sequence[AdapterUse] = ()
+    ) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = TransformersEmbedder(self._loaded, self._vocabulary, self._limits.context_tokens)
         embedder = self._embedder

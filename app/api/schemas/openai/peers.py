@@ -67,7 +67,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "guided_whitespace_pattern": (),
     "kv_transfer_params": (),
     "logits_processors": ([],),
-    "lora": ([],),
     "lora_path": (),
     "n_indent": (0,),
     "negative_prompt": ("",),

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from app.api.schemas.adapters import AdapterChoice, LoraField
 from app.api.schemas.constraints import GUIDED_FIELDS
 from app.api.schemas.fields import (
     BoundedDict,
@@ -140,6 +141,7 @@ class TextBody(JobOptions):
     model: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     sent_names: dict[str, str] = field(default_factory=dict)
+    lora: tuple[AdapterChoice, ...] = ()
     n: int = 1
     stream: bool = False
     stream_options: dict[str, bool] = field(default_factory=dict)
@@ -159,6 +161,7 @@ class TextSchema(ModelRequestSchema):
         validate=validate.Range(1, MAX_CHOICES),
         metadata={"description": "The number of choices for each prompt; each is a job of its own."},
     )
+    lora = LoraField()
     stream = Flag()
     stream_options = fields.Nested(StreamOptionsSchema)
     store = store_field()

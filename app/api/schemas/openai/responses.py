@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
+from app.api.schemas.adapters import AdapterChoice, LoraField
 from app.api.schemas.fields import BoundedList, Flag, IgnoredField, IgnoredFlag, JsonValue, TextField, errors_under
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import DEFAULTS, answer_format, reject_two_grammars, template_variables
@@ -75,6 +76,7 @@ class ResponseBody(JobOptions):
     previous_response_id: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     sent_names: dict[str, str] = field(default_factory=dict)
+    lora: tuple[AdapterChoice, ...] = ()
     tools: Tools
     offered: tuple[OfferedTool, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ class ResponseSchema(ConversationSchema):
         "The maximum number of tokens to generate; takes precedence over other names. Default: what fits into the "
         "context."
     )
+    lora = LoraField()
     store = store_field()
     background = Flag(metadata={"description": "Answer at once; the client reads the response later."})
     stream = Flag()

@@ -1,21 +1,17 @@
 """Files that load and files that do not; LoRA adapters."""
 
-import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from app.config.settings import Config, WorkerConfig
 from app.errors import ModelUnavailable
+from tests.workers.engines.llama.adapters import write_adapter
 from tests.workers.engines.llama.driver import GREEDY, MODEL, THREADS, complete, make_engine
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.models.source import _package_folder
-
-HIDDEN = 576  # of SmolLM2-135M
-_UINT32, _FLOAT32, _STRING = 4, 6, 8  # value types of GGUF metadata
 
 
 def load(path: Path, **model_params: object) -> LlamaEngine:
@@ -32,35 +28,6 @@ def model_file() -> Path:
     folder = _package_folder(MODEL["package"])
     assert folder is not None
     return folder / MODEL["filename"]
-
-
-def gguf_string(text: str) -> bytes:
-    return struct.pack("<Q", len(text)) + text.encode()
-
-
-def write_adapter(path: Path, scale: float, architecture: str = "llama") -> Path:
-    """A rank-1 adapter of one attention matrix in the GGUF format, version 3."""
-    rng = np.random.default_rng(0)
-    tensors = {
-        "blk.29.attn_output.weight.lora_a": rng.normal(0, 1, (1, HIDDEN)).astype("<f4"),
-        "blk.29.attn_output.weight.lora_b": scale * rng.normal(0, 1, (HIDDEN, 1)).astype("<f4"),
-    }
-    metadata = [
-        gguf_string("general.type") + struct.pack("<I", _STRING) + gguf_string("adapter"),
-        gguf_string("general.architecture") + struct.pack("<I", _STRING) + gguf_string(architecture),
-        gguf_string("adapter.type") + struct.pack("<I", _STRING) + gguf_string("lora"),
-        gguf_string("adapter.lora.alpha") + struct.pack("<If", _FLOAT32, 1.0),
-        gguf_string("general.alignment") + struct.pack("<II", _UINT32, 32),
-    ]
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(metadata)
-    body = b""
-    for name, tensor in tensors.items():
-        rows, columns = tensor.shape
-        head += gguf_string(name) + struct.pack("<IQQIQ", 2, columns, rows, 0, len(body))
-        body += tensor.astype("<f4").tobytes()
-        body += b"\0" * (-len(body) % 32)
-    path.write_bytes(head + b"\0" * (-len(head) % 32) + body)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -126,7 +93,7 @@ def first_logprobs(**model_params: object) -> tuple[str, dict[str, float]]:
 def test_a_lora_adapter_changes_the_texts_and_a_zero_one_does_not(tmp_path: Path) -> None:
     plain = first_logprobs()
     zero = first_logprobs(lora_path=str(write_adapter(tmp_path / "zero.gguf", 0)))
-    real = first_logprobs(lora_path=str(write_adapter(tmp_path / "real.gguf", 5)))
+    real = first_logprobs(lora_path=str(write_adapter(tmp_path / "real.gguf")))
     assert zero[0] == plain[0] and zero[1] == pytest.approx(plain[1], abs=1e-3)
     assert real != plain
 

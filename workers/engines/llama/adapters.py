@@ -1,0 +1,137 @@
+"""The LoRA adapters of a model: files that change what its contexts compute, one set at a time in each context.
+
+llama.cpp keeps them in the model, reads that list while it plans a computation, and does not look whether a context
+still uses one that is freed. So whatever touches them happens under one lock, computations included.
+"""
+
+import ctypes
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from app.config.adapters import Adapter
+from app.errors import InvalidRequest, ModelUnavailable
+from app.jobs.job import AdapterUse
+from workers.engines.llama.adapter_file import check_adapter_file
+from workers.engines.llama.library import library_log
+
+
+class LlamaAdapter:
+    """A loaded adapter. It is freed some time after the last reference to it is gone."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+
+AdapterSet = tuple[tuple[LlamaAdapter, float], ...]
+"""Adapters and their scales."""
+
+
+class LlamaAdapters:
+    """Any thread may use it. model: llama.cpp's pointer."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._lock = threading.RLock()
+        self._always: AdapterSet = ()
+        self._by_key: dict[tuple[str, str], LlamaAdapter] = {}
+        self._active: dict[int, frozenset[int]] = {}  # pointers of adapters, by that of the context
+        self._unused: deque[int] = deque()  # pointers of adapters to free
+        self._is_closed = False
+
+    def load_always_on(self, path: Path) -> None:
+        """Load an adapter that changes every computation. Raises ModelUnavailable."""
+        self._always += ((self._loaded(path, "model_params.lora_path"), 1.0),)
+
+    def load(self, adapter: Adapter, path: Path, where: str) -> None:
+        """Load an adapter for requests. where: what names it, for errors. Raises ModelUnavailable."""
+        loaded = self._loaded(path, where)
+        self._by_key[adapter.name, adapter.version] = loaded
+
+    def unload(self, name: str, version: str) -> None:
+        """Forget an adapter. It is freed when no request uses it any more."""
+        self._by_key.pop((name, version), None)
+        self.free_unused()
+
+    def of(self, uses: Sequence[AdapterUse]) -> AdapterSet:
+        """Return the adapters that a request uses. Raises InvalidRequest."""
+        for use in uses:
+            if (use.name, use.version) not in self._by_key:
+                reason = f"the adapter {use.name!r} is not loaded any more; choose another"
+                raise InvalidRequest(reason, errors={"model": [reason]})
+        return tuple((self._by_key[use.name, use.version], use.scale) for use in uses)
+
+    @contextmanager
+    def active(self, context: Any, adapters: AdapterSet = ()) -> Iterator[None]:
+        """While the block computes in a context, these adapters change it, beside those that always do."""
+        with self._lock:
+            self._free_unused()
+            self._activate(context, adapters)
+            yield
+
+    @contextmanager
+    def new_context(self) -> Iterator[None]:
+        """While the block makes a context, no adapter is loaded or freed."""
+        with self._lock:
+            yield
+
+    def forget_context(self, context: Any) -> None:
+        """Record that a context is about to be freed."""
+        with self._lock:
+            self._active.pop(_address(context), None)
+
+    def free_unused(self) -> None:
+        """Free the adapters that nothing refers to any more."""
+        if self._unused:
+            with self._lock:
+                self._free_unused()
+
+    def close(self) -> None:
+        """Record that the model is about to be freed, and all adapters with it."""
+        with self._lock:
+            self._is_closed = True
+            self._unused.clear()
+
+    def _loaded(self, path: Path, where: str) -> LlamaAdapter:
+        check_adapter_file(path, where)
+        with self._lock:
+            library_log().clear()
+            pointer = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
+            if not pointer:
+                reason = library_log().last_errors()
+                raise ModelUnavailable(
+                    f"{where}: {path} could not be applied ({reason}): give an adapter of this model"
+                )
+        adapter = LlamaAdapter(_address(pointer))
+        weakref.finalize(adapter, self._unused.append, adapter.pointer).atexit = False
+        return adapter
+
+    def _activate(self, context: Any, adapters: AdapterSet) -> None:
+        every = (*self._always, *adapters)
+        pointers = (ctypes.c_void_p * len(every))(*(adapter.pointer for adapter, _ in every))
+        scales = (ctypes.c_float * len(every))(*(scale for _, scale in every))
+        array = ctypes.cast(pointers, ctypes.POINTER(llama_cpp.llama_adapter_lora_p_ctypes))
+        llama_cpp.llama_set_adapters_lora(context, array, len(every), scales)  # the same again costs nothing
+        self._active[_address(context)] = frozenset(adapter.pointer for adapter, _ in adapters)
+
+    def _free_unused(self) -> None:
+        while self._unused and not self._is_closed:
+            pointer = self._unused.popleft()
+            for context, active in list(self._active.items()):
+                if pointer in active:
+                    llama_cpp.llama_synchronize(context)  # a GPU may still compute
+                    self._activate(context, ())
+            llama_cpp.llama_adapter_lora_free(ctypes.cast(pointer, llama_cpp.llama_adapter_lora_p_ctypes))
+
+
+def _address(pointer: Any) -> int:
+    """Return an opaque pointer of llama.cpp as a number."""
+    address = pointer if isinstance(pointer, int) else ctypes.cast(pointer, ctypes.c_void_p).value
+    assert address is not None
+    return address
