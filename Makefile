@@ -36,7 +36,7 @@ FAST_TEST_READY := $(VENV)/.installed-fast-test
 BENCH_READY := $(VENV)/.installed-bench
 PEERS_READY := $(VENV)/.installed-peers
 
-.PHONY: help run huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults abuse damaged-files lock lock-clients audit sbom clean again
+.PHONY: help run huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults abuse damaged-files lock lock-clients audit sbom images clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -96,6 +96,9 @@ faults: $(TEST_READY) ## kill, stop and restart everything under load and count 
 damaged-files: $(TEST_READY) ## load 120 damaged copies of a model file: each is refused in one line, or serves
 	$(PY) -m tests.workers.engines.llama.damaged_files
 
+images: ## build every image, bring every compose file up and check it; needs Docker. ONLY="compose gpu", OPTIONS=--no-build
+	@$(PYTHON) -m tests.containers $(if $(ONLY),--only $(ONLY)) $(OPTIONS)
+
 lock: $(SUPPLY_CHAIN_READY) ## write the requirement files from pyproject.toml; UPGRADE=1: with the newest of what is not pinned there
 	@grep -hE '^[a-z0-9]' $(LOCKS) | sed 's/ *[;\].*//' | sort -u > $(VENV)/versions.txt
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) --no-header --all-extras $(GROUPS:%=--group %) pyproject.toml -o $(VENV)/versions.txt
@@ -108,6 +111,7 @@ lock: $(SUPPLY_CHAIN_READY) ## write the requirement files from pyproject.toml; 
 	@$(COMPILE_ONE) --extra huggingface --group bench -o tests/requirements-bench.txt
 	@$(COMPILE_ONE) --group docs -o docs/requirements.txt
 	@$(COMPILE_ONE) --group supply_chain -o tests/requirements-supply-chain.txt
+	@$(COMPILE) --generate-hashes --no-deps --group images -o deploy/image/requirements-uv.txt
 
 lock-clients: $(SUPPLY_CHAIN_READY) ## pin the current releases of the clients of tests/clients, and all that they need
 	@for file in tests/clients/*/requirements.in; do $(VENV)/bin/uv pip compile --quiet --upgrade --no-annotate --python-version 3.11 --custom-compile-command 'make lock-clients' $$file -o $${file%.in}.txt; done
@@ -130,7 +134,7 @@ clean: ## remove .venv, caches and the built documentation; models and data stay
 # --- the requirement files: pyproject.toml lists what is wanted, these hold all that it needs, with hashes ----------------
 
 PRODUCT_LOCKS := requirements.txt $(addprefix workers/requirements/,llama.txt huggingface.txt gptq_llama.txt openai.txt)
-LOCKS := $(PRODUCT_LOCKS) app/requirements-run.txt docs/requirements.txt $(addprefix tests/requirements,.txt -fast.txt -bench.txt -supply-chain.txt)
+LOCKS := $(PRODUCT_LOCKS) app/requirements-run.txt docs/requirements.txt deploy/image/requirements-uv.txt $(addprefix tests/requirements,.txt -fast.txt -bench.txt -supply-chain.txt)
 GROUPS := fast_test test docs bench supply_chain
 # torch has no hash: which build of it is right depends on the machine
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-package torch --custom-compile-command 'make lock'

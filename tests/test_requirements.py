@@ -13,6 +13,7 @@ from tests.stack import ROOT
 LOCKS = [
     ROOT / "requirements.txt",
     ROOT / "app/requirements-run.txt",
+    ROOT / "deploy/image/requirements-uv.txt",
     ROOT / "docs/requirements.txt",
     *sorted((ROOT / "workers/requirements").glob("*.txt")),
     *sorted((ROOT / "tests").glob("requirements*.txt")),
@@ -22,6 +23,7 @@ EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependenc
 WANTED = {
     "requirements.txt": [PROJECT["project"]["dependencies"]],
     "app/requirements-run.txt": [PROJECT["project"]["dependencies"], EXTRAS["llama"], EXTRAS["run"]],
+    "deploy/image/requirements-uv.txt": [GROUPS["images"]],
     "docs/requirements.txt": [PROJECT["project"]["dependencies"], GROUPS["docs"]],
     "workers/requirements/gptq_llama.txt": [GROUPS["gptq_llama"]],
     "workers/requirements/huggingface.txt": [PROJECT["project"]["dependencies"], EXTRAS["huggingface"]],

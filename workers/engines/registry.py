@@ -21,11 +21,12 @@ FAMILIES = {
     "gptq_llama": "workers.engines.gptq.engine:GptqLlamaEngine",
     "autoawq": "workers.engines.gptq.engine:GptqLlamaEngine",
 }
+_IMAGES_WITH_TORCH = "the image `worker-transformers`, or `all` built with FAMILIES=every"
 INSTALL = {
     "llama": "`make run`; in containers, use the image `worker`",
-    "huggingface": "`make huggingface`; in containers, use the image `worker-transformers`",
-    "gptq_llama": "`make gptq`; in containers, use the image `worker-transformers`",
-    "autoawq": "`make gptq`; in containers, use the image `worker-transformers`",
+    "huggingface": f"`make huggingface`; in containers, use {_IMAGES_WITH_TORCH}",
+    "gptq_llama": f"`make gptq`; in containers, use {_IMAGES_WITH_TORCH}",
+    "autoawq": f"`make gptq`; in containers, use {_IMAGES_WITH_TORCH}",
     "openai": "`make openai`; in containers, use the image `forwarder`",
 }
 
