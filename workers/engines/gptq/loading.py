@@ -62,9 +62,6 @@ def _check_packages() -> None:
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise ModelUnavailable(f"the family gptq_llama needs {package}: run {INSTALL['gptq_llama']}")
-    from logbar import LogBar
-
-    LogBar.shared().setLevel("ERROR")  # gptqmodel draws its log and its progress on the standard output
 
 
 def _backend(gptq: GptqParams, device_map: Any) -> str:

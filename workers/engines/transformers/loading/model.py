@@ -78,9 +78,15 @@ def load(
 
 
 def prepare_library(n_threads: int | None) -> None:
-    """Set torch's threads; silence transformers, whose log and progress bars are for a person at a terminal."""
+    """Set torch's threads; silence transformers, and gptqmodel, which it may load: their logs, banners and progress
+    bars are for a person at a terminal.
+    """
     library_logging.set_verbosity_error()
     library_logging.disable_progress_bar()
+    if find_spec("logbar") is not None:
+        from logbar import LogBar
+
+        LogBar.shared().setLevel("ERROR")
     torch.set_num_threads(n_threads or usable_cpus())
 
 
