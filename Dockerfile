@@ -86,9 +86,9 @@ COPY deploy/image/llama-wheel.sh /usr/local/bin/llama-wheel
 RUN --mount=type=cache,target=/ccache \
     CCACHE_DIR=/ccache CCACHE_MAXSIZE=2G llama-wheel /llama-cpp-python.txt
 
-# the kernel of several rows for Q4_1; a machine that has none, or a build that fails, leaves an empty folder
+# the kernels of several rows; a machine that has none, or a build that fails, leaves an empty folder
 FROM ${PYTHON_BUILD} AS rows-kernel
-COPY workers/engines/llama/rows_kernel/build.py workers/engines/llama/rows_kernel/rows.c workers/engines/llama/rows_kernel/rows_kernel.h /kernel/
+COPY workers/engines/llama/rows_kernel/build.py workers/engines/llama/rows_kernel/rows.c workers/engines/llama/rows_kernel/*.h /kernel/
 RUN --mount=type=bind,from=llama,source=/wheels,target=/wheels \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-deps /wheels/*.whl \
  && python /kernel/build.py /kernels/llm_api_kernels

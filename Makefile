@@ -149,7 +149,7 @@ $(VENV)/.created: $(if $(CUT_SHORT),again)
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c rows_kernel.h)
+ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c kernels.h tile.h blocks_of_32.h blocks_of_256.h)
 $(LLAMA_READY): workers/requirements/llama.txt $(ROWS_KERNEL) $(VENV)/.created
 	@{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential" >&2; exit 1; }
 	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"

@@ -140,7 +140,7 @@ def test_the_worker_of_llama_holds_the_kernel_of_its_own_source() -> None:
     kernel = Image("rows-kernel")
     assert kernel.last("COPY").split() == [
         "workers/engines/llama/rows_kernel/build.py", "workers/engines/llama/rows_kernel/rows.c",
-        "workers/engines/llama/rows_kernel/rows_kernel.h", "/kernel/",
+        "workers/engines/llama/rows_kernel/*.h", "/kernel/",
     ]  # fmt: skip
     assert "from=llama,source=/wheels" in kernel.last("RUN"), "for the llama.cpp that the worker runs"
     assert kernel.last("RUN").endswith("python /kernel/build.py /kernels/llm_api_kernels")

@@ -60,10 +60,15 @@ def library_log() -> LibraryLog:
     """Start the library, once per process: its log callback is global."""
     log = LibraryLog()
     _load_backend_modules()
-    if not free_gpu_bytes():
-        rows_kernel.enable(ggml_library)
+    rows_kernel_types()
     llama_cpp.llama_backend_init()
     return log
+
+
+@cache
+def rows_kernel_types() -> frozenset[int]:
+    """Return the types of weights that `rows_kernel` multiplies (`enum ggml_type`); it starts with `library_log`."""
+    return frozenset() if free_gpu_bytes() else rows_kernel.enable(ggml_library)
 
 
 def _load_backend_modules() -> None:

@@ -1,4 +1,4 @@
-"""A ggml backend module that multiplies several rows at once by Q4_1 weights (docs/decisions/0026).
+"""A ggml backend module that multiplies several rows at once by quantized weights (docs/decisions/0026, 0052).
 
 The one entrance is `loading.enable`. `build` compiles it.
 """

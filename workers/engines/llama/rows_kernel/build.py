@@ -18,20 +18,19 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("rows.c")
-KERNEL = "rows_kernel.h"  # beside it
+HEADERS = ("tile.h", "blocks_of_32.h", "blocks_of_256.h", "kernels.h")  # beside it
 _PACKAGE = "llama-cpp-python"
 _COMPILE = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden")
 _DEFINITIONS = ("-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_BACKEND_BUILD")
 _MACHINES = ("x86_64", "AMD64")
-_HEADERS = ("/ggml/include/", "/ggml/src/ggml-backend-impl.h")  # in the source of llama-cpp-python
+_GGML_HEADERS = ("/ggml/include/", "/ggml/src/ggml-backend-impl.h")  # in the source of llama-cpp-python
 _REASON_CHARACTERS = 300
 
 
 def library_file(folder: Path | None = None) -> Path:
     """Return where `build` puts the library of this source for the installed llama.cpp. None: in this environment."""
-    content = (
-        SOURCE.read_bytes() + SOURCE.with_name(KERNEL).read_bytes() + importlib.metadata.version(_PACKAGE).encode()
-    )
+    files = (SOURCE, *map(SOURCE.with_name, HEADERS))
+    content = b"".join(file.read_bytes() for file in files) + importlib.metadata.version(_PACKAGE).encode()
     name = f"rows-{hashlib.sha256(content).hexdigest()[:12]}.so"
     return (folder or Path(sysconfig.get_path("platlib")) / "llm_api_kernels") / name
 
@@ -69,7 +68,7 @@ def _ggml_headers(folder: Path) -> Path:
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         headers = 0
         for member in archive:
-            part = next((part for part in _HEADERS if part in member.name), None)
+            part = next((part for part in _GGML_HEADERS if part in member.name), None)
             content = archive.extractfile(member) if part else None  # None for a folder
             if part and content:
                 # by its own name alone: extractall() without a filter, which Python 3.11.2 lacks, trusts the archive
@@ -101,4 +100,4 @@ def _run(command: list[str]) -> None:
 if __name__ == "__main__":
     failure = build(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
     if failure is not None:
-        sys.stderr.write(f"no kernel of several rows for Q4_1, ggml's takes its place and is slower: {failure}\n")
+        sys.stderr.write(f"no kernels of several rows, ggml's take their place and are slower: {failure}\n")

@@ -1,50 +1,73 @@
-"""Makes ggml multiply several rows at once by weights of type Q4_1: loads rows.c, where it is built and right.
+"""Makes ggml multiply several rows at once by quantized weights: loads rows.c, where it is built and right.
 
-Its results must be those of ggml's own kernel to the bit, else it is not used: a text must not depend on which of the
-two a row went through.
+Its results must be those of ggml's own kernel for one row to the bit, else it is not used: a text must not depend on
+which of the two a row went through.
 """
 
 import ctypes
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from workers.engines.llama.rows_kernel.build import library_file
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 _CPU = 0  # `enum ggml_backend_dev_type`
-_TRIALS = ((64, 32, 2), (576, 96, 7), (1536, 64, 33))  # inputs, outputs, rows
+_TRIALS = ((1, 32, 2), (3, 32, 7), (2, 32, 17))  # blocks of an output's weights, outputs, rows
 _THREADS = 2
 
 logger = logging.getLogger(__name__)
 
 
-def enable(ggml: ctypes.CDLL, file: Path | None = None) -> bool:
-    """Have ggml use the kernel from now on; else log in one line why not.
+def enable(ggml: ctypes.CDLL, file: Path | None = None) -> frozenset[int]:
+    """Have ggml use the kernels from now on; log in one line which are not used, and why.
 
     To be called before a model is loaded, and only where there is no GPU: beside one, ggml would keep products here
     that it otherwise sends there.
 
     Args:
         ggml: the library that llama-cpp-python has loaded.
-        file: of the kernel; None = where `build` puts it.
+        file: of the kernels; None = where `build` puts it.
+
+    Returns:
+        The types of weights that have one: `enum ggml_type`.
     """
     file = library_file() if file is None else file
-    reason = _rejection_reason(ggml, file)
-    if reason is None:
+    try:
+        module = _module(file)
+        right = in_short_lived_thread(lambda: _right_ones(ggml, module))
         load = ggml.ggml_backend_load
         load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
-        if load(os.fsencode(file)):
-            return True
-        reason = f"ggml does not accept {file.name}"
-    logger.info("weights of type Q4_1 are multiplied row by row: %s", reason)
-    return False
+        if right and not load(os.fsencode(file)):
+            raise RuntimeError(f"ggml does not accept {file.name}")
+    except (OSError, AttributeError, RuntimeError) as error:
+        logger.info("quantized weights are multiplied row by row: %s", error)
+        return frozenset()
+    return right
+
+
+def types(module: ctypes.CDLL) -> Iterator[tuple[int, int]]:
+    """Yield number and `enum ggml_type` of each kernel."""
+    index = 0
+    while (ggml_type := module.rows_type(index)) >= 0:
+        yield index, ggml_type
+        index += 1
+
+
+def type_name(ggml: ctypes.CDLL, ggml_type: int) -> str:
+    """Return ggml's name of a type."""
+    name = ggml.ggml_type_name
+    name.argtypes, name.restype = [ctypes.c_int], ctypes.c_char_p
+    return str(name(ggml_type).decode())
 
 
 def differing(
-    ggml: ctypes.CDLL, module: ctypes.CDLL, inputs: int, outputs: int, rows: int, threads: int = _THREADS
+    ggml: ctypes.CDLL, module: ctypes.CDLL, index: int, blocks: int, outputs: int, rows: int, threads: int = _THREADS
 ) -> int:
     """Count the results of a product of `rows` x `outputs` that are not ggml's to the bit.
+
+    index: of the kernel. blocks: of an output's weights.
 
     Raises:
         RuntimeError: there is no CPU backend, or no memory.
@@ -53,13 +76,13 @@ def differing(
     init.argtypes, init.restype = [ctypes.c_int, ctypes.c_char_p], ctypes.c_void_p
     free.argtypes, free.restype = [ctypes.c_void_p], None
     compare = module.rows_that_differ
-    compare.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_int]
+    compare.argtypes = [ctypes.c_void_p, ctypes.c_int, *[ctypes.c_int64] * 3, ctypes.c_int]
     compare.restype = ctypes.c_int64
     backend = init(_CPU, None)
     if not backend:
         raise RuntimeError("ggml has no backend for the CPU")
     try:
-        count = int(compare(backend, inputs, outputs, rows, threads))
+        count = int(compare(backend, index, blocks, outputs, rows, threads))
     finally:
         free(backend)
     if count < 0:
@@ -67,14 +90,27 @@ def differing(
     return count
 
 
-def _rejection_reason(ggml: ctypes.CDLL, file: Path) -> str | None:
+def _module(file: Path) -> ctypes.CDLL:
+    """Raises OSError or AttributeError for what is no such library; RuntimeError where it cannot run."""
     if not file.exists():
-        return "the kernel of several rows was not built"
-    try:
-        module = ctypes.CDLL(str(file))
-        if not module.rows_supported():
-            return "this CPU has no AVX-512 with VNNI"
-        worst = in_short_lived_thread(lambda: sum(differing(ggml, module, *trial) for trial in _TRIALS))
-    except (OSError, AttributeError, RuntimeError) as error:
-        return str(error)
-    return f"the kernel of several rows differs from ggml's in {worst} results of a trial" if worst else None
+        raise RuntimeError("the kernels of several rows were not built")
+    module = ctypes.CDLL(str(file))
+    if not module.rows_supported():
+        raise RuntimeError("this CPU has no AVX-512 with VNNI")
+    return module
+
+
+def _right_ones(ggml: ctypes.CDLL, module: ctypes.CDLL) -> frozenset[int]:
+    """Try every kernel, leave out those whose results differ, and return the types of the others."""
+    right = set()
+    for index, ggml_type in types(module):
+        worst = sum(differing(ggml, module, index, *trial) for trial in _TRIALS)
+        if worst:
+            module.rows_leave_out(index)
+            name = type_name(ggml, ggml_type)
+            logger.info(
+                "%s weights are multiplied row by row: the kernel differs from ggml's in %d results", name, worst
+            )
+        else:
+            right.add(ggml_type)
+    return frozenset(right)

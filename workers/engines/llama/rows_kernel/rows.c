@@ -1,52 +1,22 @@
-/* A module of ggml (loaded like its BLAS) that multiplies several rows of activations by weights of type Q4_1 at once.
+/* A module of ggml (loaded like its BLAS) that multiplies several rows of activations by quantized weights at once.
  *
- * ggml has kernels of several rows for other types; for Q4_1 it unpacks every weight again for every row. This one unpacks it once
- * for four rows, and computes what ggml's x86 kernel computes, operation by operation in the same order, so that its results are the
- * same bits: activations in blocks of 32 rounded to 8 bits (Q8_1), eight sums of a fused multiply-add per block, the weights'
- * offsets in a ninth. docs/decisions/0026. Needs AVX-512 with VNNI. */
+ * For one row ggml unpacks every weight once, and so it does again for every further row: always for Q4_1 and Q5_1, up to seven rows
+ * for Q4_K, Q5_K and Q6_K. This module unpacks it once for eight rows, and computes what ggml's x86 kernel for one row
+ * computes, operation by operation in the same order, so that its results are the same bits. docs/decisions/0026 and 0052. Needs
+ * AVX-512 with VNNI. */
 
 #include "ggml-alloc.h"
 #include "ggml-backend-impl.h"
-#include "rows_kernel.h"
+#include "kernels.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK 32       /* outputs that a thread takes at a time */
-#define NEAR_TILES 16  /* of activations, which stay in the first cache while a chunk of weights passes by */
-
 typedef struct {
     int threads;
-    activation_block * activations;
+    void * activations;
     size_t bytes;
 } context;
-
-static AVX512 void quantize_tile(const struct ggml_tensor * x, int64_t tile, activation_block * blocks) {
-    for (int row = 0; row < TILE_ROWS && tile * TILE_ROWS + row < x->ne[1]; row++) {
-        const float * values = (const float *) ((const char *) x->data + (tile * TILE_ROWS + row) * x->nb[1]);
-        for (int64_t i = 0; i < x->ne[0] / BLOCK; i++) {
-            quantize(values + i * BLOCK, &blocks[i], row);
-        }
-    }
-}
-
-static int64_t tiles_of(const struct ggml_tensor * x) {
-    return (x->ne[1] + TILE_ROWS - 1) / TILE_ROWS;
-}
-
-static void multiply_chunk(const struct ggml_tensor * out, const activation_block * activations, int64_t chunk) {
-    const struct ggml_tensor *weights = out->src[0], *x = out->src[1];
-    const int64_t blocks = weights->ne[0] / BLOCK, tiles = tiles_of(x);
-    const size_t stride = weights->nb[1] / sizeof(weight_block), out_stride = out->nb[1] / sizeof(float);
-    for (int64_t near = 0; near < tiles; near += NEAR_TILES) {
-        for (int64_t o = chunk * CHUNK; o < (chunk + 1) * CHUNK; o += TILE_OUTPUTS) {
-            for (int64_t tile = near; tile < tiles && tile < near + NEAR_TILES; tile++) {
-                multiply((const weight_block *) weights->data + o * stride, stride, activations + tile * blocks, blocks,
-                         (float *) out->data + tile * TILE_ROWS * out_stride + o, out_stride, x->ne[1] - tile * TILE_ROWS);
-            }
-        }
-    }
-}
 
 static bool is_product(const struct ggml_tensor * node) {
     return node->op == GGML_OP_MUL_MAT && (node->flags & GGML_TENSOR_FLAG_COMPUTE);
@@ -59,13 +29,14 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
     for (int i = 0; i < nodes; i++) {
         const struct ggml_tensor * node = ggml_graph_node(graph, i);
         if (is_product(node)) {
-            const size_t of_node = tiles_of(node->src[1]) * (node->src[1]->ne[0] / BLOCK) * sizeof(activation_block);
+            const kernel * of = kernel_of(node->src[0]->type);
+            const size_t of_node = tiles_of(node->src[1]) * (node->src[1]->ne[0] / of->block) * of->tile_bytes;
             bytes = of_node > bytes ? of_node : bytes;
         }
     }
     if (bytes > own->bytes) {
         free(own->activations);
-        own->activations = malloc(bytes);
+        own->activations = aligned_alloc(64, (bytes + 63) / 64 * 64);
         own->bytes = own->activations ? bytes : 0;
         if (!own->activations) {
             return GGML_STATUS_ALLOC_FAILED;
@@ -75,21 +46,24 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
     #pragma omp parallel num_threads(own->threads)
     {
         const struct ggml_tensor * held = NULL; /* q, k and v have one input */
+        const kernel * rounded_for = NULL;
         for (int i = 0; i < nodes; i++) {
             const struct ggml_tensor * node = ggml_graph_node(graph, i);
             if (!is_product(node)) {
                 continue;
             }
-            if (node->src[1] != held) {
+            const kernel * of = kernel_of(node->src[0]->type);
+            if (node->src[1] != held || of->round != rounded_for->round) {
                 held = node->src[1];
+                rounded_for = of;
                 #pragma omp for schedule(static)
-                for (int64_t tile = 0; tile < tiles_of(held); tile++) {
-                    quantize_tile(held, tile, own->activations + tile * (held->ne[0] / BLOCK));
+                for (int64_t row = 0; row < held->ne[1]; row++) {
+                    round_row(of, held, row, own->activations);
                 }
             }
             #pragma omp for schedule(dynamic)
             for (int64_t chunk = 0; chunk < node->src[0]->ne[1] / CHUNK; chunk++) {
-                multiply_chunk(node, own->activations, chunk);
+                multiply_chunk(of, node, own->activations, chunk);
             }
         }
     }
@@ -99,6 +73,7 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
 static bool supports(ggml_backend_dev_t device, const struct ggml_tensor * op) {
     (void) device;
     const struct ggml_tensor *weights = op->src[0], *x = op->src[1];
+    const kernel * of;
     switch (op->op) {
         case GGML_OP_NONE:
         case GGML_OP_RESHAPE:
@@ -107,7 +82,8 @@ static bool supports(ggml_backend_dev_t device, const struct ggml_tensor * op) {
         case GGML_OP_TRANSPOSE:
             return true;
         case GGML_OP_MUL_MAT: /* one row is ggml's: there is nothing to share */
-            return weights->type == GGML_TYPE_Q4_1 && x->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && x->ne[1] > 1
+            of = kernel_of(weights->type);
+            return of && x->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && x->ne[1] > 1 && x->ne[1] <= of->most_rows
                 && ggml_is_matrix(weights) && ggml_is_matrix(x) && ggml_is_contiguous(weights) && ggml_is_contiguous(op)
                 && x->nb[0] == sizeof(float) && weights->ne[1] % CHUNK == 0;
         default:
@@ -246,19 +222,49 @@ GGML_BACKEND_API int rows_supported(void) {
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-/* The product of random weights and activations, ggml's by its backend `cpu`, and this module's: how many of the results
- * differ in any bit; -1 without memory. inputs: a multiple of 32, as outputs. */
-GGML_BACKEND_API int64_t rows_that_differ(ggml_backend_t cpu, int64_t inputs, int64_t outputs, int64_t rows, int threads) {
+/* The type of kernel `index`, from 0 on; -1 behind the last. */
+GGML_BACKEND_API int rows_type(int index) {
+    return index < KERNELS ? (int) kernels[index].type : -1;
+}
+
+/* To be called before a model is loaded: ggml's own kernel multiplies by weights of this type. */
+GGML_BACKEND_API void rows_leave_out(int index) {
+    unused[index] = true;
+}
+
+/* ggml's product, one row at a time, so that no kernel of several rows of its own takes part. */
+static bool multiply_row_by_row(ggml_backend_t cpu, struct ggml_tensor * weights, const struct ggml_tensor * x, float * results) {
+    struct ggml_context * tensors = ggml_init((struct ggml_init_params) { 16 * ggml_tensor_overhead() + ggml_graph_overhead(), NULL, true });
+    struct ggml_tensor * row = ggml_new_tensor_1d(tensors, GGML_TYPE_F32, x->ne[0]);
+    struct ggml_tensor * out = ggml_mul_mat(tensors, weights, row);
+    struct ggml_cgraph * graph = ggml_new_graph(tensors);
+    ggml_build_forward_expand(graph, out);
+    ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors_from_buft(tensors, ggml_backend_cpu_buffer_type());
+    bool done = buffer != NULL;
+    for (int64_t i = 0; done && i < x->ne[1]; i++) {
+        memcpy(row->data, (const char *) x->data + i * x->nb[1], ggml_nbytes(row));
+        done = ggml_backend_graph_compute(cpu, graph) == GGML_STATUS_SUCCESS;
+        memcpy(results + i * weights->ne[1], out->data, ggml_nbytes(out));
+    }
+    ggml_backend_buffer_free(buffer);
+    ggml_free(tensors);
+    return done;
+}
+
+/* The product of random weights and activations by kernel `index`, and ggml's by its backend `cpu`: how many of the results
+ * differ in any bit; -1 without memory. blocks: of an output's weights. outputs: a multiple of 32. */
+GGML_BACKEND_API int64_t rows_that_differ(ggml_backend_t cpu, int index, int64_t blocks, int64_t outputs, int64_t rows, int threads) {
+    const kernel * of = kernels + index;
+    const int64_t inputs = blocks * of->block, largest = outputs > rows ? outputs : rows;
     int64_t differing = -1;
     struct ggml_context * tensors = ggml_init((struct ggml_init_params) { 16 * ggml_tensor_overhead() + ggml_graph_overhead(), NULL, true });
-    struct ggml_tensor * weights = ggml_new_tensor_2d(tensors, GGML_TYPE_Q4_1, inputs, outputs);
+    struct ggml_tensor * weights = ggml_new_tensor_2d(tensors, of->type, inputs, outputs);
     struct ggml_tensor * x = ggml_new_tensor_2d(tensors, GGML_TYPE_F32, inputs, rows);
     struct ggml_tensor * out = ggml_mul_mat(tensors, weights, x);
     struct ggml_cgraph * graph = ggml_new_graph(tensors);
     ggml_build_forward_expand(graph, out);
     ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors_from_buft(tensors, ggml_backend_cpu_buffer_type());
     ggml_backend_t backend = make_backend(&the_device, NULL);
-    const int64_t largest = outputs > rows ? outputs : rows;
     float * values = malloc(inputs * largest * sizeof(float));
     float * expected = malloc(ggml_nbytes(out));
     if (buffer && backend && values && expected) {
@@ -267,12 +273,11 @@ GGML_BACKEND_API int64_t rows_that_differ(ggml_backend_t cpu, int64_t inputs, in
             random = random * 1664525u + 1013904223u;
             values[i] = ((float) (random >> 8) / (1 << 23) - 1.0f) * (1 + i % 7);
         }
-        ggml_quantize_chunk(GGML_TYPE_Q4_1, values, weights->data, 0, outputs, inputs, NULL);
+        ggml_quantize_chunk(of->type, values, weights->data, 0, outputs, inputs, NULL);
         memcpy(x->data, values, ggml_nbytes(x));
-        memset(x->data, 0, BLOCK * sizeof(float)); /* a block of zeros has no scale */
+        memset(x->data, 0, of->block * sizeof(float)); /* a block of zeros has no scale */
         set_threads(backend, threads);
-        if (ggml_backend_graph_compute(cpu, graph) == GGML_STATUS_SUCCESS) {
-            memcpy(expected, out->data, ggml_nbytes(out));
+        if (multiply_row_by_row(cpu, weights, x, expected)) {
             memset(out->data, 0xff, ggml_nbytes(out));
             if (compute(backend, graph) == GGML_STATUS_SUCCESS) {
                 differing = 0;

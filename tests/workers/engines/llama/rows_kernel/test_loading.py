@@ -10,9 +10,10 @@ import pytest
 
 from workers.engines.llama.library import ggml_library, library_log
 from workers.engines.llama.rows_kernel import build
-from workers.engines.llama.rows_kernel.loading import differing, enable
+from workers.engines.llama.rows_kernel.loading import differing, enable, type_name, types
 
 OLDER_VERSION = "rows-000000000000.so"
+TYPES = ["q4_1", "q5_1", "q4_K", "q5_K", "q6_K"]
 TEXTS = """
 import hashlib, random, sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.stack import SMOLLM2_FILE
 from tests.bench.bare_loop import Bare
 from workers.engines.llama.library import ggml_library
 from workers.engines.llama.rows_kernel.loading import enable
-used = sys.argv[1] == "with" and enable(ggml_library)
+used = sys.argv[1] == "with" and bool(enable(ggml_library))
 random.seed(7)
 prompts = [[random.randrange(100, 40_000) for _ in range(length)] for length in (3, 14, 60, 250)]
 print(used, Bare(str(SMOLLM2_FILE), 4, 512).run(prompts, [24] * 4)[1])
@@ -31,7 +32,7 @@ import os, time
 from workers.engines.llama.library import ggml_library
 from workers.engines.llama.rows_kernel.loading import enable
 before = len(os.listdir("/proc/self/task"))
-used, end = enable(ggml_library), time.monotonic() + 10
+used, end = bool(enable(ggml_library)), time.monotonic() + 10
 while len(os.listdir("/proc/self/task")) > before and time.monotonic() < end:
     time.sleep(0.01)
 print(used, len(os.listdir("/proc/self/task")) - before)
@@ -49,15 +50,21 @@ def module() -> ctypes.CDLL:
     return library
 
 
-@pytest.mark.parametrize("rows", [2, 3, 4, 5, 7, 8, 31, 32, 33, 64, 65, 300])
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_every_bit_of_a_product_is_ggmls(module: ctypes.CDLL, rows: int, threads: int) -> None:
-    assert differing(ggml_library, module, 576, 192, rows, threads) == 0
+def test_it_has_a_kernel_for_each_of_these_types(module: ctypes.CDLL) -> None:
+    assert [type_name(ggml_library, ggml_type) for _, ggml_type in types(module)] == TYPES
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(32, 32), (64, 4096), (1536, 576), (4096, 1024), (11_008, 64)])
-def test_every_bit_is_ggmls_for_layers_of_any_size(module: ctypes.CDLL, inputs: int, outputs: int) -> None:
-    assert differing(ggml_library, module, inputs, outputs, 9) == 0
+@pytest.mark.parametrize("index", range(len(TYPES)), ids=TYPES)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 33, 64])
+def test_every_bit_of_a_product_is_that_of_ggmls_kernel_for_one_row(module: ctypes.CDLL, index: int, rows: int) -> None:
+    for threads in (1, 2, 3):
+        assert differing(ggml_library, module, index, 3, 64, rows, threads) == 0
+
+
+@pytest.mark.parametrize("index", range(len(TYPES)), ids=TYPES)
+@pytest.mark.parametrize(("blocks", "outputs"), [(1, 32), (2, 512), (43, 32)])
+def test_every_bit_is_ggmls_for_layers_of_any_size(module: ctypes.CDLL, index: int, blocks: int, outputs: int) -> None:
+    assert differing(ggml_library, module, index, blocks, outputs, 9) == 0
 
 
 def test_a_model_chooses_the_same_tokens_with_and_without_it(module: ctypes.CDLL) -> None:
@@ -80,7 +87,7 @@ def test_where_it_was_not_built_it_is_logged_that_ggml_multiplies(
     with caplog.at_level(logging.INFO):
         assert not enable(ggml_library, tmp_path / "rows-1.so")
     assert caplog.messages == [
-        "weights of type Q4_1 are multiplied row by row: the kernel of several rows was not built"
+        "quantized weights are multiplied row by row: the kernels of several rows were not built"
     ]
 
 
@@ -92,19 +99,24 @@ def test_a_file_that_is_no_library_is_not_used(tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")
-def test_a_library_with_other_results_is_not_used(
+def test_a_kernel_with_other_results_is_left_out_and_the_others_are_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library_log()
-    right = build.SOURCE.with_name(build.KERNEL).read_text()
-    cut = "sum_of_eight(sums[o][row]) + added[o * TILE_ROWS + row]"
+    for header in build.HEADERS:
+        shutil.copy(build.SOURCE.with_name(header), tmp_path)
+    right = (tmp_path / "blocks_of_256.h").read_text()
+    cut = "bits == 6 ? sum_of_eight(sums[row]) :"
     assert right.count(cut) == 1
-    (tmp_path / build.KERNEL).write_text(right.replace(cut, cut.replace("+", "-")))
+    (tmp_path / "blocks_of_256.h").write_text(right.replace(cut, cut.replace("sum", "-sum", 1)))
     monkeypatch.setattr(build, "SOURCE", Path(shutil.copy(build.SOURCE, tmp_path)))
     assert build.build(tmp_path) is None
     with caplog.at_level(logging.INFO):
-        assert not enable(ggml_library, build.library_file(tmp_path))
-    assert "differs from ggml's in" in caplog.text or "no AVX-512" in caplog.text
+        used = enable(ggml_library, build.library_file(tmp_path))
+    if "no AVX-512" not in caplog.text:
+        assert sorted(type_name(ggml_library, ggml_type) for ggml_type in used) == sorted(set(TYPES) - {"q6_K"})
+        (line,) = caplog.messages
+        assert line.startswith("q6_K weights are multiplied row by row: the kernel differs from ggml's in")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernel of several rows is for x86-64")

@@ -1,0 +1,231 @@
+/* Eight rows of activations by weights of type Q4_K, Q5_K or Q6_K: `ggml_vec_dot_q4_K_q8_K`, `..._q5_K_q8_K` and
+ * `..._q6_K_q8_K` of ggml-cpu/arch/x86/quants.c. Layouts of blocks: ggml-common.h.
+ *
+ * A block has eight pieces of 32 codes. ggml multiplies 4 codes of a piece by 4 activations for each of 8 sums, multiplies each sum
+ * by its scale, and adds the pieces: integers, for which the order does not matter. Here pieces p and p + 2 of each half
+ * of a block share their registers, 16 bits of each in turn, so that one instruction multiplies the sums of both by their scales.
+ * Codes of weights and of activations are put into that order once, when they are unpacked and rounded. The operations on
+ * floats are ggml's in ggml's order: one fused multiply-add per block and sum, and its way for the minima of each type. */
+
+#pragma once
+
+#include "tile.h"
+
+#define LARGE_BLOCK 256
+#define PIECES 8
+#define GROUPS 16 /* of 16 codes: Q6_K has a scale for each, Q4_K and Q5_K for each piece */
+
+typedef struct { /* a weight is scale * group's scale * code - minimum * piece's minimum */
+    uint16_t scale, minimum;
+    uint8_t scales[12]; /* eight scales and eight minima of 6 bits */
+    uint8_t nibbles[LARGE_BLOCK / 2]; /* of two pieces: the low ones, the high ones */
+} q4_k_block;
+
+typedef struct { /* bit p of `fifth[i]` belongs to code i of piece p */
+    uint16_t scale, minimum;
+    uint8_t scales[12], fifth[LARGE_BLOCK / 8], nibbles[LARGE_BLOCK / 2];
+} q5_k_block;
+
+typedef struct { /* a weight is scale * group's scale * (code - 32); upper: two bits of each piece of a half */
+    uint8_t nibbles[LARGE_BLOCK / 2], upper[LARGE_BLOCK / 4];
+    int8_t scales[GROUPS];
+    uint16_t scale;
+} q6_k_block;
+
+typedef struct { /* Q8_K: one block of each row; sums: of groups, and of pieces by twos, those of all rows together */
+    int8_t codes[TILE_ROWS][LARGE_BLOCK];
+    int16_t group_sums[TILE_ROWS][GROUPS], piece_sums[PIECES / 2][TILE_ROWS][2];
+    float scale[TILE_ROWS], unused[TILE_ROWS];
+} large_tile;
+
+typedef struct {
+    __m256i codes[PIECES], scales[PIECES / 2]; /* in the order of `interleave` */
+    __m256i less; /* Q6_K: what to multiply the groups' sums by, for the 32 */
+    __m256i minima; /* Q4_K, Q5_K */
+    float scale, minimum;
+} unpacked_block;
+
+/* Pieces a and b: the lower 16 bits of each 32, then the upper ones. */
+INLINE AVX512 void interleave(__m256i a, __m256i b, __m256i * lower, __m256i * upper) {
+    *lower = _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa);
+    *upper = _mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xaa);
+}
+
+INLINE AVX512 void interleave_half(const __m256i pieces[PIECES / 2], __m256i * codes) {
+    interleave(pieces[0], pieces[2], &codes[0], &codes[1]);
+    interleave(pieces[1], pieces[3], &codes[2], &codes[3]);
+}
+
+/* The value that is farthest from 0, the first of these. */
+INLINE AVX512 float farthest(const float * x) {
+    __m512 largest = _mm512_setzero_ps();
+    for (int i = 0; i < LARGE_BLOCK; i += 16) {
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+    }
+    const __m512 bound = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+    for (int i = 0; i < LARGE_BLOCK; i += 16) {
+        const __mmask16 there = _mm512_cmpeq_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + i)), bound);
+        if (there) {
+            return x[i + __builtin_ctz(there)];
+        }
+    }
+    return 0;
+}
+
+/* `quantize_row_q8_K_ref` of ggml-quants.c for one block; of zeros, scale and codes are 0. */
+static AVX512 void round_to_q8_k(const float * x, void * tiles, int row) {
+    large_tile * tile = tiles;
+    const float most = farthest(x), inverse = most != 0 ? -127.0f / most : 0;
+    int8_t codes[LARGE_BLOCK] __attribute__((aligned(32)));
+    for (int i = 0; i < LARGE_BLOCK; i += 16) {
+        const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_set1_ps(inverse), _mm512_loadu_ps(x + i)));
+        _mm_store_si128((__m128i *) (codes + i), _mm512_cvtsepi32_epi8(rounded));
+        tile->group_sums[row][i / 16] = (int16_t) _mm512_reduce_add_epi32(rounded);
+    }
+    for (int piece = 0; piece < PIECES; piece++) {
+        tile->piece_sums[piece / 2][row][piece % 2] = tile->group_sums[row][2 * piece] + tile->group_sums[row][2 * piece + 1];
+    }
+    tile->scale[row] = most != 0 ? 1 / inverse : 0;
+    for (int half = 0; half < 2; half++) {
+        interleave_half((const __m256i *) codes + 4 * half, (__m256i *) tile->codes[row] + 4 * half);
+    }
+}
+
+/* Those of groups 0 and 4 for four sums, then of 1 and 5; of 2 and 6, of 3 and 7; the same for the other half. */
+INLINE AVX512 void unpack_scales(__m128i of_groups, __m256i * scales) {
+    const __m128i first = _mm_setr_epi8(0, 4, 0, 4, 0, 4, 0, 4, 1, 5, 1, 5, 1, 5, 1, 5);
+    for (int k = 0; k < PIECES / 2; k++) {
+        const __m128i order = _mm_add_epi8(first, _mm_set1_epi8((char) (8 * (k / 2) + 2 * (k % 2))));
+        scales[k] = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(of_groups, order));
+    }
+}
+
+INLINE AVX512 void unpack_q6_k(const q6_k_block * block, unpacked_block * to) {
+    const __m256i low = _mm256_set1_epi8(15), two_bits = _mm256_set1_epi8(48);
+    for (int half = 0; half < 2; half++) {
+        const __m256i * nibbles = (const __m256i *) block->nibbles + 2 * half;
+        const __m256i a = _mm256_loadu_si256(nibbles), b = _mm256_loadu_si256(nibbles + 1);
+        const __m256i upper = _mm256_loadu_si256((const __m256i *) block->upper + half);
+        const __m256i pieces[PIECES / 2] = {
+            _mm256_or_si256(_mm256_and_si256(a, low), _mm256_and_si256(_mm256_slli_epi16(upper, 4), two_bits)),
+            _mm256_or_si256(_mm256_and_si256(b, low), _mm256_and_si256(_mm256_slli_epi16(upper, 2), two_bits)),
+            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(a, 4), low), _mm256_and_si256(upper, two_bits)),
+            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(b, 4), low), _mm256_and_si256(_mm256_srli_epi16(upper, 2), two_bits)),
+        };
+        interleave_half(pieces, to->codes + 4 * half);
+    }
+    const __m128i scales = _mm_loadu_si128((const __m128i *) block->scales);
+    unpack_scales(scales, to->scales);
+    to->less = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(_mm256_cvtepi8_epi16(scales), 5));
+    to->scale = of_half(block->scale);
+}
+
+/* Q4_K has no fifth bits: NULL. */
+INLINE AVX512 void unpack_q4_or_q5_k(const uint8_t scales[12], const uint8_t * all_nibbles, const uint8_t * fifth, unpacked_block * to) {
+    const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi8(16);
+    const __m256i fifths = fifth ? _mm256_loadu_si256((const __m256i *) fifth) : _mm256_setzero_si256();
+    for (int half = 0; half < 2; half++) {
+        const __m256i * nibbles = (const __m256i *) all_nibbles + 2 * half;
+        const __m256i a = _mm256_loadu_si256(nibbles), b = _mm256_loadu_si256(nibbles + 1);
+        __m256i pieces[PIECES / 2] = {
+            _mm256_and_si256(a, low), _mm256_and_si256(_mm256_srli_epi16(a, 4), low),
+            _mm256_and_si256(b, low), _mm256_and_si256(_mm256_srli_epi16(b, 4), low),
+        };
+        for (int piece = 0; fifth && piece < PIECES / 2; piece++) {
+            const __m256i of_half_block = half ? _mm256_srli_epi16(fifths, 4) : fifths;
+            pieces[piece] = _mm256_or_si256(pieces[piece], _mm256_and_si256(_mm256_slli_epi16(of_half_block, 4 - piece), bit));
+        }
+        interleave_half(pieces, to->codes + 4 * half);
+    }
+    uint32_t packed[3];
+    memcpy(packed, scales, sizeof packed);
+    const __m128i both = _mm_set_epi32( /* eight scales, eight minima: `utmp` of ggml */
+        (int) ((packed[2] >> 4 & 0x0f0f0f0f) | (packed[1] >> 6 & 0x03030303) << 4), (int) (packed[1] & 0x3f3f3f3f),
+        (int) ((packed[2] & 0x0f0f0f0f) | (packed[0] >> 6 & 0x03030303) << 4), (int) (packed[0] & 0x3f3f3f3f));
+    unpack_scales(_mm_unpacklo_epi8(both, both), to->scales);
+    to->minima = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_srli_si128(both, 8)));
+}
+
+INLINE AVX512 void unpack(int bits, const void * weights, int64_t i, unpacked_block * to) {
+    if (bits == 6) {
+        unpack_q6_k((const q6_k_block *) weights + i, to);
+    } else if (bits == 5) {
+        const q5_k_block * block = (const q5_k_block *) weights + i;
+        unpack_q4_or_q5_k(block->scales, block->nibbles, block->fifth, to);
+        to->scale = of_half(block->scale), to->minimum = of_half(block->minimum);
+    } else {
+        const q4_k_block * block = (const q4_k_block *) weights + i;
+        unpack_q4_or_q5_k(block->scales, block->nibbles, NULL, to);
+        to->scale = of_half(block->scale), to->minimum = of_half(block->minimum);
+    }
+}
+
+/* What the minima take from each row. Q4_K keeps four sums of floats, one for two pieces; Q5_K adds the integers first. */
+INLINE AVX512 void add_minima(int bits, const unpacked_block * block, const large_tile * x, __m256 * sums) {
+    const __m256 scale = _mm256_mul_ps(_mm256_set1_ps(-block->minimum), _mm256_load_ps(x->scale));
+    __m256i of_pieces[PIECES / 2];
+    for (int k = 0; k < PIECES / 2; k++) {
+        const __m256i two = _mm256_permutevar8x32_epi32(block->minima, _mm256_set1_epi32(k));
+        of_pieces[k] = _mm256_madd_epi16(two, _mm256_load_si256((const __m256i *) x->piece_sums[k]));
+        if (bits == 4) {
+            sums[k] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(of_pieces[k]), sums[k]);
+        }
+    }
+    if (bits == 5) {
+        const __m256i all = _mm256_add_epi32(_mm256_add_epi32(of_pieces[0], of_pieces[1]), _mm256_add_epi32(of_pieces[2], of_pieces[3]));
+        sums[0] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(all), sums[0]);
+    }
+}
+
+INLINE AVX512 __m256 product_of_block(int bits, const unpacked_block * block, const large_tile * x, int row) {
+    const __m256i * codes = (const __m256i *) x->codes[row];
+    __m256i sums = _mm256_setzero_si256();
+    if (bits == 6) {
+        sums = _mm256_madd_epi16(block->less, _mm256_load_si256((const __m256i *) x->group_sums[row]));
+    }
+    for (int k = 0; k < PIECES / 2; k++) { /* at most 4 * 63 * 127: 16 bits hold it */
+        const __m256i lower = _mm256_maddubs_epi16(block->codes[2 * k], _mm256_load_si256(codes + 2 * k));
+        const __m256i upper = _mm256_maddubs_epi16(block->codes[2 * k + 1], _mm256_load_si256(codes + 2 * k + 1));
+        sums = _mm256_dpwssd_epi32(sums, _mm256_add_epi16(lower, upper), block->scales[k]);
+    }
+    return _mm256_cvtepi32_ps(sums);
+}
+
+/* bits: a constant. */
+INLINE AVX512 void multiply_large(int bits, const void * weights, const large_tile * x, int64_t blocks, float * out, size_t out_stride, int rows) {
+    __m256 sums[TILE_ROWS], minima[PIECES / 2];
+    for (int row = 0; row < TILE_ROWS; row++) {
+        sums[row] = _mm256_setzero_ps();
+    }
+    for (int k = 0; k < PIECES / 2; k++) {
+        minima[k] = _mm256_setzero_ps();
+    }
+    for (int64_t i = 0; i < blocks; i++) {
+        unpacked_block block;
+        unpack(bits, weights, i, &block);
+        float scales[TILE_ROWS] __attribute__((aligned(32)));
+        _mm256_store_ps(scales, _mm256_mul_ps(_mm256_set1_ps(block.scale), _mm256_load_ps(x[i].scale)));
+        if (bits != 6) {
+            add_minima(bits, &block, x + i, minima);
+        }
+        for (int row = 0; row < rows; row++) {
+            sums[row] = _mm256_fmadd_ps(_mm256_broadcast_ss(scales + row), product_of_block(bits, &block, x + i, row), sums[row]);
+        }
+    }
+    float added[TILE_ROWS] __attribute__((aligned(32)));
+    const __m256 of_all = _mm256_add_ps(_mm256_add_ps(minima[0], minima[2]), _mm256_add_ps(minima[1], minima[3]));
+    _mm256_store_ps(added, bits == 4 ? of_all : minima[0]);
+    for (int row = 0; row < rows; row++) {
+        out[row * out_stride] = bits == 6 ? sum_of_eight(sums[row]) : sum_of_eight(sums[row]) + added[row];
+    }
+}
+
+#define MULTIPLY_LARGE_FUNCTION(name, bits) \
+    static AVX512 void name(const void * weights, size_t row_bytes, const void * x, int64_t blocks, float * out, size_t out_stride, int rows) { \
+        (void) row_bytes; \
+        multiply_large(bits, weights, x, blocks, out, out_stride, rows); \
+    }
+
+MULTIPLY_LARGE_FUNCTION(multiply_q4_k, 4)
+MULTIPLY_LARGE_FUNCTION(multiply_q5_k, 5)
+MULTIPLY_LARGE_FUNCTION(multiply_q6_k, 6)
