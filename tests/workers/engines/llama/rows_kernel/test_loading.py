@@ -55,9 +55,9 @@ def test_it_has_a_kernel_for_each_of_these_types(module: ctypes.CDLL) -> None:
 
 
 @pytest.mark.parametrize("index", range(len(TYPES)), ids=TYPES)
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 33, 64])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 9, 33])
 def test_every_bit_of_a_product_is_that_of_ggmls_kernel_for_one_row(module: ctypes.CDLL, index: int, rows: int) -> None:
-    for threads in (1, 2, 3):
+    for threads in (1, 3):
         assert differing(ggml_library, module, index, 3, 64, rows, threads) == 0
 
 
