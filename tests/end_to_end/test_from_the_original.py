@@ -70,7 +70,9 @@ def test_the_compose_files_have_the_originals_names_port_and_mounts() -> None:
     assert services["api"]["ports"] == ["${LLM_API_PORT:-8000}:8000"]
     assert "./models:/models" in services["worker"]["volumes"]
     name = block("run on GPUs").split()[3]
-    devices = yaml.safe_load((ROOT / name).read_text())["services"]["worker"]["deploy"]["resources"]["reservations"]
+    with_gpus = yaml.safe_load((ROOT / name).read_text())["services"]
+    assert set(with_gpus) == set(services), "the file stands by itself"
+    devices = with_gpus["worker"]["deploy"]["resources"]["reservations"]
     assert devices["devices"][0]["driver"] == "nvidia"
 
 
