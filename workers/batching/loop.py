@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from app.errors import InvalidRequest
 from app.niceness import set_niceness
+from workers.batching.prefix_cache import MIN_SHARED_TOKENS
 from workers.batching.scheduler import CacheStart, Scheduler
 from workers.batching.sequence import BatchSequence
 from workers.batching.solo import SoloLane
@@ -54,11 +55,13 @@ class BatchLoop:
         self._note_failure = note_failure
         self._nice = nice
         self._host = host
+        self._checkpoints = engine.checkpoint_cache
         self._scheduler = Scheduler(
             engine.limits,
             keeps_order=engine.slot_cache is not None,
             shares_prefixes=engine.shares_prefixes,
             mixes_adapters=engine.mixes_adapters,
+            resumable=None if self._checkpoints is None else self._checkpoints.resumable,
             speculation=Speculation(engine.limits) if speculates and engine.verifies_drafts else None,
         )
         self._lane = SoloLane(engine)
@@ -194,6 +197,8 @@ class BatchLoop:
         self._scheduler.learn(planned, time.perf_counter() - started)
         for sequence, chunk in planned:
             sequence.position += len(chunk.tokens) - chunk.drafted
+            if self._checkpoints is not None and sequence.position == len(sequence.prefix) >= MIN_SHARED_TOKENS:
+                self._checkpoints.checkpoint(chunk.slot)  # the prompt is complete: that of the next turn begins with it
             if chunk.samples:
                 self._advance(sequence, chunk, next(results), reports)
 

@@ -1,6 +1,6 @@
 """Tokens left in free slots by ended sequences, for reuse by prompts of the same scope with the same prefix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 MIN_SHARED_TOKENS = 32  # copying a prefix costs about as much as computing so many tokens of a small model
@@ -11,10 +11,15 @@ class _Held(NamedTuple):
     scope: str
 
 
-class PrefixCache:
-    """The tokens in each free slot. Evicts the least recently used."""
+Resumable = Callable[[int, int], int]
+"""(slot, tokens of it that a prompt shares) -> how many of them it can continue after: `CheckpointCache.resumable`."""
 
-    def __init__(self) -> None:
+
+class PrefixCache:
+    """The tokens in each free slot. Evicts the least recently used. resumable: None = a prompt continues after any."""
+
+    def __init__(self, resumable: Resumable | None = None) -> None:
+        self._resumable = resumable
         self._held: dict[int, _Held] = {}
         self._left_at: dict[int, int] = {}
         self._clock = 0
@@ -50,10 +55,12 @@ class PrefixCache:
         return self._left_at.get(slot, 0)
 
     def best(self, tokens: Sequence[int], scope: str) -> tuple[int | None, int]:
-        """Return (slot, tokens shared) of the scope's idle slot with the longest common prefix; (None, 0): none."""
+        """Return (slot, tokens shared) of the scope's idle slot with the longest usable prefix; (None, 0): none."""
         best: tuple[int | None, int] = (None, 0)
         for slot, held in self._held.items():
             shared = common_prefix(held.tokens, tokens) if held.scope == scope else 0
+            if shared > best[1] and self._resumable is not None:
+                shared = self._resumable(slot, shared)
             if shared > best[1]:
                 best = (slot, shared)
         return best

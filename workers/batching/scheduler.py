@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.jobs.events import Delta
 from workers.batching.adapter_turns import AdapterTurns
 from workers.batching.prefill_turns import PrefillTurns
-from workers.batching.prefix_cache import MIN_SHARED_TOKENS, PrefixCache, common_prefix
+from workers.batching.prefix_cache import MIN_SHARED_TOKENS, PrefixCache, Resumable, common_prefix
 from workers.batching.sequence import BatchSequence
 from workers.batching.slot_choice import hole_in, slots_beside
 from workers.batching.speculation import Speculation
@@ -43,8 +43,8 @@ class Scheduler:
     """Sequences waiting for a slot, and sequences that hold one.
 
     keeps_order: the slots of sequences that step together shall be one block. shares_prefixes: the engine can copy and
-    cut caches. mixes_adapters: sequences with different adapters can be in one step. speculation: guesses tokens; None:
-    there are no guesses.
+    cut caches. resumable: where they can be cut; None: anywhere. mixes_adapters: those with different adapters can be
+    in one step. speculation: guesses tokens; None: there are no guesses.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Scheduler:
         keeps_order: bool = False,
         shares_prefixes: bool = False,
         mixes_adapters: bool = True,
+        resumable: Resumable | None = None,
         speculation: Speculation | None = None,
     ) -> None:
         self._limits = limits
@@ -67,7 +68,8 @@ class Scheduler:
         self._free = set(range(limits.slots))
         self._donors: dict[str, _Donor] = {}  # by the id of the sequence that waits
         self._steps_with_hole = 0
-        self.prefix_cache = PrefixCache()
+        self._cuts_anywhere = resumable is None
+        self.prefix_cache = PrefixCache(resumable)
         self.trial_sequence_id: str | None = None  # if set, only this sequence steps; the others wait in their slots
 
     @property
@@ -213,12 +215,12 @@ class Scheduler:
     def _best_cached_prefix(self, sequence: BatchSequence) -> tuple[int | None, int]:
         if not self._shares(sequence):
             return None, 0
-        slot, shared = self.prefix_cache.best(sequence.prefix, sequence.job.scope)
-        return slot, min(shared, len(sequence.prefix) - 1)  # the last token is computed: it samples
+        # the last token is computed: it samples
+        return self.prefix_cache.best(sequence.prefix[:-1], sequence.job.scope)
 
     def _wait_for_donor(self, sequence: BatchSequence, least: int) -> bool:
         """Wait for the running sequence that will have the longest common prefix, if it has `least` tokens."""
-        if not self._shares(sequence) or self.trial_sequence_id == sequence.id:
+        if not (self._cuts_anywhere and self._shares(sequence)) or self.trial_sequence_id == sequence.id:
             return False
         candidates = [other for other in self._running if self._may_give(other, sequence)]
         donors = [_Donor(other, common_prefix(other.prefix, sequence.prefix[:-1])) for other in candidates]

@@ -125,6 +125,16 @@ class SlotCache(Protocol):
         """Drop all but the first `tokens` cells of a slot."""
 
 
+class CheckpointCache(SlotCache, Protocol):
+    """A cache with a state that cannot be cut, only returned to a checkpoint."""
+
+    def checkpoint(self, slot: int) -> None:
+        """Remember the state behind what the slot holds now. A slot keeps a few checkpoints, the newest ones."""
+
+    def resumable(self, slot: int, tokens: int) -> int:
+        """Return the most tokens, at most `tokens`, to which the slot, or a copy of it, can be cut; 0: to none."""
+
+
 class Engine(ABC):
     """A loaded model. Constructing one loads it: slow; raises `ModelUnavailable` with one line that names the fix."""
 
@@ -162,6 +172,11 @@ class Engine(ABC):
     def shares_prefixes(self) -> bool:
         """Whether `slot_cache` can copy and cut. Then the cells of an ended sequence stay until its slot is needed."""
         return False
+
+    @property
+    def checkpoint_cache(self) -> CheckpointCache | None:
+        """The `slot_cache`, if it can be cut at checkpoints only. None: anywhere."""
+        return None
 
     @property
     def verifies_drafts(self) -> bool:

@@ -40,3 +40,12 @@ def test_empty_slots_are_evicted_first_and_then_the_longest_unused() -> None:
     assert sorted(range(3), key=cache.age) == [2, 1, 0]
     cache.drop(1)
     assert cache.cells == 1
+
+
+def test_a_prefix_that_cannot_be_cut_there_is_shared_as_far_as_it_can() -> None:
+    cache = PrefixCache(resumable=lambda slot, tokens: {1: 0, 2: 3}[slot])
+    cache.leave(1, [1, 2, 3, 4, 5, 6], "")
+    cache.leave(2, [1, 2, 3, 4, 5], "")
+    assert cache.best([1, 2, 3, 4, 5, 6, 7], "") == (2, 3)
+    cache.drop(2)
+    assert cache.best([1, 2, 3, 4, 5, 6, 7], "") == (None, 0)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Any
 
 import llama_cpp
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from app.errors import EngineFailed, ModelUnavailable
 from workers.engines.llama.adapters import AdapterSet
 from workers.engines.llama.batch import TokenBatch
+from workers.engines.llama.checkpoints import Checkpoints
 from workers.engines.llama.library import library_log
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import LlamaModelParams
@@ -23,6 +25,14 @@ Logits = npt.NDArray[np.float32]
 _WHOLE = -1  # from the first and to the last position
 
 
+class MemoryKind(Enum):
+    """Where a slot can be cut: anywhere, at checkpoints (`Checkpoints`), or nowhere."""
+
+    WHOLE = auto()
+    STATES = auto()
+    FIXED = auto()
+
+
 class Context:
     """`slots` KV streams of `cells_per_slot` cells. One thread at a time.
 
@@ -31,14 +41,23 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, params: LlamaModelParams, *, slots: int, cells_per_slot: int, max_rows: int
+        self,
+        model: Model,
+        params: LlamaModelParams,
+        *,
+        slots: int,
+        cells_per_slot: int,
+        max_rows: int,
+        memory: MemoryKind = MemoryKind.WHOLE,
     ) -> None:
         self.slots = slots
+        self._memory_kind = memory
         self._vocabulary_size = model.vocabulary.size
         self._adapters = model.adapters
         self._batch = TokenBatch(max_rows)
         settings = context_settings(params, cells=slots * cells_per_slot, sequences=slots, rows=max_rows)
         settings.kv_unified = False
+        settings.swa_full = True  # layers with a window keep what is outside of it, too
         settings.type_k, settings.type_v = params.type_k, params.type_v
         settings.flash_attn_type = _flash_attention(params)
         self.pointer: Any = model.new_context(settings)
@@ -48,6 +67,7 @@ class Context:
                 "set a smaller model_params.n_ctx or worker.slots"
             )
         self._memory = llama_cpp.llama_get_memory(self.pointer)
+        self._checkpoints = Checkpoints(self.pointer)
 
     def decode(
         self,
@@ -76,27 +96,59 @@ class Context:
 
     def move(self, source: int, target: int) -> None:
         """Move a whole sequence: streams cannot share a part."""
-        self.forget(target)
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
+        self._copy_whole(source, target)
         self.forget(source)
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copy the first cells of a slot into an empty one."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
+        self._copy_whole(source, target)
         self.cut(target, tokens)
 
     def cut(self, slot: int, tokens: int) -> None:
-        """Forget all but the first cells."""
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, tokens, _WHOLE)
+        """Forget all but the first cells. They are as many as `resumable` has returned.
+
+        Raises:
+            EngineFailed: llama.cpp does not hold exactly these cells afterwards.
+        """
+        if self._memory_kind is MemoryKind.STATES and tokens < self._length(slot):
+            self._checkpoints.restore(slot, tokens)
+        if not self.remove(slot, tokens) or self._length(slot) != tokens:
+            raise EngineFailed(f"llama.cpp cannot cut the memory of slot {slot} to {tokens} tokens")
+
+    def checkpoint(self, slot: int) -> None:
+        """Make a checkpoint behind what the slot holds now."""
+        self._checkpoints.save(slot, self._length(slot))
+
+    def resumable(self, slot: int, tokens: int) -> int:
+        """See `CheckpointCache.resumable`."""
+        length = self._length(slot)
+        return length if length <= tokens else self._checkpoints.longest(slot, tokens)
+
+    def try_cut(self, slot: int, tokens: int) -> bool:
+        """Copy a slot to the next one and cut the copy. Return whether both hold what they should; if not, the copy is
+        whole or empty.
+        """
+        length = self._length(slot)
+        self._copy_whole(slot, slot + 1)
+        is_cut = self.remove(slot + 1, tokens) and self._holds(slot + 1, tokens)
+        return is_cut and self._holds(slot, length)
+
+    def remove(self, slot: int, tokens: int) -> bool:
+        """Forget all but the first cells, as far as that is possible. Return whether it was."""
+        removed: bool = llama_cpp.llama_memory_seq_rm(self._memory, slot, tokens, _WHOLE)
+        return removed
 
     def forget(self, slot: int) -> None:
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, _WHOLE, _WHOLE)
+        self._checkpoints.drop(slot)
+        if not llama_cpp.llama_memory_seq_rm(self._memory, slot, _WHOLE, _WHOLE):
+            raise EngineFailed(f"llama.cpp cannot empty the memory of slot {slot}")
 
     def forget_all(self) -> None:
+        self._checkpoints.clear()
         llama_cpp.llama_memory_clear(self._memory, False)
 
     def used_cells(self) -> int:
-        return sum(self._cells_of(slot) for slot in range(self.slots))
+        return sum(map(self._length, range(self.slots)))
 
     def close(self) -> None:
         if self.pointer is not None:
@@ -104,9 +156,19 @@ class Context:
             llama_cpp.llama_free(self.pointer)
             self.pointer = None
 
-    def _cells_of(self, slot: int) -> int:
-        last: int = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
-        return 0 if last < 0 else last - int(llama_cpp.llama_memory_seq_pos_min(self._memory, slot)) + 1
+    def _copy_whole(self, source: int, target: int) -> None:
+        self.forget(target)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, _WHOLE, _WHOLE)
+        self._checkpoints.copy(source, target)
+
+    def _length(self, slot: int) -> int:
+        """Return how many tokens of a slot have been computed."""
+        return int(llama_cpp.llama_memory_seq_pos_max(self._memory, slot)) + 1
+
+    def _holds(self, slot: int, tokens: int) -> bool:
+        """Does the slot hold each of its first tokens, and no others? A state holds only the last one."""
+        first: int = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
+        return first == 0 and self._length(slot) == tokens
 
 
 def _flash_attention(params: LlamaModelParams) -> int:

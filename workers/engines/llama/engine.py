@@ -9,12 +9,14 @@ from app.config.adapters import configured_adapters
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
-from workers.engines.base import Chunk, Engine, Limits, Prompt, Sampled, SlotCache
-from workers.engines.llama.context import Context, Logits
+from workers.engines.base import CheckpointCache, Chunk, Engine, Limits, Prompt, Sampled, SlotCache
+from workers.engines.llama import checkpoints
+from workers.engines.llama.context import Context, Logits, MemoryKind
 from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
 from workers.engines.llama.file_trial import try_file
 from workers.engines.llama.library import free_gpu_bytes
 from workers.engines.llama.logprobs import Row, token_logprobs
+from workers.engines.llama.memory_trial import MemoryUse, try_memory
 from workers.engines.llama.model import Model, gguf_file
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
@@ -50,7 +52,8 @@ class LlamaEngine(Engine):
                 _reject_reranker(self._model)
                 self._load_adapters(config, params, report)
                 with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
-                    self._limits = _choose_limits(self._model, params, config.worker.slots)
+                    self._memory = in_short_lived_thread(lambda: _memory_use(self._model, params))
+                    self._limits = _choose_limits(self._model, params, self._memory, config.worker.slots)
                     self._context = self._new_context() if self._model.is_causal else None
                 in_short_lived_thread(self._compute_once)
             except BaseException:
@@ -120,8 +123,12 @@ class LlamaEngine(Engine):
         return self._context
 
     @property
+    def checkpoint_cache(self) -> CheckpointCache | None:
+        return self._context if self._memory.kind is MemoryKind.STATES else None
+
+    @property
     def shares_prefixes(self) -> bool:
-        return self._model.has_whole_cache
+        return self._memory.kind is not MemoryKind.FIXED
 
     @property
     def mixes_adapters(self) -> bool:
@@ -129,7 +136,7 @@ class LlamaEngine(Engine):
 
     @property
     def verifies_drafts(self) -> bool:
-        return self._model.has_whole_cache
+        return self._memory.kind is MemoryKind.WHOLE
 
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:
@@ -190,6 +197,7 @@ class LlamaEngine(Engine):
             slots=self._limits.slots,
             cells_per_slot=self._limits.context_tokens,
             max_rows=self._limits.max_batched_tokens,
+            memory=self._memory.kind,
         )
 
     def _compute_once(self) -> None:
@@ -261,17 +269,26 @@ def _reject_reranker(model: Model) -> None:
         raise ModelUnavailable(f"{model.path} serves no request: {reason}; use another model")
 
 
-def _choose_limits(model: Model, params: LlamaModelParams, wanted_slots: int | None) -> Limits:
+def _memory_use(model: Model, params: LlamaModelParams) -> MemoryUse:
+    if not model.is_causal:
+        return MemoryUse(MemoryKind.FIXED, 0, 0)
+    model.check_cache_types()
+    return try_memory(model, params)
+
+
+def _choose_limits(model: Model, params: LlamaModelParams, memory: MemoryUse, wanted_slots: int | None) -> Limits:
     cells = cells_per_slot(model.trained_tokens, params.n_ctx)
-    slots = _slots_that_fit(model, cells, wanted_slots) if model.is_causal else 1
+    slots = _slots_that_fit(model, memory, cells, wanted_slots) if model.is_causal else 1
     rows = max(params.n_batch, slots)  # every running sequence decodes in each step
     return Limits(slots=slots, context_tokens=cells, max_batched_tokens=rows)
 
 
-def _slots_that_fit(model: Model, cells: int, wanted: int | None) -> int:
+def _slots_that_fit(model: Model, memory: MemoryUse, cells: int, wanted: int | None) -> int:
     """Return how many slots fit into the machine's memory, and into the GPUs' where they hold a part of the cache."""
-    on_gpus = round(model.cache_bytes_per_cell * model.gpu_share)
-    slots = choose_slots(cells, model.cache_bytes_per_cell - on_gpus, wanted, reserved=model.mapped_bytes)
+    slot_bytes = cells * memory.cell_bytes + memory.state_bytes
+    on_gpus = round(slot_bytes * model.gpu_share)
+    kept = checkpoints.PER_SLOT * memory.state_bytes if memory.kind is MemoryKind.STATES else 0
+    slots = choose_slots(cells, slot_bytes - on_gpus + kept, wanted, reserved=model.mapped_bytes)
     return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
 
 

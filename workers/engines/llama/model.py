@@ -12,7 +12,7 @@ import llama_cpp
 from app.errors import ConfigError, ModelUnavailable
 from workers.engines.llama.adapters import LlamaAdapters
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
-from workers.engines.llama.model_params import CacheType, LlamaModelParams
+from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.llama.weight_layout import is_rearranged
 from workers.models.progress import ReportProgress
@@ -60,20 +60,16 @@ class Model:
         """Does it generate? Models of the BERT kind read a text as a whole and generate nothing."""
         return self.metadata(f"{self.architecture}.attention.causal") != "false"
 
-    @property
-    def has_whole_cache(self) -> bool:
-        """Does the cache hold every position, so that it can be cut anywhere? Recurrent states and windows cannot."""
-        pointer = self.pointer
-        recurrent = llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
-        return self.is_causal and not recurrent and not llama_cpp.llama_model_n_swa(pointer)
-
-    @property
-    def cache_bytes_per_cell(self) -> int:
-        """Keys and values of one token in all layers. Raises ConfigError where they do not fill the type's blocks."""
-        layers = llama_cpp.llama_model_n_layer(self.pointer)
-        key_value_heads = llama_cpp.llama_model_n_head_kv(self.pointer)
-        kept = (("type_k", self._params.type_k, "key"), ("type_v", self._params.type_v, "value"))
-        return int(layers * key_value_heads * sum(self._head_bytes(*each) for each in kept))
+    def check_cache_types(self) -> None:
+        """Raises ConfigError: a head's keys or values do not fill the blocks of the type configured for them."""
+        for key, cache_type, kind in (
+            ("type_k", self._params.type_k, "key"),
+            ("type_v", self._params.type_v, "value"),
+        ):
+            values = self._head_size(kind)
+            if row_bytes(cache_type, values) is None:
+                name, fault = cache_type.name.lower(), f"does not fit this model's heads of {values} values: use f16"
+                raise ConfigError(f"model_params.{key} {name} {fault}")
 
     @property
     def gpu_share(self) -> float:
@@ -121,14 +117,6 @@ class Model:
         size = self.metadata(f"{self.architecture}.attention.{kind}_length")
         heads = llama_cpp.llama_model_n_head(self.pointer)
         return int(size) if size else int(llama_cpp.llama_model_n_embd(self.pointer) // max(1, heads))
-
-    def _head_bytes(self, key: str, cache_type: CacheType, kind: str) -> int:
-        values = self._head_size(kind)
-        size = row_bytes(cache_type, values)
-        if size is None:
-            name = cache_type.name.lower()
-            raise ConfigError(f"model_params.{key} {name} does not fit this model's heads of {values} values: use f16")
-        return size
 
     def _reject_encoder_decoder(self) -> None:
         encodes = llama_cpp.llama_model_has_encoder(self.pointer)

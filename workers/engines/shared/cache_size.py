@@ -27,18 +27,19 @@ def cells_per_slot(trained_tokens: int, n_ctx: int | None) -> int:
 
 
 def choose_slots(
-    cells: int, bytes_per_cell: int, wanted: int | None, available: int | None = None, *, reserved: int = 0
+    cells: int, slot_bytes: int, wanted: int | None, available: int | None = None, *, reserved: int = 0
 ) -> int:
     """Return the configured number of slots, or as many as fit.
 
     Args:
+        slot_bytes: of memory, of one slot of `cells` cells.
         available: bytes of memory where the cache will lie; None = what is free on this machine.
         reserved: bytes of them that something else will need.
 
     Raises:
         ModelUnavailable: what is configured needs more memory than is free; the message has both numbers.
     """
-    slot_bytes = max(1, cells * bytes_per_cell)
+    slot_bytes = max(1, slot_bytes)
     if available is None:
         available = available_memory_bytes()
     slots = wanted or max(1, min(MAX_SLOTS, int((available - reserved) * CACHE_SHARE / slot_bytes)))

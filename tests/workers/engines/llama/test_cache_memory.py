@@ -35,7 +35,7 @@ def test_a_quantized_cache_takes_the_memory_that_was_counted_and_gives_the_same_
         context = engine._new_context()
         taken[kind] = psutil.Process().memory_info().rss - before
         context.close()
-        assert engine._model.cache_bytes_per_cell == HEADS * head_bytes
+        assert engine._memory.cell_bytes == pytest.approx(HEADS * head_bytes, rel=0.001)
         assert taken[kind] > HEADS * head_bytes * CELLS, "all of it is there from the start"
         texts[kind] = complete(engine, CAPITAL, max_tokens=24, **GREEDY).text
         check_copied_prefix(engine)

@@ -75,9 +75,8 @@ def test_a_model_loads_without_mmap_and_with_mlock() -> None:
         load(model_file(), **params).close()
 
 
-def test_the_cache_of_a_cell_follows_from_the_architecture() -> None:
+def test_a_loaded_model_knows_what_it_was_trained_for() -> None:
     model = Model(model_file(), LlamaModelParams(), lambda *_: None)
-    assert model.cache_bytes_per_cell == 30 * 3 * (64 + 64) * 2  # layers, KV heads, keys and values, f16
     assert model.is_causal and model.trained_tokens == 8192
     model.close()
 

@@ -23,27 +23,29 @@ def one_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     [(1024, 1024, 32), (1024, 64 * 1024, 8), (1024, 600 * 1024, 1), (1024, 900 * 1024, 1)],
 )
 def test_auto_takes_half_of_the_memory_and_at_least_one_slot(cells: int, bytes_per_cell: int, slots: int) -> None:
-    assert choose_slots(cells, bytes_per_cell, None) == slots
+    assert choose_slots(cells, cells * bytes_per_cell, None) == slots
 
 
 def test_memory_given_by_the_caller_counts_instead_of_the_machines() -> None:
-    assert choose_slots(1024, 1024 * 1024, None, 16 * GIB) == 8
+    assert choose_slots(1024, 1024 * 1024 * 1024, None, 16 * GIB) == 8
 
 
 def test_reserved_memory_is_left_free() -> None:
-    assert choose_slots(1024, 64 * 1024, None, reserved=GIB // 2) == 4
-    assert choose_slots(1024, 64 * 1024, None, reserved=2 * GIB) == 1, "a model larger than the memory runs, slowly"
+    assert choose_slots(1024, 1024 * 64 * 1024, None, reserved=GIB // 2) == 4
+    assert choose_slots(1024, 1024 * 64 * 1024, None, reserved=2 * GIB) == 1, (
+        "a model larger than the memory runs, slowly"
+    )
 
 
 def test_a_configured_number_is_taken_where_it_fits_and_refused_where_not() -> None:
-    assert choose_slots(1024, 1024, 100) == 100
+    assert choose_slots(1024, 1024 * 1024, 100) == 100
     with pytest.raises(ModelUnavailable, match="need 2048 MiB of memory and 1024 MiB are available"):
-        choose_slots(1024, 1024 * 1024, 2)
+        choose_slots(1024, 1024 * 1024 * 1024, 2)
 
 
 def test_the_choice_is_logged_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        choose_slots(1024, 64 * 1024, None)
+        choose_slots(1024, 1024 * 64 * 1024, None)
     assert caplog.messages == ["8 slots of 1024 cells: 512 MiB of 1024 MiB available"]
 
 

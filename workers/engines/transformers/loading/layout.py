@@ -80,7 +80,7 @@ def batched_limits(
         ModelUnavailable: what is configured does not fit.
     """
     available = torch.cuda.mem_get_info(loaded.device)[0] if loaded.device.type == "cuda" else None
-    slots = choose_slots(cells, layout.bytes_per_cell, wanted_slots, available)
+    slots = choose_slots(cells, cells * layout.bytes_per_cell, wanted_slots, available)
     return Limits(slots=slots, context_tokens=cells, max_batched_tokens=max(params.n_batch, slots))
 
 
