@@ -3,6 +3,7 @@
 Rows go in by ascending slot, and the slots of sequences that step together stay one block (`slot_choice`).
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from workers.batching.slot_choice import hole_in, slots_beside
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Limits
 
+LEAST_SPLIT_TOKENS = 256  # of a step; smaller chunks of prompts gain nothing
 HOLE_STEPS = 8  # a hole this old is closed: a move costs a fraction of a step, a newcomer may fill the hole for nothing
 
 
@@ -118,6 +120,9 @@ class Scheduler:
     def plan(self) -> list[tuple[BatchSequence, Chunk]]:
         """Plan the next step: one token for each sequence that decodes, then prompts by arrival while the budget lasts.
 
+        A step that has room for it computes two long prompts side by side, half of its tokens each: attention computes
+        a chunk against all of its own tokens, so that two short chunks cost less than a long one (decision 0059).
+
         Drafts are added only when the step prefills no prompt.
         """
         stepping = self._stepping()
@@ -129,11 +134,12 @@ class Scheduler:
             drafts = self.speculation.drafts(decoding)
             return [(sequence, sequence.next_chunk(1, drafts.get(sequence.id, ()))) for sequence in decoding]
         budget = self._prefill_turns.budget(len(decoding), prefilling[0].position if prefilling else 0)
+        longest = _longest_chunk(prefilling, budget)
         planned = [(sequence, sequence.next_chunk(1)) for sequence in decoding]
         for sequence in prefilling:
             if budget <= 0:
                 break
-            chunk = sequence.next_chunk(budget)
+            chunk = sequence.next_chunk(min(budget, longest))
             planned.append((sequence, chunk))
             budget -= len(chunk.tokens)
         planned.sort(key=lambda pair: pair[1].slot)
@@ -253,6 +259,14 @@ class Scheduler:
         is_mixed = self._adapter_turns is None
         block = [_slot(one) for one in self._running if is_mixed or one.adapters == sequence.adapters]
         return slots_beside(block, self._free, [_slot(one) for one in self._running])
+
+
+def _longest_chunk(prefilling: list[BatchSequence], budget: int) -> int:
+    """Return how many tokens of one prompt a step with `budget` tokens computes, so that the second has its half."""
+    if len(prefilling) < 2 or budget < LEAST_SPLIT_TOKENS:
+        return budget
+    shorter = min(len(sequence.prefix) - sequence.position for sequence in prefilling[:2])
+    return max(math.ceil(budget / 2), budget - shorter)
 
 
 def _slot(sequence: BatchSequence) -> int:

@@ -61,6 +61,21 @@ def test_the_token_budget_goes_to_decoding_rows_first_then_to_prompts_in_order_o
     ]
 
 
+def test_two_long_prompts_are_computed_side_by_side_and_a_short_one_leaves_the_rest_of_the_step_to_a_long_one() -> None:
+    def chunks(*prompt_tokens: int, budget: int = 512) -> list[int]:
+        scheduler = make(budget=budget)
+        for number, length in enumerate(prompt_tokens):
+            start(scheduler, f"{number}", length=length)
+        return [len(chunk.tokens) for _, chunk in scheduler.plan()]
+
+    assert chunks(900) == [512]
+    assert chunks(900, 900, 900) == [256, 256]
+    assert chunks(900, 20) == [492, 20]
+    assert chunks(20, 900, 900) == [20, 492]
+    assert chunks(200, 200, 900) == [200, 200, 112]
+    assert chunks(900, 900, budget=255) == [255], "short chunks gain nothing"
+
+
 def test_a_plan_is_ordered_by_slot_whatever_the_order_of_arrival() -> None:
     scheduler = make()
     a, b, _ = start(scheduler, "a", "b", "c")
