@@ -10,6 +10,7 @@ from workers.engines.gptq.source import check_location, locate
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.loading.model import LoadedModel
 from workers.engines.transformers.loading.params import TransformersModelParams, TransformersSetupParams
+from workers.models.adapter_source import check_adapter_sources
 from workers.models.progress import ReportProgress
 
 
@@ -27,6 +28,7 @@ class GptqLlamaEngine(HuggingfaceEngine):
         params.show_devices(config.worker.gpus)
         TransformersModelParams.read(params.others)
         TransformersSetupParams.read(config.setup_params)
+        check_adapter_sources(config, single_file=False)
         check_location(config)
 
     def load(

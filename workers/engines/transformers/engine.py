@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.config.adapters import configured_adapters
 from app.config.settings import Config
 from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
@@ -18,6 +19,7 @@ from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.named_templates import template_of_model
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.engines.transformers.embeddings import TransformersEmbedder
+from workers.engines.transformers.forward.adapters import AdapterPlan, running
 from workers.engines.transformers.forward.packing import pack_linears
 from workers.engines.transformers.forward.ragged import Row
 from workers.engines.transformers.forward.ragged_layer import (
@@ -31,6 +33,7 @@ from workers.engines.transformers.generation.prompts import TransformersPromptMa
 from workers.engines.transformers.generation.sampling import Choice, choose
 from workers.engines.transformers.generation.solo import SoloGenerator
 from workers.engines.transformers.generation.states import RowState, State
+from workers.engines.transformers.loading.adapters import TransformersAdapters
 from workers.engines.transformers.loading.layout import (
     CacheLayout,
     batched_limits,
@@ -43,6 +46,7 @@ from workers.engines.transformers.loading.params import ModelKind, TransformersM
 from workers.engines.transformers.loading.self_check import disagreement
 from workers.engines.transformers.loading.source import check_location, locate
 from workers.engines.transformers.vocabulary import TransformersVocabulary
+from workers.models.adapter_source import check_adapter_sources, locate_adapter
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -70,11 +74,16 @@ class HuggingfaceEngine(Engine):
         if not self._only_embeds:
             self._template.check()
         self._embedder: TransformersEmbedder | None = None
+        self._adapters = TransformersAdapters(self._loaded)
+        for adapter in configured_adapters(config).values():
+            folder = locate_adapter(config, adapter, report, single_file=False)
+            self._adapters.load(adapter, folder, f"model_params.loras.{adapter.name}")
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
 
     @classmethod
     def check(cls, config: Config) -> None:
         TransformersModelParams.read(config.model_params)
+        check_adapter_sources(config, single_file=False)
         check_location(config, TransformersSetupParams.read(config.setup_params))
 
     def load(
@@ -94,7 +103,10 @@ class HuggingfaceEngine(Engine):
     def prepare(self, request: JobRequest) -> Prompt:
         if self._prompts is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")
-        return self._prompts.prepare(request)
+        adapters = self._adapters.of(request.adapters)
+        prompt = self._prompts.prepare(request)
+        prompt.state.adapters = adapters
+        return prompt
 
     def resume(self, prompt: Prompt, generated: Sequence[int]) -> list[bytes]:
         state: State = prompt.state
@@ -104,7 +116,10 @@ class HuggingfaceEngine(Engine):
         self._generation.cut(slot, 0)
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
-        rows = [Row(c.slot, c.tokens, c.position, explains_prompt(c) or c.drafted > 0) for c in chunks]
+        rows = [
+            Row(c.slot, c.tokens, c.position, explains_prompt(c) or c.drafted > 0, c.prompt.state.adapters)
+            for c in chunks
+        ]
         logits = self._generation.run(rows)
         for chunk, its_logits in zip(chunks, logits, strict=True):
             state: RowState = chunk.prompt.state
@@ -152,8 +167,13 @@ class HuggingfaceEngine(Engine):
     ) -> list[tuple[list[float], int]]:
         if self._embedder is None:
             self._embedder = TransformersEmbedder(self._loaded, self._vocabulary, self._limits.context_tokens)
-        embedder = self._embedder
-        return in_short_lived_thread(lambda: embedder.embed(texts, first=first))
+        embedder, plan = self._embedder, AdapterPlan.everywhere(self._adapters.of(adapters))
+
+        def embed() -> list[tuple[list[float], int]]:
+            with running(plan):
+                return embedder.embed(texts, first=first)
+
+        return in_short_lived_thread(embed)
 
     def close(self) -> None:
         self._template.close()

@@ -23,6 +23,11 @@ class Part(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.fused.share(x, self.index)
 
+    @property
+    def place(self) -> tuple[nn.Module, slice]:
+        """The fused layer, and this one's part of its output."""
+        return self.fused.layer, self.fused.part(self.index)
+
 
 class _Fused(threading.local):
     """The common output. The fused layer is looked up by name: a packed one may replace it. Each thread has its own."""
@@ -32,10 +37,19 @@ class _Fused(threading.local):
         self._input: Tensor | None = None
         self._shares: dict[int, Tensor] = {}
 
+    @property
+    def layer(self) -> nn.Module:
+        layer: nn.Module = getattr(self._parent, self._name)
+        return layer
+
+    def part(self, index: int) -> slice:
+        start = sum(self._sizes[:index])
+        return slice(start, start + self._sizes[index])
+
     def share(self, x: Tensor, index: int) -> Tensor:
         if self._input is not x or index not in self._shares:
             self._input = x
-            self._shares = dict(enumerate(getattr(self._parent, self._name)(x).split(self._sizes, dim=-1)))
+            self._shares = dict(enumerate(self.layer(x).split(self._sizes, dim=-1)))
         share = self._shares.pop(index)
         if not self._shares:
             self._input = None

@@ -10,17 +10,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from workers.engines.transformers.forward.adapters import AdapterSet
+
 BLOCK = 64  # tokens of a prompt that look back together, at nothing behind the last of them
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Tokens of one slot at `position`, `position + 1`, ...; every_logit: of each of them, not of the last alone."""
+    """Tokens of one slot at `position`, `position + 1`, ...; every_logit: of each of them, not of the last alone.
+
+    adapters: LoRA adapters that change what is computed for them.
+    """
 
     slot: int
     tokens: Sequence[int]
     position: int
     every_logit: bool = False
+    adapters: AdapterSet = ()
 
     @property
     def end(self) -> int:
@@ -54,6 +60,7 @@ class RaggedBatch:
 
     rows: the tokens of each row that was asked for. last: the tokens whose logits are wanted, which are all that the
     last layer computes; kept: `[tokens of last]`, where they are in this batch. None: all of it.
+    adapters: of each token.
     """
 
     ids: Tensor
@@ -62,6 +69,7 @@ class RaggedBatch:
     runs: Sequence[RowRun]
     blocks: Sequence[Block]
     rows: Sequence[slice]
+    adapters: Sequence[AdapterSet] = ()
     last: "RaggedBatch | None" = None
     kept: Tensor | None = None
 
@@ -109,7 +117,9 @@ class RaggedBatches:
 
     def of(self, rows: Sequence[Row]) -> RaggedBatch:
         batch = self._of(rows)
-        wanted = [row if row.every_logit else Row(row.slot, row.tokens[-1:], row.end - 1) for row in rows]
+        wanted = [
+            row if row.every_logit else replace(row, tokens=row.tokens[-1:], position=row.end - 1) for row in rows
+        ]
         if all(len(row.tokens) == len(other.tokens) for row, other in zip(rows, wanted, strict=True)):
             return batch
         last = self._of(wanted)
@@ -126,11 +136,13 @@ class RaggedBatches:
         ids: list[int] = []
         slots: list[int] = []
         positions: list[int] = []
+        adapters: list[AdapterSet] = []
         for row in ordered:
             starts[row.slot] = len(ids)
             ids += row.tokens
             slots += [row.slot] * len(row.tokens)
             positions += range(row.position, row.end)
+            adapters += [row.adapters] * len(row.tokens)
         read = torch.tensor([ids, slots, positions], device=self._device)
         return RaggedBatch(
             ids=read[0],
@@ -139,6 +151,7 @@ class RaggedBatches:
             runs=list(self._runs(single, read[2])),
             blocks=[block for row in ordered[len(single) :] for block in self._blocks(row, starts[row.slot])],
             rows=[slice(starts[row.slot], starts[row.slot] + len(row.tokens)) for row in rows],
+            adapters=adapters,
         )
 
     def _runs(self, rows: Sequence[Row], positions: Tensor) -> Iterator[RowRun]:

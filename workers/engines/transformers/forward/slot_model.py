@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workers.engines.transformers.forward.adapters import AdapterPlan, running
 from workers.engines.transformers.forward.ragged import RaggedBatches, Row
 from workers.engines.transformers.forward.slot_cache import SlotTensors, View
 from workers.engines.transformers.loading.layout import CacheLayout
@@ -75,14 +76,16 @@ class SlotModel:
         batch = batches.of(rows)
         self.ids[batch.slots, batch.positions] = batch.ids
         self.cache.batch = batch
+        adapters = [batch.adapters] if batch.last is None else [batch.adapters, batch.last.adapters]
         try:
-            logits = self._model(
-                input_ids=batch.ids[None],
-                position_ids=batch.positions[None],
-                attention_mask=self._no_mask,
-                past_key_values=self.cache,
-                use_cache=True,
-            ).logits[0]
+            with running(AdapterPlan.of_rows(adapters, self._device, is_flat=True)):
+                logits = self._model(
+                    input_ids=batch.ids[None],
+                    position_ids=batch.positions[None],
+                    attention_mask=self._no_mask,
+                    past_key_values=self.cache,
+                    use_cache=True,
+                ).logits[0]
         finally:
             self.cache.batch = None
         return [logits[tokens] for tokens in (batch.last or batch).rows]
@@ -104,7 +107,8 @@ class SlotModel:
         if self._keeps_logits and not rows[0].every_logit:
             # by index, which copies: torch multiplies a slice of a batch row by row, and the weights with it
             inputs["logits_to_keep"] = torch.tensor([inputs["input_ids"].shape[1] - 1], device=self._device)
-        logits = self._model(**inputs, past_key_values=self.cache, use_cache=True).logits
+        with running(AdapterPlan.of_rows([[row.adapters for row in rows]], self._device, is_flat=False)):
+            logits = self._model(**inputs, past_key_values=self.cache, use_cache=True).logits
         if rows[0].every_logit:
             return list(logits)
         return [logits[index, -1:] for index in wanted]

@@ -10,6 +10,7 @@ from transformers import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionP
 
 from app.jobs.job import FinishReason, TokenLogprob
 from workers.engines.base import Prompt, Sampled
+from workers.engines.transformers.forward.adapters import AdapterPlan, running
 from workers.engines.transformers.generation.generate_stepper import GenerateStepper
 from workers.engines.transformers.generation.logprobs import token_logprobs
 from workers.engines.transformers.generation.plan import rejections_explained
@@ -67,7 +68,8 @@ class SoloGenerator:
         if self._trusts_remote_code:
             arguments["trust_remote_code"] = True
         torch.manual_seed(state.seed)  # rows of the batch draw from generators of their own
-        with rejections_explained(unless=lambda: stepper.has_begun):
+        plan = AdapterPlan.everywhere(state.adapters)
+        with running(plan), rejections_explained(unless=lambda: stepper.has_begun):
             output: Tensor = self._loaded.model.generate(
                 ids, stopping_criteria=[stepper], logits_processor=processors, **arguments
             )
@@ -81,7 +83,8 @@ class SoloGenerator:
             return [{} for _ in new]
         everything = [*prompt.tokens, *generated, *new]
         ids = torch.tensor([everything[:-1]], device=self._loaded.device)
-        logits = self._loaded.model(input_ids=ids, use_cache=False).logits[0]
+        with running(AdapterPlan.everywhere(prompt.state.adapters)):
+            logits = self._loaded.model(input_ids=ids, use_cache=False).logits[0]
         first = len(everything) - len(new) - 1
         details: list[dict[str, Any]] = [
             {"logprobs": each} for each in token_logprobs(logits[first:], new, rivals, self._vocabulary)

@@ -9,6 +9,7 @@ import torch
 
 from app.jobs.job import FinishReason, TokenLogprob
 from workers.engines.base import Sampled
+from workers.engines.transformers.forward.adapters import AdapterSet
 from workers.engines.transformers.generation.processors import FollowGrammar
 from workers.engines.transformers.vocabulary import Spell
 
@@ -22,6 +23,7 @@ class State:
     grammar: FollowGrammar | None = None
     max_seconds: float | None = None
     started_at: float | None = None
+    adapters: AdapterSet = ()
 
     def resume(self, generated: Sequence[int]) -> list[bytes]:
         """See `Engine.resume`."""

@@ -77,7 +77,8 @@ class TransformersSetupParams:
 class TransformersModelParams:
     """n_ctx: cells of one slot, prompt and completion together; None = the training context, at most 2048; 0 = the
     training context. n_batch: tokens of one step. n_threads: of the CPU; None = all that may be used. seed: of requests
-    that name none; None = another each time. for_model, for_tokenizer: arguments of `from_pretrained`.
+    that name none; None = another each time. loras: see `app.config.adapters`. for_model, for_tokenizer: arguments of
+    `from_pretrained`.
     """
 
     n_ctx: int | None = None
@@ -85,6 +86,7 @@ class TransformersModelParams:
     n_threads: int | None = None
     seed: int | None = None
     trust_remote_code: bool = False
+    loras: Mapping[str, Any] | None = None
     for_model: dict[str, Any] = field(default_factory=dict)
     for_tokenizer: dict[str, Any] = field(default_factory=dict)
 
@@ -151,4 +153,5 @@ _MODEL_CHECKS: dict[str, Check] = {
     "n_threads": positive,
     "seed": natural,
     "trust_remote_code": flag,
+    "loras": lambda _, value: value,  # `app.config.adapters` has checked it
 }
