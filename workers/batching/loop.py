@@ -56,13 +56,14 @@ class BatchLoop:
         self._nice = nice
         self._host = host
         self._checkpoints = engine.checkpoint_cache
+        speculates = speculates and engine.verifies_drafts
         self._scheduler = Scheduler(
             engine.limits,
             keeps_order=engine.slot_cache is not None,
             shares_prefixes=engine.shares_prefixes,
             mixes_adapters=engine.mixes_adapters,
             resumable=None if self._checkpoints is None else self._checkpoints.resumable,
-            speculation=Speculation(engine.limits) if speculates and engine.verifies_drafts else None,
+            speculation=Speculation(engine.limits, engine.draft_model) if speculates else None,
         )
         self._lane = SoloLane(engine)
         self._inbox: queue.SimpleQueue[BatchSequence | None] = queue.SimpleQueue()  # None wakes the loop

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from app.jobs.events import Delta
 from app.jobs.job import AdapterUse, FinishReason, Status, TokenLogprob, Usage
 from workers.batching.detokenizer import Detokenizer
+from workers.batching.draft_guesses import DraftGuesses
 from workers.batching.ngram_lookup import NgramLookup
-from workers.engines.base import Chunk, Prompt, Sampled
+from workers.engines.base import Chunk, Limits, Prompt, Sampled
 from workers.engines.runner import Run, RunnerJob
 
 
@@ -37,6 +38,7 @@ class BatchSequence(Run):
         self.generated: list[int] = []
         self.cached_tokens = 0
         self.lookup: NgramLookup | None = None  # gets each token, from the first request for guesses on
+        self.draft_guesses: DraftGuesses | None = None  # gets each token too, from the first guess of a model on
         self._max_tokens = prompt.sampling.max_tokens
         if prompt.sampling.max_length is not None:
             self._max_tokens = min(self._max_tokens, prompt.sampling.max_length - len(prompt.tokens))
@@ -86,6 +88,10 @@ class BatchSequence(Run):
     def tokens_left(self) -> int:
         """Tokens that may still be generated within `max_tokens`."""
         return self._max_tokens - len(self.generated)
+
+    def has_room_for(self, guesses: int, limits: Limits) -> bool:
+        """Return whether so many guesses are fewer than the tokens that may still be generated."""
+        return guesses < min(self.tokens_left, limits.context_tokens - self.position)
 
     @property
     def usage(self) -> Usage:
@@ -159,6 +165,8 @@ class BatchSequence(Run):
         self.generated.append(sampled.token)
         if self.lookup is not None:
             self.lookup.take(sampled.token)
+        if self.draft_guesses is not None:
+            self.draft_guesses.take(sampled.token)
         begins_at = self._text.length
         text += self._text.feed(sampled.piece)
         leaves_text = not self._text.stopped or begins_at < self._text.length

@@ -2,54 +2,55 @@
 
 A guess costs a row. How much time a row adds to a step is measured while steps run: next to nothing where the
 weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
-known from the sequence (`NgramLookup.expected_hits`). Drafts are made only where they are expected to save time.
-`worker.speculation: false` disables them.
+known from the sequence (`NgramLookup.expected_hits`, `DraftGuesses.expected_hits`). Drafts are made only where they are
+expected to save time. `worker.speculation: false` disables them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
+from workers.batching.drafting import Drafting
 from workers.batching.ngram_lookup import NgramLookup
 from workers.batching.sequence import BatchSequence
-from workers.engines.base import Chunk, Limits
+from workers.batching.step_cost import StepCost
+from workers.engines.base import Chunk, DraftModel, Limits
 
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # tokens; of all drafts of a step: rows of unequal length are costly
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)  # tokens; of all drafts of a step: unequal lengths are costly
 MARGIN = 1.1  # expected tokens per second with drafts to those without
 
 
-class StepCost:
-    """A linear model of step time: a cost per group of rows of equal length plus a cost per row.
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is guessed for a sequence. expected_hits: of the first token, the first two, ..., as many as there are.
 
-    Fitted by normalised least mean squares: each measured step corrects both costs.
+    tokens: returns the first so many.
     """
 
-    LEARNING_RATE = 0.1
-    LARGEST_SURPRISE = 0.5  # as a share of the expected time, so that an interrupted step counts little
-    LEAST_GROUP = 0.4  # of a row's cost; otherwise noise could make drafts so expensive that none is tried again
+    sequence: BatchSequence
+    expected_hits: Sequence[float]
+    tokens: Callable[[int], list[int]]
 
-    def __init__(self) -> None:
-        self.group = self.row = 0.0
 
-    def seconds(self, groups: int, rows: int) -> float:
-        return self.group * groups + self.row * rows
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Drafts of one length, and the tokens per second that are expected with them."""
 
-    def learn(self, groups: int, rows: int, seconds: float) -> None:
-        expected = self.seconds(groups, rows)
-        if not expected:
-            self.group = self.row = seconds / (groups + rows)
-            return
-        surprise = min(max(seconds - expected, -self.LARGEST_SURPRISE * expected), self.LARGEST_SURPRISE * expected)
-        correction = self.LEARNING_RATE * surprise / (groups**2 + rows**2)
-        self.row = max(0.0, self.row + correction * rows)
-        self.group = max(self.LEAST_GROUP * self.row, self.group + correction * groups)
+    rate: float
+    length: int = 0
+    drafts: Sequence[_Draft] = ()
 
 
 class Speculation:
-    """Drafts for the sequences that decode. One for a batch loop, used by its thread alone."""
+    """Drafts for the sequences that decode. One for a batch loop, used by its thread alone.
 
-    def __init__(self, limits: Limits) -> None:
+    model: guesses where the text itself has no guess that saves time.
+    """
+
+    def __init__(self, limits: Limits, model: DraftModel | None = None) -> None:
         self._limits = limits
         self.cost = StepCost()
+        self.drafting = None if model is None else Drafting(model, self.cost, limits)
 
     def learn(self, chunks: Sequence[Chunk], seconds: float) -> None:
         """Learn from the time of a step. Steps with prompts are left out: they say little about the cost of guesses."""
@@ -58,12 +59,18 @@ class Speculation:
 
     def drafts(self, decoding: Sequence[BatchSequence]) -> dict[str, list[int]]:
         """Return guessed tokens by sequence id, equally many for each; empty if none save time."""
-        guessing = [sequence for sequence in decoding if _lookup(sequence).has_guess]
         rows = len(decoding)
-        if not guessing or not self._could_pay(rows):
+        repeating = [sequence for sequence in decoding if _lookup(sequence).has_guess]
+        if not (repeating or self.drafting) or not self._could_pay(rows):
             return {}
-        length, chosen = self._best(rows, guessing)
-        return {sequence.id: _lookup(sequence).guesses(length) for sequence in chosen}
+        plan = self._best(rows, [_draft_of_text(sequence) for sequence in repeating])
+        if self.drafting is not None:
+            repeated = {draft.sequence.id for draft in plan.drafts}
+            others = [s for s in decoding if s.id not in repeated and s.has_room_for(1, self._limits)]
+            guessed = self.drafting.guess(others, rows, plan.rate)
+            if guessed:
+                plan = self._best(rows, [*plan.drafts, *map(_draft_of_model, guessed)])
+        return {draft.sequence.id: draft.tokens(plan.length) for draft in plan.drafts}
 
     def _could_pay(self, rows: int) -> bool:
         """Return whether guesses would save time if every sequence had a draft and all were right."""
@@ -72,26 +79,37 @@ class Speculation:
             for length in LENGTHS
         )
 
-    def _best(self, rows: int, guessing: Sequence[BatchSequence]) -> tuple[int, list[BatchSequence]]:
-        """Return the draft length with the highest expected rate, and the sequences that get a draft."""
+    def _best(self, rows: int, drafts: Sequence[_Draft]) -> _Plan:
+        """Return the drafts, cut to the length with the highest expected rate; no draft if that is hardly faster."""
         rate = rows / self.cost.seconds(1, rows)  # tokens per second without
-        best, best_length, chosen = rate * MARGIN, 0, list[BatchSequence]()
-        expected = {s.id: list(islice(_lookup(s).expected_hits(), LENGTHS[-1])) for s in guessing}
+        best, least_rate = _Plan(rate), rate * MARGIN
         for length in LENGTHS:
             least = rate * self.cost.row * length  # tokens that its rows cost
-            worthwhile = [s for s in guessing if expected[s.id][length - 1] > least and self._fits(s, length)]
+            worthwhile = [draft for draft in drafts if self._fits(draft, length) > least]
             drafted = rows + len(worthwhile) * length
             if not worthwhile or drafted > self._limits.max_batched_tokens:
                 continue
-            hits = sum(expected[sequence.id][length - 1] for sequence in worthwhile)
+            hits = sum(draft.expected_hits[length - 1] for draft in worthwhile)
             expected_rate = (rows + hits) / self.cost.seconds(1 if len(worthwhile) == rows else 2, drafted)
-            if expected_rate > best:
-                best, best_length, chosen = expected_rate, length, worthwhile
-        return best_length, chosen
+            if expected_rate > max(best.rate, least_rate):
+                best = _Plan(expected_rate, length, worthwhile)
+        return best
 
-    def _fits(self, sequence: BatchSequence, length: int) -> bool:
-        """Return whether a draft is shorter than what the sequence may still generate."""
-        return length < min(sequence.tokens_left, self._limits.context_tokens - sequence.position)
+    def _fits(self, draft: _Draft, length: int) -> float:
+        """Return the expected hits of so many tokens; 0 if there are not so many, or no room for them."""
+        fits = length <= len(draft.expected_hits) and draft.sequence.has_room_for(length, self._limits)
+        return draft.expected_hits[length - 1] if fits else 0.0
+
+
+def _draft_of_text(sequence: BatchSequence) -> _Draft:
+    lookup = _lookup(sequence)
+    return _Draft(sequence, [*islice(lookup.expected_hits(), LENGTHS[-1])], lookup.guesses)
+
+
+def _draft_of_model(sequence: BatchSequence) -> _Draft:
+    guesses = sequence.draft_guesses
+    assert guesses is not None
+    return _Draft(sequence, guesses.expected_hits, lambda length: guesses.tokens[:length])
 
 
 def _lookup(sequence: BatchSequence) -> NgramLookup:

@@ -8,7 +8,7 @@ for the methods that document otherwise; those must not touch the cache.
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from app.config.settings import Config
 from app.errors import UnsupportedParameter
@@ -135,6 +135,43 @@ class CheckpointCache(SlotCache, Protocol):
         """Return the most tokens, at most `tokens`, to which the slot, or a copy of it, can be cut; 0: to none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """A sequence whose next token is to be guessed: behind `prompt.tokens` and `generated`, the last of which may be
+    guesses.
+    """
+
+    slot: int
+    prompt: Prompt
+    generated: Sequence[int]
+
+
+class Guess(NamedTuple):
+    """probability: that the draft model gives the token."""
+
+    token: int
+    probability: float
+
+
+class DraftModel(Protocol):
+    """A smaller model that guesses tokens. It has a cache of its own, which follows the slots of the engine: what the
+    loop does to a slot, through the engine or its `slot_cache`, happens to both.
+    """
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens it may guess in a row."""
+
+    def unread(self, continuation: Continuation) -> int | None:
+        """Return how many tokens it has to compute before it can guess, at least 1. None: it has no guess here."""
+
+    def guess(self, continuations: Sequence[Continuation], rows: int) -> list[Guess | None]:
+        """Guess the next token of each (ascending by slot). Compute at most `rows` tokens, at least one for each.
+
+        Returns None where that did not suffice (the next call continues), or where the sequence would end.
+        """
+
+
 class Engine(ABC):
     """A loaded model. Constructing one loads it: slow; raises `ModelUnavailable` with one line that names the fix."""
 
@@ -187,6 +224,11 @@ class Engine(ABC):
     def mixes_adapters(self) -> bool:
         """Whether the chunks of a step may be of requests with different `JobRequest.adapters`."""
         return True
+
+    @property
+    def draft_model(self) -> DraftModel | None:
+        """Guesses tokens where `verifies_drafts`. None: the loop takes guesses from the text only."""
+        return None
 
     @abstractmethod
     def prepare(self, request: JobRequest) -> Prompt:

@@ -36,11 +36,11 @@ def _explain(error: BaseException, source: HubSource) -> str:
         case errors.GatedRepoError():
             return f"{repo} is gated: accept its terms at {endpoint}/{repo}, then {fix}"
         case errors.RepositoryNotFoundError():
-            return f"{endpoint} has no model {repo}: check setup_params.repo_id; if it is private, {fix}"
+            return f"{endpoint} has no model {repo}: check {source.section}.repo_id; if it is private, {fix}"
         case errors.RevisionNotFoundError():
-            return f"{repo} has no revision {source.revision}: correct setup_params.revision (default: main)"
+            return f"{repo} has no revision {source.revision}: correct {source.section}.revision (default: main)"
         case errors.HFValidationError():
-            return f"setup_params.repo_id must look like owner/name, not {repo}"
+            return f"{source.section}.repo_id must look like owner/name, not {repo}"
         case errors.OfflineModeIsEnabled():
             return f"{repo} is not downloaded yet and HF_HUB_OFFLINE is set: unset it for the first start"
         case errors.FileMetadataError():
@@ -50,9 +50,9 @@ def _explain(error: BaseException, source: HubSource) -> str:
         case _ if status == 429:
             return f"{endpoint} limits our requests (HTTP 429): wait a few minutes, or {fix}"
         case _ if status:
-            return f"{endpoint} is in trouble (HTTP {status}): try again later, or set setup_params.path"
+            return f"{endpoint} is in trouble (HTTP {status}): try again later, or set {source.section}.path"
     reason = str(error) if isinstance(error, ConnectionLost) else type(error).__name__
     return (
         f"cannot reach {endpoint} for {repo} ({reason}): "
-        "check the network, the proxy and HF_ENDPOINT, or set setup_params.path to a local copy"
+        f"check the network, the proxy and HF_ENDPOINT, or set {source.section}.path to a local copy"
     )

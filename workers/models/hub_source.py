@@ -40,6 +40,7 @@ class HubSource:
         single_file: the family loads one file, so a `filename` is required.
         tokenizer_only: only the tokenizer's files.
         with_configuration: beside `filename`, the configuration and the tokenizer.
+        section: of the configuration, which names the source; for messages.
     """
 
     repo_id: str
@@ -49,6 +50,7 @@ class HubSource:
     single_file: bool = False
     tokenizer_only: bool = False
     with_configuration: bool = False
+    section: str = "setup_params"
 
     @property
     def endpoint(self) -> str:
@@ -88,7 +90,7 @@ class HubSource:
             if name not in names:
                 shipped = closest(name, (other for other in plain if other.endswith(".gguf")))
                 hint = f"; it has {shipped}" if shipped else ""
-                raise ModelUnavailable(f"{self.repo_id} has no file {name}: correct setup_params.filename{hint}")
+                raise ModelUnavailable(f"{self.repo_id} has no file {name}: correct {self.section}.filename{hint}")
         return wanted
 
     def _whole_model(self, names: Sequence[str]) -> list[str]:
@@ -99,9 +101,9 @@ class HubSource:
         gguf = [name for name in names if name.endswith(".gguf")]
         if self.single_file or (gguf and not has_weights):
             hint = f"has {closest('', gguf)}" if gguf else "has no .gguf file"
-            raise ConfigError(f"setup_params.filename is missing: {self.repo_id} {hint}")
+            raise ConfigError(f"{self.section}.filename is missing: {self.repo_id} {hint}")
         if not has_weights:
-            raise ModelUnavailable(f"{self.repo_id} holds no weights that can be loaded: check setup_params.repo_id")
+            raise ModelUnavailable(f"{self.repo_id} holds no weights that can be loaded: check {self.section}.repo_id")
         return wanted
 
 

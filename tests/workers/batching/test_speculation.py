@@ -15,7 +15,8 @@ from tests.workers.batching.loop_host import Collected, Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import BatchSequence
-from workers.batching.speculation import Speculation, StepCost
+from workers.batching.speculation import Speculation
+from workers.batching.step_cost import StepCost
 from workers.engines.base import Limits, Prompt
 
 ROUND = "the quick brown " * 20  # no three letters come twice within a round

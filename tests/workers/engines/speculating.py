@@ -9,7 +9,7 @@ import pytest
 from app.jobs.job import FinishReason, JobRequest, TokenLogprob, Usage
 from tests.workers.batching.loop_host import Host, make_sequence
 from workers.batching.loop import BatchLoop
-from workers.batching.speculation import StepCost
+from workers.batching.step_cost import StepCost
 from workers.engines.base import Chunk, Engine, Sampled
 from workers.engines.runner import Report
 

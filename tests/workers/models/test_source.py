@@ -27,7 +27,7 @@ from tests.workers.models.small_hub import COMMIT, Repo, SmallHub, serving
 from workers.models import hub_download
 from workers.models.folder import ModelFolder
 from workers.models.hub_source import HubSource
-from workers.models.source import locate_model
+from workers.models.source import locate_draft, locate_model
 
 MODEL = random.Random(7).randbytes(3_000_000)
 TOKEN = "hf_secretsecretsecret"
@@ -581,3 +581,23 @@ def test_a_family_may_have_keys_of_its_own(tmp_path: Path) -> None:
     assert "did you mean use_safetensors?" in refused(
         tmp_path, {"use_safetensor": True}, extra_keys=frozenset({"use_safetensors"})
     )
+
+
+# -- the draft model
+
+
+def test_a_draft_model_comes_from_the_hub_and_its_faults_name_its_section(hub: SmallHub, models_dir: Path) -> None:
+    config = Config(model_name="m", models_dir=models_dir, setup_params={"repo_id": "a/b", "token": TOKEN})
+    source = {"repo_id": "someone/private", "filename": GGUF}
+    assert locate_draft(config, source, lambda *_: None).read_bytes() == MODEL
+    for wrong, hint in [
+        ({**source, "filename": "none.gguf"}, "correct model_params.draft.filename; it has tiny"),
+        ({**source, "revision": "gone"}, "correct model_params.draft.revision"),
+        ({"repo_id": "someone/none", "filename": GGUF}, "check model_params.draft.repo_id"),
+        ({"repo_id": "someone", "filename": GGUF, "path": "x"}, "model_params.draft names path and repo_id"),
+        ({"repo_id": "a b", "filename": GGUF}, "model_params.draft.repo_id must look like owner/name"),
+        ({"package": "no_such_package", "filename": GGUF}, "or correct model_params.draft.package"),
+    ]:
+        with pytest.raises(StartupError) as caught:
+            locate_draft(config, wrong, lambda *_: None)
+        assert hint in caught.value.detail and "setup_params.f" not in caught.value.detail

@@ -9,18 +9,18 @@ from app.config.adapters import configured_adapters
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
-from workers.engines.base import CheckpointCache, Chunk, Engine, Limits, Prompt, Sampled, SlotCache
-from workers.engines.llama import checkpoints
+from workers.engines.base import CheckpointCache, Chunk, DraftModel, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, Logits, MemoryKind
+from workers.engines.llama.draft_model import LlamaDraftModel, load_draft_model, reject_unverifiable
 from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
 from workers.engines.llama.file_trial import try_file
-from workers.engines.llama.library import free_gpu_bytes
+from workers.engines.llama.limits import choose_limits
 from workers.engines.llama.logprobs import Row, token_logprobs
 from workers.engines.llama.memory_trial import MemoryUse, try_memory
 from workers.engines.llama.model import Model, gguf_file
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
-from workers.engines.shared.cache_size import cells_per_slot, choose_slots
+from workers.engines.llama.slot_caches import SlotCaches
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.load_faults import load_faults_explained
 from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
@@ -29,7 +29,7 @@ from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.models.adapter_source import check_adapter_sources, locate_adapter
 from workers.models.progress import ReportProgress
-from workers.models.source import check_source, locate_model
+from workers.models.source import check_draft, check_source, locate_model
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +45,23 @@ class LlamaEngine(Engine):
         self._params = params
         self._embedder: LlamaEmbedder | None = None
         self._context: Context | None = None
+        self._draft: LlamaDraftModel | None = None
         with load_faults_explained(str(path)):
             self._model = Model(path, params, report)
             self._model.vocabulary.model_nice = config.worker.nice
             try:
                 _reject_reranker(self._model)
                 self._load_adapters(config, params, report)
+                if params.draft is not None and config.worker.speculation:
+                    self._draft = load_draft_model(config, params.draft, self._model, report)
                 with one_at_a_time(path):  # another worker that starts must see the memory that this one leaves
                     self._memory = in_short_lived_thread(lambda: _memory_use(self._model, params))
-                    self._limits = _choose_limits(self._model, params, self._memory, config.worker.slots)
+                    if self._draft is not None:
+                        reject_unverifiable(self._model, self._memory)
+                    self._limits = choose_limits(self._model, self._memory, self._draft, params, config.worker.slots)
                     self._context = self._new_context() if self._model.is_causal else None
+                    if self._draft is not None:
+                        self._draft.open(self._limits)
                 in_short_lived_thread(self._compute_once)
             except BaseException:
                 self._free()
@@ -68,7 +75,9 @@ class LlamaEngine(Engine):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        LlamaModelParams.read(config.model_params)
+        params = LlamaModelParams.read(config.model_params)
+        if params.draft is not None:
+            check_draft(params.draft.source)
         check_adapter_sources(config, single_file=True)
         path = check_source(config, single_file=True)
         if path is not None:
@@ -102,7 +111,7 @@ class LlamaEngine(Engine):
         return [self._model.vocabulary.piece(token) for token in generated]
 
     def start(self, slot: int, prompt: Prompt) -> None:
-        self._generation.forget(slot)
+        self._slots.forget(slot)
 
     def step(self, chunks: Sequence[Chunk]) -> list[Sampled]:
         tokens: list[int] = []
@@ -120,7 +129,7 @@ class LlamaEngine(Engine):
 
     @property
     def slot_cache(self) -> SlotCache | None:
-        return self._context
+        return None if self._context is None else self._slots
 
     @property
     def checkpoint_cache(self) -> CheckpointCache | None:
@@ -138,16 +147,20 @@ class LlamaEngine(Engine):
     def verifies_drafts(self) -> bool:
         return self._memory.kind is MemoryKind.WHOLE
 
+    @property
+    def draft_model(self) -> DraftModel | None:
+        return self._draft
+
     def release(self, slot: int | None, prompt: Prompt) -> None:
         if slot is not None:
-            self._generation.forget(slot)
+            self._slots.forget(slot)
         if isinstance(prompt.state, SequenceState):
             prompt.state.sampler.close()
             prompt.state.adapters = ()
             self._model.adapters.free_unused()
 
     def reset(self) -> None:
-        self._generation.forget_all()
+        self._slots.forget_all()
 
     def used_cells(self) -> int:
         return 0 if self._context is None else self._context.used_cells()
@@ -181,9 +194,13 @@ class LlamaEngine(Engine):
             self._model.adapters.load(adapter, path, f"model_params.loras.{adapter.name}")
 
     def _free(self) -> None:
-        for part in (self._embedder, self._context, self._model):
+        for part in (self._embedder, self._context, self._draft, self._model):
             if part is not None:
                 part.close()
+
+    @property
+    def _slots(self) -> SlotCaches:
+        return SlotCaches(self._generation, self._draft)
 
     @property
     def _generation(self) -> Context:
@@ -207,10 +224,12 @@ class LlamaEngine(Engine):
         else:
             results = self._context.decode([self._model.vocabulary.bos or 0], [0], [0], [True])[0].tolist()
             self._context.forget_all()
-        if any(map(math.isnan, results)):
-            raise ModelUnavailable(
-                f"{self._model.path} computes no numbers: its weights are damaged, download it again"
-            )
+        computed = {self._model.path: results}
+        if self._draft is not None:
+            computed[self._draft.model.path] = self._draft.compute_once().tolist()
+        for path, numbers in computed.items():
+            if any(map(math.isnan, numbers)):
+                raise ModelUnavailable(f"{path} computes no numbers: its weights are damaged, download it again")
 
     def _sample(self, chunks: Sequence[Chunk], logits: Logits) -> list[Sampled]:
         sampled, vocabulary = [], self._model.vocabulary
@@ -274,22 +293,6 @@ def _memory_use(model: Model, params: LlamaModelParams) -> MemoryUse:
         return MemoryUse(MemoryKind.FIXED, 0, 0)
     model.check_cache_types()
     return try_memory(model, params)
-
-
-def _choose_limits(model: Model, params: LlamaModelParams, memory: MemoryUse, wanted_slots: int | None) -> Limits:
-    cells = cells_per_slot(model.trained_tokens, params.n_ctx)
-    slots = _slots_that_fit(model, memory, cells, wanted_slots) if model.is_causal else 1
-    rows = max(params.n_batch, slots)  # every running sequence decodes in each step
-    return Limits(slots=slots, context_tokens=cells, max_batched_tokens=rows)
-
-
-def _slots_that_fit(model: Model, memory: MemoryUse, cells: int, wanted: int | None) -> int:
-    """Return how many slots fit into the machine's memory, and into the GPUs' where they hold a part of the cache."""
-    slot_bytes = cells * memory.cell_bytes + memory.state_bytes
-    on_gpus = round(slot_bytes * model.gpu_share)
-    kept = checkpoints.PER_SLOT * memory.state_bytes if memory.kind is MemoryKind.STATES else 0
-    slots = choose_slots(cells, slot_bytes - on_gpus + kept, wanted, reserved=model.mapped_bytes)
-    return min(slots, choose_slots(cells, on_gpus, wanted, free_gpu_bytes())) if on_gpus else slots
 
 
 def _wants_logits(chunk: Chunk) -> list[bool]:

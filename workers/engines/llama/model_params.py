@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ GONE = {
 
 SPELLINGS = {"ctx_size": "n_ctx", "num_threads": "n_threads", "batch_size": "n_batch"}
 """Names that the original LLM API read, in its documentation or in its code."""
+
+_DRAFT_KEYS = ("path", "package", "repo_id", "filename", "revision", "max_tokens")
+MAX_DRAFT_TOKENS = 32  # the loop verifies no longer drafts
 
 
 class CacheType(IntEnum):
@@ -43,6 +46,17 @@ class CacheType(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DraftParams:
+    """`model_params.draft`: a smaller model that guesses tokens.
+
+    source: the keys that name its file, as in `setup_params`. max_tokens: guesses in a row.
+    """
+
+    source: Mapping[str, Any]
+    max_tokens: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaModelParams:
     """Defaults apply where a key is missing or null.
 
@@ -50,7 +64,8 @@ class LlamaModelParams:
     training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
     last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = the model's.
     chat_template: the Jinja source; None = the model's own. type_k, type_v: of the keys and values in the cache.
-    flash_attn: None = where the model and the device can. loras: see `app.config.adapters`.
+    flash_attn: None = where the model and the device can. loras: see `app.config.adapters`. draft: None = no draft
+    model.
     """
 
     n_ctx: int | None = None
@@ -70,6 +85,7 @@ class LlamaModelParams:
     type_k: CacheType = CacheType.F16
     type_v: CacheType = CacheType.F16
     flash_attn: bool | None = None
+    draft: DraftParams | None = None
     verbose: bool = False
 
     @classmethod
@@ -90,6 +106,12 @@ class LlamaModelParams:
             name = params.type_v.name.lower()
             raise ConfigError(f"model_params.type_v {name} needs flash attention: leave out model_params.flash_attn")
         return params
+
+    @property
+    def of_draft(self) -> "LlamaModelParams":
+        """Those with which the draft model is loaded: all that is not of the model itself."""
+        own = replace(self, lora_path=None, loras=None, chat_template=None, draft=None)
+        return replace(own, rope_freq_base=0.0, rope_freq_scale=0.0)
 
 
 def _int32(key: str, value: Any) -> int:
@@ -123,6 +145,22 @@ def _template(key: str, value: Any) -> str:
     return configured_template(text(key, value, "a Jinja template, or the path of one"))
 
 
+def _draft(key: str, value: Any) -> DraftParams:
+    if not isinstance(value, Mapping):
+        raise wrong(key, "a mapping such as {repo_id: owner/name, filename: small.gguf}", value)
+    for name in value:
+        if name not in _DRAFT_KEYS:
+            raise ConfigError(f"{key}.{name} is unknown: {did_you_mean(str(name), _DRAFT_KEYS)}")
+    source = {name: given for name, given in value.items() if name != "max_tokens" and given is not None}
+    return DraftParams(source=source, **checked(key, value, {"max_tokens": _draft_tokens}))
+
+
+def _draft_tokens(key: str, value: Any) -> int:
+    if not 1 <= integer(key, value) <= MAX_DRAFT_TOKENS:
+        raise wrong(key, f"an integer from 1 to {MAX_DRAFT_TOKENS}", value)
+    return int(value)
+
+
 def _cache_type(key: str, value: Any) -> CacheType:
     """By llama.cpp's name, or by the number that llama-cpp-python takes."""
     names = {each.name.lower(): each for each in CacheType}
@@ -151,5 +189,6 @@ _CHECKS: dict[str, Check] = {
     "type_k": _cache_type,
     "type_v": _cache_type,
     "flash_attn": flag,
+    "draft": _draft,
     "verbose": flag,
 }

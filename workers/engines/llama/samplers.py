@@ -1,6 +1,6 @@
 """How one sequence chooses its next token: llama.cpp's sampler chain behind in-place edits of the logits.
 
-This is where every field of `SamplingParams` that shapes the choice takes effect: in `Sampler._edit`, or as a sampler
+This is where every field of `SamplingParams` that shapes the choice takes effect: in `Sampler.edit`, or as a sampler
 of llama.cpp in `_samplers`.
 
 Bias, bans and penalties touch few tokens, so they are applied to the row itself: llama.cpp's own penalties sampler
@@ -57,7 +57,7 @@ class Sampler:
         Raises:
             InvalidGrammar: the grammar leads nowhere, or takes too long to follow; the sequence fails.
         """
-        self._edit(row, prompt, generated)
+        self.edit(row, prompt, generated)
         token = self._pick(context, batch_row, row)
         if self._constraint is None:
             return token
@@ -84,7 +84,8 @@ class Sampler:
         if self._chain is not None:
             self._chain.close()
 
-    def _edit(self, row: Row, prompt: Sequence[int], generated: Sequence[int]) -> None:
+    def edit(self, row: Row, prompt: Sequence[int], generated: Sequence[int]) -> None:
+        """Apply bias, bans and penalties to the logits."""
         sampling = self._sampling
         if len(self._biased):
             row[self._biased] += self._bias

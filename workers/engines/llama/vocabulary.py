@@ -33,6 +33,8 @@ _KEEPS_ALL_BYTES = (
     llama_cpp.LLAMA_VOCAB_TYPE_BPE,
     llama_cpp.LLAMA_VOCAB_TYPE_SPM,
 )  # a token's name is as long or longer
+MOST_MORE_TOKENS = 128  # that one of two comparable vocabularies may have
+FIRST_COMPARED_TOKEN = 5  # those before it are special ones, which files name in different ways
 _PIECE_BYTES = 512  # more than any token of a known vocabulary
 
 
@@ -102,6 +104,34 @@ class LlamaVocabulary(Vocabulary):
             if self._children is not None:
                 self._children.close()
 
+    def difference_from(self, other: "LlamaVocabulary") -> str | None:
+        """Return what makes the tokens of two models incomparable. None: a token means the same to both.
+
+        llama.cpp's rule for draft models (common/speculative.cpp): the kind of vocabulary, the tokens that are added
+        around a prompt, and the texts of all tokens but the first few; one may have more tokens at its end.
+        """
+        if self._kind != other._kind:
+            return "it is of another kind"
+        if self._added_tokens() != other._added_tokens():
+            return "it puts other tokens around a prompt"
+        if abs(self.size - other.size) > MOST_MORE_TOKENS:
+            return f"it has {self.size} tokens, and the model {other.size}"
+        tokens = range(FIRST_COMPARED_TOKEN, min(self.size, other.size))
+        different = next((token for token in tokens if self._name(token) != other._name(token)), None)
+        if different is None:
+            return None
+        mine, others = (each._name(different).decode("utf-8", "replace") for each in (self, other))
+        return f"its token {different} is {mine!r}, and the model's {others!r}"
+
+    @property
+    def _kind(self) -> int:
+        return int(llama_cpp.llama_vocab_type(self._pointer))
+
+    def _added_tokens(self) -> tuple[int | None, int | None]:
+        adds_bos = llama_cpp.llama_vocab_get_add_bos(self._pointer)
+        adds_eos = llama_cpp.llama_vocab_get_add_eos(self._pointer)
+        return self.bos if adds_bos else None, self.eos if adds_eos else None
+
     @property
     def _processes(self) -> ChildProcesses:
         """Started with the first long text: that takes half a second."""
@@ -115,7 +145,7 @@ class LlamaVocabulary(Vocabulary):
     @cached_property
     def token_bytes(self) -> int:
         """The most bytes of a text that one token can stand for; 0: some stand for any number of them."""
-        if llama_cpp.llama_vocab_type(self._pointer) not in _KEEPS_ALL_BYTES:
+        if self._kind not in _KEEPS_ALL_BYTES:
             return 0
         if any(self._attributes(token) & _STRIPPING for token in range(self.size)):
             return 0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from workers.engines.llama.model_params import CacheType, LlamaModelParams
+from workers.engines.llama.model_params import CacheType, DraftParams, LlamaModelParams
 
 
 def test_every_key_of_the_original_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,6 +49,14 @@ def test_null_is_the_default() -> None:
     assert LlamaModelParams.read({"n_ctx": None, "lora_path": None, "n_threads": None}) == LlamaModelParams()
 
 
+def test_a_draft_model_is_loaded_like_the_model_but_for_what_is_of_the_model_alone() -> None:
+    params = LlamaModelParams.read(
+        {"n_threads": 3, "type_k": "q8_0", "lora_path": "/a", "rope_freq_base": 1e4, "draft": {"path": "/small.gguf"}}
+    )
+    assert params.draft == DraftParams(source={"path": "/small.gguf"}, max_tokens=8)
+    assert params.of_draft == LlamaModelParams(n_threads=3, type_k=CacheType.Q8_0)
+
+
 @pytest.mark.parametrize(
     ("raw", "hint"),
     [
@@ -66,6 +74,14 @@ def test_null_is_the_default() -> None:
         ({"type_v": True}, "type_v must be one of f32"),
         ({"flash_attn": 1}, "true or false"),
         ({"type_v": "q8_0", "flash_attn": False}, "type_v q8_0 needs flash attention: leave out model_params.flash_"),
+        (
+            {"draft": "small.gguf"},
+            "model_params.draft must be a mapping such as {repo_id: owner/name, filename: small.",
+        ),
+        ({"draft": {"path": "a", "max_token": 4}}, "model_params.draft.max_token is unknown: did you mean max_tokens?"),
+        ({"draft": {"qqqq": 4}}, "model_params.draft.qqqq is unknown: known are path, package"),
+        ({"draft": {"path": "a", "max_tokens": 0}}, "model_params.draft.max_tokens must be an integer from 1 to 32"),
+        ({"draft": {"path": "a", "max_tokens": 33}}, "an integer from 1 to 32"),
         ({"use_mmap": 1}, "true or false"),
         ({"rope_freq_base": float("nan")}, "a number"),
         ({"tensor_split": 0.5}, "a list of numbers"),
