@@ -3,27 +3,25 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from app.config.adapters import configured_adapters
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
 from workers.engines.base import CheckpointCache, Chunk, DraftModel, Engine, Limits, Prompt, Sampled, SlotCache
-from workers.engines.llama.context import Context, Logits, MemoryKind
+from workers.engines.llama.context import Context, MemoryKind
 from workers.engines.llama.draft_model import LlamaDraftModel, load_draft_model, reject_unverifiable
 from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
 from workers.engines.llama.file_trial import try_file
 from workers.engines.llama.limits import choose_limits
-from workers.engines.llama.logprobs import Row, token_logprobs
 from workers.engines.llama.memory_trial import MemoryUse, try_memory
 from workers.engines.llama.model import Model, gguf_file
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.prompts import DEFAULTS, LlamaPromptMaker, SequenceState
 from workers.engines.llama.slot_caches import SlotCaches
+from workers.engines.llama.token_choice import choose_tokens, wants_logits_of
 from workers.engines.shared.chat_template import ChatTemplate
 from workers.engines.shared.load_faults import load_faults_explained
-from workers.engines.shared.logprobs import explains_prompt, prompt_logprobs
 from workers.engines.shared.named_templates import template_of_model
 from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
@@ -123,9 +121,10 @@ class LlamaEngine(Engine):
             tokens.extend(chunk.tokens)
             positions.extend(range(chunk.position, chunk.position + count))
             slots.extend([chunk.slot] * count)
-            wants_logits.extend(_wants_logits(chunk))
+            wants_logits.extend(wants_logits_of(chunk))
         adapters = chunks[0].prompt.state.adapters  # all have the same
-        return self._sample(chunks, self._generation.decode(tokens, positions, slots, wants_logits, adapters))
+        logits = self._generation.decode(tokens, positions, slots, wants_logits, adapters)
+        return choose_tokens(chunks, logits, self._generation.pointer, self._model.vocabulary)
 
     @property
     def slot_cache(self) -> SlotCache | None:
@@ -231,56 +230,6 @@ class LlamaEngine(Engine):
             if any(map(math.isnan, numbers)):
                 raise ModelUnavailable(f"{path} computes no numbers: its weights are damaged, download it again")
 
-    def _sample(self, chunks: Sequence[Chunk], logits: Logits) -> list[Sampled]:
-        sampled, vocabulary = [], self._model.vocabulary
-        batch_row = output_row = 0
-        for chunk in chunks:
-            count = len(chunk.tokens)
-            batch_row += count
-            wanted = _wants_logits(chunk).count(True)
-            rows = logits[output_row : output_row + wanted]
-            output_row += wanted
-            if explains_prompt(chunk):
-                state: SequenceState = chunk.prompt.state
-                state.prompt_logprobs += prompt_logprobs(chunk, rows, vocabulary, token_logprobs)
-            if chunk.samples:
-                choosing = 1 + chunk.drafted
-                sampled.append(self._next_tokens(chunk, batch_row - choosing, rows[-choosing:]))
-        return sampled
-
-    def _next_tokens(self, chunk: Chunk, batch_row: int, rows: Logits) -> Sampled:
-        """Choose behind the last token, and behind each guess that holds. rows: the logits of these tokens."""
-        first = self._next_token(chunk, batch_row, rows[0], chunk.generated)
-        if not chunk.drafted or not first.confirms(chunk.draft[0]):
-            return first
-        generated, accepted = [*chunk.generated, first.token], list[Sampled]()
-        for number, guess in enumerate([*chunk.draft[1:], None], 1):
-            accepted.append(self._next_token(chunk, batch_row + number, rows[number], generated))
-            if guess is None or not accepted[-1].confirms(guess):
-                break
-            generated.append(guess)
-        return replace(first, accepted=accepted)
-
-    def _next_token(self, chunk: Chunk, batch_row: int, row: Row, generated: Sequence[int]) -> Sampled:
-        state: SequenceState = chunk.prompt.state
-        rivals = chunk.prompt.sampling.logprobs
-        # Choosing edits the row, and log-probabilities are of the model's own logits.
-        untouched = None if rivals is None else row.copy()
-        try:
-            token = state.sampler.choose(self._generation.pointer, batch_row, row, chunk.prompt.tokens, generated)
-        except Exception as error:  # of this row's grammar; the other rows continue
-            return Sampled(token=0, piece=b"", error=error)
-        vocabulary, logprobs = self._model.vocabulary, None
-        if untouched is not None:
-            (logprobs,) = token_logprobs([untouched], [token], rivals or 0, vocabulary)
-        return Sampled(
-            token=token,
-            piece=vocabulary.piece(token),
-            is_end_token=state.sampler.ends(token),
-            logprobs=logprobs,
-            prompt_logprobs=[] if chunk.generated else state.prompt_logprobs,
-        )
-
 
 def _reject_reranker(model: Model) -> None:
     if not model.is_causal and pooling_of(model) is PoolingType.RANK:
@@ -293,14 +242,6 @@ def _memory_use(model: Model, params: LlamaModelParams) -> MemoryUse:
         return MemoryUse(MemoryKind.FIXED, 0, 0)
     model.check_cache_types()
     return try_memory(model, params)
-
-
-def _wants_logits(chunk: Chunk) -> list[bool]:
-    """For each token: are its logits needed, to choose what follows it or to explain the prompt?"""
-    if explains_prompt(chunk):
-        return [True] * len(chunk.tokens)
-    choosing = 1 + chunk.drafted
-    return [False] * (len(chunk.tokens) - choosing) + [chunk.samples] * choosing
 
 
 def _defaults(params: LlamaModelParams) -> dict[str, object]:

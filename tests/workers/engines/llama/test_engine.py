@@ -6,6 +6,7 @@ import llama_cpp
 import pytest
 
 from app.errors import EngineFailed, ModelUnavailable
+from tests.stack import SMOLLM2_FILE
 from tests.workers.engines.llama.driver import (
     GREEDY,
     MODEL,
@@ -20,18 +21,13 @@ from tests.workers.engines.llama.driver import (
 )
 from workers.batching.prefix_cache import common_prefix
 from workers.engines.llama.engine import LlamaEngine
-from workers.models.source import _package_folder
 
 PROMPTS = ["The capital of France is", "Once upon a time", "def add(a, b):\n    return", "Water boils at"]
 NUMBERED = [f"{PROMPTS[number % 4]} {number}" for number in range(32)]
 
 
 def test_greedy_text_is_that_of_llama_cpp_pythons_own_class(engine: LlamaEngine) -> None:
-    folder = _package_folder(MODEL["package"])
-    assert folder is not None
-    reference = llama_cpp.Llama(
-        str(folder / MODEL["filename"]), n_ctx=512, n_threads=THREADS, flash_attn=True, verbose=False
-    )
+    reference = llama_cpp.Llama(str(SMOLLM2_FILE), n_ctx=512, n_threads=THREADS, flash_attn=True, verbose=False)
     for prompt in PROMPTS:
         expected: Any = reference.create_completion(prompt, max_tokens=16, temperature=0, repeat_penalty=1.0)
         assert complete(engine, prompt, max_tokens=16, **GREEDY).text == expected["choices"][0]["text"]

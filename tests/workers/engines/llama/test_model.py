@@ -1,17 +1,18 @@
 """Files that load and files that do not; LoRA adapters."""
 
+import ctypes
 from pathlib import Path
 
 import pytest
 
 from app.config.settings import Config, WorkerConfig
 from app.errors import ModelUnavailable
+from tests.stack import SMOLLM2_FILE
 from tests.workers.engines.llama.adapters import write_adapter
-from tests.workers.engines.llama.driver import GREEDY, MODEL, THREADS, complete, make_engine
+from tests.workers.engines.llama.driver import GREEDY, THREADS, complete, make_engine
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import LlamaModelParams
-from workers.models.source import _package_folder
 
 
 def load(path: Path, **model_params: object) -> LlamaEngine:
@@ -22,12 +23,6 @@ def load(path: Path, **model_params: object) -> LlamaEngine:
         worker=WorkerConfig(slots=1),
     )
     return LlamaEngine(config, lambda *_: None)
-
-
-def model_file() -> Path:
-    folder = _package_folder(MODEL["package"])
-    assert folder is not None
-    return folder / MODEL["filename"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +44,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path, content:
 @pytest.mark.parametrize("size", [5_000, 50_000_000])
 def test_a_truncated_file_is_refused_with_llama_cpps_reason(tmp_path: Path, size: int) -> None:
     path = tmp_path / "model.gguf"
-    with model_file().open("rb") as whole:
+    with SMOLLM2_FILE.open("rb") as whole:
         path.write_bytes(whole.read(size))
     with pytest.raises(ModelUnavailable, match=r"could not be loaded \(.*(failed to read|corrupted or incomplete)"):
         load(path)
@@ -63,20 +58,20 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_of_a_folder_its_only_gguf_file_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=r"holds no \.gguf file"):
         load(tmp_path)
-    (tmp_path / "one.gguf").symlink_to(model_file())
+    (tmp_path / "one.gguf").symlink_to(SMOLLM2_FILE)
     load(tmp_path).close()
-    (tmp_path / "two.gguf").symlink_to(model_file())
+    (tmp_path / "two.gguf").symlink_to(SMOLLM2_FILE)
     with pytest.raises(ModelUnavailable, match="holds several"):
         load(tmp_path)
 
 
 def test_a_model_loads_without_mmap_and_with_mlock() -> None:
     for params in ({"use_mmap": False}, {"use_mlock": True}, {"use_mmap": False, "use_mlock": True}):
-        load(model_file(), **params).close()
+        load(SMOLLM2_FILE, **params).close()
 
 
 def test_a_loaded_model_knows_what_it_was_trained_for() -> None:
-    model = Model(model_file(), LlamaModelParams(), lambda *_: None)
+    model = Model(SMOLLM2_FILE, LlamaModelParams(), lambda *_: None)
     assert model.is_causal and model.trained_tokens == 8192
     model.close()
 
@@ -105,5 +100,19 @@ def test_a_bad_adapter_is_refused_in_one_line(tmp_path: Path, kind: str) -> None
     elif kind == "other architecture":
         write_adapter(path, 1, architecture="gemma")
     with pytest.raises(ModelUnavailable, match=r"lora_path") as caught:
-        load(model_file(), lora_path=str(path))
+        load(SMOLLM2_FILE, lora_path=str(path))
     assert "\n" not in caught.value.detail
+
+
+def test_weights_are_rearranged_unless_the_configuration_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    load = Model._load
+
+    def observed(self: Model, settings: ctypes.Structure, report: object) -> object:
+        seen.append(settings.use_extra_bufts)  # type: ignore[attr-defined]
+        return load(self, settings, report)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "_load", observed)
+    for raw in ({}, {"repack": False}):
+        Model(SMOLLM2_FILE, LlamaModelParams.read(raw), lambda *_: None).close()
+    assert seen == [True, False]
