@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, working
@@ -71,6 +72,14 @@ def start(stack: Stack, *options: str) -> None:
     stack.wait_alive()
 
 
+def open_connections(stack: Stack) -> int:
+    """Return how many connections the API's one process has accepted."""
+    (process,) = psutil.Process(stack.processes["api"].pid).children()
+    return sum(
+        c.status == psutil.CONN_ESTABLISHED and c.laddr.port == stack.port for c in process.net_connections("tcp")
+    )
+
+
 def refuses(stack: Stack) -> bool:
     """Return whether a new connection is refused, or reset because it was not accepted in time."""
     try:
@@ -103,7 +112,7 @@ def test_near_the_end_of_the_grace_waiting_clients_get_the_location_of_their_job
     ]
     streams = [ask("POST", "/agenerate", prompt="spoken", stream=True), ask("GET", f"{followed}/events")]
     read, soon = ask("GET", f"{followed}?wait=60"), ask("POST", "/generate", prompt="soon")
-    until(lambda: len(worker.turns) == 7)
+    until(lambda: len(worker.turns) == 7 and open_connections(stack) == 8)
     signaled_at = time.monotonic()
     stack.processes["api"].send_signal(signal.SIGTERM)
     until(lambda: refuses(stack), 3)
