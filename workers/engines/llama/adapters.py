@@ -16,10 +16,11 @@ from typing import Any
 import llama_cpp
 
 from app.config.adapters import Adapter
-from app.errors import InvalidRequest, ModelUnavailable
+from app.errors import ModelUnavailable
 from app.jobs.job import AdapterUse
 from workers.engines.llama.adapter_file import check_adapter_file
 from workers.engines.llama.library import library_log
+from workers.engines.shared.loaded_adapters import loaded_adapters
 
 
 class LlamaAdapter:
@@ -61,11 +62,7 @@ class LlamaAdapters:
 
     def of(self, uses: Sequence[AdapterUse]) -> AdapterSet:
         """Return the adapters that a request uses. Raises InvalidRequest."""
-        for use in uses:
-            if (use.name, use.version) not in self._by_key:
-                reason = f"the adapter {use.name!r} is not loaded any more; choose another"
-                raise InvalidRequest(reason, errors={"model": [reason]})
-        return tuple((self._by_key[use.name, use.version], use.scale) for use in uses)
+        return loaded_adapters(uses, self._by_key)
 
     @contextmanager
     def active(self, context: Any, adapters: AdapterSet = ()) -> Iterator[None]:

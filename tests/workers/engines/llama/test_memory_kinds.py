@@ -54,18 +54,18 @@ Turn = tuple[JobRequest, list[int]]
 
 def turns(engine: LlamaEngine, count: int) -> list[Turn]:
     """The requests of a chat, and the tokens of each answer if the whole prompt is computed."""
-    chat, said = SYSTEM, list[Turn]()
+    chat, chat_turns = SYSTEM, list[Turn]()
     for number in range(count):
         chat += f"<u>What of ship number {number}, and of the {number * 7} others?</u><a>"
         asked = request(chat, max_tokens=12, **GREEDY)
         answer = complete(engine, chat, max_tokens=12, **GREEDY)
-        said.append((asked, answer.tokens))
+        chat_turns.append((asked, answer.tokens))
         chat += answer.text + "</a>"
-    return said
+    return chat_turns
 
 
-def check_turns(said: list[Turn], completions: list[Completion]) -> None:
-    assert [each.tokens for each in completions] == [tokens for _, tokens in said]
+def check_turns(chat_turns: list[Turn], completions: list[Completion]) -> None:
+    assert [each.tokens for each in completions] == [tokens for _, tokens in chat_turns]
     for before, now in pairwise(completions):
         assert now.usage.cached_tokens >= before.usage.prompt_tokens, "the last turn's prompt is not computed again"
 
@@ -102,20 +102,20 @@ def test_a_text_is_the_same_alone_and_among_others(engine: LlamaEngine, monkeypa
 
 
 def test_a_chat_continues_after_its_last_turn(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = turns(engine, 4)
+    chat_turns = turns(engine, 4)
     completions, _ = run_requests(
-        engine, *(asked for asked, _ in said), speculates=True, monkeypatch=monkeypatch, one_by_one=True
+        engine, *(asked for asked, _ in chat_turns), speculates=True, monkeypatch=monkeypatch, one_by_one=True
     )
-    check_turns(said, completions)
+    check_turns(chat_turns, completions)
     assert completions[-1].usage.prompt_tokens > 5 * WINDOW
 
 
 def test_chats_that_take_turns_continue_their_own(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = turns(engine, 3)
-    others = [(request("<s>Of the sea" + asked.prompt, max_tokens=5, **GREEDY)) for asked, _ in said]
-    mixed = [each for (asked, _), other in zip(said, others, strict=True) for each in (asked, other)]
+    chat_turns = turns(engine, 3)
+    others = [(request("<s>Of the sea" + asked.prompt, max_tokens=5, **GREEDY)) for asked, _ in chat_turns]
+    mixed = [each for (asked, _), other in zip(chat_turns, others, strict=True) for each in (asked, other)]
     completions, _ = run_requests(engine, *mixed, speculates=False, monkeypatch=monkeypatch, one_by_one=True)
-    check_turns(said, completions[::2])
+    check_turns(chat_turns, completions[::2])
     alone = [complete(engine, other.prompt, max_tokens=5, **GREEDY).tokens for other in others]
     assert [each.tokens for each in completions[1::2]] == alone
 
@@ -123,10 +123,10 @@ def test_chats_that_take_turns_continue_their_own(engine: LlamaEngine, monkeypat
 def test_a_turn_that_is_asked_again_continues_after_the_turn_before(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = turns(engine, 3)
-    asked = [said[0][0], said[1][0], said[1][0], said[2][0], said[1][0]]
+    chat_turns = turns(engine, 3)
+    asked = [chat_turns[0][0], chat_turns[1][0], chat_turns[1][0], chat_turns[2][0], chat_turns[1][0]]
     completions, _ = run_requests(engine, *asked, speculates=False, monkeypatch=monkeypatch, one_by_one=True)
-    assert [each.tokens for each in completions] == [said[number][1] for number in (0, 1, 1, 2, 1)]
+    assert [each.tokens for each in completions] == [chat_turns[number][1] for number in (0, 1, 1, 2, 1)]
     for again in completions[1:4]:
         assert again.usage.cached_tokens >= completions[0].usage.prompt_tokens
 

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.config.adapters import Adapter
-from app.errors import InvalidRequest, ModelUnavailable
+from app.errors import ModelUnavailable
 from app.jobs.job import AdapterUse
+from workers.engines.shared.loaded_adapters import loaded_adapters
 from workers.engines.transformers.forward.adapters import AdapterHook, AdapterSet, Change, LoadedAdapter, place_of
 from workers.engines.transformers.loading.model import LoadedModel
 
@@ -61,11 +62,7 @@ class TransformersAdapters:
 
     def of(self, uses: Sequence[AdapterUse]) -> AdapterSet:
         """Return the adapters that a request uses. Raises InvalidRequest."""
-        for use in uses:
-            if (use.name, use.version) not in self._by_key:
-                reason = f"the adapter {use.name!r} is not loaded any more; choose another"
-                raise InvalidRequest(reason, errors={"model": [reason]})
-        return tuple((self._by_key[use.name, use.version], use.scale) for use in uses)
+        return loaded_adapters(uses, self._by_key)
 
     def _hook(self, name: str) -> None:
         module, part = place_of(self._loaded.model, name)
