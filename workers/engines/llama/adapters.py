@@ -1,7 +1,8 @@
 """The LoRA adapters of a model: files that change what its contexts compute, one set at a time in each context.
 
 llama.cpp keeps them in the model, reads that list while it plans a computation, and does not look whether a context
-still uses one that is freed. So whatever touches them happens under one lock, computations included.
+still uses one that is freed. So they are loaded and freed only while no context computes. Contexts compute at the same
+time: a long embedding does not hold up those who generate.
 """
 
 import ctypes
@@ -39,7 +40,8 @@ class LlamaAdapters:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._lock = threading.RLock()
+        self._lock = threading.Condition(threading.RLock())
+        self._computing = 0  # contexts
         self._always: AdapterSet = ()
         self._by_key: dict[tuple[str, str], LlamaAdapter] = {}
         self._active: dict[int, frozenset[int]] = {}  # pointers of adapters, by that of the context
@@ -70,7 +72,13 @@ class LlamaAdapters:
         with self._lock:
             self._free_unused()
             self._activate(context, adapters)
+            self._computing += 1
+        try:
             yield
+        finally:
+            with self._lock:
+                self._computing -= 1
+                self._lock.notify_all()
 
     @contextmanager
     def new_context(self) -> Iterator[None]:
@@ -84,7 +92,7 @@ class LlamaAdapters:
             self._active.pop(_address(context), None)
 
     def free_unused(self) -> None:
-        """Free the adapters that nothing refers to any more."""
+        """Free the adapters that nothing refers to any more, now or before a later computation."""
         if self._unused:
             with self._lock:
                 self._free_unused()
@@ -98,6 +106,7 @@ class LlamaAdapters:
     def _loaded(self, path: Path, where: str) -> LlamaAdapter:
         check_adapter_file(path, where)
         with self._lock:
+            self._lock.wait_for(lambda: not self._computing)
             library_log().clear()
             pointer = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
             if not pointer:
@@ -118,7 +127,7 @@ class LlamaAdapters:
         self._active[_address(context)] = frozenset(adapter.pointer for adapter, _ in adapters)
 
     def _free_unused(self) -> None:
-        while self._unused and not self._is_closed:
+        while self._unused and not self._computing and not self._is_closed:
             pointer = self._unused.popleft()
             for context, active in list(self._active.items()):
                 if pointer in active:

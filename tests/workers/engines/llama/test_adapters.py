@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from app.config.adapters import Adapter
 from app.config.settings import Config
 from app.errors import InvalidRequest, ModelUnavailable
 from app.jobs.job import AdapterUse, JobRequest, TokenLogprob
+from tests.waiting import scaled
 from tests.workers.batching.loop_host import Collected, Host
 from tests.workers.engines.llama.adapters import write_adapter
 from tests.workers.engines.llama.driver import GREEDY, MODEL, generate, make_engine, request
@@ -100,6 +102,12 @@ def test_embeddings_have_adapters_too(engine: LlamaEngine) -> None:
     )
     assert plain != changed
     assert engine.embed(["France"]) == [plain]
+
+
+def test_a_text_is_embedded_while_another_computation_runs(engine: LlamaEngine) -> None:
+    assert engine._context is not None
+    with ThreadPoolExecutor(1) as pool, engine._model.adapters.active(engine._context.pointer):
+        assert pool.submit(engine.embed, ["a text"]).result(timeout=scaled(10))
 
 
 def test_a_prefix_computed_with_an_adapter_is_never_continued_without_it(engine: LlamaEngine) -> None:
