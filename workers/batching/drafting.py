@@ -6,17 +6,18 @@ with few it pays again. A sequence whose guesses fail gets none, and after some 
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
 from workers.batching.draft_guesses import DraftGuesses, HitRates
 from workers.batching.sequence import BatchSequence
-from workers.batching.step_cost import StepCost
+from workers.batching.step_cost import DraftedSlots, StepCost
 from workers.engines.base import Continuation, DraftModel, Limits
 
 logger = logging.getLogger(__name__)
 
-MARGIN = 1.05  # expected tokens per second with the draft model to those without
+MARGIN = 1.05  # expected speed (see `speculation`) with the draft model to that without
 READ_ROWS = 64  # of a prompt between two steps of other sequences, at least: these wait meanwhile
 FEW_ROWS = 4  # steps of the draft model with more rows of one sequence read a text: they say nothing of a guess's cost
 
@@ -68,11 +69,15 @@ class Drafting:
     def _pays(self, drafting: Sequence[BatchSequence], unread: int, rows: int, rate: float) -> bool:
         """Return whether some length of draft is fast enough, and soon makes up for what the model has yet to read."""
         count = len(drafting)
-        groups = 1 if count == rows else 2
+        slots = DraftedSlots()
+        for sequence in drafting:
+            slots.add(sequence.held_slot)
+        groups = slots.groups(rows)
         best = 0.0
         for length in range(1, self._most_tokens + 1):
             seconds = length * self.cost.seconds(1, count) + self._step_cost.seconds(groups, rows + count * length)
-            best = max(best, (rows + sum(_guesses(sequence).hits(length) for sequence in drafting)) / seconds)
+            gain = sum(math.log1p(_guesses(sequence).hits(length)) for sequence in drafting)
+            best = max(best, rows * math.exp(gain / rows) / seconds)
         if best < MARGIN * rate:
             return False
         expected_tokens = sum(sequence.tokens_left for sequence in drafting) / 2  # many end before their limit

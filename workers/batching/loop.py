@@ -169,7 +169,7 @@ class BatchLoop:
 
     def _start_waiting(self) -> None:
         for start in self._scheduler.admit():
-            sequence, slot = start.sequence, _slot(start.sequence)
+            sequence, slot = start.sequence, start.sequence.held_slot
             if start.source == slot:
                 self._cache.cut(slot, start.tokens)
             else:
@@ -180,13 +180,13 @@ class BatchLoop:
 
     def _copy(self, start: CacheStart) -> None:
         if start.source is not None:
-            self._cache.copy(start.source, _slot(start.sequence), start.tokens)
+            self._cache.copy(start.source, start.sequence.held_slot, start.tokens)
 
     def _close_hole(self) -> None:
         hole = self._scheduler.hole_to_close()
         if hole is not None:
             sequence, target = hole
-            self._cache.move(_slot(sequence), target)
+            self._cache.move(sequence.held_slot, target)
             self._scheduler.moved(sequence, target)
 
     def _step(self, reports: list[Report]) -> None:
@@ -216,7 +216,7 @@ class BatchLoop:
             if sequence.outcome is not None:
                 break
         if sequence.position < chunk.position + len(chunk.tokens):
-            self._cache.cut(_slot(sequence), sequence.position)
+            self._cache.cut(sequence.held_slot, sequence.position)
         if sequence.outcome is not None:
             self._leave(sequence)
         else:
@@ -253,8 +253,3 @@ class BatchLoop:
         cache = self._engine.slot_cache
         assert cache is not None, "the scheduler moves, copies and cuts only where the engine can"
         return cache
-
-
-def _slot(sequence: BatchSequence) -> int:
-    assert sequence.slot is not None
-    return sequence.slot

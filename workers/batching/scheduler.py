@@ -154,7 +154,7 @@ class Scheduler:
 
     def remove(self, sequence: BatchSequence) -> bool:
         """Free the slot of a running sequence. Return True if the cells are kept for the prefix cache."""
-        slot = _slot(sequence)
+        slot = sequence.held_slot
         self._running.remove(sequence)
         self._free.add(slot)
         self._donors.pop(sequence.id, None)
@@ -172,10 +172,10 @@ class Scheduler:
     def moved(self, sequence: BatchSequence, target: int) -> None:
         """Record that the cells of `sequence` have been moved to the slot `target`."""
         self._free.remove(target)
-        self._free.add(_slot(sequence))
+        self._free.add(sequence.held_slot)
         self.prefix_cache.drop(target)
         sequence.slot = target
-        self._running.sort(key=_slot)
+        self._running.sort(key=lambda sequence: sequence.held_slot)
 
     def _stepping(self) -> Sequence[BatchSequence]:
         if not self.trial_sequence_id and not self._donors:
@@ -185,7 +185,7 @@ class Scheduler:
     def _hole(self) -> tuple[BatchSequence, int] | None:
         """Return the last sequence of a block with a hole, and the hole."""
         for block in self._blocks() if self._keeps_order else ():
-            hole = hole_in([_slot(sequence) for sequence in block], self._free)
+            hole = hole_in([sequence.held_slot for sequence in block], self._free)
             if hole is not None:
                 return block[-1], hole
         return None
@@ -208,7 +208,7 @@ class Scheduler:
         self._free.remove(slot)
         self.prefix_cache.drop(slot)
         sequence.slot = slot
-        self._running = sorted((*self._running, sequence), key=_slot)
+        self._running = sorted((*self._running, sequence), key=lambda sequence: sequence.held_slot)
         return CacheStart(sequence) if source is None else self._start_from(sequence, source, shared)
 
     def _start_from(self, sequence: BatchSequence, source: int | None, shared: int) -> CacheStart:
@@ -257,8 +257,8 @@ class Scheduler:
         if not self._keeps_order:
             return sorted(self._free)
         is_mixed = self._adapter_turns is None
-        block = [_slot(one) for one in self._running if is_mixed or one.adapters == sequence.adapters]
-        return slots_beside(block, self._free, [_slot(one) for one in self._running])
+        block = [one.held_slot for one in self._running if is_mixed or one.adapters == sequence.adapters]
+        return slots_beside(block, self._free, [one.held_slot for one in self._running])
 
 
 def _longest_chunk(prefilling: list[BatchSequence], budget: int) -> int:
@@ -267,8 +267,3 @@ def _longest_chunk(prefilling: list[BatchSequence], budget: int) -> int:
         return budget
     shorter = min(len(sequence.prefix) - sequence.position for sequence in prefilling[:2])
     return max(math.ceil(budget / 2), budget - shorter)
-
-
-def _slot(sequence: BatchSequence) -> int:
-    assert sequence.slot is not None
-    return sequence.slot

@@ -52,6 +52,12 @@ class BatchSequence(Run):
             self._resume(earlier)
 
     @property
+    def held_slot(self) -> int:
+        """The slot of a running sequence."""
+        assert self.slot is not None
+        return self.slot
+
+    @property
     def adapters(self) -> tuple[AdapterUse, ...]:
         """The LoRA adapters with which it is computed."""
         return self.job.request.adapters
@@ -103,11 +109,10 @@ class BatchSequence(Run):
 
     def next_chunk(self, budget: int, draft: Sequence[int] = ()) -> Chunk:
         """Return the tokens of the next step: one to decode and the draft, or up to `budget` of the prompt."""
-        assert self.slot is not None
         prefill = self._prefix[self.position : self.position + budget]
         tokens = prefill or [self.generated[-1], *draft]
         return Chunk(
-            slot=self.slot,
+            slot=self.held_slot,
             tokens=tokens,
             position=self.position,
             samples=self.position + len(tokens) >= len(self._prefix),

@@ -4,8 +4,13 @@ A guess costs a row. How much time a row adds to a step is measured while steps 
 weights have to be read anyway (a GPU with few sequences), as much as half a step on a small CPU. What a guess brings is
 known from the sequence (`NgramLookup.expected_hits`, `DraftGuesses.expected_hits`). Drafts are made only where they are
 expected to save time. `worker.speculation: false` disables them.
+
+The sequences without a guess wait while those of others are computed. So what is compared is the geometric mean of the
+sequences' speeds: a step that doubles the speed of one must not halve that of another. The sum of the speeds counts
+the first as a gain, yet the sequences that wait are the last to end, in a batch with fewer others (decision 0060).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,11 +18,11 @@ from itertools import islice
 from workers.batching.drafting import Drafting
 from workers.batching.ngram_lookup import NgramLookup
 from workers.batching.sequence import BatchSequence
-from workers.batching.step_cost import StepCost
+from workers.batching.step_cost import DraftedSlots, StepCost
 from workers.engines.base import Chunk, DraftModel, Limits
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)  # tokens; of all drafts of a step: unequal lengths are costly
-MARGIN = 1.1  # expected tokens per second with drafts to those without
+MARGIN = 1.1  # expected speed with drafts to that without
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,9 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Drafts of one length, and the tokens per second that are expected with them."""
+    """Drafts of one length, and the speed that is expected with them: the geometric mean over the sequences that
+    decode, times their number, in tokens per second.
+    """
 
     rate: float
     length: int = 0
@@ -55,7 +62,11 @@ class Speculation:
     def learn(self, chunks: Sequence[Chunk], seconds: float) -> None:
         """Learn from the time of a step. Steps with prompts are left out: they say little about the cost of guesses."""
         if all(len(chunk.tokens) == 1 + chunk.drafted for chunk in chunks):
-            self.cost.learn(len({chunk.drafted for chunk in chunks}), sum(len(c.tokens) for c in chunks), seconds)
+            slots = DraftedSlots()
+            for chunk in chunks:
+                if chunk.drafted:
+                    slots.add(chunk.slot)
+            self.cost.learn(slots.groups(len(chunks)), sum(len(chunk.tokens) for chunk in chunks), seconds)
 
     def drafts(self, decoding: Sequence[BatchSequence]) -> dict[str, list[int]]:
         """Return guessed tokens by sequence id, equally many for each; empty if none save time."""
@@ -81,24 +92,26 @@ class Speculation:
 
     def _best(self, rows: int, drafts: Sequence[_Draft]) -> _Plan:
         """Return the drafts, cut to the length with the highest expected rate; no draft if that is hardly faster."""
-        rate = rows / self.cost.seconds(1, rows)  # tokens per second without
+        rate = rows / self.cost.seconds(1, rows)
         best, least_rate = _Plan(rate), rate * MARGIN
         for length in LENGTHS:
-            least = rate * self.cost.row * length  # tokens that its rows cost
-            worthwhile = [draft for draft in drafts if self._fits(draft, length) > least]
-            drafted = rows + len(worthwhile) * length
-            if not worthwhile or drafted > self._limits.max_batched_tokens:
-                continue
-            hits = sum(draft.expected_hits[length - 1] for draft in worthwhile)
-            expected_rate = (rows + hits) / self.cost.seconds(1 if len(worthwhile) == rows else 2, drafted)
-            if expected_rate > max(best.rate, least_rate):
-                best = _Plan(expected_rate, length, worthwhile)
+            fitting = [draft for draft in drafts if self._fits(draft, length)]
+            fitting.sort(key=lambda draft: draft.expected_hits[length - 1], reverse=True)
+            gain, slots = 0.0, DraftedSlots()  # gain: the sum of the logarithms of how far the sequences advance
+            for count, draft in enumerate(fitting, 1):
+                gain += math.log1p(draft.expected_hits[length - 1])
+                slots.add(draft.sequence.held_slot)
+                drafted = rows + count * length
+                if drafted > self._limits.max_batched_tokens:
+                    break
+                expected_rate = rows * math.exp(gain / rows) / self.cost.seconds(slots.groups(rows), drafted)
+                if expected_rate > max(best.rate, least_rate):
+                    best = _Plan(expected_rate, length, fitting[:count])
         return best
 
-    def _fits(self, draft: _Draft, length: int) -> float:
-        """Return the expected hits of so many tokens; 0 if there are not so many, or no room for them."""
-        fits = length <= len(draft.expected_hits) and draft.sequence.has_room_for(length, self._limits)
-        return draft.expected_hits[length - 1] if fits else 0.0
+    def _fits(self, draft: _Draft, length: int) -> bool:
+        """Return whether there are so many guesses, and room for them."""
+        return length <= len(draft.expected_hits) and draft.sequence.has_room_for(length, self._limits)
 
 
 def _draft_of_text(sequence: BatchSequence) -> _Draft:

@@ -1,8 +1,28 @@
 """How long a step takes, learned from the steps that have run."""
 
 
+class DraftedSlots:
+    """Slots whose sequences have guesses, all equally many, in a step that decodes; counts its groups.
+
+    llama.cpp computes the first rows of all sequences together, then the further rows of each block of neighbouring
+    slots by themselves (`llama_batch_allocr::split_equal`).
+    """
+
+    def __init__(self) -> None:
+        self._slots: set[int] = set()
+        self._blocks = 0
+
+    def add(self, slot: int) -> None:
+        self._blocks += 1 - (slot - 1 in self._slots) - (slot + 1 in self._slots)
+        self._slots.add(slot)
+
+    def groups(self, sequences: int) -> int:
+        """Return how many groups of rows the step of so many sequences has."""
+        return 1 if len(self._slots) in (0, sequences) else 1 + self._blocks
+
+
 class StepCost:
-    """A linear model of step time: a cost per group of rows of equal length plus a cost per row.
+    """A linear model of step time: a cost per group of rows that are computed together plus a cost per row.
 
     Fitted by normalised least mean squares: each measured step corrects both costs. Until steps of several rows were
     measured, a row counts as cheap, so that guesses are tried.

@@ -16,7 +16,7 @@ from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
 from workers.batching.sequence import BatchSequence
 from workers.batching.speculation import Speculation
-from workers.batching.step_cost import StepCost
+from workers.batching.step_cost import DraftedSlots, StepCost
 from workers.engines.base import Limits, Prompt
 
 ROUND = "the quick brown " * 20  # no three letters come twice within a round
@@ -61,6 +61,24 @@ def test_where_rows_fill_the_machine_no_guess_joins_the_step() -> None:
 def test_a_sequence_without_a_guess_decodes_beside_one_with_a_guess() -> None:
     sure, without = decoding(1)[0], decoding(2, "abcdefgh")[1]
     assert speculation(group=1, row=0.01).drafts([sure, without]).keys() == {"s0"}
+
+
+def test_the_guesses_of_few_do_not_hold_up_many_others() -> None:
+    as_measured = speculation(group=9, row=1)
+    repeating, others = decoding(6), decoding(8, "abcdefgh")
+    assert as_measured.drafts([*repeating[:3], *others[:5]]) == {}, "these three alone would be three times as fast"
+    assert as_measured.drafts([*repeating, *others[6:]]).keys() == {sequence.id for sequence in repeating}
+
+
+def test_each_block_of_neighbours_with_guesses_counts_as_a_group_of_its_own() -> None:
+    def groups(*slots: int) -> int:
+        drafted = DraftedSlots()
+        for slot in slots:
+            drafted.add(slot)
+        return drafted.groups(8)
+
+    assert (groups(), groups(*range(8))) == (1, 1), "all rows are equal in number"
+    assert (groups(4, 2, 3), groups(0, 2), groups(0, 2, 1)) == (2, 3, 2)
 
 
 def test_all_drafts_of_a_step_have_one_length_and_end_where_the_text_must() -> None:
