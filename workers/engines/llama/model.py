@@ -14,6 +14,7 @@ from workers.engines.llama.adapters import LlamaAdapters
 from workers.engines.llama.library import free_gpu_bytes, library_log, row_bytes
 from workers.engines.llama.model_params import LlamaModelParams
 from workers.engines.llama.vocabulary import LlamaVocabulary
+from workers.engines.llama.weight_layout import is_rearranged
 from workers.models.progress import ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Model:
         self._params = params
         self._library_log = library_log()
         self._library_log.verbose = params.verbose
-        self.pointer = self._load(_settings(params) if weights else _settings_without_weights(), report)
+        self.pointer = self._load(_settings(path, params) if weights else _settings_without_weights(), report)
         self.vocabulary = LlamaVocabulary(self.pointer, path)
         self.trained_tokens: int = llama_cpp.llama_model_n_ctx_train(self.pointer)
         self.architecture = self.metadata("general.architecture") or ""
@@ -173,9 +174,9 @@ def _check_file(path: Path) -> None:
         raise ModelUnavailable(f"{path} is no GGUF file: give a .gguf file")
 
 
-def _settings(params: LlamaModelParams) -> Any:
+def _settings(path: Path, params: LlamaModelParams) -> Any:
     settings = llama_cpp.llama_model_default_params()
-    settings.use_extra_bufts = params.repack
+    settings.use_extra_bufts = is_rearranged(path) if params.repack is None else params.repack
     settings.load_mode = _load_mode(params)
     if params.n_gpu_layers is not None:
         settings.n_gpu_layers = params.n_gpu_layers

@@ -64,7 +64,7 @@ class LlamaModelParams:
     training context. n_gpu_layers: None = as many as fit; negative = all. n_batch: tokens of one step.
     last_n_tokens_size: window of the penalties, tokens. tensor_split: share of each GPU. rope_*: 0 = the model's.
     chat_template: the Jinja source; None = the model's own. type_k, type_v: of the keys and values in the cache.
-    repack: rearrange the weights while they load, for ggml's kernels on CPUs.
+    repack: rearrange the weights while they load, for ggml's kernels on CPUs; None = where these are the faster ones.
     flash_attn: None = where the model and the device can. loras: see `app.config.adapters`. draft: None = no draft
     model.
     """
@@ -74,7 +74,7 @@ class LlamaModelParams:
     seed: int | None = None
     use_mmap: bool = True
     use_mlock: bool = False
-    repack: bool = True
+    repack: bool | None = None
     n_threads: int | None = None
     n_batch: int = 512
     last_n_tokens_size: int = 64

@@ -104,7 +104,7 @@ def test_a_bad_adapter_is_refused_in_one_line(tmp_path: Path, kind: str) -> None
     assert "\n" not in caught.value.detail
 
 
-def test_weights_are_rearranged_unless_the_configuration_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_rearranged_as_the_configuration_says(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     load = Model._load
 
@@ -113,6 +113,6 @@ def test_weights_are_rearranged_unless_the_configuration_says_no(monkeypatch: py
         return load(self, settings, report)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "_load", observed)
-    for raw in ({}, {"repack": False}):
+    for raw in ({"repack": True}, {"repack": False}):
         Model(SMOLLM2_FILE, LlamaModelParams.read(raw), lambda *_: None).close()
     assert seen == [True, False]

@@ -1,4 +1,4 @@
-/* Eight rows of activations by weights of type Q4_K, Q5_K or Q6_K: `ggml_vec_dot_q4_K_q8_K`, `..._q5_K_q8_K` and
+/* Eight rows of activations, or one, by weights of type Q4_K, Q5_K or Q6_K: `ggml_vec_dot_q4_K_q8_K`, `..._q5_K_q8_K` and
  * `..._q6_K_q8_K` of ggml-cpu/arch/x86/quants.c. Layouts of blocks: ggml-common.h.
  *
  * A block has eight pieces of 32 codes. ggml multiplies 4 codes of a piece by 4 activations for each of 8 sums, multiplies each sum
@@ -13,6 +13,7 @@
 
 #define LARGE_BLOCK 256
 #define PIECES 8
+#define AHEAD 4096 /* bytes that are read ahead */
 #define GROUPS 16 /* of 16 codes: Q6_K has a scale for each, Q4_K and Q5_K for each piece */
 
 typedef struct { /* a weight is scale * group's scale * code - minimum * piece's minimum */
@@ -37,6 +38,12 @@ typedef struct { /* Q8_K: one block of each row; sums: of groups, and of pieces 
     int16_t group_sums[TILE_ROWS][GROUPS], piece_sums[PIECES / 2][TILE_ROWS][2];
     float scale[TILE_ROWS], unused[TILE_ROWS];
 } large_tile;
+
+typedef struct { /* Q8_K, a block of one row */
+    int8_t codes[LARGE_BLOCK];
+    int16_t group_sums[GROUPS], piece_sums[PIECES];
+    float scale, unused[3]; /* a multiple of 64 bytes */
+} single_row;
 
 typedef struct {
     __m256i codes[PIECES], scales[PIECES / 2]; /* in the order of `interleave` */
@@ -72,20 +79,33 @@ INLINE AVX512 float farthest(const float * x) {
     return 0;
 }
 
-/* `quantize_row_q8_K_ref` of ggml-quants.c for one block; of zeros, scale and codes are 0. */
-static AVX512 void round_to_q8_k(const float * x, void * tiles, int row) {
-    large_tile * tile = tiles;
+/* `quantize_row_q8_K_ref` of ggml-quants.c for one block; of zeros, scale and codes are 0. Returns the scale. */
+INLINE AVX512 float round_block(const float * x, int8_t codes[LARGE_BLOCK], int16_t group_sums[GROUPS]) {
     const float most = farthest(x), inverse = most != 0 ? -127.0f / most : 0;
-    int8_t codes[LARGE_BLOCK] __attribute__((aligned(32)));
     for (int i = 0; i < LARGE_BLOCK; i += 16) {
         const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_set1_ps(inverse), _mm512_loadu_ps(x + i)));
         _mm_store_si128((__m128i *) (codes + i), _mm512_cvtsepi32_epi8(rounded));
-        tile->group_sums[row][i / 16] = (int16_t) _mm512_reduce_add_epi32(rounded);
+        group_sums[i / 16] = (int16_t) _mm512_reduce_add_epi32(rounded);
     }
+    return most != 0 ? 1 / inverse : 0;
+}
+
+static AVX512 void round_to_single_row(const float * x, void * to, int row) {
+    (void) row;
+    single_row * block = to;
+    block->scale = round_block(x, block->codes, block->group_sums);
+    for (int piece = 0; piece < PIECES; piece++) {
+        block->piece_sums[piece] = block->group_sums[2 * piece] + block->group_sums[2 * piece + 1];
+    }
+}
+
+static AVX512 void round_to_q8_k(const float * x, void * tiles, int row) {
+    large_tile * tile = tiles;
+    int8_t codes[LARGE_BLOCK] __attribute__((aligned(32)));
+    tile->scale[row] = round_block(x, codes, tile->group_sums[row]);
     for (int piece = 0; piece < PIECES; piece++) {
         tile->piece_sums[piece / 2][row][piece % 2] = tile->group_sums[row][2 * piece] + tile->group_sums[row][2 * piece + 1];
     }
-    tile->scale[row] = most != 0 ? 1 / inverse : 0;
     for (int half = 0; half < 2; half++) {
         interleave_half((const __m256i *) codes + 4 * half, (__m256i *) tile->codes[row] + 4 * half);
     }
@@ -120,6 +140,15 @@ INLINE AVX512 void unpack_q6_k(const q6_k_block * block, unpacked_block * to) {
     to->scale = of_half(block->scale);
 }
 
+/* Eight scales, eight minima: `utmp` of ggml. */
+INLINE AVX512 __m128i scales_and_minima(const uint8_t of_six_bits[12]) {
+    const __m128i packed = _mm_loadu_si128((const __m128i *) of_six_bits); /* codes follow */
+    const __m128i lower = _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi32(packed, 0x98), _mm_setr_epi32(0, 0, 0, 4)),
+                                        _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f));
+    const __m128i upper = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi32(packed, 0x40), 2), _mm_setr_epi32(0, 0x30303030, 0, 0x30303030));
+    return _mm_or_si128(lower, upper);
+}
+
 /* Q4_K has no fifth bits: NULL. */
 INLINE AVX512 void unpack_q4_or_q5_k(const uint8_t scales[12], const uint8_t * all_nibbles, const uint8_t * fifth, unpacked_block * to) {
     const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi8(16);
@@ -137,11 +166,7 @@ INLINE AVX512 void unpack_q4_or_q5_k(const uint8_t scales[12], const uint8_t * a
         }
         interleave_half(pieces, to->codes + 4 * half);
     }
-    uint32_t packed[3];
-    memcpy(packed, scales, sizeof packed);
-    const __m128i both = _mm_set_epi32( /* eight scales, eight minima: `utmp` of ggml */
-        (int) ((packed[2] >> 4 & 0x0f0f0f0f) | (packed[1] >> 6 & 0x03030303) << 4), (int) (packed[1] & 0x3f3f3f3f),
-        (int) ((packed[2] & 0x0f0f0f0f) | (packed[0] >> 6 & 0x03030303) << 4), (int) (packed[0] & 0x3f3f3f3f));
+    const __m128i both = scales_and_minima(scales);
     unpack_scales(_mm_unpacklo_epi8(both, both), to->scales);
     to->minima = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_srli_si128(both, 8)));
 }
@@ -229,3 +254,110 @@ INLINE AVX512 void multiply_large(int bits, const void * weights, const large_ti
 MULTIPLY_LARGE_FUNCTION(multiply_q4_k, 4)
 MULTIPLY_LARGE_FUNCTION(multiply_q5_k, 5)
 MULTIPLY_LARGE_FUNCTION(multiply_q6_k, 6)
+
+/* --- one row ---------------------------------------------------------------------------------------------------------
+ * Nothing is unpacked for others, and memory is the limit. A register of 512 bits holds two pieces. */
+
+INLINE AVX512 __m512i in_halves(__m256i lower, __m256i upper) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
+}
+
+INLINE AVX512 __m512i words_in_halves(int lower, int upper) {
+    return in_halves(_mm256_set1_epi16((short) lower), _mm256_set1_epi16((short) upper));
+}
+
+INLINE AVX512 __m512i twice(const void * bytes) {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(bytes));
+}
+
+/* The codes of pieces 2 * pair and 2 * pair + 1. */
+INLINE AVX512 __m512i codes_of_pair(int bits, const void * weights, int pair) {
+    const __m512i low = _mm512_set1_epi8(15);
+    if (bits == 6) {
+        const q6_k_block * block = weights;
+        const __m512i nibbles = _mm512_loadu_si512(block->nibbles + 64 * (pair / 2)), upper = twice(block->upper + 32 * (pair / 2));
+        const __m512i two_bits = pair % 2 ? _mm512_srlv_epi16(upper, words_in_halves(0, 2)) : _mm512_sllv_epi16(upper, words_in_halves(4, 2));
+        const __m512i four_bits = pair % 2 ? _mm512_srli_epi16(nibbles, 4) : nibbles;
+        return _mm512_or_si512(_mm512_and_si512(four_bits, low), _mm512_and_si512(two_bits, _mm512_set1_epi8(48)));
+    }
+    const uint8_t * nibbles = bits == 5 ? ((const q5_k_block *) weights)->nibbles : ((const q4_k_block *) weights)->nibbles;
+    const __m512i codes = _mm512_and_si512(_mm512_srlv_epi16(twice(nibbles + 32 * pair), words_in_halves(0, 4)), low);
+    if (bits == 4) {
+        return codes;
+    }
+    const __m512i of_pieces = words_in_halves(0x0101 << 2 * pair, 0x0202 << 2 * pair);
+    return _mm512_mask_add_epi8(codes, _mm512_test_epi8_mask(twice(((const q5_k_block *) weights)->fifth), of_pieces), codes, _mm512_set1_epi8(16));
+}
+
+/* Of the products of a block, the sums that ggml adds to: integers. */
+INLINE AVX512 __m256i product_with_one_row(int bits, const void * weights, __m128i all_scales, const single_row * row) {
+    __m512i sums = _mm512_setzero_si512();
+    __m512i scales;
+    if (bits == 6) {
+        const __m256i less = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(_mm256_cvtepi8_epi16(all_scales), 5));
+        sums = _mm512_zextsi256_si512(_mm256_madd_epi16(less, _mm256_loadu_si256((const __m256i *) row->group_sums)));
+        scales = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(all_scales));
+    } else {
+        scales = _mm512_broadcast_i32x4(_mm_cvtepu8_epi16(all_scales));
+    }
+    const __m512i of_groups = in_halves(_mm256_inserti128_si256(_mm256_setzero_si256(), _mm_set1_epi16(1), 1),
+                                        _mm256_inserti128_si256(_mm256_set1_epi16(2), _mm_set1_epi16(3), 1));
+    for (int pair = 0; pair < PIECES / 2; pair++) {
+        const __m512i products = _mm512_maddubs_epi16(codes_of_pair(bits, weights, pair), _mm512_load_si512(row->codes + 64 * pair));
+        const __m512i of_pair = bits == 6 ? _mm512_permutexvar_epi16(_mm512_add_epi16(of_groups, _mm512_set1_epi16((short) (4 * pair))), scales)
+                                          : _mm512_shuffle_epi8(scales, _mm512_add_epi8(words_in_halves(0x0100, 0x0302), _mm512_set1_epi8((char) (4 * pair))));
+        sums = _mm512_dpwssd_epi32(sums, products, of_pair);
+    }
+    return _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
+}
+
+INLINE AVX512 __m128i two_halves(const void * bytes) {
+    int both;
+    memcpy(&both, bytes, sizeof both);
+    return _mm_cvtsi32_si128(both);
+}
+
+/* bits: a constant. */
+INLINE AVX512 void multiply_one_row(int bits, const void * weights, const single_row * row, int64_t blocks, float * out) {
+    const size_t block_bytes = bits == 6 ? sizeof(q6_k_block) : bits == 5 ? sizeof(q5_k_block) : sizeof(q4_k_block);
+    const char * block = weights;
+    __m256 sums = _mm256_setzero_ps();
+    __m128 minima = _mm_setzero_ps();
+    for (int64_t i = 0; i < blocks; i++, block += block_bytes, row++) {
+        for (size_t line = 0; line < block_bytes; line += 64) { /* processors do not read ahead beyond a page */
+            _mm_prefetch(block + AHEAD + line, _MM_HINT_T0);
+        }
+        __m128i scales;
+        __m128 scale;
+        if (bits == 6) {
+            const q6_k_block * of_six = (const q6_k_block *) block;
+            scales = _mm_loadu_si128((const __m128i *) of_six->scales);
+            scale = _mm_set1_ps(row->scale * of_half(of_six->scale));
+        } else {
+            scales = scales_and_minima(((const q4_k_block *) block)->scales); /* Q5_K begins like Q4_K */
+            scale = _mm_mul_ps(_mm_cvtph_ps(two_halves(block)), _mm_set1_ps(row->scale)); /* then that of the minima */
+            __m128i of_minima = _mm_madd_epi16(_mm_cvtepu8_epi16(_mm_srli_si128(scales, 8)), _mm_loadu_si128((const __m128i *) row->piece_sums));
+            if (bits == 5) {
+                of_minima = _mm_hadd_epi32(of_minima, of_minima), of_minima = _mm_hadd_epi32(of_minima, of_minima);
+            }
+            minima = _mm_fnmadd_ps(_mm_permute_ps(scale, 0x55), _mm_cvtepi32_ps(of_minima), minima);
+        }
+        const __m256i of_codes = product_with_one_row(bits, block, scales, row);
+        sums = _mm256_fmadd_ps(_mm256_broadcastss_ps(scale), _mm256_cvtepi32_ps(of_codes), sums);
+    }
+    if (bits == 4) {
+        minima = _mm_add_ps(minima, _mm_movehl_ps(minima, minima));
+        minima = _mm_add_ss(minima, _mm_movehdup_ps(minima));
+    }
+    *out = bits == 6 ? sum_of_eight(sums) : sum_of_eight(sums) + _mm_cvtss_f32(minima);
+}
+
+#define MULTIPLY_ONE_ROW_FUNCTION(name, bits) \
+    static AVX512 void name(const void * weights, size_t row_bytes, const void * x, int64_t blocks, float * out, size_t out_stride, int rows) { \
+        (void) row_bytes, (void) out_stride, (void) rows; \
+        multiply_one_row(bits, weights, x, blocks, out); \
+    }
+
+MULTIPLY_ONE_ROW_FUNCTION(multiply_q4_k_by_one_row, 4)
+MULTIPLY_ONE_ROW_FUNCTION(multiply_q5_k_by_one_row, 5)
+MULTIPLY_ONE_ROW_FUNCTION(multiply_q6_k_by_one_row, 6)

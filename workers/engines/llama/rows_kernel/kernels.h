@@ -12,26 +12,29 @@ typedef struct {
     enum ggml_type type;
     int block;         /* weights of a block */
     int outputs;       /* that `multiply` computes for each row */
-    int64_t most_rows; /* with more, ggml's own kernel is faster */
+    int64_t least_rows, most_rows; /* with fewer or more, ggml's own kernel is faster, or another one here */
     size_t tile_bytes; /* of the activations of TILE_ROWS rows that meet a block */
     void (*round)(const float * x, void * tile, int row);
     void (*multiply)(const void * weights, size_t row_bytes, const void * tiles, int64_t blocks, float * out, size_t out_stride, int rows);
 } kernel;
 
 static const kernel kernels[] = {
-    {GGML_TYPE_Q4_1, SMALL_BLOCK, SMALL_OUTPUTS, INT64_MAX, sizeof(small_tile), round_to_q8_1, multiply_q4_1},
-    {GGML_TYPE_Q5_1, SMALL_BLOCK, SMALL_OUTPUTS, INT64_MAX, sizeof(small_tile), round_to_q8_1, multiply_q5_1},
-    {GGML_TYPE_Q4_K, LARGE_BLOCK, 1, 15, sizeof(large_tile), round_to_q8_k, multiply_q4_k},
-    {GGML_TYPE_Q5_K, LARGE_BLOCK, 1, 15, sizeof(large_tile), round_to_q8_k, multiply_q5_k},
-    {GGML_TYPE_Q6_K, LARGE_BLOCK, 1, 63, sizeof(large_tile), round_to_q8_k, multiply_q6_k},
+    {GGML_TYPE_Q4_1, SMALL_BLOCK, SMALL_OUTPUTS, 2, INT64_MAX, sizeof(small_tile), round_to_q8_1, multiply_q4_1},
+    {GGML_TYPE_Q5_1, SMALL_BLOCK, SMALL_OUTPUTS, 2, INT64_MAX, sizeof(small_tile), round_to_q8_1, multiply_q5_1},
+    {GGML_TYPE_Q4_K, LARGE_BLOCK, 1, 1, 1, sizeof(single_row), round_to_single_row, multiply_q4_k_by_one_row},
+    {GGML_TYPE_Q4_K, LARGE_BLOCK, 1, 2, 15, sizeof(large_tile), round_to_q8_k, multiply_q4_k},
+    {GGML_TYPE_Q5_K, LARGE_BLOCK, 1, 1, 1, sizeof(single_row), round_to_single_row, multiply_q5_k_by_one_row},
+    {GGML_TYPE_Q5_K, LARGE_BLOCK, 1, 2, 15, sizeof(large_tile), round_to_q8_k, multiply_q5_k},
+    {GGML_TYPE_Q6_K, LARGE_BLOCK, 1, 1, 1, sizeof(single_row), round_to_single_row, multiply_q6_k_by_one_row},
+    {GGML_TYPE_Q6_K, LARGE_BLOCK, 1, 2, 63, sizeof(large_tile), round_to_q8_k, multiply_q6_k},
 };
 #define KERNELS ((int) (sizeof kernels / sizeof *kernels))
 
 static bool unused[KERNELS]; /* what `rows_leave_out` was called for */
 
-static const kernel * kernel_of(enum ggml_type type) {
+static const kernel * kernel_of(enum ggml_type type, int64_t rows) {
     for (int i = 0; i < KERNELS; i++) {
-        if (kernels[i].type == type && !unused[i]) {
+        if (kernels[i].type == type && kernels[i].least_rows <= rows && rows <= kernels[i].most_rows && !unused[i]) {
             return kernels + i;
         }
     }

@@ -1,4 +1,4 @@
-"""Makes ggml multiply several rows at once by quantized weights: loads rows.c, where it is built and right.
+"""Makes ggml multiply by quantized weights with kernels of this project: loads rows.c, where it is built and right.
 
 Its results must be those of ggml's own kernel for one row to the bit, else it is not used: a text must not depend on
 which of the two a row went through.
@@ -14,7 +14,7 @@ from workers.engines.llama.rows_kernel.build import library_file
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
 
 _CPU = 0  # `enum ggml_backend_dev_type`
-_TRIALS = ((1, 32, 2), (3, 32, 7), (2, 32, 17))  # blocks of an output's weights, outputs, rows
+_TRIALS = ((1, 32, 2), (3, 64, 7), (2, 32, 17))  # blocks of an output's weights, outputs, rows
 _THREADS = 2
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def enable(ggml: ctypes.CDLL, file: Path | None = None) -> frozenset[int]:
         file: of the kernels; None = where `build` puts it.
 
     Returns:
-        The types of weights that have one: `enum ggml_type`.
+        The types of weights for which all kernels are used: `enum ggml_type`.
     """
     file = library_file() if file is None else file
     try:
@@ -102,15 +102,15 @@ def _module(file: Path) -> ctypes.CDLL:
 
 def _right_ones(ggml: ctypes.CDLL, module: ctypes.CDLL) -> frozenset[int]:
     """Try every kernel, leave out those whose results differ, and return the types of the others."""
-    right = set()
+    of_types, wrong = set(), set()
     for index, ggml_type in types(module):
         worst = sum(differing(ggml, module, index, *trial) for trial in _TRIALS)
         if worst:
             module.rows_leave_out(index)
+            wrong.add(ggml_type)
             name = type_name(ggml, ggml_type)
             logger.info(
                 "%s weights are multiplied row by row: the kernel differs from ggml's in %d results", name, worst
             )
-        else:
-            right.add(ggml_type)
-    return frozenset(right)
+        of_types.add(ggml_type)
+    return frozenset(of_types - wrong)

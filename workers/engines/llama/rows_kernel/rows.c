@@ -2,8 +2,8 @@
  *
  * For one row ggml unpacks every weight once, and so it does again for every further row: always for Q4_1 and Q5_1, up to seven rows
  * for Q4_K, Q5_K and Q6_K. This module unpacks it once for eight rows, and computes what ggml's x86 kernel for one row
- * computes, operation by operation in the same order, so that its results are the same bits. docs/decisions/0026 and 0052. Needs
- * AVX-512 with VNNI. */
+ * computes, operation by operation in the same order, so that its results are the same bits. For one row of K types it is wider.
+ * docs/decisions/0026, 0052 and 0077. Needs AVX-512 with VNNI. */
 
 #include "ggml-alloc.h"
 #include "ggml-backend-impl.h"
@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define PARTS 4 /* of a thread's share of the weights: it takes them one by one, as others may be faster */
 
 typedef struct {
     int threads;
@@ -29,7 +31,7 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
     for (int i = 0; i < nodes; i++) {
         const struct ggml_tensor * node = ggml_graph_node(graph, i);
         if (is_product(node)) {
-            const kernel * of = kernel_of(node->src[0]->type);
+            const kernel * of = kernel_of(node->src[0]->type, node->src[1]->ne[1]);
             const size_t of_node = tiles_of(node->src[1]) * (node->src[1]->ne[0] / of->block) * of->tile_bytes;
             bytes = of_node > bytes ? of_node : bytes;
         }
@@ -52,7 +54,7 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
             if (!is_product(node)) {
                 continue;
             }
-            const kernel * of = kernel_of(node->src[0]->type);
+            const kernel * of = kernel_of(node->src[0]->type, node->src[1]->ne[1]);
             if (node->src[1] != held || of->round != rounded_for->round) {
                 held = node->src[1];
                 rounded_for = of;
@@ -61,8 +63,11 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
                     round_row(of, held, row, own->activations);
                 }
             }
-            #pragma omp for schedule(dynamic)
-            for (int64_t chunk = 0; chunk < node->src[0]->ne[1] / CHUNK; chunk++) {
+            const int64_t chunks = node->src[0]->ne[1] / CHUNK;
+            /* one row: a chunk takes a few microseconds, and what is read ahead at its end is another thread's */
+            const int64_t at_once = node->src[1]->ne[1] > 1 ? 1 : 1 + chunks / (PARTS * own->threads);
+            #pragma omp for schedule(dynamic, at_once)
+            for (int64_t chunk = 0; chunk < chunks; chunk++) {
                 multiply_chunk(of, node, own->activations, chunk);
             }
         }
@@ -81,9 +86,9 @@ static bool supports(ggml_backend_dev_t device, const struct ggml_tensor * op) {
         case GGML_OP_PERMUTE:
         case GGML_OP_TRANSPOSE:
             return true;
-        case GGML_OP_MUL_MAT: /* one row is ggml's: there is nothing to share */
-            of = kernel_of(weights->type);
-            return of && x->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && x->ne[1] > 1 && x->ne[1] <= of->most_rows
+        case GGML_OP_MUL_MAT:
+            of = kernel_of(weights->type, x->ne[1]);
+            return of && x->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32
                 && ggml_is_matrix(weights) && ggml_is_matrix(x) && ggml_is_contiguous(weights) && ggml_is_contiguous(op)
                 && x->nb[0] == sizeof(float) && weights->ne[1] % CHUNK == 0;
         default:
@@ -252,9 +257,11 @@ static bool multiply_row_by_row(ggml_backend_t cpu, struct ggml_tensor * weights
 }
 
 /* The product of random weights and activations by kernel `index`, and ggml's by its backend `cpu`: how many of the results
- * differ in any bit; -1 without memory. blocks: of an output's weights. outputs: a multiple of 32. */
+ * differ in any bit; -1 without memory. blocks: of an output's weights. outputs: a multiple of 32. rows: the nearest number
+ * that the kernel takes. */
 GGML_BACKEND_API int64_t rows_that_differ(ggml_backend_t cpu, int index, int64_t blocks, int64_t outputs, int64_t rows, int threads) {
     const kernel * of = kernels + index;
+    rows = rows < of->least_rows ? of->least_rows : rows > of->most_rows ? of->most_rows : rows;
     const int64_t inputs = blocks * of->block, largest = outputs > rows ? outputs : rows;
     int64_t differing = -1;
     struct ggml_context * tensors = ggml_init((struct ggml_init_params) { 16 * ggml_tensor_overhead() + ggml_graph_overhead(), NULL, true });

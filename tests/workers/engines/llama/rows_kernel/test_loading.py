@@ -13,7 +13,16 @@ from workers.engines.llama.rows_kernel import build
 from workers.engines.llama.rows_kernel.loading import differing, enable, type_name, types
 
 OLDER_VERSION = "rows-000000000000.so"
-TYPES = ["q4_1", "q5_1", "q4_K", "q5_K", "q6_K"]
+TYPES = [
+    "q4_1",
+    "q5_1",
+    "q4_K",
+    "q4_K",
+    "q5_K",
+    "q5_K",
+    "q6_K",
+    "q6_K",
+]  # of K types one for a single row, one for several
 TEXTS = """
 import hashlib, random, sys
 from pathlib import Path
@@ -50,7 +59,7 @@ def module() -> ctypes.CDLL:
     return library
 
 
-def test_it_has_a_kernel_for_each_of_these_types(module: ctypes.CDLL) -> None:
+def test_it_has_kernels_for_these_types(module: ctypes.CDLL) -> None:
     assert [type_name(ggml_library, ggml_type) for _, ggml_type in types(module)] == TYPES
 
 
