@@ -1,6 +1,6 @@
 """Submits jobs, follows, reads and cancels them, and makes their documents.
 
-The routes use it, and the batch driver outside of any request: owner, idempotency key and socket are arguments.
+The routes use it, and the batch driver outside of any request: principal, idempotency key and socket are arguments.
 """
 
 import contextlib
@@ -18,12 +18,14 @@ from app.config.settings import Config
 from app.errors import JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
 from app.jobs.events import FROM_START, read_events
 from app.jobs.job import Job, JobRequest, Kind, OnDisconnect
+from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 
 LOOKED_AT_CHARACTERS = 65_536  # a shorter prompt costs Redis and a worker nothing to speak of
 UNSTORED_TTL_SECONDS = 60  # of a job that could not be deleted at the end of its request: its process died, say
 _JOB_SCHEMA = JobSchema()
+_OBSERVER = Caller(principal=ANONYMOUS_PRINCIPAL)  # waits for a job that exists, and makes none
 
 
 class JobService:
@@ -64,7 +66,9 @@ class JobService:
             **content,
         )
 
-    def submit(self, request: JobRequest, owner: str, key: str | None = None, job_id: str | None = None) -> Job:
+    def submit(
+        self, request: JobRequest, principal: Principal, key: str | None = None, job_id: str | None = None
+    ) -> Job:
         """Admit a job, without waiting for it.
 
         Args:
@@ -82,7 +86,7 @@ class JobService:
         if len(request.prompt) > LOOKED_AT_CHARACTERS:
             _reject_too_long(request.prompt, self.estimate.capacity())
         try:
-            return self.store.admit(request, owner, job_id, idempotency_key=key)
+            return self.store.admit(request, principal, job_id, idempotency_key=key)
         except NotAdmitted as error:
             error.retry_after_seconds = self.estimate.retry_after_seconds(error.waiting)
             raise
@@ -109,7 +113,7 @@ class JobService:
             (entries,) = read_events(self._redis, [(job.id, after)])
             return PastEvents(job, entries)
         with contextlib.ExitStack() as resources:
-            pending = resources.enter_context(self._pending(Caller(owner=job.owner), after))
+            pending = resources.enter_context(self._pending(_OBSERVER, after))
             pending.join(job)
             resources.pop_all()
         return pending
@@ -119,7 +123,7 @@ class JobService:
 
         Raises JobNotFound, TooManyWaiters.
         """
-        with contextlib.suppress(ShuttingDown), self._pending(Caller(owner=job.owner), None) as pending:
+        with contextlib.suppress(ShuttingDown), self._pending(_OBSERVER, None) as pending:
             pending.join(job)
             item = pending.next_end(seconds)
             if item is not None:

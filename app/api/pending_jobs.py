@@ -18,6 +18,7 @@ from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
 from app.errors import JobNotFound, LLMAPIError, NotAdmitted, StoreUnavailable, WaitTimeout
 from app.jobs.events import End, EventEntry
 from app.jobs.job import Job, JobRequest
+from app.jobs.principal import Principal
 from app.jobs.store import JobStore, new_job_id
 
 RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
@@ -31,12 +32,12 @@ class Caller:
     """Who makes a request.
 
     Args:
-        owner: the jobs belong to this owner, who can read only its own jobs.
+        principal: whose jobs they are.
         idempotency_key: of this request, None without one.
         client_socket: watched while the request waits; None where the server does not show it.
     """
 
-    owner: str
+    principal: Principal
     idempotency_key: str | None = None
     client_socket: socket.socket | None = None
 
@@ -53,7 +54,7 @@ class PendingJobs:
         self,
         store: JobStore,
         waiters: Waiters,
-        submit: Callable[[JobRequest, str, str | None, str | None], Job],
+        submit: Callable[[JobRequest, Principal, str | None, str | None], Job],
         most_at_once: Callable[[], int],
         caller: Caller,
         position: str | None,
@@ -205,7 +206,7 @@ class PendingJobs:
     def _admit(self, index: int, request: JobRequest, job_id: str) -> None:
         waiter = self._wait_for(job_id)
         try:
-            job = self._submit(request, self._caller.owner, self._key_of(index), job_id)
+            job = self._submit(request, self._caller.principal, self._key_of(index), job_id)
         except LLMAPIError as error:
             error.job_index = index
             raise
@@ -223,7 +224,7 @@ class PendingJobs:
         """Make the jobs that are left, for a client that comes back for them."""
         for index, request in self._later:
             try:
-                self._submit(request, self._caller.owner, self._key_of(index), self.jobs[index].id)
+                self._submit(request, self._caller.principal, self._key_of(index), self.jobs[index].id)
             except (LLMAPIError, redis.RedisError) as error:
                 logger.warning("%d jobs of a request are not made: %s", len(self.jobs) - index, type(error).__name__)
                 return

@@ -27,7 +27,8 @@ from app.api.schemas.job import job_path
 from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config
 from app.errors import Unauthorized
-from app.jobs.job import ANONYMOUS, Job, JobRequest, OnDisconnect, OutputSource
+from app.jobs.job import Job, JobRequest, OnDisconnect, OutputSource
+from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerClient
@@ -73,7 +74,7 @@ def register(app: Flask, services: Services) -> None:
 
     def identify() -> None:
         is_open = not digests or request.path in OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
-        g.owner = ANONYMOUS if is_open else _owner(request.headers, digests)
+        g.principal = ANONYMOUS_PRINCIPAL if is_open else _principal(request.headers, digests)
 
     app.before_request(identify)
 
@@ -86,10 +87,15 @@ def services_of(app: Flask) -> Services:
     return cast(Services, app.extensions[_EXTENSION])
 
 
+def current_principal() -> Principal:
+    """Return whose jobs this request makes; without API keys that is `ANONYMOUS_PRINCIPAL` for all."""
+    principal: Principal = g.principal
+    return principal
+
+
 def current_owner() -> str:
-    """Return who owns the jobs of this request; without API keys that is `ANONYMOUS` for all."""
-    owner: str = g.owner
-    return owner
+    """Return the owner whose jobs, files and batches this request sees."""
+    return current_principal().owner
 
 
 def current_caller() -> Caller:
@@ -101,14 +107,16 @@ def current_caller() -> Caller:
         )
     client = request.environ.get("gunicorn.socket")  # other servers do not show it
     return Caller(
-        owner=current_owner(), idempotency_key=key, client_socket=client if isinstance(client, socket.socket) else None
+        principal=current_principal(),
+        idempotency_key=key,
+        client_socket=client if isinstance(client, socket.socket) else None,
     )
 
 
 def submit(job_request: JobRequest) -> Job:
     """Make a job that continues without this request. Raises what `JobService.submit` raises, InvalidRequest (key)."""
     caller = current_caller()
-    job = services().jobs.submit(job_request, caller.owner, caller.idempotency_key)
+    job = services().jobs.submit(job_request, caller.principal, caller.idempotency_key)
     _add_header("Location", job_path(job.id))
     return job
 
@@ -161,14 +169,15 @@ def _add_header(name: str, value: str) -> None:
     after_this_request(add)
 
 
-def _owner(headers: Headers, digests: Sequence[bytes]) -> str:
+def _principal(headers: Headers, digests: Sequence[bytes]) -> Principal:
     """Compare with every key, in constant time: the delay of the response reveals nothing. Raises Unauthorized."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     presented = hashlib.sha256(token.strip().encode("latin-1")).digest()  # latin-1: WSGI's spelling of bytes
     known = [hmac.compare_digest(presented, digest) for digest in digests]
     if scheme.lower() != "bearer" or not any(known):
         raise Unauthorized(_missing_key(headers, scheme, token.strip()))
-    return f"key-{presented.hex()[:_OWNER_DIGITS]}"
+    owner = f"key-{presented.hex()[:_OWNER_DIGITS]}"
+    return Principal(owner=owner, tenant=owner)
 
 
 def _missing_key(headers: Headers, scheme: str, token: str) -> str:

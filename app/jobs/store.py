@@ -15,6 +15,7 @@ from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Status
 from app.jobs.order import doorbell
+from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
 
@@ -42,6 +43,7 @@ class Claim:
 
     job_id: str
     owner: str
+    tenant: str
     request: JobRequest
     token: int
     attempt: int
@@ -74,7 +76,12 @@ class JobStore:
         self._follow = script(client, "follow")
 
     def admit(
-        self, request: JobRequest, owner: str, job_id: str | None = None, *, idempotency_key: str | None = None
+        self,
+        request: JobRequest,
+        principal: Principal,
+        job_id: str | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Accept a job. Its record, its place in the order and a doorbell appear in one atomic step.
 
@@ -95,9 +102,9 @@ class JobStore:
             "kind": request.kind.value,
             "model": self._model,
             "priority": request.priority.value,
-            "owner": owner,
             "request": body,
             "followed": "1" if request.stream else "0",
+            **principal.to_fields(),
         }
         if request.response is not None and request.stored:
             record["keeps_request"] = "1"
@@ -107,10 +114,10 @@ class JobStore:
             due = {"delivery": keys.webhook(job_id), "due": keys.webhooks(self._model)}
             record["webhook"] = json.dumps(asdict(request.webhook) | due)
         expires_in = request.expires_in_seconds
-        key = keys.idempotency(owner, _digest(idempotency_key)) if idempotency_key else ""
+        key = keys.idempotency(principal.owner, _digest(idempotency_key)) if idempotency_key else ""
         indexes = self._indexes(keys.queued, keys.alive, keys.doorbells, keys.expiring)
         verdict, *rest = self._admit(
-            keys=[keys.job(job_id), *indexes, keys.jobs_of(owner), key],
+            keys=[keys.job(job_id), *indexes, keys.jobs_of(principal.owner), key],
             args=[
                 job_id,
                 self._max_queued,
@@ -138,7 +145,7 @@ class JobStore:
             model=self._model,
             status=Status.QUEUED,
             priority=request.priority,
-            owner=owner,
+            owner=principal.owner,
             created_at=float(rest[0]),
         )
 
@@ -192,12 +199,12 @@ class JobStore:
         )
         if result is None:
             return None
-        job_id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published, owner = (
-            result
-        )
+        job_id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published = result[:10]
+        owner, tenant = result[10:]
         return Claim(
             job_id=job_id,
             owner=owner,
+            tenant=tenant,
             request=JobRequest.from_json(json.loads(request)),
             token=int(token),
             attempt=int(attempt),

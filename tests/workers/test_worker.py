@@ -17,6 +17,7 @@ from app.jobs.store import Claim, JobStore
 from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
+from tests.principals import ME, key_named
 from tests.waiting import scaled, until
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers import worker as worker_module
@@ -65,7 +66,7 @@ def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable
 
 
 def admit(store: JobStore, prompt: str = "text") -> str:
-    return store.admit(JobRequest(kind=Kind.GENERATE, prompt=prompt), "me").id
+    return store.admit(JobRequest(kind=Kind.GENERATE, prompt=prompt), ME).id
 
 
 def test_a_worker_has_room_until_every_slot_is_taken_and_reports_when_one_is_free_again(
@@ -110,7 +111,7 @@ def test_jobs_that_take_long_to_prepare_hold_no_slot(
     slow: list[str] = []
     while len(slow) < 5:
         until(worker.has_room)
-        slow.append(store.admit(JobRequest(kind=Kind.GENERATE, chat=chat), "me").id)
+        slow.append(store.admit(JobRequest(kind=Kind.GENERATE, chat=chat), ME).id)
         worker.claim_next()
         if len(slow) == 2:
             assert not worker.has_room(), "as long as it is not known that they are slow"
@@ -131,7 +132,7 @@ def test_jobs_share_their_prefix_with_those_of_their_owner_or_with_all_across_ke
     worker = make_worker(LongPrompts(), replace(CONFIG, cache=CacheConfig(across_keys=across_keys)))
     seen = []
     for owner in ("me", "you", "me"):
-        job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text"), owner).id
+        job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text"), key_named(owner)).id
         worker.claim_next()
         assert worker.drain(scaled(5))
         usage = store.read(job_id).usage
@@ -236,7 +237,7 @@ def test_the_time_that_it_takes_to_prepare_a_job_is_a_part_of_its_own(
             return super().prepare(request)
 
     worker = make_worker(Slow())
-    job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text", timeout_seconds=0.2), "me").id
+    job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text", timeout_seconds=0.2), ME).id
     worker.claim_next()
     assert worker.drain(scaled(5))
     error = store.read(job_id).error
@@ -245,7 +246,7 @@ def test_the_time_that_it_takes_to_prepare_a_job_is_a_part_of_its_own(
 
 def test_an_embedding_ends_like_any_other_job(make_worker: Callable[..., Worker], store: JobStore) -> None:
     worker = make_worker(Instant(CONFIG, lambda *_: None))
-    job_id = store.admit(JobRequest(kind=Kind.EMBED, texts=("a", "b")), "me").id
+    job_id = store.admit(JobRequest(kind=Kind.EMBED, texts=("a", "b")), ME).id
     worker.claim_next()
     assert worker.drain(scaled(5))
     job = store.read(job_id)
@@ -301,7 +302,7 @@ def test_a_worker_that_lost_a_job_claims_it_again_only_when_the_old_attempt_has_
             return super().step(chunks)
 
     engine = StepByStep()
-    job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="a text", stream=True), "me").id
+    job_id = store.admit(JobRequest(kind=Kind.GENERATE, prompt="a text", stream=True), ME).id
     worker = make_worker(engine)
     worker.claim_next()
     engine.permits.release()

@@ -16,6 +16,7 @@ from app.api.batches.input import Inspection
 from app.api.batches.paging import Cut, page
 from app.errors import BatchNotFound, FileNotFound
 from app.jobs import keys
+from app.jobs.principal import Principal
 from app.jobs.redis_client import RedisClient, script
 
 DRIVER_SECONDS = 5  # until another process takes over from a driver that is gone
@@ -40,6 +41,7 @@ class Batch:
         self._values = values
         self.id = values["id"]
         self.owner = values["owner"]
+        self.principal = Principal.from_fields(values)
         self.endpoint = values["endpoint"]
         self.input_file_id = values["input_file_id"]
         self.output_file_id = values["output"]
@@ -113,6 +115,7 @@ class BatchStore:
     def create(
         self,
         file: File,
+        principal: Principal,
         *,
         endpoint: str,
         completion_window: str,
@@ -121,14 +124,14 @@ class BatchStore:
         metadata: Mapping[str, str] | None,
         inspected: Inspection,
     ) -> Batch:
-        """Create a batch. A batch whose file has faults fails at once.
+        """Create a batch of the owner's file. A batch whose file has faults fails at once.
 
         Raises FileNotFound where the file has been deleted meanwhile.
         """
         now = time.time()
         values: dict[str, str | int | float] = {
             "id": f"batch_{uuid.uuid4().hex}",
-            "owner": file.owner,
+            **principal.to_fields(),
             "model": self._model,
             "endpoint": endpoint,
             "input_file_id": file.id,
@@ -152,14 +155,14 @@ class BatchStore:
                 keys.file(file.id),
                 keys.file_lines(file.id),
                 keys.batch(batch_id),
-                keys.batches_of(file.owner),
+                keys.batches_of(principal.owner),
                 keys.unfinished(self._model),
             ],
             args=[batch_id, str(now), *(part for pair in values.items() for part in pair)],
         )
         if not created:
             raise FileNotFound(f"the file {file.id!r} has been deleted meanwhile")
-        return self.read(batch_id, file.owner)
+        return self.read(batch_id, principal.owner)
 
     def read(self, batch_id: str, owner: str) -> Batch:
         """Raises BatchNotFound."""

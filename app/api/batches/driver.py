@@ -137,7 +137,7 @@ class BatchDriver:
         made = 0
         for job_id, request in missing[: max(0, room)]:
             try:
-                self._jobs.store.admit(request, batch.owner, job_id)
+                self._jobs.store.admit(request, batch.principal, job_id)
             except NotAdmitted:  # in a later turn
                 break
             made += 1

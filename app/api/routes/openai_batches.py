@@ -9,7 +9,7 @@ from app.api.batches.input import inspect
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_response
 from app.api.openapi import Blueprint, describe_response
-from app.api.request_context import current_owner, services
+from app.api.request_context import current_owner, current_principal, services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.batches import (
     BatchBody,
@@ -46,6 +46,7 @@ def create_batch(body: BatchBody) -> Response:
         files.raise_if_full(file.owner)
         batch = services().batches.create(
             file,
+            current_principal(),
             endpoint=body.endpoint,
             completion_window=body.completion_window,
             window_seconds=body.window_seconds,

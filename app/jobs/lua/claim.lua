@@ -3,7 +3,7 @@
 -- KEYS: queued, running, expiring, ended, the worker's last claim
 -- ARGV: key prefix, worker id, lease_seconds, nonce of this call, kept_seconds, notifications channel
 -- Returns nil when no job waits, or {id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds,
---         published tokens, owner}
+--         published tokens, owner, tenant}
 -- include: add_event
 -- include: end_job
 -- include: end_without_worker
@@ -13,12 +13,12 @@ local CLAIM_KEPT_SECONDS = 60 -- beyond every repetition of a call whose reply w
 
 local function read(job_id)
   return redis.call('HMGET', ARGV[1] .. 'job:' .. job_id, 'status', 'request', 'created_at', 'followed', 'started_at',
-    'claim', 'token', 'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner')
+    'claim', 'token', 'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner', 'tenant')
 end
 
 local function taken(job_id, record, token, attempt, started_at)
   return {job_id, record[2], token, attempt, record[3], started_at, record[4] or '0', tonumber(record[10] or 0),
-    record[11] or '0', tonumber(record[12] or 0), record[13]}
+    record[11] or '0', tonumber(record[12] or 0), record[13], record[14] or record[13]}
 end
 
 -- The same call once more, after its first reply was lost.

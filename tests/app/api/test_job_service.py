@@ -24,6 +24,7 @@ from app.jobs.job import Job, JobRequest, Kind, OnDisconnect, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
+from tests import principals
 from tests.waiting import scaled, until
 from tests.workers.jobs.publisher_bench import Bench
 
@@ -45,7 +46,7 @@ def publisher(redis_client: RedisClient, store: JobStore) -> Bench:
     return Bench(redis_client, store)
 
 
-ME = Caller(owner="me")
+ME = Caller(principal=principals.ME)
 
 
 def request(*, stream: bool = False, seconds: float = 10.0) -> JobRequest:
@@ -54,7 +55,7 @@ def request(*, stream: bool = False, seconds: float = 10.0) -> JobRequest:
 
 
 def admit(store: JobStore) -> Job:
-    return store.admit(request(stream=True), "me")
+    return store.admit(request(stream=True), ME.principal)
 
 
 def opened(jobs: JobService, *, with_events: bool = False, caller: Caller = ME, seconds: float = 10.0) -> PendingJobs:
@@ -98,10 +99,10 @@ def test_a_prompt_too_long_for_every_worker_makes_no_job(
         announce(redis_client, replace(ready, slots=1, context_tokens=16_384, token_bytes=known))
     prompt = replace(request(), prompt="a" * size)
     if not is_rejected:
-        assert jobs.submit(prompt, ME.owner).status is Status.QUEUED
+        assert jobs.submit(prompt, ME.principal).status is Status.QUEUED
         return
     with pytest.raises(PromptTooLong, match=r"maximum context length is 16384 tokens.*at least 25000 in prompt"):
-        jobs.submit(prompt, ME.owner)
+        jobs.submit(prompt, ME.principal)
     assert redis_client.zcard(keys.queued("m")) == 0
 
 
@@ -200,7 +201,7 @@ def test_a_client_that_hangs_up_is_noticed_while_it_waits(jobs: JobService) -> N
     timer = threading.Timer(0.1, theirs.close)
     timer.start()
     started = time.monotonic()
-    with opened(jobs, caller=Caller(owner="me", client_socket=ours)) as pending, pytest.raises(ClientGone):
+    with opened(jobs, caller=Caller(principal=principals.ME, client_socket=ours)) as pending, pytest.raises(ClientGone):
         pending.results()
     assert time.monotonic() - started < scaled(5)
     timer.join()
@@ -212,7 +213,7 @@ def test_a_client_that_sends_its_next_request_early_has_not_left(jobs: JobServic
     with ours, theirs:
         theirs.send(b"GET / HTTP/1.1")
         with (
-            opened(jobs, caller=Caller(owner="me", client_socket=ours), seconds=0.2) as pending,
+            opened(jobs, caller=Caller(principal=principals.ME, client_socket=ours), seconds=0.2) as pending,
             pytest.raises(WaitTimeout),
         ):
             pending.results()
@@ -340,7 +341,9 @@ def test_a_request_that_ends_early_cancels_its_job_unless_its_client_may_come_ba
     status: Status,
 ) -> None:
     serve(redis_client, 4)
-    with jobs.begin_waiting(Caller(owner="me", idempotency_key=key), on_disconnect, with_events=True) as pending:
+    with jobs.begin_waiting(
+        Caller(principal=principals.ME, idempotency_key=key), on_disconnect, with_events=True
+    ) as pending:
         pending.submit([request(), request()])
     assert {store.read(job.id).status for job in pending.jobs} == {status}
     assert len({job.id for job in pending.jobs}) == 2

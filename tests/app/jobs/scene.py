@@ -15,6 +15,7 @@ from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
 from tests.claiming import claim_job
 from tests.lost_worker import end_lease
+from tests.principals import ME
 
 MODEL, TTL_SECONDS, MAX_ATTEMPTS = "m", 60, 3
 
@@ -37,7 +38,10 @@ class Scene:
         self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS)
 
     def admit(self, *, priority: Priority = Priority.NORMAL, **more: Any) -> Job:
-        return self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", priority=priority, **more), "me")
+        return self.store.admit(self.request(priority=priority, **more), ME)
+
+    def request(self, **more: Any) -> JobRequest:
+        return JobRequest(kind=Kind.GENERATE, prompt="p", **more)
 
     def running(self, worker: str = "worker-1", **request: Any) -> Claim:
         """Admit a job and claim it for a worker that receives its doorbell."""

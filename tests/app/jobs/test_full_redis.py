@@ -8,6 +8,7 @@ from app.jobs import keys
 from app.jobs.job import JobRequest, Kind, Status
 from tests.app.jobs.scene import MODEL, Scene
 from tests.lost_worker import end_lease
+from tests.principals import ME
 
 
 def test_a_redis_without_memory_does_a_step_whole_or_not_at_all(scene: Scene) -> None:
@@ -16,7 +17,7 @@ def test_a_redis_without_memory_does_a_step_whole_or_not_at_all(scene: Scene) ->
     end_lease(scene.url, over.job_id)
     request = JobRequest(kind=Kind.GENERATE, prompt="p", expires_in_seconds=100)
     refused: list[Callable[[], object]] = [
-        lambda: scene.store.admit(request, "me", idempotency_key="a"),
+        lambda: scene.store.admit(request, ME, idempotency_key="a"),
         lambda: scene.renew(running),
         lambda: scene.publish(running, "word"),
         lambda: scene.finish(running, "word"),

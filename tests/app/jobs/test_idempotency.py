@@ -11,13 +11,14 @@ from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
+from tests.principals import key_named
 from tests.waiting import scaled
 
 REQUEST = JobRequest(kind=Kind.GENERATE, prompt="hello", params={"temperature": 0.5, "top_k": 3})
 
 
 def admit(store: JobStore, request: JobRequest = REQUEST, *, key: str = "key-1", owner: str = "me") -> Job:
-    return store.admit(request, owner, idempotency_key=key)
+    return store.admit(request, key_named(owner), idempotency_key=key)
 
 
 def raw(url: str) -> "redis.Redis":

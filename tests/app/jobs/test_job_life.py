@@ -22,6 +22,7 @@ from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore, new_job_id
 from tests.app.jobs.job_model import MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
 from tests.app.jobs.job_snapshot import Snapshot
+from tests.principals import key_named
 from tests.repeating_client import RepeatingClient
 
 MAX_JOBS = 4
@@ -88,7 +89,7 @@ class JobLife(RuleBasedStateMachine):
         expected = self.model.admit(job_id, request, owner, key)
         self.client.times = times
         try:
-            outcome = self.store.admit(request, owner, job_id, idempotency_key=key).id
+            outcome = self.store.admit(request, key_named(owner), job_id, idempotency_key=key).id
         except Conflict:
             outcome = "conflict"
         except QueueFull:

@@ -16,6 +16,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore, new_job_id, new_nonce
 from tests.app.jobs.scene import MODEL, Scene
 from tests.lost_worker import lose_worker
+from tests.principals import ME, key_named
 from tests.waiting import scaled
 
 
@@ -28,7 +29,7 @@ def raw(url: str) -> "redis.Redis":
 
 
 def test_an_admitted_job_reads_back_as_queued_with_its_position(store: JobStore) -> None:
-    first, second = store.admit(request(), "me"), store.admit(request(), "me")
+    first, second = store.admit(request(), ME), store.admit(request(), ME)
     job = store.read(second.id)
     assert (job.status, job.kind, job.owner, job.priority) == (Status.QUEUED, Kind.GENERATE, "me", Priority.NORMAL)
     assert job == second
@@ -36,14 +37,14 @@ def test_an_admitted_job_reads_back_as_queued_with_its_position(store: JobStore)
 
 
 def test_a_job_comes_with_a_doorbell_that_holds_nothing_of_it(store: JobStore, redis_url: str) -> None:
-    jobs = [store.admit(request("a secret prompt"), "me") for _ in range(2)]
+    jobs = [store.admit(request("a secret prompt"), ME) for _ in range(2)]
     assert raw(redis_url).lrange(keys.doorbells("m"), 0, -1) == [doorbell("m")] * 2
     assert not [job.id for job in jobs if job.id in doorbell("m")]
 
 
 def test_a_job_of_higher_priority_comes_first_in_the_order_and_is_claimed_first(store: JobStore) -> None:
-    low, high = store.admit(request(priority=Priority.LOW), "me"), store.admit(request(priority=Priority.HIGH), "me")
-    normal = store.admit(request(), "me")
+    low, high = store.admit(request(priority=Priority.LOW), ME), store.admit(request(priority=Priority.HIGH), ME)
+    normal = store.admit(request(), ME)
     assert [store.queue_position(job) for job in (low, normal, high)] == [3, 2, 1]
     claims = [store.claim("worker-1") for _ in range(4)]
     assert [claim and claim.job_id for claim in claims] == [high.id, normal.id, low.id, None]
@@ -51,31 +52,31 @@ def test_a_job_of_higher_priority_comes_first_in_the_order_and_is_claimed_first(
 
 def test_a_full_queue_refuses_and_leaves_nothing_behind(store: JobStore, redis_url: str) -> None:
     for _ in range(3):
-        store.admit(request(), "me")
+        store.admit(request(), ME)
     before = raw(redis_url).dbsize()
     with pytest.raises(QueueFull, match="3 jobs wait") as refusal:
-        store.admit(request(), "me")
+        store.admit(request(), ME)
     assert refusal.value.waiting == 3
     assert raw(redis_url).dbsize() == before
 
 
 def test_without_a_living_worker_a_job_is_refused(store: JobStore, redis_client: RedisClient) -> None:
-    store.admit(request(), "me")
+    store.admit(request(), ME)
     redis_client.delete(keys.alive("m"))
     with pytest.raises(NoWorker) as refusal:
-        store.admit(request(), "me")
+        store.admit(request(), ME)
     assert refusal.value.waiting == 1
 
 
 def test_admitting_the_same_id_again_makes_no_second_job(store: JobStore, redis_url: str) -> None:
     job_id = new_job_id()
-    first, again = store.admit(request(), "me", job_id), store.admit(request(), "me", job_id)
+    first, again = store.admit(request(), ME, job_id), store.admit(request(), ME, job_id)
     assert first == again
     assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
 def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_order(store: JobStore) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     claim = store.claim("worker-1")
     assert claim is not None
     assert (claim.request, claim.attempt, claim.followed) == (request(), 1, False)
@@ -86,7 +87,7 @@ def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_order(store: J
 
 
 def test_a_leased_job_cannot_be_claimed_until_its_lease_runs_out(store: JobStore, redis_url: str) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     first = store.claim("worker-1")
     assert store.claim("worker-2") is None
     lose_worker(redis_url, job.id)
@@ -97,7 +98,7 @@ def test_a_leased_job_cannot_be_claimed_until_its_lease_runs_out(store: JobStore
 
 
 def test_a_claim_whose_answer_was_lost_gets_the_same_job_again(store: JobStore) -> None:
-    first, second = store.admit(request(), "me"), store.admit(request(), "me")
+    first, second = store.admit(request(), ME), store.admit(request(), ME)
     nonce = new_nonce()
     claims = [store.claim("worker-1", nonce) for _ in range(3)]
     assert claims[0] is not None and claims[0].job_id == first.id
@@ -107,7 +108,7 @@ def test_a_claim_whose_answer_was_lost_gets_the_same_job_again(store: JobStore) 
 
 
 def test_a_repeated_claim_does_not_get_a_job_that_it_has_lost(store: JobStore, redis_url: str) -> None:
-    job, nonce = store.admit(request(), "me"), new_nonce()
+    job, nonce = store.admit(request(), ME), new_nonce()
     store.claim("worker-1", nonce)
     lose_worker(redis_url, job.id)
     taken = store.claim("worker-2")
@@ -116,9 +117,9 @@ def test_a_repeated_claim_does_not_get_a_job_that_it_has_lost(store: JobStore, r
 
 
 def test_a_claim_ends_jobs_that_have_waited_too_long_and_takes_the_next_one(store: JobStore) -> None:
-    impatient = [store.admit(replace(request(), expires_in_seconds=0.01), "me") for _ in range(2)]
+    impatient = [store.admit(replace(request(), expires_in_seconds=0.01), ME) for _ in range(2)]
     time.sleep(0.02)
-    patient = store.admit(request(), "me")
+    patient = store.admit(request(), ME)
     claim = store.claim("worker-1")
     assert claim is not None and claim.job_id == patient.id
     assert [store.read(job.id).status for job in impatient] == [Status.EXPIRED] * 2
@@ -126,7 +127,7 @@ def test_a_claim_ends_jobs_that_have_waited_too_long_and_takes_the_next_one(stor
 
 
 def test_a_place_in_the_order_without_a_record_is_passed_over(store: JobStore, redis_client: RedisClient) -> None:
-    gone, there = store.admit(request(), "me"), store.admit(request(), "me")
+    gone, there = store.admit(request(), ME), store.admit(request(), ME)
     redis_client.delete(keys.job(gone.id))
     claim = store.claim("worker-1")
     assert claim is not None and claim.job_id == there.id
@@ -134,7 +135,7 @@ def test_a_place_in_the_order_without_a_record_is_passed_over(store: JobStore, r
 
 
 def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore, redis_client: RedisClient) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     assert store.cancel(job.id) is Status.CANCELED
     assert store.read(job.id).completed_at is not None
     assert store.claim("worker-1") is None
@@ -143,7 +144,7 @@ def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore,
 
 
 def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     store.claim("worker-1")
     assert store.cancel(job.id) is Status.PROCESSING
 
@@ -151,7 +152,7 @@ def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -
 def test_a_job_whose_worker_is_dead_is_canceled_at_once_and_its_worker_comes_back_too_late(
     store: JobStore, redis_client: RedisClient, redis_url: str
 ) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     claim = store.claim("worker-1")
     raw(redis_url).hset(keys.job(job.id), "lease_until", str(time.time() - 1))
     assert store.cancel(job.id) is Status.CANCELED
@@ -168,7 +169,7 @@ def test_unknown_jobs_are_not_found(store: JobStore) -> None:
 
 
 def test_only_a_final_job_is_forgotten_and_nothing_of_it_remains(store: JobStore, redis_url: str) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     assert store.delete(job) is False
     store.cancel(job.id)
     assert store.delete(job) is True
@@ -177,7 +178,7 @@ def test_only_a_final_job_is_forgotten_and_nothing_of_it_remains(store: JobStore
 
 
 def test_a_job_keeps_no_expiry_until_it_is_final(store: JobStore, redis_url: str) -> None:
-    job = store.admit(request(), "me")
+    job = store.admit(request(), ME)
     assert raw(redis_url).ttl(keys.job(job.id)) == -1
     store.cancel(job.id)
     assert 0 < raw(redis_url).ttl(keys.job(job.id)) <= 60
@@ -185,9 +186,9 @@ def test_a_job_keeps_no_expiry_until_it_is_final(store: JobStore, redis_url: str
 
 
 def test_jobs_are_listed_newest_first_per_owner_by_status_and_in_pages(store: JobStore) -> None:
-    jobs = [store.admit(request(), "me") for _ in range(3)]
+    jobs = [store.admit(request(), ME) for _ in range(3)]
     store.cancel(jobs[1].id)
-    store.admit(request(), "you")
+    store.admit(request(), key_named("you"))
     newest_first = [job.id for job in reversed(jobs)]
     assert [job.id for job in store.list_jobs("me")] == newest_first
     page = store.list_jobs("me", limit=2)
@@ -197,7 +198,7 @@ def test_jobs_are_listed_newest_first_per_owner_by_status_and_in_pages(store: Jo
 
 
 def test_a_listing_drops_jobs_whose_record_has_expired(store: JobStore, redis_url: str) -> None:
-    jobs = [store.admit(request(), "me") for _ in range(2)]
+    jobs = [store.admit(request(), ME) for _ in range(2)]
     raw(redis_url).delete(keys.job(jobs[0].id))
     assert [job.id for job in store.list_jobs("me")] == [jobs[1].id]
     assert raw(redis_url).zcard("llm:jobs:me") == 1
@@ -249,7 +250,7 @@ def test_a_long_request_of_a_job_that_has_ended_is_kept_for_a_stored_response_al
     store: JobStore, length: int, response: dict[str, object] | None, stored: bool, kept: bool
 ) -> None:
     prompt = "p" * length
-    job = store.admit(replace(request(prompt), response=response, stored=stored), "me")
+    job = store.admit(replace(request(prompt), response=response, stored=stored), ME)
     assert store.read_request(job.id).prompt == prompt
     store.cancel(job.id)
     assert store.read(job.id).status is Status.CANCELED

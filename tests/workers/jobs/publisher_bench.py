@@ -5,6 +5,7 @@ from app.jobs.events import FROM_START, Delta, EventEntry, read_events
 from app.jobs.job import FinishReason, JobRequest, Kind, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
+from tests.principals import ME
 from tests.workers.batching.scripted_engine import prompt
 from workers.batching.sequence import BatchSequence
 from workers.engines.runner import Report
@@ -33,7 +34,7 @@ class Bench:
         self.jobs.remove(job)
 
     def begin(self, *, followed: bool = False) -> RunningJob:
-        self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), "me")
+        self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), ME)
         return self.claim()
 
     def claim(self) -> RunningJob:

@@ -13,6 +13,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, connected_workers, read_workers, retire
 from tests.lost_worker import lose_worker
+from tests.principals import ME
 from tests.waiting import scaled
 from workers.jobs.leases import Leases
 from workers.jobs.running_jobs import RunningJob, RunningJobs
@@ -57,7 +58,7 @@ def leases(redis_client: RedisClient, jobs: RunningJobs, worker: RecordingWorker
 
 
 def claimed(store: JobStore) -> Claim:
-    store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me")
+    store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), ME)
     claim = store.claim("worker-1")
     assert claim is not None
     return claim

@@ -15,6 +15,7 @@ from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, OutputSource
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore
 from tests.lost_worker import lose_worker
+from tests.principals import ME, key_named
 from tests.waiting import scaled
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.runner import BatchRunner
@@ -25,7 +26,9 @@ from workers.worker import Worker
 CONFIG = Config(model_name="m", jobs=JobsConfig(ttl=60))
 KEEPS = replace(CONFIG, cache=CacheConfig(ttl=60))
 REQUEST = JobRequest(kind=Kind.GENERATE, prompt="text", params={"temperature": 0})
-CLAIM = Claim(job_id="1", owner="me", request=REQUEST, token=1, attempt=1, created_at=0, started_at=0, followed=False)
+CLAIM = Claim(
+    job_id="1", owner="me", tenant="me", request=REQUEST, token=1, attempt=1, created_at=0, started_at=0, followed=False
+)
 
 
 class Greedy(ScriptedEngine):
@@ -66,7 +69,7 @@ def make_worker(redis_client: RedisClient, store: JobStore) -> Iterator[Callable
 
 
 def run(worker: Worker, store: JobStore, owner: str = "me", **request: Any) -> str:
-    job_id = store.admit(replace(REQUEST, **request), owner).id
+    job_id = store.admit(replace(REQUEST, **request), key_named(owner)).id
     worker.claim_next()
     return job_id
 
@@ -140,7 +143,7 @@ def test_a_job_of_a_lost_worker_and_jobs_without_a_seed_compute_their_own_answer
     worker, engine = make_worker(KEEPS, slots=4)
     engine.go.set()
     answer(worker, store)
-    suspect = store.admit(REQUEST, "me").id
+    suspect = store.admit(REQUEST, ME).id
     store.claim("worker-0")
     lose_worker(redis_url, suspect)
     worker.claim_next()

@@ -19,8 +19,10 @@ from app.api.openai.plan import RequestPlan
 from app.api.request_context import services_of
 from app.api.schemas.openai.completions import CompletionBody
 from app.jobs import keys
-from app.jobs.job import Priority, Status
+from app.jobs.job import ANONYMOUS, Job, JobRequest, Priority, Status
+from app.jobs.principal import Principal
 from app.jobs.redis_client import RedisClient
+from app.jobs.store import JobStore
 from tests.app.api.batches.conftest import COMPLETIONS, Batches, line, make_driver
 from tests.app.api.conftest import MODEL
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
@@ -46,6 +48,24 @@ def test_each_line_is_answered_as_a_request_of_its_own_would_be(batches: Batches
     assert [choice["text"] for choice in body["choices"]] == ["Hello world"] * 2
     assert (done["usage"]["input_tokens"], done["usage"]["output_tokens"]) == (9, 8)
     assert {turn.request.priority for turn in worker.turns} == {Priority.LOW}
+
+
+def test_jobs_of_a_batch_are_for_the_principal_that_created_it(
+    batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    principal = Principal(owner=ANONYMOUS, tenant="lab", key_name="Ada's", weight=2.5, label="thesis")
+    admitted: list[Principal] = []
+    admit = JobStore.admit
+
+    def record(store: JobStore, request: JobRequest, principal: Principal, *args: Any, **named: Any) -> Job:
+        admitted.append(principal)
+        return admit(store, request, principal, *args, **named)
+
+    monkeypatch.setattr(JobStore, "admit", record)
+    monkeypatch.setattr("app.api.routes.openai_batches.current_principal", lambda: principal)
+    batch = batches.create(line("one"))
+    assert batches.finish(batch)["status"] == "completed"
+    assert admitted == [principal]
 
 
 def test_a_line_names_the_keywords_that_its_output_need_not_follow(batches: Batches, worker: ScriptedWorker) -> None:

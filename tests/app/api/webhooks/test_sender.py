@@ -19,6 +19,7 @@ from app.jobs.job import JobRequest, Kind, Webhook
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import JobStore
 from tests.app.api.webhooks.receiver import SECRET, Receiver, listening, silence, status
+from tests.principals import ME, key_named
 from tests.waiting import scaled, until
 
 MakeSender = Callable[..., WebhookSender]
@@ -55,7 +56,7 @@ def make_sender(redis_url: str) -> Iterator[MakeSender]:
 def end_job(store: JobStore, url: str, owner: str = "me", **options: object) -> str:
     """Admit a job with a webhook and cancel it."""
     webhook = Webhook(url=url, **options)  # type: ignore[arg-type]
-    job_id = store.admit(replace(REQUEST, webhook=webhook), owner).id
+    job_id = store.admit(replace(REQUEST, webhook=webhook), key_named(owner)).id
     store.cancel(job_id)
     return job_id
 
@@ -89,7 +90,7 @@ def test_only_the_requested_ends_are_reported(store: JobStore, redis_client: Red
 
 
 def test_a_job_without_a_webhook_leaves_nothing_to_send(store: JobStore, redis_client: RedisClient) -> None:
-    job_id = store.admit(REQUEST, "me").id
+    job_id = store.admit(REQUEST, ME).id
     store.cancel(job_id)
     assert (waiting(redis_client), redis_client.exists(keys.webhook(job_id))) == (0, 0)
 

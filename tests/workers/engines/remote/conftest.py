@@ -9,6 +9,7 @@ from app.config.settings import Config, JobsConfig, WorkerConfig
 from app.jobs.job import ANONYMOUS, Chat, Job, JobRequest, Kind
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
+from tests.principals import key_named
 from tests.waiting import until
 from tests.workers.engines.remote.upstream_server import MODEL, Server, upstream_server
 from workers.engines.remote import failures
@@ -70,7 +71,7 @@ class JobClient:
         chat_options = options.pop("chat", {})
         chat = None if messages is None else Chat(messages=messages, **chat_options)
         fields: dict[str, Any] = {"kind": Kind.GENERATE, "prompt": "" if chat else prompt, "chat": chat, **options}
-        job_id = self.store.admit(JobRequest(**fields), self.owner).id
+        job_id = self.store.admit(JobRequest(**fields), key_named(self.owner)).id
         self.worker.claim_next()
         return job_id
 

@@ -13,6 +13,7 @@ from app.jobs.job import ANONYMOUS, FinishReason, Job, JobRequest, Kind, Status,
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
+from tests.principals import ME
 from tests.waiting import scaled, until
 from tests.workers.batching.loop_host import Host
 from tests.workers.engines.remote.conftest import API_KEY, JobClient, config_for
@@ -453,7 +454,7 @@ def test_another_worker_does_not_continue_a_chat(
 def test_a_remote_job_passes_its_trial_when_it_begins(
     make_worker: Callable[..., Worker], store: JobStore, server: Server, redis_url: str
 ) -> None:
-    lost = [store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), "me").id for _ in range(3)]
+    lost = [store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), ME).id for _ in range(3)]
     for _ in lost:
         store.claim("worker-0")
     for job_id in lost:
