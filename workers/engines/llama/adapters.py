@@ -2,7 +2,8 @@
 
 llama.cpp keeps them in the model, reads that list while it plans a computation, and does not look whether a context
 still uses one that is freed. So they are loaded and freed only while no context computes. Contexts compute at the same
-time: a long embedding does not hold up those who generate.
+time: a long embedding does not hold up those who generate. Where they overlap without a pause, those that begin wait
+for a load or a release that is due, and the next load waits for those.
 """
 
 import ctypes
@@ -34,6 +35,8 @@ class LlamaAdapter:
 AdapterSet = tuple[tuple[LlamaAdapter, float], ...]
 """Adapters and their scales."""
 
+_PIECE_BYTES = 1_048_576
+
 
 class LlamaAdapters:
     """Any thread may use it. model: llama.cpp's pointer."""
@@ -42,6 +45,8 @@ class LlamaAdapters:
         self._model = model
         self._lock = threading.Condition(threading.RLock())
         self._computing = 0  # contexts
+        self._held_up = 0  # computations that wait for a load or a release
+        self._is_loading = False
         self._always: AdapterSet = ()
         self._by_key: dict[tuple[str, str], LlamaAdapter] = {}
         self._active: dict[int, frozenset[int]] = {}  # pointers of adapters, by that of the context
@@ -70,7 +75,7 @@ class LlamaAdapters:
     def active(self, context: Any, adapters: AdapterSet = ()) -> Iterator[None]:
         """While the block computes in a context, these adapters change it, beside those that always do."""
         with self._lock:
-            self._free_unused()
+            self._wait_for_turn()
             self._activate(context, adapters)
             self._computing += 1
         try:
@@ -78,6 +83,7 @@ class LlamaAdapters:
         finally:
             with self._lock:
                 self._computing -= 1
+                self._free_unused()
                 self._lock.notify_all()
 
     @contextmanager
@@ -105,8 +111,8 @@ class LlamaAdapters:
 
     def _loaded(self, path: Path, where: str) -> LlamaAdapter:
         check_adapter_file(path, where)
-        with self._lock:
-            self._lock.wait_for(lambda: not self._computing)
+        _read_through(path)
+        with self._nothing_computed():
             library_log().clear()
             pointer = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
             if not pointer:
@@ -117,6 +123,32 @@ class LlamaAdapters:
         adapter = LlamaAdapter(_address(pointer))
         weakref.finalize(adapter, self._unused.append, adapter.pointer).atexit = False
         return adapter
+
+    def _wait_for_turn(self) -> None:
+        """Wait, with the lock, while a load or a release is due: each waits for the computations that run now."""
+
+        def may_compute() -> bool:
+            self._free_unused()
+            return not (self._is_loading or self._unused)
+
+        if not may_compute():
+            self._held_up += 1
+            self._lock.wait_for(may_compute)
+            self._held_up -= 1
+            self._lock.notify_all()
+
+    @contextmanager
+    def _nothing_computed(self) -> Iterator[None]:
+        """Run the block while no context computes, after the computations that earlier blocks have held up."""
+        with self._lock:
+            self._lock.wait_for(lambda: not (self._is_loading or self._held_up))
+            self._is_loading = True
+            try:
+                self._lock.wait_for(lambda: not self._computing)
+                yield
+            finally:
+                self._is_loading = False
+                self._lock.notify_all()
 
     def _activate(self, context: Any, adapters: AdapterSet) -> None:
         every = (*self._always, *adapters)
@@ -134,6 +166,13 @@ class LlamaAdapters:
                     llama_cpp.llama_synchronize(context)  # a GPU may still compute
                     self._activate(context, ())
             llama_cpp.llama_adapter_lora_free(ctypes.cast(pointer, llama_cpp.llama_adapter_lora_p_ctypes))
+
+
+def _read_through(path: Path) -> None:
+    """Read a file, so that the system has it in memory while computations wait for it to be loaded."""
+    with path.open("rb") as file:
+        while file.read(_PIECE_BYTES):
+            pass
 
 
 def _address(pointer: Any) -> int:

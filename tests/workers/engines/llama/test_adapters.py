@@ -1,8 +1,12 @@
 """LoRA adapters that requests choose: what each computes beside others, and that none is left behind."""
 
 import gc
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from app.config.adapters import Adapter
 from app.config.settings import Config
 from app.errors import InvalidRequest, ModelUnavailable
 from app.jobs.job import AdapterUse, JobRequest, TokenLogprob
-from tests.waiting import scaled
+from tests.waiting import scaled, until
 from tests.workers.batching.loop_host import Collected, Host
 from tests.workers.engines.llama.adapters import write_adapter
 from tests.workers.engines.llama.driver import GREEDY, MODEL, generate, make_engine, request
@@ -143,6 +147,48 @@ def test_an_adapter_that_is_unloaded_is_freed_when_its_last_request_has_ended(
     engine.release(None, prompt)
     assert not adapters._unused and all(freed not in active for active in adapters._active.values())
     assert logprobs_of(engine)  # no context has it any more
+
+
+@contextmanager
+def overlapping(engine: LlamaEngine) -> Iterator[Counter[int]]:
+    """Compute in two threads: neither ends a computation before the other begins its next. Counts those begun."""
+    assert engine._context is not None
+    adapters, context = engine._model.adapters, engine._context.pointer
+    stopping, begun, another_begins = threading.Event(), Counter[int](), threading.Condition()
+
+    def compute(number: int) -> None:
+        while not stopping.is_set():
+            with adapters.active(context), another_begins:
+                others = begun[1 - number]
+                begun[number] += 1
+                another_begins.notify()
+                while begun[1 - number] == others and not (adapters._held_up or stopping.is_set()):
+                    another_begins.wait(0.02)
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=compute, args=[number]) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    until(lambda: min(begun[0], begun[1]) > 2)
+    try:
+        yield begun
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(scaled(10))
+
+
+def test_adapters_are_loaded_and_freed_while_computations_overlap_without_a_pause(
+    engine: LlamaEngine, tmp_path: Path
+) -> None:
+    file, adapters = write_adapter(tmp_path / "late.gguf"), engine._model.adapters
+    with overlapping(engine) as begun, ThreadPoolExecutor(1) as pool:
+        for version in range(4):
+            before = begun.copy()
+            pool.submit(adapters.load, Adapter(name="late", version=str(version)), file, "late").result(scaled(10))
+            until(lambda before=before: min(begun[one] - before[one] for one in (0, 1)) > 0)
+            adapters.unload("late", str(version))
+            until(lambda: not adapters._unused)
 
 
 def resident_bytes() -> int:
