@@ -6,6 +6,7 @@
     │   ├── Unauthorized              401
     │   ├── UnknownHost               403  without API keys: a `Host` that is not in `server.allowed_hosts`
     │   ├── CrossSiteRequest          403  without API keys: a page that is not in `server.allowed_origins`
+    │   ├── NotEnabled                403  the configuration does not allow it
     │   ├── JobNotFound               404
     │   ├── ModelNotFound             404
     │   ├── FileNotFound              404
@@ -30,6 +31,7 @@
     │   ├── NotAdmitted               503  no job was made
     │   │   ├── QueueFull             503  `jobs.max_queued` jobs are waiting
     │   │   └── NoWorker              503  no worker of the model runs, or none replied to a tokenizer call
+    │   ├── AdapterUnavailable        503  a worker cannot load an adapter that was loaded at run time
     │   ├── TooManyWaiters            503  this process has reached its limit of waiting requests
     │   ├── StoreUnavailable          503  Redis does not respond, or is full, loading or a replica
     │   ├── ShuttingDown              503  this API process stops; a job that was made continues
@@ -105,6 +107,10 @@ class UnknownHost(RequestError):
 
 class CrossSiteRequest(RequestError):
     code, status, title = "cross_site_request", 403, "Cross-site request"
+
+
+class NotEnabled(RequestError):
+    code, status, title = "not_enabled", 403, "Not enabled"
 
 
 class JobNotFound(RequestError):
@@ -236,6 +242,10 @@ class QueueFull(NotAdmitted):
 
 class NoWorker(NotAdmitted):
     code, title = "no_worker", "No worker"
+
+
+class AdapterUnavailable(ServiceError):
+    code, title = "adapter_unavailable", "Adapter unavailable"
 
 
 class TooManyWaiters(ServiceError):

@@ -43,7 +43,7 @@ def main() -> int:
     try:
         config, redis_url = _load_config()
         worker = _announced_worker(config, redis_url)
-        _load_model(worker, config, LoadAttempts(connect(redis_url), config, worker.info.id))
+        _load_model(worker, config, LoadAttempts.of_model(connect(redis_url), config, worker.info.id))
     except StartupError as error:
         return give_up(error, "worker")
     _start_reaper(config, redis_url)

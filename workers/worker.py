@@ -22,6 +22,7 @@ from workers.jobs.publisher import Publisher
 from workers.jobs.quarantine import Quarantine
 from workers.jobs.response_cache import ResponseCache
 from workers.jobs.running_jobs import RunningJob, RunningJobs
+from workers.jobs.runtime_adapters import RuntimeAdapters
 from workers.jobs.slow_preparations import SlowPreparations
 from workers.stall_watch import StallWatch
 from workers.tokenizer_service import TokenizerService
@@ -57,6 +58,7 @@ class Worker:
         )
         self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)
+        self._adapters = RuntimeAdapters(client, config, self, worker_id)
         self._slow = SlowPreparations(self._jobs, self.make_room)
         self._stall_seconds = config.worker.stall_seconds
         self._stall_watch: StallWatch | None = None
@@ -78,6 +80,7 @@ class Worker:
         self._runner = self._quarantine.runner = runner
         runner.start()
         self._slow.start()
+        self._adapters.start(runner)
         self._stall_watch = StallWatch(runner, self._stall_seconds)
         self._tokenizer = TokenizerService(self._redis, self.info.model, runner)
         self._tokenizer.start()
@@ -108,6 +111,7 @@ class Worker:
         Returns False if Redis did not confirm all of them: these are continued when their leases have expired.
         """
         assert self._runner is not None
+        self._adapters.stop()
         self._runner.stop()
         self._publisher.hand_back_all()
         return self._jobs.wait_until_empty(HAND_BACK_SECONDS)
@@ -116,6 +120,7 @@ class Worker:
         """Stop the runner and free the model. Call it when no job is running."""
         if self._tokenizer is not None:
             self._tokenizer.stop()
+        self._adapters.stop()
         if self._runner is not None:
             self._runner.close()
         self._slow.close()
@@ -196,6 +201,12 @@ class Worker:
         self._load_and_begin(job)
 
     def _load_and_begin(self, job: RunningJob) -> None:
+        if self._adapters.hold(job):
+            self._slow.watch(job)
+        else:
+            self.begin_claimed(job)
+
+    def begin_claimed(self, job: RunningJob) -> None:
         job.load_published(job.published)
         if job.cancel_requested:
             self.cancel(job)
@@ -210,6 +221,10 @@ class Worker:
             self._runner.submit(job)
             self._slow.watch(job)
 
+    def fail_claimed(self, job: RunningJob, error: Exception) -> None:
+        job.load_published(job.published)
+        self.fail(job, error)
+
     # --- changes to running jobs: called by leases, publisher and quarantine ------------------------------------------
 
     def cancel(self, job: RunningJob) -> None:
@@ -219,6 +234,8 @@ class Worker:
             self._runner.cancel(job)
         elif job.is_ready:  # it is being prepared, waits for its trial, or is an embedding
             self.report([Report(job, None, job.canceled_outcome())])
+        else:
+            self._adapters.sync()  # where it waits for one
 
     def follow(self, job: RunningJob) -> None:
         job.followed = True
@@ -234,8 +251,11 @@ class Worker:
         if self.has_room():
             self.on_slot_free()
 
+    def sync_adapters(self) -> None:
+        self._adapters.sync()
+
     def announce(self) -> None:
-        info, runner = self.info, self._runner
+        info, runner = replace(self.info, adapters=self._adapters.states), self._runner
         if runner is not None:
             info = replace(info, running=runner.running_count, used_cells=runner.used_cells)
         if self._stall_watch is not None and info.state is WorkerState.READY:

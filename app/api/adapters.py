@@ -8,6 +8,7 @@ from app.config.adapters import Adapter, configured_adapters
 from app.config.nearest_name import nearest_name
 from app.config.settings import DEFAULT_MODEL, Config
 from app.errors import InvalidRequest, ModelNotFound
+from app.jobs.adapter_registry import AdapterRegistry, RegisteredAdapter
 from app.jobs.job import AdapterUse
 
 _SHOWN = 100  # characters of a name that a client sent
@@ -15,18 +16,24 @@ _MOST_NAMES = 8
 
 
 class Adapters:
-    """The adapters of the served model."""
+    """The adapters of the served model. registry: of those loaded at run time; None: there are none."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, registry: AdapterRegistry | None = None) -> None:
         self._config = config
         self._configured = configured_adapters(config)
+        self._registry = registry
 
     def all(self) -> list[Adapter]:
         """Return the adapters in their order: an adapter's position is its `id` in llama-server's `lora`."""
-        return list(self._configured.values())
+        served = () if self._registry is None else self._registry.served()
+        return [*self._configured.values(), *map(_loaded, served)]
 
     def find(self, name: str) -> Adapter | None:
-        return self._configured.get(name)
+        configured = self._configured.get(name)
+        if configured is not None or self._registry is None:
+            return configured
+        served = self._registry.find(name)
+        return None if served is None else _loaded(served)
 
     def of_model(self, asked: str | None) -> Adapter | None:
         """Return the adapter whose name a request gives as its model; None: the model itself, or no name.
@@ -73,6 +80,10 @@ class Adapters:
         if adapter is None:
             raise _invalid(field, _missing(wanted, [one.name for one in adapters]))
         return adapter
+
+
+def _loaded(adapter: RegisteredAdapter) -> Adapter:
+    return Adapter(name=adapter.name, version=adapter.version)
 
 
 def _use(adapter: Adapter, scale: float | None) -> AdapterUse:

@@ -5,6 +5,8 @@ import time
 from flask import Flask
 
 from app.api import cross_site, openapi, problems, request_context, response_headers
+from app.api.adapter_loading import AdapterLoading
+from app.api.adapters import Adapters
 from app.api.batches.batches import BatchStore
 from app.api.batches.driver import BatchDriver
 from app.api.batches.files import FileStore
@@ -20,6 +22,7 @@ from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.sender import WebhookSender
 from app.config.loader import redis_url_of
 from app.config.settings import Config, ServerConfig
+from app.jobs.adapter_registry import AdapterRegistry
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
@@ -66,12 +69,14 @@ def _services(config: Config) -> Services:
     client = redis_health.client()
     model, jobs = config.model_name, config.jobs
     store = JobStore(client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
+    registry = AdapterRegistry(client, model) if config.adapters.runtime_loading else None
     waiters = Waiters(url, client, store, max_waiters(config.server))
     return Services(
         config=config,
         redis=client,
         redis_health=redis_health,
-        jobs=JobService(config, client, store, waiters, QueueEstimate(client, model=model)),
+        jobs=JobService(config, client, store, waiters, QueueEstimate(client, model=model), Adapters(config, registry)),
+        adapter_loading=AdapterLoading(config, client, registry),
         files=FileStore(client, max_bytes_per_owner=config.files.max_bytes_per_owner),
         batches=BatchStore(client, model=model, ttl_seconds=config.files.ttl),
         tokenizer=TokenizerClient(redis_health.client(), model),

@@ -32,10 +32,16 @@ class JobService:
     """The jobs of one model's service: how callers make them, wait for them and read them."""
 
     def __init__(
-        self, config: Config, client: RedisClient, store: JobStore, waiters: Waiters, estimate: QueueEstimate
+        self,
+        config: Config,
+        client: RedisClient,
+        store: JobStore,
+        waiters: Waiters,
+        estimate: QueueEstimate,
+        adapters: Adapters,
     ) -> None:
         self.config = config
-        self.adapters = Adapters(config)
+        self.adapters = adapters
         self.store = store
         self.waiters = waiters
         self.estimate = estimate

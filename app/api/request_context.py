@@ -15,6 +15,7 @@ from typing import cast
 from flask import Flask, Response, after_this_request, current_app, g, request
 from werkzeug.datastructures import Headers
 
+from app.api.adapter_loading import AdapterLoading
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
 from app.api.job_service import JobService
@@ -59,6 +60,7 @@ class Services:
     redis: RedisClient
     redis_health: RedisHealth
     jobs: JobService
+    adapter_loading: AdapterLoading
     files: FileStore
     batches: BatchStore
     tokenizer: TokenizerClient

@@ -1,9 +1,10 @@
-"""`model_params.loras`: the LoRA adapters by name that requests may choose."""
+"""`model_params.loras`, the LoRA adapters by name that requests may choose, and the section `adapters`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from app.config.schema import flag
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,6 +14,18 @@ _SOURCES = ("path", "repo_id")
 _KEYS = frozenset({*_SOURCES, "filename", "revision", "scale"})
 _EXPECTED = "the path of an adapter, or a mapping with path, or repo_id and filename, and perhaps scale"
 MOST_SCALE = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptersConfig:
+    runtime_loading: Annotated[
+        bool,
+        flag(
+            "Let `POST /v1/load_lora_adapter` and `POST /v1/unload_lora_adapter` load and unload LoRA adapters, of "
+            "`models_dir` and of the Hugging Face Hub, while the service runs. In vLLM it is "
+            "`VLLM_ALLOW_RUNTIME_LORA_UPDATING`."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +51,14 @@ def configured_adapters(config: "Config") -> dict[str, Adapter]:
     if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
         raise ConfigError(f"model_params.loras must be a mapping of names to adapters, each {_EXPECTED}")
     for name in given:
-        if name in (config.model_name, *config.model_aliases, "default"):
+        if is_name_of_model(config, name):
             raise ConfigError(f"model_params.loras.{name}: the model has this name already; give the adapter another")
     return {name: _adapter(name, value) for name, value in given.items()}
+
+
+def is_name_of_model(config: "Config", name: str) -> bool:
+    """Return whether requests name the model itself so."""
+    return name in (config.model_name, *config.model_aliases, "default")
 
 
 def _adapter(name: str, value: Any) -> Adapter:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from marshmallow import validate
 
+from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
 from app.config.schema import (
     Aliases,
@@ -330,6 +331,7 @@ class Config:
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)

@@ -19,6 +19,8 @@ Modules without a path are in `app.jobs`.
 | `llm:reaper:<model>` | string | Unix seconds of the next turn of the reaper | - |
 | `llm:loads:<host>:<digest>` | hash | workers that began to load a model (`workers.jobs.load_attempts`) | 1 day |
 | `llm:trial:<worker>` | string | id of the job that this worker runs in quarantine | while it does |
+| `llm:adapters:<model>` | hash | adapters loaded at run time: JSON by version (`adapter_registry`) | until unloaded |
+| `llm:adapters-served:<model>` | hash | the version that requests get, by name | until unloaded |
 | `llm:alive:<model>` | string | a worker of the model is alive | 15 s, renewed |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
 | `llm:workers` | set | worker ids, cleaned by readers | - |
@@ -36,9 +38,10 @@ Modules without a path are in `app.jobs`.
 | `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose reply was lost | 60 s |
 
 Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
-`cancel:<id>` and `follow:<id>` (a client follows this job's stream: publish it at every step) to the workers. A lost
-message costs a delay, never a result. Each worker also subscribes to `llm:control:<id>`, to which nothing is sent:
-Redis counts its subscribers, and so knows at once when the worker is gone.
+`cancel:<id>`, `follow:<id>` (a client follows this job's stream: publish it at every step) and `adapters:<model>` (look
+what is to be loaded) to the workers. A lost message costs a delay, never a result. Each worker also subscribes to
+`llm:control:<id>`, to which nothing is sent: Redis counts its subscribers, and so knows at once when the worker is
+gone.
 
 `llm:probe` is a string that `/readyz` writes, to see whether Redis accepts writes.
 """
@@ -117,6 +120,14 @@ def trial(worker_id: str) -> str:
 
 def jobs_of(owner: str) -> str:
     return f"{PREFIX}jobs:{owner}"
+
+
+def adapters(model: str) -> str:
+    return f"{PREFIX}adapters:{model}"
+
+
+def served_adapters(model: str) -> str:
+    return f"{PREFIX}adapters-served:{model}"
 
 
 def alive(model: str) -> str:

@@ -1,8 +1,8 @@
 """The registry of workers: each announces its state every few seconds. `/readyz` and `/v1/models` show it."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from app.jobs import keys
@@ -27,6 +27,7 @@ class WorkerInfo:
 
     used_cells: cache cells held. If it is not 0 while nothing runs, cells have leaked.
     token_bytes: of a text, that one token stands for at most; 0: not known.
+    adapters: those that were loaded at run time, by version: "" where it has one, else why it cannot load it.
     has_channel: it subscribes to `keys.worker_channel`, so that Redis knows whether it is there.
     """
 
@@ -41,6 +42,7 @@ class WorkerInfo:
     used_cells: int = 0
     context_tokens: int = 0
     token_bytes: int = 0
+    adapters: Mapping[str, str] = field(default_factory=dict)
     has_channel: bool = False
 
     @property

@@ -12,13 +12,14 @@ from tests.valkey import running_valkey
 
 def _stack(tmp_path_factory: pytest.TempPathFactory, name: str, config: dict[str, object]) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp(name)
+    config = config | {"models_dir": str(folder / "models")}
     with running_valkey(folder / "valkey") as server, running_stack(folder, server.url, config) as stack:
         yield stack
 
 
 @pytest.fixture(scope="package")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    yield from _stack(tmp_path_factory, "smollm2", SMOLLM2)
+    yield from _stack(tmp_path_factory, "smollm2", SMOLLM2 | {"adapters": {"runtime_loading": True}})
 
 
 @pytest.fixture(scope="package")

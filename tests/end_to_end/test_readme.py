@@ -15,6 +15,7 @@ from tests.documentation import blocks, curls
 from tests.end_to_end.test_main_job import GREEDY, parse_events
 from tests.stack import Stack
 from tests.waiting import scaled
+from tests.workers.engines.llama.adapters import write_adapter
 
 Check = Callable[[str], bool]
 
@@ -56,6 +57,8 @@ EXPECTED: dict[str, Check] = {
     "/jobs?": lambda output: json.loads(output)["object"] == "list",
     "/jobs/JOB": is_job,
     "/check": lambda output: json.loads(output) == "Ok",
+    "/load_lora_adapter": lambda output: output == "Success: LoRA adapter 'sql' added successfully.",
+    "/unload_lora_adapter": lambda output: output == "Success: LoRA adapter 'sql' removed successfully.",
     "/healthz": lambda output: json.loads(output)["status"] == "ok",
     "/readyz": lambda output: json.loads(output)["status"] == "ready",
     "/v1/models": lambda output: json.loads(output)["object"] == "list",
@@ -97,6 +100,22 @@ MAKE: dict[str, Callable[[httpx.Client], str]] = {
 }
 
 
+@pytest.fixture
+def adapter(smollm2: Stack, http: httpx.Client) -> Callable[[bool], None]:
+    """A function that makes the file of an adapter, and loads or unloads it."""
+    file = smollm2.folder / "models" / "sql-lora.gguf"
+    file.parent.mkdir(exist_ok=True)
+    if not file.exists():
+        write_adapter(file)
+
+    def prepare(is_loaded: bool) -> None:
+        http.post("/v1/unload_lora_adapter", json={"lora_name": "sql"})
+        if is_loaded:
+            http.post("/v1/load_lora_adapter", json={"lora_name": "sql", "lora_path": file.name}).raise_for_status()
+
+    return prepare
+
+
 def test_the_documentation_has_a_curl_for_every_endpoint(http: httpx.Client) -> None:
     shown = "\n".join(curls())
     paths = [path for path in http.get("/openapi.json").json()["paths"] if not path.startswith("/v1/models/")]
@@ -106,7 +125,7 @@ def test_the_documentation_has_a_curl_for_every_endpoint(http: httpx.Client) -> 
 
 @pytest.mark.parametrize("command", curls())
 def test_a_curl_of_the_documentation_returns_what_it_promises(
-    smollm2: Stack, http: httpx.Client, command: str, tmp_path: Path
+    smollm2: Stack, http: httpx.Client, command: str, tmp_path: Path, adapter: Callable[[bool], None]
 ) -> None:
     if shutil.which("curl") is None:
         assert not os.environ.get("CI"), "CI needs curl"
@@ -114,6 +133,8 @@ def test_a_curl_of_the_documentation_returns_what_it_promises(
     check = next(check for mark, check in EXPECTED.items() if mark in command)
     (tmp_path / "requests.jsonl").write_text(requests())
     runnable = command.replace("http://localhost:8000", smollm2.url)
+    if "lora_adapter" in command:
+        adapter("/unload" in command)
     for name, make in MAKE.items():
         if name in command:
             runnable = runnable.replace(name, make(http))

@@ -101,7 +101,7 @@ def test_a_model_that_ends_its_worker_is_tried_three_times(tmp_path: Path) -> No
         codes = [stack.start_worker().wait(scaled(30)) for _ in range(4)]
     assert codes == [-signal.SIGABRT] * 3 + [78]
     assert stack.log("worker").count("\n") == 1, "the line of the one that gave up"
-    assert "worker: 3 workers have died while they loaded the model" in stack.log("worker")
+    assert "worker: 3 workers have died while loading the model" in stack.log("worker")
 
 
 def test_a_worker_that_stands_still_is_not_ready_and_one_that_waits_for_jobs_is(tmp_path: Path) -> None:

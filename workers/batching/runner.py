@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Sequence
 
+from app.config.adapters import Adapter
 from app.config.settings import WorkerConfig
 from app.jobs.job import Chat, JobRequest, Kind
 from app.jobs.sampling import CONSTRAINTS
@@ -67,6 +68,12 @@ class BatchRunner(Runner):
 
     def cancel(self, job: RunnerJob) -> None:
         self._loop.wake()
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        self._engine.load_adapter(adapter)
+
+    def unload_adapter(self, name: str, version: str) -> None:
+        self._engine.unload_adapter(name, version)
 
     def stop(self) -> None:
         self._loop.stop()

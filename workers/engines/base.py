@@ -10,8 +10,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from app.config.adapters import Adapter
 from app.config.settings import Config
-from app.errors import UnsupportedParameter
+from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, FinishReason, JobRequest, Text, TokenLogprob
 from app.jobs.sampling import SamplingParams
 from workers.models.progress import ReportProgress
@@ -291,6 +292,16 @@ class Engine(ABC):
         Called from one thread, which is not the loop's: it must not touch what `step` uses.
         """
         raise UnsupportedParameter("this model has no embeddings")
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Load a LoRA adapter while the engine runs, fetched first where it is on the Hub. Called from any thread.
+
+        Raises ConfigError, ModelUnavailable.
+        """
+        raise ModelUnavailable("this family has no LoRA adapters")
+
+    def unload_adapter(self, name: str, version: str) -> None:  # noqa: B027 - optional hook
+        """Refuse new requests with this adapter; free it when those that have it have ended. Called from any thread."""
 
     def close(self) -> None:  # noqa: B027 - optional hook
         """Free the model. Called from the main thread, after the loop has stopped."""

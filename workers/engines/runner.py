@@ -8,13 +8,14 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple, Protocol
 
+from app.config.adapters import Adapter
 from app.config.settings import Config
-from app.errors import EngineFailed, JobTimeout, LLMAPIError
+from app.errors import EngineFailed, JobTimeout, LLMAPIError, ModelUnavailable
 from app.jobs.events import Delta, Published
-from app.jobs.job import Chat, FinishReason, JobError, JobRequest, OutputSource, Status, Usage
+from app.jobs.job import AdapterUse, Chat, FinishReason, JobError, JobRequest, OutputSource, Status, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +62,19 @@ class RunnerJob:
         self.id = job_id
         self.request = request
         self.owner = owner
-        self.scope = json.dumps([scope, *map(asdict, request.adapters)]) if request.adapters else scope
+        self._scope_without_adapters = scope
+        self.use_adapters(request.adapters)
         self.timeout_seconds = timeout_seconds
         self.published = published
         self.submitted_at: float | None = None
         self.cancel_requested = False
         self.run: Run | None = None
+
+    def use_adapters(self, adapters: tuple[AdapterUse, ...]) -> None:
+        """Compute the job with these adapters. Call it before the job is submitted."""
+        self.request = replace(self.request, adapters=adapters)
+        scope = self._scope_without_adapters
+        self.scope = json.dumps([scope, *map(asdict, adapters)]) if adapters else scope
 
 
 class Report(NamedTuple):
@@ -199,6 +207,13 @@ class Runner(ABC):
     @abstractmethod
     def cancel(self, job: RunnerJob) -> None:
         """End a job that has begun and whose cancellation was requested. One that has ended stays as it is."""
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """As `Engine.load_adapter`."""
+        raise ModelUnavailable("this family has no LoRA adapters")
+
+    def unload_adapter(self, name: str, version: str) -> None:  # noqa: B027 - optional hook
+        """As `Engine.unload_adapter`."""
 
     @abstractmethod
     def stop(self) -> None:

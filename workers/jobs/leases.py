@@ -12,6 +12,7 @@ from typing import Protocol
 import redis
 
 from app.jobs import keys
+from app.jobs.adapter_registry import CONTROL_VERB
 from app.jobs.redis_client import LoadedScript, RedisClient
 from app.jobs.store import LEASE_SECONDS
 from workers.jobs.running_jobs import JobControl, RunningJob, RunningJobs
@@ -28,6 +29,9 @@ class LeaseHost(JobControl, Protocol):
 
     def announce(self) -> None:
         """Write the worker's state. Raises `redis.RedisError`."""
+
+    def sync_adapters(self) -> None:
+        """Look soon which adapters are to be loaded and unloaded."""
 
 
 class Leases:
@@ -108,7 +112,11 @@ class Leases:
             channel.close()
 
     def _handle(self, message: str) -> None:
-        verb, _, job_id = message.partition(":")
-        job = self._jobs.get(job_id)
+        verb, _, what = message.partition(":")
+        if verb == CONTROL_VERB:
+            if what == self._model:
+                self._worker.sync_adapters()
+            return
+        job = self._jobs.get(what)
         if job is not None:
             (self._worker.cancel if verb == "cancel" else self._worker.follow)(job)

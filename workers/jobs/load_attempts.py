@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import redis
 
@@ -25,24 +25,41 @@ KEPT_SECONDS = 86_400
 
 
 class LoadAttempts:
-    """Those of one model, as it is configured, on one host. worker_id: `<host>-<pid>-<random>`."""
+    """Those at one thing, on one host.
 
-    def __init__(self, client: RedisClient, config: Config, worker_id: str) -> None:
+    identity: what distinguishes the thing from others. worker_id: `<host>-<pid>-<random>`. what, fix: for the error.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        identity: Sequence[object],
+        worker_id: str,
+        *,
+        most: int = MAX_FAILED_LOADS,
+        what: str = "the model",
+        fix: str = "use another file or other model_params, or give the worker more memory",
+    ) -> None:
         self._redis = client
         self._worker_id = worker_id
-        loaded = [config.model_family, config.setup_params, config.model_params]
-        digest = hashlib.sha256(json.dumps(loaded, default=str).encode()).hexdigest()[:16]
+        self._most, self._what, self._fix = most, what, fix
+        digest = hashlib.sha256(json.dumps(list(identity), default=str).encode()).hexdigest()[:16]
         self._key = keys.loads(worker_id.rsplit("-", 2)[0], digest)
+
+    @classmethod
+    def of_model(cls, client: RedisClient, config: Config, worker_id: str) -> "LoadAttempts":
+        """Return those at the model as it is configured."""
+        return cls(client, [config.model_family, config.setup_params, config.model_params], worker_id)
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Load the model in the block.
+        """Load in the block.
 
         A load that raises anything but a `StartupError` counts as failed, like one in which the process dies: perhaps
         memory was short, and the next one succeeds.
 
         Raises:
-            ModelUnavailable: `MAX_FAILED_LOADS` workers of this host have failed. The next one may try once more: what
+            ModelUnavailable: `most` workers of this host have failed. The next one may try once more: what
                 was wrong may be mended by then.
         """
         self._begin()
@@ -56,11 +73,11 @@ class LoadAttempts:
 
     def _begin(self) -> None:
         dead = self._dead()
-        if len(dead) >= MAX_FAILED_LOADS:
+        if len(dead) >= self._most:
             self._forget(dead[0])
             raise ModelUnavailable(
-                f"{len(dead)} workers have died while they loaded the model: their log says how; "
-                "use another file or other model_params, or give the worker more memory"
+                f"{len(dead)} worker{'s have' if len(dead) > 1 else ' has'} died while loading {self._what}: "
+                f"the log says how; {self._fix}"
             )
         with contextlib.suppress(redis.RedisError), self._redis.pipeline() as pipe:
             pipe.hset(self._key, self._worker_id, str(time.time()))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from app.jobs.events import Delta, End, Published
-from app.jobs.job import FinishReason, Metrics, Output, Status, Usage
+from app.jobs.job import AdapterUse, FinishReason, Metrics, Output, Status, Usage
 from app.jobs.output_writer import OutputWrite
 from app.jobs.record import outcome_fields
 from app.jobs.store import Claim
@@ -36,8 +36,8 @@ class RunningJob(RunnerJob):
         request = claim.request
         time_left = request.timeout_seconds - claim.ran_seconds
         scope = claim.owner if scope is None else scope
-        super().__init__(claim.job_id, request, owner=claim.owner, scope=scope, timeout_seconds=time_left)
         self.claim = claim
+        super().__init__(claim.job_id, request, owner=claim.owner, scope=scope, timeout_seconds=time_left)
         self.followed = claim.followed
         self.is_ready = False
         self.passed_trial = False
@@ -51,6 +51,10 @@ class RunningJob(RunnerJob):
         self._written_at = time.monotonic()
         self._frozen_tokens = 0  # in all deltas that were ever frozen, written ones included
         self._first_token_seconds: float | None = None  # after the job's creation, where an earlier attempt wrote it
+
+    def use_adapters(self, adapters: tuple[AdapterUse, ...]) -> None:
+        super().use_adapters(adapters)
+        self.claim = replace(self.claim, request=self.request)
 
     @property
     def is_suspect(self) -> bool:

@@ -7,6 +7,11 @@ from collections.abc import Callable
 ReportProgress = Callable[[str, float | None], None]
 """Called while a model is fetched and loaded: what happens now, in words, and how much is done (0-1, None: unknown)."""
 
+
+def silent(_detail: str, _progress: float | None) -> None:
+    """Report nothing."""
+
+
 LOG_SECONDS = 10.0
 """The terminal gets a line for every tenth of the whole, and after this time, so that a slow download looks alive."""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import redis
 
+from app.api.adapters import Adapters
 from app.api.job_service import JobService
 from app.api.pending_jobs import WAIT_GRACE_SECONDS, Caller, PastEvents, PendingJobs
 from app.api.queue_estimate import QueueEstimate
@@ -38,7 +39,8 @@ def waiters(redis_url: str, redis_client: RedisClient, store: JobStore) -> Itera
 
 @pytest.fixture
 def jobs(redis_client: RedisClient, store: JobStore, waiters: Waiters) -> JobService:
-    return JobService(Config(model_name="m"), redis_client, store, waiters, QueueEstimate(redis_client, model="m"))
+    config, estimate = Config(model_name="m"), QueueEstimate(redis_client, model="m")
+    return JobService(config, redis_client, store, waiters, estimate, Adapters(config))
 
 
 @pytest.fixture

@@ -26,17 +26,17 @@ class Dies(BaseException):
 
 def fail_to_load(client: RedisClient, pid: int, *, config: Config = CONFIG, host: str = "here") -> None:
     """Begin to load in a process that no longer runs."""
-    with pytest.raises(Dies), LoadAttempts(client, config, f"{host}-{pid}-{uuid.uuid4().hex[:8]}").counted():
+    with pytest.raises(Dies), LoadAttempts.of_model(client, config, f"{host}-{pid}-{uuid.uuid4().hex[:8]}").counted():
         raise Dies
 
 
 def load(client: RedisClient, config: Config = CONFIG, host: str = "here") -> bool:
     """Return whether a new worker is allowed to load."""
     try:
-        with LoadAttempts(client, config, f"{host}-1-new").counted():
+        with LoadAttempts.of_model(client, config, f"{host}-1-new").counted():
             return True
     except ModelUnavailable as error:
-        assert "3 workers have died while they loaded the model" in error.detail and "\n" not in error.detail
+        assert "3 workers have died while loading the model" in error.detail and "\n" not in error.detail
         return False
 
 
@@ -50,7 +50,7 @@ def test_after_three_deaths_the_model_is_refused_and_then_tried_once_each_time(
 ) -> None:
     for pid in pids:
         fail_to_load(redis_client, pid)
-    with pytest.raises(ModelUnavailable), LoadAttempts(redis_client, CONFIG, "here-1-new").counted():
+    with pytest.raises(ModelUnavailable), LoadAttempts.of_model(redis_client, CONFIG, "here-1-new").counted():
         raise AssertionError("loaded")
     fail_to_load(redis_client, pids[0])
     assert not load(redis_client)
@@ -63,7 +63,7 @@ def test_a_load_that_was_stopped_or_explains_itself_does_not_count(
     redis_client: RedisClient, pids: list[int], ending: BaseException
 ) -> None:
     for number in range(MAX_FAILED_LOADS):
-        attempts = LoadAttempts(redis_client, CONFIG, f"here-{pids[0]}-{number}")
+        attempts = LoadAttempts.of_model(redis_client, CONFIG, f"here-{pids[0]}-{number}")
         with pytest.raises(type(ending)), attempts.counted():
             raise ending
     assert load(redis_client)
@@ -81,7 +81,7 @@ def test_an_error_of_the_engine_counts_as_a_death(redis_client: RedisClient, pid
     for number, pid in enumerate(pids):
         with (
             pytest.raises(ValueError, match="float8"),
-            LoadAttempts(redis_client, CONFIG, f"here-{pid}-{number}").counted(),
+            LoadAttempts.of_model(redis_client, CONFIG, f"here-{pid}-{number}").counted(),
         ):
             raise ValueError("float8")
     assert not load(redis_client)

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ModelUnavailable
+from workers.engines.shared.loaded_adapters import ACTIVATED
 from workers.models.ggml.formats import is_old_adapter
 
 _MAGIC = b"GGUF"
 _TEXTS = ("general.type", "general.architecture", "adapter.type")
 _ALPHA = "adapter.lora.alpha"
 _INVOCATION = "adapter.alora.invocation_tokens"
+_FIX = "give an adapter of this model"
 
 
 def check_adapter_file(path: Path, where: str) -> None:
@@ -27,22 +29,23 @@ def check_adapter_file(path: Path, where: str) -> None:
     if magic != _MAGIC:
         raise ModelUnavailable(f"{where}: {path} is no GGUF file: convert the adapter with convert_lora_to_gguf.py")
     if (fault := _fault(path)) is not None:
-        raise ModelUnavailable(f"{where}: {path} {fault}: give an adapter of this model")
+        raise ModelUnavailable(f"{where}: {path} {fault}")
 
 
 def _fault(path: Path) -> str | None:
+    """Return what is wrong with an adapter, and what to do."""
     # The import costs 0.2 s, and only adapters need it.
     from gguf import GGUFReader, GGUFValueType
 
     try:
         fields: dict[str, Any] = GGUFReader(path).fields
     except Exception as error:  # of numpy, mostly: the file is cut short, or its numbers make no sense
-        return f"is damaged ({type(error).__name__})"
+        return f"is damaged ({type(error).__name__}): {_FIX}"
     if _INVOCATION in fields:
-        return "is an activated adapter (aLoRA), which is not supported"
+        return f"is {ACTIVATED}"
     for key in _TEXTS:
         if key in fields and fields[key].types != [GGUFValueType.STRING]:
-            return f"is no adapter: its {key} is no text"
+            return f"is no adapter, its {key} is no text: {_FIX}"
     if _ALPHA in fields and fields[_ALPHA].types != [GGUFValueType.FLOAT32]:
-        return f"is no adapter: its {_ALPHA} is no number of 32 bits"
+        return f"is no adapter, its {_ALPHA} is no number of 32 bits: {_FIX}"
     return None

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 
-from app.config.adapters import configured_adapters
+from app.config.adapters import Adapter, configured_adapters
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
@@ -25,8 +25,8 @@ from workers.engines.shared.load_faults import load_faults_explained
 from workers.engines.shared.named_templates import template_of_model
 from workers.engines.shared.resources import one_at_a_time
 from workers.engines.shared.short_lived_thread import in_short_lived_thread
-from workers.models.adapter_source import check_adapter_sources, locate_adapter
-from workers.models.progress import ReportProgress
+from workers.models.adapter_source import check_adapter_sources, locate_adapter, place_of
+from workers.models.progress import ReportProgress, silent
 from workers.models.source import check_draft, check_source, locate_model
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class LlamaEngine(Engine):
         path = gguf_file(locate_model(config, report, single_file=True))
         report("loading the model", None)
         try_file(path, config.model_params)
+        self._config = config
         self._params = params
         self._embedder: LlamaEmbedder | None = None
         self._context: Context | None = None
@@ -185,12 +186,19 @@ class LlamaEngine(Engine):
         self._model.vocabulary.close()
         self._free()
 
+    def load_adapter(self, adapter: Adapter) -> None:
+        path = locate_adapter(self._config, adapter, silent, single_file=True)
+        self._model.adapters.load(adapter, path, place_of(adapter))
+
+    def unload_adapter(self, name: str, version: str) -> None:
+        self._model.adapters.unload(name, version)
+
     def _load_adapters(self, config: Config, params: LlamaModelParams, report: ReportProgress) -> None:
         if params.lora_path is not None:
             self._model.adapters.load_always_on(params.lora_path)
         for adapter in configured_adapters(config).values():
             path = locate_adapter(config, adapter, report, single_file=True)
-            self._model.adapters.load(adapter, path, f"model_params.loras.{adapter.name}")
+            self._model.adapters.load(adapter, path, place_of(adapter))
 
     def _free(self) -> None:
         for part in (self._embedder, self._context, self._draft, self._model):

@@ -1,4 +1,4 @@
-"""Finds the loaded LoRA adapters that a request names."""
+"""What adapters of all families share: how a request's are found, and why some are refused."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -7,6 +7,11 @@ from app.errors import InvalidRequest
 from app.jobs.job import AdapterUse
 
 Loaded = TypeVar("Loaded")
+
+ACTIVATED = (
+    "an activated adapter (aLoRA): it is trained for what follows its invocation tokens, and adapters here change the "
+    "whole prompt: use a LoRA adapter without invocation tokens"
+)
 
 
 def loaded_adapters(

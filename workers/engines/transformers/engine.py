@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.config.adapters import configured_adapters
+from app.config.adapters import Adapter, configured_adapters
 from app.config.settings import Config
 from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
@@ -46,8 +46,8 @@ from workers.engines.transformers.loading.params import ModelKind, TransformersM
 from workers.engines.transformers.loading.self_check import disagreement
 from workers.engines.transformers.loading.source import check_location, locate
 from workers.engines.transformers.vocabulary import TransformersVocabulary
-from workers.models.adapter_source import check_adapter_sources, locate_adapter
-from workers.models.progress import ReportProgress
+from workers.models.adapter_source import check_adapter_sources, locate_adapter, place_of
+from workers.models.progress import ReportProgress, silent
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class HuggingfaceEngine(Engine):
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = TransformersModelParams.read(config.model_params)
         setup = TransformersSetupParams.read(config.setup_params)
+        self._config = config
         self._slots: SlotModel | None = None
         with load_faults_explained(config.model_name):
             self._loaded, self._limits = in_short_lived_thread(lambda: self._prepare(config, setup, params, report))
@@ -77,7 +78,7 @@ class HuggingfaceEngine(Engine):
         self._adapters = TransformersAdapters(self._loaded)
         for adapter in configured_adapters(config).values():
             folder = locate_adapter(config, adapter, report, single_file=False)
-            self._adapters.load(adapter, folder, f"model_params.loras.{adapter.name}")
+            self._adapters.load(adapter, folder, place_of(adapter))
         self._prompts = None if self._only_embeds else self._prompt_maker(params, trusts)
 
     @classmethod
@@ -174,6 +175,13 @@ class HuggingfaceEngine(Engine):
                 return embedder.embed(texts, first=first)
 
         return in_short_lived_thread(embed)
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        folder = locate_adapter(self._config, adapter, silent, single_file=False)
+        self._adapters.load(adapter, folder, place_of(adapter))
+
+    def unload_adapter(self, name: str, version: str) -> None:
+        self._adapters.unload(name, version)
 
     def close(self) -> None:
         self._template.close()

@@ -157,6 +157,7 @@ def test_an_adapter_that_is_unloaded_is_refused_and_its_requests_go_on(
         ({"use_dora": True}, "has use_dora, which is not supported"),
         ({"modules_to_save": ["lm_head"]}, "has modules_to_save"),
         ({"bias": "all"}, "has bias"),
+        ({"alora_invocation_tokens": [1, 2]}, r"activated adapter \(aLoRA\): it is trained for what follows"),
         ({"peft_type": "IA3"}, "peft_type must be LORA"),
         ({"lora_alpha": None}, "no number as lora_alpha"),
     ],

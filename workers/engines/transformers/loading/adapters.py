@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from app.config.adapters import Adapter
 from app.errors import ModelUnavailable
 from app.jobs.job import AdapterUse
-from workers.engines.shared.loaded_adapters import loaded_adapters
+from workers.engines.shared.loaded_adapters import ACTIVATED, loaded_adapters
 from workers.engines.transformers.forward.adapters import AdapterHook, AdapterSet, Change, LoadedAdapter, place_of
 from workers.engines.transformers.loading.model import LoadedModel
 
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-_UNSUPPORTED = ("use_dora", "modules_to_save", "lora_bias", "alpha_pattern", "use_qalora", "alora_invocation_tokens")
+_UNSUPPORTED = ("use_dora", "modules_to_save", "lora_bias", "alpha_pattern", "use_qalora")
+_INVOCATION = "alora_invocation_tokens"
 _SHOWN = 3
 
 
@@ -95,6 +96,8 @@ def _config(folder: Path, where: str) -> Mapping[str, Any]:
         raise ModelUnavailable(f"{where}: {folder}/adapter_config.json cannot be read: {reason}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ModelUnavailable(f"{where}: {folder} is no LoRA adapter of peft: its peft_type must be LORA")
+    if config.get(_INVOCATION):
+        raise ModelUnavailable(f"{where}: {folder} is {ACTIVATED}")
     unsupported = [name for name in _UNSUPPORTED if config.get(name)]
     if config.get("bias", "none") != "none":
         unsupported.append("bias")
