@@ -42,7 +42,7 @@ def test_the_api_loads_no_model_library_and_no_worker() -> None:
 
 
 def test_the_command_line_loads_no_model_library_and_no_worker() -> None:
-    loaded = loaded_after_importing("app.cli.commands")
+    loaded = loaded_after_importing(*modules_of("app.cli"), *modules_of("app.cli.commands"))
     assert not roots(loaded) & {*MODEL_LIBRARIES, "workers"}
 
 

@@ -1,1 +1,1 @@
-"""The command line, `python -m app.cli`: start everything on this machine, or check the configuration."""
+"""The command line, `llm-api` (`python -m app.cli` in a checkout): run the service, use it, look after it."""

@@ -1,8 +1,6 @@
 """`python -m app.cli`."""
 
-import sys
-
-from app.cli.commands import main
+from app.cli.program import llm_api
 
 if __name__ == "__main__":
-    sys.exit(main())
+    llm_api()

@@ -1,0 +1,34 @@
+"""`llm-api run`: the API, one worker and, unless `redis_url` names a Redis, a Valkey, until Ctrl-C."""
+
+import os
+import threading
+from urllib.parse import quote
+
+import click
+
+from app.cli.announce import announce
+from app.cli.preparation import check_port, sole_use_of, valkey_binary
+from app.cli.programs import programs, valkey_socket
+from app.cli.supervisor import Supervisor, say
+from app.config.environment import variable_name, variables_of_others
+from app.config.loader import load_config
+
+
+@click.command
+def run() -> None:
+    """Start everything on this machine: the API, one worker and, unless redis_url names a Redis, a Valkey.
+
+    A program that dies is started again. Ctrl-C stops all of them.
+    """
+    config = load_config()
+    with sole_use_of(config.data_dir):
+        check_port(config.server)
+        for name in variables_of_others(os.environ):
+            say(f"{name} is for Docker or Kubernetes and has no effect here; docs/configuration.md lists what has")
+        valkey = None if config.redis_url else valkey_binary()
+        if valkey:
+            os.environ[variable_name("redis_url")] = f"unix://{quote(str(valkey_socket(config.data_dir)))}"
+        os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
+        supervisor = Supervisor(programs(config, valkey))
+        threading.Thread(target=announce, args=(config, supervisor.stopping), daemon=True).start()
+        supervisor.run()

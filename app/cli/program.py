@@ -1,0 +1,57 @@
+"""The program `llm-api`: its commands, its global options, and how it ends.
+
+Exit status: 0, or that of the command; 2 for a wrong command line; 78 (`os.EX_CONFIG`) after the one line of a
+`StartupError`, because trying again cannot help; 130 after Ctrl-C.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.lazy_group import LazyGroup, Listed
+from app.errors import StartupError
+
+INTERRUPTED = 130
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+_COMMANDS = {
+    "run": Listed("app.cli.commands.run:run", "Start everything on this machine; Ctrl-C stops it."),
+    "check-config": Listed("app.cli.commands.check_config:check_config", "Check the configuration and start nothing."),
+}
+
+
+class Program(LazyGroup):
+    """The group of all commands: it ends with one line and an exit status where a command raises."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StartupError as error:
+            from app.config.startup import give_up
+
+            # what supervises `run` would start it again at once; a person waits for the others
+            ctx.exit(give_up(error, environ=os.environ if ctx.invoked_subcommand == "run" else {}))
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(INTERRUPTED)
+
+
+def _use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
+    """Name the file to the programs that are started too."""
+    if path is not None:
+        from app.config.environment import CONFIG_PATH
+
+        os.environ[CONFIG_PATH] = str(path)
+
+
+@click.group(cls=Program, listed=_COMMANDS, context_settings=_CONTEXT)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    expose_value=False,
+    callback=_use_config,
+    help="The configuration, instead of LLM_API_CONFIG or ./config.yaml.",
+)
+def llm_api() -> None:
+    """Run LLM API on this machine, use it, and look after it."""
