@@ -126,6 +126,7 @@ RUN apt-get update \
  && useradd --uid 1000 --user-group --no-create-home --home-dir /tmp llm-api \
  && install -d -o llm-api -g llm-api /models
 WORKDIR /llm-api
+COPY deploy/image/llm-api.sh /usr/local/bin/llm-api
 COPY requirements.txt ./
 RUN --mount=type=bind,from=uv,source=/uv/bin,target=/opt/uv --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/uv pip install --require-hashes --no-deps -r requirements.txt
@@ -158,6 +159,7 @@ RUN --mount=type=bind,from=uv,source=/uv/bin,target=/opt/uv --mount=type=cache,t
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/niceness.py app/niceness.py
+COPY app/cli app/cli
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers
@@ -202,6 +204,7 @@ FROM packages-transformers AS worker-transformers
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/niceness.py app/niceness.py
+COPY app/cli app/cli
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers
@@ -252,6 +255,7 @@ FROM packages-worker AS worker
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/niceness.py app/niceness.py
+COPY app/cli app/cli
 COPY app/config app/config
 COPY app/jobs app/jobs
 COPY workers workers

@@ -25,6 +25,7 @@ endif
 
 LLAMA_READY := $(VENV)/.installed-llama
 RUN_READY := $(VENV)/.installed-run
+LLM_API := $(VENV)/bin/llm-api
 TORCH_READY := $(VENV)/.installed-torch
 HUGGINGFACE_READY := $(VENV)/.installed-huggingface
 OPENAI_READY := $(VENV)/.installed-openai
@@ -41,7 +42,7 @@ PEERS_READY := $(VENV)/.installed-peers
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
-run: $(RUN_READY) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
+run: $(RUN_READY) $(LLM_API) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
 	@exec $(PY) -m app.cli run
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
@@ -163,6 +164,9 @@ $(LLAMA_READY): workers/requirements/llama.txt $(ROWS_KERNEL) $(VENV)/.created
 
 $(RUN_READY): app/requirements-run.txt $(LLAMA_READY)
 	$(call install,$(LOCKED) $<,an embedded Valkey)
+
+$(LLM_API): deploy/image/llm-api.sh $(VENV)/.created
+	@install -m 755 $< $@
 
 # torch first: what depends on it would else choose another build of it
 $(TORCH_READY): $(RUN_READY)

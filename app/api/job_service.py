@@ -5,6 +5,7 @@ The routes use it, and the batch driver outside of any request: principal, idemp
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.api.adapters import Adapters
@@ -15,7 +16,7 @@ from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.post import reject_unsendable
 from app.config.settings import Config
-from app.errors import JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
+from app.errors import Conflict, JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
 from app.jobs.events import FROM_START, read_events
 from app.jobs.job import Job, JobRequest, Kind, OnDisconnect
 from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
@@ -149,6 +150,14 @@ class JobService:
         """Cancel a job, and return it as it is then: a worker ends a running one within a step. Raises JobNotFound."""
         self.store.cancel(job.id)
         return self.store.read(job.id)
+
+    def repeated_request(self, job: Job) -> JobRequest:
+        """Return the request of a job that has ended, for a new job. Raises Conflict if it is not kept."""
+        try:
+            request = self.store.read_request(job.id)
+        except JobNotFound:
+            raise Conflict("the request of this job is not kept, as it is longer than 16 KiB; send it again") from None
+        return replace(request, response=None)
 
     def document(self, job: Job) -> Mapping[str, Any]:
         """Return the job object of the HTTP API."""

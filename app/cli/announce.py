@@ -28,12 +28,16 @@ def announce(config: Config, stopping: threading.Event) -> None:
 
 def ready_line(config: Config) -> str:
     """Return a line with a curl command to paste. It asks for a key where one is configured, and never shows it."""
-    url = (
-        f"http://{with_port(LOCALHOST if config.server.host in _LOOPBACK else config.server.host, config.server.port)}"
-    )
+    url = service_url(config)
     key = " -H 'Authorization: Bearer YOUR_API_KEY'" if config.auth.api_keys else ""
     body = json.dumps({"prompt": "The capital of France is"})
     return f"ready: {url}  try: curl {url}/generate{key} -H 'Content-Type: application/json' -d '{body}'"
+
+
+def service_url(config: Config) -> str:
+    """Return the address at which this machine reaches the service."""
+    host = LOCALHOST if config.server.host in _LOOPBACK else config.server.host
+    return f"http://{with_port(host, config.server.port)}"
 
 
 def _missing(config: Config) -> str | None:

@@ -17,6 +17,13 @@ INTERRUPTED = 130
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 _COMMANDS = {
     "run": Listed("app.cli.commands.run:run", "Start everything on this machine; Ctrl-C stops it."),
+    "api": Listed("app.cli.commands.service_programs:api", "Start the API alone, as its image does."),
+    "worker": Listed("app.cli.commands.service_programs:worker", "Start one worker alone, as its image does."),
+    "chat": Listed("app.cli.commands.chat:chat", "Talk with the model."),
+    "generate": Listed("app.cli.commands.generate:generate", "Continue a prompt."),
+    "jobs": Listed("app.cli.commands.jobs:jobs", "List, show, follow, cancel and repeat jobs."),
+    "batch": Listed("app.cli.commands.batch:batch", "Run a file of requests, and fetch its results."),
+    "models": Listed("app.cli.commands.models:models", "List what the service serves."),
     "check-config": Listed("app.cli.commands.check_config:check_config", "Check the configuration and start nothing."),
 }
 

@@ -16,6 +16,8 @@ VALKEY_GRACE_SECONDS = 60  # it flushes its append-only file
 # library would raise the limit to 32 MB, and let what is smaller grow in the spare room of its heap (MALLOC_TOP_PAD_).
 # Without this, 52 long prompts that were deleted left 40 MB behind, and 480 MB of files 480 MB; now it is 3 MB.
 _OWN_PAGES_BYTES = 8_192
+API_COMMAND = [sys.executable, "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
+WORKER_COMMAND = [sys.executable, "-m", "workers.main"]
 _OWNER_ONLY = 0o077
 _MEMORY_SHARE = 4  # of the machine: the model needs the most, and writing the file anew may take as much again
 _LONGEST_SOCKET_PATH = 107  # bytes, of Linux
@@ -41,12 +43,10 @@ def programs(config: Config, valkey: Path | None) -> list[Program]:
     Args:
         valkey: The server's binary, or None where `redis_url` names another Redis.
     """
-    python = sys.executable
-    gunicorn = [python, "-m", "gunicorn", "-c", "python:app.server.gunicorn_settings", "app.server.wsgi:app"]
-    api = Program(name="api", command=gunicorn, grace_seconds=API_GRACE_SECONDS)
+    api = Program(name="api", command=API_COMMAND, grace_seconds=API_GRACE_SECONDS)
     worker = Program(
         name="worker",
-        command=[python, "-m", "workers.main"],
+        command=WORKER_COMMAND,
         grace_seconds=config.worker.drain_seconds + WORKER_LEAVE_SECONDS,
     )
     if valkey is None:

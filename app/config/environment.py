@@ -2,8 +2,9 @@
 
 A variable names a key, or a key in a section after two underscores, or a whole section as JSON. A whole section
 replaces the file's; single keys are applied after it. An empty variable counts as not set, because compose files
-pass empty ones. The variables that docker-compose.yaml itself reads, and those that Kubernetes sets in every pod beside
-a service named `llm-api`, have the same prefix; they set no key. `LLM_API_PORT` is all three: a number is the port.
+pass empty ones. The variables that docker-compose.yaml itself reads, those that Kubernetes sets in every pod beside
+a service named `llm-api`, and those of the command line's clients have the same prefix; they set no key. `LLM_API_PORT`
+is of the first two and a key of ours: a number is the port.
 """
 
 import json
@@ -26,6 +27,8 @@ _OF_COMPOSE = frozenset(PREFIX + name for name in ("USER", "WORKER", "REDIS_MEMO
 _OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _PORT = PREFIX + "PORT"  # `127.0.0.1:9000` for compose, `tcp://10.0.0.1:8000` by Kubernetes
 EXIT_DELAY = "LLM_API_EXIT_DELAY"  # app/config/startup.py
+OF_CLIENTS = frozenset(PREFIX + name for name in ("URL", "KEY"))
+"""Where commands such as `llm-api chat` find the service, and their API key (app/cli/service_options.py)."""
 # free-form, but always texts: a revision such as 1234567 is not a number
 _TEXTS_IN_SETUP_PARAMS = frozenset(
     {"repo_id", "filename", "revision", "path", "package", "token", "base_url", "model", "api_key"}
@@ -41,7 +44,7 @@ def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dic
         ConfigError: a variable names no key, or its value does not parse.
     """
     origins: dict[KeyPath, str] = {}
-    others = {CONFIG_PATH, EXIT_DELAY, *variables_of_others(environ)}
+    others = {CONFIG_PATH, EXIT_DELAY, *OF_CLIENTS, *variables_of_others(environ)}
     named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in others}
     for name in sorted(named, key=_precision):
         path = _path(name, keys)

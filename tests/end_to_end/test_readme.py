@@ -53,6 +53,7 @@ EXPECTED: dict[str, Check] = {
     "Last-Event-ID": lambda output: '"end"' not in output and is_stream(output),
     "/events": is_stream,
     "/cancel": is_job,
+    "/retry": is_job,
     "DELETE": lambda output: output == "",
     "/jobs?": lambda output: json.loads(output)["object"] == "list",
     "/jobs/JOB": is_job,

@@ -1,13 +1,14 @@
-"""The `/jobs` family: read, wait for, list, cancel and forget jobs."""
+"""The `/jobs` family: read, wait for, list, cancel, repeat and forget jobs."""
 
 from typing import Any
 
 from flask import Response
 
 from app.api.json_response import json_response
-from app.api.openapi import Blueprint, describe_response
-from app.api.request_context import current_owner, services
+from app.api.openapi import LOCATION, Blueprint, describe_response
+from app.api.request_context import KEY_PARAMETER, current_owner, services, submit
 from app.api.schemas.job import JobListQuerySchema, JobListSchema, JobQuerySchema, JobSchema
+from app.errors import Conflict
 from app.jobs.job import Job
 
 blueprint = Blueprint("jobs", __name__, description="Requests become jobs. Their owner can read and cancel them.")
@@ -76,6 +77,26 @@ def delete_job(job_id: str) -> Response:
     jobs = services().jobs
     job = jobs.read(job_id, current_owner())
     return Response(status=204) if jobs.store.delete(job) else _cancel(job)
+
+
+@blueprint.endpoint(
+    "POST",
+    f"{_PATH}/retry",
+    parameters=[JOB_ID_PARAMETER, KEY_PARAMETER],
+    responses={202: describe_response("The new job, accepted.", JobSchema, LOCATION)},
+    problems=(404, 409, 422, 503),
+)
+def retry_job(job_id: str) -> Response:
+    """Run the request of a job that has ended once more, as a new job with an id of its own.
+
+    409 if the job still runs, or its request is not kept: one of more than 16 KiB is deleted when its job ends.
+    """
+    jobs = services().jobs
+    job = jobs.read(job_id, current_owner())
+    if not job.status.is_final:
+        raise Conflict(f"the job is {job.status}; cancel it first, or wait for its end")
+    again = submit(jobs.repeated_request(job))
+    return json_response(jobs.document(again), 202)
 
 
 def _cancel(job: Job) -> Response:

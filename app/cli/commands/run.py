@@ -2,13 +2,13 @@
 
 import os
 import threading
-from urllib.parse import quote
 
 import click
 
 from app.cli.announce import announce
 from app.cli.preparation import check_port, sole_use_of, valkey_binary
-from app.cli.programs import programs, valkey_socket
+from app.cli.programs import programs
+from app.cli.redis_address import embedded_redis_url
 from app.cli.supervisor import Supervisor, say
 from app.config.environment import variable_name, variables_of_others
 from app.config.loader import load_config
@@ -27,7 +27,7 @@ def run() -> None:
             say(f"{name} is for Docker or Kubernetes and has no effect here; docs/configuration.md lists what has")
         valkey = None if config.redis_url else valkey_binary()
         if valkey:
-            os.environ[variable_name("redis_url")] = f"unix://{quote(str(valkey_socket(config.data_dir)))}"
+            os.environ[variable_name("redis_url")] = embedded_redis_url(config)
         os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
         supervisor = Supervisor(programs(config, valkey))
         threading.Thread(target=announce, args=(config, supervisor.stopping), daemon=True).start()

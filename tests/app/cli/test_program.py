@@ -1,8 +1,10 @@
 """The program `llm-api`: commands are listed at once and loaded one at a time; the exit status says how it ended."""
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import click
@@ -80,3 +82,21 @@ def test_the_program_runs_as_a_module() -> None:
         cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, timeout=scaled(30), check=True,
     )  # fmt: skip
     assert ran.stdout.startswith("Usage: python -m app.cli check-config")
+
+
+def test_the_script_that_make_installs_works_in_any_folder_and_loads_no_other_app(tmp_path: Path) -> None:
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (elsewhere / "app" / "cli").mkdir(parents=True)
+    (elsewhere / "app" / "__init__.py").write_text("raise SystemExit('the wrong app')")
+    (checkout / "app").symlink_to(REPOSITORY / "app")
+    script = checkout / ".venv/bin/llm-api"
+    shutil.copy(REPOSITORY / "deploy/image/llm-api.sh", script)
+    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+    (tmp_path / "llm-api").symlink_to(script)
+    packages = {"PYTHONPATH": sysconfig.get_path("purelib")}
+    ran = subprocess.run(
+        [tmp_path / "llm-api", "jobs", "--help"],
+        cwd=elsewhere, env=os.environ | packages, capture_output=True, text=True, timeout=scaled(30), check=True,
+    )  # fmt: skip
+    assert ran.stdout.startswith("Usage: llm-api jobs")

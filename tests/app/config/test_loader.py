@@ -368,3 +368,7 @@ def test_model_aliases_mean_the_served_model_and_no_other(tmp_path: Path) -> Non
     assert load(tmp_path, "model_aliases:").model_aliases == {}
     assert "model_aliases: expected default or the served name" in refusal(tmp_path, "model_aliases: {gpt-4o: other}")
     assert "model_aliases: expected a mapping" in refusal(tmp_path, "model_aliases: {gpt-4o: 1}")
+
+
+def test_the_variables_of_the_command_lines_clients_set_no_key_and_stop_nothing(tmp_path: Path) -> None:
+    assert load(tmp_path, "", LLM_API_URL="http://elsewhere:8000", LLM_API_KEY="hunter2") == load(tmp_path, "")

@@ -288,3 +288,42 @@ def test_with_keys_each_client_sees_only_its_own_jobs(locked_app: Flask, worker:
         assert (response.status_code, response.get_json()["code"]) == (404, "job_not_found")
     assert client.get("/jobs", headers=other).get_json()["data"] == []
     assert len(client.get("/jobs", headers=mine).get_json()["data"]) == 1
+
+
+def test_a_job_that_has_ended_is_run_again_as_a_new_job(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.play = lambda turn: turn.fail("engine_error", "the engine failed")
+    first = client.get(f"{submit(client, prompt='Say it', priority='low')}?wait=10").get_json()
+    assert first["status"] == "failed"
+    worker.play = play_of("It", Turn.succeed)
+    answer = client.post(f"/jobs/{first['id']}/retry")
+    assert answer.status_code == 202
+    again = client.get(f"{answer.headers['Location']}?wait=10").get_json()
+    assert again["id"] != first["id"]
+    assert (again["status"], again["output"]["text"], again["priority"]) == ("succeeded", "It", "low")
+    assert worker.turns[-1].request.prompt == "Say it"
+
+
+def test_a_job_that_still_runs_cannot_be_run_again(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.stop()
+    path = submit(client)
+    answer = client.post(f"{path}/retry")
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "conflict")
+    assert answer.get_json()["detail"] == "the job is queued; cancel it first, or wait for its end"
+
+
+def test_a_long_request_is_not_kept_and_says_so_when_it_is_to_run_again(
+    client: FlaskClient, worker: ScriptedWorker
+) -> None:
+    path = submit(client, prompt="long " * 4000)
+    client.get(f"{path}?wait=10")
+    answer = client.post(f"{path}/retry")
+    assert answer.status_code == 409
+    assert answer.get_json()["detail"].endswith("is not kept, as it is longer than 16 KiB; send it again")
+
+
+def test_nobody_runs_the_job_of_another_key_again(locked_app: Flask, worker: ScriptedWorker) -> None:
+    client = locked_app.test_client()
+    keys_of_two = [{"Authorization": f"Bearer {key}"} for key in ("first-key", "second-key")]
+    made = client.post("/agenerate", json={"prompt": "mine"}, headers=keys_of_two[0])
+    assert made.status_code == 202
+    assert client.post(f"{made.headers['Location']}/retry", headers=keys_of_two[1]).status_code == 404

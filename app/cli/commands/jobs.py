@@ -1,0 +1,157 @@
+"""`llm-api jobs`: the caller's jobs, to list, read, follow, cancel and run again."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from app.cli.answer import write_text
+from app.cli.client import Client, resource
+from app.cli.job_events import follow as follow_events
+from app.cli.job_events import raise_unless_succeeded
+from app.cli.output import json_option, write_json, write_lines, write_table
+from app.cli.service_options import service_options
+
+_STATUSES = ["queued", "processing", "succeeded", "failed", "canceled", "expired"]
+_PAGE = 100  # the most that the service lists at once
+
+
+@click.group
+def jobs() -> None:
+    """List, show, follow, cancel and repeat jobs. Every request for text or embeddings is one."""
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only these.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
+@json_option
+@service_options
+def list_jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
+    """List your jobs, newest first."""
+    listed = list(_pages(client, status, limit))
+    if as_json:
+        write_json(listed)
+        return
+    write_table(
+        ["ID", "STATUS", "PRIORITY", "#PLACE", "CREATED", "#TOKENS", "#TOKENS/S", "ERROR"],
+        (
+            (
+                job["id"],
+                job["status"],
+                job["priority"],
+                job["queue_position"],
+                _moment(job["created_at"]),
+                (job["usage"] or {}).get("completion_tokens"),
+                _rate(job),
+                (job["error"] or {}).get("code"),
+            )
+            for job in listed
+        ),
+    )
+
+
+@jobs.command
+@click.argument("job_id", metavar="ID")
+@json_option
+@service_options
+def show(client: Client, job_id: str, as_json: bool) -> None:
+    """Show a job: its state, its times, and its text or why it has none."""
+    job = client.get(resource("/jobs", job_id))
+    if as_json:
+        write_json(job)
+        return
+    usage, metrics, error = job["usage"] or {}, job["metrics"] or {}, job["error"] or {}
+    output = job["output"] or {}
+    lines = {
+        "id": job["id"],
+        "kind": job["kind"],
+        "model": job["model"],
+        "status": job["status"],
+        "priority": job["priority"],
+        "place": job["queue_position"],
+        "starts": _moment(job["estimated_start_at"]),
+        "created": _moment(job["created_at"]),
+        "started": _moment(job["started_at"]),
+        "completed": _moment(job["completed_at"]),
+        "attempt": job["attempt"] or None,
+        "tokens": f"{usage['prompt_tokens']} + {usage['completion_tokens']}" if usage else None,
+        "first token": _seconds(metrics.get("time_to_first_token_seconds")),
+        "tokens/s": _rate(job),
+        "ended by": output.get("finish_reason"),
+        "error": f"{error['code']}: {error['message']}" if error else None,
+    }
+    write_lines(lines)
+    if output.get("text"):
+        click.echo()
+        write_text(output["text"])
+        click.echo()
+
+
+@jobs.command
+@click.argument("job_id", metavar="ID")
+@json_option
+@service_options
+def follow(client: Client, job_id: str, as_json: bool) -> None:
+    """Print a job's text from its beginning, and go on while it is written. Leaving does not cancel the job."""
+    for event in follow_events(client, job_id):
+        if as_json:
+            write_json({"id": event.id, "event": event.type, **event.data}, one_line=True)
+        elif event.type == "delta":
+            write_text(event.data["text"])
+        elif event.type == "end":
+            click.echo()
+        if event.type == "end":
+            raise_unless_succeeded(event)
+
+
+@jobs.command
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@service_options
+def cancel(client: Client, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel jobs; those that have ended stay as they are."""
+    _report([client.post(resource("/jobs", job_id, "cancel")) for job_id in job_ids], as_json=as_json)
+
+
+@jobs.command
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@service_options
+def retry(client: Client, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Run the requests of jobs that have ended once more, as new jobs."""
+    _report([client.post(resource("/jobs", job_id, "retry")) for job_id in job_ids], as_json=as_json)
+
+
+def _pages(client: Client, status: str | None, limit: int) -> Iterator[dict[str, Any]]:
+    """Give at most `limit` jobs, over as many pages as it takes."""
+    cursor = None
+    while limit > 0:
+        page = client.get("/jobs", status=status, limit=min(limit, _PAGE), cursor=cursor)
+        yield from page["data"]
+        limit -= len(page["data"])
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _report(changed: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        write_json(changed)
+        return
+    for job in changed:
+        click.echo(f"{job['id']} {job['status']}")
+
+
+def _moment(value: str | None) -> str | None:
+    """Return a time of the service in the time zone of this machine."""
+    return None if value is None else f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f} s"
+
+
+def _rate(job: dict[str, Any]) -> str | None:
+    rate = (job["metrics"] or {}).get("tokens_per_second")
+    return None if rate is None else f"{rate:.1f}"

@@ -1,0 +1,86 @@
+"""The events of a job, followed over as many connections as it takes."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import IO, Any
+
+import click
+
+from app.cli.client import Client, RequestFailed, resource
+
+PATIENCE_SECONDS = 120.0  # without an event or a connection; a restart of everything takes less
+_PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """What happened to a job: `started`, `delta` or `end`. id: to resume after."""
+
+    id: str
+    type: str
+    data: dict[str, Any]
+
+
+def follow(client: Client, job_id: str, on_break: Callable[[str], None] = lambda _: None) -> Iterator[JobEvent]:
+    """Give each event of a job once, up to its end; a lost connection is made again after the last event.
+
+    Args:
+        on_break: called with the reason once for each loss.
+
+    Raises:
+        RequestFailed: the job is not there, or the service has been away for `PATIENCE_SECONDS`.
+    """
+    last_id, last_seen, is_lost = "", time.monotonic(), False
+    while True:
+        try:
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+            with client.open("GET", resource("/jobs", job_id, "events"), headers=headers) as response:
+                is_lost, last_seen = False, time.monotonic()
+                for event in read_events(response):
+                    last_id, last_seen = event.id, time.monotonic()
+                    yield event
+                    if event.type == "end":
+                        return
+            reason = "the connection ended"
+        except RequestFailed as error:
+            if not error.may_pass or time.monotonic() - last_seen > PATIENCE_SECONDS:
+                raise
+            reason = error.message
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+        if not is_lost:
+            on_break(reason)
+        is_lost = True
+        time.sleep(_PAUSE_SECONDS)
+
+
+def read_events(stream: IO[bytes]) -> Iterator[JobEvent]:
+    """Read server-sent events whose data is JSON. What is cut off at the end of the stream is left out.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    fields: dict[str, str] = {}
+    for line in stream:
+        text = line.decode().rstrip("\r\n")
+        if not text:
+            if "data" in fields:
+                yield JobEvent(fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"]))
+            fields = {}
+        elif not text.startswith(":"):
+            name, _, value = text.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields['data']}\n{value}" if name == "data" and name in fields else value
+
+
+class JobFailed(click.ClickException):
+    """A job that ended without its text. The message is the reason in the job's record."""
+
+
+def raise_unless_succeeded(end: JobEvent) -> None:
+    """Raise JobFailed for an end that is not `succeeded`."""
+    status, error = end.data["status"], end.data.get("error") or {}
+    if status != "succeeded":
+        raise JobFailed(error.get("message") or f"the job is {status}")
