@@ -32,7 +32,8 @@ variables for single keys are applied after it. An empty variable counts as not 
 `model_name`.
 
 `{prefix}HOST` and `{prefix}PORT`, and the keys `host` and `port` of the file, are other names of `server.host` and
-`server.port`, as in the [original LLM API](from-the-original.md). Without effect are a `{prefix}PORT` that is no number
+`server.port`, as in the [original LLM API](from-the-original.md); `log_level` and `server.cors_origins` are other names
+of `log.level` and `server.allowed_origins`. Without effect are a `{prefix}PORT` that is no number
 (Compose takes `127.0.0.1:9000`, Kubernetes sets `tcp://…`) and what Kubernetes sets in pods beside a service named
 `llm-api`.
 

@@ -18,7 +18,7 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from app.config.loader import load_config, redis_url_of
-from app.config.log_level import set_log_level
+from app.config.log import set_up_log
 from app.config.settings import Config
 from app.config.startup import give_up
 from app.errors import StartupError
@@ -70,7 +70,7 @@ def _prepare_process() -> None:
 def _load_config() -> tuple[Config, str]:
     """Returns also the address of Redis."""
     config = load_config()
-    set_log_level(config.log_level)
+    set_up_log(config.log)
     redis_url = redis_url_of(config)
     if config.worker.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = config.worker.gpus  # before a model library is loaded, which reads it once

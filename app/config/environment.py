@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from marshmallow import fields
 
-from app.config import original
+from app.config import spellings
 from app.config.nearest_name import nearest_name
 from app.config.schema import FreeForm, Keys, section
 from app.config.yaml_file import parse_yaml
@@ -69,13 +69,13 @@ def _is_of_others(name: str, value: str) -> bool:
 
 
 def _precision(name: str) -> tuple[bool, int, str]:
-    """Sections before their keys, and the original's names before ours: what comes later wins."""
-    return name.removeprefix(PREFIX).lower() not in original.KEYS, name.count("__"), name
+    """Sections before their keys, and other names before ours: what comes later wins."""
+    return _key(name) not in spellings.KEYS, name.count("__"), name
 
 
 def _path(name: str, keys: Keys) -> KeyPath:
-    key = name.removeprefix(PREFIX).lower()
-    path = tuple(original.KEYS[key].split(".") if key in original.KEYS else key.split("__"))
+    key = _key(name)
+    path = tuple(spellings.KEYS.get(key, key).split("."))
     is_free = isinstance(keys.get(path[0]), FreeForm) and all(path)
     if is_free or ".".join(path) in keys:
         return path
@@ -85,6 +85,10 @@ def _path(name: str, keys: Keys) -> KeyPath:
     raise ConfigError(
         f"environment: unknown variable {name}; {advice}" + (f"; did you mean {PREFIX}{near}?" if near else "")
     )
+
+
+def _key(name: str) -> str:
+    return name.removeprefix(PREFIX).lower().replace("__", ".")
 
 
 def variable_name(key: str) -> str:

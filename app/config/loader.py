@@ -12,10 +12,10 @@ from marshmallow import Schema, ValidationError
 from app.config.adapters import configured_adapters
 from app.config.environment import CONFIG_PATH, KeyPath, overlay
 from app.config.nearest_name import nearest_name
-from app.config.original import respell
 from app.config.params import names_a_secret
 from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
 from app.config.settings import DEFAULT_MODEL, Config
+from app.config.spellings import respell
 from app.config.yaml_file import parse_yaml, where
 from app.errors import ConfigError
 

@@ -12,6 +12,7 @@ from marshmallow import validate
 
 from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
+from app.config.observability import LogConfig
 from app.config.schema import (
     Aliases,
     AutoNumber,
@@ -25,7 +26,6 @@ from app.config.schema import (
     whole_number,
 )
 
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 DEFAULT_MODEL = "default"  # a name of the served model in requests, as in SGLang, and in `model_aliases`
 UNKNOWN_FIELDS = ("refuse", "ignore")
 _MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz always gets a free one
@@ -318,15 +318,7 @@ class Config:
             nullable=True,
         ),
     ] = field(default=None, repr=False)  # may contain a password
-    log_level: Annotated[
-        str,
-        text(
-            "The least serious lines that API and workers log. `debug` adds lines of this project only: those of "
-            "libraries may contain prompts.",
-            ", ".join(LOG_LEVELS[:-1]) + f" or {LOG_LEVELS[-1]}",
-            validate.OneOf(LOG_LEVELS),
-        ),
-    ] = "info"
+    log: LogConfig = field(default_factory=LogConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)

@@ -8,7 +8,7 @@ from typing import Any
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
 from app.config.addresses import addresses_of, is_loopback, with_port
 from app.config.loader import load_config, redis_url_of
-from app.config.log_level import set_log_level
+from app.config.log import set_up_log
 from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
@@ -19,8 +19,9 @@ from app.server.uploads import upload_threads
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
 _GC_ALLOCATIONS = 20_000
 _OPEN_TO_OTHERS = (
-    "api: WARNING: no API key is set, and the API listens for other machines. Every client that reaches it can use the "
-    "model and read, cancel and delete all jobs.\napi: WARNING: set auth.api_keys, or set server.host to 127.0.0.1.\n"
+    "no API key is set, and the API listens for other machines. Every client that reaches it can use the model and "
+    "read, cancel and delete all jobs.",
+    "set auth.api_keys, or set server.host to 127.0.0.1.",
 )
 
 try:
@@ -30,7 +31,7 @@ try:
 except StartupError as error:
     sys.exit(give_up(error))
 
-set_log_level(_config.log_level, libraries=logging.WARNING)
+set_up_log(_config.log, libraries=logging.WARNING)
 keep_little()
 raise_open_file_limit()
 _addresses = addresses_of(_server.host)
@@ -51,14 +52,24 @@ preload_app = False  # the threads that `app.server.wsgi` starts would not survi
 backlog = 2048
 keepalive = 30  # seconds; above the pauses of a client that polls
 graceful_timeout = 10  # seconds, below `app.cli.programs.API_GRACE_SECONDS`
-loglevel = _config.log_level if _config.log_level != "info" else "warning"  # gunicorn's own starts are no news
+loglevel = _config.log.level if _config.log.level != "info" else "warning"  # gunicorn's own starts are no news
+logger_class = "app.server.gunicorn_log.GunicornLog"
 accesslog = None
 
 
 def when_ready(server: Any) -> None:
-    sys.stderr.write(f"api: {workers} processes of {threads} threads listen on {_shown}\n")
+    _announce(logging.INFO, f"{workers} processes of {threads} threads listen on {_shown}")
     if not _config.auth.api_keys and not is_loopback(_server.host):
-        sys.stderr.write(_OPEN_TO_OTHERS)
+        for line in _OPEN_TO_OTHERS:
+            _announce(logging.WARNING, line)
+
+
+def _announce(level: int, line: str) -> None:
+    """Write a line for the person who starts the service, at any `log.level`; as JSON where the log is."""
+    if _config.log.format == "json":
+        logging.getLogger("app.server").log(level, line)
+    else:
+        sys.stderr.write(f"api: WARNING: {line}\n" if level == logging.WARNING else f"api: {line}\n")
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -83,7 +83,7 @@ def test_the_look_at_the_gpu_is_a_command_of_docker_alone() -> None:
 def test_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config(environ=dict(word.split("=", 1) for word in shlex.split(block("environment"))))
-    assert (config.models_dir, config.model_family, config.log_level) == (Path("/models"), "llama", "info")
+    assert (config.models_dir, config.model_family, config.log.level) == (Path("/models"), "llama", "info")
     assert (config.server.host, config.server.port) == ("0.0.0.0", 8000)
     assert (config.setup_params["filename"], config.model_params) == (FILE, {"n_ctx": 512})
 

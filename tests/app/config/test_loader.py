@@ -184,13 +184,22 @@ def test_what_kubernetes_sets_beside_a_service_named_llm_api_sets_no_key_and_sto
 
 
 def test_the_originals_keys_and_families_are_other_names_of_ours(tmp_path: Path) -> None:
-    ours = load(tmp_path, "server: {host: 127.0.0.1, port: 5, threads: 8}\nmodel_family: llama\nlog_level: debug")
+    ours = load(tmp_path, "server: {host: 127.0.0.1, port: 5, threads: 8}\nmodel_family: llama\nlog: {level: debug}")
     text = "host: 127.0.0.1\nport: 5\nserver: {threads: 8}\nmodel_family: vicuna\nlog_level: debug"
     assert load(tmp_path, text) == ours
     assert load(tmp_path, text.replace("{threads", "{port: 5, threads")) == ours
     assert load(tmp_path, "port: 5\nserver:").server.port == 5
     variables = {"LLM_API_HOST": "127.0.0.1", "LLM_API_PORT": "5", "LLM_API_LOG_LEVEL": "debug"}
     assert load(tmp_path, "server: {threads: 8}", LLM_API_MODEL_FAMILY="alpaca", **variables) == ours
+
+
+def test_origins_and_the_level_of_the_log_have_other_names(tmp_path: Path) -> None:
+    origins, site = "server: {port: 5, allowed_origins: [https://a]}", "https://a"
+    assert load(tmp_path, origins.replace("allowed", "cors")) == load(tmp_path, origins)
+    assert load(tmp_path, "server: {cors_origins: ['*']}").server.allowed_origins == ("*",)
+    assert load(tmp_path, "server: {port: 5}", LLM_API_SERVER__CORS_ORIGINS=site) == load(tmp_path, origins)
+    assert load(tmp_path, "log_level: debug", LLM_API_LOG_LEVEL="error").log.level == "error"
+    assert load(tmp_path, "log:\nlog_level: debug").log.level == "debug"
 
 
 def test_our_own_names_of_the_environment_win_over_the_originals(tmp_path: Path) -> None:
@@ -216,9 +225,10 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("server: {prot: 1}", "; did you mean server.port?"),
         ("prot: 80", "; did you mean server.port?"),
         ("host: a\nserver: {host: b}", "host and server.host mean the same and differ; keep server.host"),
+        ("server: {cors_origins: [https://a], allowed_origins: ['*']}", "keep server.allowed_origins"),
         ("port: 70000", "server.port: expected a whole number from 1 to 65535, got 70000"),
         ("port: 80\nserver: 80", "server: expected a mapping with keys of host, port"),
-        ("log_level: trace", "log_level: expected debug, info, warning, error or critical, got a text"),
+        ("log_level: trace", "log.level: expected debug, info, warning, error or critical, got a text"),
         ("generate: {unknown_params: drop}", "generate.unknown_params: expected refuse or ignore"),
         ("generate: {agenerate: true}", "generate.agenerate: expected job or stream"),
         ("api_key: hunter2", "; did you mean auth.api_keys?"),

@@ -1,0 +1,32 @@
+"""The keys of the configuration about what an operator sees: logs."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from marshmallow import validate
+
+from app.config.schema import text
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    format: Annotated[
+        str,
+        text(
+            "How API and workers write a line of the log: as text, or as one JSON object.",
+            "text or json",
+            validate.OneOf(LOG_FORMATS),
+        ),
+    ] = "text"
+    level: Annotated[
+        str,
+        text(
+            "The least serious lines that API and workers log. `debug` adds lines of this project only: those of "
+            "libraries may contain prompts.",
+            ", ".join(LOG_LEVELS[:-1]) + f" or {LOG_LEVELS[-1]}",
+            validate.OneOf(LOG_LEVELS),
+        ),
+    ] = "info"
