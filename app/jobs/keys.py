@@ -16,6 +16,7 @@ Modules without a path are in `app.jobs`.
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
 | `llm:cached:<digest>` | string | id of the job with the same request (`workers.jobs.response_cache`) | `cache.ttl` |
 | `llm:service:<model>` | string | mean seconds between a job's claim and its end, lately | - |
+| `llm:totals:<model>` | hash | counts of ended jobs (`totals`) | - |
 | `llm:reaper:<model>` | string | Unix seconds of the next turn of the reaper | - |
 | `llm:loads:<host>:<digest>` | hash | workers that began to load a model (`workers.jobs.load_attempts`) | 1 day |
 | `llm:trial:<worker>` | string | id of the job that this worker runs in quarantine | while it does |
@@ -104,6 +105,11 @@ def cached(digest: str) -> str:
 
 def service_time(model: str) -> str:
     return f"{PREFIX}service:{model}"
+
+
+def totals(model: str) -> str:
+    """`lua/totals.lua` derives it from `ended`."""
+    return f"{PREFIX}totals:{model}"
 
 
 def reaper(model: str) -> str:

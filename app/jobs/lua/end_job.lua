@@ -1,6 +1,7 @@
 -- Included by every script that ends a job. The record is final from here on, and all that is kept for it has a time to
 -- live: its own `ttl`, or `kept_seconds`. A long request, which may have megabytes, goes unless it is a part of a stored
 -- response. `fields` are further fields and values of the record, `status` among them.
+-- include: totals
 local LONG_REQUEST_BYTES = 16384
 local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
 
@@ -21,6 +22,7 @@ local function end_job(job_key, events_key, ended_key, job_id, kept_seconds, end
   redis.call('HSET', job_key, 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(fields))
   redis.call('HDEL', job_key, 'lease_until', 'claim')
   redis.call('XADD', events_key, '*', 'type', 'end', 'data', end_event)
+  count_job(job_key, ended_key, end_event)
   local record = redis.call('HMGET', job_key, 'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request')
   if not record[6] and redis.call('HSTRLEN', job_key, 'request') > LONG_REQUEST_BYTES then
     redis.call('HDEL', job_key, 'request')

@@ -1,5 +1,6 @@
 """Jobs, workers, a reaper and a broker that loses doorbells: any order of events, against the model of `job_model`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from app.jobs.reaper import Reaper
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore, new_job_id
+from app.jobs.totals import Totals
 from tests.app.jobs.job_model import MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
 from tests.app.jobs.job_snapshot import Snapshot
 from tests.principals import key_named
@@ -273,6 +275,10 @@ class JobLife(RuleBasedStateMachine):
         assert not [name for name in snapshot.seconds_to_live for job_id in self.forgotten if job_id in name]
         for job in self.model.jobs.values():
             self._remember(job.id, snapshot.records[job.id])
+        counted: Counter[str] = Counter()
+        for (status, *_), count in Totals(self.raw.hgetall(keys.totals("m"))).counts("jobs"):
+            counted[status] += count
+        assert counted == Counter(status.value for status in self.ends.values())
 
     def teardown(self) -> None:
         """All earlier consumers and workers are dead. From now on nothing fails, and every job ends."""
