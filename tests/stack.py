@@ -101,6 +101,10 @@ class Stack:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
+    def lines(self, name: str) -> list[str]:
+        """Return the lines of a log but those that each request has."""
+        return [line for line in self.log(name).splitlines() if " INFO app.access: " not in line]
+
     def stop(self, *names: str) -> None:
         """Send SIGTERM, then SIGKILL to a process that has not ended in time."""
         stopping = [self.processes.pop(name) for name in names or tuple(self.processes)]

@@ -4,7 +4,7 @@ import time
 
 from flask import Flask
 
-from app.api import cross_site, openapi, problems, request_context, response_headers
+from app.api import cross_site, openapi, problems, request_context, request_notes, response_headers
 from app.api.adapter_loading import AdapterLoading
 from app.api.adapters import Adapters
 from app.api.batches.batches import BatchStore
@@ -39,6 +39,7 @@ def create_app(config: Config) -> Flask:
     app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
     app.config[IGNORES_PARAMS] = config.generate.unknown_params == "ignore"
     app.config[NOT_OF_FAMILY] = TRANSFORMERS_NAMES if config.model_family == "llama" else frozenset()
+    request_notes.register(app)
     cross_site.register(app, config.server, with_keys=bool(config.auth.api_keys))
     request_context.register(app, _services(config))
     problems.register(app)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from flask import Flask, Request, Response, request
 from werkzeug.sansio.utils import host_is_trusted
 
-from app.api import ignored_fields
+from app.api import ignored_fields, request_notes
 from app.api.openai import unenforced
 from app.config.settings import ServerConfig
 from app.errors import CrossSiteRequest, UnknownHost
@@ -22,7 +22,7 @@ _METHODS = "GET, POST, DELETE"
 _EXPOSED = ", ".join(
     (
         *("Location", "Retry-After", "Cache-Status", "Allow", "Accept-Encoding", "WWW-Authenticate", "X-Should-Retry"),
-        *(ignored_fields.HEADER, unenforced.HEADER),
+        *(ignored_fields.HEADER, unenforced.HEADER, request_notes.HEADER),
     )
 )
 """What a page may read beside the headers that it always may, such as Content-Type."""

@@ -7,10 +7,12 @@ process's requests raise `RedisAway` at once.
 
 import logging
 import threading
+import time
 from typing import Any
 
 import redis
 
+from app.api.metrics.process import count_ping
 from app.jobs.redis_client import RedisClient, connect
 
 PING_SECONDS = 0.5
@@ -54,12 +56,14 @@ class RedisHealth:
     def _run(self) -> None:
         client = connect(self._url, reply_seconds=REPLY_SECONDS, retries=0)
         while not self._closing.wait(PING_AGAIN_SECONDS if self._silent_pings else PING_SECONDS):
+            began_at = time.perf_counter()
             try:
                 client.ping()
             except redis.RedisError as error:
                 self._note(error)
             else:
                 self._note(None)
+                count_ping(time.perf_counter() - began_at)
         client.close()
 
     def _note(self, error: redis.RedisError | None) -> None:

@@ -23,6 +23,7 @@ from app.api.openai.unenforced import HEADER
 from app.api.path_header import header_value
 from app.api.pending_jobs import Caller, PendingJobs
 from app.api.redis_health import RedisHealth
+from app.api.request_notes import note_job, note_key
 from app.api.request_parser import invalid_request
 from app.api.schemas.job import job_path
 from app.api.webhooks.sender import WebhookSender
@@ -36,6 +37,7 @@ from app.jobs.tokenizer_rpc import TokenizerClient
 
 OPEN_PATHS = frozenset({"/healthz", "/check", "/", "/docs", "/openapi.json"})
 """Paths that need no API key: a browser has none to send for a page."""
+METRICS_PATH = "/metrics"
 _OPEN_FOLDERS = ("/docs/", "/static/")  # files of the page
 KEY_HEADER = "Idempotency-Key"
 KEY_PARAMETER = {
@@ -72,11 +74,13 @@ class Services:
 def register(app: Flask, services: Services) -> None:
     """Serve requests with these services. With `auth.api_keys` set, every path but the open ones needs one of them."""
     app.extensions[_EXTENSION] = services
+    open_paths = OPEN_PATHS | {METRICS_PATH} if services.config.metrics.open else OPEN_PATHS
     digests = [hashlib.sha256(key.encode()).digest() for key in services.config.auth.api_keys]
 
     def identify() -> None:
-        is_open = not digests or request.path in OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
+        is_open = not digests or request.path in open_paths or request.path.startswith(_OPEN_FOLDERS)
         g.principal = ANONYMOUS_PRINCIPAL if is_open else _principal(request.headers, digests)
+        note_key(g.principal.key_name)
 
     app.before_request(identify)
 
@@ -120,6 +124,7 @@ def submit(job_request: JobRequest) -> Job:
     caller = current_caller()
     job = services().jobs.submit(job_request, caller.principal, caller.idempotency_key)
     _add_header("Location", job_path(job.id))
+    note_job(job.id)
     return job
 
 
@@ -140,6 +145,7 @@ def open_jobs(
     finally:
         if pending.jobs:
             _add_header("Location", job_path(pending.jobs[0].id))
+            note_job(pending.jobs[0].id)
     return pending
 
 

@@ -1,11 +1,11 @@
-"""The keys of the configuration about what an operator sees: logs."""
+"""The keys of the configuration about what an operator sees: logs and metrics."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from marshmallow import validate
 
-from app.config.schema import text
+from app.config.schema import flag, text
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS = ("text", "json")
@@ -30,3 +30,11 @@ class LogConfig:
             validate.OneOf(LOG_LEVELS),
         ),
     ] = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    open: Annotated[
+        bool,
+        flag("Let everybody who reaches the API read `/metrics`. false: with API keys, those that may read it."),
+    ] = False

@@ -12,7 +12,7 @@ from marshmallow import validate
 
 from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
-from app.config.observability import LogConfig
+from app.config.observability import LogConfig, MetricsConfig
 from app.config.schema import (
     Aliases,
     AutoNumber,
@@ -319,6 +319,7 @@ class Config:
         ),
     ] = field(default=None, repr=False)  # may contain a password
     log: LogConfig = field(default_factory=LogConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)

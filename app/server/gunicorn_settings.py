@@ -5,6 +5,9 @@ import logging
 import sys
 from typing import Any
 
+import app.server.metrics_folder
+
+# isort: split
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
 from app.config.addresses import addresses_of, is_loopback, with_port
 from app.config.loader import load_config, redis_url_of
@@ -12,6 +15,7 @@ from app.config.log import set_up_log
 from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
+from app.server import request_log
 from app.server.freed_memory import give_back_after, keep_little
 from app.server.gunicorn_worker import SPARE_CONNECTIONS
 from app.server.uploads import upload_threads
@@ -79,4 +83,5 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_request(worker: Any, request: Any, environ: dict[str, Any], response: Any) -> None:
+    request_log.record(environ, response)
     give_back_after(environ)

@@ -10,6 +10,7 @@ from app.api.routes import (
     health,
     job_events,
     jobs,
+    metrics,
     models,
     openai_adapters,
     openai_batches,
@@ -34,5 +35,6 @@ BLUEPRINTS: Sequence[Blueprint] = (
     openai_adapters.blueprint,
     tokenize.blueprint,
     health.blueprint,
+    metrics.blueprint,
     docs.blueprint,
 )

@@ -13,6 +13,7 @@ import redis
 from standardwebhooks import Webhook
 
 from app.api.json_response import JSON, write_json
+from app.api.metrics.process import count_webhook
 from app.api.schemas.job import JobSchema, JobView
 from app.api.webhooks.post import ForbiddenAddress, NoResponse, PostResponse, look_up, post
 from app.api.webhooks.queue import Delivery, WebhookQueue
@@ -148,6 +149,7 @@ class WebhookSender:
     def _settle(self, delivery: Delivery, failure: _Failure | None) -> None:
         if failure is None:
             self._due.remove(delivery)
+            count_webhook("sent")
         elif failure.has_responded is None:
             self._retry(delivery, failure.retry_after_seconds, delivery.failures, failure.reason)
         elif failure.is_final or delivery.failures >= len(RETRY_SECONDS):
@@ -155,6 +157,7 @@ class WebhookSender:
         else:
             pause = RETRY_SECONDS[delivery.failures] * random.uniform(0.8, 1.2)
             self._retry(delivery, max(pause, failure.retry_after_seconds), delivery.failures + 1, failure.reason)
+            count_webhook("failed")
 
     def _retry(self, delivery: Delivery, seconds: float, failures: int, reason: str) -> None:
         if time.time() + seconds > (delivery.job.completed_at or 0.0) + GIVE_UP_SECONDS:
@@ -167,6 +170,7 @@ class WebhookSender:
         host = urlsplit(delivery.url).hostname
         logger.warning("the webhook of job %s to %s is given up: %s", delivery.job.id, host, reason)
         self._due.remove(delivery)
+        count_webhook("given_up")
 
 
 def payload(job: Job) -> str:

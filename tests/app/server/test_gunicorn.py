@@ -16,7 +16,7 @@ from app.config.addresses import addresses_of, with_port
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of, working
 from tests.stack import Stack
 from tests.valkey import Valkey
-from tests.waiting import scaled
+from tests.waiting import scaled, until
 
 MODEL = "gunicorn"
 
@@ -63,10 +63,13 @@ def only_job(stack: Stack, *, wait: int = 0) -> Any:
     return httpx.get(f"{stack.url}{jobs[0]['urls']['self']}?wait={wait}", timeout=wait + scaled(5)).json()
 
 
-def test_it_starts_with_one_line_and_answers(api: Stack, player: ScriptedWorker) -> None:
+def test_it_starts_with_one_line_and_writes_one_for_each_request(api: Stack, player: ScriptedWorker) -> None:
     with api.client() as client:
         assert [client.post("/generate", json={"prompt": "x"}).json() for _ in range(3)] == ["Hello world"] * 3
-    assert api.log("api").splitlines() == [f"api: 1 processes of 64 threads listen on 127.0.0.1:{api.port}"]
+    until(lambda: len(api.log("api").splitlines()) >= 4, what="the lines of the requests")
+    first, *requests = api.log("api").splitlines()
+    assert first == f"api: 1 processes of 64 threads listen on 127.0.0.1:{api.port}"
+    assert [" INFO app.access: POST /generate 200 ms=" in line for line in requests] == [True] * 3
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Ssl"])
@@ -215,7 +218,7 @@ def test_malformed_chunks_get_400_without_a_traceback(api: Stack, path: str, bod
 def test_what_is_no_request_gets_a_problem_document_with_the_headers_of_every_response(
     api: Stack, sent: bytes, status: int, code: str
 ) -> None:
-    lines = api.log("api").count("\n")
+    lines = api.lines("api")
     with socket.create_connection(("127.0.0.1", api.port), timeout=scaled(10)) as connection:
         connection.sendall(sent)
         response = http.client.HTTPResponse(connection)
@@ -224,7 +227,7 @@ def test_what_is_no_request_gets_a_problem_document_with_the_headers_of_every_re
     assert (response.status, json.loads(body)["code"]) == (status, code)
     assert response.headers["Content-Type"] == "application/problem+json"
     assert HEADERS.items() <= dict(response.headers).items()
-    assert b"secret" not in body and api.log("api").count("\n") == lines
+    assert b"secret" not in body and api.lines("api") == lines
 
 
 def test_a_malformed_chunk_after_the_limit_still_gets_413(api: Stack) -> None:
@@ -252,7 +255,7 @@ def test_without_keys_and_for_every_address_it_warns_and_localhost_works_by_both
             assert httpx.get(url, timeout=scaled(5)).json() == "Ok"
     finally:
         stack.stop()
-    first, *warnings = stack.log("api").splitlines()
+    first, *warnings = stack.lines("api")
     assert f"listen on 0.0.0.0:{stack.port}" in first
     assert all(line.startswith("api: WARNING: ") for line in warnings)
     assert "no API key is set" in warnings[0] and "auth.api_keys" in warnings[1]

@@ -58,7 +58,7 @@ def test_a_process_whose_redis_is_silent_logs_it_once_and_stops_as_fast_as_ever(
     process = api.processes["api"]
     process.send_signal(signal.SIGTERM)
     assert process.wait(scaled(5)) == 0
-    _, *lines = api.log("api").splitlines()
+    _, *lines = api.lines("api")
     texts = [line.partition(" WARNING app.api.redis_health: ")[2] for line in lines]
     assert texts == ["Redis does not answer (TimeoutError): requests get 503 until it does"]
     own_valkey.process.send_signal(signal.SIGCONT)

@@ -1,0 +1,33 @@
+"""Counts each request and logs it in one line, when its response has been sent."""
+
+import logging
+import time
+from typing import Any
+
+from app.api.metrics.process import count_request
+from app.api.request_notes import notes_of
+from app.config.log import log_event
+
+_PROBES = frozenset({"/healthz", "/readyz", "/check", "/metrics"})
+
+logger = logging.getLogger("app.access")
+
+
+def record(environ: dict[str, Any], response: Any) -> None:
+    """Record a request that the application has handled. response: gunicorn's."""
+    notes = notes_of(environ)
+    if notes is None or response is None:
+        return
+    seconds = time.perf_counter() - notes.began_at
+    method, status = environ["REQUEST_METHOD"], response.status_code or 0
+    count_request(method, notes.route, status, seconds)
+    log_event(
+        logger,
+        logging.DEBUG if notes.route in _PROBES and status < 400 else logging.INFO,
+        f"{method} {notes.route or '-'} {status}",
+        ms=round(seconds * 1000, 1),
+        bytes=response.sent,
+        key=notes.key_name,
+        job=notes.job_id,
+        request=notes.request_id,
+    )
