@@ -26,6 +26,7 @@ from app.jobs.order import make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
+from workers import metrics
 from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_runner
 from workers.jobs.load_attempts import LoadAttempts
@@ -47,6 +48,8 @@ def main() -> int:
     except StartupError as error:
         return give_up(error, "worker")
     _start_reaper(config, redis_url)
+    if config.worker.metrics_port is not None:
+        metrics.serve(lambda: worker.figures, config.server.host, config.worker.metrics_port)
     try:
         exit_code = _consume(make_celery(redis_url, config.model_name), worker)
         _finish_jobs(worker, config.worker.drain_seconds)

@@ -24,6 +24,7 @@ from workers.jobs.response_cache import ResponseCache
 from workers.jobs.running_jobs import RunningJob, RunningJobs
 from workers.jobs.runtime_adapters import RuntimeAdapters
 from workers.jobs.slow_preparations import SlowPreparations
+from workers.jobs.worker_figures import WorkerFigures
 from workers.stall_watch import StallWatch
 from workers.tokenizer_service import TokenizerService
 
@@ -54,7 +55,14 @@ class Worker:
         self._jobs = RunningJobs()
         self._cache = ResponseCache(client, config)
         self._publisher = Publisher(
-            client, store, self._jobs, self._cache, self, model=config.model_name, ttl_seconds=config.jobs.ttl
+            client,
+            store,
+            self._jobs,
+            self._cache,
+            self,
+            model=config.model_name,
+            ttl_seconds=config.jobs.ttl,
+            worker_id=worker_id,
         )
         self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)
@@ -63,6 +71,7 @@ class Worker:
         self._stall_seconds = config.worker.stall_seconds
         self._stall_watch: StallWatch | None = None
         self._runner: Runner | None = None
+        self._claims = self._takeovers = 0
         self._tokenizer: TokenizerService | None = None
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -179,6 +188,8 @@ class Worker:
         """Begin a claimed job. None: there was none to claim."""
         if claim is None:
             return
+        self._claims += 1
+        self._takeovers += claim.attempt > 1
         job, lost = RunningJob(claim, scope=self._cache.scope(claim)), self._jobs.get(claim.job_id)
         self._jobs.add(job)
         if lost is not None or claim.published_tokens:
@@ -254,10 +265,21 @@ class Worker:
     def sync_adapters(self) -> None:
         self._adapters.sync()
 
+    @property
+    def figures(self) -> WorkerFigures:
+        """What its metrics show."""
+        return WorkerFigures(
+            info=self._current_info(),
+            counts=None if self._runner is None else self._runner.counts,
+            claims=self._claims,
+            takeovers=self._takeovers,
+            trials=self._quarantine.trials,
+            fenced_writes=self._publisher.fenced_writes,
+            round_trips=self._publisher.round_trips,
+        )
+
     def announce(self) -> None:
-        info, runner = replace(self.info, adapters=self._adapters.states), self._runner
-        if runner is not None:
-            info = replace(info, running=runner.running_count, used_cells=runner.used_cells)
+        info = self._current_info()
         if self._stall_watch is not None and info.state is WorkerState.READY:
             fault = self._stall_watch.fault()
             info = replace(info, state=WorkerState.STALLED, detail=fault) if fault else info
@@ -286,6 +308,10 @@ class Worker:
         assert isinstance(job, RunningJob)
         job.passed_trial = True
         self._quarantine.advance()
+
+    def _current_info(self) -> WorkerInfo:
+        info, runner = replace(self.info, adapters=self._adapters.states), self._runner
+        return info if runner is None else replace(info, running=runner.running_count, used_cells=runner.used_cells)
 
     def _announce(self, **changes: Any) -> None:
         self.info = replace(self.info, **changes)

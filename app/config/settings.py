@@ -145,6 +145,16 @@ class WorkerConfig:
             5,
         ),
     ] = 60
+    metrics_port: Annotated[
+        int | None,
+        whole_number(
+            "The port, at `server.host`, where this worker shows its metrics; each worker of a machine needs its own. "
+            "null: none.",
+            1,
+            65_535,
+            nullable=True,
+        ),
+    ] = None
     gpus: Annotated[str | None, Devices("The GPUs that a worker may use: `0`, `0,1` or `[0, 1]`.")] = None
 
 

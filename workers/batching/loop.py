@@ -17,6 +17,7 @@ from workers.batching.solo import SoloLane
 from workers.batching.speculation import Speculation
 from workers.engines.base import Chunk, Engine, Sampled, SlotCache
 from workers.engines.runner import Report, RunnerHost, RunnerJob
+from workers.engines.runner_counts import RunnerCounts
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class BatchLoop:
             speculation=Speculation(engine.limits, engine.draft_model) if speculates else None,
         )
         self._lane = SoloLane(engine)
+        self.counts = RunnerCounts()
         self._inbox: queue.SimpleQueue[BatchSequence | None] = queue.SimpleQueue()  # None wakes the loop
         self._stopping = False
         self._cells_when_idle = 0
@@ -170,12 +172,14 @@ class BatchLoop:
     def _start_waiting(self) -> None:
         for start in self._scheduler.admit():
             sequence, slot = start.sequence, start.sequence.held_slot
+            self.counts.note_start(len(sequence.prefix), start.tokens)
             if start.source == slot:
                 self._cache.cut(slot, start.tokens)
             else:
                 self._engine.start(slot, sequence.prompt)
                 self._copy(start)
         for start in self._scheduler.late_starts():
+            self.counts.note_start(0, start.tokens)
             self._copy(start)
 
     def _copy(self, start: CacheStart) -> None:
@@ -195,7 +199,9 @@ class BatchLoop:
             return
         started = time.perf_counter()
         results = iter(self._engine.step([chunk for _, chunk in planned]))
-        self._scheduler.learn(planned, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._scheduler.learn(planned, seconds)
+        self.counts.note_step(seconds, sum(len(chunk.tokens) for _, chunk in planned))
         for sequence, chunk in planned:
             sequence.position += len(chunk.tokens) - chunk.drafted
             if self._checkpoints is not None and sequence.position == len(sequence.prefix) >= MIN_SHARED_TOKENS:
@@ -204,6 +210,7 @@ class BatchLoop:
                 self._advance(sequence, chunk, next(results), reports)
 
     def _advance(self, sequence: BatchSequence, chunk: Chunk, first: Sampled, reports: list[Report]) -> None:
+        self.counts.note_guesses(chunk.drafted, len(first.accepted))
         for result in (first, *first.accepted):
             if result is not first:
                 sequence.position += 1  # the guess before it was right

@@ -15,6 +15,7 @@ from workers.batching.prepare_threads import PrepareThreads
 from workers.batching.sequence import BatchSequence, ResumeState
 from workers.engines.base import Engine
 from workers.engines.runner import Runner, RunnerHost, RunnerJob
+from workers.engines.runner_counts import RunnerCounts
 
 INLINE_CHARACTERS = 4096  # tokenizing these takes under a millisecond: not worth another thread
 
@@ -41,6 +42,10 @@ class BatchRunner(Runner):
     @property
     def used_cells(self) -> int:
         return self._loop.used_cells
+
+    @property
+    def counts(self) -> RunnerCounts:
+        return self._loop.counts
 
     @property
     def seconds_in_turn(self) -> float:

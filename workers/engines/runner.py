@@ -16,6 +16,7 @@ from app.config.settings import Config
 from app.errors import EngineFailed, JobTimeout, LLMAPIError, ModelUnavailable
 from app.jobs.events import Delta, Published
 from app.jobs.job import AdapterUse, Chat, FinishReason, JobError, JobRequest, OutputSource, Status, Usage
+from workers.engines.runner_counts import RunnerCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,11 @@ class Runner(ABC):
     def used_cells(self) -> int:
         """Cache cells held by running jobs; with none running, anything but 0 is a leak."""
         return 0
+
+    @property
+    def counts(self) -> RunnerCounts | None:
+        """What it has counted of its steps; None: it has none."""
+        return None
 
     @property
     def seconds_in_turn(self) -> float:

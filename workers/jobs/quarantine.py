@@ -32,7 +32,7 @@ class ClaimControl(Protocol):
 class Quarantine:
     """The suspects among the jobs of one worker. A thread of its own begins and ends the trials.
 
-    runner: runs the jobs; set before the first job is claimed.
+    runner: runs the jobs; set before the first job is claimed. trials: how many have begun.
     """
 
     runner: Runner
@@ -46,6 +46,7 @@ class Quarantine:
         self._worker = worker
         self._max_attempts = max_attempts
         self._on_trial: RunningJob | None = None
+        self.trials = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quarantine")
 
     @property
@@ -76,6 +77,7 @@ class Quarantine:
 
     def _begin_trial(self, job: RunningJob) -> None:
         self._on_trial = job
+        self.trials += 1
         seconds = int(job.request.timeout_seconds) + TRIAL_KEY_EXTRA_SECONDS
         with contextlib.suppress(redis.RedisError):  # without the key, the reaper suspects all jobs of this worker
             self._redis.set(self._trial_key, job.id, ex=seconds)

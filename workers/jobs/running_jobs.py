@@ -124,6 +124,23 @@ class RunningJob(RunnerJob):
         """Send everything again, as Redis lacks what it had confirmed. Redis writes nothing twice."""
         self.frozen, self._written = self._written + self.frozen, []
 
+    def end_line(self) -> dict[str, object]:
+        """Return what the log says of a job that has ended. None of it is what the client sent or gets."""
+        assert self.outcome is not None
+        usage, metrics, error = self.outcome.usage, self._metrics(self.outcome), self.outcome.error
+        return {
+            "job": self.id,
+            "attempt": self.claim.attempt,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "queue_seconds": metrics.queue_seconds,
+            "first_token_seconds": metrics.time_to_first_token_seconds,
+            "tokens_per_second": metrics.tokens_per_second,
+            "source": metrics.source,
+            "error": None if error is None else error.code,
+        }
+
     def canceled_outcome(self) -> Outcome:
         """Return the outcome of a job that is canceled before it runs. What an earlier attempt has published stays."""
         usage = Usage(completion_tokens=self._frozen_tokens)

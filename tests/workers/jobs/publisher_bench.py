@@ -21,7 +21,7 @@ class Bench:
         self.fenced: list[str] = []
         self.client, self.store, self.jobs = client, store, RunningJobs()
         cache = ResponseCache(client, Config(model_name="m"))
-        self.publisher = Publisher(client, store, self.jobs, cache, self, model="m", ttl_seconds=60)
+        self.publisher = Publisher(client, store, self.jobs, cache, self, model="m", ttl_seconds=60, worker_id="w")
 
     def cancel(self, job: RunningJob) -> None:
         self.fenced.append(job.id)
