@@ -1,7 +1,7 @@
 """Reads the configuration: the YAML file, and the environment over it. Every error is one line."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,16 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
         ConfigError: its message is one line that names the source, the key, what was expected and, for an unknown key,
             the most similar known one. It never contains the value of a text, so it never contains a secret.
     """
+    return load_with_sources(path, environ)[0]
+
+
+def load_with_sources(
+    path: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> tuple[Config, dict[KeyPath, str]]:
+    """Return the configuration, and where each value comes from that is no default: a file, or a variable.
+
+    Keys of free-form sections have sources of their own. Raises as `load_config`.
+    """
     schema = schema_of(Config)()
     file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
     tree = _read(file)
@@ -52,7 +62,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
         source = origins.get(("model_aliases",), str(file))
         raise ConfigError(f"{source}: model_aliases: expected default or the served name as the value of each alias")
     configured_adapters(config)
-    return config
+    return config, {path: _source(path, origins, str(file)) for path in _set_paths(tree, schema)}
 
 
 def redis_url_of(config: Config) -> str:
@@ -90,6 +100,21 @@ def _without_empty_sections(tree: dict[str, Any], schema: Schema) -> dict[str, A
     """Drop sections without keys: in YAML they are null (every key commented out), and mean the defaults."""
     sections = {key for key in tree if section(field := schema.fields.get(key)) or isinstance(field, FreeForm)}
     return {key: value for key, value in tree.items() if not (value is None and key in sections)}
+
+
+def _set_paths(tree: dict[str, Any], schema: Schema) -> Iterator[KeyPath]:
+    """Give the path of each value in the tree; those of free-form sections are their keys."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and (section(schema.fields.get(key)) or isinstance(schema.fields[key], FreeForm)):
+            yield from ((key, name) for name in value)
+        elif value is not None:
+            yield (key,)
+
+
+def _source(path: KeyPath, origins: Mapping[KeyPath, str], file: str) -> str:
+    """Return the variable that set a value, the most precise one, else the file."""
+    variables = [(len(origin), name) for origin, name in origins.items() if origin == path[: len(origin)]]
+    return max(variables)[1] if variables else file
 
 
 def _derived_name(config: Config) -> str:
