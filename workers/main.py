@@ -22,6 +22,7 @@ from app.config.log import set_up_log
 from app.config.settings import Config
 from app.config.startup import give_up
 from app.errors import StartupError
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
@@ -87,6 +88,7 @@ def _announced_worker(config: Config, redis_url: str) -> Worker:
         model=config.model_name,
         ttl_seconds=config.jobs.ttl,
         max_queued=config.jobs.max_queued,
+        ledger=LedgerLimits.of(config),
     )
     worker = Worker(config, client, store, new_worker_id())
     worker.announce_from_now()
@@ -113,6 +115,7 @@ def _start_reaper(config: Config, redis_url: str) -> None:
         model=config.model_name,
         ttl_seconds=config.jobs.ttl,
         max_attempts=config.jobs.max_attempts,
+        ledger=LedgerLimits.of(config),
     )
     reaper.start()
 

@@ -13,6 +13,7 @@ import redis
 from app.config.settings import Config
 from app.jobs.events import read_published
 from app.jobs.job import FinishReason, Kind, Status
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore, new_nonce
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire
@@ -63,6 +64,7 @@ class Worker:
             model=config.model_name,
             ttl_seconds=config.jobs.ttl,
             worker_id=worker_id,
+            ledger=LedgerLimits.of(config),
         )
         self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)

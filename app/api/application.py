@@ -23,6 +23,7 @@ from app.api.webhooks.sender import WebhookSender
 from app.config.loader import redis_url_of
 from app.config.settings import Config, ServerConfig
 from app.jobs.adapter_registry import AdapterRegistry
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
@@ -68,8 +69,8 @@ def _services(config: Config) -> Services:
     url = redis_url_of(config)
     redis_health = RedisHealth(url)
     client = redis_health.client()
-    model, jobs = config.model_name, config.jobs
-    store = JobStore(client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued)
+    model, jobs, ledger = config.model_name, config.jobs, LedgerLimits.of(config)
+    store = JobStore(client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued, ledger=ledger)
     registry = AdapterRegistry(client, model) if config.adapters.runtime_loading else None
     waiters = Waiters(url, client, store, max_waiters(config.server))
     return Services(
@@ -82,7 +83,7 @@ def _services(config: Config) -> Services:
         batches=BatchStore(client, model=model, ttl_seconds=config.files.ttl),
         tokenizer=TokenizerClient(redis_health.client(), model),
         webhooks=_webhook_sender(config, url),
-        reaper=Reaper(connect(url), model=model, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts),
+        reaper=Reaper(connect(url), model=model, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts, ledger=ledger),
         started_at=time.time(),
     )
 

@@ -13,6 +13,7 @@ from marshmallow import validate
 from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
 from app.config.observability import LogConfig, MetricsConfig
+from app.config.ledger import AuditConfig, UsageConfig
 from app.config.schema import (
     Aliases,
     AutoNumber,
@@ -336,6 +337,8 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
+    usage: UsageConfig = field(default_factory=UsageConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)

@@ -52,7 +52,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of the job. A job that no worker holds ends without `usage`."""
+    """The end of the job. The usage of one that no worker ends is what has been published of it."""
 
     type: ClassVar = EventType.END
     status: Status

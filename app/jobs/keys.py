@@ -11,6 +11,9 @@ Modules without a path are in `app.jobs`.
 | `llm:expiring:<model>` | zset | ids of waiting jobs with a time limit, scored by `expires_at` | while queued |
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |
+| `llm:usage:<day>:<model>` | hash | usage of a day (days since 1970): rows (`app.ledger.usage`) | `usage.keep_days` |
+| `llm:usage` | zset | "day model" of these hashes, scored by day | entries: as their hashes |
+| `llm:audit` | stream | an entry for each ended job of any model (`app.ledger.audit`) | newest `audit.keep` |
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
 | `llm:webhook:<id>` | hash | the record of a final job whose webhook is to be sent | until sent, 3 days at most |
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
@@ -52,6 +55,8 @@ NOTIFICATIONS_CHANNEL = PREFIX + "notifications"
 CONTROL_CHANNEL = PREFIX + "control"
 WORKERS = PREFIX + "workers"
 PROBE = PREFIX + "probe"
+USAGE = PREFIX + "usage"
+AUDIT = PREFIX + "audit"
 
 
 def job(job_id: str) -> str:
@@ -85,6 +90,11 @@ def expiring(model: str) -> str:
 
 def ended(model: str) -> str:
     return f"{PREFIX}ended:{model}"
+
+
+def usage(day: int, model: str) -> str:
+    """day: days since 1970."""
+    return f"{USAGE}:{day}:{model}"
 
 
 def idempotency(owner: str, digest: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.jobs import keys
 from app.jobs.events import Delta, End, encode_delta, encode_end
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.record import RECORD_FIELDS, compact_json
 from app.jobs.redis_client import RedisClient, script
 
@@ -31,10 +32,17 @@ class OutputWrite:
 class OutputWriter:
     """ttl_seconds: how long a job is kept that has no `ttl` of its own."""
 
-    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        model: str,
+        ttl_seconds: int,
+        ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self._publish = script(client, "publish")
         self._indexes = [keys.running(model), keys.ended(model), keys.service_time(model)]
-        self._head: list[str | int] = [ttl_seconds, keys.NOTIFICATIONS_CHANNEL, ",".join(RECORD_FIELDS)]
+        self._head: list[str | int] = [ledger.kept(ttl_seconds), keys.NOTIFICATIONS_CHANNEL, ",".join(RECORD_FIELDS)]
 
     def write(self, outputs: Sequence[OutputWrite]) -> list[int]:
         """Write outputs. Idempotent: repeating a call returns the same verdicts and writes nothing twice.

@@ -13,6 +13,7 @@ import threading
 import redis
 
 from app.jobs import keys
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import doorbell
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS
@@ -32,10 +33,18 @@ logger = logging.getLogger(__name__)
 class Reaper:
     """Each process runs one. Redis lets one of them act per second."""
 
-    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, max_attempts: int) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        model: str,
+        ttl_seconds: int,
+        max_attempts: int,
+        ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self._redis = client
         self._model = model
-        self._ttl_seconds = ttl_seconds
+        self._kept = ledger.kept(ttl_seconds)
         self._max_attempts = max_attempts
         self._reap = script(client, "reap")
         self._stopping = threading.Event()
@@ -61,7 +70,7 @@ class Reaper:
             keys=[index(self._model) for index in indexes],
             args=[
                 keys.PREFIX,
-                self._ttl_seconds,
+                self._kept,
                 self._max_attempts,
                 keys.NOTIFICATIONS_CHANNEL,
                 str(TURN_SECONDS * _TURN_FRACTION),

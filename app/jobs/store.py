@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Status
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import doorbell
 from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
@@ -62,11 +63,20 @@ class Claim:
 class JobStore:
     """The jobs of one model."""
 
-    def __init__(self, client: RedisClient, *, model: str, ttl_seconds: int, max_queued: int) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        model: str,
+        ttl_seconds: int,
+        max_queued: int,
+        ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self._redis = client
         self._model = model
         self._doorbell = doorbell(model)
         self._ttl_seconds = ttl_seconds
+        self._kept = ledger.kept(ttl_seconds)
         self._max_queued = max_queued
         self._admit = script(client, "admit")
         self._claim = script(client, "claim")
@@ -195,7 +205,7 @@ class JobStore:
         nonce, channel = nonce or new_nonce(), keys.NOTIFICATIONS_CHANNEL
         result = self._claim(
             keys=[*indexes, keys.last_claim(worker_id)],
-            args=[keys.PREFIX, worker_id, LEASE_SECONDS, nonce, self._ttl_seconds, channel],
+            args=[keys.PREFIX, worker_id, LEASE_SECONDS, nonce, self._kept, channel],
         )
         if result is None:
             return None
@@ -224,7 +234,7 @@ class JobStore:
         indexes = self._indexes(keys.queued, keys.running, keys.doorbells, keys.ended)
         handed = self._hand_back(
             keys=[keys.job(claim.job_id), keys.events(claim.job_id), *indexes],
-            args=[claim.job_id, claim.token, self._doorbell, self._ttl_seconds, keys.NOTIFICATIONS_CHANNEL],
+            args=[claim.job_id, claim.token, self._doorbell, self._kept, keys.NOTIFICATIONS_CHANNEL],
         )
         return bool(handed)
 
@@ -242,7 +252,7 @@ class JobStore:
         indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended, keys.doorbells)
         status = self._cancel(
             keys=[keys.job(job_id), keys.events(job_id), *indexes],
-            args=[job_id, self._ttl_seconds, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL],
+            args=[job_id, self._kept, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL, LEASE_SECONDS],
         )
         if status is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")

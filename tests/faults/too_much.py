@@ -24,6 +24,7 @@ ENDLESS_TOKENS = 100_000
 
 SOAK_JOBS = 3000
 TTL_SECONDS = 2
+AUDIT_ENTRIES = 100  # fewer than the jobs before the first count, so that the stream is full by then
 FLAT_BYTES = 200_000  # a kept job takes about 2,000: this is one in thirty of them, and Redis's own buffers
 
 
@@ -70,7 +71,8 @@ def _wait(url: str, jobs: Sequence[ClientView]) -> None:
 
 def _thousands_that_are_soon_forgotten(folder: Path) -> Counts:
     """Run waiting requests and streams; some request a shorter time to live than the server's."""
-    with running_service(folder, worker={"slots": CLIENTS}, jobs={"ttl": TTL_SECONDS}, model_params=FAST) as service:
+    sections = {"worker": {"slots": CLIENTS}, "jobs": {"ttl": TTL_SECONDS}, "audit": {"keep": AUDIT_ENTRIES}}
+    with running_service(folder, **sections, model_params=FAST) as service:
         _run_and_forget(service, SOAK_JOBS // 10)  # from now on all connections, buffers and scripts exist
         keys, size = _stored(service)
         errors = _run_and_forget(service, SOAK_JOBS)

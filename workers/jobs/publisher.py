@@ -16,6 +16,7 @@ import redis
 
 from app.config.log import log_event
 from app.jobs.job import Status
+from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.output_writer import FENCED, MISSING, OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
@@ -52,11 +53,12 @@ class Publisher:
         model: str,
         ttl_seconds: int,
         worker_id: str,
+        ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.fenced_writes = 0
         self.round_trips = Distribution(REDIS_BOUNDS)
         self._worker_id = worker_id
-        self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds)
+        self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds, ledger=ledger)
         self._store = store
         self._jobs = jobs
         self._cache = cache

@@ -1,12 +1,12 @@
 -- Cancel a job: a queued one ends here, as does one whose lease has expired; a running one is marked for
 -- its worker, a final one stays as it is.
 -- KEYS: job, events, queued, running, expiring, ended, doorbells
--- ARGV: id, kept_seconds, notifications channel, control channel
+-- ARGV: id, kept (as of end_job), notifications channel, control channel, lease_seconds
 -- Returns nil (unknown) | the status after the call
 -- include: end_job
 -- include: end_without_worker
 -- include: order
-local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until')
+local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until', 'ran', 'claimed_at')
 local status = record[1]
 if not status then return nil end
 if status ~= 'queued' and status ~= 'processing' then return status end
@@ -19,6 +19,10 @@ if status == 'processing' and tonumber(record[2] or 0) > tonumber(time[1]) + ton
 end
 leave_order(KEYS[3], KEYS[7], ARGV[1])
 for _, index in ipairs({KEYS[4], KEYS[5]}) do redis.call('ZREM', index, ARGV[1]) end
+if status == 'processing' then -- its worker is lost
+  redis.call('HSET', KEYS[1], 'ran', ran_until_lost(record[3], record[4], record[2], ARGV[5]))
+  redis.call('HDEL', KEYS[1], 'lease_until')
+end
 end_without_worker(KEYS[1], KEYS[2], KEYS[6], ARGV[1], ARGV[2], 'canceled', 'canceled')
 redis.call('PUBLISH', ARGV[3], ARGV[1])
 return 'canceled'

@@ -1,7 +1,7 @@
 -- A worker takes the first job of the order of waiting jobs: attempt + 1, a new fencing token and a lease. A job that has waited longer
 -- than it may is ended here, and the next one is taken.
 -- KEYS: queued, running, expiring, ended, the worker's last claim
--- ARGV: key prefix, worker id, lease_seconds, nonce of this call, kept_seconds, notifications channel
+-- ARGV: key prefix, worker id, lease_seconds, nonce of this call, kept (as of end_job), notifications channel
 -- Returns nil when no job waits, or {id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds,
 --         published tokens, owner, tenant}
 -- include: add_event

@@ -1,9 +1,15 @@
--- Included by every script that ends a job. The record is final from here on, and all that is kept for it has a time to
--- live: its own `ttl`, or `kept_seconds`. A long request, which may have megabytes, goes unless it is a part of a stored
--- response. `fields` are further fields and values of the record, `status` among them.
+-- Included by every script that ends a job. The record is final from here on, it is counted in the ledger, and all that is
+-- kept for it has a time to live. A long request, which may have megabytes, goes unless it is a part of a stored response.
+-- kept: "<seconds> <days> <entries>", how long jobs without a `ttl` of their own and days of usage are kept, and how many
+-- entries of the audit stream (0: it is off). fields: further fields and values of the record, `status` and `usage` among
+-- them.
 -- include: totals
+-- include: usage
+-- include: audit
 local LONG_REQUEST_BYTES = 16384
 local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
+local ENDED = {'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request', 'lease_until', 'claimed_at', 'ran',
+  'usage', 'metrics', 'model', 'tenant', 'key_name', 'label', 'kind', 'attempt', 'created_at', 'started_at', 'error'}
 
 -- Queue a copy of the record, so that the webhook survives deletion of the job.
 local function queue_webhook(job_key, job_id, status, webhook, now)
@@ -17,21 +23,55 @@ local function queue_webhook(job_key, job_id, status, webhook, now)
   end
 end
 
-local function end_job(job_key, events_key, ended_key, job_id, kept_seconds, end_event, fields)
+-- How long workers ran the job, as a text: `ran`, in earlier attempts, and since the claim of the worker that holds it.
+local function seconds_run(record, now)
+  local last = record.lease_until and math.min(now, tonumber(record.lease_until)) - tonumber(record.claimed_at) or 0
+  return string.format('%.6f', tonumber(record.ran or 0) + math.max(0, last))
+end
+
+local function read_ended(job_key)
+  local record = {}
+  for position, value in ipairs(redis.call('HMGET', job_key, unpack(ENDED))) do record[ENDED[position]] = value or nil end
+  return record
+end
+
+-- The facts about an ended job that are counted.
+local function facts(job_id, record)
+  local usage = record.usage and cjson.decode(record.usage) or {}
+  local metrics = record.metrics and cjson.decode(record.metrics)
+  local source = metrics and metrics.source ~= cjson.null and metrics.source or ''
+  return {
+    id = job_id, kind = record.kind, model = record.model, status = record.status, owner = record.owner,
+    tenant = record.tenant or record.owner, key_name = record.key_name or '', label = record.label or '',
+    prompt_tokens = usage.prompt_tokens or 0, cached_tokens = usage.cached_tokens or 0,
+    completion_tokens = usage.completion_tokens or 0,
+    ran = record.ran, ran_seconds = tonumber(record.ran), source = source, is_cache_hit = source == 'cached',
+    attempts = record.attempt or 0, created_at = record.created_at, started_at = record.started_at or '',
+    error_code = record.error and cjson.decode(record.error).code or '',
+  }
+end
+
+local function end_job(job_key, events_key, ended_key, job_id, kept, end_event, fields)
   local time = redis.call('TIME')
+  local kept_seconds, usage_days, audit_entries = string.match(kept, '^(%d+) (%d+) (%d+)$')
   redis.call('HSET', job_key, 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(fields))
+  local record = read_ended(job_key)
+  record.ran = seconds_run(record, tonumber(time[1]) + tonumber(time[2]) / 1e6)
+  redis.call('HSET', job_key, 'ran', record.ran)
   redis.call('HDEL', job_key, 'lease_until', 'claim')
   redis.call('XADD', events_key, '*', 'type', 'end', 'data', end_event)
   count_job(job_key, ended_key, end_event)
-  local record = redis.call('HMGET', job_key, 'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request')
-  if not record[6] and redis.call('HSTRLEN', job_key, 'request') > LONG_REQUEST_BYTES then
+  if not record.keeps_request and redis.call('HSTRLEN', job_key, 'request') > LONG_REQUEST_BYTES then
     redis.call('HDEL', job_key, 'request')
   end
-  if record[4] then queue_webhook(job_key, job_id, record[5], cjson.decode(record[4]), time[1]) end
-  local ttl = tonumber(record[1] or kept_seconds)
+  if record.webhook then queue_webhook(job_key, job_id, record.status, cjson.decode(record.webhook), time[1]) end
+  local ttl = tonumber(record.ttl or kept_seconds)
   redis.call('EXPIRE', job_key, ttl)
   redis.call('EXPIRE', events_key, ttl)
-  if record[2] then redis.call('EXPIRE', record[2], ttl) end
+  if record.idempotency then redis.call('EXPIRE', record.idempotency, ttl) end
   local gone_at = tonumber(time[1]) + 1 + ttl
-  redis.call('ZADD', ended_key, gone_at, job_id .. ' ' .. (record[3] or '')) -- for the owner's index
+  redis.call('ZADD', ended_key, gone_at, job_id .. ' ' .. record.owner) -- for the owner's index
+  local job = facts(job_id, record)
+  count_usage(job, tonumber(time[1]), tonumber(usage_days))
+  if audit_entries ~= '0' then audit(job, audit_entries) end
 end

@@ -1,7 +1,7 @@
 -- A worker that stops puts a job back into the order of waiting jobs, with its old score, for another one to continue; a job whose
 -- cancellation was requested ends here.
 -- KEYS: job, events, queued, running, doorbells, ended
--- ARGV: id, fencing token, doorbell, kept_seconds, notifications channel
+-- ARGV: id, fencing token, doorbell, kept (as of end_job), notifications channel
 -- Returns 1, or 0 when fenced
 -- include: end_job
 -- include: end_without_worker

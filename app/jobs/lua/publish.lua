@@ -1,6 +1,6 @@
 -- Write the output of a step's sequences. An output is rejected if another worker has claimed its job since (fencing).
 -- KEYS: running, ended, service time, then of each output: job, events
--- ARGV: kept_seconds, notifications channel, names of the record's fields (comma-separated), then of each output: id, fencing
+-- ARGV: kept (as of end_job), notifications channel, names of the record's fields (comma-separated), then of each output: id, fencing
 --       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when a client
 --       follows it, end JSON ('' = not the end), how many strings follow, and these: the end's field/value pairs
 -- Returns for each 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing of it is written,

@@ -1,7 +1,7 @@
 -- Clean up the jobs of one model: expired leases, expired waiting jobs, missing doorbells, stale index entries. Any
 -- process may call it at any time; one call a second does the work.
 -- KEYS: reaper, running, queued, expiring, ended, doorbells
--- ARGV: key prefix, kept_seconds, max_attempts, notifications channel, seconds between turns, seconds without a turn that
+-- ARGV: key prefix, kept (as of end_job), max_attempts, notifications channel, seconds between turns, seconds without a turn that
 --       mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
 --       read per turn, lease_seconds, message of `worker_lost`, doorbell
 -- Returns how many jobs are back in the order
@@ -9,7 +9,7 @@
 -- include: end_without_worker
 -- include: order
 local reaper_key, running_key, queued_key, expiring_key, ended_key, doorbells_key = unpack(KEYS)
-local prefix, kept_seconds, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local prefix, kept, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local turn_seconds, outage_seconds, grace_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
 local lease_seconds, worker_lost, doorbell = tonumber(ARGV[10]), ARGV[11], ARGV[12]
@@ -36,7 +36,7 @@ end
 local function finish(job_id, status, reason, failure)
   local events_key = prefix .. 'events:' .. job_id
   events_read = events_read + redis.call('XLEN', events_key)
-  end_without_worker(job_key(job_id), events_key, ended_key, job_id, kept_seconds, status, reason, failure)
+  end_without_worker(job_key(job_id), events_key, ended_key, job_id, kept, status, reason, failure)
   redis.call('PUBLISH', channel, job_id)
 end
 
@@ -47,20 +47,16 @@ local function take_from_worker(job_id, record)
   local on_trial = redis.call('GET', prefix .. 'trial:' .. (record[3] or ''))
   local is_to_blame = not on_trial or on_trial == job_id
   local losses = tonumber(record[5] or 0) + (is_to_blame and 1 or 0)
+  local ran = ran_until_lost(record[7], record[8], record[2], lease_seconds)
+  redis.call('HSET', job_key(job_id), 'losses', losses, 'ran', ran)
+  redis.call('HDEL', job_key(job_id), 'lease_until', 'claim')
   if record[4] == '1' then return finish(job_id, 'canceled', 'canceled') end
-  if losses >= max_attempts then
-    redis.call('HSET', job_key(job_id), 'losses', losses)
-    return finish(job_id, 'failed', 'error', {'worker_lost', worker_lost})
-  end
-  local last_sign = tonumber(record[2]) - lease_seconds
-  local ran = tonumber(record[7] or 0) + math.max(0, last_sign - tonumber(record[8]))
+  if losses >= max_attempts then return finish(job_id, 'failed', 'error', {'worker_lost', worker_lost}) end
   local place = record[9]
   if is_to_blame and losses > 1 then -- the jobs of one turn stay in their order
     place = last_place(place, math.floor(now * 1e6) + requeued)
   end
-  redis.call('HSET', job_key(job_id), 'status', 'queued', 'losses', losses, 'token', tonumber(record[6]) + 1, 'place',
-    place, 'ran', string.format('%.6f', ran))
-  redis.call('HDEL', job_key(job_id), 'lease_until', 'claim')
+  redis.call('HSET', job_key(job_id), 'status', 'queued', 'token', tonumber(record[6]) + 1, 'place', place)
   enter_order(queued_key, job_id, place)
   requeued = requeued + 1
 end

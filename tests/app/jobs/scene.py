@@ -7,10 +7,11 @@ import redis
 
 from app.jobs import keys
 from app.jobs.events import FROM_START, Delta, End, Event, read_events
-from app.jobs.job import Job, JobRequest, Kind, Priority, Status
+from app.jobs.job import Job, JobRequest, Kind, Metrics, Output, OutputSource, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.output_writer import WRITTEN, OutputWrite, OutputWriter
 from app.jobs.reaper import Reaper
+from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
 from tests.claiming import claim_job
@@ -75,6 +76,19 @@ class Scene:
         """Let the job succeed, with or without a last delta."""
         delta = _delta(word, claim.published_tokens) if word else {}
         return self._publish(claim, **delta, end=End(Status.SUCCEEDED), end_fields=["status", Status.SUCCEEDED.value])
+
+    def end(
+        self,
+        claim: Claim,
+        *,
+        status: Status = Status.SUCCEEDED,
+        usage: Usage,
+        source: OutputSource | None = OutputSource.COMPUTED,
+    ) -> int:
+        """End the job with a usage, as a worker does."""
+        fields = outcome_fields(status, output=Output(), usage=usage, metrics=Metrics(source=source), error=None)
+        end_fields = [part for pair in fields.items() for part in pair]
+        return self._publish(claim, end=End(status, usage=usage), end_fields=end_fields)
 
     def _publish(self, claim: Claim, **output: Any) -> int:
         (result,) = self.writer.write([OutputWrite(job_id=claim.job_id, token=claim.token, **output)])

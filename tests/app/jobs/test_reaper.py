@@ -9,7 +9,7 @@ import pytest
 
 from app.jobs import keys
 from app.jobs.events import End
-from app.jobs.job import FinishReason, Priority, Status
+from app.jobs.job import FinishReason, Priority, Status, Usage
 from app.jobs.reaper import EVENTS_PER_TURN, GRACE_SECONDS, OUTAGE_SECONDS, TURN_SECONDS, Reaper
 from app.jobs.record import RECORD_FIELDS
 from app.jobs.store import LEASE_SECONDS
@@ -102,7 +102,7 @@ def test_a_job_whose_worker_died_before_it_read_the_cancellation_is_canceled(sce
     assert job.status is Status.CANCELED
     assert job.output is not None
     assert (job.output.text, job.output.finish_reason) == ("so far", FinishReason.CANCELED)
-    assert scene.events(claim.job_id)[-1] == End(Status.CANCELED, FinishReason.CANCELED)
+    assert scene.events(claim.job_id)[-1] == End(Status.CANCELED, FinishReason.CANCELED, Usage(completion_tokens=1))
 
 
 # --- order
@@ -157,7 +157,7 @@ def test_a_job_that_has_waited_too_long_expires_without_any_worker(scene: Scene)
     scene.turn()
     expired = scene.store.read(job.id)
     assert (expired.status, expired.output, expired.completed_at is not None) == (Status.EXPIRED, None, True)
-    assert scene.events(job.id) == [End(Status.EXPIRED)]
+    assert scene.events(job.id) == [End(Status.EXPIRED, usage=Usage())]
     assert scene.queue() == scene.raw.zrange(keys.expiring(MODEL), 0, -1) == [patient.id]
 
 

@@ -9,7 +9,7 @@ import redis
 from app.errors import JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.events import Delta, End, read_events
-from app.jobs.job import JobRequest, Kind, Priority, Status
+from app.jobs.job import JobRequest, Kind, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.output_writer import FENCED, OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient
@@ -140,7 +140,7 @@ def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore,
     assert store.read(job.id).completed_at is not None
     assert store.claim("worker-1") is None
     ((end,),) = read_events(redis_client, [(job.id, "0-0")])
-    assert end.event == End(Status.CANCELED)
+    assert end.event == End(Status.CANCELED, usage=Usage())
 
 
 def test_canceling_a_running_job_leaves_the_end_to_its_worker(store: JobStore) -> None:
