@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response
 
 JSON = "application/json"
+CSV = "text/csv"
 PROBLEM = "application/problem+json"
 EVENT_STREAM = "text/event-stream"
 PLAIN_TEXT = "text/plain"

@@ -18,6 +18,7 @@ from app.api.routes import (
     openai_files,
     openai_responses,
     tokenize,
+    usage,
 )
 
 BLUEPRINTS: Sequence[Blueprint] = (
@@ -34,6 +35,7 @@ BLUEPRINTS: Sequence[Blueprint] = (
     openai_batches.blueprint,
     openai_adapters.blueprint,
     tokenize.blueprint,
+    usage.blueprint,
     health.blueprint,
     metrics.blueprint,
     docs.blueprint,
