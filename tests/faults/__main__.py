@@ -20,6 +20,7 @@ COLUMNS = {
     "twice": "duplicated",
     "wrong": "wrong",
     "unanswered": "unanswered",
+    "unsettled": "unsettled",
     "continued": "continued",
     "resumed": "resumed",
     "takeover": "takeover_seconds",

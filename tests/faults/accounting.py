@@ -9,6 +9,7 @@ from tests.engines.counting import voiceless
 from tests.faults.accepted_jobs import AcceptedJob, accepted_jobs
 from tests.faults.client import ClientRequest, ClientView, Way
 from tests.faults.service import Hostages, Service
+from tests.faults.settlement import unsettled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,8 @@ class Counts:
 
     worker_lost: failed for that reason. lost: accepted, and without an end or without a record. duplicated: with more
     than one end, or made twice for one request. wrong: wrong texts, usages, streams and ends. unanswered: clients that
-    never received an end. ended_processes: processes that ended and should not have.
+    never received an end. ended_processes: processes that ended and should not have. unsettled: jobs that the
+    ledger does not count as their records say.
 
     continued: streams that a second worker continued after text of a first. resumed: streams read to their end
     on more than one connection. hostages: run by a worker when it was lost. takeover_seconds: from then until the last
@@ -37,6 +39,7 @@ class Counts:
     wrong: int = 0
     unanswered: int = 0
     ended_processes: int = 0
+    unsettled: int = 0
     continued: int = 0
     resumed: int = 0
     hostages: int = 0
@@ -59,6 +62,7 @@ def account(service: Service, clients: Iterable[ClientView]) -> Counts:
     ended_twice = [job_id for job_id, job in jobs.items() if len(job.ends) > 1]
     unanswered = [view.request.prompt for view in views if not view.ends]
     faults = [fault for view in views for fault in _faults(view, by_prompt.get(view.request.prompt))]
+    unsettled_jobs = unsettled(service)
     streams = [view for view in views if view.request.way.streams and view.request.prompt in by_prompt]
     return Counts(
         accepted=len(jobs),
@@ -73,6 +77,7 @@ def account(service: Service, clients: Iterable[ClientView]) -> Counts:
         wrong=len(faults),
         unanswered=len(unanswered),
         ended_processes=service.ended_processes(),
+        unsettled=len(unsettled_jobs),
         continued=sum(by_prompt[view.request.prompt].is_continued for view in streams),
         resumed=sum(bool(view.breaks and view.ends) for view in streams),
         notes=(
@@ -81,6 +86,7 @@ def account(service: Service, clients: Iterable[ClientView]) -> Counts:
             *(f"two ends: {job_id}" for job_id in ended_twice),
             *(f"no answer: {prompt}" for prompt in unanswered),
             *faults,
+            *unsettled_jobs,
         ),
     )
 

@@ -15,10 +15,12 @@ from tests.engines.counting import voiceless
 from tests.faults.accounting import Counts
 from tests.faults.scenario import Scenario
 from tests.faults.service import Running, Service, running_service
+from tests.faults.settlement import unsettled
 from tests.faults.waiting import until
 from tests.waiting import scaled
 
 LINES = 1000
+MANY_LINES = 10_000
 TOKENS = 8
 WORKERS = 2
 PAUSE_SECONDS = (0.2, 1.5)  # before and after each death
@@ -26,25 +28,25 @@ EXPECTED = "".join(f"{number} " for number in range(1, TOKENS + 1))
 UNKNOWN_PARAMETER = 50  # one line in so many has a parameter that does not exist
 
 
-def _everything_is_killed(folder: Path) -> Counts:
-    """Kill workers, API and Redis, twice each, and start them again."""
+def _everything_is_killed(folder: Path, lines: int, rounds: int) -> Counts:
+    """Kill workers, API and Redis, once a round each, and start them again."""
     chance = random.Random()
     config: dict[str, Any] = {"worker": {"slots": 16}, "model_params": {"step_seconds": 0.01}}
     with running_service(folder, workers=WORKERS, **config) as service:
-        batch_id = _create(service.urls[0])
+        batch_id = _create(service.urls[0], lines)
         kills = [_kill_worker, _kill_api, _kill_redis]
         hostages = 0
-        for number in range(WORKERS):
+        for number in range(rounds):
             chance.shuffle(kills)
             for kill in kills:
                 time.sleep(chance.uniform(*PAUSE_SECONDS))
                 hostages = hostages or _until_lines_run(service)
-                kill(service, number + 1, lambda: time.sleep(chance.uniform(*PAUSE_SECONDS)))
+                kill(service, number % WORKERS + 1, lambda: time.sleep(chance.uniform(*PAUSE_SECONDS)))
         ended = _end(service.urls[0], batch_id)
         answers = [
             answer for name in ("output_file_id", "error_file_id") for answer in _content(service.urls[0], ended[name])
         ]
-        return replace(_count(ended, answers, service), hostages=hostages)
+        return replace(_count(ended, answers, service, lines), hostages=hostages)
 
 
 def _until_lines_run(service: Service) -> int:
@@ -79,9 +81,9 @@ def _kill_redis(service: Service, number: int, pause: Callable[[], None]) -> Non
     service.valkey.start()
 
 
-def _create(url: str) -> str:
+def _create(url: str, count: int) -> str:
     lines = []
-    for number in range(LINES):
+    for number in range(count):
         body: dict[str, Any] = {"prompt": f"line {number}", "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
         if number % UNKNOWN_PARAMETER == 0:
             body["temprature"] = 0
@@ -129,19 +131,20 @@ def _read(url: str, path: str) -> httpx.Response | None:
     return answer if answer.status_code == 200 else None
 
 
-def _count(batch: dict[str, Any], answers: list[dict[str, Any]], service: Service) -> Counts:
+def _count(batch: dict[str, Any], answers: list[dict[str, Any]], service: Service, lines: int) -> Counts:
     seen = Counter(answer["custom_id"] for answer in answers)
     wrong = [answer for answer in answers if not _is_right(answer)]
-    counts = batch["request_counts"]
+    counts, unsettled_jobs = batch["request_counts"], unsettled(service)
     return Counts(
         accepted=counts["total"],
         succeeded=counts["completed"],
         failed=counts["failed"],
-        lost=len({str(number) for number in range(LINES)} - seen.keys()),
+        lost=len({str(number) for number in range(lines)} - seen.keys()),
         duplicated=seen.total() - len(seen),
         wrong=len(wrong) + (batch["status"] != "completed"),
         ended_processes=service.ended_processes(),
-        notes=(batch["status"], *map(str, wrong)),
+        unsettled=len(unsettled_jobs),
+        notes=(batch["status"], *unsettled_jobs, *map(str, wrong)),
     )
 
 
@@ -155,14 +158,19 @@ def _is_right(answer: dict[str, Any]) -> bool:
     return voiceless(choice["text"]) == EXPECTED and response["body"]["usage"]["completion_tokens"] == TOKENS
 
 
-EVERYTHING_KILLED = Scenario(
-    name="batch",
-    fault=f"kill -9 workers, API and Redis under a batch of {LINES}",
-    run=_everything_is_killed,
-    exactly={
-        "accepted": LINES,
-        "succeeded": LINES - LINES // UNKNOWN_PARAMETER,
-        "failed": LINES // UNKNOWN_PARAMETER,
-    },
-    at_least={"hostages": 1},
-)
+def _scenario(name: str, lines: int, rounds: int) -> Scenario:
+    return Scenario(
+        name=name,
+        fault=f"kill -9 workers, API and Redis under a batch of {lines}",
+        run=lambda folder: _everything_is_killed(folder, lines, rounds),
+        exactly={
+            "accepted": lines,
+            "succeeded": lines - lines // UNKNOWN_PARAMETER,
+            "failed": lines // UNKNOWN_PARAMETER,
+        },
+        at_least={"hostages": 1},
+    )
+
+
+EVERYTHING_KILLED = _scenario("batch", LINES, WORKERS)
+MANY_SETTLED = _scenario("ledger", MANY_LINES, 5 * WORKERS)

@@ -3,6 +3,7 @@
 from tests.faults import batches, cancellations, lost_connections, lost_workers, real_model, too_much
 
 SCENARIOS = (
+    batches.MANY_SETTLED,
     lost_workers.POISON,
     lost_workers.LATE_POISON,
     batches.EVERYTHING_KILLED,

@@ -13,6 +13,7 @@ from tests.faults.client import ClientView, Way, ask, counting
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 from tests.faults.service import SLOTS, Service, running_service
+from tests.faults.settlement import ledger
 from tests.faults.waiting import until
 from tests.waiting import scaled
 
@@ -22,7 +23,7 @@ SURPLUS = 1000
 FAST = {"step_seconds": 0.01}
 ENDLESS_TOKENS = 100_000
 
-SOAK_JOBS = 3000
+SOAK_JOBS, SOAK_TOKENS = 3000, 2
 TTL_SECONDS = 2
 AUDIT_ENTRIES = 100  # fewer than the jobs before the first count, so that the stream is full by then
 FLAT_BYTES = 200_000  # a kept job takes about 2,000: this is one in thirty of them, and Redis's own buffers
@@ -77,19 +78,23 @@ def _thousands_that_are_soon_forgotten(folder: Path) -> Counts:
         keys, size = _stored(service)
         errors = _run_and_forget(service, SOAK_JOBS)
         keys_after, size_after = _stored(service)
+        counted, jobs = ledger(service), SOAK_JOBS + SOAK_JOBS // 10
     return Counts(
         accepted=SOAK_JOBS,
         succeeded=SOAK_JOBS - len(errors),
         unanswered=len(errors),
+        unsettled=int((counted.requests, counted.completion_tokens) != (jobs, jobs * SOAK_TOKENS)),
         new_keys=keys_after - keys,
         new_bytes=size_after - size,
-        notes=tuple(errors[:5]),
+        notes=(str(counted), *errors[:5]),
     )
 
 
 def _run_and_forget(service: Service, jobs: int) -> list[str]:
     """Run so many jobs, every fourth as a stream, wait until none is kept, and return the errors."""
-    bodies = [{"prompt": "soon forgotten", "params": {"max_tokens": 2}, "ttl": 1 + n % 2} for n in range(jobs)]
+    bodies = [
+        {"prompt": "soon forgotten", "params": {"max_tokens": SOAK_TOKENS}, "ttl": 1 + n % 2} for n in range(jobs)
+    ]
     streams = bodies[: jobs // 4]
     errors = run_load(service.urls[0], streams, CLIENTS, streamed=True).errors
     errors += run_load(service.urls[0], bodies[len(streams) :], CLIENTS).errors

@@ -1,8 +1,9 @@
 """The promises about jobs as a model in plain Python: without Redis, and time passes only in steps of the test."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from app.jobs.job import JobRequest, Status
+from app.jobs.job import JobRequest, Status, Usage
+from app.ledger.usage import Counters
 
 OWNERS = ["me", "you and I"]
 TTL_SECONDS = 1000
@@ -53,6 +54,7 @@ class Model:
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
         self.trials: dict[str, str] = {}
+        self.counted = dict.fromkeys(OWNERS, Counters())  # what the ended jobs of each owner have used, but for time
         self._turns = 0
 
     def of_status(self, *statuses: Status) -> list[ModelJob]:
@@ -94,11 +96,12 @@ class Model:
             texts.append(text)
         return 1 if before < len(texts) else -1
 
-    def finish(self, job_id: str, token: int, status: Status) -> int:
+    def finish(self, job_id: str, token: int, status: Status, usage: Usage) -> int:
         if not self.holds(job_id, token):
             return self._answer_to_late_write(job_id, token)
         job = self.jobs[job_id]
         job.status, job.output = status, "".join(job.texts)
+        self._count(job, usage)
         return 1
 
     def hand_back(self, job_id: str, token: int) -> bool:
@@ -155,6 +158,11 @@ class Model:
         """End the job without its worker, whose later writes are fenced."""
         job.status, job.output = status, "".join(job.texts)
         job.token += 1
+        self._count(job, Usage(completion_tokens=len(job.texts)))
+
+    def _count(self, job: ModelJob, usage: Usage) -> None:
+        """Count an ended job: once, whatever is sent again or too late."""
+        self.counted[job.owner] += Counters(**{str(job.status): 1}, **asdict(usage))
 
     def _next_turn(self) -> int:
         self._turns += 1

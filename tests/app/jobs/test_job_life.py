@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -22,6 +23,7 @@ from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore, new_job_id
 from app.jobs.totals import Totals
+from app.ledger.usage import Counters, read_usage, total
 from tests.app.jobs.job_model import MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
 from tests.app.jobs.job_snapshot import Snapshot
 from tests.principals import key_named
@@ -80,6 +82,8 @@ class JobLife(RuleBasedStateMachine):
         self.accepted: set[str] = set()
         self.forgotten: set[str] = set()
         self.ends: dict[str, Status] = {}
+        self.ran: dict[str, int] = {}  # microseconds of each job that has ended
+        self.owners: dict[str, str] = {}
         self.claims: dict[str, tuple[int, int]] = {}  # highest token and attempt of each job
 
     # --- what clients do
@@ -172,10 +176,11 @@ class JobLife(RuleBasedStateMachine):
         is_late=st.booleans(),
         status=st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.CANCELED]),
         has_delta=st.booleans(),
+        prompt=st.integers(0, 1000),
         times=times,
     )
-    def finish(self, which: int, is_late: bool, status: Status, has_delta: bool, times: int) -> None:
-        self._finish(self._pick_run(which, is_late), status, has_delta, times)
+    def finish(self, which: int, is_late: bool, status: Status, has_delta: bool, prompt: int, times: int) -> None:
+        self._finish(self._pick_run(which, is_late), status, has_delta, times, prompt)
 
     @precondition(lambda self: self.runs)
     @rule(which=which, is_late=st.booleans(), times=times)
@@ -295,6 +300,15 @@ class JobLife(RuleBasedStateMachine):
         assert not self.model.of_status(Status.QUEUED, Status.PROCESSING)
         self.redis_is_as_the_model_predicts()
         assert set(self.model.jobs) | self.forgotten == self.accepted
+        self._ledger_is_as_the_records_were()
+
+    def _ledger_is_as_the_records_were(self) -> None:
+        """Each accepted job, forgotten or not, is counted once, with the time that its record had."""
+        today = datetime.now(UTC).date()
+        for owner in OWNERS:
+            counted = total(read_usage(self.raw, today - timedelta(1), today, owner=owner))
+            ran = sum(micros for job_id, micros in self.ran.items() if self.owners[job_id] == owner)
+            assert counted == self.model.counted[owner] + Counters(compute_microseconds=ran)
 
     # --- steps
 
@@ -306,6 +320,8 @@ class JobLife(RuleBasedStateMachine):
         self.claims[job_id] = claims
         if status.is_final:
             self.ends[job_id] = status
+            self.ran[job_id] = round(float(record["ran"]) * 1e6)
+            self.owners[job_id] = record["owner"]
 
     def _pick(self, which: int, things: Sequence[Thing]) -> Thing:
         return things[which % len(things)]
@@ -337,17 +353,18 @@ class JobLife(RuleBasedStateMachine):
         expected = self.model.publish(*run.held, before, word(before))
         assert self._write(run, times, **_delta(before)) == expected
 
-    def _finish(self, run: Run, status: Status, has_delta: bool, times: int) -> None:
+    def _finish(self, run: Run, status: Status, has_delta: bool, times: int, prompt: int = 9) -> None:
         if self.model.holds(*run.held):
             run.sent = len(self.model.jobs[run.claim.job_id].texts)
         if has_delta:
             self.model.publish(*run.held, run.sent, word(run.sent))
         text = "".join(word(position) for position in range(run.sent + has_delta))
-        fields = outcome_fields(status, output=Output(text=text), usage=Usage(), metrics=Metrics(), error=None)
-        end: dict[str, Any] = {"end": End(status)}
+        usage = Usage(prompt_tokens=prompt, cached_tokens=prompt // 2, completion_tokens=run.sent + has_delta)
+        fields = outcome_fields(status, output=Output(text=text), usage=usage, metrics=Metrics(), error=None)
+        end: dict[str, Any] = {"end": End(status, usage=usage)}
         end["end_fields"] = [part for pair in fields.items() for part in pair]
         delta = _delta(run.sent) if has_delta else {"before": run.sent}
-        expected = self.model.finish(*run.held, status)
+        expected = self.model.finish(*run.held, status, usage)
         assert self._write(run, times, **delta, **end) == expected
 
     def _write(self, run: Run, times: int, **output: Any) -> int:
