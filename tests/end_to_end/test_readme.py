@@ -55,6 +55,8 @@ EXPECTED: dict[str, Check] = {
     "/cancel": is_job,
     "/retry": is_job,
     "DELETE": lambda output: output == "",
+    "format=csv": lambda output: output.startswith("day,key,key_name,requests,"),
+    "/usage": lambda output: json.loads(output)["object"] == "usage",
     "/jobs?": lambda output: json.loads(output)["object"] == "list",
     "/jobs/JOB": is_job,
     "/check": lambda output: json.loads(output) == "Ok",
