@@ -1,6 +1,6 @@
 """`/usage`: what ended jobs have used, by day, model, key and label."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from flask import Response, request
@@ -29,7 +29,7 @@ _REPORT = UsageReportSchema()
 def read_usage(query: dict[str, Any]) -> Response:
     """The tokens, outcomes and seconds of ended jobs, summed by what `by` lists."""
     last = query.get("last") or datetime.now(UTC).date()
-    first = query.get("first") or last - timedelta(DEFAULT_DAYS - 1)
+    first = query.get("first") or date.fromordinal(max(1, last.toordinal() - DEFAULT_DAYS + 1))
     report = usage_report(services().redis, first, last, query.get("by", DEFAULT_GROUPS), owner=current_owner())
     if query.get("format", _accepted()) == "csv":
         name = f"usage-{first}-{last}.csv"

@@ -92,6 +92,7 @@ def test_only_the_days_asked_for_are_counted(client: FlaskClient, redis_url: str
     assert usage(client, f"?from={today - timedelta(31)}")["total"]["requests"] == 5
     day = today - timedelta(1)
     assert usage(client, f"?from={day}&to={day}")["total"]["requests"] == 1
+    assert usage(client, "?to=0001-01-02")["total"]["requests"] == 0
 
 
 @pytest.mark.parametrize(
