@@ -8,6 +8,7 @@ from app.jobs import keys
 from app.jobs.job import JobRequest, Kind, OutputSource, Status, Usage
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.output_writer import OutputWriter
+from app.jobs.principal import Principal
 from app.jobs.store import JobStore
 from app.ledger.audit import FIRST, entries_after, may_be_missing_after, position
 from tests.app.jobs.scene import MODEL, TTL_SECONDS, Scene
@@ -16,8 +17,8 @@ SECRET = "a prompt that nobody may read"
 
 
 def test_the_entry_of_a_job_says_who_what_when_and_how_it_ended(scene: Scene) -> None:
-    job = scene.store.admit(JobRequest(kind=Kind.GENERATE, prompt=SECRET), "me")
-    scene.raw.hset(keys.job(job.id), mapping={"tenant": "lab", "key_name": "ann", "label": "project x"})
+    ann = Principal(owner="key-1", tenant="lab", key_name="ann", label="project x")
+    job = scene.store.admit(JobRequest(kind=Kind.GENERATE, prompt=SECRET), ann)
     claim = scene.claimed(job.id)
     scene.publish(claim, "an answer ", "that nobody may read")
     scene.end(claim, usage=Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=3))
@@ -28,7 +29,7 @@ def test_the_entry_of_a_job_says_who_what_when_and_how_it_ended(scene: Scene) ->
     assert entry["started_at"] >= entry["created_at"]
     expected = {
         "job": job.id,
-        "owner": "me",
+        "owner": "key-1",
         "tenant": "lab",
         "key_name": "ann",
         "label": "project x",

@@ -11,6 +11,7 @@ from app.jobs import keys
 from app.jobs.job import ANONYMOUS, JobRequest, Kind, OutputSource, Status, Usage
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.output_writer import FENCED, WRITTEN
+from app.jobs.principal import Principal
 from app.jobs.store import LEASE_SECONDS
 from app.ledger.usage import OTHER_LABELS, Counters, Group, UsageRow, read_usage, summed, total
 from tests.app.jobs.scene import MAX_ATTEMPTS, MODEL, Scene
@@ -28,8 +29,8 @@ def counted(scene: Scene) -> Counters:
     return total(ledger(scene))
 
 
-def label(scene: Scene, job_id: str, label: str) -> None:
-    scene.raw.hset(keys.job(job_id), "label", label)
+def cancel_one(scene: Scene, principal: Principal) -> None:
+    scene.store.cancel(scene.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), principal).id)
 
 
 def test_a_job_is_counted_with_the_usage_that_its_worker_reports(scene: Scene) -> None:
@@ -180,9 +181,7 @@ def test_a_cached_answer_counts_as_a_cache_hit(scene: Scene) -> None:
 def test_each_label_of_a_key_has_its_row_until_there_are_too_many(scene: Scene) -> None:
     names = ["", *(f"user {number}" for number in range(MOST_LABELS + 5)), "user 0", "user 104"]
     for name in names:
-        job = scene.admit()
-        label(scene, job.id, name)
-        scene.store.cancel(job.id)
+        cancel_one(scene, Principal(owner="me", tenant="me", label=name))
     rows = {row.label: row.counters.requests for row in ledger(scene)}
     assert len(rows) == MOST_LABELS + 2
     assert (rows[""], rows["user 0"], rows[OTHER_LABELS]) == (1, 2, 6)
@@ -192,18 +191,16 @@ def test_each_label_of_a_key_has_its_row_until_there_are_too_many(scene: Scene) 
 def test_a_label_may_have_any_characters(scene: Scene) -> None:
     names = ['a "quoted" one', "back\\slash/", "new\nline", "ümläut 日本", "[*]", "#me"]
     for name in names:
-        job = scene.admit()
-        label(scene, job.id, name)
-        scene.store.cancel(job.id)
+        cancel_one(scene, Principal(owner="me", tenant="me", label=name))
     assert sorted(row.label for row in ledger(scene)) == sorted(names)
 
 
 def test_a_key_reads_its_own_rows_alone(scene: Scene) -> None:
     for owner in ("me", "key-0123", "key-012", ANONYMOUS):
-        scene.store.cancel(scene.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p"), owner).id)
+        cancel_one(scene, Principal(owner=owner, tenant="lab", key_name="a name"))
     assert [row.owner for row in ledger(scene, "key-012")] == ["key-012"]
     assert [row.owner for row in ledger(scene, "key-*")] == []
-    assert len(ledger(scene)) == 4
+    assert [(row.tenant, row.key_name) for row in ledger(scene)] == [("lab", "a name")] * 4
 
 
 def test_a_day_of_usage_is_kept_as_long_as_configured(scene: Scene) -> None:
