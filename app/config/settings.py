@@ -12,8 +12,8 @@ from marshmallow import validate
 
 from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
-from app.config.observability import LogConfig, MetricsConfig
 from app.config.ledger import AuditConfig, UsageConfig
+from app.config.observability import LogConfig, MetricsConfig
 from app.config.schema import (
     Aliases,
     AutoNumber,
