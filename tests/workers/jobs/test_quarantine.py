@@ -61,6 +61,7 @@ def suspect(job_id: str, losses: int = 1) -> Claim:
     request = JobRequest(kind=Kind.GENERATE, prompt="p")
     return Claim(
         owner="me",
+        tenant="me",
         job_id=job_id,
         request=request,
         token=1,

@@ -15,6 +15,7 @@ def running(job_id: str = "1", token: int = 1, *, followed: bool = True) -> Runn
     claim = Claim(
         job_id=job_id,
         owner="me",
+        tenant="me",
         request=REQUEST,
         token=token,
         attempt=token,

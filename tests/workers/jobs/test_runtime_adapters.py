@@ -18,6 +18,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from app.jobs.worker_registry import read_workers
 from tests.lost_worker import lose_worker
+from tests.principals import ME
 from tests.waiting import scaled, until
 from tests.workers.batching.scripted_engine import ScriptedEngine
 from workers.batching.runner import BatchRunner
@@ -104,7 +105,7 @@ def serve(registry: AdapterRegistry, name: str = "sql", source: str = "good", *,
 
 def submit(store: JobStore, version: str) -> str:
     uses = (AdapterUse(name="sql", scale=1.0, version=version),)
-    return store.admit(JobRequest(kind=Kind.GENERATE, prompt="text", adapters=uses), "me").id
+    return store.admit(JobRequest(kind=Kind.GENERATE, prompt="text", adapters=uses), ME).id
 
 
 def ended(store: JobStore, job_id: str) -> Job:
@@ -168,7 +169,7 @@ def test_a_job_waits_without_a_slot_until_its_worker_has_the_adapter(
     for _ in waiting:
         worker.claim_next()
     until(worker.has_room)
-    other = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text"), "me").id
+    other = store.admit(JobRequest(kind=Kind.GENERATE, prompt="text"), ME).id
     worker.claim_next()
     assert ended(store, other).status is Status.SUCCEEDED
     assert {store.read(job).status for job in waiting} == {Status.PROCESSING}
@@ -254,7 +255,7 @@ def test_the_response_cache_never_mixes_versions_of_a_name(
         until(lambda version=version: engine.adapters == {("sql", version)})
         uses = (AdapterUse(name="sql", scale=1.0, version=version),)
         for _ in range(2):
-            job_id = store.admit(replace(request, adapters=uses), "me").id
+            job_id = store.admit(replace(request, adapters=uses), ME).id
             worker.claim_next()
             ended(store, job_id)
     assert [use.version for (use,) in engine.computed].count(version) == 2
