@@ -1,10 +1,10 @@
 """The configuration's environment variables: `LLM_API_SERVER__PORT=80` sets `server.port`.
 
 A variable names a key, or a key in a section after two underscores, or a whole section as JSON. A whole section
-replaces the file's; single keys are applied after it. An empty variable counts as not set, because compose files
-pass empty ones. The variables that docker-compose.yaml itself reads, those that Kubernetes sets in every pod beside
-a service named `llm-api`, and those of the command line's clients have the same prefix; they set no key. `LLM_API_PORT`
-is of the first two and a key of ours: a number is the port.
+replaces the file's; single keys are applied after it. An empty variable counts as not set, because compose files pass
+empty ones. The variables that docker-compose.yaml itself reads, those that Kubernetes sets in every pod beside a
+service named `llm-api`, and those of the command line's clients have the same prefix; they set no key. `LLM_API_PORT`
+is of the first two and a key of ours: a number is the port. Small letters mean the same.
 """
 
 import json
@@ -35,6 +35,15 @@ _TEXTS_IN_SETUP_PARAMS = frozenset(
 )
 
 KeyPath = tuple[str, ...]
+
+
+def in_capitals(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with this service's variables in capitals, as `llm_api_port` meant `LLM_API_PORT` to the
+    original LLM API. One that is set in capitals wins.
+    """
+    own = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    others = {name: value for name, value in environ.items() if name not in own}
+    return {**others, **{name.upper(): own[name] for name in sorted(own, key=str.isupper)}}
 
 
 def overlay(tree: dict[str, Any], environ: Mapping[str, str], keys: Keys) -> dict[KeyPath, str]:

@@ -10,7 +10,7 @@ import yaml
 from marshmallow import Schema, ValidationError
 
 from app.config.adapters import configured_adapters
-from app.config.environment import CONFIG_PATH, KeyPath, overlay
+from app.config.environment import CONFIG_PATH, KeyPath, in_capitals, overlay
 from app.config.nearest_name import nearest_name
 from app.config.params import names_a_secret
 from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
@@ -47,6 +47,7 @@ def load_with_sources(
     Keys of free-form sections have sources of their own. Raises as `load_config`.
     """
     schema = schema_of(Config)()
+    environ = in_capitals(environ)
     file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
     tree = _read(file)
     respell(tree, str(file))

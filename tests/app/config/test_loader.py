@@ -202,6 +202,14 @@ def test_origins_and_the_level_of_the_log_have_other_names(tmp_path: Path) -> No
     assert load(tmp_path, "log:\nlog_level: debug").log.level == "debug"
 
 
+def test_variables_in_small_letters_mean_the_same_and_those_in_capitals_win(tmp_path: Path) -> None:
+    small = {"llm_api_log_level": "debug", "Llm_Api_Server__Port": "5", "llm_api_model_params": '{"n_ctx": 64}'}
+    config = load(tmp_path, "", **small, LLM_API_LOG_LEVEL="error")
+    assert (config.log.level, config.server.port, config.model_params) == ("error", 5, {"n_ctx": 64})
+    assert load_config(environ={"llm_api_config": str(tmp_path / "config.yaml")}) == load(tmp_path, "")
+    assert "unknown variable LLM_API_PROT" in refusal(tmp_path, llm_api_prot="5")
+
+
 def test_our_own_names_of_the_environment_win_over_the_originals(tmp_path: Path) -> None:
     assert load(tmp_path, "", LLM_API_PORT="5", LLM_API_SERVER__PORT="6").server.port == 6
     assert load(tmp_path, "", LLM_API_PORT="5", LLM_API_SERVER='{"port": 7}').server.port == 7

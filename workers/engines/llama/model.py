@@ -20,6 +20,7 @@ from workers.models.progress import ReportProgress
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"GGUF"
+_RWKV_7, _WKV_STEP = ("rwkv7", "arwkv7"), 64
 _METADATA_BYTES = 256  # enough for most values; a chat template takes a second call
 
 
@@ -43,6 +44,7 @@ class Model:
         self.adapters = LlamaAdapters(self.pointer)
         self._reject_encoder_decoder()
         self._reject_impossible_numbers()
+        self._reject_odd_states()
 
     def metadata(self, key: str) -> str | None:
         """Return a value of the header."""
@@ -133,6 +135,15 @@ class Model:
             if not math.isfinite(value) or (value < 0 and key.endswith("epsilon")):
                 self.close()
                 raise ModelUnavailable(f"{self.path} cannot be used: its {key} is {value}; download it again")
+
+    def _reject_odd_states(self) -> None:
+        """ggml computes the heads of RWKV 7 in steps of up to 64 values, and writes beyond one that is no multiple."""
+        key = f"{self.architecture}.wkv.head_size"
+        size = self.metadata(key) or ""
+        if self.architecture in _RWKV_7 and size.isdecimal() and int(size) % _WKV_STEP:
+            self.close()
+            fault = f"llama.cpp computes heads of {_WKV_STEP} values only, and its {key} is {size}"
+            raise ModelUnavailable(f"{self.path} cannot be used: {fault}; use another model")
 
     def _keys(self) -> Iterator[str]:
         buffer = ctypes.create_string_buffer(_METADATA_BYTES)

@@ -10,6 +10,7 @@ from app.errors import ModelUnavailable
 from tests.stack import SMOLLM2_FILE
 from tests.workers.engines.llama.adapters import write_adapter
 from tests.workers.engines.llama.driver import GREEDY, THREADS, complete, make_engine
+from tests.workers.engines.llama.tiny_models import write_tiny
 from workers.engines.llama.engine import LlamaEngine
 from workers.engines.llama.model import Model
 from workers.engines.llama.model_params import LlamaModelParams
@@ -39,6 +40,15 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path, content:
     with pytest.raises(ModelUnavailable, match=reason) as caught:
         load(path)
     assert "\n" not in caught.value.detail and str(path) in caught.value.detail
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_rwkv_7_with_heads_that_llama_cpp_computes_wrongly_is_refused_in_one_line(tmp_path: Path, size: int) -> None:
+    path = write_tiny(tmp_path / "rwkv.gguf", "rwkv7", wkv__head_size=size)
+    with pytest.raises(
+        ModelUnavailable, match=rf"heads of 64 values only, and its rwkv7\.wkv\.head_size is {size}; use"
+    ):
+        load(path)
 
 
 @pytest.mark.parametrize("size", [5_000, 50_000_000])

@@ -24,8 +24,8 @@ CHAT_TEMPLATE = (
 Shapes = dict[str, tuple[int, ...]]
 
 
-def write_tiny(path: Path, architecture: str) -> Path:
-    """Write a model of an architecture of `ARCHITECTURES`."""
+def write_tiny(path: Path, architecture: str, **numbers: int) -> Path:
+    """Write a model of an architecture of `ARCHITECTURES`. numbers: other values of its keys, with `__` for dots."""
     writer = GGUFWriter(path, architecture)
     tokens = _add_vocabulary(writer)
     writer.add_block_count(LAYERS)
@@ -41,6 +41,10 @@ def write_tiny(path: Path, architecture: str) -> Path:
     rng = np.random.default_rng(7)
     for name, shape in shapes.items():
         writer.add_tensor(name, _weights(name, shape, rng).astype(np.float32))
+    for key, number in numbers.items():
+        name = f"{architecture}.{key.replace('__', '.')}"
+        assert name in writer.kv_data[0], name
+        writer.kv_data[0][name].value = number
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
