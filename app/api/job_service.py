@@ -70,6 +70,7 @@ class JobService:
             ttl_seconds=ttl,
             webhook=options.webhook,
             stored=options.store,
+            cache_salt=options.cache_salt,
             **content,
         )
 

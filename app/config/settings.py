@@ -185,8 +185,9 @@ class CacheConfig:
     across_keys: Annotated[
         bool,
         flag(
-            "Share computed prefixes and cached responses between API keys. Then the holder of one key can find out "
-            "what others send, by `usage.cached_tokens` and by time. false: only under one API key (decision 0044)."
+            "Share computed prefixes and cached responses between all API keys. Then the holder of one key can find "
+            "out what others send, by `usage.cached_tokens` and by time. false: only inside a tenant, that is under "
+            "the keys of one group, or under one key without a group (decision 0044)."
         ),
     ] = False
 

@@ -108,7 +108,8 @@ class JobRequest:
     response: of a request to `/v1/responses`, what its response object needs again (`app.api.openai.response_object`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
     after its end, None = `jobs.ttl`. stored: False: deleted as soon as the client has its output (`store: false`).
-    adapters: by name; none: the model as it is.
+    adapters: by name; none: the model as it is. cache_salt: only jobs with the same one share what is computed; it
+    divides what is shared without one.
     """
 
     kind: Kind
@@ -126,11 +127,13 @@ class JobRequest:
     response: dict[str, Any] | None = None
     stored: bool = True
     adapters: tuple[AdapterUse, ...] = ()
+    cache_salt: str = ""
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.stored:
             del values["stored"]
+        values["cache_salt"] = self.cache_salt or None
         values["adapters"] = [asdict(use) for use in self.adapters] or None
         if self.chat is not None:
             values["chat"] = asdict(self.chat)

@@ -126,7 +126,7 @@ def test_jobs_that_take_long_to_prepare_hold_no_slot(
 
 
 @pytest.mark.parametrize(("across_keys", "cached_tokens"), [(False, [0, 0, 39]), (True, [0, 39, 39])])
-def test_jobs_share_their_prefix_with_those_of_their_owner_or_with_all_across_keys(
+def test_jobs_share_their_prefix_with_those_of_their_tenant_or_with_all_across_keys(
     make_worker: Callable[..., Worker], store: JobStore, across_keys: bool, cached_tokens: list[int]
 ) -> None:
     worker = make_worker(LongPrompts(), replace(CONFIG, cache=CacheConfig(across_keys=across_keys)))

@@ -1,8 +1,8 @@
 """The response cache: maps a request digest to the job that computed the response (`cache.ttl`).
 
-The digest covers the client (unless `cache.across_keys`), the model as it is configured, and all that decides the
-tokens: what the client sent and the prompt's tokens. The cache holds the id of the job, not a copy of the response: an
-entry has the size of an id and is void when the job is deleted.
+The digest covers the scope (the tenant, unless `cache.across_keys`, and the request's salt), the model as it is
+configured, and all that decides the tokens: what the client sent and the prompt's tokens. The cache holds the id of the
+job, not a copy of the response: an entry has the size of an id and is void when the job is deleted.
 """
 
 import contextlib
@@ -39,8 +39,13 @@ class ResponseCache:
         self._model = hashlib.sha256(_json(setup))
 
     def scope(self, claim: Claim) -> str:
-        """Return within which scope a job shares computations (`RunnerJob.scope`): its owner's, or everybody's."""
-        return "" if self._cache.across_keys or claim.owner == ANONYMOUS else claim.owner
+        """Return within which scope a job shares computations (`RunnerJob.scope`): its tenant's, or everybody's.
+
+        A salt of the request divides either one further.
+        """
+        scope = "" if self._cache.across_keys or claim.owner == ANONYMOUS else claim.tenant
+        salt = claim.request.cache_salt
+        return json.dumps([scope, salt]) if salt else scope
 
     def key(self, claim: Claim, prompt_tokens: Sequence[int]) -> str | None:
         """Return a key that only jobs with the same response share; prompt_tokens: empty for texts to embed.

@@ -32,10 +32,10 @@ class RunningJob(RunnerJob):
     """
 
     def __init__(self, claim: Claim, *, scope: str | None = None) -> None:
-        """`scope`: as of `RunnerJob`; None: the job's owner."""
+        """`scope`: as of `RunnerJob`; None: the job's tenant."""
         request = claim.request
         time_left = request.timeout_seconds - claim.ran_seconds
-        scope = claim.owner if scope is None else scope
+        scope = claim.tenant if scope is None else scope
         self.claim = claim
         super().__init__(claim.job_id, request, owner=claim.owner, scope=scope, timeout_seconds=time_left)
         self.followed = claim.followed

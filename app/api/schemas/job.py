@@ -18,6 +18,7 @@ MAX_WAIT_SECONDS = 60
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 MAX_TIMEOUT_SECONDS = 86_400 * 7
 MAX_URL_LENGTH = 2048
+MAX_SALT_LENGTH = 1024
 _PRINTABLE = re.compile(r"[!-~]+")  # nothing that could end a line of the request it is written into
 
 
@@ -27,6 +28,7 @@ class JobOptions:
 
     None: the server's `jobs.timeout`, no limit, `jobs.ttl`, and the endpoint's own default for `on_disconnect`.
     store: False: the job is deleted once its client has the output. Only OpenAI's API has it.
+    cache_salt: as of `JobRequest`.
     """
 
     priority: Priority = Priority.NORMAL
@@ -36,6 +38,7 @@ class JobOptions:
     on_disconnect: OnDisconnect | None = None
     webhook: Webhook | None = None
     store: bool = True
+    cache_salt: str = ""
 
 
 def _check_url(url: str) -> None:
@@ -107,6 +110,13 @@ class JobOptionsSchema(RequestSchema):
         },
     )
     webhook = fields.Nested(WebhookSchema)
+    cache_salt = TextField(
+        validate=validate.Length(min=1, max=MAX_SALT_LENGTH),
+        metadata={
+            "description": "Share computed prefixes and cached responses only with requests that have the same salt, "
+            "within what may be shared without one."
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)

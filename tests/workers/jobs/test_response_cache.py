@@ -11,7 +11,7 @@ import pytest
 from app.config.settings import CacheConfig, Config, JobsConfig
 from app.jobs import keys
 from app.jobs.events import read_published
-from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, OutputSource, Priority, Status
+from app.jobs.job import ANONYMOUS, Chat, FinishReason, Job, JobRequest, Kind, OutputSource, Priority, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore
 from tests.lost_worker import lose_worker
@@ -120,7 +120,8 @@ def test_everything_that_affects_the_answer_changes_its_key() -> None:
     ]
     cache_keys = [key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, **each))) for each in requests]
     cache_keys.append(key_of(CONFIG, tokens=[1, 2, 3]))  # as from a chat template that contains the date
-    cache_keys.append(key_of(CONFIG, replace(CLAIM, owner="you")))
+    cache_keys.append(key_of(CONFIG, replace(CLAIM, tenant="you")))
+    cache_keys.append(key_of(CONFIG, replace(CLAIM, request=replace(REQUEST, cache_salt="salt"))))
     for changed in ({"model_params": {"type_k": "q8_0"}}, {"setup_params": {"path": "a"}}, {"model_name": "n"}):
         cache_keys.append(key_of(replace(CONFIG, **changed)))  # type: ignore[arg-type]
     assert None not in cache_keys and len(set(cache_keys)) == len(cache_keys)
@@ -132,9 +133,25 @@ def test_a_suspect_or_resumed_job_has_no_key() -> None:
     assert key_of(CONFIG, replace(CLAIM, attempt=2)) == key_of(CONFIG)
 
 
-def test_across_keys_shares_answers_between_owners() -> None:
+def test_answers_are_shared_inside_a_tenant_and_across_keys_between_tenants() -> None:
+    colleague, stranger = replace(CLAIM, owner="you"), replace(CLAIM, owner="you", tenant="you")
+    assert key_of(CONFIG, colleague) == key_of(CONFIG) != key_of(CONFIG, stranger)
     shared = replace(CONFIG, cache=CacheConfig(across_keys=True))
-    assert key_of(shared, replace(CLAIM, owner="you")) == key_of(shared) != key_of(CONFIG)
+    assert key_of(shared, stranger) == key_of(shared) != key_of(CONFIG)
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, cache=CacheConfig(across_keys=True))])
+@pytest.mark.parametrize("owner", ["me", ANONYMOUS])
+def test_a_salt_divides_every_scope(config: Config, owner: str) -> None:
+    redis: Any = None
+    cache, claims = (
+        ResponseCache(redis, config),
+        [
+            replace(CLAIM, owner=owner, tenant=owner, request=replace(REQUEST, cache_salt=salt))
+            for salt in ("", "a", "b")
+        ],
+    )
+    assert len({cache.scope(claim) for claim in claims}) == len({cache.key(claim, ()) for claim in claims}) == 3
 
 
 def test_a_job_of_a_lost_worker_and_jobs_without_a_seed_compute_their_own_answers(

@@ -15,6 +15,10 @@ Body = dict[str, Any]
 DEFAULT_MAX_TOKENS = 128  # of generate, as in every family; all else is the upstream server's default
 _OF_BOTH = frozenset({"temperature", "top_p", "seed", "stop", "frequency_penalty", "presence_penalty", "logit_bias"})
 _OF_COMPLETIONS = frozenset({"echo", "suffix"})
+_NO_SALT = (
+    "prefixes are shared on the upstream server, which is not known to separate them; leave it out, or let the "
+    "operator set model_params.cache_salt_name"
+)
 _NEUTRAL = {f.name: f.default for f in fields(SamplingParams)}
 
 
@@ -79,6 +83,8 @@ class RequestMaker:
             if calls.get("schema") is not None:
                 params["json_schema"] = calls["schema"]
         params.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+        if request.cache_salt and self._params.cache_salt_name is None:
+            raise UnsupportedParameter(f"cache_salt: {_NO_SALT}", errors={"cache_salt": [_NO_SALT]})
         if scope and self._params.cache_salt_name:
             body[self._params.cache_salt_name] = hashlib.sha256(f"cache salt of {scope}".encode()).hexdigest()
         return UpstreamRequest(

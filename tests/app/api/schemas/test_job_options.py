@@ -13,7 +13,7 @@ from app.config.settings import Config
 from app.jobs import keys
 from tests.app.api.scripted_worker import ScriptedWorker
 from tests.lost_worker import reaper
-from tests.waiting import scaled
+from tests.waiting import scaled, until
 
 ENDPOINTS = [("/generate", {"prompt": "x"}), ("/agenerate", {"prompt": "x"}), ("/embeddings", {"text": "x"})]
 
@@ -34,6 +34,29 @@ def test_the_worker_gets_both_times(
     client.get(f"{job['urls']['self']}?wait=10")
     request = worker.turns[0].request
     assert (request.expires_in_seconds, request.ttl_seconds) == (2.5, 30)
+
+
+EVERY_ENDPOINT = [
+    *ENDPOINTS,
+    ("/v1/completions", {"prompt": "x"}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+    ("/v1/responses", {"input": "x"}),
+    ("/v1/embeddings", {"input": "x"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), EVERY_ENDPOINT)
+def test_every_endpoint_takes_a_salt_to_the_worker(
+    client: FlaskClient, worker: ScriptedWorker, path: str, body: dict[str, Any]
+) -> None:
+    worker.play = lambda turn: turn.succeed(embeddings=[[1.0]])
+    assert client.post(path, json={**body, "cache_salt": "a b"}).status_code < 300
+    assert client.post(path, json={**body, "cache_salt": None}).status_code < 300
+    until(lambda: len(worker.turns) == 2)
+    assert [turn.request.cache_salt for turn in worker.turns] == ["a b", ""]
+    for wrong in ("", 5, ["a"], "a" * 1025):
+        response = client.post(path, json={**body, "cache_salt": wrong})
+        assert response.status_code in (400, 422) and "cache_salt" in response.get_data(as_text=True)
 
 
 WRONG: dict[str, tuple[Any, ...]] = {

@@ -86,6 +86,20 @@ def test_a_salt_separates_the_prefix_caches_of_owners(
     assert salts[3] is None, "without keys there is nothing to separate"
 
 
+def test_a_salt_of_the_request_goes_upstream_derived_or_is_refused_where_it_would_be_void(
+    make_worker: Callable[..., Worker], store: JobStore, server: Server
+) -> None:
+    salted = make_worker(cache_salt_name="cache_salt")
+    for owner, salt in (("key-1", "mine"), ("key-1", ""), ("key-2", "mine"), (ANONYMOUS, "mine")):
+        server.answers.append(text("Paris"))
+        JobClient(salted, store, owner).run(cache_salt=salt)
+    salts = [body["cache_salt"] for body in server.bodies]
+    assert len(set(salts)) == 4 and "mine" not in "".join(salts)
+    job = JobClient(make_worker("worker-2"), store).run(cache_salt="mine")
+    assert error_of(job)[0] == "unsupported_parameter" and "model_params.cache_salt_name" in error_of(job)[1]
+    assert len(server.bodies) == 4, "the prompt has not gone to a server that shares it"
+
+
 def test_where_the_prompt_ends_is_forwarded(client: JobClient, server: Server) -> None:
     server.answers.append(chat("Hi"))
     begun = [*HELLO, {"role": "assistant", "content": "We", "prefix": True}]
