@@ -61,12 +61,15 @@ class JobService:
         if options.webhook is not None:
             reject_unsendable(options.webhook, self.config.webhooks)
         longest = float(self.config.jobs.timeout)
+        start = options.not_before
         ttl = options.ttl if options.store else UNSTORED_TTL_SECONDS
         return JobRequest(
             kind=kind,
             priority=options.priority,
             timeout_seconds=longest if options.timeout is None else min(options.timeout, longest),
             expires_in_seconds=options.expires_in,
+            not_before=None if start is None else start.at,
+            delay_seconds=None if start is None else start.delay_seconds,
             ttl_seconds=ttl,
             webhook=options.webhook,
             stored=options.store,

@@ -12,6 +12,7 @@ from marshmallow import validate
 
 from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
+from app.config.batches import BatchesConfig
 from app.config.ledger import AuditConfig, UsageConfig
 from app.config.observability import LogConfig, MetricsConfig
 from app.config.schema import (
@@ -338,6 +339,7 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
+    batches: BatchesConfig = field(default_factory=BatchesConfig)
     usage: UsageConfig = field(default_factory=UsageConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)

@@ -106,10 +106,11 @@ class JobRequest:
     family's defaults.
 
     response: of a request to `/v1/responses`, what its response object needs again (`app.api.openai.response_object`).
-    timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. ttl_seconds: how long the job is kept
-    after its end, None = `jobs.ttl`. stored: False: deleted as soon as the client has its output (`store: false`).
-    adapters: by name; none: the model as it is. cache_salt: only jobs with the same one share what is computed; it
-    divides what is shared without one.
+    timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. not_before: Unix seconds before which
+    the job must not start, and from which its waiting counts. delay_seconds: what the client has sent instead of a
+    time. ttl_seconds: how long the job is kept after its end, None = `jobs.ttl`. stored: False: deleted as soon as the
+    client has its output (`store: false`). adapters: by name; none: the model as it is. cache_salt: only jobs with the
+    same one share what is computed; it divides what is shared without one.
     """
 
     kind: Kind
@@ -121,6 +122,8 @@ class JobRequest:
     priority: Priority = Priority.NORMAL
     timeout_seconds: float = 600.0
     expires_in_seconds: float | None = None
+    not_before: float | None = None
+    delay_seconds: float | None = None
     ttl_seconds: int | None = None
     stream: bool = False
     webhook: Webhook | None = None
@@ -222,6 +225,7 @@ class Job:
     priority: Priority
     owner: str
     created_at: float
+    not_before: float | None = None
     attempt: int = 0
     started_at: float | None = None
     completed_at: float | None = None

@@ -7,6 +7,7 @@ Modules without a path are in `app.jobs`.
 | `llm:job:<id>` | hash | the job record (`record`), until its end with a long request | until final, then `jobs.ttl` |
 | `llm:events:<id>` | stream | what happened to the job (`events`) | as its record |
 | `llm:queued:<model>` | zset | the order of waiting jobs: ids, scored as `lua/order.lua` says | while queued |
+| `llm:scheduled:<model>` | zset | ids of jobs that must not start yet, scored by `not_before` | until then |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
 | `llm:expiring:<model>` | zset | ids of waiting jobs with a time limit, scored by `expires_at` | while queued |
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
@@ -69,6 +70,10 @@ def events(job_id: str) -> str:
 
 def queued(model: str) -> str:
     return f"{PREFIX}queued:{model}"
+
+
+def scheduled(model: str) -> str:
+    return f"{PREFIX}scheduled:{model}"
 
 
 def doorbells(model: str) -> str:

@@ -2,6 +2,7 @@
 
 - A job whose lease has expired goes back into the order, or is `failed` with `worker_lost` after it has been
   blamed for `jobs.max_attempts` deaths. A blamed job is then tried alone: `workers.jobs.quarantine`.
+- A job that must not start before a time enters the order at that time.
 - A job that has waited longer than its `expires_in` is `expired`.
 - There are as many doorbells as waiting jobs, also after a consumer died with one.
 - After a gap without any turn (Redis was away, the machine slept) the workers get time to renew their leases first.
@@ -65,7 +66,7 @@ class Reaper:
         Returns:
             How many jobs of lost workers are back in the order.
         """
-        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.doorbells]
+        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.doorbells, keys.scheduled]
         requeued: int = self._reap(
             keys=[index(self._model) for index in indexes],
             args=[

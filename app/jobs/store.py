@@ -4,7 +4,6 @@ A job's record, a hash in Redis, is the source of truth about the job. Errors of
 `redis.RedisError`.
 """
 
-import hashlib
 import json
 import secrets
 import uuid
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
+from app.jobs.idempotency import digest_of, fingerprint
 from app.jobs.job import Job, JobRequest, Status
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import doorbell
@@ -57,7 +57,7 @@ class Claim:
 
     @property
     def queue_seconds(self) -> float:
-        return max(0.0, self.started_at - self.created_at)
+        return max(0.0, self.started_at - max(self.created_at, self.request.not_before or 0.0))
 
 
 class JobStore:
@@ -118,23 +118,25 @@ class JobStore:
         }
         if request.response is not None and request.stored:
             record["keeps_request"] = "1"
+        if request.not_before is not None:
+            record["not_before"] = f"{request.not_before:.6f}"
         if request.ttl_seconds is not None:
             record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
         if request.webhook is not None:
             due = {"delivery": keys.webhook(job_id), "due": keys.webhooks(self._model)}
             record["webhook"] = json.dumps(asdict(request.webhook) | due)
         expires_in = request.expires_in_seconds
-        key = keys.idempotency(principal.owner, _digest(idempotency_key)) if idempotency_key else ""
+        key = keys.idempotency(principal.owner, digest_of(idempotency_key)) if idempotency_key else ""
         indexes = self._indexes(keys.queued, keys.alive, keys.doorbells, keys.expiring)
         verdict, *rest = self._admit(
-            keys=[keys.job(job_id), *indexes, keys.jobs_of(principal.owner), key],
+            keys=[keys.job(job_id), *indexes, keys.jobs_of(principal.owner), key, keys.scheduled(self._model)],
             args=[
                 job_id,
                 self._max_queued,
                 request.priority.step,
                 self._doorbell,
                 "" if expires_in is None else f"{expires_in:.6f}",
-                _fingerprint(request, self._model) if idempotency_key else "",
+                fingerprint(request, self._model) if idempotency_key else "",
                 ",".join(RECORD_FIELDS) if idempotency_key else "",
                 *(part for pair in record.items() for part in pair),
             ],
@@ -157,6 +159,7 @@ class JobStore:
             priority=request.priority,
             owner=principal.owner,
             created_at=float(rest[0]),
+            not_before=request.not_before,
         )
 
     def read(self, job_id: str) -> Job:
@@ -181,7 +184,10 @@ class JobStore:
         return JobRequest.from_json(json.loads(body))
 
     def queue_position(self, job: Job) -> int | None:
-        """Return how many jobs of the same model start before this one, plus one; None once it has started."""
+        """Return how many jobs of the same model start before this one, plus one.
+
+        None: it has started, or it must not start yet.
+        """
         return self.queue_positions([job])[0]
 
     def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
@@ -249,7 +255,7 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended, keys.doorbells)
+        indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended, keys.doorbells, keys.scheduled)
         status = self._cancel(
             keys=[keys.job(job_id), keys.events(job_id), *indexes],
             args=[job_id, self._kept, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL, LEASE_SECONDS],
@@ -289,13 +295,3 @@ class JobStore:
 
     def _indexes(self, *names: Callable[[str], str]) -> list[str]:
         return [name(self._model) for name in names]
-
-
-def _digest(idempotency_key: str) -> str:
-    return hashlib.sha256(idempotency_key.encode()).hexdigest()
-
-
-def _fingerprint(request: JobRequest, model: str) -> str:
-    """Digest the request and the model; `stream` is left out, because it does not make a different request."""
-    asked = {name: value for name, value in request.to_json().items() if name != "stream"}
-    return hashlib.sha256(json.dumps([model, asked], sort_keys=True).encode()).hexdigest()

@@ -25,7 +25,18 @@ from workers.engines.runner import Outcome, Report
 from workers.jobs.running_jobs import RunningJob
 
 _HOW_IT_IS_RUN = frozenset(
-    {"priority", "timeout_seconds", "expires_in_seconds", "ttl_seconds", "stream", "webhook", "response", "stored"}
+    {
+        "priority",
+        "timeout_seconds",
+        "expires_in_seconds",
+        "not_before",
+        "delay_seconds",
+        "ttl_seconds",
+        "stream",
+        "webhook",
+        "response",
+        "stored",
+    }
 )
 
 

@@ -8,9 +8,9 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from app.api.batches.batch import Batch, LineResult
 from app.api.batches.files import File, new_file_id
 from app.api.batches.input import Inspection
 from app.api.batches.paging import Cut, page
@@ -21,80 +21,6 @@ from app.jobs.redis_client import RedisClient, script
 
 DRIVER_SECONDS = 5  # until another process takes over from a driver that is gone
 _RECORDED_AT_ONCE = 1_000_000  # characters: Redis does nothing else meanwhile
-_TIMES = ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at")
-
-
-@dataclass(frozen=True, slots=True)
-class LineResult:
-    """The result of a line, as a line of the output or of the errors. tokens: read, cached, written."""
-
-    number: int
-    text: str
-    has_failed: bool
-    tokens: tuple[int, int, int] = (0, 0, 0)
-
-
-class Batch:
-    """The record of a batch."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-        self.id = values["id"]
-        self.owner = values["owner"]
-        self.principal = Principal.from_fields(values)
-        self.endpoint = values["endpoint"]
-        self.input_file_id = values["input_file_id"]
-        self.output_file_id = values["output"]
-        self.error_file_id = values["errors"]
-        self.expires_at = float(values["expires_at"])
-        self.created_at = float(values["created_at"])
-        self.lines = int(values["lines"])
-        self.next_line = int(values["next_line"])
-        self.files_ttl_seconds = int(values["files_ttl"])
-        self.ending = values.get("ending")  # why its remaining lines are not submitted: cancelled, expired, failed
-
-    @property
-    def has_ended(self) -> bool:
-        return self._values["status"] != "in_progress"
-
-    @property
-    def status(self) -> str:
-        """The status as OpenAI names it."""
-        if self.has_ended or self.ending is None:
-            return self._values["status"]
-        return "cancelling" if self.ending == "cancelled" else "finalizing"
-
-    def document(self) -> dict[str, Any]:
-        """Return OpenAI's object."""
-        values = self._values
-        faults = json.loads(values.get("faults", "[]"))
-        return {
-            "id": self.id,
-            "object": "batch",
-            "endpoint": self.endpoint,
-            "model": values["model"],
-            "errors": {"object": "list", "data": faults} if faults else None,
-            "input_file_id": self.input_file_id,
-            "completion_window": values["completion_window"],
-            "status": self.status,
-            "output_file_id": values.get("output_file_id"),
-            "error_file_id": values.get("error_file_id"),
-            "created_at": int(self.created_at),
-            "expires_at": int(self.expires_at),
-            **{name: int(float(values[name])) if name in values else None for name in _TIMES},
-            "request_counts": {name: self._number(name) for name in ("total", "completed", "failed")},
-            "usage": {
-                "input_tokens": self._number("input_tokens"),
-                "input_tokens_details": {"cached_tokens": self._number("cached_tokens")},
-                "output_tokens": self._number("output_tokens"),
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": self._number("input_tokens") + self._number("output_tokens"),
-            },
-            "metadata": json.loads(values["metadata"]),
-        }
-
-    def _number(self, name: str) -> int:
-        return int(self._values.get(name, 0))
 
 
 class BatchStore:
@@ -120,13 +46,18 @@ class BatchStore:
         endpoint: str,
         completion_window: str,
         window_seconds: int,
+        not_before: float | None,
         files_ttl_seconds: int,
         metadata: Mapping[str, str] | None,
         inspected: Inspection,
     ) -> Batch:
         """Create a batch of the owner's file. A batch whose file has faults fails at once.
 
-        Raises FileNotFound where the file has been deleted meanwhile.
+        Args:
+            not_before: Unix seconds before which no line is submitted; the window begins then.
+
+        Raises:
+            FileNotFound: the file has been deleted meanwhile.
         """
         now = time.time()
         values: dict[str, str | int | float] = {
@@ -139,13 +70,15 @@ class BatchStore:
             "errors": new_file_id(),
             "completion_window": completion_window,
             "created_at": now,
-            "expires_at": now + window_seconds,
+            "expires_at": max(now, not_before or 0.0) + window_seconds,
             "files_ttl": files_ttl_seconds,
             "metadata": json.dumps(metadata),
             "lines": inspected.lines,
             "next_line": 0,
             "total": inspected.requests,
         }
+        if not_before is not None:
+            values["not_before"] = not_before
         if inspected.faults:
             return self._fail(values | {"status": "failed", "failed_at": now, "faults": json.dumps(inspected.faults)})
         values |= {"status": "in_progress", "in_progress_at": now}

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
-from app.api.batches.batches import Batch, BatchStore, LineResult
+from app.api.batches.batch import Batch, LineResult
+from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
 from app.api.batches.lines import Line, line_of, unasked_line
 from app.api.job_service import JobService
@@ -39,6 +40,7 @@ class BatchDriver:
         self._batches = batches
         self._files = files
         self._jobs = jobs
+        self._hours = jobs.config.batches.opening
         self._name = uuid.uuid4().hex
         self._lines: dict[tuple[str, int], Line] = {}  # open ones, parsed before
         self._full: dict[str, tuple[float, bool]] = {}  # by owner: when it was read, and whether its storage is full
@@ -47,21 +49,23 @@ class BatchDriver:
         threading.Thread(target=self._run, name="batch-driver", daemon=True).start()
 
     def turn(self) -> bool:
-        """Do what there is to do now. Returns whether there is a batch to drive."""
+        """Do what there is to do now. Returns whether there is a batch that does not wait for its time."""
         unfinished = self._batches.unfinished()
         if not unfinished or not self._batches.lock_driver(self._name):
             self._lines.clear()
             self._full.clear()
             return False
-        room = self._free_jobs()
+        room, is_busy = self._free_jobs(), False
         for batch_id in unfinished:
             batch = self._batches.find(batch_id)
             if batch is None:
                 self._batches.drop(batch_id)
                 continue
-            room -= self._advance(batch, room)
+            active = self._advance(batch, room)
+            room -= active
+            is_busy |= active > 0 or self._is_open(batch)
             self._batches.lock_driver(self._name)
-        return True
+        return is_busy
 
     def _run(self) -> None:
         pause = IDLE_SECONDS
@@ -98,12 +102,17 @@ class BatchDriver:
             self._cancel(left, jobs)
             self._give_up(batch)
         else:
+            room = room if self._is_open(batch) else 0
             active += self._admit(batch, left, jobs, room - active)
             if active < room and all(len(_made(line, jobs)) == len(line.job_ids) for line in left):
                 active += self._open(batch, room - active)
         if batch.next_line >= batch.lines:
             self._batches.finish(batch)
         return active
+
+    def _is_open(self, batch: Batch) -> bool:
+        """Return whether it is being ended, or its lines may be submitted now."""
+        return batch.ending is not None or batch.may_submit(self._hours, time.time())
 
     def _is_full(self, batch: Batch) -> bool:
         """Return whether the owner's files hold as much as they may, as it was `STORED_SECONDS` ago at most."""

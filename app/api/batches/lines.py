@@ -10,7 +10,7 @@ import redis
 from marshmallow import ValidationError
 
 from app.api import ignored_fields
-from app.api.batches.batches import Batch, LineResult
+from app.api.batches.batch import Batch, LineResult
 from app.api.batches.input import read_line
 from app.api.job_ends import raise_unless_succeeded
 from app.api.job_service import JobService
@@ -153,6 +153,8 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
     for name in ("stream", "background"):
         if getattr(body, name, False):
             raise invalid_request({name: ["Not in a batch: the response comes in a file. Leave it out."]})
+    if body.not_before is not None:
+        raise invalid_request({"not_before": ["Not in a line: send it with the batch, for all of its lines."]})
     made = plan(body, jobs, batch.owner)
     return replace(made, ignored=[*ignored, *made.ignored])
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Response
 
+from app.api.batches.batch import Batch
 from app.api.batches.input import inspect
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_response
@@ -50,13 +51,14 @@ def create_batch(body: BatchBody) -> Response:
             endpoint=body.endpoint,
             completion_window=body.completion_window,
             window_seconds=body.window_seconds,
+            not_before=body.not_before,
             files_ttl_seconds=min(body.files_ttl_seconds or longest, longest),
             metadata=body.metadata,
             inspected=inspect(itertools.chain.from_iterable(files.lines(file.id))),
         )
     except FileNotFound as error:
         raise invalid_request({"input_file_id": [error.detail]}) from None
-    return json_response(batch.document())
+    return json_response(_document(batch))
 
 
 @blueprint.endpoint(
@@ -70,7 +72,7 @@ def list_batches(query: dict[str, Any]) -> Response:
     """The caller's batches, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"))
     batches, has_more = services().batches.list_batches(current_owner(), cut)
-    return json_response(list_object([batch.document() for batch in batches], has_more))
+    return json_response(list_object([_document(batch) for batch in batches], has_more))
 
 
 @blueprint.endpoint(
@@ -82,7 +84,7 @@ def list_batches(query: dict[str, Any]) -> Response:
 )
 def read_batch(batch_id: str) -> Response:
     """The state of a batch."""
-    return json_response(services().batches.read(batch_id, current_owner()).document())
+    return json_response(_document(services().batches.read(batch_id, current_owner())))
 
 
 @blueprint.endpoint(
@@ -99,4 +101,8 @@ def cancel_batch(batch_id: str) -> Response:
     if batch.has_ended:
         raise Conflict(f"the batch has ended already: it is {batch.status}")
     batches.close(batch, "cancelled")
-    return json_response(batches.read(batch_id, current_owner()).document())
+    return json_response(_document(batches.read(batch_id, current_owner())))
+
+
+def _document(batch: Batch) -> dict[str, Any]:
+    return batch.document(services().config.batches.opening)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
 
 from app.api.schemas.fields import BoundedList, RealNumber, TextField, WholeNumber, constant
+from app.api.schemas.not_before import NotBefore, StartTime
 from app.api.schemas.request_schema import RequestSchema
 from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
@@ -26,6 +27,8 @@ _PRINTABLE = re.compile(r"[!-~]+")  # nothing that could end a line of the reque
 class JobOptions:
     """How a job is run. timeout, expires_in, ttl: seconds of running, of waiting, and kept after the end.
 
+    not_before: it must not start earlier, and its waiting counts from then on.
+
     None: the server's `jobs.timeout`, no limit, `jobs.ttl`, and the endpoint's own default for `on_disconnect`.
     store: False: the job is deleted once its client has the output. Only OpenAI's API has it.
     cache_salt: as of `JobRequest`.
@@ -34,6 +37,7 @@ class JobOptions:
     priority: Priority = Priority.NORMAL
     timeout: float | None = None
     expires_in: float | None = None
+    not_before: StartTime | None = None
     ttl: int | None = None
     on_disconnect: OnDisconnect | None = None
     webhook: Webhook | None = None
@@ -91,9 +95,11 @@ class JobOptionsSchema(RequestSchema):
     expires_in = RealNumber(
         validate=validate.Range(min=1),
         metadata={
-            "description": "Seconds the job may wait for its turn; after them it ends as `expired`. Default: no limit."
+            "description": "Seconds the job may wait for its turn, from `not_before` if it has one; after them it ends "
+            "as `expired`. Default: no limit."
         },
     )
+    not_before = NotBefore("When the job may start; until then it waits outside of the queue. Default: at once.")
     ttl = WholeNumber(
         validate=validate.Range(min=1),
         metadata={
@@ -226,18 +232,23 @@ class JobSchema(Schema):
     priority = fields.Enum(Priority, by_value=True, required=True)
     attempt = fields.Integer(required=True, metadata={"description": "How many workers have started the job."})
     queue_position = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "1 = next; null once the job has started."}
+        required=True,
+        allow_none=True,
+        metadata={"description": "1 = next; null once the job has started, and until its `not_before`."},
     )
     estimated_start_at = Timestamp(
         required=True,
         allow_none=True,
         metadata={
             "description": "When the job should start, estimated from its position in the queue, the mean time of a "
-            "job and the number of slots. Null once it has started, while no worker is ready, and before any job has "
-            "ended."
+            "job and the number of slots. Null once it has started, until its `not_before`, while no worker is ready, "
+            "and before any job has ended."
         },
     )
     created_at = Timestamp(required=True)
+    not_before = Timestamp(
+        required=True, allow_none=True, metadata={"description": "When the job may start, if it may not at once."}
+    )
     started_at = Timestamp(required=True, allow_none=True)
     completed_at = Timestamp(required=True, allow_none=True)
     output = fields.Nested(OutputSchema, required=True, allow_none=True)

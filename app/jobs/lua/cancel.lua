@@ -1,11 +1,12 @@
 -- Cancel a job: a queued one ends here, as does one whose lease has expired; a running one is marked for
 -- its worker, a final one stays as it is.
--- KEYS: job, events, queued, running, expiring, ended, doorbells
+-- KEYS: job, events, queued, running, expiring, ended, doorbells, scheduled
 -- ARGV: id, kept (as of end_job), notifications channel, control channel, lease_seconds
 -- Returns nil (unknown) | the status after the call
 -- include: end_job
 -- include: end_without_worker
 -- include: order
+-- include: scheduled
 local record = redis.call('HMGET', KEYS[1], 'status', 'lease_until', 'ran', 'claimed_at')
 local status = record[1]
 if not status then return nil end
@@ -18,6 +19,7 @@ if status == 'processing' and tonumber(record[2] or 0) > tonumber(time[1]) + ton
   return status
 end
 leave_order(KEYS[3], KEYS[7], ARGV[1])
+leave_schedule(KEYS[8], ARGV[1])
 for _, index in ipairs({KEYS[4], KEYS[5]}) do redis.call('ZREM', index, ARGV[1]) end
 if status == 'processing' then -- its worker is lost
   redis.call('HSET', KEYS[1], 'ran', ran_until_lost(record[3], record[4], record[2], ARGV[5]))

@@ -1,6 +1,6 @@
--- Clean up the jobs of one model: expired leases, expired waiting jobs, missing doorbells, stale index entries. Any
--- process may call it at any time; one call a second does the work.
--- KEYS: reaper, running, queued, expiring, ended, doorbells
+-- Clean up the jobs of one model: expired leases, jobs whose time to start has come, expired waiting jobs, missing
+-- doorbells, stale index entries. Any process may call it at any time; one call a second does the work.
+-- KEYS: reaper, running, queued, expiring, ended, doorbells, scheduled
 -- ARGV: key prefix, kept (as of end_job), max_attempts, notifications channel, seconds between turns, seconds without a turn that
 --       mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
 --       read per turn, lease_seconds, message of `worker_lost`, doorbell
@@ -8,7 +8,8 @@
 -- include: end_job
 -- include: end_without_worker
 -- include: order
-local reaper_key, running_key, queued_key, expiring_key, ended_key, doorbells_key = unpack(KEYS)
+-- include: scheduled
+local reaper_key, running_key, queued_key, expiring_key, ended_key, doorbells_key, scheduled_key = unpack(KEYS)
 local prefix, kept, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local turn_seconds, outage_seconds, grace_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -82,12 +83,20 @@ local function end_leases()
   end
 end
 
+local function start_scheduled()
+  for _, job_id in ipairs(take_due(scheduled_key, now, job_limit)) do
+    local record = redis.call('HMGET', job_key(job_id), 'status', 'place')
+    if record[1] == 'queued' then enter_order(queued_key, job_id, record[2]) end
+  end
+end
+
 local function end_waiting()
   for _, job_id in ipairs(due(expiring_key, job_limit)) do
     redis.call('ZREM', expiring_key, job_id)
     local record = redis.call('HMGET', job_key(job_id), 'status', 'started_at')
     if record[1] == 'queued' and not record[2] then
       leave_order(queued_key, doorbells_key, job_id)
+      leave_schedule(scheduled_key, job_id) -- as many became due at once
       finish(job_id, 'expired')
     end
   end
@@ -106,6 +115,7 @@ end
 
 if not is_my_turn() then return 0 end
 end_leases()
+start_scheduled()
 end_waiting()
 balance_doorbells(queued_key, doorbells_key, doorbell, 10 * job_limit)
 prune_ended()

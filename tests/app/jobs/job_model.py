@@ -16,14 +16,14 @@ class ModelJob:
     """A job in the model.
 
     turn: jobs of one priority start in this order. losses: workers that died while they ran it, unless another job was
-    on trial there.
+    on trial there. is_scheduled: it must not start yet.
     """
 
     id: str
     request: JobRequest
     owner: str
     idempotency_key: str | None
-    turn: int
+    turn: float
     status: Status = Status.QUEUED
     token: int = 0
     attempt: int = 0
@@ -34,6 +34,7 @@ class ModelJob:
     has_waited_too_long: bool = False
     is_cancel_requested: bool = False
     is_lease_over: bool = False
+    is_scheduled: bool = False
 
     @property
     def is_expiring(self) -> bool:
@@ -44,7 +45,7 @@ class ModelJob:
         return min(self.request.ttl_seconds or TTL_SECONDS, TTL_SECONDS)
 
     @property
-    def order_key(self) -> tuple[int, int]:
+    def order_key(self) -> tuple[int, float]:
         return self.request.priority.step, self.turn
 
 
@@ -60,6 +61,10 @@ class Model:
     def of_status(self, *statuses: Status) -> list[ModelJob]:
         return [job for job in self.jobs.values() if job.status in statuses]
 
+    def order(self) -> list[ModelJob]:
+        waiting = [job for job in self.of_status(Status.QUEUED) if not job.is_scheduled]
+        return sorted(waiting, key=lambda job: job.order_key)
+
     def admit(self, job_id: str, request: JobRequest, owner: str, key: str | None) -> str:
         """Return the id of the job that answers the request, "conflict" or "full"."""
         for job in self.jobs.values():
@@ -67,12 +72,17 @@ class Model:
                 return job.id if job.request == request else "conflict"
         if len(self.of_status(Status.QUEUED)) >= MAX_QUEUED:
             return "full"
-        self.jobs[job_id] = ModelJob(job_id, request, owner, key, self._next_turn())
+        turn = self._next_turn() if request.not_before is None else request.not_before
+        self.jobs[job_id] = ModelJob(job_id, request, owner, key, turn, is_scheduled=request.not_before is not None)
         return job_id
+
+    def start(self, job_id: str) -> None:
+        """Let the time of a job come."""
+        self.jobs[job_id].is_scheduled = False
 
     def claim(self, worker: str) -> str | None:
         """Return the id of the job that the worker gets."""
-        for job in sorted(self.of_status(Status.QUEUED), key=lambda job: job.order_key):
+        for job in self.order():
             if job.is_expiring and job.has_waited_too_long:
                 self._end(job, Status.EXPIRED)
                 continue

@@ -25,7 +25,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, raw: "redis.Redis", job_ids: Iterable[str]) -> Self:
-        indexes = [name("m") for name in (keys.queued, keys.running, keys.expiring, keys.ended)]
+        indexes = [name("m") for name in (keys.queued, keys.scheduled, keys.running, keys.expiring, keys.ended)]
         indexes += [keys.jobs_of(owner) for owner in OWNERS]
         names: Any = raw.keys()
         with raw.pipeline(transaction=False) as pipe:
@@ -66,9 +66,11 @@ class Snapshot:
 
     def _compare_indexes(self, model: Model) -> None:
         jobs = model.jobs.values()
-        queue = [job.id for job in sorted(model.of_status(Status.QUEUED), key=lambda job: job.order_key)]
+        queue = [job.id for job in model.order()]
         places = {job_id: float(self.records[job_id]["place"]) for job_id in queue}
         assert list(self.indexes[keys.queued("m")].items()) == list(places.items())
+        scheduled = {job.id for job in model.of_status(Status.QUEUED) if job.is_scheduled}
+        assert set(self.indexes[keys.scheduled("m")]) == scheduled
         running = [job.id for job in model.of_status(Status.PROCESSING)]
         leases = {job_id: float(self.records[job_id]["lease_until"]) for job_id in running}
         assert self.indexes[keys.running("m")] == leases

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from tests.principals import key_named
 from tests.repeating_client import RepeatingClient
 
 MAX_JOBS = 4
+FAR_AWAY = 2_500_000_000.0  # in 2049
 SETTINGS = settings(max_examples=180, stateful_step_count=50, deadline=None, print_blob=True, database=None)
 SHRINKING_SECONDS = 400  # hypothesis shrinks a failure before it reports it
 
@@ -77,6 +78,7 @@ class JobLife(RuleBasedStateMachine):
         self.renew_script = script(self.client, "renew")
         self.writer = OutputWriter(self.client, model="m", ttl_seconds=TTL_SECONDS)
         self.model = Model()
+        self.scheduled = 0
         self.held = 0  # doorbells that consumers have fetched and not used
         self.runs: list[Run] = []
         self.accepted: set[str] = set()
@@ -89,9 +91,18 @@ class JobLife(RuleBasedStateMachine):
     # --- what clients do
 
     @precondition(lambda self: len(self.model.jobs) < MAX_JOBS)
-    @rule(request=requests, owner=st.sampled_from(OWNERS), key=st.sampled_from([None, "a", "b"]), times=times)
-    def admit(self, request: JobRequest, owner: str, key: str | None, times: int) -> None:
+    @rule(
+        request=requests,
+        is_for_later=st.sampled_from([False, False, True]),
+        owner=st.sampled_from(OWNERS),
+        key=st.sampled_from([None, "a", "b"]),
+        times=times,
+    )
+    def admit(self, request: JobRequest, is_for_later: bool, owner: str, key: str | None, times: int) -> None:
         job_id = new_job_id()
+        if is_for_later:
+            self.scheduled += 1
+            request = replace(request, not_before=FAR_AWAY + self.scheduled)
         expected = self.model.admit(job_id, request, owner, key)
         self.client.times = times
         try:
@@ -244,6 +255,11 @@ class JobLife(RuleBasedStateMachine):
         self._claim(worker, 1)
         self._lose_worker(worker)
 
+    @precondition(lambda self: self._scheduled_jobs())
+    @rule(which=which)
+    def let_its_time_come(self, which: int) -> None:
+        self._let_its_time_come(self._pick(which, self._scheduled_jobs()))
+
     @precondition(lambda self: self._mortal_jobs())
     @rule(which=which)
     def wait_too_long(self, which: int) -> None:
@@ -269,7 +285,7 @@ class JobLife(RuleBasedStateMachine):
     def reap(self, turns: int) -> None:
         for _ in range(turns):
             self._have_a_turn()
-            assert self.raw.llen(keys.doorbells("m")) == len(self.model.of_status(Status.QUEUED))
+            assert self.raw.llen(keys.doorbells("m")) == len(self.model.order())
 
     # --- what is promised
 
@@ -287,6 +303,8 @@ class JobLife(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """All earlier consumers and workers are dead. From now on nothing fails, and every job ends."""
+        for job in self._scheduled_jobs():
+            self._let_its_time_come(job)
         for _ in range(2 * MAX_JOBS + 2):
             for job in self.model.of_status(Status.PROCESSING):
                 self._end_lease(job)
@@ -333,6 +351,14 @@ class JobLife(RuleBasedStateMachine):
         """Return the jobs that are not final and have an expiry, whether it still applies or not."""
         jobs = self.model.of_status(Status.QUEUED, Status.PROCESSING)
         return [job for job in jobs if job.request.expires_in_seconds is not None]
+
+    def _scheduled_jobs(self) -> list[ModelJob]:
+        return [job for job in self.model.of_status(Status.QUEUED) if job.is_scheduled]
+
+    def _let_its_time_come(self, job: ModelJob) -> None:
+        self.raw.zadd(keys.scheduled("m"), {job.id: 1}, xx=True)
+        self.model.start(job.id)
+        self._have_a_turn()
 
     def _claim(self, worker: str, times: int) -> Run | None:
         expected = self.model.claim(worker)

@@ -95,6 +95,7 @@ JOB_OPTIONS: list[dict[str, Any]] = [
     {"timeout_seconds": 5.0},
     {"ttl_seconds": 5},
     {"expires_in_seconds": 1.0},
+    {"not_before": 1.0, "delay_seconds": 5.0},
     {"stream": True},
     {"response": {"id": "resp_1"}},
 ]

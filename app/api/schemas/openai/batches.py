@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from app.api.schemas.fields import TextField, WholeNumber, constant
+from app.api.schemas.not_before import NotBefore
 from app.api.schemas.openai.files import MAX_TTL_SECONDS, PageQuerySchema, PageSchema
 from app.api.schemas.openai.requests import Metadata
 from app.api.schemas.openai.response_bodies import OutputTokensDetailsSchema, UsageDetailsSchema, shown_metadata
@@ -20,12 +21,16 @@ _WINDOW = re.compile(r"([1-9][0-9]{0,6})([smhd])\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchBody:
-    """files_ttl_seconds: how long the files that the batch writes are kept; None = the server's `files.ttl`."""
+    """not_before: Unix seconds.
+
+    files_ttl_seconds: how long the files that the batch writes are kept; None = the server's `files.ttl`.
+    """
 
     input_file_id: str
     endpoint: str
     completion_window: str
     window_seconds: int
+    not_before: float | None = None
     files_ttl_seconds: int | None = None
     metadata: dict[str, str] | None = None
 
@@ -52,6 +57,9 @@ class BatchSchema(RequestSchema):
             "get an error in the error file.",
         },
     )
+    not_before = NotBefore(
+        "No line is submitted before this time, and the completion window begins then. Default: at once."
+    )
     metadata = Metadata()
     output_expires_after = fields.Nested(
         ExpiresAfterSchema,
@@ -63,8 +71,14 @@ class BatchSchema(RequestSchema):
     @post_load
     def _body(self, data: dict[str, Any], **kwargs: Any) -> BatchBody:
         expires_after = data.pop("output_expires_after", None)
+        start = data.pop("not_before", None)
         seconds = _window_seconds(data["completion_window"])
-        return BatchBody(**data, window_seconds=seconds, files_ttl_seconds=expires_after and expires_after["seconds"])
+        return BatchBody(
+            **data,
+            window_seconds=seconds,
+            not_before=start and start.at,
+            files_ttl_seconds=expires_after and expires_after["seconds"],
+        )
 
 
 def _window_seconds(window: str) -> int:
@@ -133,6 +147,17 @@ class BatchObjectSchema(Schema):
     request_counts = fields.Nested(RequestCountsSchema, required=True)
     usage = fields.Nested(BatchUsageSchema, required=True)
     metadata = shown_metadata()
+    not_before = _time()
+    hours = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The hours in which lines are submitted (`batches.hours`), with their time zone."},
+    )
+    waits_until = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "When lines are submitted (again); null: now, or there are none left."},
+    )
 
 
 class BatchListSchema(PageSchema):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,6 +19,7 @@ from app.api.job_service import JobService
 from app.api.openai.plan import RequestPlan
 from app.api.request_context import services_of
 from app.api.schemas.openai.completions import CompletionBody
+from app.config.hours import Hours
 from app.jobs import keys
 from app.jobs.job import ANONYMOUS, Job, JobRequest, Priority, Status
 from app.jobs.principal import Principal
@@ -367,3 +369,67 @@ def test_a_redis_without_memory_costs_no_line(
 def test_a_line_that_is_not_to_be_stored_is_answered(batches: Batches, worker: ScriptedWorker) -> None:
     batch = batches.finish(batches.create(line("a", store=False)))
     assert batches.content(batch["output_file_id"])["a"]["response"]["status_code"] == 200
+
+
+def statuses(batches: Batches, *created: Any) -> list[tuple[str, int]]:
+    """Return the status of each batch, and how many of its lines have been opened."""
+    found = [services_of(batches.app).batches.find(batch["id"]) for batch in created]
+    return [(batch.status, batch.next_line) for batch in found if batch is not None]
+
+
+def test_a_batch_for_later_waits_while_others_run_and_its_window_begins_then(
+    batches: Batches, redis_client: RedisClient
+) -> None:
+    not_before = int(time.time()) + 7200
+    later = batches.create(line("later"), not_before=not_before)
+    delayed = batches.create(line("delayed"), not_before="+60", completion_window="1h")
+    assert (later["not_before"], later["waits_until"], later["status"]) == (not_before, not_before, "in_progress")
+    assert later["expires_at"] == not_before + 86_400
+    assert 59 <= delayed["not_before"] - delayed["created_at"] <= 61
+    assert delayed["expires_at"] - delayed["not_before"] == 3600
+    assert batches.driver.turn() is False, "there is nothing to hurry for"
+    now = batches.create(line("now"))
+    assert batches.finish(now)["status"] == "completed"
+    assert statuses(batches, later, delayed) == [("in_progress", 0), ("in_progress", 0)]
+    redis_client.execute_command("HSET", keys.batch(later["id"]), "not_before", str(time.time() - 1))
+    done = batches.finish(later)
+    assert (done["status"], done["waits_until"]) == ("completed", None)
+
+
+def test_a_batch_for_later_can_be_cancelled(batches: Batches) -> None:
+    batch = batches.create(line("one"), not_before="+3600")
+    assert batches.client.post(f"/v1/batches/{batch['id']}/cancel").status_code == 200
+    assert batches.finish(batch)["status"] == "cancelled"
+
+
+def test_outside_of_its_hours_no_line_is_submitted_and_what_runs_goes_on(
+    batches: Batches, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, clock = threading.Event(), [True]
+
+    def play(turn: Turn) -> None:
+        assert go_on.wait(scaled(20))
+        turn.succeed()
+
+    monkeypatch.setattr(Hours, "include", lambda self, moment: clock[0])
+    driver = make_driver(batches.app)
+    monkeypatch.setattr(driver, "_hours", Hours.parse("20:00-06:00", "Europe/Berlin"))
+    worker.play = play
+    batch = batches.create(*(line(f"line {number}") for number in range(8)))
+    batches.drive(lambda: len(worker.turns) >= 1, driver)
+    clock[0] = False
+    ((_, opened),) = statuses(batches, batch)
+    go_on.set()
+    batches.drive(lambda: batches.read(batch)["request_counts"]["completed"] == opened, driver)
+    for _ in range(3):
+        assert driver.turn() is False
+    assert statuses(batches, batch) == [("in_progress", opened)] and opened < 8
+    clock[0] = True
+    assert batches.finish(batch, driver)["request_counts"]["completed"] == 8
+
+
+def test_a_line_has_no_time_of_its_own(batches: Batches) -> None:
+    done = batches.finish(batches.create(line("one", not_before="+5")))
+    (error,) = batches.content(done["error_file_id"]).values()
+    assert error["response"]["body"]["error"]["param"] == "not_before"
+    assert "send it with the batch" in error["response"]["body"]["error"]["message"]

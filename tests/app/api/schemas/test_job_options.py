@@ -59,9 +59,21 @@ def test_every_endpoint_takes_a_salt_to_the_worker(
         assert response.status_code in (400, 422) and "cache_salt" in response.get_data(as_text=True)
 
 
+def test_a_job_for_later_is_queued_and_shows_when_it_may_start(client: FlaskClient, worker: ScriptedWorker) -> None:
+    for sent in ("2049-01-31T22:00:00Z", 2_495_743_200):
+        job = client.post("/agenerate", json={"prompt": "x", "not_before": sent}).get_json()
+        assert (job["status"], job["not_before"]) == ("queued", "2049-01-31T22:00:00.000000Z")
+        assert (job["queue_position"], job["estimated_start_at"]) == (None, None)
+        assert client.post(job["urls"]["cancel"]).get_json()["status"] == "canceled"
+    assert worker.turns == []
+    at_once = client.get(f"{submit(client)}?wait=10").get_json()
+    assert (at_once["status"], at_once["not_before"]) == ("succeeded", None)
+
+
 WRONG: dict[str, tuple[Any, ...]] = {
     "expires_in": (0, 0.99, -1, "5", True, math.nan, math.inf, []),
     "ttl": (0, -1, 1.5, "5", True, math.inf, {}),
+    "not_before": (0, 3600, "3600", "tomorrow", "2030-01-31T22:00:00", True, math.inf, []),
 }
 
 
