@@ -44,6 +44,12 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The first API key of the config, if it has one."""
+        keys = self.config.get("auth", {}).get("api_keys")
+        return {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=scaled(60), **options)
 
@@ -93,7 +99,7 @@ class Stack:
             dead = [name for name, process in self.processes.items() if process.poll() is not None]
             assert not dead, f"{dead} ended:\n" + "\n".join(self.log(name) for name in dead)
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz", timeout=scaled(5)).status_code == 200:
+                if httpx.get(f"{self.url}/readyz", headers=self.headers, timeout=scaled(5)).status_code == 200:
                     return
             time.sleep(0.05)
         raise AssertionError("not ready:\n" + "\n".join(self.log(name) for name in self.processes))

@@ -15,7 +15,7 @@ from app.api.queue_estimate import QueueEstimate
 from app.api.redis_health import RedisHealth
 from app.api.request_context import Services, services_of
 from app.api.request_parser import IGNORES_PARAMS, IGNORES_UNKNOWN, NOT_OF_FAMILY
-from app.api.routes import BLUEPRINTS, docs
+from app.api.routes import BLUEPRINTS, docs, page
 from app.api.schemas.sampling import TRANSFORMERS_NAMES
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
@@ -47,6 +47,7 @@ def create_app(config: Config) -> Flask:
     response_headers.register(app)
     openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))
     app.register_blueprint(docs.pages)
+    app.register_blueprint(page.pages)
     return app
 
 

@@ -10,7 +10,7 @@ from app.config.nearest_name import nearest_name
 
 OPENAI_BASE = "/v1"
 _MAX_PARTS = 8  # of a path; the longest one here has five
-_PAGES = ("/docs/", "/static/")
+_PAGES = ("/docs/", "/static/", "/web/")
 
 
 def similar_path(path: str, routes: Map) -> str | None:

@@ -38,7 +38,7 @@ from app.jobs.tokenizer_rpc import TokenizerClient
 OPEN_PATHS = frozenset({"/healthz", "/check", "/", "/docs", "/openapi.json"})
 """Paths that need no API key: a browser has none to send for a page."""
 METRICS_PATH = "/metrics"
-_OPEN_FOLDERS = ("/docs/", "/static/")  # files of the page
+_OPEN_FOLDERS = ("/docs/", "/static/", "/web/")  # files of the pages
 KEY_HEADER = "Idempotency-Key"
 KEY_PARAMETER = {
     "in": "header",

@@ -215,8 +215,8 @@ class AuthConfig:
     api_keys: Annotated[
         tuple[str, ...],
         Texts(
-            "If set, every route except `/healthz`, `/check` and the reference (`/`, `/docs`, `/openapi.json`) "
-            "requires `Authorization: Bearer KEY`."
+            "If set, every route except `/healthz`, `/check`, the page (`/`) and the reference (`/docs`, "
+            "`/openapi.json`) requires `Authorization: Bearer KEY`."
         ),
     ] = field(default=(), repr=False)
 

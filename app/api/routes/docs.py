@@ -1,12 +1,11 @@
-"""`/openapi.json`, and `/docs`, where `/` leads: swagger-ui out of its installed package, without the internet."""
+"""`/openapi.json`, and `/docs`: swagger-ui out of its installed package, without the internet."""
 
 import importlib.util
 from functools import cache
 from pathlib import Path
 
 import flask
-from flask import Response, abort, current_app, redirect, render_template, send_from_directory
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Response, abort, current_app, render_template, send_from_directory
 
 from app.api.json_response import JSON
 from app.api.openapi import TITLE, Blueprint, describe_response, document
@@ -30,12 +29,6 @@ _POLICY = (  # nothing from elsewhere, and in no frame
 def openapi_json() -> Response:
     """This API as an OpenAPI 3.1 document."""
     return Response(document(current_app), content_type=JSON)
-
-
-@pages.get("/")
-def root() -> BaseResponse:
-    """Lead a browser to the reference; the path is relative, for a proxy that serves this under a path of its own."""
-    return redirect("docs")
 
 
 @pages.get("/docs")

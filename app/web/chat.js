@@ -1,0 +1,136 @@
+// The view Chat: a conversation, kept in this tab. Messages are {role: "user" | "tool", content} and
+// {role: "assistant", answer}; an answer that is being written is taken up again after a reload.
+
+import { AnswerView } from "./answer_view.js";
+import { isWriting, newAnswer, stop, write } from "./answer.js";
+import { announce, button, byId, element } from "./dom.js";
+import { showNotice } from "./notice.js";
+import { chatRequest, systemPrompt } from "./parameters.js";
+import { load } from "./storage.js";
+import { Keeper } from "./keeper.js";
+
+let messages = [];
+let leaving = new AbortController(); // ends the following of an answer, not its job
+const keeper = new Keeper("chat", () => messages);
+
+export function start() {
+  messages = load("chat", []);
+  byId("composer").addEventListener("submit", (event) => { event.preventDefault(); send(); });
+  byId("draft").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
+  });
+  byId("stop").addEventListener("click", stopAnswer);
+  byId("new-chat").addEventListener("click", () => replaceMessages([]));
+  showMessages();
+}
+
+const running = () => messages.find(({ answer }) => answer && isWriting(answer))?.answer;
+
+function send() {
+  const content = byId("draft").value.trim();
+  if (!content || running()) return;
+  if (ask([...messages, { role: "user", content }])) byId("draft").value = "";
+}
+
+/** Let the model answer these messages. Return false if the parameters are wrong. */
+function ask(asked) {
+  const request = chatRequest(sentMessages(asked));
+  if (!request) return false;
+  replaceMessages([...asked, { role: "assistant", answer: newAnswer(request) }]);
+  return true;
+}
+
+function replaceMessages(next) {
+  const answer = running();
+  leaving.abort();
+  leaving = new AbortController();
+  if (answer) stop(answer).catch(showNotice);
+  messages = next;
+  keeper.keepNow();
+  showMessages();
+}
+
+/** The messages as the service reads them. An answer that failed is left out. */
+function sentMessages(asked) {
+  const system = systemPrompt();
+  const sent = asked.filter(({ answer }) => !answer || answer.text || answer.calls.length).map(sentMessage);
+  return system ? [{ role: "system", content: system }, ...sent] : sent;
+}
+
+function sentMessage({ role, content, callId, answer }) {
+  if (role === "tool") return { role, content, tool_call_id: callId };
+  if (!answer) return { role, content };
+  const calls = answer.calls.map(({ id, name, arguments: text }) => ({ id, type: "function", function: { name, arguments: text } }));
+  return { role, content: answer.text, ...(calls.length && { tool_calls: calls }) };
+}
+
+function showMessages() {
+  byId("messages").replaceChildren(...messages.map((message, index) => (
+    message.answer ? answerElement(message.answer, index) : messageElement(message, index)
+  )));
+  showButtons();
+  byId("messages").lastElementChild?.scrollIntoView({ block: "nearest" });
+}
+
+function messageElement({ role, content }, index) {
+  const title = role === "tool" ? "Result of the tool" : "You";
+  return element("article", { class: `message ${role}`, "aria-label": title }, element("h3", {}, title),
+    element("div", { class: "text plain" }, content),
+    element("div", { class: "row actions" }, role === "user" ? button("Edit", () => edit(index)) : null));
+}
+
+function answerElement(answer, index) {
+  const view = new AnswerView("Answer", { actions: [button("Regenerate", () => regenerate(index))] });
+  const changed = () => {
+    const isAtEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
+    view.show(answer);
+    keeper.keepSoon();
+    if (isAtEnd) scrollTo({ top: document.documentElement.scrollHeight });
+  };
+  view.show(answer);
+  if (isWriting(answer)) follow(answer, changed).then(() => showResultForms(view, answer, index));
+  else showResultForms(view, answer, index);
+  return view.element;
+}
+
+async function follow(answer, changed) {
+  const { signal } = leaving;
+  await write(answer, changed, signal);
+  if (signal.aborted) return;
+  keeper.keepNow();
+  showButtons();
+  announce(answer.error ? "The answer failed." : `Answer: ${answer.text}`);
+}
+
+function showButtons() {
+  byId("stop").hidden = !running();
+  byId("send").disabled = Boolean(running());
+}
+
+function stopAnswer() {
+  stop(running()).catch(showNotice);
+}
+
+/** Take a message back into the field, with all that followed it. */
+function edit(index) {
+  if (running()) return;
+  byId("draft").value = messages[index].content;
+  replaceMessages(messages.slice(0, index));
+  byId("draft").focus();
+}
+
+function regenerate(index) {
+  if (!running()) ask(messages.slice(0, index));
+}
+
+/** Below the last answer, a field for the result of each tool that it calls. */
+function showResultForms(view, answer, index) {
+  if (index !== messages.length - 1 || isWriting(answer) || !answer.calls.length) return;
+  const fields = answer.calls.map((call) => element("label", {}, `Result of ${call.name}`, element("textarea", { rows: "2" })));
+  const form = element("form", { class: "composer", onsubmit: (event) => {
+    event.preventDefault();
+    const results = fields.map((label, at) => ({ role: "tool", content: label.lastChild.value, callId: answer.calls[at].id }));
+    ask([...messages, ...results]);
+  } }, ...fields, element("button", { type: "submit" }, "Send the results"));
+  view.element.append(form);
+}

@@ -1,0 +1,51 @@
+// The view Completion: the model continues a prompt as it is. The last one is kept in this tab.
+
+import { AnswerView } from "./answer_view.js";
+import { isWriting, newAnswer, stop, write } from "./answer.js";
+import { announce, button, byId } from "./dom.js";
+import { Keeper } from "./keeper.js";
+import { showNotice } from "./notice.js";
+import { completionRequest } from "./parameters.js";
+import { load } from "./storage.js";
+
+let kept = { prompt: "", answer: null };
+let leaving = new AbortController();
+const keeper = new Keeper("completion", () => ({ ...kept, prompt: byId("prompt").value }));
+
+export function start() {
+  kept = load("completion", kept);
+  byId("prompt").value = kept.prompt;
+  byId("prompt").addEventListener("input", () => keeper.keepSoon());
+  byId("completion-form").addEventListener("submit", (event) => { event.preventDefault(); complete(); });
+  byId("complete-stop").addEventListener("click", () => stop(kept.answer).catch(showNotice));
+  if (kept.answer) show(kept.answer);
+}
+
+function complete() {
+  const request = completionRequest(byId("prompt").value);
+  if (!request || isRunning()) return;
+  leaving.abort();
+  leaving = new AbortController();
+  kept.answer = newAnswer(request);
+  keeper.keepNow();
+  show(kept.answer);
+}
+
+const isRunning = () => Boolean(kept.answer && isWriting(kept.answer));
+
+async function show(answer) {
+  const view = new AnswerView("Completion", { isPlain: true, actions: [button("Regenerate", complete)] });
+  byId("completed").replaceChildren(view.element);
+  view.show(answer);
+  showButtons();
+  if (!isWriting(answer)) return;
+  await write(answer, () => { view.show(answer); keeper.keepSoon(); }, leaving.signal);
+  keeper.keepNow();
+  showButtons();
+  announce(answer.error ? "The completion failed." : "The completion has ended.");
+}
+
+function showButtons() {
+  byId("complete").disabled = isRunning();
+  byId("complete-stop").hidden = !isRunning();
+}

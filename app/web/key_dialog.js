@@ -1,0 +1,32 @@
+// The dialog for the API key. It opens by itself when the service asks for a key.
+
+import { keepKey, readKey } from "./api.js";
+import { byId } from "./dom.js";
+
+export function start() {
+  const dialog = byId("key-dialog");
+  byId("key-button").addEventListener("click", () => open("Kept in this tab until it is closed."));
+  byId("key-close").addEventListener("click", () => dialog.close());
+  byId("key-forget").addEventListener("click", () => use(""));
+  byId("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    use(byId("key-input").value.trim());
+  });
+  document.addEventListener("key-wanted", (event) => open(event.detail));
+  showState();
+}
+
+function open(reason) {
+  byId("key-reason").textContent = reason;
+  byId("key-input").value = "";
+  if (!byId("key-dialog").open) byId("key-dialog").showModal();
+}
+
+function use(key) {
+  keepKey(key);
+  location.reload(); // all that is shown belongs to the key; a text that is being written goes on
+}
+
+function showState() {
+  byId("key-button").textContent = readKey() ? "API key: set" : "API key";
+}

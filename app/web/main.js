@@ -1,0 +1,46 @@
+// Starts the page: the views, of which the part of the address behind # shows one, and what all of them need.
+
+import * as chat from "./chat.js";
+import * as completion from "./completion.js";
+import * as keyDialog from "./key_dialog.js";
+import * as parameters from "./parameters.js";
+import { APIError, readJSON } from "./api.js";
+import { byId } from "./dom.js";
+import { clearNotice, showNotice } from "./notice.js";
+
+const VIEWS = ["chat", "completion"];
+const WITH_PARAMETERS = ["chat", "completion"];
+
+function showView() {
+  const name = location.hash.slice(1).split("/")[0];
+  const shown = VIEWS.includes(name) ? name : VIEWS[0];
+  for (const view of VIEWS) byId(view).hidden = view !== shown;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.getAttribute("href") === `#${shown}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  byId("parameters").hidden = true;
+  if (WITH_PARAMETERS.includes(shown)) parameters.showFor(shown);
+  clearNotice();
+}
+
+async function showModel() {
+  try {
+    const { data } = await readJSON("v1/models");
+    const adapters = data.filter((model) => model.parent);
+    byId("model").textContent = data[0].id;
+    parameters.offerAdapters(adapters.map((model) => model.id));
+    if (data[0].state !== "ready") showNotice(new Error(`The model is ${data[0].state}: ${data[0].detail}`));
+  } catch (error) {
+    if (!(error instanceof APIError)) throw error;
+    if (error.status !== 401) showNotice(error);
+  }
+}
+
+keyDialog.start();
+parameters.start();
+addEventListener("hashchange", showView);
+showView();
+chat.start();
+completion.start();
+await showModel();

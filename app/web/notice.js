@@ -1,0 +1,13 @@
+// The line at the top of the page that says what went wrong, and what to do.
+
+import { byId } from "./dom.js";
+
+export function showNotice(error) {
+  const notice = byId("notice");
+  notice.textContent = (error.lines ?? [error.message]).join(" ");
+  notice.hidden = false;
+}
+
+export function clearNotice() {
+  byId("notice").hidden = true;
+}

@@ -1,0 +1,282 @@
+"""The page at `/` in Chromium, over the real service with SmolLM2. Pictures go into `LLM_API_SCREENSHOTS`, if set."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser import DESKTOP, PHONE, Visit, barriers, running_browser, visiting
+from tests.stack import SMOLLM2, Stack, running_stack
+from tests.valkey import running_valkey
+from tests.waiting import scaled, until
+
+KEY, OTHER_KEY = "the-pages-own-key", "the-key-of-another"
+STORY = "Tell a long story about a dog and a cat who travel around the world."
+ANSWERS = "#messages article.assistant"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("page")
+    config = SMOLLM2 | {"worker": {"slots": 2}, "server": {"processes": 1}, "auth": {"api_keys": [KEY, OTHER_KEY]}}
+    with running_valkey(folder / "valkey") as valkey, running_stack(folder, valkey.url, config) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser: Browser, service: Stack) -> Iterator[Visit]:
+    with visiting(browser, service.url, key=KEY) as visit:
+        yield visit
+        assert visit.refusals == []
+
+
+@pytest.fixture
+def api(service: Stack) -> Iterator[httpx.Client]:
+    with service.client(headers=service.headers) as client:
+        yield client
+
+
+def say(page: Page, text: str, **parameters: object) -> Locator:
+    """Send a message under these parameters, and return the article of its answer."""
+    fill(page, **parameters)
+    page.get_by_label("Your message").fill(text)
+    page.keyboard.press("Enter")
+    return page.locator(ANSWERS).last
+
+
+def fill(page: Page, **parameters: object) -> None:
+    for name, value in parameters.items():
+        page.locator(f"#parameters [name={name}]").fill(str(value))
+
+
+def wait_for_state(answer: Locator, state: str) -> None:
+    expect(answer).to_have_attribute("data-state", state, timeout=scaled(40) * 1000)
+
+
+def wait_for_text(answer: Locator, characters: int = 20) -> str:
+    until(lambda: len(answer.locator(".text").inner_text()) > characters, 20, "text of the answer")
+    return answer.locator(".text").inner_text()
+
+
+def job_of(api: httpx.Client, answer: Locator) -> dict[str, Any]:
+    job: dict[str, Any] = api.get(f"/jobs/{answer.get_attribute('data-job')}").json()
+    return job
+
+
+def kept_text(visit: Visit) -> str:
+    text: str = visit.stored("chat")[-1]["answer"]["text"]
+    return text
+
+
+def test_a_chat_streams_and_shows_its_figures(visit: Visit, api: httpx.Client) -> None:
+    answer = say(visit.open(), STORY, max_tokens=60, temperature=0)
+    wait_for_state(answer, "writing")
+    wait_for_text(answer)
+    assert answer.get_attribute("data-state") == "writing", "text is seen before the end"
+    wait_for_state(answer, "ended")
+    job = job_of(api, answer)
+    assert kept_text(visit) == job["output"]["text"]
+    figures = answer.locator(".figures").inner_text()
+    assert "60 tokens" in figures and f"{job['metrics']['tokens_per_second']:.1f} tokens/s" in figures
+    assert "first token after" in figures and "prompt tokens cached" in figures
+
+
+def test_a_conversation_goes_on_and_is_edited_and_regenerated(visit: Visit, api: httpx.Client) -> None:
+    page = visit.open()
+    first = say(page, "My name is Ann.", max_tokens=8, temperature=0, system="You are brief.")
+    wait_for_state(first, "ended")
+    second = say(page, "What is my name?")
+    wait_for_state(second, "ended")
+    sent = visit.stored("chat")[-1]["answer"]["request"]["body"]["messages"]
+    assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
+    page.get_by_role("button", name="Regenerate").last.click()
+    wait_for_state(page.locator(ANSWERS).last, "ended")
+    assert page.locator(ANSWERS).count() == 2
+    page.get_by_role("button", name="Edit").first.click()
+    assert page.get_by_label("Your message").input_value() == "My name is Ann."
+    assert page.locator(ANSWERS).count() == 0
+
+
+def test_stop_ends_the_job_and_keeps_its_text(visit: Visit, api: httpx.Client) -> None:
+    page = visit.open()
+    answer = say(page, STORY, max_tokens=400)
+    wait_for_text(answer)
+    page.get_by_role("button", name="Stop").click()
+    wait_for_state(answer, "ended")
+    expect(answer.locator(".figures")).to_contain_text("stopped")
+    assert job_of(api, answer)["status"] == "canceled"
+    assert answer.locator(".text").inner_text() and answer.locator(".error").is_hidden()
+
+
+def test_a_stream_goes_on_where_it_was_after_a_reload(visit: Visit, api: httpx.Client) -> None:
+    answer = say(visit.open(), STORY, max_tokens=120)
+    wait_for_text(answer, 60)
+    last_event_ids: list[str] = []
+    visit.page.on(
+        "request", lambda request: last_event_ids.extend(filter(None, [request.headers.get("last-event-id")]))
+    )
+    visit.page.reload()
+    assert wait_for_text(answer, 60)
+    wait_for_state(answer, "ended")
+    assert kept_text(visit) == job_of(api, answer)["output"]["text"]
+    assert len(last_event_ids) == 1, "it did not begin again"
+
+
+def test_a_stream_goes_on_when_its_worker_is_killed(visit: Visit, api: httpx.Client, service: Stack) -> None:
+    answer = say(visit.open(), STORY, max_tokens=120)
+    wait_for_text(answer, 60)
+    worker = service.processes.pop("worker")
+    worker.kill()
+    worker.wait()
+    service.start_worker()
+    wait_for_state(answer, "ended")
+    job = job_of(api, answer)
+    assert (job["status"], job["attempt"]) == ("succeeded", 2)
+    assert kept_text(visit) == job["output"]["text"]
+    expect(answer.locator(".figures")).to_contain_text("attempt 2")
+
+
+def test_an_error_is_shown_with_its_cure(visit: Visit) -> None:
+    page = visit.open()
+    answer = say(page, "word " * 600)
+    wait_for_state(answer, "ended")
+    expect(answer.locator(".error")).to_contain_text("context")
+    fill(page, schema="{no json")
+    page.get_by_role("button", name="Regenerate").click()
+    assert "It must be a JSON Schema" in page.evaluate("document.querySelector('[name=schema]').validationMessage")
+    page.get_by_role("button", name="New conversation").click()
+    fill(page, schema="")
+    page.route("**/agenerate", lambda route: route.abort())
+    refused = say(page, "Hello")
+    wait_for_state(refused, "ended")
+    expect(refused.locator(".error")).to_contain_text("Check that it runs (make run)")
+    visit.refusals.clear()  # of the request that did not get through
+
+
+def test_output_follows_a_schema_and_shows_probabilities(visit: Visit) -> None:
+    page = visit.open()
+    page.locator("[name=logprobs]").check()
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    answer = say(page, "Where is the Eiffel Tower?", schema=json.dumps(schema | {"additionalProperties": False}))
+    wait_for_state(answer, "ended")
+    assert json.loads(answer.locator(".text").inner_text())["city"] in ("Paris", "Rome")
+    tokens = answer.locator(".token")
+    assert tokens.count() > 3 and "%" in (tokens.nth(1).get_attribute("title") or "")
+    tokens.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tokens.nth(1)).to_be_focused()
+
+
+def test_calls_of_tools_are_shown_and_their_results_are_sent(visit: Visit) -> None:
+    page = visit.open()
+    parameters = {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    page.locator("[name=tool_choice]").select_option("required")
+    answer = say(page, "What is the weather in Paris?", max_tokens=60, tools=json.dumps([tool]))
+    wait_for_state(answer, "ended")
+    expect(answer.locator(".call")).to_contain_text("weather")
+    assert json.loads(answer.locator(".call pre").inner_text()) == {"city": "Paris"}
+    visit.page.reload()
+    page.locator("[name=tool_choice]").select_option("")
+    page.get_by_label("Result of weather").fill("sunny")
+    page.get_by_role("button", name="Send the results").click()
+    wait_for_state(page.locator(ANSWERS).last, "ended")
+    sent = visit.stored("chat")[-1]["answer"]["request"]["body"]["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+
+
+def test_the_key_is_asked_for_and_kept_in_the_tab(browser: Browser, service: Stack) -> None:
+    with visiting(browser, service.url) as visit:
+        page = visit.open()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("this server wants an API key")
+        page.get_by_label("Key", exact=True).fill("wrong")
+        page.get_by_role("button", name="Use this key").click()
+        expect(dialog).to_contain_text("Incorrect API key")
+        page.get_by_label("Key", exact=True).fill(KEY)
+        page.keyboard.press("Enter")
+        expect(page.locator("#model")).to_contain_text("SmolLM2")
+        assert dialog.is_hidden() and page.evaluate("localStorage.length") == 0
+        assert visit.refusals
+
+
+def test_a_completion_continues_its_prompt(visit: Visit, api: httpx.Client) -> None:
+    page = visit.open("completion")
+    fill(page, max_tokens=8, temperature=0)
+    page.get_by_label("Prompt, which").fill("The capital of France is")
+    page.get_by_role("button", name="Complete").click()
+    answer = page.locator("#completed article")
+    wait_for_state(answer, "ended")
+    assert "Paris" in answer.locator(".text").inner_text()
+
+
+MARKDOWN = {
+    "**a** *b* `c` 2 * 3 * 4": "<p><strong>a</strong> <em>b</em> <code>c</code> 2 * 3 * 4</p>",
+    "# T\n\n- a\n- b\n  - c\n\ntext": (
+        '<p class="heading level-1">T</p><ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><p>text</p>'
+    ),
+    "3. a\n4. b": '<ol start="3"><li>a</li><li>b</li></ol>',
+    "> q\n> r": "<blockquote><p>q\nr</p></blockquote>",
+    "```py\n<b>\n\nx = 1": '<pre tabindex="0" aria-label="Code: py"><code>&lt;b&gt;\n\nx = 1</code></pre>',
+    "<img src=x onerror=alert(1)>": "<p>&lt;img src=x onerror=alert(1)&gt;</p>",
+    "[a](javascript:alert(1))": "<p>[a](javascript:alert(1))</p>",
+    '[a](https://e.org/"onclick=x)': (
+        '<p><a href="https://e.org/&quot;onclick=x" rel="noopener noreferrer" target="_blank">a</a></p>'
+    ),
+}
+SHOW = """async (text) => {
+  const { MarkdownText } = await import("./web/markdown.js");
+  const whole = document.createElement("div"), grown = document.createElement("div");
+  const view = new MarkdownText(grown);
+  for (let end = 1; end <= text.length; end++) view.show(text.slice(0, end));
+  new MarkdownText(whole).show(text);
+  return [whole.innerHTML, grown.innerHTML];
+}"""
+
+
+def test_markdown_is_shown_and_markup_stays_text(visit: Visit) -> None:
+    page = visit.open()
+    shown = {text: page.evaluate(SHOW, text) for text in MARKDOWN}
+    assert shown == {text: [html, html] for text, html in MARKDOWN.items()}, "at once, and letter by letter"
+
+
+def prepare_chat(page: Page) -> None:
+    answer = say(page, "Write a list of three cities.", max_tokens=40, temperature=0)
+    wait_for_state(answer, "ended")
+
+
+VIEWS: dict[str, Callable[[Page], None]] = {"chat": prepare_chat, "completion": lambda page: None}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_has_no_barriers_and_fits_a_phone(browser: Browser, service: Stack, view: str) -> None:
+    folder = os.environ.get("LLM_API_SCREENSHOTS")
+    with visiting(browser, service.url, key=KEY) as visit:
+        page = visit.open(view)
+        VIEWS[view](page)
+        for scheme, size in (("light", DESKTOP), ("dark", DESKTOP), ("dark", PHONE)):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_viewport_size(size)  # type: ignore[arg-type]
+            if folder:
+                page.screenshot(path=Path(folder) / f"{view}-{scheme}-{size['width']}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing stands out sideways"
+            assert barriers(page) == []
+
+
+def test_the_theme_is_chosen_and_kept(visit: Visit) -> None:
+    page = visit.open()
+    for theme in ("light", "dark", ""):
+        page.get_by_role("button", name="Theme").click()
+        page.reload()
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
