@@ -11,11 +11,12 @@ from app.api.batches.batches import BatchStore
 from app.api.batches.driver import BatchDriver
 from app.api.batches.files import FileStore
 from app.api.job_service import JobService
+from app.api.live.views import LiveViews
 from app.api.queue_estimate import QueueEstimate
 from app.api.redis_health import RedisHealth
 from app.api.request_context import Services, services_of
 from app.api.request_parser import IGNORES_PARAMS, IGNORES_UNKNOWN, NOT_OF_FAMILY
-from app.api.routes import BLUEPRINTS, docs, page
+from app.api.routes import BLUEPRINTS, docs, live, page
 from app.api.schemas.sampling import TRANSFORMERS_NAMES
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
@@ -48,6 +49,7 @@ def create_app(config: Config) -> Flask:
     openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))
     app.register_blueprint(docs.pages)
     app.register_blueprint(page.pages)
+    app.register_blueprint(live.pages)
     return app
 
 
@@ -74,16 +76,19 @@ def _services(config: Config) -> Services:
     store = JobStore(client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued, ledger=ledger)
     registry = AdapterRegistry(client, model) if config.adapters.runtime_loading else None
     waiters = Waiters(url, client, store, max_waiters(config.server))
+    estimate = QueueEstimate(client, model=model)
+    batches = BatchStore(client, model=model, ttl_seconds=config.files.ttl)
     return Services(
         config=config,
         redis=client,
         redis_health=redis_health,
-        jobs=JobService(config, client, store, waiters, QueueEstimate(client, model=model), Adapters(config, registry)),
+        jobs=JobService(config, client, store, waiters, estimate, Adapters(config, registry)),
         adapter_loading=AdapterLoading(config, client, registry),
         files=FileStore(client, max_bytes_per_owner=config.files.max_bytes_per_owner),
-        batches=BatchStore(client, model=model, ttl_seconds=config.files.ttl),
+        batches=batches,
         tokenizer=TokenizerClient(redis_health.client(), model),
         webhooks=_webhook_sender(config, url),
+        live=LiveViews(client, model, estimate, batches),
         reaper=Reaper(connect(url), model=model, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts, ledger=ledger),
         started_at=time.time(),
     )

@@ -70,12 +70,20 @@ class QueueEstimate:
             for job, position in zip(jobs, positions, strict=True)
         ]
 
+    def seconds_until_start(self, position: int) -> float | None:
+        """Return how long a job at this position of the queue should wait; None as in `start_times`."""
+        return self._seconds_until_start(self._model, position)
+
     def _start_time(self, model: str, position: int) -> float | None:
+        seconds = self._seconds_until_start(model, position)
+        return None if seconds is None else time.time() + seconds
+
+    def _seconds_until_start(self, model: str, position: int) -> float | None:
         capacity = self._capacity(model)
         if not capacity.slots or capacity.service_seconds is None:
             return None
         free = max(0, capacity.slots - capacity.running)
-        return time.time() + max(0, position - free) * capacity.service_seconds / capacity.slots
+        return max(0, position - free) * capacity.service_seconds / capacity.slots
 
     def _capacity(self, model: str) -> Capacity:
         with self._lock:  # other threads wait for the one that reads

@@ -19,6 +19,7 @@ from app.api.adapter_loading import AdapterLoading
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
 from app.api.job_service import JobService
+from app.api.live.views import LiveViews
 from app.api.openai.unenforced import HEADER
 from app.api.path_header import header_value
 from app.api.pending_jobs import Caller, PendingJobs
@@ -67,6 +68,7 @@ class Services:
     batches: BatchStore
     tokenizer: TokenizerClient
     webhooks: WebhookSender | None
+    live: LiveViews
     reaper: Reaper
     started_at: float
 

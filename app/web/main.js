@@ -4,11 +4,14 @@ import * as chat from "./chat.js";
 import * as completion from "./completion.js";
 import * as keyDialog from "./key_dialog.js";
 import * as parameters from "./parameters.js";
+import * as queue from "./queue.js";
+import * as workers from "./workers.js";
 import { APIError, readJSON } from "./api.js";
 import { byId } from "./dom.js";
 import { clearNotice, showNotice } from "./notice.js";
 
-const VIEWS = ["chat", "completion"];
+const VIEWS = ["chat", "completion", "queue", "workers"];
+const LIVE = { queue, workers }; // they have `show` and `hide`
 const WITH_PARAMETERS = ["chat", "completion"];
 
 function showView() {
@@ -21,6 +24,7 @@ function showView() {
   }
   byId("parameters").hidden = true;
   if (WITH_PARAMETERS.includes(shown)) parameters.showFor(shown);
+  for (const [view, { show, hide }] of Object.entries(LIVE)) (view === shown ? show : hide)();
   clearNotice();
 }
 
@@ -39,8 +43,9 @@ async function showModel() {
 
 keyDialog.start();
 parameters.start();
-addEventListener("hashchange", showView);
-showView();
 chat.start();
 completion.start();
+queue.start();
+addEventListener("hashchange", showView);
+showView();
 await showModel();

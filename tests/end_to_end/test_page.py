@@ -1,5 +1,6 @@
 """The page at `/` in Chromium, over the real service with SmolLM2. Pictures go into `LLM_API_SCREENSHOTS`, if set."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from app.jobs.job import JobRequest, Kind, Priority
+from app.jobs.principal import Principal
+from app.jobs.redis_client import connect
+from app.jobs.store import JobStore
 from tests.browser import DESKTOP, PHONE, Visit, barriers, running_browser, visiting
 from tests.stack import SMOLLM2, Stack, running_stack
 from tests.valkey import running_valkey
@@ -23,7 +28,8 @@ ANSWERS = "#messages article.assistant"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("page")
-    config = SMOLLM2 | {"worker": {"slots": 2}, "server": {"processes": 1}, "auth": {"api_keys": [KEY, OTHER_KEY]}}
+    more = {"server": {"processes": 1}, "auth": {"api_keys": [KEY, OTHER_KEY]}, "jobs": {"max_queued": 5000}}
+    config = SMOLLM2 | {"worker": {"slots": 2}} | more
     with running_valkey(folder / "valkey") as valkey, running_stack(folder, valkey.url, config) as stack:
         yield stack
 
@@ -251,12 +257,93 @@ def test_markdown_is_shown_and_markup_stays_text(visit: Visit) -> None:
     assert shown == {text: [html, html] for text, html in MARKDOWN.items()}, "at once, and letter by letter"
 
 
+def test_a_job_is_watched_and_canceled_in_the_queue(visit: Visit, api: httpx.Client) -> None:
+    page = visit.open("queue")
+    job = api.post("/agenerate", json={"prompt": STORY, "params": {"max_tokens": 400, "ignore_eos": True}}).json()["id"]
+    row = page.locator(f"#running-jobs tr[data-key='{job}']")
+    expect(row).to_be_visible()
+    until(lambda: int(row.locator("td").nth(4).inner_text()) > 5, 20, "tokens of the job")
+    page.get_by_role("button", name=f"Open job {job[:8]}").click()
+    expect(page.get_by_role("dialog")).to_contain_text(STORY)
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name=f"Cancel job {job[:8]}").click()
+    expect(row).to_have_count(0)
+    assert api.get(f"/jobs/{job}", params={"wait": 5}).json()["status"] == "canceled"
+
+
+@contextlib.contextmanager
+def crowd(service: Stack, model: str, count: int) -> Iterator[None]:
+    """Let so many jobs of another owner wait, at low priority."""
+    with contextlib.closing(connect(service.redis_url)) as client:
+        store = JobStore(client, model=model, ttl_seconds=60, max_queued=count)
+        low = JobRequest(kind=Kind.GENERATE, prompt="x", priority=Priority.LOW)
+        another = Principal(owner="another", tenant="another")
+        jobs = [store.admit(low, another).id for _ in range(count)]
+        try:
+            yield
+        finally:
+            for job in jobs:
+                store.cancel(job)
+
+
+def test_2000_waiting_jobs_are_shown_within_a_second(visit: Visit, api: httpx.Client, service: Stack) -> None:
+    body = {"prompt": STORY, "params": {"max_tokens": 400, "ignore_eos": True}}
+    jobs = [api.post("/agenerate", json=body).json()["id"] for _ in range(2)]
+    with crowd(service, api.get("/v1/models").json()["data"][0]["id"], 2000):
+        page = visit.open("queue")
+        expect(page.locator("#queue-counts")).to_contain_text("2000 waiting; the first 100 are shown")
+        jobs.append(api.post("/agenerate", json=body).json()["id"])
+        row = page.locator(f"#waiting-jobs tr[data-key='{jobs[2]}']")
+        until(row.count, 1.0, "the row of a new job")
+        assert row.locator("td").first.inner_text() == "1", "the others are low"
+        page.locator("#queue-owner").select_option("own")
+        assert page.locator("#waiting-jobs tr").count() == 1
+        for job in reversed(jobs):
+            api.post(f"/jobs/{job}/cancel")
+    expect(page.locator("#queue-counts")).to_contain_text("0 waiting")
+
+
+def test_a_batch_goes_from_its_upload_to_its_results(visit: Visit) -> None:
+    page = visit.open("queue")
+    body = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": body} for number in range(3)
+    ]
+    text = "\n".join(map(json.dumps, lines)).encode()
+    upload = page.get_by_label("A file of requests (JSONL)")
+    upload.set_input_files({"name": "requests.jsonl", "mimeType": "application/jsonl", "buffer": b"no json"})
+    page.get_by_role("button", name="Run this batch").click()
+    expect(page.locator("#batch-error")).to_contain_text("Each line is an object with custom_id")
+    upload.set_input_files({"name": "requests.jsonl", "mimeType": "application/jsonl", "buffer": text})
+    page.get_by_role("button", name="Run this batch").click()
+    card = page.locator("#batches li").first
+    expect(card).to_contain_text("completed · 3 of 3 lines", timeout=scaled(20) * 1000)
+    with page.expect_download() as download:
+        card.get_by_role("button", name="Results").click()
+    results = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    assert sorted(result["custom_id"] for result in results) == ["0", "1", "2"]
+    assert "Paris" in results[0]["response"]["body"]["choices"][0]["text"]
+
+
+def test_workers_show_their_state_and_bars(visit: Visit) -> None:
+    page = visit.open("workers")
+    card = page.locator("#worker-cards li")
+    expect(card).to_contain_text("ready")
+    expect(card).to_contain_text("of 2 slots")
+    expect(page.locator("#model-list")).to_contain_text("SmolLM2")
+
+
 def prepare_chat(page: Page) -> None:
     answer = say(page, "Write a list of three cities.", max_tokens=40, temperature=0)
     wait_for_state(answer, "ended")
 
 
-VIEWS: dict[str, Callable[[Page], None]] = {"chat": prepare_chat, "completion": lambda page: None}
+VIEWS: dict[str, Callable[[Page], None]] = {
+    "chat": prepare_chat,
+    "completion": lambda page: None,
+    "queue": lambda page: expect(page.locator("#queue-counts")).to_contain_text("waiting"),
+    "workers": lambda page: expect(page.locator("#worker-cards li")).to_contain_text("ready"),
+}
 
 
 @pytest.mark.parametrize("view", VIEWS)

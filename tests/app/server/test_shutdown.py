@@ -187,3 +187,15 @@ def test_a_reload_answers_new_requests_all_the_while(
         assert httpx.get(f"{stack.url}/healthz", timeout=scaled(5)).status_code == 200
     assert waiting.result().json()["code"] == "shutting_down"
     assert httpx.post(f"{stack.url}/generate", json={"prompt": "soon"}, timeout=scaled(5)).json() == "one two"
+
+
+def test_live_views_do_not_hold_up_a_stop(stack: Stack) -> None:
+    start(stack)
+    with stack.client() as client, client.stream("GET", "/live/queue") as response:
+        chunks = response.iter_raw()
+        next(chunks)
+        started = time.monotonic()
+        stack.processes["api"].terminate()
+        assert all(chunk for chunk in chunks), "the stream ends in order"
+    stack.processes["api"].wait(scaled(10))
+    assert time.monotonic() - started < scaled(4), "the grace is for jobs"

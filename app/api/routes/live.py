@@ -1,0 +1,72 @@
+"""`/live/...`: what the page shows as it changes. No part of the documented API: it changes with the page."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flask
+import redis
+from flask import Response
+
+from app.api.event_stream import COMMENT, HEADERS, HEARTBEAT_SECONDS
+from app.api.json_response import EVENT_STREAM, json_response
+from app.api.live.changes import encode_changes, encode_trouble
+from app.api.live.views import Next
+from app.api.problems import store_unavailable
+from app.api.request_context import current_owner, services
+from app.errors import JobNotFound
+
+pages = flask.Blueprint("live", __name__)
+
+
+@pages.get("/live/queue")
+def live_queue() -> Response:
+    """Stream the queue: all jobs as lines, more of the caller's own, and its batches."""
+    owner, views = current_owner(), services().live
+    return _stream(lambda after: views.queue(after, owner))
+
+
+@pages.get("/live/workers")
+def live_workers() -> Response:
+    """Stream the states of the workers."""
+    return _stream(services().live.workers)
+
+
+@pages.get("/live/jobs/<job_id>")
+def live_job(job_id: str) -> Response:
+    """Return an own job with its request, and its webhook while it is not sent. Raises JobNotFound."""
+    jobs = services().jobs
+    job = jobs.read(job_id, current_owner())
+    request: Mapping[str, Any] | None = None
+    with contextlib.suppress(JobNotFound):  # a long one goes with the end of its job
+        request = jobs.store.read_request(job.id).to_json()
+    return json_response({**jobs.document(job), "request": request})
+
+
+def _stream(next_state: Callable[[int], Next]) -> Response:
+    """Stream a view until the client leaves or this process shuts down. Raises TooManyWaiters, ShuttingDown."""
+    waiters, views = services().jobs.waiters, services().live
+    with contextlib.ExitStack() as resources:
+        resources.enter_context(waiters.admit_request())  # it occupies a thread, as a request that waits for a job does
+        body = _changes(next_state, lambda: views.has_ended)
+        response = Response(body, content_type=EVENT_STREAM, headers=HEADERS)
+        response.call_on_close(resources.pop_all().close)
+    return response
+
+
+def _changes(next_state: Callable[[int], Next], is_over: Callable[[], bool]) -> Iterator[bytes]:
+    sent: Mapping[str, Any] = {}
+    trouble = b""
+    number, sent_at = 0, time.monotonic()
+    while not is_over():
+        number, state = next_state(number)
+        if isinstance(state, redis.RedisError):
+            piece = b"" if trouble else encode_trouble(store_unavailable(state).detail)
+            trouble = trouble or piece
+            sent = {}
+        else:
+            piece, sent, trouble = encode_changes(sent, state), state, b""
+        if piece or time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
+            yield piece or COMMENT
+            sent_at = time.monotonic()

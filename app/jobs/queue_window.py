@@ -1,0 +1,101 @@
+"""What an operator watches of the queue: its first waiting jobs and the running ones, without their contents."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from app.jobs import keys
+from app.jobs.redis_client import RedisClient
+
+_FIELDS = (
+    *("owner", "tenant", "key_name", "kind", "priority", "created_at"),
+    *("started_at", "attempt", "published", "worker", "cancel"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """One job in the window. Times are Unix seconds.
+
+    tokens: of its output, written to its stream so far. worker: the last one that has claimed it.
+    """
+
+    id: str
+    owner: str
+    tenant: str
+    key_name: str
+    kind: str
+    priority: str
+    created_at: float
+    started_at: float | None
+    attempt: int
+    tokens: int
+    worker: str
+    is_canceling: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueWindow:
+    """waiting, running: how many there are. first: the first waiting ones, in their order. active: running ones."""
+
+    waiting: int
+    running: int
+    first: tuple[JobLine, ...]
+    active: tuple[JobLine, ...]
+
+
+def read_window(client: RedisClient, model: str, limit: int, before: QueueWindow | None = None) -> QueueWindow:
+    """Read the window in two round trips.
+
+    Args:
+        limit: the most waiting and the most running jobs that are read.
+        before: the window read last; what it has of jobs that still wait is not read again.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zcard(keys.queued(model))
+        pipe.zcard(keys.running(model))
+        pipe.zrange(keys.queued(model), 0, limit - 1)
+        pipe.zrange(keys.running(model), 0, limit - 1)
+        waiting, running, first, active = pipe.execute()
+    known = {} if before is None else {line.id: line for line in before.first}
+    lines = _read_lines(client, [*(job_id for job_id in first if job_id not in known), *active])
+    known |= lines
+    return QueueWindow(
+        waiting=waiting,
+        running=running,
+        first=tuple(known[job_id] for job_id in first if job_id in known),
+        active=tuple(sorted((lines[job_id] for job_id in active if job_id in lines), key=_start)),
+    )
+
+
+def _read_lines(client: RedisClient, job_ids: Iterable[str]) -> dict[str, JobLine]:
+    """Return the lines of these jobs, without those that have been deleted."""
+    ids = list(dict.fromkeys(job_ids))
+    if not ids:
+        return {}
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            pipe.hmget(keys.job(job_id), _FIELDS)
+        records = [dict(zip(_FIELDS, values, strict=True)) for values in pipe.execute()]
+    return {job_id: _line(job_id, record) for job_id, record in zip(ids, records, strict=True) if record["owner"]}
+
+
+def _line(job_id: str, record: Mapping[str, str | None]) -> JobLine:
+    owner, started_at = record["owner"] or "", record["started_at"]
+    return JobLine(
+        id=job_id,
+        owner=owner,
+        tenant=record["tenant"] or owner,
+        key_name=record["key_name"] or "",
+        kind=record["kind"] or "",
+        priority=record["priority"] or "",
+        created_at=float(record["created_at"] or 0),
+        started_at=None if started_at is None else float(started_at),
+        attempt=int(record["attempt"] or 0),
+        tokens=int(record["published"] or 0),
+        worker=record["worker"] or "",
+        is_canceling=record["cancel"] == "1",
+    )
+
+
+def _start(line: JobLine) -> tuple[float, str]:
+    return line.started_at or 0.0, line.id

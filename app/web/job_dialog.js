@@ -1,0 +1,61 @@
+// A job of one's own, opened: its request, its text and its figures.
+
+import { APIError, call, readJSON } from "./api.js";
+import { byId, element } from "./dom.js";
+import { showNotice } from "./notice.js";
+
+let opened = null;
+
+export function startJobDialog() {
+  byId("job-close").addEventListener("click", () => byId("job-dialog").close());
+  byId("job-cancel").addEventListener("click", async () => {
+    await call(`jobs/${opened}/cancel`, { method: "POST" }).catch(showNotice);
+    await openJob(opened);
+  });
+}
+
+export async function openJob(id) {
+  opened = id;
+  try {
+    showJob(await readJSON(`live/jobs/${encodeURIComponent(id)}`));
+  } catch (error) {
+    if (!(error instanceof APIError)) throw error;
+    showNotice(error);
+  }
+}
+
+function showJob(job) {
+  const isFinal = !["queued", "processing"].includes(job.status);
+  byId("job-title").textContent = `Job ${job.id}`;
+  byId("job-cancel").hidden = isFinal;
+  byId("job-content").replaceChildren(
+    element("dl", {}, ...facts(job).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))])),
+    ...texts(job).flatMap(([name, text]) => [
+      element("h3", {}, name), element("pre", { tabindex: "0", "aria-label": name }, text),
+    ]),
+  );
+  if (!byId("job-dialog").open) byId("job-dialog").showModal();
+}
+
+function facts({ status, priority, attempt, queue_position: place, created_at: created, error, usage, metrics }) {
+  return [
+    ["Status", status], ["Priority", priority], ["Place in line", place], ["Sent", new Date(created).toLocaleString()],
+    ["Attempts", attempt || null], ["Error", error && `${error.message} (${error.code})`],
+    ["Tokens", usage && `${usage.prompt_tokens} of the prompt (${usage.cached_tokens} cached), ${usage.completion_tokens} written`],
+    ["Tokens/s", metrics?.tokens_per_second?.toFixed(1)], ["First token after", metrics?.time_to_first_token_seconds && `${metrics.time_to_first_token_seconds.toFixed(2)} s`],
+  ].filter(([, value]) => value !== null && value !== undefined);
+}
+
+function texts({ request, output }) {
+  return [
+    ["Prompt", request ? promptOf(request) : "no longer kept: a long request goes with the end of its job"],
+    ["Parameters", request && Object.keys(request.params).length ? JSON.stringify(request.params, null, 2) : ""],
+    ["Output", output?.text],
+  ].filter(([, text]) => text);
+}
+
+function promptOf({ prompt, prompt_tokens: tokens, chat, texts: embedded }) {
+  if (chat) return chat.messages.map(({ role, content }) => `${role}: ${typeof content === "string" ? content : JSON.stringify(content)}`).join("\n\n");
+  if (tokens) return `tokens ${tokens.join(" ")}`;
+  return prompt || embedded.map((text) => (typeof text === "string" ? text : `tokens ${text.join(" ")}`)).join("\n");
+}
