@@ -88,7 +88,7 @@ def _services(config: Config) -> Services:
         batches=batches,
         tokenizer=TokenizerClient(redis_health.client(), model),
         webhooks=_webhook_sender(config, url),
-        live=LiveViews(client, model, estimate, batches),
+        live=LiveViews(client, model, estimate, batches, config.batches.opening),
         reaper=Reaper(connect(url), model=model, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts, ledger=ledger),
         started_at=time.time(),
     )

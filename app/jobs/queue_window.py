@@ -35,10 +35,14 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueWindow:
-    """waiting, running: how many there are. first: the first waiting ones, in their order. active: running ones."""
+    """The jobs of a model. first: the first waiting ones, in their order. active: running ones.
+
+    waiting, running, scheduled: how many there are; the last are to start later and have no place yet.
+    """
 
     waiting: int
     running: int
+    scheduled: int
     first: tuple[JobLine, ...]
     active: tuple[JobLine, ...]
 
@@ -53,15 +57,17 @@ def read_window(client: RedisClient, model: str, limit: int, before: QueueWindow
     with client.pipeline(transaction=False) as pipe:
         pipe.zcard(keys.queued(model))
         pipe.zcard(keys.running(model))
+        pipe.zcard(keys.scheduled(model))
         pipe.zrange(keys.queued(model), 0, limit - 1)
         pipe.zrange(keys.running(model), 0, limit - 1)
-        waiting, running, first, active = pipe.execute()
+        waiting, running, scheduled, first, active = pipe.execute()
     known = {} if before is None else {line.id: line for line in before.first}
     lines = _read_lines(client, [*(job_id for job_id in first if job_id not in known), *active])
     known |= lines
     return QueueWindow(
         waiting=waiting,
         running=running,
+        scheduled=scheduled,
         first=tuple(known[job_id] for job_id in first if job_id in known),
         active=tuple(sorted((lines[job_id] for job_id in active if job_id in lines), key=_start)),
     )

@@ -53,13 +53,15 @@ function fillCard(card, batch) {
   title.textContent = `${batch.endpoint} · ${new Date(batch.created_at * 1000).toLocaleString()}`;
   progress.max = Math.max(1, total);
   progress.value = completed + failed;
-  figures.textContent = `${batch.status} · ${completed + failed} of ${total} lines${failed ? `, ${failed} failed` : ""} · ${batch.usage.total_tokens} tokens`;
+  figures.textContent = `${batch.status} · ${completed + failed} of ${total} lines${failed ? `, ${failed} failed` : ""} · ${batch.usage.total_tokens} tokens${laterThan(batch)}`;
   error.hidden = !batch.errors;
   error.textContent = (batch.errors?.data ?? []).map(({ line, message }) => (line ? `line ${line}: ${message}` : message)).join(" ");
   results.hidden = !batch.output_file_id;
   errors.hidden = !batch.error_file_id;
   cancelButton.hidden = HAVE_ENDED.includes(batch.status);
 }
+
+const laterThan = ({ waits_until: start }) => (start ? ` · goes on at ${new Date(start * 1000).toLocaleString()}` : "");
 
 function cancel(id) {
   return tryTo(() => call(`v1/batches/${id}/cancel`, { method: "POST" }));

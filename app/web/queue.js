@@ -28,7 +28,8 @@ function showQueue({ counts, running = [], waiting = [], rows, starts, batches =
   if (!counts) return;
   const speed = running.reduce((sum, key) => sum + rows[key].speed, 0);
   const more = counts.waiting > waiting.length ? `; the first ${waiting.length} are shown` : "";
-  byId("queue-counts").textContent = `${counts.running} running, ${speed.toFixed(1)} tokens/s · ${counts.waiting} waiting${more}`;
+  const later = counts.scheduled ? ` · ${counts.scheduled} to start later` : "";
+  byId("queue-counts").textContent = `${counts.running} running, ${speed.toFixed(1)} tokens/s · ${counts.waiting} waiting${more}${later}`;
   const now = Date.now() / 1000;
   showRows(byId("running-jobs"), running.filter((key) => isWanted(key, rows[key])), makeRow, (row, key) => fillRunning(row, key, rows[key], now));
   const places = new Map(waiting.map((key, index) => [key, index]));

@@ -54,7 +54,7 @@ def show(reading: QueueReading, owner: str) -> Mapping[str, Any]:
         window = reading.window
         lines = {_key(line, owner): line for line in (*window.active, *window.first)}
         reading.shown[owner] = {
-            "counts": {"waiting": window.waiting, "running": window.running},
+            "counts": {"waiting": window.waiting, "running": window.running, "scheduled": window.scheduled},
             "waiting": [_key(line, owner) for line in window.first],
             "running": [_key(line, owner) for line in window.active],
             "starts": [

@@ -13,6 +13,7 @@ from app.api.live import queue, workers
 from app.api.live.feed import Feed
 from app.api.live.queue import QueueReader, QueueReading
 from app.api.queue_estimate import QueueEstimate
+from app.config.hours import Hours
 from app.jobs.redis_client import RedisClient
 
 BATCHES = 20  # the newest ones
@@ -25,10 +26,13 @@ Next = tuple[int, State | redis.RedisError]
 class LiveViews:
     """The views of the model's queue and of its workers. Each call waits for a reading newer than number `after`."""
 
-    def __init__(self, client: RedisClient, model: str, estimate: QueueEstimate, batches: BatchStore) -> None:
+    def __init__(
+        self, client: RedisClient, model: str, estimate: QueueEstimate, batches: BatchStore, hours: Hours | None
+    ) -> None:
+        """hours: in which lines of batches are submitted; None: always."""
         self._queue: Feed[QueueReading] = Feed(QueueReader(client, model, estimate))
         self.has_ended = False
-        self._batches = OwnBatches(batches)
+        self._batches = OwnBatches(batches, hours)
         queue_of_workers = QueueReader(client, model, estimate)
         self._workers: Feed[State] = Feed(
             lambda: workers.show(workers.read_model_workers(client, model), queue_of_workers())
@@ -55,8 +59,9 @@ class LiveViews:
 class OwnBatches:
     """The newest batches of each owner that watches, read at most every `BATCHES_SECONDS`."""
 
-    def __init__(self, store: BatchStore) -> None:
+    def __init__(self, store: BatchStore, hours: Hours | None) -> None:
         self._store = store
+        self._hours = hours
         self._lock = threading.Lock()
         self._readings: dict[str, tuple[float, list[State]]] = {}  # by owner, with the time.monotonic() of the reading
 
@@ -69,7 +74,7 @@ class OwnBatches:
         if held is not None:
             return held[1]
         batches, _ = self._store.list_batches(owner, Cut(limit=BATCHES))
-        shown: list[State] = [batch.document() for batch in batches]
+        shown: list[State] = [batch.document(self._hours) for batch in batches]
         with self._lock:
             self._readings[owner] = now, shown
         return shown

@@ -93,7 +93,7 @@ def test_the_queue_shows_waiting_and_running_jobs_as_they_change(client: FlaskCl
     watched.until(lambda state: state.get("running") == [job] and state["rows"][job]["tokens"] == 2)
     row = watched.state["rows"][job]
     assert (row["own"], row["priority"], row["attempt"]) == (True, "high", 1)
-    assert watched.state["counts"] == {"waiting": 0, "running": 1}
+    assert watched.state["counts"] == {"waiting": 0, "running": 1, "scheduled": 0}
     more.set()
     watched.until(lambda state: state["running"] == [] and state["counts"]["running"] == 0)
     watched.close()
@@ -180,7 +180,7 @@ def test_a_silent_redis_is_reported_and_the_view_continues_when_it_is_back(
     (trouble,) = parse(next(watched.chunks).decode())
     assert trouble.name == "trouble" and "Redis does not answer" in trouble.json["detail"]
     server.start()
-    assert watched.take()["counts"] == {"waiting": 0, "running": 0}
+    assert watched.take()["counts"] == {"waiting": 0, "running": 0, "scheduled": 0}
     watched.close()
     server.kill()
 
