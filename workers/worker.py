@@ -16,6 +16,7 @@ from app.jobs.job import FinishReason, Kind, Status
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import Claim, JobStore, new_nonce
+from app.jobs.version import service_version
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire
 from workers.engines.runner import Outcome, Report, Runner, RunnerJob, job_error
 from workers.jobs.leases import Leases
@@ -51,6 +52,7 @@ class Worker:
             family=config.model_family,
             state=WorkerState.LOADING,
             has_channel=True,
+            version=service_version(),
         )
         self.on_slot_free: Callable[[], None] = lambda: None
         self._jobs = RunningJobs()

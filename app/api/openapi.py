@@ -9,6 +9,7 @@ from apispec import APISpec, BasePlugin
 from flask import Flask
 from marshmallow import Schema
 
+from app import VERSION
 from app.api import ignored_fields
 from app.api.json_response import JSON, PROBLEM, write_json
 from app.api.openai.unenforced import HEADER
@@ -17,7 +18,7 @@ from app.api.request_context import OPEN_PATHS
 from app.api.request_parser import RequestParser
 from app.api.schemas.problem import OpenAIErrorSchema, ProblemSchema
 
-TITLE, VERSION = "LLM API", "0.1.0"
+TITLE = "LLM API"
 OPENAPI_VERSION = "3.1.0"
 _EXTENSION = "llm_api_openapi"
 

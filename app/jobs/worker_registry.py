@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 
 from app.jobs import keys
@@ -29,6 +29,7 @@ class WorkerInfo:
     token_bytes: of a text, that one token stands for at most; 0: not known.
     adapters: those that were loaded at run time, by version: "" where it has one, else why it cannot load it.
     has_channel: it subscribes to `keys.worker_channel`, so that Redis knows whether it is there.
+    version: of `service_version`; empty: one from before it was announced.
     """
 
     id: str
@@ -44,10 +45,14 @@ class WorkerInfo:
     token_bytes: int = 0
     adapters: Mapping[str, str] = field(default_factory=dict)
     has_channel: bool = False
+    version: str = ""
 
     @property
     def host(self) -> str:
         return self.id.rsplit("-", 2)[0]
+
+
+_FIELDS = frozenset(one.name for one in fields(WorkerInfo))
 
 
 def announce(client: RedisClient, info: WorkerInfo) -> None:
@@ -102,4 +107,5 @@ def connected_workers(client: RedisClient, workers: Sequence[WorkerInfo]) -> lis
 
 
 def _info(data: dict[str, object]) -> WorkerInfo:
-    return WorkerInfo(**{**data, "state": WorkerState(str(data["state"]))})  # type: ignore[arg-type]
+    known = {name: value for name, value in data.items() if name in _FIELDS}  # a newer worker may announce more
+    return WorkerInfo(**{**known, "state": WorkerState(str(data["state"]))})  # type: ignore[arg-type]

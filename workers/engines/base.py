@@ -6,11 +6,12 @@ for the methods that document otherwise; those must not touch the cache.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from app.config.adapters import Adapter
+from app.config.finding import Finding
 from app.config.settings import Config
 from app.errors import ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, FinishReason, JobRequest, Text, TokenLogprob
@@ -186,6 +187,11 @@ class Engine(ABC):
         Raises:
             StartupError: one with which constructing would end, as far as that can be known before.
         """
+
+    @classmethod
+    def diagnose(cls, config: Config) -> Iterator[Finding]:
+        """Give what `llm-api doctor` should know about this machine, without loading a model; raise nothing."""
+        yield from ()
 
     @property
     @abstractmethod

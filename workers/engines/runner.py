@@ -7,11 +7,12 @@ Two runners exist: `workers.batching.runner.BatchRunner` computes jobs with an `
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from app.config.adapters import Adapter
+from app.config.finding import Finding
 from app.config.settings import Config
 from app.errors import EngineFailed, JobTimeout, LLMAPIError, ModelUnavailable
 from app.jobs.events import Delta, Published
@@ -172,6 +173,11 @@ class Runner(ABC):
     @classmethod  # noqa: B027 - optional hook
     def check(cls, config: Config) -> None:
         """As `Engine.check`."""
+
+    @classmethod
+    def diagnose(cls, config: Config) -> Iterator[Finding]:
+        """As `Engine.diagnose`."""
+        yield from ()
 
     @property
     @abstractmethod

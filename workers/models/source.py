@@ -73,6 +73,33 @@ def check_source(config: Config, *, extra_keys: frozenset[str] = frozenset(), si
     return path
 
 
+def model_file_of(config: Config) -> Path | None:
+    """Return the model's file or folder where it is on this machine already; fetch nothing and ask nobody.
+
+    None: it has to be downloaded, or the family has no files.
+
+    Raises:
+        ConfigError, ModelUnavailable: as `locate_model`.
+    """
+    given = {key: value for key, value in config.setup_params.items() if key in _SOURCE_KEYS}
+    if not given.keys() & _KEYS_OF_SOURCE.keys():
+        return None
+    params = _checked(given, frozenset(), SETUP)
+    return _checked_local(params, SETUP, single_file=False) or _downloaded(config, params)
+
+
+def _downloaded(config: Config, params: Mapping[str, str]) -> Path | None:
+    from workers.models.folder import ModelFolder
+    from workers.models.hub_source import HubSource
+
+    for with_configuration in (False, True):
+        source = HubSource(**params, with_configuration=with_configuration)  # type: ignore[arg-type] # all texts
+        folder = ModelFolder.of(config.models_dir, config.model_family, source.key, label=source.label)
+        if folder.is_complete:
+            return folder.path / (source.filename or "")
+    return None
+
+
 def locate_draft(config: Config, source: Mapping[str, object], report: ReportProgress) -> Path:
     """The GGUF file of the draft model: `source` has the keys of `setup_params`, but the token is the one there.
 

@@ -10,6 +10,7 @@ from app.api.routes.models import best_worker, workers_of
 from app.api.schemas.models import HealthSchema, ReadinessSchema, WorkerStateSchema
 from app.errors import NoWorker
 from app.jobs import keys
+from app.jobs.version import service_version
 from app.jobs.worker_registry import WorkerInfo, WorkerState, connected_workers
 
 blueprint = Blueprint("health", __name__, description="For probes and people.")
@@ -52,7 +53,7 @@ def readyz() -> Response:
     if not connected_workers(services().redis, ready):
         detail = f"the worker of {model!r} has no connection to Redis: it has died, or connects again"
         return error_response(NoWorker(detail, retry_after_seconds=RETRY_SECONDS), workers=shown)
-    return json_response({"status": "ready", "model": model, "workers": shown})
+    return json_response({"status": "ready", "model": model, "version": service_version(), "workers": shown})
 
 
 def _missing(best: WorkerInfo | None, model: str) -> str:

@@ -39,6 +39,7 @@ class WorkerStateSchema(Schema):
     progress = fields.Float(required=True, allow_none=True, metadata=_PROGRESS)
     slots = fields.Integer(required=True, metadata={"description": "The maximum number of sequences in one batch."})
     running = fields.Integer(required=True)
+    version = fields.String(required=True, metadata={"description": "Must be that of the API."})
     used_cells = fields.Integer(
         required=True, metadata={"description": "Cells of the cache that running sequences occupy."}
     )
@@ -47,6 +48,7 @@ class WorkerStateSchema(Schema):
 class ReadinessSchema(Schema):
     status = constant("ready")
     model = fields.String(required=True)
+    version = fields.String(required=True, metadata={"description": "Of this API process."})
     workers = fields.List(fields.Nested(WorkerStateSchema), required=True)
 
 

@@ -1,7 +1,9 @@
 """What the registry of workers keeps, in a real Redis."""
 
+import json
 from dataclasses import replace
 
+from app.jobs import keys
 from app.jobs.redis_client import RedisClient
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, read_workers
 
@@ -25,3 +27,10 @@ def test_another_failure_and_that_of_another_host_are_listed_beside_it(redis_cli
     for info in (FAILED, *others):
         announce(redis_client, info)
     assert {worker.id for worker in read_workers(redis_client)} == {worker.id for worker in (FAILED, *others)}
+
+
+def test_what_a_newer_worker_announces_beyond_what_is_known_here_is_left_out(redis_client: RedisClient) -> None:
+    announce(redis_client, replace(FAILED, version="9.9.9+00000000"))
+    key = keys.worker(FAILED.id)
+    redis_client.set(key, json.dumps({**json.loads(redis_client.get(key) or ""), "mood": "good"}))
+    assert [worker.version for worker in read_workers(redis_client)] == ["9.9.9+00000000"]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,8 +27,9 @@ from tests.waiting import scaled
 from tests.workers.models.small_hub import COMMIT, Repo, SmallHub, serving
 from workers.models import hub_download
 from workers.models.folder import ModelFolder
+from workers.models.hub_check import check_hub
 from workers.models.hub_source import HubSource
-from workers.models.source import locate_draft, locate_model
+from workers.models.source import locate_draft, locate_model, model_file_of
 
 MODEL = random.Random(7).randbytes(3_000_000)
 TOKEN = "hf_secretsecretsecret"
@@ -601,3 +603,27 @@ def test_a_draft_model_comes_from_the_hub_and_its_faults_name_its_section(hub: S
         with pytest.raises(StartupError) as caught:
             locate_draft(config, wrong, lambda *_: None)
         assert hint in caught.value.detail and "setup_params.f" not in caught.value.detail
+
+
+def test_a_model_is_found_on_this_machine_once_it_has_been_fetched(hub: SmallHub, models_dir: Path) -> None:
+    setup = {"repo_id": "someone/tiny", "filename": GGUF}
+    config = Config(model_name="m", models_dir=models_dir, setup_params=setup)
+    assert model_file_of(config) is None
+    assert check_hub(setup) == f"{hub.endpoint} has {GGUF}, which the first start downloads"
+    path = locate(models_dir, setup)
+    assert model_file_of(config) == path
+
+
+@pytest.mark.parametrize(
+    ("setup", "message"),
+    [
+        ({"repo_id": "someone/tiny", "filename": "tiny.Q8_1.gguf"}, "it has tiny.Q8_0.gguf"),
+        ({"repo_id": "someone/private", "filename": GGUF}, "set HF_TOKEN or setup_params.token"),
+        ({"repo_id": "someone/none", "filename": GGUF}, "has no model someone/none"),
+    ],
+)
+def test_the_hub_is_asked_without_a_download_and_its_refusals_name_the_fix(
+    hub: SmallHub, setup: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ModelUnavailable, match=re.escape(message)):
+        check_hub(setup)

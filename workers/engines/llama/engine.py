@@ -2,14 +2,16 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from app.config.adapters import Adapter, configured_adapters
+from app.config.finding import Finding
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
 from workers.engines.base import CheckpointCache, Chunk, DraftModel, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, MemoryKind
+from workers.engines.llama.diagnosis import findings
 from workers.engines.llama.draft_model import LlamaDraftModel, load_draft_model, reject_unverifiable
 from workers.engines.llama.embeddings import LlamaEmbedder, PoolingType, pooling_of
 from workers.engines.llama.file_trial import try_file
@@ -83,6 +85,10 @@ class LlamaEngine(Engine):
             gguf_file(path)
         elif "filename" not in config.setup_params:
             raise ConfigError("setup_params.filename is missing: name a .gguf file of the repository")
+
+    @classmethod
+    def diagnose(cls, config: Config) -> Iterator[Finding]:
+        return findings(config)
 
     @property
     def limits(self) -> Limits:

@@ -43,8 +43,21 @@ def try_file(path: Path, model_params: Mapping[str, Any]) -> None:
     except OSError:
         return  # the worker's own attempt says why
     signature = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-    if signature in _passed:
-        return
+    if signature not in _passed:
+        _run(path, model_params)
+        _passed.add(signature)
+
+
+def fault_of(path: Path, model_params: Mapping[str, Any]) -> str | None:
+    """Return why llama.cpp does not accept the file, as far as that shows without its weights; None: it does."""
+    try:
+        return _last_line(_run(path, model_params)) or None
+    except ModelUnavailable as error:
+        return error.detail
+
+
+def _run(path: Path, model_params: Mapping[str, Any]) -> bytes:
+    """Return what a trial that came to its end wrote: a reason, or nothing. Raises ModelUnavailable."""
     command = [sys.executable, "-m", "workers.engines.llama.file_trial", str(path)]
     try:
         trial = subprocess.run(  # noqa: S603 - the command is ours
@@ -63,7 +76,7 @@ def try_file(path: Path, model_params: Mapping[str, Any]) -> None:
     if trial.returncode < 0 and trial.returncode != -signal.SIGKILL:
         reason = _last_line(trial.stderr) or signal.Signals(-trial.returncode).name
         raise ModelUnavailable(f"{path} ends llama.cpp, so it cannot be loaded ({reason}): {_FIX}")
-    _passed.add(signature)
+    return trial.stderr
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,46 @@
+"""The API at its address: whether it responds, serves, and is the same version."""
+
+from collections.abc import Iterator
+
+from app.cli.client import Client, RequestFailed
+from app.cli.port_owner import port_owner
+from app.config.addresses import is_loopback
+from app.config.environment import variable_name
+from app.config.finding import Finding, fault, ok, warning
+from app.config.settings import Config
+from app.jobs.version import service_version
+
+_CHECK = "api"
+
+
+def check_api(config: Config, client: Client, *, is_own: bool) -> Iterator[Finding]:
+    """is_own: the address is that of the configuration, so it is of this machine."""
+    try:
+        ready = client.get("/readyz")
+    except RequestFailed as error:
+        yield _failure(config, client, error, is_own=is_own)
+    else:
+        yield ok(_CHECK, f"{client.url} serves {ready['model']}")
+        if ready.get("version") != service_version():
+            theirs = ready.get("version", "an older version")
+            cure = "restart API and workers from the same version: they share records and scripts"
+            yield fault(_CHECK, f"{client.url} runs {theirs}, this is {service_version()}", cure)
+    if is_own and not config.auth.api_keys and not is_loopback(config.server.host):
+        cure = "set auth.api_keys, or server.host to localhost"
+        yield warning(_CHECK, f"whoever reaches port {config.server.port} of this machine may use the model", cure)
+
+
+def _failure(config: Config, client: Client, error: RequestFailed, *, is_own: bool) -> Finding:
+    owner = port_owner(config.server.port) if is_own else None
+    if error.code == "no_worker":
+        return fault(_CHECK, error.message, "`llm-api doctor` lists the workers above; start one with `llm-api worker`")
+    if error.status in (401, 403):
+        return fault(_CHECK, f"{client.url}: {error.message}")
+    if error.code:
+        return fault(_CHECK, f"{client.url}: {error.message}")
+    if owner is not None:
+        cure = f"stop it, or choose another port: {variable_name('server.port')}=8001 llm-api run"
+        return fault(_CHECK, f"port {config.server.port} is taken by another program ({owner})", cure)
+    if error.status is None and is_own:
+        return warning(_CHECK, f"nothing listens at {client.url}: the service does not run", "start it: `llm-api run`")
+    return fault(_CHECK, error.message)
