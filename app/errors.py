@@ -4,6 +4,8 @@
     ├── RequestError                  the request is wrong
     │   ├── MalformedRequest          400  not JSON, or not a JSON object; or not HTTP
     │   ├── Unauthorized              401
+    │   ├── Forbidden                 403  the API key does not allow it
+    │   │   └── MissingScope          403
     │   ├── UnknownHost               403  without API keys: a `Host` that is not in `server.allowed_hosts`
     │   ├── CrossSiteRequest          403  without API keys: a page that is not in `server.allowed_origins`
     │   ├── NotEnabled                403  the configuration does not allow it
@@ -12,6 +14,7 @@
     │   ├── FileNotFound              404
     │   ├── BatchNotFound             404
     │   ├── ResponseNotFound          404
+    │   ├── KeyNotFound               404  an API key, for `/admin/keys`
     │   ├── RequestTimeout            408  the body arrived too slowly
     │   ├── Conflict                  409
     │   ├── JobCanceled               409
@@ -101,6 +104,14 @@ class Unauthorized(RequestError):
     code, status, title = "unauthorized", 401, "Unauthorized"
 
 
+class Forbidden(RequestError):
+    code, status, title = "forbidden", 403, "Forbidden"
+
+
+class MissingScope(Forbidden):
+    code, title = "missing_scope", "Missing scope"
+
+
 class UnknownHost(RequestError):
     code, status, title = "unknown_host", 403, "Unknown host"
 
@@ -131,6 +142,10 @@ class BatchNotFound(RequestError):
 
 class ResponseNotFound(RequestError):
     code, status, title = "response_not_found", 404, "Response not found"
+
+
+class KeyNotFound(RequestError):
+    code, status, title = "key_not_found", 404, "API key not found"
 
 
 class RequestTimeout(RequestError):

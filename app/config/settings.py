@@ -30,6 +30,8 @@ from app.config.schema import (
 
 DEFAULT_MODEL = "default"  # a name of the served model in requests, as in SGLang, and in `model_aliases`
 UNKNOWN_FIELDS = ("refuse", "ignore")
+_KEYS = "a list of texts, each a key or sha256: and 64 hex digits (quote a key that looks like a number)"
+_KEY = validate.Regexp(r"^(sha256:[0-9a-fA-F]{64}$|(?!sha256:))")
 _MIN_THREADS = 4  # waiters are limited below the thread count, so that /healthz always gets a free one
 
 
@@ -215,10 +217,29 @@ class AuthConfig:
     api_keys: Annotated[
         tuple[str, ...],
         Texts(
-            "If set, every route except `/healthz`, `/check`, the page (`/`) and the reference (`/docs`, "
-            "`/openapi.json`) requires `Authorization: Bearer KEY`."
+            "API keys of this service, each as it is or as `sha256:` and its digest in hex. They have every scope but "
+            "`admin`. With a key here, or one made by `llm-api keys create`, each request needs "
+            "`Authorization: Bearer KEY`, except those to `/healthz`, `/check`, `/readyz`, the page (`/`) and the "
+            "reference (`/docs`, `/openapi.json`).",
+            _KEYS,
+            _KEY,
         ),
     ] = field(default=(), repr=False)
+    admin_keys: Annotated[
+        tuple[str, ...],
+        Texts(
+            "The same for keys with every scope, which also manage keys and see what belongs to other keys.",
+            _KEYS,
+            _KEY,
+        ),
+    ] = field(default=(), repr=False)
+    required: Annotated[
+        bool,
+        flag(
+            "Each request needs a key, and the API does not start while there is none. false: without any key every "
+            "client can use the service."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,10 @@ Modules without a path are in `app.jobs`.
 | `llm:driver:<model>` | string | the process that drives the batches (`app.api.batches.driver`) | 5 s, renewed |
 | `llm:jobs.<model>` | list | Celery's queue: one doorbell for each waiting job (`order`) | until a worker takes it |
 | `llm:claim:<worker>` | string | nonce and id of that worker's last claim, for a call whose reply was lost | 60 s |
+| `llm:api-key:<id>` | hash | an API key without its secret (`app.access.key_store`) | until it is forgotten |
+| `llm:api-key-of:<digest>` | string | id of the key whose secret has this SHA-256 | until revoked or replaced |
+| `llm:api-keys` | zset | ids of API keys, revoked ones too, scored by creation time | - |
+| `llm:api-key-names` | hash | ids of API keys that are not revoked, by name | - |
 
 Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
 `cancel:<id>`, `follow:<id>` (a client follows this job's stream: publish it at every step) and `adapters:<model>` (look
@@ -58,6 +62,8 @@ WORKERS = PREFIX + "workers"
 PROBE = PREFIX + "probe"
 USAGE = PREFIX + "usage"
 AUDIT = PREFIX + "audit"
+API_KEYS = PREFIX + "api-keys"
+API_KEY_NAMES = PREFIX + "api-key-names"
 
 
 def job(job_id: str) -> str:
@@ -201,3 +207,11 @@ def unfinished(model: str) -> str:
 
 def driver(model: str) -> str:
     return f"{PREFIX}driver:{model}"
+
+
+def api_key(key_id: str) -> str:
+    return f"{PREFIX}api-key:{key_id}"
+
+
+def api_key_of(digest: str) -> str:
+    return f"{PREFIX}api-key-of:{digest}"

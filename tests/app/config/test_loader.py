@@ -273,6 +273,8 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("auth: {api_keys: hunter2}", "auth.api_keys: expected a list of texts"),
         ("auth: {api_keys: [1, hunter2]}", "(quote a key that looks like a number), got a list"),
         ("auth: {api_keys: 4711}", "got a number"),
+        ("auth: {api_keys: ['sha256:hunter2']}", "each a key or sha256: and 64 hex digits"),
+        ("auth: {admin_keys: 4711}", "auth.admin_keys: expected a list of texts"),
         ("server: {port: 0}\njobs: {ttl: 0}\nx: 1", " (and 2 more)"),
         ("- hunter2", "expected keys and values such as 'model_family: llama', got a list"),
         ("a: 1\n  b: hunter2", "is not valid YAML at line 2, column 4"),
