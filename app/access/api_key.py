@@ -1,9 +1,10 @@
 """What an API key is: whose it is, what it opens, and up to which limits. It does not contain the secret."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.jobs.job import Priority
+from app.jobs.job import ANONYMOUS, Priority
 
 OWNER_DIGITS = 24  # hex digits of a digest: 96 bits, beyond collision
 
@@ -74,6 +75,19 @@ class ApiKey:
     def allows(self, scope: Scope | None) -> bool:
         """Return whether the key opens a route that needs this scope; None: any key does."""
         return scope is None or scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+OWNER = re.compile(rf"{ANONYMOUS}|key-[0-9a-f]{{{OWNER_DIGITS}}}")
+"""Owners of jobs, files and batches: ids of keys, and the one of requests without any. No name looks like one."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+"""Names of keys and of groups, which stand in command lines and in URLs."""
+
+
+def fault_of_name(name: str) -> str | None:
+    """Return what is wrong with the name of a key or of a group; None: nothing."""
+    if not NAME.fullmatch(name):
+        return "Must be 1 to 64 letters, digits and . _ @ + -, and begin with a letter or digit."
+    return f"Must not look like an id of a key; {name!r} does." if OWNER.fullmatch(name) else None
 
 
 def owner_of(digest: str) -> str:

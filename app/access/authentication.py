@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import redis
+
 from app.access.api_key import DEFAULT_SCOPES, ApiKey, Scope, owner_of
 from app.access.key_store import KeyStore
 from app.access.secret import configured_digest, digest_of
@@ -24,7 +26,7 @@ class Authentication:
 
     def __init__(self, config: AuthConfig, store: KeyStore, now: Callable[[], float] = time.monotonic) -> None:
         self.store = store
-        self._required = config.required
+        self._is_configured = is_key_configured(config)
         self._configured = {key.digest: key for key in configured_keys(config)}
         self._now = now
         self._found: dict[str, tuple[float, ApiKey]] = {}  # by digest: when Redis was asked, and what it answered
@@ -35,14 +37,23 @@ class Authentication:
         """The keys of the configuration."""
         return list(self._configured.values())
 
+    def read(self, name_or_id: str) -> ApiKey:
+        """Return the key with this name or id, of the configuration or of Redis. Raises KeyNotFound."""
+        configured = next((key for key in self._configured.values() if key.id == name_or_id), None)
+        return configured or self.store.read(name_or_id)
+
     def is_needed(self) -> bool:
         """Return whether requests need a key: one is configured or was made, or `auth.required` is set."""
-        if self._configured or self._required:
+        if self._is_configured:
             return True
         asked_at = self._now()
         if self._any is None or asked_at - self._any[0] >= CACHED_SECONDS:
-            self._any = asked_at, self.store.are_there_any()
-        return self._any[1]
+            try:
+                self._any = asked_at, self.store.are_there_any()
+            except redis.RedisError:
+                if self._any is None:
+                    raise
+        return self._any[1]  # while Redis is away, as it was: no key can be made then, and nothing be read
 
     def key_of(self, secret: bytes) -> ApiKey | None:
         """Return the key with this secret. None: there is none, or it is revoked.
@@ -74,6 +85,11 @@ class Authentication:
             self._found.clear()
         self._found[digest] = asked_at, key
         return key
+
+
+def is_key_configured(config: AuthConfig) -> bool:
+    """Return whether the configuration alone makes requests need a key."""
+    return bool(config.api_keys or config.admin_keys or config.required)
 
 
 def configured_keys(config: AuthConfig) -> list[ApiKey]:

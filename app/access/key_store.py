@@ -17,7 +17,6 @@ from app.jobs.job import Priority
 from app.jobs.redis_client import RedisClient, script
 
 USED_SECONDS = 60  # between two notes of the last use of a key
-_TIMES = ("created_at", "expires_at", "last_used_at", "revoked_at")
 _NAMES_OF_LIMITS = tuple(Limits.__slots__)
 
 
@@ -156,7 +155,7 @@ def _written(values: Mapping[str, Any]) -> dict[str, str]:
     written: dict[str, str] = {}
     for name, value in values.items():
         if name == "scopes":
-            written[name] = ",".join(sorted(value))
+            written[name] = ",".join(sorted(set(value)))
         elif name == "models":
             written[name] = json.dumps(list(value))
         elif name == "limits":
@@ -172,7 +171,6 @@ def _pairs(fields: Mapping[str, str]) -> Sequence[str]:
 
 def _key(record: Mapping[str, str]) -> ApiKey:
     limits = {name: int(text) if (text := record.get(name)) else None for name in _NAMES_OF_LIMITS}
-    times = {name: float(text) if (text := record.get(name)) else None for name in _TIMES}
     return ApiKey(
         id=record["id"],
         name=record["name"],
@@ -183,8 +181,15 @@ def _key(record: Mapping[str, str]) -> ApiKey:
         weight=float(record["weight"]),
         max_priority=Priority(record["max_priority"]),
         limits=Limits(**limits),
-        **times,
+        created_at=_time(record, "created_at"),
+        expires_at=_time(record, "expires_at"),
+        last_used_at=_time(record, "last_used_at"),
+        revoked_at=_time(record, "revoked_at"),
     )
+
+
+def _time(record: Mapping[str, str], name: str) -> float | None:
+    return float(text) if (text := record.get(name)) else None
 
 
 def _raise_if_taken(verdict: str, name: str) -> None:

@@ -4,7 +4,10 @@ import time
 
 from flask import Flask
 
-from app.api import cross_site, openapi, problems, request_context, request_notes, response_headers
+from app.access.authentication import Authentication, is_key_configured
+from app.access.key_store import KeyStore
+from app.api import access, cross_site, openapi, problems, request_context, request_notes, response_headers
+from app.api.access import METRICS_PATH, OPEN_PATHS
 from app.api.adapter_loading import AdapterLoading
 from app.api.adapters import Adapters
 from app.api.batches.batches import BatchStore
@@ -42,11 +45,14 @@ def create_app(config: Config) -> Flask:
     app.config[IGNORES_PARAMS] = config.generate.unknown_params == "ignore"
     app.config[NOT_OF_FAMILY] = TRANSFORMERS_NAMES if config.model_family == "llama" else frozenset()
     request_notes.register(app)
-    cross_site.register(app, config.server, with_keys=bool(config.auth.api_keys))
-    request_context.register(app, _services(config))
+    services = _services(config)
+    cross_site.register(app, config.server, needs_key=services.authentication.is_needed)
+    open_paths = OPEN_PATHS | {METRICS_PATH} if config.metrics.open else OPEN_PATHS
+    access.register(app, services.authentication, {**openapi.scopes_of(BLUEPRINTS), **live.SCOPES}, open_paths)
+    request_context.register(app, services)
     problems.register(app)
     response_headers.register(app)
-    openapi.register(app, BLUEPRINTS, with_keys=bool(config.auth.api_keys))
+    openapi.register(app, BLUEPRINTS, requires_key=is_key_configured(config.auth))
     app.register_blueprint(docs.pages)
     app.register_blueprint(page.pages)
     app.register_blueprint(live.pages)
@@ -82,6 +88,7 @@ def _services(config: Config) -> Services:
         config=config,
         redis=client,
         redis_health=redis_health,
+        authentication=Authentication(config.auth, KeyStore(client)),
         jobs=JobService(config, client, store, waiters, estimate, Adapters(config, registry)),
         adapter_loading=AdapterLoading(config, client, registry),
         files=FileStore(client, max_bytes_per_owner=config.files.max_bytes_per_owner),
@@ -100,5 +107,4 @@ def _webhook_sender(config: Config, redis_url: str) -> WebhookSender | None:
     if secret is None:
         return None
     queue = WebhookQueue(connect(redis_url), config.model_name)
-    has_owners = bool(config.auth.api_keys)
-    return WebhookSender(queue, secret, allow_private=config.webhooks.allow_private, counts_owners=has_owners)
+    return WebhookSender(queue, secret, allow_private=config.webhooks.allow_private)

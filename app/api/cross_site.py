@@ -6,7 +6,7 @@ has no key. `server.allowed_origins` are exceptions; they get the headers of COR
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flask import Flask, Request, Response, request
 from werkzeug.sansio.utils import host_is_trusted
@@ -18,7 +18,7 @@ from app.errors import CrossSiteRequest, UnknownHost
 
 _ANY = "*"
 _OWN = ("same-origin", "none")  # values of Sec-Fetch-Site; none: an address that was typed, or a bookmark
-_METHODS = "GET, POST, DELETE"
+_METHODS = "GET, POST, PATCH, DELETE"
 _EXPOSED = ", ".join(
     (
         *("Location", "Retry-After", "Cache-Status", "Allow", "Accept-Encoding", "WWW-Authenticate", "X-Should-Retry"),
@@ -33,8 +33,12 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SHOWN = 100  # characters of a header in an error
 
 
-def register(app: Flask, server: ServerConfig, *, with_keys: bool) -> None:
-    """Check host and origin of each request, and write the headers of CORS."""
+def register(app: Flask, server: ServerConfig, *, needs_key: Callable[[], bool]) -> None:
+    """Check host and origin of each request, and write the headers of CORS.
+
+    Args:
+        needs_key: returns whether requests need an API key. Asked only about a request that needs one to pass.
+    """
 
     def is_allowed(origin: str | None) -> bool:
         return origin is not None and (origin in server.allowed_origins or _ANY in server.allowed_origins)
@@ -45,10 +49,13 @@ def register(app: Flask, server: ServerConfig, *, with_keys: bool) -> None:
         may_call = is_allowed(origin)
         if may_call and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return _preflight(request)
-        if not with_keys:
+        try:
             _check_host(host, server.allowed_hosts)
             if not may_call:
                 _check_site(request, origin, host)
+        except (UnknownHost, CrossSiteRequest):
+            if not needs_key():
+                raise
         return None
 
     def permit(response: Response) -> Response:
@@ -77,7 +84,7 @@ def _check_host(host: str, allowed: Sequence[str]) -> None:
     """Raise UnknownHost for a name that another party may have bound to this machine's address."""
     if not (_is_local(host) or _ANY in allowed or (allowed and host_is_trusted(host, allowed))):
         raise UnknownHost(
-            f"the host {host[:_SHOWN]!r} is not known here: add its name to server.allowed_hosts, set auth.api_keys, "
+            f"the host {host[:_SHOWN]!r} is not known here: add its name to server.allowed_hosts, make an API key, "
             "or use localhost or an address"
         )
 
@@ -103,7 +110,7 @@ def _check_site(req: Request, origin: str | None, host: str) -> None:
     if not (req.method == "GET" and req.headers.get("Sec-Fetch-Mode") == "navigate"):
         raise CrossSiteRequest(
             f"a page of another site (origin {(origin or 'unknown')[:_SHOWN]}) sent this request: add its origin to "
-            "server.allowed_origins, or set auth.api_keys"
+            "server.allowed_origins, or make an API key"
         )
 
 

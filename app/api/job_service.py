@@ -12,13 +12,14 @@ from app.api.adapters import Adapters
 from app.api.pending_jobs import Caller, PastEvents, PendingJobs
 from app.api.queue_estimate import Capacity, QueueEstimate
 from app.api.request_parser import invalid_request
+from app.api.schemas.adapters import AdapterChoice
 from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.post import reject_unsendable
 from app.config.settings import Config
-from app.errors import Conflict, JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
+from app.errors import Conflict, Forbidden, JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
 from app.jobs.events import FROM_START, read_events
-from app.jobs.job import Job, JobRequest, Kind, OnDisconnect
+from app.jobs.job import AdapterUse, Job, JobRequest, Kind, OnDisconnect, Priority
 from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
@@ -48,15 +49,19 @@ class JobService:
         self.estimate = estimate
         self._redis = client
 
-    def make_request(self, kind: Kind, options: JobOptions, **content: Any) -> JobRequest:
+    def make_request(
+        self, kind: Kind, options: JobOptions, principal: Principal, *, adapters: tuple[AdapterUse, ...], **content: Any
+    ) -> JobRequest:
         """Return the request of a job.
 
         Args:
             options: how the job is run. Its time is limited by `jobs.timeout`.
+            adapters: from `Adapters.chosen`, which knows what the API key may ask for.
             content: the other fields of `JobRequest`.
 
         Raises:
             InvalidRequest: the webhook cannot be sent.
+            Forbidden: the API key may not ask for the priority.
         """
         if options.webhook is not None:
             reject_unsendable(options.webhook, self.config.webhooks)
@@ -65,7 +70,7 @@ class JobService:
         ttl = options.ttl if options.store else UNSTORED_TTL_SECONDS
         return JobRequest(
             kind=kind,
-            priority=options.priority,
+            priority=_priority(options.priority, principal),
             timeout_seconds=longest if options.timeout is None else min(options.timeout, longest),
             expires_in_seconds=options.expires_in,
             not_before=None if start is None else start.at,
@@ -74,6 +79,7 @@ class JobService:
             webhook=options.webhook,
             stored=options.store,
             cache_salt=options.cache_salt,
+            adapters=adapters,
             **content,
         )
 
@@ -141,12 +147,12 @@ class JobService:
                 return item[1]
         return self.store.read(job.id)
 
-    def read(self, job_id: str, owner: str) -> Job:
-        """Return a job of this owner. Raises InvalidRequest if `job_id` cannot be an id, else JobNotFound."""
+    def read(self, job_id: str, owner: str | None) -> Job:
+        """Return a job of this owner; None: of any. Raises InvalidRequest (it is no id), JobNotFound."""
         if not JOB_ID.fullmatch(job_id):
             raise invalid_request({"job_id": ["Must be a job id: a UUID such as POST /agenerate returns."]})
         job = self.store.read(job_id.lower())
-        if job.owner != owner:
+        if owner not in (None, job.owner):
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
         return job
 
@@ -155,13 +161,20 @@ class JobService:
         self.store.cancel(job.id)
         return self.store.read(job.id)
 
-    def repeated_request(self, job: Job) -> JobRequest:
-        """Return the request of a job that has ended, for a new job. Raises Conflict if it is not kept."""
+    def repeated_request(self, job: Job, principal: Principal) -> JobRequest:
+        """Return the request of a job that has ended, for a new job.
+
+        Raises:
+            Conflict: it is not kept.
+            ModelNotFound, InvalidRequest, Forbidden: the API key may no longer ask for it, or an adapter is gone.
+        """
         try:
             request = self.store.read_request(job.id)
         except JobNotFound:
             raise Conflict("the request of this job is not kept, as it is longer than 16 KiB; send it again") from None
-        return replace(request, response=None)
+        choices = [AdapterChoice(use.name, use.scale) for use in request.adapters]
+        adapters = self.adapters.chosen(None, choices, "lora", principal.models)
+        return replace(request, response=None, adapters=adapters, priority=_priority(request.priority, principal))
 
     def document(self, job: Job) -> Mapping[str, Any]:
         """Return the job object of the HTTP API."""
@@ -179,6 +192,17 @@ class JobService:
     def _most_at_once(self) -> int:
         """Return how many jobs of one request may run at once: half of the slots; the others are for other clients."""
         return max(1, self.estimate.capacity().slots // 2)
+
+
+def _priority(asked: Priority | None, principal: Principal) -> Priority:
+    """Raises Forbidden."""
+    highest = principal.max_priority
+    if asked is None:
+        return max(Priority.NORMAL, highest, key=lambda priority: priority.step)
+    if asked.step < highest.step:
+        reason = f"This API key may ask for {highest} at most, not {asked}; ask for that, or leave it out."
+        raise Forbidden(f"priority: {reason}", errors={"priority": [reason]})
+    return asked
 
 
 def _reject_too_long(prompt: str, capacity: Capacity) -> None:

@@ -10,11 +10,12 @@ from flask import Flask
 from marshmallow import Schema
 
 from app import VERSION
+from app.access.api_key import Scope
 from app.api import ignored_fields
+from app.api.access import OPEN_PATHS
 from app.api.json_response import JSON, PROBLEM, write_json
 from app.api.openai.unenforced import HEADER
 from app.api.problems import OPENAI_PREFIX
-from app.api.request_context import OPEN_PATHS
 from app.api.request_parser import RequestParser
 from app.api.schemas.problem import OpenAIErrorSchema, ProblemSchema
 
@@ -27,8 +28,9 @@ Also = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
 
 _MEANINGS = {
     400: "The body is not JSON, or not an object.",
-    401: "The API key is missing or unknown.",
-    403: "`cross_site_request`: a page of another site sent this. `unknown_host`: the `Host` is not known here.",
+    401: "The API key is missing, unknown or expired.",
+    403: "`missing_scope`: the API key lacks the scope that this needs. `forbidden`: it does not allow this. Without "
+    "keys, `cross_site_request`: a page of another site sent this. `unknown_host`: the `Host` is not known here.",
     404: "The job does not exist, or belongs to another API key.",
     409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request.",
     413: "The body is longer than the server accepts.",
@@ -117,12 +119,17 @@ def describe_response(
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has no annotations
     ARGUMENTS_PARSER = RequestParser()
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.scopes: dict[str, Scope | None] = {}  # by the name of the view
+
     def endpoint(
         self,
         method: str,
         rule: str,
         *,
         responses: Mapping[int, dict[str, Any]],
+        scope: Scope | None,
         problems: Sequence[int] = (),
         body: type[Schema] | None = None,
         query: type[Schema] | None = None,
@@ -133,7 +140,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
 
         Args:
             responses: the documented responses, by status.
-            problems: statuses of the error responses; 401 is added if API keys are set, 415 if there is a body.
+            scope: what an API key needs for it; None: nothing. `app.api.access` checks it.
+            problems: statuses of the error responses; 401 and 403 are added, 415 if there is a body.
             body, query, form: schemas of the request; the view gets what they load, in this order.
             parameters: documentation of headers and paths.
         """
@@ -146,6 +154,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
                 if schema is not None:  # one instance for all requests: making it is slow
                     status = 400 if rule.startswith(OPENAI_PREFIX) else 422
                     documented = self.arguments(schema(), location=location, error_status_code=status)(documented)
+            self.scopes[view.__name__] = scope
             self.add_url_rule(rule, view.__name__, documented, methods=[method], parameters=list(parameters))
             return view
 
@@ -179,38 +188,38 @@ class _SchemaExtras(BasePlugin):
         return also(definition) if callable(also) else also
 
 
-class _ApiKeySecurity(BasePlugin):
-    """Documents that every operation needs an API key, except the open ones, and may respond with 401."""
+class _Access(BasePlugin):
+    """Documents which operations need an API key, and that these may respond with 401, and all with 403.
+
+    Keys may be made while the service runs. Where the configuration asks for none, a key is therefore optional.
+    """
+
+    def __init__(self, *, is_required: bool) -> None:
+        self._security: list[dict[str, list[str]]] = [{"api_key": []}, *([] if is_required else [{}])]
 
     def init_spec(self, spec: APISpec) -> None:
-        spec.components.security_scheme(
-            "api_key", {"type": "http", "scheme": "bearer", "description": "One of `auth.api_keys`."}
-        )
-
-    def operation_helper(
-        self, path: str | None = None, operations: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
-        if path in OPEN_PATHS or operations is None:
-            return
-        for operation in operations.values():
-            operation["security"] = [{"api_key": []}]
-            operation["responses"][401] = f"{_kind(path or '')}401"
-
-
-class _SitesAndHosts(BasePlugin):
-    """Documents that every operation may respond with 403, where no API key is needed."""
+        about = "An API key: made by `llm-api keys create`, or set in `auth.api_keys`."
+        spec.components.security_scheme("api_key", {"type": "http", "scheme": "bearer", "description": about})
 
     def operation_helper(
         self, path: str | None = None, operations: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         for operation in (operations or {}).values():
             operation["responses"][403] = f"{_kind(path or '')}403"
+            if path not in OPEN_PATHS:
+                operation["security"] = self._security
+                operation["responses"][401] = f"{_kind(path or '')}401"
 
 
-def register(app: Flask, blueprints: Sequence[Blueprint], *, with_keys: bool) -> None:
+def scopes_of(blueprints: Sequence[Blueprint]) -> dict[str, Scope | None]:
+    """Return the scope that each endpoint declares, by the endpoint's name."""
+    return {f"{one.name}.{view}": scope for one in blueprints for view, scope in one.scopes.items()}
+
+
+def register(app: Flask, blueprints: Sequence[Blueprint], *, requires_key: bool) -> None:
     """Add the routes to the application, and the function that writes their document."""
     app.config.update(API_TITLE=TITLE, API_VERSION=VERSION, OPENAPI_VERSION=OPENAPI_VERSION)
-    access = _ApiKeySecurity() if with_keys else _SitesAndHosts()
+    access = _Access(is_required=requires_key)
     api = Api(app, spec_kwargs={"extra_plugins": [_SchemaExtras(), access]})
     for blueprint in blueprints:
         api.register_blueprint(blueprint)

@@ -1,20 +1,19 @@
-"""The context of the current request: API key and owner, idempotency key, services, and headers of its response.
+"""The context of the current request: its caller, idempotency key, services, and headers of its response.
 
 Routes, the application's factory, `app.api.openapi` and `app.server` import this module. Everything below the routes
 gets what it needs as arguments.
 """
 
-import hashlib
-import hmac
 import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Flask, Response, after_this_request, current_app, g, request
-from werkzeug.datastructures import Headers
+from flask import Flask, Response, after_this_request, current_app, request
 
+from app.access.authentication import Authentication
+from app.api.access import current_principal
 from app.api.adapter_loading import AdapterLoading
 from app.api.batches.batches import BatchStore
 from app.api.batches.files import FileStore
@@ -24,22 +23,16 @@ from app.api.openai.unenforced import HEADER
 from app.api.path_header import header_value
 from app.api.pending_jobs import Caller, PendingJobs
 from app.api.redis_health import RedisHealth
-from app.api.request_notes import note_job, note_key
+from app.api.request_notes import note_job
 from app.api.request_parser import invalid_request
-from app.api.schemas.job import job_path
+from app.api.schemas.job import JobOptions, job_path
 from app.api.webhooks.sender import WebhookSender
 from app.config.settings import Config
-from app.errors import Unauthorized
-from app.jobs.job import Job, JobRequest, OnDisconnect, OutputSource
-from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
+from app.jobs.job import Job, JobRequest, OutputSource
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.tokenizer_rpc import TokenizerClient
 
-OPEN_PATHS = frozenset({"/healthz", "/check", "/", "/docs", "/openapi.json"})
-"""Paths that need no API key: a browser has none to send for a page."""
-METRICS_PATH = "/metrics"
-_OPEN_FOLDERS = ("/docs/", "/static/", "/web/")  # files of the pages
 KEY_HEADER = "Idempotency-Key"
 KEY_PARAMETER = {
     "in": "header",
@@ -50,8 +43,6 @@ KEY_PARAMETER = {
     "With a key, `on_disconnect` is `continue` unless the body says otherwise.",
 }
 _KEY = re.compile(r"[!-~]{1,255}")
-_OTHER_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key")  # of clients of Azure, Anthropic and Google
-_OWNER_DIGITS = 24  # hex digits: 96 bits, beyond collision; the key itself appears nowhere in Redis
 _EXTENSION = "llm_api"
 
 
@@ -62,6 +53,7 @@ class Services:
     config: Config
     redis: RedisClient
     redis_health: RedisHealth
+    authentication: Authentication
     jobs: JobService
     adapter_loading: AdapterLoading
     files: FileStore
@@ -74,17 +66,8 @@ class Services:
 
 
 def register(app: Flask, services: Services) -> None:
-    """Serve requests with these services. With `auth.api_keys` set, every path but the open ones needs one of them."""
+    """Serve requests with these services."""
     app.extensions[_EXTENSION] = services
-    open_paths = OPEN_PATHS | {METRICS_PATH} if services.config.metrics.open else OPEN_PATHS
-    digests = [hashlib.sha256(key.encode()).digest() for key in services.config.auth.api_keys]
-
-    def identify() -> None:
-        is_open = not digests or request.path in open_paths or request.path.startswith(_OPEN_FOLDERS)
-        g.principal = ANONYMOUS_PRINCIPAL if is_open else _principal(request.headers, digests)
-        note_key(g.principal.key_name)
-
-    app.before_request(identify)
 
 
 def services() -> Services:
@@ -95,18 +78,7 @@ def services_of(app: Flask) -> Services:
     return cast(Services, app.extensions[_EXTENSION])
 
 
-def current_principal() -> Principal:
-    """Return whose jobs this request makes; without API keys that is `ANONYMOUS_PRINCIPAL` for all."""
-    principal: Principal = g.principal
-    return principal
-
-
-def current_owner() -> str:
-    """Return the owner whose jobs, files and batches this request sees."""
-    return current_principal().owner
-
-
-def current_caller() -> Caller:
+def current_caller(options: JobOptions) -> Caller:
     """Raises InvalidRequest, naming the header of the idempotency key."""
     key = request.headers.get(KEY_HEADER)
     if key is not None and not _KEY.fullmatch(key):
@@ -115,30 +87,28 @@ def current_caller() -> Caller:
         )
     client = request.environ.get("gunicorn.socket")  # other servers do not show it
     return Caller(
-        principal=current_principal(),
+        principal=current_principal().with_label(options.user),
         idempotency_key=key,
         client_socket=client if isinstance(client, socket.socket) else None,
     )
 
 
-def submit(job_request: JobRequest) -> Job:
+def submit(job_request: JobRequest, options: JobOptions) -> Job:
     """Make a job that continues without this request. Raises what `JobService.submit` raises, InvalidRequest (key)."""
-    caller = current_caller()
+    caller = current_caller(options)
     job = services().jobs.submit(job_request, caller.principal, caller.idempotency_key)
     _add_header("Location", job_path(job.id))
     note_job(job.id)
     return job
 
 
-def open_jobs(
-    requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None, *, with_events: bool = False
-) -> PendingJobs:
+def open_jobs(requests: Sequence[JobRequest], options: JobOptions, *, with_events: bool = False) -> PendingJobs:
     """Make the jobs of this request, which waits for them.
 
     The response has a Location header with the first job's path, even if it is an error. Raises what
     `JobService.begin_waiting` and `JobService.submit` raise, InvalidRequest (the idempotency key).
     """
-    pending = services().jobs.begin_waiting(current_caller(), on_disconnect, with_events=with_events)
+    pending = services().jobs.begin_waiting(current_caller(options), options.on_disconnect, with_events=with_events)
     try:
         pending.submit(requests)
     except BaseException:
@@ -151,12 +121,12 @@ def open_jobs(
     return pending
 
 
-def run_jobs(requests: Sequence[JobRequest], on_disconnect: OnDisconnect | None) -> list[Job]:
+def run_jobs(requests: Sequence[JobRequest], options: JobOptions) -> list[Job]:
     """Make the jobs of this request and wait until all have succeeded.
 
     Raises what `open_jobs` and `PendingJobs.results` raise.
     """
-    with open_jobs(requests, on_disconnect) as pending:
+    with open_jobs(requests, options) as pending:
         jobs = pending.results()
     if all(job.metrics is not None and job.metrics.source is OutputSource.CACHED for job in jobs):
         _add_header("Cache-Status", "llm-api; hit")  # RFC 9211
@@ -177,28 +147,3 @@ def _add_header(name: str, value: str) -> None:
         return response
 
     after_this_request(add)
-
-
-def _principal(headers: Headers, digests: Sequence[bytes]) -> Principal:
-    """Compare with every key, in constant time: the delay of the response reveals nothing. Raises Unauthorized."""
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
-    presented = hashlib.sha256(token.strip().encode("latin-1")).digest()  # latin-1: WSGI's spelling of bytes
-    known = [hmac.compare_digest(presented, digest) for digest in digests]
-    if scheme.lower() != "bearer" or not any(known):
-        raise Unauthorized(_missing_key(headers, scheme, token.strip()))
-    owner = f"key-{presented.hex()[:_OWNER_DIGITS]}"
-    return Principal(owner=owner, tenant=owner)
-
-
-def _missing_key(headers: Headers, scheme: str, token: str) -> str:
-    """Return what is wrong with the key of a request, without the key."""
-    if scheme.lower() == "bearer" and token:
-        return (
-            "Incorrect API key provided: the key in Authorization: Bearer <key> is not one of this server's; check it, "
-            "also for the end of a line or quotes in it"
-        )
-    if scheme:
-        return "the header Authorization has another form than Authorization: Bearer <key>; send it in this form"
-    other = next((name for name in _OTHER_KEY_HEADERS if headers.get(name)), None)
-    not_read = "" if other is None else f"; the header {other} is not read"
-    return f"this server wants an API key{not_read}; send the header Authorization: Bearer <key>"

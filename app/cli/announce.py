@@ -4,6 +4,8 @@ import http.client
 import json
 import threading
 
+from app.access.authentication import is_key_configured
+from app.access.secret import plain_key
 from app.cli.supervisor import say
 from app.config.addresses import ALL, ALL_IPV4, LOCALHOST, with_port
 from app.config.settings import Config
@@ -29,7 +31,7 @@ def announce(config: Config, stopping: threading.Event) -> None:
 def ready_line(config: Config) -> str:
     """Return a line with a curl command to paste. It asks for a key where one is configured, and never shows it."""
     url = service_url(config)
-    key = " -H 'Authorization: Bearer YOUR_API_KEY'" if config.auth.api_keys else ""
+    key = " -H 'Authorization: Bearer YOUR_API_KEY'" if is_key_configured(config.auth) else ""
     body = json.dumps({"prompt": "The capital of France is"})
     return f"ready: {url}  try: curl {url}/generate{key} -H 'Content-Type: application/json' -d '{body}'"
 
@@ -42,7 +44,8 @@ def service_url(config: Config) -> str:
 
 def _missing(config: Config) -> str | None:
     """Return what the service lacks: "" when it is ready, None when the API does not respond."""
-    headers = {"Authorization": f"Bearer {config.auth.api_keys[0]}"} if config.auth.api_keys else {}
+    key = plain_key(config.auth)
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     host = _LOOPBACK.get(config.server.host, config.server.host)
     connection = http.client.HTTPConnection(host, config.server.port, timeout=_ANSWER_SECONDS)
     try:

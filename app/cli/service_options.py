@@ -60,6 +60,7 @@ def client_of(url: str | None, api_key: str | None) -> Client:
     """Return the client of the service that is named, or of the one that the configuration describes."""
     if url is not None:
         return Client(url, api_key)
+    from app.access.secret import plain_key
     from app.cli.announce import service_url
     from app.config.loader import load_config
     from app.errors import ConfigError
@@ -68,4 +69,4 @@ def client_of(url: str | None, api_key: str | None) -> Client:
         config = load_config()
     except ConfigError:  # this folder is no service's: check-config is there to say what is wrong with it
         return Client(DEFAULT_URL, api_key)
-    return Client(service_url(config), api_key or next(iter(config.auth.api_keys), None))
+    return Client(service_url(config), api_key or plain_key(config.auth))

@@ -36,5 +36,8 @@ class LogConfig:
 class MetricsConfig:
     open: Annotated[
         bool,
-        flag("Let everybody who reaches the API read `/metrics`. false: with API keys, those that may read it."),
+        flag(
+            "Let everybody who reaches the API read `/metrics`. false: where there are API keys, one with the scope "
+            "`admin`."
+        ),
     ] = False

@@ -1,10 +1,13 @@
 """Who a job is for: the API key that may see it, and the tenant whose share it takes."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from app.jobs.job import ANONYMOUS, Priority
+
+MAX_LABEL = 64  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,7 @@ class Principal:
         weight: the tenant's share, relative to the weights of others.
         label: what the request names for reports of usage.
         max_priority: the first class that the key may ask for.
+        models: which models and adapters it may ask for, by name; none: all.
     """
 
     owner: str
@@ -26,6 +30,12 @@ class Principal:
     weight: float = 1.0
     label: str = ""
     max_priority: Priority = Priority.HIGH
+    models: tuple[str, ...] = ()
+
+    def with_label(self, text: str | None) -> Self:
+        """Return this principal with a label; one that it has stays. Only a printable beginning of the text counts."""
+        label = "".join(character for character in (text or "")[:MAX_LABEL] if character.isprintable()).strip()
+        return self if self.label or not label else replace(self, label=label)
 
     def to_fields(self) -> dict[str, str]:
         """Return its fields for a record in Redis."""
@@ -36,6 +46,7 @@ class Principal:
             "weight": repr(self.weight),
             "label": self.label,
             "max_priority": self.max_priority.value,
+            **({"models": json.dumps(self.models)} if self.models else {}),
         }
 
     @classmethod
@@ -48,6 +59,7 @@ class Principal:
             weight=float(fields.get("weight", 1.0)),
             label=fields.get("label", ""),
             max_priority=Priority(fields.get("max_priority", Priority.HIGH)),
+            models=tuple(json.loads(fields.get("models", "[]"))),
         )
 
 

@@ -9,7 +9,8 @@ import app.server.metrics_folder
 
 # isort: split
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
-from app.config.addresses import addresses_of, is_loopback, with_port
+from app.access.key_check import require_key, warnings
+from app.config.addresses import addresses_of, with_port
 from app.config.loader import load_config, redis_url_of
 from app.config.log import set_up_log
 from app.config.open_files import raise_open_file_limit
@@ -22,15 +23,11 @@ from app.server.uploads import upload_threads
 
 SWITCH_SECONDS = 0.0005  # between Python threads, instead of 5 ms; figures in docs/decisions/0002
 _GC_ALLOCATIONS = 20_000
-_OPEN_TO_OTHERS = (
-    "no API key is set, and the API listens for other machines. Every client that reaches it can use the model and "
-    "read, cancel and delete all jobs.",
-    "set auth.api_keys, or set server.host to 127.0.0.1.",
-)
 
 try:
     _config = load_config()
     redis_url_of(_config)
+    require_key(_config)
     _server = _config.server
 except StartupError as error:
     sys.exit(give_up(error))
@@ -63,9 +60,8 @@ accesslog = None
 
 def when_ready(server: Any) -> None:
     _announce(logging.INFO, f"{workers} processes of {threads} threads listen on {_shown}")
-    if not _config.auth.api_keys and not is_loopback(_server.host):
-        for line in _OPEN_TO_OTHERS:
-            _announce(logging.WARNING, line)
+    for line in warnings(_config):
+        _announce(logging.WARNING, line)
 
 
 def _announce(level: int, line: str) -> None:

@@ -5,12 +5,17 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.access.api_key import ApiKey, Scope
+from app.access.authentication import CACHED_SECONDS
+from app.access.key_store import KeyStore
+from app.jobs.redis_client import connect
 from tests.documentation import blocks, curls
 from tests.end_to_end.test_main_job import GREEDY, parse_events
 from tests.stack import Stack
@@ -18,6 +23,8 @@ from tests.waiting import scaled
 from tests.workers.engines.llama.adapters import write_adapter
 
 Check = Callable[[str], bool]
+ADMIN = "YOUR_ADMIN_KEY"
+FRESH_SECONDS = CACHED_SECONDS + 0.1  # until each process knows that keys are needed, or that none is
 
 
 def is_text(output: str) -> bool:
@@ -33,6 +40,8 @@ def is_stream(output: str) -> bool:
 
 
 EXPECTED: dict[str, Check] = {
+    "/rotate": lambda output: json.loads(output)["key"].startswith("llm-"),
+    "/admin/keys": lambda output: json.loads(output)["object"] in ("api_key", "list"),
     "starting_after": lambda output: "response.completed" in output or "response.incomplete" in output,
     "DELETE http://localhost:8000/v1/": lambda output: json.loads(output)["deleted"],
     "/input_tokens": lambda output: json.loads(output)["input_tokens"] > 7,
@@ -127,24 +136,45 @@ def test_the_documentation_has_a_curl_for_every_endpoint(http: httpx.Client) -> 
     assert missing == []
 
 
-@pytest.mark.parametrize("command", curls())
+@pytest.mark.parametrize("command", [command for command in curls() if ADMIN not in command])
 def test_a_curl_of_the_documentation_returns_what_it_promises(
     smollm2: Stack, http: httpx.Client, command: str, tmp_path: Path, adapter: Callable[[bool], None]
 ) -> None:
-    if shutil.which("curl") is None:
-        assert not os.environ.get("CI"), "CI needs curl"
-        pytest.skip("curl is not installed")
-    check = next(check for mark, check in EXPECTED.items() if mark in command)
-    (tmp_path / "requests.jsonl").write_text(requests())
     runnable = command.replace("http://localhost:8000", smollm2.url)
     if "lora_adapter" in command:
         adapter("/unload" in command)
     for name, make in MAKE.items():
         if name in command:
             runnable = runnable.replace(name, make(http))
+    run(command, runnable, tmp_path)
+
+
+def test_the_curls_for_admins_return_what_they_promise(smollm2: Stack, http: httpx.Client, tmp_path: Path) -> None:
+    store = KeyStore(connect(smollm2.redis_url))
+    _, secret = store.create(ApiKey(id="", name="root", digest="", scopes=frozenset(Scope)))
+    try:
+        time.sleep(FRESH_SECONDS)
+        for number, command in enumerate(command for command in curls() if ADMIN in command):
+            key, _ = store.create(ApiKey(id="", name=f"key{number}", digest=""))
+            runnable = command.replace("http://localhost:8000", smollm2.url)
+            run(command, runnable.replace(ADMIN, secret).replace("KEY", key.id), tmp_path)
+    finally:
+        for key in store.list_keys(limit=100, with_revoked=True)[0]:
+            store.revoke(key.id, forget=True)
+        time.sleep(FRESH_SECONDS)
+    assert http.get("/jobs").status_code == 200, "the other tests send no key"
+
+
+def run(command: str, runnable: str, folder: Path) -> None:
+    """Run a command and check what it prints. runnable: the command for the service of the test."""
+    if shutil.which("curl") is None:
+        assert not os.environ.get("CI"), "CI needs curl"
+        pytest.skip("curl is not installed")
+    check = next(check for mark, check in EXPECTED.items() if mark in command)
+    (folder / "requests.jsonl").write_text(requests())
     done = subprocess.run(
         ["bash", "-c", runnable.replace("curl ", "curl -sS --fail-with-body ", 1)],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=scaled(60),

@@ -103,7 +103,7 @@ class BatchDriver:
             self._give_up(batch)
         else:
             room = room if self._is_open(batch) else 0
-            active += self._admit(batch, left, jobs, room - active)
+            active += self._admit(left, jobs, room - active)
             if active < room and all(len(_made(line, jobs)) == len(line.job_ids) for line in left):
                 active += self._open(batch, room - active)
         if batch.next_line >= batch.lines:
@@ -130,23 +130,23 @@ class BatchDriver:
         numbers = self._batches.open(batch, texts)
         lines = self._read(batch, numbers)
         left = self._collect(batch, lines, {})
-        return self._admit(batch, left, {}, room)
+        return self._admit(left, {}, room)
 
-    def _admit(self, batch: Batch, lines: Sequence[Line], jobs: Mapping[str, Job], room: int) -> int:
+    def _admit(self, lines: Sequence[Line], jobs: Mapping[str, Job], room: int) -> int:
         """Make the jobs that are missing, as far as there is room. Returns how many.
 
         A job that was deleted before its result was written down is made again.
         """
         missing = [
-            (job_id, request)
+            (job_id, request, line.principal)
             for line in lines
             for job_id, request in zip(line.job_ids, line.requests, strict=True)
             if job_id not in jobs
         ]
         made = 0
-        for job_id, request in missing[: max(0, room)]:
+        for job_id, request, principal in missing[: max(0, room)]:
             try:
-                self._jobs.store.admit(request, batch.principal, job_id)
+                self._jobs.store.admit(request, principal, job_id)
             except NotAdmitted:  # in a later turn
                 break
             made += 1
@@ -177,7 +177,7 @@ class BatchDriver:
         start, texts = batch.next_line, self._batches.next_lines(batch, LINES_AT_ONCE)
         if texts:
             numbers = self._batches.open(batch, texts)
-            unasked = [unasked_line(batch.id, number, texts[number - start]) for number in numbers]
+            unasked = [unasked_line(batch, number, texts[number - start]) for number in numbers]
             self._batches.record_results(batch, [line.given_up(batch.ending) for line in unasked])
 
     def _read(self, batch: Batch, numbers: Sequence[int]) -> list[Line]:

@@ -27,6 +27,7 @@ from app.api.schemas.openai.responses import ResponseSchema
 from app.api.schemas.request_schema import RequestSchema
 from app.errors import BodyTooLarge, LLMAPIError
 from app.jobs.job import Job, JobRequest, Priority
+from app.jobs.principal import Principal
 
 _ENDINGS = {
     "cancelled": ("batch_cancelled", "this request was not answered before its batch was cancelled"),
@@ -36,7 +37,7 @@ _ENDINGS = {
     ),
     "expired": ("batch_expired", "this request was not answered within the completion window"),
 }
-ENDPOINTS: Mapping[str, tuple[RequestSchema, Callable[[Any, JobService, str], RequestPlan]]] = {
+ENDPOINTS: Mapping[str, tuple[RequestSchema, Callable[[Any, JobService, Principal], RequestPlan]]] = {
     "/v1/chat/completions": (ChatSchema(), chat.plan),
     "/v1/completions": (CompletionSchema(), completions.plan),
     "/v1/embeddings": (EmbeddingSchema(), embeddings.plan),
@@ -52,12 +53,14 @@ class Line:
 
     Args:
         number: 0 = the first of its file.
+        principal: of its jobs: its batch's, with its own label.
         plan: None where there is a `rejection`, and for a line that its batch gives up.
         job_ids: of its jobs. They follow from the batch and the line, so that no process makes a job twice.
     """
 
     number: int
     custom_id: str
+    principal: Principal
     plan: RequestPlan | None
     rejection: LLMAPIError | None
     job_ids: Sequence[str]
@@ -114,26 +117,40 @@ class Line:
 
 def line_of(batch: Batch, number: int, text: str, jobs: JobService) -> Line:
     """Validate a line as a request of its own would be. Raises `redis.RedisError`: the line is as before."""
-    plan, rejection, value = None, None, read_line(text)
+    plan, rejection, value, principal = None, None, read_line(text), batch.principal
     try:
-        plan = _plan(value, len(text.encode()), batch, jobs)
+        plan, user = _plan(value, len(text.encode()), batch, jobs)
+        principal = principal.with_label(user)
     except redis.RedisError:
         raise
     except Exception as error:
         rejection = error if isinstance(error, LLMAPIError) else _fault_of_ours(error, value["custom_id"])
     count = 1 if plan is None else len(plan.requests)
     ids = [_job_id(batch.id, number, choice) for choice in range(count)]
-    return Line(number=number, custom_id=value["custom_id"], plan=plan, rejection=rejection, job_ids=ids)
+    return Line(
+        number=number,
+        custom_id=value["custom_id"],
+        principal=principal,
+        plan=plan,
+        rejection=rejection,
+        job_ids=ids,
+    )
 
 
-def unasked_line(batch_id: str, number: int, text: str) -> Line:
+def unasked_line(batch: Batch, number: int, text: str) -> Line:
     """Return a line that its batch gives up; its request is not parsed."""
-    ids = [_job_id(batch_id, number, 0)]
-    return Line(number=number, custom_id=read_line(text)["custom_id"], plan=None, rejection=None, job_ids=ids)
+    return Line(
+        number=number,
+        custom_id=read_line(text)["custom_id"],
+        principal=batch.principal,
+        plan=None,
+        rejection=None,
+        job_ids=[_job_id(batch.id, number, 0)],
+    )
 
 
-def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -> RequestPlan:
-    """Raises LLMAPIError."""
+def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -> tuple[RequestPlan, str | None]:
+    """Return the plan of a line, and the `user` of its body. Raises LLMAPIError."""
     if value.get("method") != "POST":
         raise invalid_request({"method": ["Must be POST."]})
     if value.get("url") != batch.endpoint:
@@ -155,8 +172,8 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
             raise invalid_request({name: ["Not in a batch: the response comes in a file. Leave it out."]})
     if body.not_before is not None:
         raise invalid_request({"not_before": ["Not in a line: send it with the batch, for all of its lines."]})
-    made = plan(body, jobs, batch.owner)
-    return replace(made, ignored=[*ignored, *made.ignored])
+    made = plan(body, jobs, batch.principal)
+    return replace(made, ignored=[*ignored, *made.ignored]), body.user
 
 
 def _fault_of_ours(error: Exception, custom_id: str) -> LLMAPIError:

@@ -18,14 +18,15 @@ from app.api.schemas.openai.prompt_end import PromptEnd
 from app.api.schemas.openai.responses import ResponseBody
 from app.api.schemas.openai.tools import Tools
 from app.jobs.job import Chat, FinishReason, Job, JobRequest, Kind, TokenLogprob
+from app.jobs.principal import Principal
 
 OBJECT, CHUNK_OBJECT, PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
 
-def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
+def plan(body: ChatBody, jobs: JobService, principal: Principal) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook, an adapter)."""
     config = jobs.config
-    request = chat_request(body, body.messages, jobs)
+    request = chat_request(body, body.messages, jobs, principal)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_message_choice(index, job, body) for index, job in enumerate(made)]
@@ -49,13 +50,17 @@ def plan(body: ChatBody, jobs: JobService, owner: str) -> RequestPlan:
 
 
 def chat_request(
-    body: ChatBody | ResponseBody, messages: list[dict[str, Any]], jobs: JobService, **content: Any
+    body: ChatBody | ResponseBody,
+    messages: list[dict[str, Any]],
+    jobs: JobService,
+    principal: Principal,
+    **content: Any,
 ) -> JobRequest:
     """Return the request of a job that continues a conversation.
 
     Raises ModelNotFound, InvalidRequest (the webhook, an adapter).
     """
-    adapters = jobs.adapters.chosen(body.model, body.lora, "lora")
+    adapters = jobs.adapters.chosen(body.model, body.lora, "lora", principal.models)
     chat = Chat(
         messages=messages,
         tools=list(body.tools.tools),
@@ -66,7 +71,7 @@ def chat_request(
     schema = forced_schema(body.tools, body.format)
     params = body.params if schema is None else {**body.params, "json_schema": schema}
     return jobs.make_request(
-        Kind.GENERATE, body, chat=chat, params=params, stream=body.stream, adapters=adapters, **content
+        Kind.GENERATE, body, principal, chat=chat, params=params, stream=body.stream, adapters=adapters, **content
     )
 
 

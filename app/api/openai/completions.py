@@ -12,15 +12,16 @@ from app.api.openai.logprobs import CompletionLogprobs, mean_logprob
 from app.api.openai.plan import RequestPlan, copies
 from app.api.schemas.openai.completions import CompletionBody
 from app.jobs.job import FinishReason, Job, JobRequest, Kind, TokenLogprob
+from app.jobs.principal import Principal
 
 OBJECT, PREFIX = "text_completion", "cmpl"
 
 
-def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
+def plan(body: CompletionBody, jobs: JobService, principal: Principal) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook, an adapter)."""
     config = jobs.config
-    adapters = jobs.adapters.chosen(body.model, body.lora, "lora")
-    request = jobs.make_request(Kind.GENERATE, body, stream=body.stream, adapters=adapters)
+    adapters = jobs.adapters.chosen(body.model, body.lora, "lora", principal.models)
+    request = jobs.make_request(Kind.GENERATE, body, principal, stream=body.stream, adapters=adapters)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         choices = [_text_choice(index, job, body) for index, job in enumerate(_best(made, body))]

@@ -12,14 +12,15 @@ from app.api.openai.plan import RequestPlan
 from app.api.schemas.openai.embeddings import EmbeddingBody
 from app.errors import InvalidRequest
 from app.jobs.job import Job, Kind
+from app.jobs.principal import Principal
 
 Vector = list[float]
 
 
-def plan(body: EmbeddingBody, jobs: JobService, owner: str) -> RequestPlan:
+def plan(body: EmbeddingBody, jobs: JobService, principal: Principal) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the webhook)."""
-    adapters = jobs.adapters.chosen(body.model, (), "model")
-    request = jobs.make_request(Kind.EMBED, body, texts=tuple(body.input), adapters=adapters)
+    adapters = jobs.adapters.chosen(body.model, (), "model", principal.models)
+    request = jobs.make_request(Kind.EMBED, body, principal, texts=tuple(body.input), adapters=adapters)
 
     def make_body(made: Sequence[Job]) -> dict[str, Any]:
         (job,) = made

@@ -18,18 +18,20 @@ from app.api.schemas.openai.response_input import REFERENCE, Conversation, add_i
 from app.api.schemas.openai.responses import ResponseBody
 from app.errors import JobNotFound, ResponseNotFound
 from app.jobs.job import Job, JobRequest, Status
+from app.jobs.principal import Principal
 
 _ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{32})\d+")  # `ResponseOutputWriter` makes them from the job's id
 
 
-def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
+def plan(body: ResponseBody, jobs: JobService, principal: Principal) -> RequestPlan:
     """Raises ModelNotFound, InvalidRequest (the previous response, the webhook, an adapter)."""
-    jobs.adapters.of_model(body.model)
+    jobs.adapters.chosen(body.model, body.lora, "lora", principal.models)  # before anything is read
     system = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
-    earlier = [] if body.previous_response_id is None else _conversation(body.previous_response_id, jobs, owner)
+    previous, owner = body.previous_response_id, principal.owner
+    earlier = [] if previous is None else _conversation(previous, jobs, owner)
     messages = [*system, *earlier, *_with_items(body.messages, jobs, owner)]
     join_calls(messages)
-    request = chat_request(body, messages, jobs, response=_kept(body))
+    request = chat_request(body, messages, jobs, principal, response=_kept(body))
     return RequestPlan(
         requests=[request],
         make_body=lambda made: response_object(made[0], request),
@@ -54,8 +56,8 @@ def plan(body: ResponseBody, jobs: JobService, owner: str) -> RequestPlan:
     )
 
 
-def existing(response_id: str, jobs: JobService, owner: str) -> tuple[Job, JobRequest]:
-    """Return the job of a response that the owner may see, and its request. Raises ResponseNotFound."""
+def existing(response_id: str, jobs: JobService, owner: str | None) -> tuple[Job, JobRequest]:
+    """Return the job of a response of this owner (None: of any), and its request. Raises ResponseNotFound."""
     job_id = response_id.removeprefix(PREFIX)
     missing = ResponseNotFound(f"no response has the id {response_id[:100]!r}: it never was, or its time is over")
     if not response_id.startswith(PREFIX) or not JOB_ID.fullmatch(job_id):

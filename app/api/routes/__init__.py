@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from app.api.openapi import Blueprint
 from app.api.routes import (
+    admin_keys,
     docs,
     embeddings,
     generate,
@@ -38,5 +39,6 @@ BLUEPRINTS: Sequence[Blueprint] = (
     usage.blueprint,
     health.blueprint,
     metrics.blueprint,
+    admin_keys.blueprint,
     docs.blueprint,
 )

@@ -24,6 +24,7 @@ _POLICY = (  # nothing from elsewhere, and in no frame
 @blueprint.endpoint(
     "GET",
     "/openapi.json",
+    scope=None,
     responses={200: describe_response("This API's OpenAPI 3.1 document.", {JSON: {"type": "object"}})},
 )
 def openapi_json() -> Response:

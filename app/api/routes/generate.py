@@ -2,6 +2,8 @@
 
 from flask import Response, request
 
+from app.access.api_key import Scope
+from app.api.access import current_principal
 from app.api.event_stream import TextEncoder, stream_events
 from app.api.json_response import EVENT_STREAM, JSON, PLAIN_TEXT, json_response
 from app.api.openai.plan import renaming_fields
@@ -30,6 +32,7 @@ _TEXT = {"type": "string"}
             LOCATION | CACHE_STATUS | UNENFORCED | IGNORED,
         )
     },
+    scope=Scope.INFERENCE,
     problems=_PROBLEMS,
 )
 def generate(body: GenerateBody) -> Response:
@@ -38,7 +41,7 @@ def generate(body: GenerateBody) -> Response:
     The job is canceled when the client leaves, unless `on_disconnect` says `continue` or an `Idempotency-Key` came.
     """
     with renaming_fields(body.sent_names):
-        (job,) = run_jobs([_request(body, stream=False)], body.on_disconnect)
+        (job,) = run_jobs([_request(body, stream=False)], body)
     if body.details:
         return json_response(services().jobs.document(job))
     text = job.output.text if job.output else ""
@@ -62,6 +65,7 @@ def generate(body: GenerateBody) -> Response:
         ),
         202: describe_response("The job, accepted.", JobSchema, LOCATION | UNENFORCED | IGNORED),
     },
+    scope=Scope.INFERENCE,
     problems=_PROBLEMS,
 )
 def agenerate(body: GenerateBody) -> Response:
@@ -71,10 +75,10 @@ def agenerate(body: GenerateBody) -> Response:
     came; without a stream the job continues by itself.
     """
     if _is_streamed(body):
-        pending = open_jobs([_request(body, stream=True)], body.on_disconnect, with_events=True)
+        pending = open_jobs([_request(body, stream=True)], body, with_events=True)
         with renaming_fields(body.sent_names):
             return stream_events(pending, lambda _: TextEncoder(), renaming=lambda: renaming_fields(body.sent_names))
-    job = submit(_request(body, stream=False))
+    job = submit(_request(body, stream=False), body)
     return json_response(services().jobs.document(job), 202)
 
 
@@ -86,11 +90,11 @@ def _is_streamed(body: GenerateBody) -> bool:
 def _request(body: GenerateBody, *, stream: bool) -> JobRequest:
     report_unenforced(of_params(body.params, services().config, body.sent_names))
     chat = None if body.messages is None else Chat(messages=body.messages, **body.prompt_end)
-    jobs = services().jobs
-    adapters = jobs.adapters.chosen(None, body.lora, body.sent_names.get("params.lora", "params.lora"))
-    return jobs.make_request(
-        Kind.GENERATE, body, prompt=body.prompt, chat=chat, params=body.params, stream=stream, adapters=adapters
-    )
+    jobs, principal = services().jobs, current_principal()
+    name_of_lora = body.sent_names.get("params.lora", "params.lora")
+    adapters = jobs.adapters.chosen(None, body.lora, name_of_lora, principal.models)
+    content = {"prompt": body.prompt, "chat": chat, "params": body.params, "stream": stream}
+    return jobs.make_request(Kind.GENERATE, body, principal, adapters=adapters, **content)
 
 
 def _wants(media_type: str) -> bool:

@@ -2,10 +2,12 @@
 
 from flask import Response, request
 
+from app.access.api_key import Scope
+from app.api.access import OWNER_PARAMETER, viewed_owner
 from app.api.event_stream import HEADERS, JSONEncoder, stream_events
 from app.api.json_response import EVENT_STREAM
 from app.api.openapi import Blueprint, describe_response
-from app.api.request_context import current_owner, services
+from app.api.request_context import services
 from app.api.request_parser import invalid_request
 from app.api.routes.jobs import JOB_ID_PARAMETER
 from app.jobs.events import EVENT_ID_PATTERN, FROM_START, is_event_id
@@ -26,8 +28,9 @@ _RESPONSE = describe_response(
 @blueprint.endpoint(
     "GET",
     "/jobs/<job_id>/events",
-    parameters=[JOB_ID_PARAMETER, *_RESUME],
+    parameters=[JOB_ID_PARAMETER, OWNER_PARAMETER, *_RESUME],
     responses={200: _RESPONSE, 204: describe_response("The job has ended, and nothing comes after the event named.")},
+    scope=Scope.JOBS,
     problems=(404, 422, 503),
 )
 def job_events(job_id: str) -> Response:
@@ -36,7 +39,7 @@ def job_events(job_id: str) -> Response:
     Works as long as the job is kept, on every replica; leaving never cancels the job.
     """
     jobs = services().jobs
-    job, after = jobs.read(job_id, current_owner()), _resume_after()
+    job, after = jobs.read(job_id, viewed_owner()), _resume_after()
     if request.method == "HEAD":
         return Response(content_type=EVENT_STREAM, headers=HEADERS)
     events = jobs.follow(job, after)

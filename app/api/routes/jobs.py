@@ -4,10 +4,12 @@ from typing import Any
 
 from flask import Response
 
+from app.access.api_key import Scope
+from app.api.access import OWNER_PARAMETER, current_owner, current_principal, listed_owner, viewed_owner
 from app.api.json_response import json_response
 from app.api.openapi import LOCATION, Blueprint, describe_response
-from app.api.request_context import KEY_PARAMETER, current_owner, services, submit
-from app.api.schemas.job import JobListQuerySchema, JobListSchema, JobQuerySchema, JobSchema
+from app.api.request_context import KEY_PARAMETER, services, submit
+from app.api.schemas.job import JobListQuerySchema, JobListSchema, JobOptions, JobQuerySchema, JobSchema
 from app.errors import Conflict
 from app.jobs.job import Job
 
@@ -23,14 +25,16 @@ _ENDING = describe_response("The job still runs; its worker ends it within a ste
     "GET",
     "/jobs",
     query=JobListQuerySchema,
+    parameters=[OWNER_PARAMETER],
     responses={200: describe_response("The caller's jobs, newest first.", JobListSchema)},
+    scope=Scope.JOBS,
     problems=(422, 503),
 )
 def list_jobs(query: dict[str, Any]) -> Response:
     """The caller's jobs, newest first."""
     limit, before = query["limit"], float(query["cursor"]) if "cursor" in query else None
     service = services().jobs
-    jobs = service.store.list_jobs(current_owner(), status=query.get("status"), limit=limit + 1, before=before)
+    jobs = service.store.list_jobs(listed_owner(), status=query.get("status"), limit=limit + 1, before=before)
     page = jobs[:limit]
     next_cursor = _cursor(page[-1]) if len(jobs) > limit else None
     return json_response({"object": "list", "data": service.documents(page), "next_cursor": next_cursor})
@@ -40,14 +44,15 @@ def list_jobs(query: dict[str, Any]) -> Response:
     "GET",
     _PATH,
     query=JobQuerySchema,
-    parameters=[JOB_ID_PARAMETER],
+    parameters=[JOB_ID_PARAMETER, OWNER_PARAMETER],
     responses={200: describe_response("The job.", JobSchema)},
+    scope=Scope.JOBS,
     problems=(404, 422, 503),
 )
 def read_job(query: dict[str, Any], job_id: str) -> Response:
     """A job as it is, or as it is after `wait` seconds at most."""
     jobs = services().jobs
-    job = jobs.read(job_id, current_owner())
+    job = jobs.read(job_id, viewed_owner())
     if query["wait"] and not job.status.is_final:
         job = jobs.wait(job, query["wait"])
     return json_response(jobs.document(job))
@@ -56,26 +61,28 @@ def read_job(query: dict[str, Any], job_id: str) -> Response:
 @blueprint.endpoint(
     "POST",
     f"{_PATH}/cancel",
-    parameters=[JOB_ID_PARAMETER],
+    parameters=[JOB_ID_PARAMETER, OWNER_PARAMETER],
     responses={200: _ENDED, 202: _ENDING},
+    scope=Scope.JOBS,
     problems=(404, 422, 503),
 )
 def cancel_job(job_id: str) -> Response:
     """Cancel a job; one that has ended stays as it is."""
-    return _cancel(services().jobs.read(job_id, current_owner()))
+    return _cancel(services().jobs.read(job_id, viewed_owner()))
 
 
 @blueprint.endpoint(
     "DELETE",
     _PATH,
-    parameters=[JOB_ID_PARAMETER],
+    parameters=[JOB_ID_PARAMETER, OWNER_PARAMETER],
     responses={200: _ENDED, 202: _ENDING, 204: describe_response("The job had ended and is forgotten.")},
+    scope=Scope.JOBS,
     problems=(404, 422, 503),
 )
 def delete_job(job_id: str) -> Response:
     """Forget a job that has ended, cancel one that has not."""
     jobs = services().jobs
-    job = jobs.read(job_id, current_owner())
+    job = jobs.read(job_id, viewed_owner())
     return Response(status=204) if jobs.store.delete(job) else _cancel(job)
 
 
@@ -84,6 +91,7 @@ def delete_job(job_id: str) -> Response:
     f"{_PATH}/retry",
     parameters=[JOB_ID_PARAMETER, KEY_PARAMETER],
     responses={202: describe_response("The new job, accepted.", JobSchema, LOCATION)},
+    scope=Scope.INFERENCE,
     problems=(404, 409, 422, 503),
 )
 def retry_job(job_id: str) -> Response:
@@ -95,7 +103,7 @@ def retry_job(job_id: str) -> Response:
     job = jobs.read(job_id, current_owner())
     if not job.status.is_final:
         raise Conflict(f"the job is {job.status}; cancel it first, or wait for its end")
-    again = submit(jobs.repeated_request(job))
+    again = submit(jobs.repeated_request(job, current_principal()), JobOptions())
     return json_response(jobs.document(again), 202)
 
 

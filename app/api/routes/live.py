@@ -9,15 +9,23 @@ import flask
 import redis
 from flask import Response
 
+from app.access.api_key import Scope
+from app.api.access import current_owner, viewed_owner
 from app.api.event_stream import COMMENT, HEADERS, HEARTBEAT_SECONDS
 from app.api.json_response import EVENT_STREAM, json_response
 from app.api.live.changes import encode_changes, encode_trouble
 from app.api.live.views import Next
 from app.api.problems import store_unavailable
-from app.api.request_context import current_owner, services
+from app.api.request_context import services
 from app.errors import JobNotFound
 
 pages = flask.Blueprint("live", __name__)
+SCOPES: Mapping[str, Scope | None] = {
+    "live.live_queue": Scope.JOBS,
+    "live.live_workers": None,
+    "live.live_job": Scope.JOBS,
+}
+"""What an API key needs for each, as `Blueprint.endpoint` declares it for the routes of the document."""
 
 
 @pages.get("/live/queue")
@@ -37,7 +45,7 @@ def live_workers() -> Response:
 def live_job(job_id: str) -> Response:
     """Return an own job with its request, and its webhook while it is not sent. Raises JobNotFound."""
     jobs = services().jobs
-    job = jobs.read(job_id, current_owner())
+    job = jobs.read(job_id, viewed_owner())
     request: Mapping[str, Any] | None = None
     with contextlib.suppress(JobNotFound):  # a long one goes with the end of its job
         request = jobs.store.read_request(job.id).to_json()

@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Response
 
+from app.api.access import current_principal
 from app.api.json_response import json_response
 from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
@@ -23,6 +24,7 @@ _MODEL = ModelSchema()
     "GET",
     "/v1/models",
     responses={200: describe_response("The model of this service.", ModelListSchema)},
+    scope=None,
     problems=(503,),
 )
 def list_models() -> Response:
@@ -33,7 +35,7 @@ def list_models() -> Response:
     """
     parent = services().config.model_name
     models = [_model(name) for name in _names()]
-    adapters = [_model(adapter.name, parent) for adapter in services().jobs.adapters.all()]
+    adapters = [_model(adapter.name, parent) for adapter in services().jobs.adapters.all(current_principal().models)]
     return json_response(_LIST.dump({"object": "list", "data": models + adapters}))
 
 
@@ -42,20 +44,21 @@ def list_models() -> Response:
     "/v1/models/<path:model_id>",
     parameters=[{"in": "path", "name": "model_id", "schema": {"type": "string"}}],
     responses={200: describe_response("The model.", ModelSchema)},
+    scope=None,
     problems=(404, 503),
 )
 def read_model(model_id: str) -> Response:
     """One model by its name: the one that is served here, or one of its adapters."""
     config = services().config
-    if (adapter := services().jobs.adapters.of_model(model_id)) is not None:
+    if (adapter := services().jobs.adapters.of_model(model_id, current_principal().models)) is not None:
         return json_response(_MODEL.dump(_model(adapter.name, config.model_name)))
     return json_response(_MODEL.dump(_model(model_id if model_id in _names() else config.model_name)))
 
 
 def _names() -> list[str]:
     """Return the names of the model, except for patterns."""
-    config = services().config
-    return [config.model_name, *(name for name in config.model_aliases if not _PATTERN.search(name))]
+    names = services().jobs.adapters.names_of_model(current_principal().models)
+    return [name for name in names if name == services().config.model_name or not _PATTERN.search(name)]
 
 
 def _model(name: str, parent: str | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Response
 
+from app.access.api_key import Scope
 from app.api.openapi import Blueprint, describe_response
 from app.api.request_context import services
 from app.api.schemas.openai.adapters import LoadAdapterSchema, UnloadAdapterSchema
@@ -18,6 +19,7 @@ _TEXT = "text/plain; charset=utf-8"
     "/v1/load_lora_adapter",
     body=LoadAdapterSchema,
     responses={200: describe_response("Every worker has it.", {_TEXT: None})},
+    scope=Scope.ADMIN,
     problems=(400, 403, 503, 504),
 )
 def load_lora_adapter(body: dict[str, Any]) -> Response:
@@ -32,6 +34,7 @@ def load_lora_adapter(body: dict[str, Any]) -> Response:
     "/v1/unload_lora_adapter",
     body=UnloadAdapterSchema,
     responses={200: describe_response("No further request can choose it.", {_TEXT: None})},
+    scope=Scope.ADMIN,
     problems=(400, 403, 404, 503),
 )
 def unload_lora_adapter(body: dict[str, Any]) -> Response:

@@ -5,12 +5,14 @@ from typing import Any
 
 from flask import Response
 
+from app.access.api_key import Scope
+from app.api.access import OWNER_PARAMETER, current_owner, current_principal, listed_owner, viewed_owner
 from app.api.batches.batch import Batch
 from app.api.batches.input import inspect
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_response
 from app.api.openapi import Blueprint, describe_response
-from app.api.request_context import current_owner, current_principal, services
+from app.api.request_context import services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.batches import (
     BatchBody,
@@ -34,6 +36,7 @@ _PATH = "/v1/batches/<batch_id>"
     responses={
         200: describe_response("The batch: in progress, or failed where its file cannot be run.", BatchObjectSchema)
     },
+    scope=Scope.BATCHES,
     problems=(400, 413, 503),
 )
 def create_batch(body: BatchBody) -> Response:
@@ -65,43 +68,47 @@ def create_batch(body: BatchBody) -> Response:
     "GET",
     "/v1/batches",
     query=BatchListQuerySchema,
+    parameters=[OWNER_PARAMETER],
     responses={200: describe_response("The caller's batches, newest first.", BatchListSchema)},
+    scope=Scope.BATCHES,
     problems=(400, 503),
 )
 def list_batches(query: dict[str, Any]) -> Response:
     """The caller's batches, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"))
-    batches, has_more = services().batches.list_batches(current_owner(), cut)
+    batches, has_more = services().batches.list_batches(listed_owner(), cut)
     return json_response(list_object([_document(batch) for batch in batches], has_more))
 
 
 @blueprint.endpoint(
     "GET",
     _PATH,
-    parameters=[BATCH_ID],
+    parameters=[BATCH_ID, OWNER_PARAMETER],
     responses={200: describe_response("The batch.", BatchObjectSchema)},
+    scope=Scope.BATCHES,
     problems=(404, 503),
 )
 def read_batch(batch_id: str) -> Response:
     """The state of a batch."""
-    return json_response(_document(services().batches.read(batch_id, current_owner())))
+    return json_response(_document(services().batches.read(batch_id, viewed_owner())))
 
 
 @blueprint.endpoint(
     "POST",
     f"{_PATH}/cancel",
-    parameters=[BATCH_ID],
+    parameters=[BATCH_ID, OWNER_PARAMETER],
     responses={200: describe_response("The batch; `cancelling` until its jobs have ended.", BatchObjectSchema)},
+    scope=Scope.BATCHES,
     problems=(404, 409, 503),
 )
 def cancel_batch(batch_id: str) -> Response:
     """Cancel a batch: what has a result already is kept, every other line gets an error in the error file."""
     batches = services().batches
-    batch = batches.read(batch_id, current_owner())
+    batch = batches.read(batch_id, viewed_owner())
     if batch.has_ended:
         raise Conflict(f"the batch has ended already: it is {batch.status}")
     batches.close(batch, "cancelled")
-    return json_response(_document(batches.read(batch_id, current_owner())))
+    return json_response(_document(batches.read(batch_id, viewed_owner())))
 
 
 def _document(batch: Batch) -> dict[str, Any]:

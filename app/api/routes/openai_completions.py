@@ -5,13 +5,15 @@ from typing import Any
 
 from flask import Response
 
+from app.access.api_key import Scope
+from app.api.access import current_principal
 from app.api.event_stream import stream_events
 from app.api.ignored_fields import report_ignored
 from app.api.json_response import EVENT_STREAM, JSON, json_response
 from app.api.openai import chat, completions, embeddings
 from app.api.openai.plan import RequestPlan
 from app.api.openapi import CACHE_STATUS, IGNORED, LOCATION, UNENFORCED, Blueprint, describe_response
-from app.api.request_context import KEY_PARAMETER, current_owner, open_jobs, report_unenforced, run_jobs, services
+from app.api.request_context import KEY_PARAMETER, open_jobs, report_unenforced, run_jobs, services
 from app.api.schemas.job import JobOptions
 from app.api.schemas.openai.chat import ChatBody, ChatSchema
 from app.api.schemas.openai.completions import CompletionBody, CompletionSchema
@@ -36,6 +38,7 @@ def _responses(description: str, content: Mapping[str, Any]) -> dict[int, dict[s
     body=ChatSchema,
     parameters=[KEY_PARAMETER],
     responses=_responses(_STREAMED, {JSON: ChatCompletionSchema, EVENT_STREAM: None}),
+    scope=Scope.INFERENCE,
     problems=PROBLEMS,
 )
 def chat_completions(body: ChatBody) -> Response:
@@ -44,7 +47,7 @@ def chat_completions(body: ChatBody) -> Response:
     Each of `n` choices is a job; they are canceled when the client leaves, unless `on_disconnect` says `continue` or an
     `Idempotency-Key` came.
     """
-    return respond(chat.plan(body, services().jobs, current_owner()), body)
+    return respond(chat.plan(body, services().jobs, current_principal()), body)
 
 
 @completions_blueprint.endpoint(
@@ -53,11 +56,12 @@ def chat_completions(body: ChatBody) -> Response:
     body=CompletionSchema,
     parameters=[KEY_PARAMETER],
     responses=_responses(_STREAMED, {JSON: CompletionAnswerSchema, EVENT_STREAM: None}),
+    scope=Scope.INFERENCE,
     problems=PROBLEMS,
 )
 def completions_(body: CompletionBody) -> Response:
     """Continue one prompt or several; each choice of each of them is a job."""
-    return respond(completions.plan(body, services().jobs, current_owner()), body)
+    return respond(completions.plan(body, services().jobs, current_principal()), body)
 
 
 @embeddings_blueprint.endpoint(
@@ -66,11 +70,12 @@ def completions_(body: CompletionBody) -> Response:
     body=EmbeddingSchema,
     parameters=[KEY_PARAMETER],
     responses=_responses("An L2-normalised vector for each text.", {JSON: EmbeddingAnswerSchema}),
+    scope=Scope.INFERENCE,
     problems=PROBLEMS,
 )
 def openai_embeddings(body: EmbeddingBody) -> Response:
     """Embed a text, or several in one go."""
-    return respond(embeddings.plan(body, services().jobs, current_owner()), body)
+    return respond(embeddings.plan(body, services().jobs, current_principal()), body)
 
 
 def respond(plan: RequestPlan, options: JobOptions) -> Response:
@@ -79,6 +84,6 @@ def respond(plan: RequestPlan, options: JobOptions) -> Response:
     report_ignored(plan.ignored)
     with plan.renaming_fields():
         if plan.make_encoder is not None:
-            pending = open_jobs(plan.requests, options.on_disconnect, with_events=True)
+            pending = open_jobs(plan.requests, options, with_events=True)
             return stream_events(pending, plan.make_encoder, renaming=plan.renaming_fields)
-        return json_response(plan.make_body(run_jobs(plan.requests, options.on_disconnect)))
+        return json_response(plan.make_body(run_jobs(plan.requests, options)))

@@ -5,13 +5,15 @@ from typing import IO, Any
 
 from flask import Response, g, request
 
+from app.access.api_key import Scope
+from app.api.access import OWNER_PARAMETER, current_owner, listed_owner, viewed_owner
 from app.api.batches.files import File, file_object
 from app.api.batches.input import MAX_LINES
 from app.api.batches.paging import Cut, list_object
 from app.api.json_response import json_response
 from app.api.openapi import Blueprint, describe_response
 from app.api.request_body import body_limit
-from app.api.request_context import current_owner, services
+from app.api.request_context import services
 from app.api.request_parser import invalid_request
 from app.api.schemas.openai.files import (
     FileDeletedSchema,
@@ -45,6 +47,7 @@ blueprint.before_request(_take_files)
     "/v1/files",
     form=UploadSchema,
     responses={200: describe_response("The file, kept.", FileSchema)},
+    scope=Scope.BATCHES,
     problems=(400, 413, 503),
 )
 def upload_file(form: dict[str, Any]) -> Response:
@@ -69,18 +72,25 @@ def upload_file(form: dict[str, Any]) -> Response:
     "GET",
     "/v1/files",
     query=FileListQuerySchema,
+    parameters=[OWNER_PARAMETER],
     responses={200: describe_response("The caller's files.", FileListSchema)},
+    scope=Scope.BATCHES,
     problems=(400, 503),
 )
 def list_files(query: dict[str, Any]) -> Response:
     """The caller's files, newest first."""
     cut = Cut(limit=query["limit"], after=query.get("after"), newest_first=query["order"] == "desc")
-    files, has_more = services().files.list_files(current_owner(), cut, query.get("purpose"))
+    files, has_more = services().files.list_files(listed_owner(), cut, query.get("purpose"))
     return json_response(list_object([file_object(file) for file in files], has_more))
 
 
 @blueprint.endpoint(
-    "GET", _PATH, parameters=[FILE_ID], responses={200: describe_response("The file.", FileSchema)}, problems=(404, 503)
+    "GET",
+    _PATH,
+    scope=Scope.BATCHES,
+    parameters=[FILE_ID, OWNER_PARAMETER],
+    responses={200: describe_response("The file.", FileSchema)},
+    problems=(404, 503),
 )
 def read_file(file_id: str) -> Response:
     """What a file is."""
@@ -90,8 +100,9 @@ def read_file(file_id: str) -> Response:
 @blueprint.endpoint(
     "GET",
     f"{_PATH}/content",
-    parameters=[FILE_ID],
+    parameters=[FILE_ID, OWNER_PARAMETER],
     responses={200: describe_response("Its content, as it was sent or written.", {OCTETS: None})},
+    scope=Scope.BATCHES,
     problems=(404, 503),
 )
 def read_file_content(file_id: str) -> Response:
@@ -105,8 +116,9 @@ def read_file_content(file_id: str) -> Response:
 @blueprint.endpoint(
     "DELETE",
     _PATH,
-    parameters=[FILE_ID],
+    parameters=[FILE_ID, OWNER_PARAMETER],
     responses={200: describe_response("The file is gone.", FileDeletedSchema)},
+    scope=Scope.BATCHES,
     problems=(404, 409, 503),
 )
 def delete_file(file_id: str) -> Response:
@@ -116,7 +128,7 @@ def delete_file(file_id: str) -> Response:
 
 
 def _existing(file_id: str) -> File:
-    return services().files.read(file_id, current_owner())
+    return services().files.read(file_id, viewed_owner())
 
 
 def _measure(stream: IO[bytes]) -> tuple[int, int]:

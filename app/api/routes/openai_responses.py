@@ -5,6 +5,8 @@ from typing import Any
 
 from flask import Response
 
+from app.access.api_key import Scope
+from app.api.access import OWNER_PARAMETER, current_principal, viewed_owner
 from app.api.event_stream import stream_events
 from app.api.ignored_fields import report_ignored
 from app.api.json_response import EVENT_STREAM, JSON, json_response
@@ -12,7 +14,7 @@ from app.api.openai import responses
 from app.api.openai.response_object import response_object
 from app.api.openai.response_stream import ResponseEncoder
 from app.api.openapi import IGNORED, LOCATION, UNENFORCED, Blueprint, describe_response
-from app.api.request_context import KEY_PARAMETER, current_owner, report_unenforced, services, submit
+from app.api.request_context import KEY_PARAMETER, report_unenforced, services, submit
 from app.api.routes.openai_completions import PROBLEMS, respond
 from app.api.schemas.openai.response_bodies import (
     InputTokensSchema,
@@ -41,6 +43,7 @@ _RESPONSE = "The response; as a stream its events, which end with `response.comp
             _RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None}, LOCATION | UNENFORCED | IGNORED
         )
     },
+    scope=Scope.INFERENCE,
     problems=PROBLEMS,
 )
 def create_response(body: ResponseBody) -> Response:
@@ -49,14 +52,14 @@ def create_response(body: ResponseBody) -> Response:
     A response that is waited for or streamed is canceled when the client leaves, unless it runs in the background,
     `on_disconnect` says `continue` or an `Idempotency-Key` came.
     """
-    plan = responses.plan(body, services().jobs, current_owner())
+    plan = responses.plan(body, services().jobs, current_principal())
     if not body.background:
         return respond(plan, body)
     report_unenforced(plan.unenforced)
     report_ignored(plan.ignored)
     (request,) = plan.requests
     with plan.renaming_fields():
-        job = submit(request)
+        job = submit(request, body)
     return _follow(job, request, -1) if body.stream else json_response(response_object(job, request))
 
 
@@ -65,11 +68,12 @@ def create_response(body: ResponseBody) -> Response:
     "/v1/responses/input_tokens",
     body=ResponseSchema,
     responses={200: describe_response("The number of tokens.", InputTokensSchema)},
+    scope=Scope.INFERENCE,
     problems=PROBLEMS,
 )
 def count_input_tokens(body: ResponseBody) -> Response:
     """How many tokens the prompt of this request has: the `usage.input_tokens` of its response. It makes no job."""
-    plan = responses.plan(body, services().jobs, current_owner())
+    plan = responses.plan(body, services().jobs, current_principal())
     (request,) = plan.requests
     assert request.chat is not None, "a response is made from messages"
     with plan.renaming_fields():
@@ -82,8 +86,9 @@ def count_input_tokens(body: ResponseBody) -> Response:
     "GET",
     _PATH,
     query=ResponseQuerySchema,
-    parameters=[RESPONSE_ID],
+    parameters=[RESPONSE_ID, OWNER_PARAMETER],
     responses={200: describe_response(_RESPONSE, {JSON: ResponseObjectSchema, EVENT_STREAM: None})},
+    scope=Scope.INFERENCE,
     problems=(400, 404, 503),
 )
 def read_response(query: dict[str, Any], response_id: str) -> Response:
@@ -97,8 +102,9 @@ def read_response(query: dict[str, Any], response_id: str) -> Response:
 @blueprint.endpoint(
     "POST",
     f"{_PATH}/cancel",
-    parameters=[RESPONSE_ID],
+    parameters=[RESPONSE_ID, OWNER_PARAMETER],
     responses={200: describe_response("The response; one that runs ends within a step.", ResponseObjectSchema)},
+    scope=Scope.INFERENCE,
     problems=(404, 503),
 )
 def cancel_response(response_id: str) -> Response:
@@ -110,8 +116,9 @@ def cancel_response(response_id: str) -> Response:
 @blueprint.endpoint(
     "DELETE",
     _PATH,
-    parameters=[RESPONSE_ID],
+    parameters=[RESPONSE_ID, OWNER_PARAMETER],
     responses={200: describe_response("The response is forgotten.", ResponseDeletedSchema)},
+    scope=Scope.INFERENCE,
     problems=(404, 409, 503),
 )
 def delete_response(response_id: str) -> Response:
@@ -123,7 +130,7 @@ def delete_response(response_id: str) -> Response:
 
 
 def _existing(response_id: str) -> tuple[Job, JobRequest]:
-    return responses.existing(response_id, services().jobs, current_owner())
+    return responses.existing(response_id, services().jobs, viewed_owner())
 
 
 def _follow(job: Job, request: JobRequest, starting_after: int) -> Response:

@@ -5,6 +5,8 @@ from typing import Any
 
 from flask import Response
 
+from app.access.api_key import Scope
+from app.api.access import current_principal
 from app.api.json_response import JSON, json_response, write_json
 from app.api.openai.plan import renaming_fields
 from app.api.openapi import Blueprint, describe_response
@@ -24,11 +26,12 @@ _AT_ONCE = 8192  # tokens: no other thread runs while a list is written
     "/tokenize",
     body=TokenizeSchema,
     responses={200: describe_response("The ids of the tokens.", TokensSchema)},
+    scope=Scope.INFERENCE,
     problems=_PROBLEMS,
 )
 def tokenize(body: TokenizeBody) -> Response:
     """The tokens of a text, or of the prompt that a conversation becomes."""
-    services().jobs.adapters.of_model(body.model)
+    services().jobs.adapters.of_model(body.model, current_principal().models)
     arguments: dict[str, Any] = {"add_special": body.add_special}
     if body.messages is None:
         arguments["text"] = body.text
@@ -45,10 +48,11 @@ def tokenize(body: TokenizeBody) -> Response:
     "/detokenize",
     body=DetokenizeSchema,
     responses={200: describe_response("Their text.", DetokenizedSchema)},
+    scope=Scope.INFERENCE,
     problems=_PROBLEMS,
 )
 def detokenize(body: dict[str, Any]) -> Response:
     """The text of tokens."""
-    services().jobs.adapters.of_model(body.get("model"))
+    services().jobs.adapters.of_model(body.get("model"), current_principal().models)
     arguments = {"tokens": body["tokens"]}
     return json_response({"text": services().tokenizer.call(TokenizerOperation.DETOKENIZE, arguments)})

@@ -30,11 +30,12 @@ class JobOptions:
     not_before: it must not start earlier, and its waiting counts from then on.
 
     None: the server's `jobs.timeout`, no limit, `jobs.ttl`, and the endpoint's own default for `on_disconnect`.
+    priority: None: normal, or the highest that the API key may ask for. user: the label of the job's usage.
     store: False: the job is deleted once its client has the output. Only OpenAI's API has it.
     cache_salt: as of `JobRequest`.
     """
 
-    priority: Priority = Priority.NORMAL
+    priority: Priority | None = None
     timeout: float | None = None
     expires_in: float | None = None
     not_before: StartTime | None = None
@@ -43,6 +44,7 @@ class JobOptions:
     webhook: Webhook | None = None
     store: bool = True
     cache_salt: str = ""
+    user: str | None = None
 
 
 def _check_url(url: str) -> None:
@@ -86,7 +88,10 @@ class JobOptionsSchema(RequestSchema):
     priority = fields.Enum(
         Priority,
         by_value=TextField,
-        metadata={"description": "Waiting jobs of a higher priority start first. Default: normal."},
+        metadata={
+            "description": "Waiting jobs of a higher priority start first. Default: normal, or "
+            "the highest that the API key may ask for."
+        },
     )
     timeout = RealNumber(
         validate=validate.Range(1, MAX_TIMEOUT_SECONDS),

@@ -46,10 +46,12 @@ class WorkerStateSchema(Schema):
 
 
 class ReadinessSchema(Schema):
+    """The status alone where an API key is needed, and none was sent."""
+
     status = constant("ready")
-    model = fields.String(required=True)
-    version = fields.String(required=True, metadata={"description": "Of this API process."})
-    workers = fields.List(fields.Nested(WorkerStateSchema), required=True)
+    model = fields.String()
+    version = fields.String(metadata={"description": "Of this API process."})
+    workers = fields.List(fields.Nested(WorkerStateSchema))
 
 
 class HealthSchema(Schema):

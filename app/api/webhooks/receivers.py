@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from app.jobs.job import ANONYMOUS
+
 SENDERS = 8  # per process
 SENDERS_PER_RECEIVER = 4
 SENDERS_PER_OWNER = 4
@@ -30,13 +32,9 @@ class _Receiver:
 
 
 class Receivers:
-    """The receivers of webhooks, by scheme, host and port.
+    """The receivers of webhooks, by scheme, host and port."""
 
-    counts_owners: False: without API keys all jobs have the same owner.
-    """
-
-    def __init__(self, *, counts_owners: bool) -> None:
-        self._counts_owners = counts_owners
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, _Receiver] = {}
         self._owners: Counter[str] = Counter()  # what is being sent
@@ -45,7 +43,7 @@ class Receivers:
     def enter(self, url: str, owner: str) -> float:
         """Return 0 if a webhook may be sent now, with a call of `leave` after it; else the seconds to wait."""
         with self._lock:
-            if self._counts_owners and self._owners[owner] >= SENDERS_PER_OWNER:
+            if owner != ANONYMOUS and self._owners[owner] >= SENDERS_PER_OWNER:
                 return _busy_pause()
             receiver = self._receiver(url)
             left = receiver.pause_end - time.monotonic()

@@ -49,11 +49,11 @@ class _Failure:
 class WebhookSender:
     """The senders of one API process. Each webhook arrives at least once, always with the same `webhook-id`."""
 
-    def __init__(self, due: WebhookQueue, secret: str, *, allow_private: bool, counts_owners: bool) -> None:
+    def __init__(self, due: WebhookQueue, secret: str, *, allow_private: bool) -> None:
         self._due = due
         self._signer = Webhook(secret)
         self._allow_private = allow_private
-        self._receivers = Receivers(counts_owners=counts_owners)
+        self._receivers = Receivers()
         self._looking = threading.Lock()
         self._stopping = threading.Event()
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from app.access.key_check import warnings
 from app.cli.client import Client, RequestFailed
 from app.cli.port_owner import port_owner
-from app.config.addresses import is_loopback
 from app.config.environment import variable_name
 from app.config.finding import Finding, fault, ok, warning
 from app.config.settings import Config
@@ -20,13 +20,16 @@ def check_api(config: Config, client: Client, *, is_own: bool) -> Iterator[Findi
     except RequestFailed as error:
         yield _failure(config, client, error, is_own=is_own)
     else:
-        yield ok(_CHECK, f"{client.url} serves {ready['model']}")
-        if ready.get("version") != service_version():
+        if "model" not in ready:  # it shows no more to a request without a key
+            yield ok(_CHECK, f"{client.url} is ready; with an API key (LLM_API_KEY) its version is checked too")
+        else:
+            yield ok(_CHECK, f"{client.url} serves {ready['model']}")
+        if "model" in ready and ready.get("version") != service_version():
             theirs = ready.get("version", "an older version")
             cure = "restart API and workers from the same version: they share records and scripts"
             yield fault(_CHECK, f"{client.url} runs {theirs}, this is {service_version()}", cure)
-    if is_own and not config.auth.api_keys and not is_loopback(config.server.host):
-        cure = "set auth.api_keys, or server.host to localhost"
+    if is_own and config.redis_url is not None and warnings(config, wait_seconds=0.0):
+        cure = "make a key with `llm-api keys create NAME`, or set server.host to localhost"
         yield warning(_CHECK, f"whoever reaches port {config.server.port} of this machine may use the model", cure)
 
 

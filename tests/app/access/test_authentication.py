@@ -115,6 +115,23 @@ def test_while_redis_is_away_no_key_of_it_opens_and_configured_ones_do() -> None
         Authentication(AuthConfig(), KeyStore(connect("redis://127.0.0.1:1/0"))).is_needed()
 
 
+def test_while_redis_is_away_requests_need_a_key_as_they_did_before(
+    store: KeyStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Authentication(AuthConfig(), store, clock)
+    assert not here.is_needed()
+
+    def fail() -> bool:
+        raise redis.ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "are_there_any", fail)
+        clock.seconds += CACHED_SECONDS
+        assert not here.is_needed()
+    make(store)
+    assert here.is_needed(), "it asks again at once"
+
+
 def test_an_expired_key_is_refused_by_its_name(store: KeyStore) -> None:
     here = Authentication(AuthConfig(), store)
     _, secret = make(store, "ended", expires_at=time.time() - 1)

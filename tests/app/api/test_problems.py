@@ -5,8 +5,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import errors
-from app.config.settings import Config
+from app.config.settings import AuthConfig, Config
 from tests.app.api.conftest import MakeApp
+
+ROOT = {"Authorization": "Bearer root"}
 
 
 def test_an_unknown_path_is_a_problem_document(client: FlaskClient) -> None:
@@ -39,14 +41,14 @@ def test_under_v1_errors_have_openais_shape(client: FlaskClient, method: str, pa
 def test_an_unexpected_exception_is_logged_and_not_shown(
     make_app: MakeApp, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
+    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0", auth=AuthConfig(admin_keys=("root",))))
 
     @app.get("/broken")
     def broken() -> str:
         raise RuntimeError("the password is 1234")
 
     with caplog.at_level(logging.ERROR):
-        response = app.test_client().get("/broken")
+        response = app.test_client().get("/broken", headers=ROOT)
     assert (response.status_code, response.mimetype) == (500, "application/problem+json")
     assert "1234" not in response.text
     assert "1234" in caplog.text and "Traceback" in caplog.text
@@ -56,13 +58,13 @@ def test_an_unexpected_exception_is_logged_and_not_shown(
 def test_every_error_of_the_tree_becomes_its_status(
     make_app: MakeApp, config: Config, cls: type[errors.LLMAPIError]
 ) -> None:
-    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0"))
+    app = make_app(replace(config, redis_url="redis://127.0.0.1:1/0", auth=AuthConfig(admin_keys=("root",))))
 
     @app.get("/broken")
     def broken() -> str:
         raise cls("like this", errors={"a.b": ["one", "two"]}, retry_after_seconds=7)
 
-    response = app.test_client().get("/broken")
+    response = app.test_client().get("/broken", headers=ROOT)
     assert response.status_code == cls.status
     assert response.headers["Retry-After"] == "7"
     assert response.get_json() == {

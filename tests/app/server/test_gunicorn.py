@@ -258,4 +258,4 @@ def test_without_keys_and_for_every_address_it_warns_and_localhost_works_by_both
     first, *warnings = stack.lines("api")
     assert f"listen on 0.0.0.0:{stack.port}" in first
     assert all(line.startswith("api: WARNING: ") for line in warnings)
-    assert "no API key is set" in warnings[0] and "auth.api_keys" in warnings[1]
+    assert "there is no API key" in warnings[0] and "`llm-api keys create NAME`" in warnings[1]

@@ -30,6 +30,7 @@ from app.api.schemas.sampling import (
     canonical_params,
 )
 from app.jobs.job import Text as TextOrTokens
+from app.jobs.principal import MAX_LABEL
 from app.jobs.sampling import CONSTRAINTS, MAX_LOGPROBS, MAX_TOKENS
 
 MAX_CHOICES = 128  # of one request, each a job; OpenAI's limit of `n`
@@ -93,6 +94,12 @@ class ModelRequestSchema(JobOptionsSchema):
     """The fields of every endpoint of OpenAI's API that makes jobs."""
 
     model = TextField(metadata={"description": "The name of the served model, as in /v1/models."})
+    user = TextField(
+        metadata={
+            "description": f"A label of the request, by which usage can be grouped: its first {MAX_LABEL} characters. "
+            "The header `OpenAI-Project` wins."
+        }
+    )
 
 
 def store_field() -> Flag:

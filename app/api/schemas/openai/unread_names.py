@@ -12,7 +12,6 @@ from app.api.schemas.fields import IgnoredField
 from app.api.schemas.request_schema import Unread
 
 IGNORED = {
-    "user": "Users are not distinguished.",
     "safety_identifier": "Users are not distinguished.",
     "metadata": "It is not stored.",
     "service_tier": "There is one tier; see `priority`.",
@@ -25,7 +24,6 @@ IGNORED = {
 }
 
 IGNORED_EVERYWHERE = (
-    "user",
     "safety_identifier",
     "service_tier",
     "prompt_cache_key",

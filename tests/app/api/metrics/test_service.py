@@ -78,7 +78,9 @@ def test_the_queue_is_shown_by_priority_and_workers_by_state(client: FlaskClient
 def test_while_redis_does_not_respond_the_metrics_say_so_and_those_of_the_api_stay(
     make_app: MakeApp, config: Config
 ) -> None:
-    client = make_app(replace(config, redis_url="redis://127.0.0.1:1/0")).test_client()
+    client = make_app(
+        replace(config, redis_url="redis://127.0.0.1:1/0", metrics=MetricsConfig(open=True))
+    ).test_client()
     read = samples(client)
     assert read["llm_api_redis_up",] == 0
     assert not any(name[0].startswith("llm_api_jobs") for name in read)

@@ -53,7 +53,7 @@ def test_the_end_of_every_kind_of_job_is_reported(
         worker.play = play_of("text", lambda turn: turn.succeed(embeddings=[[1.0]] if turn.request.texts else None))
         answer = open_app.test_client().post(path, json={**body, "webhook": {"url": receiver.url}})
         assert answer.status_code in (200, 202), answer.text
-        sender = WebhookSender(WebhookQueue(connect(redis_url), MODEL), SECRET, allow_private=True, counts_owners=False)
+        sender = WebhookSender(WebhookQueue(connect(redis_url), MODEL), SECRET, allow_private=True)
         sender.start()
         until(lambda: receiver.requests)
         sender.stop()

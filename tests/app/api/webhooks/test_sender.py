@@ -15,7 +15,7 @@ from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.receivers import SENDERS, SENDERS_PER_ADDRESS, SENDERS_PER_OWNER
 from app.api.webhooks.sender import WebhookSender
 from app.jobs import keys
-from app.jobs.job import JobRequest, Kind, Webhook
+from app.jobs.job import ANONYMOUS, JobRequest, Kind, Webhook
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import JobStore
 from tests.app.api.webhooks.receiver import SECRET, Receiver, listening, silence, status
@@ -42,9 +42,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_sender(redis_url: str) -> Iterator[MakeSender]:
     made: list[WebhookSender] = []
 
-    def make(*, allow_private: bool = True, counts_owners: bool = False) -> WebhookSender:
+    def make(*, allow_private: bool = True) -> WebhookSender:
         queue = WebhookQueue(connect(redis_url), "m")
-        made.append(WebhookSender(queue, SECRET, allow_private=allow_private, counts_owners=counts_owners))
+        made.append(WebhookSender(queue, SECRET, allow_private=allow_private))
         made[-1].start()
         return made[-1]
 
@@ -53,7 +53,7 @@ def make_sender(redis_url: str) -> Iterator[MakeSender]:
         sender.stop()
 
 
-def end_job(store: JobStore, url: str, owner: str = "me", **options: object) -> str:
+def end_job(store: JobStore, url: str, owner: str = ANONYMOUS, **options: object) -> str:
     """Admit a job with a webhook and cancel it."""
     webhook = Webhook(url=url, **options)  # type: ignore[arg-type]
     job_id = store.admit(replace(REQUEST, webhook=webhook), key_named(owner)).id
@@ -208,7 +208,7 @@ def test_a_silent_receiver_delays_no_other(
 
 
 @pytest.fixture
-def many_silent(store: JobStore) -> Iterator[Callable[[], int]]:
+def many_silent(store: JobStore, request: pytest.FixtureRequest) -> Iterator[Callable[[], int]]:
     """Jobs of one owner whose webhooks go to as many silent receivers as there are senders, all at one address.
 
     Returns what counts how many of them are being sent.
@@ -218,21 +218,23 @@ def many_silent(store: JobStore) -> Iterator[Callable[[], int]]:
         silent = [opened.enter_context(listening()) for _ in range(SENDERS)]
         for one in silent:
             one.answers += [silence(released)] * 2
-            end_job(store, one.url, owner="them")
+            end_job(store, one.url, owner=request.param)
         yield lambda: sum(len(one.requests) for one in silent)
         released.set()
 
 
+@pytest.mark.parametrize("many_silent", ["them"], indirect=True)
 def test_an_owner_with_many_silent_receivers_delays_no_other_owner(
     store: JobStore, make_sender: MakeSender, receiver: Receiver, many_silent: Callable[[], int]
 ) -> None:
-    make_sender(counts_owners=True)
+    make_sender()
     until(lambda: many_silent() == SENDERS_PER_OWNER)
     end_job(store, receiver.url)
     assert until(lambda: receiver.requests) < scaled(5)
     assert many_silent() == SENDERS_PER_OWNER
 
 
+@pytest.mark.parametrize("many_silent", [ANONYMOUS], indirect=True)
 def test_many_names_of_one_address_get_only_some_of_the_senders(
     store: JobStore, redis_client: RedisClient, make_sender: MakeSender, many_silent: Callable[[], int]
 ) -> None:

@@ -4,7 +4,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.api.request_context import OPEN_PATHS
+from app.api.access import OPEN_PATHS
+from app.jobs.worker_registry import WorkerState
 from tests.app.api.scripted_worker import ScriptedWorker
 
 KEY = {"Authorization": "Bearer first-key"}
@@ -35,10 +36,16 @@ def test_every_route_but_the_open_ones_wants_a_key(locked: FlaskClient) -> None:
     assert all(answer.headers["WWW-Authenticate"].startswith("Bearer") for answer in answers.values())
 
 
-def test_the_open_routes_answer_without_a_key(locked: FlaskClient) -> None:
+def test_the_open_routes_answer_without_a_key(locked: FlaskClient, worker: ScriptedWorker) -> None:
     for path in OPEN_PATHS:
         with locked.get(path) as response:
             assert response.status_code == 200
+    assert locked.get("/readyz").get_json() == {"status": "ready"}
+    assert locked.get("/readyz", headers=KEY).get_json()["model"] == "scripted"
+    worker.announce(WorkerState.LOADING, detail="secret.gguf")
+    told = locked.get("/readyz")
+    assert (told.status_code, "secret.gguf" in told.text) == (503, False)
+    assert "secret.gguf" in locked.get("/readyz", headers=KEY).text
 
 
 @pytest.mark.parametrize(
@@ -129,14 +136,11 @@ def test_without_configured_keys_no_request_needs_one(client: FlaskClient, worke
     assert worker.store.read(worker.turns[0].claim.job_id).owner == "anonymous"
 
 
-def test_the_document_asks_for_keys_only_where_keys_are_set(locked: FlaskClient, client: FlaskClient) -> None:
-    with_keys = locked.get("/openapi.json", headers=KEY).get_json()
-    assert with_keys["components"]["securitySchemes"]["api_key"]["scheme"] == "bearer"
+def test_the_document_says_where_a_key_is_needed_and_where_it_may_be(locked: FlaskClient, client: FlaskClient) -> None:
+    with_keys, without = locked.get("/openapi.json").get_json(), client.get("/openapi.json").get_json()
     assert with_keys["paths"]["/generate"]["post"]["security"] == [{"api_key": []}]
-    assert "401" in with_keys["paths"]["/generate"]["post"]["responses"]
-    assert "security" not in with_keys["paths"]["/check"]["get"]
-    without = client.get("/openapi.json").get_json()
-    assert "securitySchemes" not in without["components"]
-    assert "401" not in without["paths"]["/generate"]["post"]["responses"]
-    assert "403" in without["paths"]["/check"]["get"]["responses"]
-    assert "403" not in with_keys["paths"]["/generate"]["post"]["responses"]
+    assert without["paths"]["/generate"]["post"]["security"] == [{"api_key": []}, {}], "keys may be made at any time"
+    for document in (with_keys, without):
+        assert document["components"]["securitySchemes"]["api_key"]["scheme"] == "bearer"
+        assert {"401", "403"} <= set(document["paths"]["/generate"]["post"]["responses"])
+        assert "security" not in document["paths"]["/check"]["get"]

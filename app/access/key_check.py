@@ -1,0 +1,54 @@
+"""Whether a service that starts has an API key, and what its operator has to know."""
+
+import time
+from collections.abc import Sequence
+
+import redis
+
+from app.access.key_store import KeyStore
+from app.config.addresses import is_loopback
+from app.config.loader import redis_url_of
+from app.config.settings import Config
+from app.errors import ConfigError
+from app.jobs.redis_client import connect
+
+WAIT_SECONDS = 5.0  # for a Redis that starts beside the API
+_AGAIN_SECONDS = 0.1
+_MAKE_ONE = "llm-api keys create NAME"
+_OPEN_TO_OTHERS = (
+    "there is no API key, and the API listens for other machines. Every client that reaches it can use the model and "
+    "read, cancel and delete all jobs.",
+    f"make a key with `{_MAKE_ONE}`, or set server.host to 127.0.0.1.",
+)
+
+
+def require_key(config: Config) -> None:
+    """Raise ConfigError if `auth.required` is set and there is no key. A Redis that does not respond may have one."""
+    if config.auth.required and has_key(config) is False:
+        raise ConfigError(
+            f"auth.required is set and there is no API key: make one with `{_MAKE_ONE}`, or set auth.admin_keys"
+        )
+
+
+def warnings(config: Config, wait_seconds: float = WAIT_SECONDS) -> Sequence[str]:
+    """Return lines about a service that everybody can use; none about any other."""
+    is_closed = is_loopback(config.server.host) or config.auth.required or has_key(config, wait_seconds)
+    return () if is_closed else _OPEN_TO_OTHERS
+
+
+def has_key(config: Config, wait_seconds: float = WAIT_SECONDS) -> bool | None:
+    """Return whether a key is configured or was made; None: Redis does not respond within `wait_seconds`."""
+    if config.auth.api_keys or config.auth.admin_keys:
+        return True
+    client = connect(redis_url_of(config), reply_seconds=1.0, retries=0)
+    deadline = time.monotonic() + wait_seconds
+    try:
+        while True:
+            try:
+                return KeyStore(client).are_there_any()
+            except redis.RedisError:
+                if time.monotonic() >= deadline:
+                    return None
+                time.sleep(_AGAIN_SECONDS)
+    finally:
+        client.close()
