@@ -5,13 +5,14 @@ import * as completion from "./completion.js";
 import * as keyDialog from "./key_dialog.js";
 import * as parameters from "./parameters.js";
 import * as queue from "./queue.js";
+import * as usage from "./usage.js";
 import * as workers from "./workers.js";
 import { APIError, readJSON } from "./api.js";
 import { byId } from "./dom.js";
 import { clearNotice, showNotice } from "./notice.js";
 
-const VIEWS = ["chat", "completion", "queue", "workers"];
-const LIVE = { queue, workers }; // they have `show` and `hide`
+const VIEWS = ["chat", "completion", "queue", "workers", "usage"];
+const SHOWN = { queue, workers, usage }; // views that read something when they are shown
 const WITH_PARAMETERS = ["chat", "completion"];
 
 function showView() {
@@ -24,7 +25,7 @@ function showView() {
   }
   byId("parameters").hidden = true;
   if (WITH_PARAMETERS.includes(shown)) parameters.showFor(shown);
-  for (const [view, { show, hide }] of Object.entries(LIVE)) (view === shown ? show : hide)();
+  for (const [view, { show, hide }] of Object.entries(SHOWN)) (view === shown ? show : hide)();
   clearNotice();
 }
 
@@ -46,6 +47,7 @@ parameters.start();
 chat.start();
 completion.start();
 queue.start();
+usage.start();
 addEventListener("hashchange", showView);
 showView();
 await showModel();

@@ -333,6 +333,19 @@ def test_workers_show_their_state_and_bars(visit: Visit) -> None:
     expect(page.locator("#model-list")).to_contain_text("SmolLM2")
 
 
+def test_usage_is_a_chart_and_sums_that_agree_with_the_ledger(visit: Visit, api: httpx.Client) -> None:
+    api.post("/generate", json={"prompt": "Hello", "params": {"max_tokens": 2}})
+    total = api.get("/usage").json()["total"]
+    page = visit.open("usage")
+    tokens = total["prompt_tokens"] + total["completion_tokens"]
+    expect(page.locator("#usage-caption")).to_contain_text(f"{tokens:,} tokens from")
+    expect(page.locator("#usage-chart rect")).to_have_count(1)
+    assert page.locator("#usage-rows tr").first.locator("td").first.inner_text() == f"{total['requests']:,}"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+    assert Path(download.value.path()).read_text().startswith("day,key")
+
+
 def prepare_chat(page: Page) -> None:
     answer = say(page, "Write a list of three cities.", max_tokens=40, temperature=0)
     wait_for_state(answer, "ended")
@@ -342,6 +355,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "chat": prepare_chat,
     "completion": lambda page: None,
     "queue": lambda page: expect(page.locator("#queue-counts")).to_contain_text("waiting"),
+    "usage": lambda page: expect(page.locator("#usage-caption")).to_contain_text("tokens"),
     "workers": lambda page: expect(page.locator("#worker-cards li")).to_contain_text("ready"),
 }
 
@@ -352,7 +366,7 @@ def test_a_view_has_no_barriers_and_fits_a_phone(browser: Browser, service: Stac
     with visiting(browser, service.url, key=KEY) as visit:
         page = visit.open(view)
         VIEWS[view](page)
-        for scheme, size in (("light", DESKTOP), ("dark", DESKTOP), ("dark", PHONE)):
+        for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             page.set_viewport_size(size)  # type: ignore[arg-type]
             if folder:
