@@ -217,6 +217,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     params: dict[str, Any], package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "find_spec", lambda name: None)
+    monkeypatch.setattr("transformers.quantizers.quantizer_bnb_4bit.is_bitsandbytes_available", lambda: False)
     with pytest.raises(ModelUnavailable, match=package) as caught:
         engine({"path": str(tiny("llama"))}, tmp_path, **params)
     assert "\n" not in caught.value.detail
