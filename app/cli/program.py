@@ -24,6 +24,7 @@ _COMMANDS = {
     "jobs": Listed("app.cli.commands.jobs:jobs", "List, show, follow, cancel and repeat jobs."),
     "batch": Listed("app.cli.commands.batch:batch", "Run a file of requests, and fetch its results."),
     "models": Listed("app.cli.commands.models:models", "List what the service serves."),
+    "keys": Listed("app.cli.commands.keys:keys", "Make, list, change and revoke API keys."),
     "doctor": Listed("app.cli.commands.doctor:doctor", "Look for faults, and name the cure of each."),
     "config": Listed("app.cli.commands.config:config", "Show the configuration, and where each value comes from."),
     "check-config": Listed("app.cli.commands.check_config:check_config", "Check the configuration and start nothing."),

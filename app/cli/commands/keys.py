@@ -1,0 +1,189 @@
+"""`llm-api keys`: API keys in Redis. They are made on the machine of the service, so the first one needs no other."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+import redis
+from marshmallow import ValidationError
+
+from app.access.api_key import ApiKey
+from app.access.key_store import KeyStore
+from app.api.request_parser import invalid_request
+from app.api.schemas.keys import CreateKeySchema, KeySchema, UpdateKeySchema, wanted_key
+from app.cli.key_options import Seconds, fields_of, key_options
+from app.cli.output import json_option, write_json, write_lines, write_table
+from app.cli.redis_address import use_redis_of_run
+from app.config.loader import load_config, redis_url_of
+from app.errors import RequestError
+from app.jobs.redis_client import connect
+
+_PAGE = 1000
+_SCHEMA = KeySchema()
+
+
+class _Unreachable(click.ClickException):
+    exit_code = os.EX_UNAVAILABLE
+
+
+@click.group
+def keys() -> None:
+    """Make, list, change, replace and revoke API keys. A change counts within a second on every API process."""
+
+
+@keys.command
+@click.argument("name")
+@key_options
+@json_option
+def create(name: str, as_json: bool, **options: Any) -> None:
+    """Make an API key, and print it. It is shown this once: Redis keeps its digest only."""
+    with _store() as store:
+        key, secret = store.create(wanted_key(CreateKeySchema().load({"name": name, **fields_of(options)})))
+    _show_secret(key, secret, as_json=as_json)
+
+
+@keys.command("list")
+@click.option("--revoked", is_flag=True, help="Those that are revoked, too.")
+@json_option
+def list_keys(revoked: bool, as_json: bool) -> None:
+    """List the API keys, oldest first. Those of the configuration are not among them."""
+    with _store() as store:
+        listed = list(_every(store, revoked=revoked))
+    if as_json:
+        write_json([_document(key) for key in listed])
+        return
+    write_table(
+        ["NAME", "GROUP", "SCOPES", "#WEIGHT", "CREATED", "LAST USED", "EXPIRES", "REVOKED", "ID"],
+        (
+            (
+                key.name,
+                key.group,
+                ",".join(_document(key)["scopes"]),
+                f"{key.weight:g}",
+                _moment(key.created_at),
+                _moment(key.last_used_at),
+                _moment(key.expires_at),
+                _moment(key.revoked_at),
+                key.id,
+            )
+            for key in listed
+        ),
+    )
+
+
+@keys.command
+@click.argument("name_or_id", metavar="NAME")
+@json_option
+def show(name_or_id: str, as_json: bool) -> None:
+    """Show an API key: what it may do, and when it was last used. NAME may be an id."""
+    with _store() as store:
+        key = store.read(name_or_id)
+    if as_json:
+        write_json(_document(key))
+    else:
+        _show(key)
+
+
+@keys.command
+@click.argument("name_or_id", metavar="NAME")
+@click.option("--name", metavar="NEW", help="Another name.")
+@key_options
+@json_option
+def update(name_or_id: str, name: str | None, as_json: bool, **options: Any) -> None:
+    """Change what the options name, and nothing else. `none` stands for the default: no limit, no group, no end."""
+    changes = fields_of(options) | ({} if name is None else {"name": name})
+    with _store() as store:
+        key = store.update(store.read(name_or_id).id, UpdateKeySchema().load(changes))
+    if as_json:
+        write_json(_document(key))
+    else:
+        _show(key)
+
+
+@keys.command
+@click.argument("name_or_id", metavar="NAME")
+@click.option("--grace", type=Seconds(), default=0, metavar="TIME", help="How long the last secret stays valid: 24h.")
+@json_option
+def rotate(name_or_id: str, grace: int, as_json: bool) -> None:
+    """Give an API key another secret, and print it. It keeps its jobs, limits and usage."""
+    with _store() as store:
+        key, secret = store.rotate(store.read(name_or_id).id, grace)
+    _show_secret(key, secret, as_json=as_json)
+
+
+@keys.command
+@click.argument("name_or_id", metavar="NAME")
+@click.option("--forget", is_flag=True, help="Do not list it either. Where no key is left, requests need none.")
+def revoke(name_or_id: str, forget: bool) -> None:
+    """Revoke an API key: it opens nothing from now on. What it has begun continues."""
+    with _store() as store:
+        key = store.read(name_or_id)
+        store.revoke(key.id, forget=forget)
+    click.echo(f"{key.name} ({key.id}) is revoked{' and forgotten' if forget else ''}")
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[KeyStore]:
+    """Raise errors that click prints as one line."""
+    client = connect(redis_url_of(use_redis_of_run(load_config())))
+    try:
+        yield KeyStore(client)
+    except ValidationError as error:
+        raise click.UsageError(invalid_request(error.messages_dict).detail) from None
+    except RequestError as error:
+        raise click.ClickException(error.detail) from None
+    except redis.RedisError as error:
+        cure = "check redis_url, and that Redis or llm-api run is up"
+        raise _Unreachable(f"Redis does not respond ({type(error).__name__}); {cure}") from None
+    finally:
+        client.close()
+
+
+def _every(store: KeyStore, *, revoked: bool) -> Iterator[ApiKey]:
+    after = None
+    has_more = True
+    while has_more:
+        page, has_more = store.list_keys(limit=_PAGE, after=after, with_revoked=revoked)
+        yield from page
+        after = page[-1].id if page else None
+
+
+def _document(key: ApiKey) -> dict[str, Any]:
+    return {"id": key.id, **_SCHEMA.dump(key)}
+
+
+def _show(key: ApiKey) -> None:
+    limits = {name.replace("_", " "): value for name, value in _document(key)["limits"].items()}
+    write_lines(
+        {
+            "id": key.id,
+            "name": key.name,
+            "group": key.group or None,
+            "scopes": ", ".join(_document(key)["scopes"]),
+            "models": ", ".join(key.models) or "all",
+            "weight": f"{key.weight:g}",
+            "max priority": key.max_priority,
+            **limits,
+            "created": _moment(key.created_at),
+            "last used": _moment(key.last_used_at),
+            "expires": _moment(key.expires_at),
+            "revoked": _moment(key.revoked_at),
+        }
+    )
+
+
+def _show_secret(key: ApiKey, secret: str, *, as_json: bool) -> None:
+    """The secret alone goes to stdout, for a shell that assigns it."""
+    if as_json:
+        write_json(_document(key) | {"key": secret})
+        return
+    click.echo(secret)
+    click.echo(f"The key {key.name} ({key.id}) is shown here once; Redis keeps its digest only.", err=True)
+
+
+def _moment(seconds: float | None) -> str | None:
+    """Return a time in the time zone of this machine."""
+    return None if seconds is None else f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,134 @@
+"""`llm-api keys`, typed against a real Valkey."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from app.access.authentication import Authentication
+from app.access.key_store import KeyStore
+from app.config.settings import AuthConfig
+from app.jobs.redis_client import RedisClient
+from tests.app.cli.command_line import environment, refusal, typed
+
+Typed = Callable[..., Result]
+
+
+@pytest.fixture
+def environ(tmp_path: Path, redis_url: str) -> dict[str, str]:
+    return environment(tmp_path, 1, LLM_API_REDIS_URL=redis_url)
+
+
+@pytest.fixture
+def keys(environ: dict[str, str]) -> Typed:
+    return lambda *words: typed("keys", *words, environ=environ)
+
+
+@pytest.fixture
+def door(redis_client: RedisClient) -> Authentication:
+    return Authentication(AuthConfig(), KeyStore(redis_client), now=time.monotonic_ns)
+
+
+def shown(keys: Typed, name: str) -> Any:
+    return json.loads(keys("show", name, "--json").stdout)
+
+
+def test_a_created_key_is_the_only_thing_on_stdout_and_opens(keys: Typed, door: Authentication) -> None:
+    made = keys("create", "anna", "--scope", "admin")
+    assert made.exit_code == 0 and made.stdout.count("\n") == 1
+    key = door.key_of(made.stdout.strip().encode())
+    assert key is not None and (key.name, key.scopes) == ("anna", {"admin"})
+    assert f"The key anna ({key.id}) is shown here once" in made.stderr
+    assert made.stdout.strip() not in keys("list").output + keys("show", "anna").output
+
+
+def test_options_become_fields(keys: Typed) -> None:
+    made = keys(
+        *(
+            "create",
+            "app",
+            "--group",
+            "web",
+            "--scope",
+            "jobs",
+            "--scope",
+            "inference",
+            "--model",
+            "m",
+            "--model",
+            "a-*",
+        ),
+        *("--weight", "2.5", "--max-priority", "normal", "--requests-per-minute", "60", "--tokens-per-day", "1000"),
+        *("--expires", "90d", "--json"),
+    )
+    key = json.loads(made.stdout)
+    assert key["key"].startswith("llm-")
+    limits = {name: value for name, value in key["limits"].items() if value}
+    assert (key["group"], key["scopes"], key["models"]) == ("web", ["inference", "jobs"], ["m", "a-*"])
+    assert (key["weight"], key["max_priority"]) == (2.5, "normal")
+    assert limits == {"requests_per_minute": 60, "tokens_per_day": 1000}
+    assert keys("create", "b", "--expires", "2990-01-31").exit_code == 0
+    assert shown(keys, "b")["expires_at"][:7] == "2990-01"
+
+
+def test_an_update_changes_what_it_names_and_none_is_the_default(keys: Typed) -> None:
+    keys(
+        "create", "app", "--group", "web", "--model", "m", "--max-tokens", "5", "--waiting-jobs", "7", "--expires", "1d"
+    )
+    keys("update", "app", "--max-tokens", "none", "--expires", "none", "--models", "none")
+    changed = keys("update", "app", "--max-tokens", "none", "--expires", "none", "--model", "none", "--group", "none")
+    assert changed.exit_code == 0 and "waiting jobs  7" in changed.stdout
+    key = shown(keys, "app")
+    assert (key["group"], key["models"], key["expires_at"]) == (None, [], None)
+    assert (key["limits"]["max_tokens"], key["limits"]["waiting_jobs"]) == (None, 7)
+    assert keys("update", "app", "--name", "new", "--weight", "3").exit_code == 0
+    assert shown(keys, "new")["weight"] == 3.0
+
+
+def test_a_rotation_prints_another_secret(keys: Typed, door: Authentication) -> None:
+    secrets = [keys(*words).stdout.strip() for words in (("create", "a"), ("rotate", "a", "--grace", "1h"))]
+    assert all(door.key_of(secret.encode()) for secret in secrets)
+    secrets.append(keys("rotate", "a").stdout.strip())
+    assert [door.key_of(secret.encode()) is not None for secret in secrets] == [False, False, True]
+
+
+def test_a_revoked_key_is_listed_on_demand_and_forgotten_on_demand(keys: Typed, door: Authentication) -> None:
+    secret = keys("create", "a").stdout.strip()
+    key_id = shown(keys, "a")["id"]
+    assert f"a ({key_id}) is revoked" in keys("revoke", "a").stdout
+    assert door.key_of(secret.encode()) is None and door.is_needed()
+    assert "a" not in [key["name"] for key in json.loads(keys("list", "--json").stdout)]
+    assert key_id in keys("list", "--revoked").stdout
+    assert "revoked and forgotten" in keys("revoke", key_id, "--forget").stdout
+    assert not door.is_needed()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("create", "two words"), 2, "name: Must be 1 to 64 letters"),
+        (("create", "a", "--scope", "root"), 2, "scopes.0: Must be one of: inference, jobs, batches, admin"),
+        (("create", "a", "--weight", "0"), 2, "weight: Must be"),
+        (("create", "a", "--max-tokens", "many"), 2, "expected a whole number, or none"),
+        (("create", "a", "--expires", "soon"), 2, "expected a time such as 90d"),
+        (("create", "a", "--expires", "2020-01-01"), 2, "expires_at: Must be in the future."),
+        (("create", "taken"), 1, "another API key has the name 'taken'"),
+        (("rotate", "nobody"), 1, "no API key has the name or id 'nobody'; llm-api keys list shows them"),
+        (("rotate", "taken", "--grace", "soon"), 2, "expected a time such as 30m"),
+    ],
+)
+def test_what_is_wrong_is_one_line(keys: Typed, words: tuple[str, ...], status: int, message: str) -> None:
+    keys("create", "taken")
+    ended = keys(*words)
+    assert ended.exit_code == status and message in ended.stderr
+
+
+def test_without_a_redis_the_line_says_what_to_start(tmp_path: Path) -> None:
+    away = typed("keys", "list", environ=environment(tmp_path, 1, LLM_API_REDIS_URL="redis://127.0.0.1:1/0"))
+    assert away.exit_code == os.EX_UNAVAILABLE and "Redis or llm-api run is up" in away.stderr
+    assert "redis_url is not set" in refusal("keys", "list", environ=environment(tmp_path, 1))
