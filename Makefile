@@ -79,7 +79,7 @@ format: $(TEST_READY) ## rewrite the source as ruff wants it
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|speculation|hop|first_token|transformers|gptq
+bench: $(BENCH_READY) ## measure; URL=http://... a running service, ROUNDS=5, ONLY=throughput|prefix|speculation|hop|first_token|transformers|gptq|fairness
 	$(PY) -m tests.bench $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 bench-peers: $(TEST_READY) $(PEERS_READY) ## measure in turn with other servers; LLAMA_SERVER=/path/to/llama-server, MODEL=file.gguf|set, ROUNDS=5, ONLY=1,8,32; more in docs/operations.md

@@ -10,16 +10,18 @@ from app.jobs.store import Claim, JobStore
 
 def put_first(raw: "redis.Redis", job_id: str, model: str = "m") -> None:
     """Move a waiting job before all others."""
-    raw.zadd(keys.queued(model), {job_id: 0}, xx=True)
+    tenant = raw.hget(keys.job(job_id), "tenant") or ""
+    raw.zadd(keys.queue(tenant, model), {job_id: 0}, xx=True)
+    raw.zadd(keys.tenants(model), {tenant: -1}, xx=True)
 
 
 def claim_job(
     store: JobStore, raw: "redis.Redis", job_id: str, worker_id: str = "worker-1", model: str = "m"
 ) -> Claim | None:
     """Claim this job for a worker; return None if it does not wait."""
-    put_first(raw, job_id, model)
-    if raw.zscore(keys.queued(model), job_id) is None:
+    if raw.zscore(keys.waiting(model), job_id) is None:
         return None
+    put_first(raw, job_id, model)
     claim = store.claim(worker_id)
     assert claim is None or claim.job_id == job_id
     return claim

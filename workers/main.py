@@ -26,6 +26,7 @@ from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import make_celery
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
+from app.jobs.sharing import Sharing
 from app.jobs.store import JobStore
 from workers import metrics
 from workers.celery_consumer import adapt_consumer
@@ -88,6 +89,7 @@ def _announced_worker(config: Config, redis_url: str) -> Worker:
         model=config.model_name,
         ttl_seconds=config.jobs.ttl,
         max_queued=config.jobs.max_queued,
+        sharing=Sharing.of(config.jobs),
         ledger=LedgerLimits.of(config),
     )
     worker = Worker(config, client, store, new_worker_id())
@@ -115,6 +117,7 @@ def _start_reaper(config: Config, redis_url: str) -> None:
         model=config.model_name,
         ttl_seconds=config.jobs.ttl,
         max_attempts=config.jobs.max_attempts,
+        sharing=Sharing.of(config.jobs),
         ledger=LedgerLimits.of(config),
     )
     reaper.start()

@@ -15,6 +15,7 @@ from app.jobs.events import read_published
 from app.jobs.job import FinishReason, Kind, Status
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.redis_client import RedisClient
+from app.jobs.sharing import Sharing
 from app.jobs.store import Claim, JobStore, new_nonce
 from app.jobs.version import service_version
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire
@@ -66,6 +67,7 @@ class Worker:
             model=config.model_name,
             ttl_seconds=config.jobs.ttl,
             worker_id=worker_id,
+            sharing=Sharing.of(config.jobs),
             ledger=LedgerLimits.of(config),
         )
         self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)

@@ -28,8 +28,10 @@ from app.config.loader import redis_url_of
 from app.config.settings import Config, ServerConfig
 from app.jobs.adapter_registry import AdapterRegistry
 from app.jobs.ledger_limits import LedgerLimits
+from app.jobs.queue_positions import QueuePositions
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
+from app.jobs.sharing import Sharing
 from app.jobs.store import JobStore
 from app.jobs.tokenizer_rpc import TokenizerClient
 
@@ -78,8 +80,11 @@ def _services(config: Config) -> Services:
     url = redis_url_of(config)
     redis_health = RedisHealth(url)
     client = redis_health.client()
-    model, jobs, ledger = config.model_name, config.jobs, LedgerLimits.of(config)
-    store = JobStore(client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued, ledger=ledger)
+    model, jobs = config.model_name, config.jobs
+    sharing, ledger = Sharing.of(jobs), LedgerLimits.of(config)
+    store = JobStore(
+        client, model=model, ttl_seconds=jobs.ttl, max_queued=jobs.max_queued, sharing=sharing, ledger=ledger
+    )
     registry = AdapterRegistry(client, model) if config.adapters.runtime_loading else None
     waiters = Waiters(url, client, store, max_waiters(config.server))
     estimate = QueueEstimate(client, model=model)
@@ -95,8 +100,15 @@ def _services(config: Config) -> Services:
         batches=batches,
         tokenizer=TokenizerClient(redis_health.client(), model),
         webhooks=_webhook_sender(config, url),
-        live=LiveViews(client, model, estimate, batches, config.batches.opening),
-        reaper=Reaper(connect(url), model=model, ttl_seconds=jobs.ttl, max_attempts=jobs.max_attempts, ledger=ledger),
+        live=LiveViews(client, model, estimate, batches, config.batches.opening, QueuePositions(client, sharing)),
+        reaper=Reaper(
+            connect(url),
+            model=model,
+            ttl_seconds=jobs.ttl,
+            max_attempts=jobs.max_attempts,
+            sharing=sharing,
+            ledger=ledger,
+        ),
         started_at=time.time(),
     )
 

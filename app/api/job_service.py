@@ -21,7 +21,9 @@ from app.errors import Conflict, Forbidden, JobNotFound, NotAdmitted, PromptTooL
 from app.jobs.events import FROM_START, read_events
 from app.jobs.job import AdapterUse, Job, JobRequest, Kind, OnDisconnect, Priority
 from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
+from app.jobs.queue_positions import QueuePositions
 from app.jobs.redis_client import RedisClient
+from app.jobs.sharing import Sharing
 from app.jobs.store import JobStore
 
 LOOKED_AT_CHARACTERS = 65_536  # a shorter prompt costs Redis and a worker nothing to speak of
@@ -48,6 +50,7 @@ class JobService:
         self.waiters = waiters
         self.estimate = estimate
         self._redis = client
+        self._positions = QueuePositions(client, Sharing.of(config.jobs))
 
     def make_request(
         self, kind: Kind, options: JobOptions, principal: Principal, *, adapters: tuple[AdapterUse, ...], **content: Any
@@ -182,9 +185,10 @@ class JobService:
 
     def documents(self, jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
         """Return the job objects of several jobs; their queue positions cost one round trip."""
-        positions = self.store.queue_positions(jobs)
+        positions = self._positions.read(jobs)
         starts = self.estimate.start_times(jobs, positions)
-        return [_JOB_SCHEMA.dump(JobView(*shown)) for shown in zip(jobs, positions, starts, strict=True)]
+        in_line = [None if position is None else position.jobs_ahead + 1 for position in positions]
+        return [_JOB_SCHEMA.dump(JobView(*shown)) for shown in zip(jobs, in_line, starts, strict=True)]
 
     def _pending(self, caller: Caller, position: str | None, *, cancels: bool = False) -> PendingJobs:
         return PendingJobs(self.store, self.waiters, self.submit, self._most_at_once, caller, position, cancels=cancels)

@@ -11,6 +11,7 @@ import redis
 
 from app.jobs import keys
 from app.jobs.job import Job
+from app.jobs.queue_positions import QueuePosition
 from app.jobs.redis_client import RedisClient
 from app.jobs.worker_registry import WorkerState, read_workers
 
@@ -59,8 +60,8 @@ class QueueEstimate:
         """Return what the ready workers can take; at most `FRESH_SECONDS` old."""
         return self._capacity(self._model)
 
-    def start_times(self, jobs: Sequence[Job], positions: Sequence[int | None]) -> list[float | None]:
-        """Return when each job should start (Unix seconds), from its position in the queue.
+    def start_times(self, jobs: Sequence[Job], positions: Sequence[QueuePosition | None]) -> list[float | None]:
+        """Return when each job should start (Unix seconds), from the work that is done before it.
 
         None: it has started, no worker of its model is ready, or no job has been measured. If no job waits, Redis is
         not asked.
@@ -70,20 +71,20 @@ class QueueEstimate:
             for job, position in zip(jobs, positions, strict=True)
         ]
 
-    def seconds_until_start(self, position: int) -> float | None:
+    def seconds_until_start(self, position: QueuePosition) -> float | None:
         """Return how long a job at this position of the queue should wait; None as in `start_times`."""
         return self._seconds_until_start(self._model, position)
 
-    def _start_time(self, model: str, position: int) -> float | None:
+    def _start_time(self, model: str, position: QueuePosition) -> float | None:
         seconds = self._seconds_until_start(model, position)
         return None if seconds is None else time.time() + seconds
 
-    def _seconds_until_start(self, model: str, position: int) -> float | None:
+    def _seconds_until_start(self, model: str, position: QueuePosition) -> float | None:
         capacity = self._capacity(model)
         if not capacity.slots or capacity.service_seconds is None:
             return None
         free = max(0, capacity.slots - capacity.running)
-        return max(0, position - free) * capacity.service_seconds / capacity.slots
+        return max(0.0, position.work_ahead + 1 - free) * capacity.service_seconds / capacity.slots
 
     def _capacity(self, model: str) -> Capacity:
         with self._lock:  # other threads wait for the one that reads

@@ -157,13 +157,17 @@ def _wrong_paths(messages: Mapping[Any, Any], keys: Keys, above: KeyPath = ()) -
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    """Return the advice for an unknown key: a key of the same section, or one of any (`server.port` for `port`)."""
+    """Return the advice for an unknown key: a key of the same section, or one of any (`server.port` for `port`).
+
+    Keys of sections within sections come last.
+    """
     parent, _, last = key.rpartition(".")
-    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == parent}
-    every = {name.rpartition(".")[2]: name for name in reversed(known)}
-    for names in (siblings, every):
-        if near := nearest_name(last, names):
-            return f"; did you mean {names[near]}?"
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    levels = [[name for name in reversed(known) if name.count(".") <= depth] for depth in (1, 2)]
+    for names in (siblings, *levels):
+        by_last = {name.rpartition(".")[2]: name for name in names}
+        if near := nearest_name(last, by_last):
+            return f"; did you mean {by_last[near]}?"
     return ""
 
 

@@ -19,6 +19,7 @@ Keys = dict[str, fields.Field[Any]]  # by dotted path
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how each begins
 _SECRET_BYTES = range(24, 65)
+_MOST = 1_000_000
 _DEVICES = re.compile(r"[\w-]+(,[\w-]+)*")  # indices or UUIDs, as in CUDA_VISIBLE_DEVICES
 
 
@@ -33,6 +34,12 @@ def whole_number(meaning: str, least: int, most: int | None = None, *, nullable:
     expected = f"a whole number {limits}" + (", or null" if nullable else "")
     return fields.Integer(
         strict=True, allow_none=nullable, validate=validate.Range(least, most), metadata=_about(meaning, expected)
+    )
+
+
+def number(meaning: str, least: float) -> fields.Float:
+    return fields.Float(
+        validate=validate.Range(least, _MOST), metadata=_about(meaning, f"a number from {least} to {_MOST}")
     )
 
 

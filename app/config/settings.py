@@ -13,6 +13,7 @@ from marshmallow import validate
 from app.config.adapters import AdaptersConfig
 from app.config.addresses import ALL_IPV4
 from app.config.batches import BatchesConfig
+from app.config.jobs import JobsConfig
 from app.config.ledger import AuditConfig, UsageConfig
 from app.config.observability import LogConfig, MetricsConfig
 from app.config.schema import (
@@ -160,19 +161,6 @@ class WorkerConfig:
         ),
     ] = None
     gpus: Annotated[str | None, Devices("The GPUs that a worker may use: `0`, `0,1` or `[0, 1]`.")] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobsConfig:
-    ttl: Annotated[int, whole_number("How long a finished job is kept.", 1)] = 86_400
-    timeout: Annotated[int, whole_number("The longest running time of a job.", 1)] = 600
-    max_attempts: Annotated[
-        int,
-        whole_number("How many workers may die while they run the same job; then it fails with `worker_lost`.", 1),
-    ] = 3
-    max_queued: Annotated[
-        int, whole_number("How many jobs may wait; further requests get 503 with `Retry-After`.", 1)
-    ] = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,10 @@ Modules without a path are in `app.jobs`.
 |---|---|---|---|
 | `llm:job:<id>` | hash | the job record (`record`), until its end with a long request | until final, then `jobs.ttl` |
 | `llm:events:<id>` | stream | what happened to the job (`events`) | as its record |
-| `llm:queued:<model>` | zset | the order of waiting jobs: ids, scored as `lua/order.lua` says | while queued |
+| `llm:waiting:<model>` | zset | ids of all waiting jobs, scored by class and when they rise by one | while queued |
+| `llm:tenants:<model>` | zset | tenants with waiting jobs: the first is next (`lua/order.lua`) | while one waits |
+| `llm:queue:<tenant>:<model>` | zset | ids of a tenant's waiting jobs, scored by their places | while queued |
+| `llm:shares:<model>` | hash | how the tenants share it, see below | - |
 | `llm:scheduled:<model>` | zset | ids of jobs that must not start yet, scored by `not_before` | until then |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
 | `llm:expiring:<model>` | zset | ids of waiting jobs with a time limit, scored by `expires_at` | while queued |
@@ -52,6 +55,10 @@ what is to be loaded) to the workers. A lost message costs a delay, never a resu
 `llm:control:<id>`, to which nothing is sent: Redis counts its subscribers, and so knows at once when the worker is
 gone.
 
+`llm:shares:<model>` has the fields `served <tenant>`: its counter; `length <tenant>`, `cost <tenant>`,
+`seconds <tenant>`: of its jobs lately, the means of the tokens that they wrote, of their weighted tokens and of their
+times; `start <class>`: the counter at which the last job of the class was claimed (`lua/shares.lua`).
+
 `llm:probe` is a string that `/readyz` writes, to see whether Redis accepts writes.
 """
 
@@ -74,8 +81,21 @@ def events(job_id: str) -> str:
     return f"{PREFIX}events:{job_id}"
 
 
-def queued(model: str) -> str:
-    return f"{PREFIX}queued:{model}"
+def waiting(model: str) -> str:
+    return f"{PREFIX}waiting:{model}"
+
+
+def tenants(model: str) -> str:
+    return f"{PREFIX}tenants:{model}"
+
+
+def queue(tenant: str, model: str) -> str:
+    name = tenant.replace("%", "%25").replace(":", "%3A")  # so that no other model has the same key
+    return f"{PREFIX}queue:{name}:{model}"
+
+
+def shares(model: str) -> str:
+    return f"{PREFIX}shares:{model}"
 
 
 def scheduled(model: str) -> str:

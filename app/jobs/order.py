@@ -1,8 +1,8 @@
 """Celery's side of the order of waiting jobs: the doorbell. `lua/order.lua` decides the order.
 
-The order is the sorted set `keys.queued(model)`. Celery's queue carries no job: each message is the same doorbell,
-"there is work for this model", and a worker that receives it claims the first job of the order (`JobStore.claim`). An
-extra doorbell costs one empty claim. The reaper keeps as many doorbells as waiting jobs
+The order is in Redis, in sorted sets of each model (`app.jobs.keys`). Celery's queue carries no job: each message is
+the same doorbell, "there is work for this model", and a worker that receives it claims the first job of the order
+(`JobStore.claim`). An extra doorbell costs one empty claim. The reaper keeps as many doorbells as waiting jobs
 (docs/decisions/0031-one-order-of-jobs.md).
 """
 

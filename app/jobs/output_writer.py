@@ -8,6 +8,7 @@ from app.jobs.events import Delta, End, encode_delta, encode_end
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.record import RECORD_FIELDS, compact_json
 from app.jobs.redis_client import RedisClient, script
+from app.jobs.sharing import DEFAULT_SHARING, Sharing
 
 FENCED, WRITTEN, MISSING = 0, 1, -1  # the verdicts on an output
 
@@ -38,11 +39,17 @@ class OutputWriter:
         *,
         model: str,
         ttl_seconds: int,
+        sharing: Sharing = DEFAULT_SHARING,
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._publish = script(client, "publish")
         self._indexes = [keys.running(model), keys.ended(model), keys.service_time(model)]
-        self._head: list[str | int] = [ledger.kept(ttl_seconds), keys.NOTIFICATIONS_CHANNEL, ",".join(RECORD_FIELDS)]
+        self._head: list[str | int] = [
+            sharing.order_of(model),
+            ledger.kept(ttl_seconds),
+            keys.NOTIFICATIONS_CHANNEL,
+            ",".join(RECORD_FIELDS),
+        ]
 
     def write(self, outputs: Sequence[OutputWrite]) -> list[int]:
         """Write outputs. Idempotent: repeating a call returns the same verdicts and writes nothing twice.

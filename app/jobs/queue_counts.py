@@ -9,5 +9,5 @@ from app.jobs.redis_client import RedisClient, script
 
 def waiting_by_priority(client: RedisClient, model: str) -> Mapping[Priority, int]:
     count = script(client, "count_waiting")
-    counts = count(keys=[keys.queued(model)], args=[len(Priority)])
+    counts = count(keys=[keys.waiting(model)], args=[len(Priority)])
     return dict(zip(sorted(Priority, key=lambda priority: priority.step), counts, strict=True))

@@ -1,6 +1,6 @@
 """What an operator watches of the queue: its first waiting jobs and the running ones, without their contents."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.jobs import keys
@@ -47,20 +47,22 @@ class QueueWindow:
     active: tuple[JobLine, ...]
 
 
-def read_window(client: RedisClient, model: str, limit: int, before: QueueWindow | None = None) -> QueueWindow:
+def read_window(
+    client: RedisClient, model: str, first: Sequence[str], limit: int, before: QueueWindow | None = None
+) -> QueueWindow:
     """Read the window in two round trips.
 
     Args:
-        limit: the most waiting and the most running jobs that are read.
+        first: the ids of the first waiting jobs (`QueuePositions.first`).
+        limit: the most running jobs that are read.
         before: the window read last; what it has of jobs that still wait is not read again.
     """
     with client.pipeline(transaction=False) as pipe:
-        pipe.zcard(keys.queued(model))
+        pipe.zcard(keys.waiting(model))
         pipe.zcard(keys.running(model))
         pipe.zcard(keys.scheduled(model))
-        pipe.zrange(keys.queued(model), 0, limit - 1)
         pipe.zrange(keys.running(model), 0, limit - 1)
-        waiting, running, scheduled, first, active = pipe.execute()
+        waiting, running, scheduled, active = pipe.execute()
     known = {} if before is None else {line.id: line for line in before.first}
     lines = _read_lines(client, [*(job_id for job_id in first if job_id not in known), *active])
     known |= lines

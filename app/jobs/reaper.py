@@ -4,6 +4,7 @@
   blamed for `jobs.max_attempts` deaths. A blamed job is then tried alone: `workers.jobs.quarantine`.
 - A job that must not start before a time enters the order at that time.
 - A job that has waited longer than its `expires_in` is `expired`.
+- A job that has waited for `jobs.aging_seconds` rises by one priority class.
 - There are as many doorbells as waiting jobs, also after a consumer died with one.
 - After a gap without any turn (Redis was away, the machine slept) the workers get time to renew their leases first.
 """
@@ -17,6 +18,7 @@ from app.jobs import keys
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import doorbell
 from app.jobs.redis_client import RedisClient, script
+from app.jobs.sharing import DEFAULT_SHARING, Sharing
 from app.jobs.store import LEASE_SECONDS
 
 TURN_SECONDS = 1.0
@@ -41,10 +43,12 @@ class Reaper:
         model: str,
         ttl_seconds: int,
         max_attempts: int,
+        sharing: Sharing = DEFAULT_SHARING,
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._redis = client
         self._model = model
+        self._order = sharing.order_of(model)
         self._kept = ledger.kept(ttl_seconds)
         self._max_attempts = max_attempts
         self._reap = script(client, "reap")
@@ -66,11 +70,11 @@ class Reaper:
         Returns:
             How many jobs of lost workers are back in the order.
         """
-        indexes = [keys.reaper, keys.running, keys.queued, keys.expiring, keys.ended, keys.doorbells, keys.scheduled]
+        indexes = [keys.reaper, keys.running, keys.expiring, keys.ended, keys.doorbells, keys.scheduled]
         requeued: int = self._reap(
             keys=[index(self._model) for index in indexes],
             args=[
-                keys.PREFIX,
+                self._order,
                 self._kept,
                 self._max_attempts,
                 keys.NOTIFICATIONS_CHANNEL,

@@ -87,10 +87,16 @@ def script(client: RedisClient, name: str) -> Script:
     return LoadedScript(client, name).run
 
 
-def _source(name: str) -> str:
-    """The text of a script; a line `-- include: <name>` stands for the text of another."""
+def _source(name: str, included: set[str] | None = None) -> str:
+    """The text of a script; the first line `-- include: <name>` stands for the text of another."""
+    included = set() if included is None else included
+    if name in included:
+        return ""
+    included.add(name)
     lines = (_LUA / f"{name}.lua").read_text().splitlines()
-    return "\n".join(_source(line.removeprefix(_INCLUDE)) if line.startswith(_INCLUDE) else line for line in lines)
+    return "\n".join(
+        _source(line.removeprefix(_INCLUDE), included) if line.startswith(_INCLUDE) else line for line in lines
+    )
 
 
 class LoadedScript:

@@ -7,7 +7,7 @@ A job's record, a hash in Redis, is the source of truth about the job. Errors of
 import json
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
@@ -19,6 +19,7 @@ from app.jobs.order import doorbell
 from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
+from app.jobs.sharing import DEFAULT_SHARING, Sharing, estimated_prompt_tokens
 
 LEASE_SECONDS = 15  # a worker renews every third of it
 
@@ -70,10 +71,12 @@ class JobStore:
         model: str,
         ttl_seconds: int,
         max_queued: int,
+        sharing: Sharing = DEFAULT_SHARING,
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._redis = client
         self._model = model
+        self._order = sharing.order_of(model)
         self._doorbell = doorbell(model)
         self._ttl_seconds = ttl_seconds
         self._kept = ledger.kept(ttl_seconds)
@@ -114,6 +117,7 @@ class JobStore:
             "priority": request.priority.value,
             "request": body,
             "followed": "1" if request.stream else "0",
+            "prompt_estimate": str(estimated_prompt_tokens(request)),
             **principal.to_fields(),
         }
         if request.response is not None and request.stored:
@@ -127,13 +131,15 @@ class JobStore:
             record["webhook"] = json.dumps(asdict(request.webhook) | due)
         expires_in = request.expires_in_seconds
         key = keys.idempotency(principal.owner, digest_of(idempotency_key)) if idempotency_key else ""
-        indexes = self._indexes(keys.queued, keys.alive, keys.doorbells, keys.expiring)
+        indexes = self._indexes(keys.alive, keys.doorbells, keys.expiring)
         verdict, *rest = self._admit(
             keys=[keys.job(job_id), *indexes, keys.jobs_of(principal.owner), key, keys.scheduled(self._model)],
             args=[
+                self._order,
                 job_id,
+                principal.tenant,
+                request.priority.value,
                 self._max_queued,
-                request.priority.step,
                 self._doorbell,
                 "" if expires_in is None else f"{expires_in:.6f}",
                 fingerprint(request, self._model) if idempotency_key else "",
@@ -183,35 +189,17 @@ class JobStore:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
         return JobRequest.from_json(json.loads(body))
 
-    def queue_position(self, job: Job) -> int | None:
-        """Return how many jobs of the same model start before this one, plus one.
-
-        None: it has started, or it must not start yet.
-        """
-        return self.queue_positions([job])[0]
-
-    def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
-        """Return the `queue_position` of each job; one round trip, none when no job is queued."""
-        queued = [job for job in jobs if job.status is Status.QUEUED]
-        if not queued:
-            return [None] * len(jobs)
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job in queued:
-                pipe.zrank(keys.queued(job.model), job.id)
-            ranks = dict(zip((job.id for job in queued), pipe.execute(), strict=True))
-        return [None if (rank := ranks.get(job.id)) is None else rank + 1 for job in jobs]
-
     def claim(self, worker_id: str, nonce: str | None = None) -> Claim | None:
         """Take the first job of the order for `LEASE_SECONDS`; None when no job waits.
 
         nonce: from `new_nonce`, for a caller that repeats a claim whose reply was lost: the same nonce gets the same
         job.
         """
-        indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended)
+        indexes = self._indexes(keys.running, keys.expiring, keys.ended)
         nonce, channel = nonce or new_nonce(), keys.NOTIFICATIONS_CHANNEL
         result = self._claim(
             keys=[*indexes, keys.last_claim(worker_id)],
-            args=[keys.PREFIX, worker_id, LEASE_SECONDS, nonce, self._kept, channel],
+            args=[self._order, worker_id, LEASE_SECONDS, nonce, self._kept, channel],
         )
         if result is None:
             return None
@@ -237,10 +225,10 @@ class JobStore:
 
         A job whose cancellation was requested is `canceled`.
         """
-        indexes = self._indexes(keys.queued, keys.running, keys.doorbells, keys.ended)
+        indexes = self._indexes(keys.running, keys.doorbells, keys.ended)
         handed = self._hand_back(
             keys=[keys.job(claim.job_id), keys.events(claim.job_id), *indexes],
-            args=[claim.job_id, claim.token, self._doorbell, self._kept, keys.NOTIFICATIONS_CHANNEL],
+            args=[self._order, claim.job_id, claim.token, self._doorbell, self._kept, keys.NOTIFICATIONS_CHANNEL],
         )
         return bool(handed)
 
@@ -255,10 +243,17 @@ class JobStore:
         Raises:
             JobNotFound: no such job.
         """
-        indexes = self._indexes(keys.queued, keys.running, keys.expiring, keys.ended, keys.doorbells, keys.scheduled)
+        indexes = self._indexes(keys.running, keys.expiring, keys.ended, keys.doorbells, keys.scheduled)
         status = self._cancel(
             keys=[keys.job(job_id), keys.events(job_id), *indexes],
-            args=[job_id, self._kept, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL, LEASE_SECONDS],
+            args=[
+                self._order,
+                job_id,
+                self._kept,
+                keys.NOTIFICATIONS_CHANNEL,
+                keys.CONTROL_CHANNEL,
+                LEASE_SECONDS,
+            ],
         )
         if status is None:
             raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")

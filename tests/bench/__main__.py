@@ -10,13 +10,13 @@ from typing import Any
 
 import psutil
 
-from tests.bench import first_token, hop, prefix, slots, speculation, throughput
+from tests.bench import fairness, first_token, hop, prefix, slots, speculation, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
 from tests.workers.engines.gptq.models import quantized
 from tests.workers.engines.transformers.models import smollm2
 
-PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "transformers", "gptq")
+PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "transformers", "gptq", "fairness")
 
 
 def main() -> None:
@@ -33,6 +33,8 @@ def main() -> None:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
             throughput.measure(stack.url, options.rounds)
             print_memory(stack)
+    if "fairness" in wanted:
+        fairness.measure()
     if "prefix" in wanted:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": prefix.CELLS}}) as stack:
             prefix.measure(stack.url, options.rounds)

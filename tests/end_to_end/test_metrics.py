@@ -81,7 +81,7 @@ def test_the_metrics_agree_with_what_a_thousand_jobs_did_through_kills(service: 
         until(lambda: len(master.children()) == 2, what="a new API process")
         until(lambda: httpx.get(f"{service.urls[0]}/readyz", timeout=60).status_code == 200, what="the service")
         send(service, range(JOBS // 2, JOBS))
-        until(lambda: not raw.zcard(keys.queued(model)) and not raw.zcard(keys.running(model)), 60, "all jobs to end")
+        until(lambda: not raw.zcard(keys.waiting(model)) and not raw.zcard(keys.running(model)), 60, "all jobs to end")
         ids = service.job_ids()
         jobs, attempts = records(raw, ids), sum(int(raw.hget(keys.job(one), "attempt") or 0) for one in ids)
         published = {one: int(raw.hget(keys.job(one), "published") or 0) for one in ids}

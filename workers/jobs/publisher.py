@@ -19,6 +19,7 @@ from app.jobs.job import Status
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.output_writer import FENCED, MISSING, OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient
+from app.jobs.sharing import DEFAULT_SHARING, Sharing
 from app.jobs.store import JobStore
 from workers.engines.runner import Report
 from workers.engines.runner_counts import Distribution
@@ -53,12 +54,13 @@ class Publisher:
         model: str,
         ttl_seconds: int,
         worker_id: str,
+        sharing: Sharing = DEFAULT_SHARING,
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.fenced_writes = 0
         self.round_trips = Distribution(REDIS_BOUNDS)
         self._worker_id = worker_id
-        self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds, ledger=ledger)
+        self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds, sharing=sharing, ledger=ledger)
         self._store = store
         self._jobs = jobs
         self._cache = cache

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.api.queue_estimate import QueueEstimate
+from app.jobs.queue_positions import QueuePositions
 from app.jobs.queue_window import JobLine, QueueWindow, read_window
 from app.jobs.redis_client import RedisClient
 
@@ -32,18 +33,20 @@ class QueueReading:
 class QueueReader:
     """Makes one reading after another. Not for several threads at once."""
 
-    def __init__(self, client: RedisClient, model: str, estimate: QueueEstimate) -> None:
+    def __init__(self, client: RedisClient, model: str, estimate: QueueEstimate, positions: QueuePositions) -> None:
         self._redis = client
         self._model = model
         self._estimate = estimate
+        self._positions = positions
         self._last: QueueReading | None = None
 
     def __call__(self) -> QueueReading:
         """Raises redis.RedisError."""
         last = self._last
-        window = read_window(self._redis, self._model, SHOWN, last.window if last else None)
+        first = self._positions.first(self._model, SHOWN)
+        window = read_window(self._redis, self._model, list(first), SHOWN, last.window if last else None)
         now = time.time()
-        starts = [self._estimate.seconds_until_start(place) for place in range(1, len(window.first) + 1)]
+        starts = [self._estimate.seconds_until_start(first[line.id]) for line in window.first]
         self._last = QueueReading(window, now, _speeds(window, now, last), starts)
         return self._last
 

@@ -14,6 +14,7 @@ from app.api.live.feed import Feed
 from app.api.live.queue import QueueReader, QueueReading
 from app.api.queue_estimate import QueueEstimate
 from app.config.hours import Hours
+from app.jobs.queue_positions import QueuePositions
 from app.jobs.redis_client import RedisClient
 
 BATCHES = 20  # the newest ones
@@ -27,13 +28,19 @@ class LiveViews:
     """The views of the model's queue and of its workers. Each call waits for a reading newer than number `after`."""
 
     def __init__(
-        self, client: RedisClient, model: str, estimate: QueueEstimate, batches: BatchStore, hours: Hours | None
+        self,
+        client: RedisClient,
+        model: str,
+        estimate: QueueEstimate,
+        batches: BatchStore,
+        hours: Hours | None,
+        positions: QueuePositions,
     ) -> None:
         """hours: in which lines of batches are submitted; None: always."""
-        self._queue: Feed[QueueReading] = Feed(QueueReader(client, model, estimate))
+        self._queue: Feed[QueueReading] = Feed(QueueReader(client, model, estimate, positions))
         self.has_ended = False
         self._batches = OwnBatches(batches, hours)
-        queue_of_workers = QueueReader(client, model, estimate)
+        queue_of_workers = QueueReader(client, model, estimate, positions)
         self._workers: Feed[State] = Feed(
             lambda: workers.show(workers.read_model_workers(client, model), queue_of_workers())
         )

@@ -1,5 +1,5 @@
 -- Count the waiting jobs of each priority class.
--- KEYS: queued
+-- KEYS: waiting
 -- ARGV: how many classes there are
 -- Returns the counts, that of the class that starts first before the others
 -- include: order

@@ -1,15 +1,17 @@
 -- Included by every script that ends a job. The record is final from here on, it is counted in the ledger, and all that is
 -- kept for it has a time to live. A long request, which may have megabytes, goes unless it is a part of a stored response.
 -- kept: "<seconds> <days> <entries>", how long jobs without a `ttl` of their own and days of usage are kept, and how many
--- entries of the audit stream (0: it is off). fields: further fields and values of the record, `status` and `usage` among
+-- entries of the audit stream (0: it is off). order: as of shares.lua. fields: further fields and values of the record, `status` and `usage` among
 -- them.
+-- include: shares
 -- include: totals
 -- include: usage
 -- include: audit
 local LONG_REQUEST_BYTES = 16384
 local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
 local ENDED = {'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request', 'lease_until', 'claimed_at', 'ran',
-  'usage', 'metrics', 'model', 'tenant', 'key_name', 'label', 'kind', 'attempt', 'created_at', 'started_at', 'error'}
+  'usage', 'metrics', 'model', 'tenant', 'key_name', 'label', 'kind', 'attempt', 'created_at', 'started_at', 'error',
+  'weight', 'charged'}
 
 -- Queue a copy of the record, so that the webhook survives deletion of the job.
 local function queue_webhook(job_key, job_id, status, webhook, now)
@@ -51,14 +53,14 @@ local function facts(job_id, record)
   }
 end
 
-local function end_job(job_key, events_key, ended_key, job_id, kept, end_event, fields)
+local function end_job(order, job_key, events_key, ended_key, job_id, kept, end_event, fields)
   local time = redis.call('TIME')
   local kept_seconds, usage_days, audit_entries = string.match(kept, '^(%d+) (%d+) (%d+)$')
   redis.call('HSET', job_key, 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(fields))
   local record = read_ended(job_key)
   record.ran = seconds_run(record, tonumber(time[1]) + tonumber(time[2]) / 1e6)
   redis.call('HSET', job_key, 'ran', record.ran)
-  redis.call('HDEL', job_key, 'lease_until', 'claim')
+  redis.call('HDEL', job_key, 'lease_until', 'claim', 'charged')
   redis.call('XADD', events_key, '*', 'type', 'end', 'data', end_event)
   count_job(job_key, ended_key, end_event)
   if not record.keeps_request and redis.call('HSTRLEN', job_key, 'request') > LONG_REQUEST_BYTES then
@@ -72,6 +74,7 @@ local function end_job(job_key, events_key, ended_key, job_id, kept, end_event, 
   local gone_at = tonumber(time[1]) + 1 + ttl
   redis.call('ZADD', ended_key, gone_at, job_id .. ' ' .. record.owner) -- for the owner's index
   local job = facts(job_id, record)
+  settle(order, record, job, tonumber(time[1]) + tonumber(time[2]) / 1e6)
   count_usage(job, tonumber(time[1]), tonumber(usage_days))
   if audit_entries ~= '0' then audit(job, audit_entries) end
 end

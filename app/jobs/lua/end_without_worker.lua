@@ -16,7 +16,7 @@ local function ran_until_lost(ran, claimed_at, lease_until, lease_seconds)
 end
 
 -- failure: {code, message} or nil. The fencing token grows: a worker that comes back cannot write any more.
-local function end_without_worker(job_key, events_key, ended_key, job_id, kept, status, reason, failure)
+local function end_without_worker(order, job_key, events_key, ended_key, job_id, kept, status, reason, failure)
   local text = published_text(events_key)
   local record = redis.call('HMGET', job_key, 'token', 'published')
   local usage = {prompt_tokens = 0, completion_tokens = tonumber(record[2] or 0), cached_tokens = 0}
@@ -33,5 +33,5 @@ local function end_without_worker(job_key, events_key, ended_key, job_id, kept, 
     fields[#fields + 1] = cjson.encode(reported)
     event.error = reported
   end
-  end_job(job_key, events_key, ended_key, job_id, kept, cjson.encode(event), fields)
+  end_job(order, job_key, events_key, ended_key, job_id, kept, cjson.encode(event), fields)
 end

@@ -1,23 +1,24 @@
--- A worker that stops puts a job back into the order of waiting jobs, with its old score, for another one to continue; a job whose
--- cancellation was requested ends here.
--- KEYS: job, events, queued, running, doorbells, ended
--- ARGV: id, fencing token, doorbell, kept (as of end_job), notifications channel
+-- A worker that stops puts a job back into the order of waiting jobs, in its old place, for another one to continue; a
+-- job whose cancellation was requested ends here.
+-- KEYS: job, events, running, doorbells, ended
+-- ARGV: order, id, fencing token, doorbell, kept (as of end_job), notifications channel
 -- Returns 1, or 0 when fenced
 -- include: end_job
 -- include: end_without_worker
 -- include: order
-local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'claimed_at', 'ran', 'place', 'cancel')
-if record[1] ~= ARGV[2] or record[2] ~= 'processing' then return 0 end
-redis.call('ZREM', KEYS[4], ARGV[1])
+local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'claimed_at', 'ran', 'place', 'cancel', 'tenant', 'priority')
+if record[1] ~= ARGV[3] or record[2] ~= 'processing' then return 0 end
+local order = order_of(ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[2])
 if record[6] == '1' then
-  end_without_worker(KEYS[1], KEYS[2], KEYS[6], ARGV[1], ARGV[4], 'canceled', 'canceled')
-  redis.call('PUBLISH', ARGV[5], ARGV[1])
+  end_without_worker(order, KEYS[1], KEYS[2], KEYS[5], ARGV[2], ARGV[5], 'canceled', 'canceled')
+  redis.call('PUBLISH', ARGV[6], ARGV[2])
   return 1
 end
 local time = redis.call('TIME')
 local ran = tonumber(record[4] or 0) + tonumber(time[1]) + tonumber(time[2]) / 1e6 - tonumber(record[3])
 redis.call('HSET', KEYS[1], 'status', 'queued', 'ran', string.format('%.6f', ran))
 redis.call('HDEL', KEYS[1], 'lease_until', 'claim')
-enter_order(KEYS[3], ARGV[1], record[5])
-redis.call('LPUSH', KEYS[5], ARGV[3])
+enter_order(order, record[7] or '', ARGV[2], record[5], record[8])
+redis.call('LPUSH', KEYS[4], ARGV[4])
 return 1

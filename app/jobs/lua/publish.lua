@@ -1,22 +1,23 @@
 -- Write the output of a step's sequences. An output is rejected if another worker has claimed its job since (fencing).
 -- KEYS: running, ended, service time, then of each output: job, events
--- ARGV: kept (as of end_job), notifications channel, names of the record's fields (comma-separated), then of each output: id, fencing
---       token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta, '1' when a client
---       follows it, end JSON ('' = not the end), how many strings follow, and these: the end's field/value pairs
+-- ARGV: order, kept (as of end_job), notifications channel, names of the record's fields (comma-separated), then of each
+--       output: id, fencing token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta,
+--       '1' when a client follows it, end JSON ('' = not the end), how many strings follow, and these: the end's
+--       field/value pairs
 -- Returns for each 1 | 0 when fenced | -1 when tokens published before this delta are missing: nothing of it is written,
 -- they come first. One message notifies of all, a line each.
 -- Idempotent: repeating a call returns the same verdicts and writes nothing twice.
 -- include: add_event
 -- include: end_job
-local NEWEST_SHARE = 0.1 -- of the mean service time: about the last twenty jobs count
 local HEAD = 9 -- strings of each output before its field/value pairs
 
+local order -- decoded where a job ends
 local notifications = {}
 
 -- The notification of a final job: the record itself as a JSON list, or its id where the record is large.
 local function record_notification(job_key, job_id)
   local names = {}
-  for name in string.gmatch(ARGV[3], '[^,]+') do names[#names + 1] = name end
+  for name in string.gmatch(ARGV[4], '[^,]+') do names[#names + 1] = name end
   local values = redis.call('HMGET', job_key, unpack(names))
   local bytes = 0
   for _, value in ipairs(values) do bytes = bytes + (value and #value or 0) end
@@ -26,8 +27,7 @@ end
 local function count_service_time(claimed_at)
   local time = redis.call('TIME')
   local seconds = tonumber(time[1]) + tonumber(time[2]) / 1e6 - tonumber(claimed_at)
-  local mean = tonumber(redis.call('GET', KEYS[3]) or seconds)
-  redis.call('SET', KEYS[3], string.format('%.6f', mean + NEWEST_SHARE * (seconds - mean)))
+  redis.call('SET', KEYS[3], string.format('%.6f', mean_with(redis.call('GET', KEYS[3]), seconds)))
 end
 
 local function write(job_key, events_key, first, fields)
@@ -46,19 +46,20 @@ local function write(job_key, events_key, first, fields)
   end
   if end_event ~= '' then
     redis.call('ZREM', KEYS[1], job_id)
-    end_job(job_key, events_key, KEYS[2], job_id, ARGV[1], end_event, fields)
+    order = order or order_of(ARGV[1])
+    end_job(order, job_key, events_key, KEYS[2], job_id, ARGV[2], end_event, fields)
     count_service_time(record[4])
     notifications[#notifications + 1] = record_notification(job_key, job_id)
   end
   return 1
 end
 
-local verdicts, first = {}, 4
+local verdicts, first = {}, 5
 for key = 4, #KEYS, 2 do
   local strings = tonumber(ARGV[first + HEAD - 1])
   local fields = {unpack(ARGV, first + HEAD, first + HEAD + strings - 1)}
   verdicts[#verdicts + 1] = write(KEYS[key], KEYS[key + 1], first, fields)
   first = first + HEAD + strings
 end
-if #notifications > 0 then redis.call('PUBLISH', ARGV[2], table.concat(notifications, '\n')) end
+if #notifications > 0 then redis.call('PUBLISH', ARGV[3], table.concat(notifications, '\n')) end
 return verdicts

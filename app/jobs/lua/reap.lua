@@ -1,16 +1,17 @@
--- Clean up the jobs of one model: expired leases, jobs whose time to start has come, expired waiting jobs, missing
--- doorbells, stale index entries. Any process may call it at any time; one call a second does the work.
--- KEYS: reaper, running, queued, expiring, ended, doorbells, scheduled
--- ARGV: key prefix, kept (as of end_job), max_attempts, notifications channel, seconds between turns, seconds without a turn that
---       mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
+-- Clean up the jobs of one model: expired leases, jobs whose time to start has come, jobs that wait for long or
+-- too long, missing doorbells, stale index entries. Any process may call it at any time; one call a second does the work.
+-- KEYS: reaper, running, expiring, ended, doorbells, scheduled
+-- ARGV: order, kept (as of end_job), max_attempts, notifications channel, seconds between turns, seconds without a turn
+--       that mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
 --       read per turn, lease_seconds, message of `worker_lost`, doorbell
 -- Returns how many jobs are back in the order
 -- include: end_job
 -- include: end_without_worker
 -- include: order
 -- include: scheduled
-local reaper_key, running_key, queued_key, expiring_key, ended_key, doorbells_key, scheduled_key = unpack(KEYS)
-local prefix, kept, max_attempts, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local RISES = 3 -- times the limit: ten microseconds each
+local reaper_key, running_key, expiring_key, ended_key, doorbells_key, scheduled_key = unpack(KEYS)
+local order, kept, max_attempts, channel = order_of(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local turn_seconds, outage_seconds, grace_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
 local lease_seconds, worker_lost, doorbell = tonumber(ARGV[10]), ARGV[11], ARGV[12]
@@ -19,7 +20,7 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local requeued = 0
 local events_read = 0
 
-local function job_key(job_id) return prefix .. 'job:' .. job_id end
+local function job_key(job_id) return order.prefix .. 'job:' .. job_id end
 
 local function due(index_key, limit) return redis.call('ZRANGEBYSCORE', index_key, '-inf', now, 'LIMIT', 0, limit) end
 
@@ -35,9 +36,9 @@ local function is_my_turn()
 end
 
 local function finish(job_id, status, reason, failure)
-  local events_key = prefix .. 'events:' .. job_id
+  local events_key = order.prefix .. 'events:' .. job_id
   events_read = events_read + redis.call('XLEN', events_key)
-  end_without_worker(job_key(job_id), events_key, ended_key, job_id, kept, status, reason, failure)
+  end_without_worker(order, job_key(job_id), events_key, ended_key, job_id, kept, status, reason, failure)
   redis.call('PUBLISH', channel, job_id)
 end
 
@@ -45,7 +46,7 @@ end
 -- job is to blame: the others did not run meanwhile.
 local function take_from_worker(job_id, record)
   redis.call('ZREM', running_key, job_id)
-  local on_trial = redis.call('GET', prefix .. 'trial:' .. (record[3] or ''))
+  local on_trial = redis.call('GET', order.prefix .. 'trial:' .. (record[3] or ''))
   local is_to_blame = not on_trial or on_trial == job_id
   local losses = tonumber(record[5] or 0) + (is_to_blame and 1 or 0)
   local ran = ran_until_lost(record[7], record[8], record[2], lease_seconds)
@@ -58,7 +59,7 @@ local function take_from_worker(job_id, record)
     place = last_place(place, math.floor(now * 1e6) + requeued)
   end
   redis.call('HSET', job_key(job_id), 'status', 'queued', 'token', tonumber(record[6]) + 1, 'place', place)
-  enter_order(queued_key, job_id, place)
+  enter_order(order, record[10] or '', job_id, place, record[11])
   requeued = requeued + 1
 end
 
@@ -66,7 +67,7 @@ local function end_leases()
   local lost = {}
   for _, job_id in ipairs(due(running_key, job_limit)) do
     local record = redis.call('HMGET', job_key(job_id), 'status', 'lease_until', 'worker', 'cancel', 'losses', 'token', 'ran',
-      'claimed_at', 'place')
+      'claimed_at', 'place', 'tenant', 'priority')
     local lease_until = tonumber(record[2] or 0)
     if record[1] ~= 'processing' then
       redis.call('ZREM', running_key, job_id)
@@ -85,17 +86,17 @@ end
 
 local function start_scheduled()
   for _, job_id in ipairs(take_due(scheduled_key, now, job_limit)) do
-    local record = redis.call('HMGET', job_key(job_id), 'status', 'place')
-    if record[1] == 'queued' then enter_order(queued_key, job_id, record[2]) end
+    local record = redis.call('HMGET', job_key(job_id), 'status', 'place', 'tenant', 'priority')
+    if record[1] == 'queued' then enter_order(order, record[3], job_id, record[2], record[4]) end
   end
 end
 
 local function end_waiting()
   for _, job_id in ipairs(due(expiring_key, job_limit)) do
     redis.call('ZREM', expiring_key, job_id)
-    local record = redis.call('HMGET', job_key(job_id), 'status', 'started_at')
+    local record = redis.call('HMGET', job_key(job_id), 'status', 'started_at', 'tenant')
     if record[1] == 'queued' and not record[2] then
-      leave_order(queued_key, doorbells_key, job_id)
+      leave_order(order, doorbells_key, record[3] or '', job_id)
       leave_schedule(scheduled_key, job_id) -- as many became due at once
       finish(job_id, 'expired')
     end
@@ -109,7 +110,7 @@ local function prune_ended()
     ids_of[owner] = ids_of[owner] or {}
     table.insert(ids_of[owner], job_id)
   end
-  for owner, job_ids in pairs(ids_of) do redis.call('ZREM', prefix .. 'jobs:' .. owner, unpack(job_ids)) end
+  for owner, job_ids in pairs(ids_of) do redis.call('ZREM', order.prefix .. 'jobs:' .. owner, unpack(job_ids)) end
   if #entries > 0 then redis.call('ZREMRANGEBYRANK', ended_key, 0, #entries - 1) end
 end
 
@@ -117,6 +118,7 @@ if not is_my_turn() then return 0 end
 end_leases()
 start_scheduled()
 end_waiting()
-balance_doorbells(queued_key, doorbells_key, doorbell, 10 * job_limit)
+rise(order, now, RISES * job_limit)
+balance_doorbells(order, doorbells_key, doorbell, 10 * job_limit)
 prune_ended()
 return requeued

@@ -105,7 +105,7 @@ def test_a_prompt_too_long_for_every_worker_makes_no_job(
         return
     with pytest.raises(PromptTooLong, match=r"maximum context length is 16384 tokens.*at least 25000 in prompt"):
         jobs.submit(prompt, ME.principal)
-    assert redis_client.zcard(keys.queued("m")) == 0
+    assert redis_client.zcard(keys.waiting("m")) == 0
 
 
 def test_a_request_gets_the_final_job(jobs: JobService, store: JobStore, publisher: Bench) -> None:

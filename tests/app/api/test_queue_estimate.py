@@ -13,6 +13,7 @@ from app.api.queue_estimate import MAX_RETRY_SECONDS, WORKER_START_SECONDS, Queu
 from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.job import Job, Kind, Priority, Status
+from app.jobs.queue_positions import QueuePosition
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import new_job_id
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
@@ -86,7 +87,7 @@ def test_jobs_of_several_models_have_separate_estimates(estimate: QueueEstimate,
         measure(redis_client, 10.0, model=model)
     jobs = [job(model) for model in ("m", "n", "unheard-of")]
     now = time.time()
-    first, second, third = estimate.start_times(jobs, [3, 3, 3])
+    first, second, third = estimate.start_times(jobs, [QueuePosition(2, 2.0)] * 3)
     assert first is not None and second is not None and third is None
     assert [first - now, second - now] == pytest.approx([20, 5], abs=1)
 
@@ -112,7 +113,7 @@ def test_nothing_is_read_where_no_job_waits() -> None:
 def test_redis_that_is_away_makes_no_error_of_an_estimate() -> None:
     estimate = QueueEstimate(connect("redis://127.0.0.1:1/0", retries=0), model="m")
     assert [estimate.retry_after_seconds(waiting) for waiting in (0, 30, 1000)] == [WORKER_START_SECONDS, 30, 120]
-    assert estimate.start_times([job("m")], [1]) == [None]
+    assert estimate.start_times([job("m")], [QueuePosition(0, 0.0)]) == [None]
 
 
 def test_a_burst_of_questions_reads_once(redis_client: RedisClient, redis_url: str) -> None:

@@ -4,8 +4,10 @@ from dataclasses import asdict, dataclass, field
 
 from app.jobs.job import JobRequest, Status, Usage
 from app.ledger.usage import Counters
+from tests.app.jobs.share_model import Shares
 
-OWNERS = ["me", "you and I"]
+OWNERS = {"me": 1.0, "you and I": 2.0}
+"""The owners, each a tenant of its own, and their weights."""
 TTL_SECONDS = 1000
 MAX_QUEUED = 3
 MAX_ATTEMPTS = 3
@@ -15,7 +17,8 @@ MAX_ATTEMPTS = 3
 class ModelJob:
     """A job in the model.
 
-    turn: jobs of one priority start in this order. losses: workers that died while they ran it, unless another job was
+    turn: jobs of one tenant and class start in this order. step: its class, which aging makes better. charged: what its
+    tenant was charged for it, in weighted tokens. losses: workers that died while they ran it, unless another job was
     on trial there. is_scheduled: it must not start yet.
     """
 
@@ -24,6 +27,8 @@ class ModelJob:
     owner: str
     idempotency_key: str | None
     turn: float
+    step: int
+    charged: float = 0.0
     status: Status = Status.QUEUED
     token: int = 0
     attempt: int = 0
@@ -32,6 +37,7 @@ class ModelJob:
     texts: list[str] = field(default_factory=list)
     output: str = ""
     has_waited_too_long: bool = False
+    has_aged: bool = False
     is_cancel_requested: bool = False
     is_lease_over: bool = False
     is_scheduled: bool = False
@@ -46,7 +52,7 @@ class ModelJob:
 
     @property
     def order_key(self) -> tuple[int, float]:
-        return self.request.priority.step, self.turn
+        return self.step, self.turn
 
 
 class Model:
@@ -56,14 +62,19 @@ class Model:
         self.jobs: dict[str, ModelJob] = {}
         self.trials: dict[str, str] = {}
         self.counted = dict.fromkeys(OWNERS, Counters())  # what the ended jobs of each owner have used, but for time
+        self.shares = Shares(OWNERS)
         self._turns = 0
 
     def of_status(self, *statuses: Status) -> list[ModelJob]:
         return [job for job in self.jobs.values() if job.status in statuses]
 
-    def order(self) -> list[ModelJob]:
-        waiting = [job for job in self.of_status(Status.QUEUED) if not job.is_scheduled]
+    def order(self, tenant: str) -> list[ModelJob]:
+        """Return the waiting jobs of a tenant in their order."""
+        waiting = [job for job in self.waiting() if job.owner == tenant]
         return sorted(waiting, key=lambda job: job.order_key)
+
+    def waiting(self) -> list[ModelJob]:
+        return [job for job in self.of_status(Status.QUEUED) if not job.is_scheduled]
 
     def admit(self, job_id: str, request: JobRequest, owner: str, key: str | None) -> str:
         """Return the id of the job that answers the request, "conflict" or "full"."""
@@ -73,23 +84,28 @@ class Model:
         if len(self.of_status(Status.QUEUED)) >= MAX_QUEUED:
             return "full"
         turn = self._next_turn() if request.not_before is None else request.not_before
-        self.jobs[job_id] = ModelJob(job_id, request, owner, key, turn, is_scheduled=request.not_before is not None)
+        step, is_scheduled = request.priority.step, request.not_before is not None
+        self.jobs[job_id] = ModelJob(job_id, request, owner, key, turn, step, is_scheduled=is_scheduled)
+        self._seat(owner)
         return job_id
 
     def start(self, job_id: str) -> None:
         """Let the time of a job come."""
         self.jobs[job_id].is_scheduled = False
+        self._seat(self.jobs[job_id].owner)
 
     def claim(self, worker: str) -> str | None:
         """Return the id of the job that the worker gets."""
-        for job in self.order():
+        while (job := self._first()) is not None:
             if job.is_expiring and job.has_waited_too_long:
                 self._end(job, Status.EXPIRED)
                 continue
             job.status, job.worker = Status.PROCESSING, worker
             job.token += 1
             job.attempt += 1
-            job.is_lease_over = False
+            job.is_lease_over = job.has_aged = False
+            job.charged = self.shares.charge(job.owner, job.step, len(job.texts), job.charged)
+            self._seat(job.owner)
             return job.id
         return None
 
@@ -112,6 +128,7 @@ class Model:
         job = self.jobs[job_id]
         job.status, job.output = status, "".join(job.texts)
         self._count(job, usage)
+        self.shares.settle(job.owner, usage, job.charged, by_worker=True)
         return 1
 
     def hand_back(self, job_id: str, token: int) -> bool:
@@ -122,6 +139,7 @@ class Model:
             self._end(job, Status.CANCELED)
         else:
             job.status = Status.QUEUED
+            self._seat(job.owner)
         return True
 
     def cancel(self, job_id: str) -> Status:
@@ -145,6 +163,11 @@ class Model:
         for job in self.of_status(Status.QUEUED):
             if job.is_expiring and job.has_waited_too_long:
                 self._end(job, Status.EXPIRED)
+        risen = [job for job in self.waiting() if job.has_aged]
+        for job in risen:
+            job.step, job.has_aged = job.step - 1, False
+        for owner in {job.owner for job in risen}:
+            self._seat(owner)
 
     def _take_from_worker(self, job: ModelJob) -> None:
         is_to_blame = self.trials.get(job.worker, job.id) == job.id
@@ -158,6 +181,15 @@ class Model:
             job.token += 1
             if is_to_blame and job.losses > 1:
                 job.turn = self._next_turn()
+            self._seat(job.owner)
+
+    def _first(self) -> ModelJob | None:
+        tenant = self.shares.first()
+        return None if tenant is None else self.order(tenant)[0]
+
+    def _seat(self, tenant: str) -> None:
+        waiting = self.order(tenant)
+        self.shares.seat(tenant, waiting[0].step if waiting else None)
 
     def _answer_to_late_write(self, job_id: str, token: int) -> int:
         """Answer a late write: 1 again to the worker that ended the job, 0 (fenced) to any other."""
@@ -168,7 +200,10 @@ class Model:
         """End the job without its worker, whose later writes are fenced."""
         job.status, job.output = status, "".join(job.texts)
         job.token += 1
-        self._count(job, Usage(completion_tokens=len(job.texts)))
+        self._seat(job.owner)
+        usage = Usage(completion_tokens=len(job.texts))
+        self._count(job, usage)
+        self.shares.settle(job.owner, usage, job.charged)
 
     def _count(self, job: ModelJob, usage: Usage) -> None:
         """Count an ended job: once, whatever is sent again or too late."""

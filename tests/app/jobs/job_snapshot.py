@@ -11,6 +11,7 @@ from app.jobs import keys
 from app.jobs.job import Status
 from tests.app.jobs.job_model import MAX_ATTEMPTS, OWNERS, Model, ModelJob
 
+SPAN = 1e15  # of the counters of one class
 SLOW_SECONDS = 60  # longer than a test takes
 
 
@@ -21,12 +22,14 @@ class Snapshot:
     records: dict[str, dict[str, str]]
     events: dict[str, list[tuple[str, dict[str, str]]]]
     indexes: dict[str, dict[str, float]]
+    shares: dict[str, float]
     seconds_to_live: dict[str, int]
 
     @classmethod
     def of(cls, raw: "redis.Redis", job_ids: Iterable[str]) -> Self:
-        indexes = [name("m") for name in (keys.queued, keys.scheduled, keys.running, keys.expiring, keys.ended)]
-        indexes += [keys.jobs_of(owner) for owner in OWNERS]
+        names_of_model = (keys.waiting, keys.tenants, keys.scheduled, keys.running, keys.expiring, keys.ended)
+        indexes = [name("m") for name in names_of_model]
+        indexes += [name for owner in OWNERS for name in (keys.jobs_of(owner), keys.queue(owner, "m"))]
         names: Any = raw.keys()
         with raw.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
@@ -35,6 +38,7 @@ class Snapshot:
                 pipe.xrange(keys.events(job_id))
             for index in indexes:
                 pipe.zrange(index, 0, -1, withscores=True)
+            pipe.hgetall(keys.shares("m"))
             for name in names:
                 pipe.ttl(name)
             answers = iter(pipe.execute())
@@ -42,6 +46,7 @@ class Snapshot:
             records={job_id: next(answers) for job_id in job_ids},
             events={job_id: next(answers) for job_id in job_ids},
             indexes={index: dict(next(answers)) for index in indexes},
+            shares={name: float(value) for name, value in next(answers).items()},
             seconds_to_live={name: next(answers) for name in names},
         )
 
@@ -66,9 +71,14 @@ class Snapshot:
 
     def _compare_indexes(self, model: Model) -> None:
         jobs = model.jobs.values()
-        queue = [job.id for job in model.order()]
-        places = {job_id: float(self.records[job_id]["place"]) for job_id in queue}
-        assert list(self.indexes[keys.queued("m")].items()) == list(places.items())
+        assert set(self.indexes[keys.waiting("m")]) == {job.id for job in model.waiting()}
+        for owner in OWNERS:
+            places = {job.id: float(self.records[job.id]["place"]) for job in model.order(owner)}
+            assert list(self.indexes[keys.queue(owner, "m")].items()) == list(places.items())
+            assert self.shares.get(f"served {owner}", 0.0) == model.shares.counters[owner]
+        assert self.indexes[keys.tenants("m")] == {
+            tenant: step * SPAN + model.shares.counters[tenant] for tenant, step in model.shares.seats.items()
+        }
         scheduled = {job.id for job in model.of_status(Status.QUEUED) if job.is_scheduled}
         assert set(self.indexes[keys.scheduled("m")]) == scheduled
         running = [job.id for job in model.of_status(Status.PROCESSING)]

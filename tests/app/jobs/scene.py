@@ -10,9 +10,11 @@ from app.jobs.events import FROM_START, Delta, End, Event, read_events
 from app.jobs.job import Job, JobRequest, Kind, Metrics, Output, OutputSource, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.output_writer import WRITTEN, OutputWrite, OutputWriter
+from app.jobs.queue_positions import QueuePositions
 from app.jobs.reaper import Reaper
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
+from app.jobs.sharing import DEFAULT_SHARING, Sharing
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore
 from tests.claiming import claim_job
 from tests.lost_worker import end_lease
@@ -28,15 +30,18 @@ class Scene:
     client: RedisClient
     raw: "redis.Redis"
     url: str
+    sharing: Sharing = DEFAULT_SHARING
     store: JobStore = field(init=False)
     reaper: Reaper = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = JobStore(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_queued=-1)
-        self.reaper = Reaper(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
+        self.store = JobStore(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_queued=-1, sharing=self.sharing)
+        self.reaper = Reaper(
+            self.client, model=MODEL, ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS, sharing=self.sharing
+        )
         self.raw.set(keys.alive(MODEL), "any-worker")
         self.renew_script = script(self.client, "renew")
-        self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS)
+        self.writer = OutputWriter(self.client, model=MODEL, ttl_seconds=TTL_SECONDS, sharing=self.sharing)
 
     def admit(self, *, priority: Priority = Priority.NORMAL, **more: Any) -> Job:
         return self.store.admit(self.request(priority=priority, **more), ME)
@@ -109,7 +114,12 @@ class Scene:
         return int(self.raw.llen(keys.doorbells(MODEL)))
 
     def queue(self) -> list[str]:
-        return [str(job_id) for job_id in self.raw.zrange(keys.queued(MODEL), 0, -1)]
+        """Return the jobs of the tenant "me" that wait, in their order."""
+        return [str(job_id) for job_id in self.raw.zrange(keys.queue(ME.tenant, MODEL), 0, -1)]
+
+    def position(self, job: Job) -> int | None:
+        (position,) = QueuePositions(self.client, self.sharing).read([job])
+        return None if position is None else position.jobs_ahead + 1
 
     def events(self, job_id: str) -> list[Event]:
         return [entry.event for entry in read_events(self.client, [(job_id, FROM_START)])[0]]

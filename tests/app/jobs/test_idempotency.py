@@ -34,7 +34,7 @@ def idempotency_key(url: str) -> str:
 def test_the_same_key_and_request_give_the_same_job(store: JobStore, redis_url: str) -> None:
     first, second = admit(store), admit(store)
     assert first == second
-    assert raw(redis_url).llen(keys.doorbells("m")) == raw(redis_url).zcard(keys.queued("m")) == 1
+    assert raw(redis_url).llen(keys.doorbells("m")) == raw(redis_url).zcard(keys.waiting("m")) == 1
 
 
 def test_the_order_of_the_parameters_and_streaming_make_no_other_request(store: JobStore) -> None:

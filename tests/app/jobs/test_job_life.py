@@ -18,6 +18,7 @@ from app.jobs.events import Delta, End
 from app.jobs.job import JobRequest, Kind, Metrics, Output, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.output_writer import OutputWrite, OutputWriter
+from app.jobs.principal import Principal
 from app.jobs.reaper import Reaper
 from app.jobs.record import outcome_fields
 from app.jobs.redis_client import RedisClient, script
@@ -26,10 +27,10 @@ from app.jobs.totals import Totals
 from app.ledger.usage import Counters, read_usage, total
 from tests.app.jobs.job_model import MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
 from tests.app.jobs.job_snapshot import Snapshot
-from tests.principals import key_named
 from tests.repeating_client import RepeatingClient
 
 MAX_JOBS = 4
+CLASS = 3e15  # of the scores of waiting jobs
 FAR_AWAY = 2_500_000_000.0  # in 2049
 SETTINGS = settings(max_examples=180, stateful_step_count=50, deadline=None, print_blob=True, database=None)
 SHRINKING_SECONDS = 400  # hypothesis shrinks a failure before it reports it
@@ -94,7 +95,7 @@ class JobLife(RuleBasedStateMachine):
     @rule(
         request=requests,
         is_for_later=st.sampled_from([False, False, True]),
-        owner=st.sampled_from(OWNERS),
+        owner=st.sampled_from(sorted(OWNERS)),
         key=st.sampled_from([None, "a", "b"]),
         times=times,
     )
@@ -104,9 +105,10 @@ class JobLife(RuleBasedStateMachine):
             self.scheduled += 1
             request = replace(request, not_before=FAR_AWAY + self.scheduled)
         expected = self.model.admit(job_id, request, owner, key)
+        principal = Principal(owner=owner, tenant=owner, weight=OWNERS[owner])
         self.client.times = times
         try:
-            outcome = self.store.admit(request, key_named(owner), job_id, idempotency_key=key).id
+            outcome = self.store.admit(request, principal, job_id, idempotency_key=key).id
         except Conflict:
             outcome = "conflict"
         except QueueFull:
@@ -268,6 +270,13 @@ class JobLife(RuleBasedStateMachine):
         self.raw.hset(keys.job(job.id), "expires_at", "1")
         self.raw.zadd(keys.expiring("m"), {job.id: 1}, xx=True)
 
+    @precondition(lambda self: self._jobs_that_may_rise())
+    @rule(which=which)
+    def age(self, which: int) -> None:
+        job = self._pick(which, self._jobs_that_may_rise())
+        job.has_aged = True
+        self.raw.zadd(keys.waiting("m"), {job.id: job.step * CLASS}, xx=True)
+
     @precondition(lambda self: any(job.status.is_final for job in self.model.jobs.values()))
     @rule(which=which)
     def outlive(self, which: int) -> None:
@@ -285,7 +294,7 @@ class JobLife(RuleBasedStateMachine):
     def reap(self, turns: int) -> None:
         for _ in range(turns):
             self._have_a_turn()
-            assert self.raw.llen(keys.doorbells("m")) == len(self.model.order())
+            assert self.raw.llen(keys.doorbells("m")) == len(self.model.waiting())
 
     # --- what is promised
 
@@ -359,6 +368,9 @@ class JobLife(RuleBasedStateMachine):
         self.raw.zadd(keys.scheduled("m"), {job.id: 1}, xx=True)
         self.model.start(job.id)
         self._have_a_turn()
+
+    def _jobs_that_may_rise(self) -> list[ModelJob]:
+        return [job for job in self.model.waiting() if job.step]
 
     def _claim(self, worker: str, times: int) -> Run | None:
         expected = self.model.claim(worker)

@@ -141,7 +141,7 @@ def test_places_keep_their_microseconds_in_every_priority(scene: Scene) -> None:
         claim = scene.running(priority=priority)
         admitted_at = scene.raw.hget(keys.job(claim.job_id), "place")
         scene.store.hand_back(claim)
-        assert f"{scene.raw.zscore(keys.queued(MODEL), claim.job_id):.0f}" == admitted_at
+        assert f"{scene.raw.zscore(keys.queue('me', MODEL), claim.job_id):.0f}" == admitted_at
         assert int(str(admitted_at)) % 3 * 10**15 < 2**53
         scene.lose(scene.claimed(claim.job_id))
         assert scene.raw.hget(keys.job(claim.job_id), "place") == admitted_at

@@ -36,7 +36,7 @@ def test_a_job_for_later_waits_without_a_doorbell_or_a_position(scene: Scene) ->
     assert job.not_before == not_before
     read = scene.store.read(job.id)
     assert (read.status, read.not_before) == (Status.QUEUED, pytest.approx(not_before, abs=1e-5))
-    assert scene.store.queue_position(read) is None
+    assert scene.position(read) is None
     assert (scheduled(scene), scene.queue(), scene.doorbells()) == ([job.id], [], 0)
     assert scene.store.claim("worker-1") is None
     scene.turn()
@@ -48,7 +48,7 @@ def test_when_its_time_comes_it_enters_the_order_with_a_doorbell(scene: Scene) -
     let_come(scene, job)
     scene.turn()
     assert (scheduled(scene), scene.queue()) == ([], [job.id])
-    assert scene.store.queue_position(scene.store.read(job.id)) == 1
+    assert scene.position(scene.store.read(job.id)) == 1
     assert scene.next_claim().job_id == job.id
 
 

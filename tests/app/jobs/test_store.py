@@ -12,6 +12,7 @@ from app.jobs.events import Delta, End, read_events
 from app.jobs.job import JobRequest, Kind, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.output_writer import FENCED, OutputWrite, OutputWriter
+from app.jobs.queue_positions import QueuePosition, QueuePositions
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore, new_job_id, new_nonce
 from tests.app.jobs.scene import MODEL, Scene
@@ -28,12 +29,12 @@ def raw(url: str) -> "redis.Redis":
     return redis.Redis.from_url(url, decode_responses=True)
 
 
-def test_an_admitted_job_reads_back_as_queued_with_its_position(store: JobStore) -> None:
+def test_an_admitted_job_reads_back_as_queued_with_its_position(store: JobStore, redis_client: RedisClient) -> None:
     first, second = store.admit(request(), ME), store.admit(request(), ME)
     job = store.read(second.id)
     assert (job.status, job.kind, job.owner, job.priority) == (Status.QUEUED, Kind.GENERATE, "me", Priority.NORMAL)
     assert job == second
-    assert [store.queue_position(j) for j in (first, second)] == [1, 2]
+    assert QueuePositions(redis_client).read([first, second]) == [QueuePosition(0, 0.0), QueuePosition(1, 1.0)]
 
 
 def test_a_job_comes_with_a_doorbell_that_holds_nothing_of_it(store: JobStore, redis_url: str) -> None:
@@ -42,10 +43,12 @@ def test_a_job_comes_with_a_doorbell_that_holds_nothing_of_it(store: JobStore, r
     assert not [job.id for job in jobs if job.id in doorbell("m")]
 
 
-def test_a_job_of_higher_priority_comes_first_in_the_order_and_is_claimed_first(store: JobStore) -> None:
+def test_a_job_of_higher_priority_comes_first_in_the_order_and_is_claimed_first(
+    store: JobStore, redis_client: RedisClient
+) -> None:
     low, high = store.admit(request(priority=Priority.LOW), ME), store.admit(request(priority=Priority.HIGH), ME)
     normal = store.admit(request(), ME)
-    assert [store.queue_position(job) for job in (low, normal, high)] == [3, 2, 1]
+    assert [place and place.jobs_ahead for place in QueuePositions(redis_client).read([low, normal, high])] == [2, 1, 0]
     claims = [store.claim("worker-1") for _ in range(4)]
     assert [claim and claim.job_id for claim in claims] == [high.id, normal.id, low.id, None]
 
@@ -75,14 +78,17 @@ def test_admitting_the_same_id_again_makes_no_second_job(store: JobStore, redis_
     assert raw(redis_url).llen(keys.doorbells("m")) == 1
 
 
-def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_order(store: JobStore) -> None:
+def test_a_claim_carries_the_request_and_takes_the_job_out_of_the_order(
+    store: JobStore, redis_client: RedisClient
+) -> None:
     job = store.admit(request(), ME)
     claim = store.claim("worker-1")
     assert claim is not None
     assert (claim.request, claim.attempt, claim.followed) == (request(), 1, False)
     assert claim.queue_seconds >= 0
     job = store.read(job.id)
-    assert (job.status, job.attempt, store.queue_position(job)) == (Status.PROCESSING, 1, None)
+    assert (job.status, job.attempt) == (Status.PROCESSING, 1)
+    assert QueuePositions(redis_client).read([job]) == [None]
     assert job.started_at is not None and job.started_at >= job.created_at
 
 
@@ -131,7 +137,7 @@ def test_a_place_in_the_order_without_a_record_is_passed_over(store: JobStore, r
     redis_client.delete(keys.job(gone.id))
     claim = store.claim("worker-1")
     assert claim is not None and claim.job_id == there.id
-    assert redis_client.zcard(keys.queued("m")) == 0
+    assert redis_client.zcard(keys.waiting("m")) == 0
 
 
 def test_a_queued_job_is_canceled_at_once_and_cannot_be_claimed(store: JobStore, redis_client: RedisClient) -> None:

@@ -30,7 +30,7 @@ def test_the_job_object_has_the_documented_fields(client: FlaskClient, worker: S
     job = client.get(f"{submit(client)}?wait=10").get_json()
     here = f"/jobs/{job['id']}"
     assert " ".join(job) == (
-        "id object kind model status priority attempt queue_position estimated_start_at created_at started_at "
+        "id object kind model status priority attempt queue_position estimated_start_at created_at not_before started_at "
         "completed_at output usage metrics error urls"
     )
     assert uuid.UUID(job["id"]).version == 4
