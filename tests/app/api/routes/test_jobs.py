@@ -30,8 +30,8 @@ def test_the_job_object_has_the_documented_fields(client: FlaskClient, worker: S
     job = client.get(f"{submit(client)}?wait=10").get_json()
     here = f"/jobs/{job['id']}"
     assert " ".join(job) == (
-        "id object kind model status priority attempt queue_position estimated_start_at created_at not_before started_at "
-        "completed_at output usage metrics error urls"
+        "id object kind model status priority attempt queue_position estimated_start_at created_at not_before "
+        "started_at completed_at output usage metrics error urls"
     )
     assert uuid.UUID(job["id"]).version == 4
     assert all(RFC_3339.fullmatch(job[name]) for name in ("created_at", "started_at", "completed_at"))
