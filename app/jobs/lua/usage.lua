@@ -5,6 +5,7 @@
 local USAGE = 'llm:usage'
 local DAY_SECONDS = 86400
 local MOST_LABELS = 100 -- of one key, model and day, as clients choose labels; further ones are counted as `other`
+local PARSED, WRITTEN = '^(%d+)' .. string.rep(' (%d+)', 8), '%d' .. string.rep(' %d', 8) -- nine counters
 local OUTCOMES = {succeeded = 1, failed = 2, canceled = 3, expired = 4} -- positions among the counters
 
 -- The row of a job, and its counters so far; nil where it has none.
@@ -37,12 +38,9 @@ local function count_usage(job, now, days)
   local added = {0, 0, 0, 0, job.is_cache_hit and 1 or 0, job.prompt_tokens, job.cached_tokens, job.completion_tokens,
     math.floor(job.ran_seconds * 1e6 + 0.5)}
   added[OUTCOMES[job.status]] = 1
-  local sums, at = {}, 0
-  for sum in string.gmatch(counters or '', '%d+') do
-    at = at + 1
-    sums[at] = tonumber(sum)
+  if counters then
+    for position, sum in ipairs({string.match(counters, PARSED)}) do added[position] = added[position] + sum end
   end
-  for position, number in ipairs(added) do sums[position] = string.format('%.0f', (sums[position] or 0) + number) end
-  redis.call('HSET', usage_key, row, table.concat(sums, ' '))
+  redis.call('HSET', usage_key, row, string.format(WRITTEN, unpack(added)))
   if not counters and redis.call('TTL', usage_key) == -1 then keep_usage_day(usage_key, day, job.model, days) end
 end
