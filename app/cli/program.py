@@ -26,6 +26,8 @@ _COMMANDS = {
     "models": Listed("app.cli.commands.models:models", "List what the service serves."),
     "keys": Listed("app.cli.commands.keys:keys", "Make, list, change and revoke API keys."),
     "doctor": Listed("app.cli.commands.doctor:doctor", "Look for faults, and name the cure of each."),
+    "usage": Listed("app.cli.commands.usage:usage", "Show what jobs have used, by day, model, key or label."),
+    "audit": Listed("app.cli.commands.audit:audit", "Export who ran what, when, and how it ended."),
     "config": Listed("app.cli.commands.config:config", "Show the configuration, and where each value comes from."),
     "check-config": Listed("app.cli.commands.check_config:check_config", "Check the configuration and start nothing."),
 }

@@ -1,0 +1,78 @@
+"""`llm-api usage`: what ended jobs have used."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from app.cli.client import Client
+from app.cli.output import json_option, write_json, write_table
+from app.cli.service_options import service_options
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+_NUMBERS = {
+    "requests": "#REQUESTS",
+    "succeeded": "#SUCCEEDED",
+    "failed": "#FAILED",
+    "canceled": "#CANCELED",
+    "expired": "#EXPIRED",
+    "cache_hits": "#CACHE HITS",
+    "prompt_tokens": "#PROMPT",
+    "cached_tokens": "#CACHED",
+    "completion_tokens": "#COMPLETION",
+    "compute_seconds": "#SECONDS",
+}
+
+
+@click.command
+@click.option(
+    "--from", "first", type=_DAY, metavar="DAY", help="The first day (UTC). Default: 29 days before the last."
+)
+@click.option("--to", "last", type=_DAY, metavar="DAY", help="The last day (UTC). Default: today.")
+@click.option(
+    "--by",
+    default="day,model",
+    show_default=True,
+    metavar="GROUPS",
+    help="What has a row of its own: day, model, key, tenant, label.",
+)
+@click.option("--key", metavar="KEY", help="The usage of one API key, by its name or id. Others' need the scope admin.")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
+@service_options
+def usage(
+    client: Client,
+    first: datetime | None,
+    last: datetime | None,
+    by: str,
+    key: str | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Show the tokens, outcomes and seconds of ended jobs: yours, or everybody's with a key of the scope admin."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    query = {"from": first and first.date(), "to": last and last.date(), "by": by, "owner": key}
+    if as_csv:
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        for piece in client.download(f"/usage?{urlencode(given | {'format': 'csv'})}"):
+            click.echo(piece, nl=False)
+        return
+    report = client.get("/usage", **query, format="json")
+    if as_json:
+        write_json(report)
+    else:
+        _write_report(report)
+
+
+def _write_report(report: dict[str, Any]) -> None:
+    groups = [name for group in report["by"] for name in (["key", "key_name"] if group == "key" else [group])]
+    columns = [*(name.replace("_", " ").upper() for name in groups), *_NUMBERS.values()]
+    rows = [[row[name] for name in groups] + _numbers(row) for row in report["data"]]
+    total = ["total", *([None] * (len(groups) - 1)), *_numbers(report["total"])]
+    write_table(columns, [*rows, total])
+
+
+def _numbers(counters: dict[str, Any]) -> list[str]:
+    return [f"{counters[name]:.1f}" if name == "compute_seconds" else f"{counters[name]:,}" for name in _NUMBERS]

@@ -1,0 +1,77 @@
+"""`llm-api usage` against the application over a real Valkey."""
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import Result
+from werkzeug.serving import make_server
+
+from app.api.application import create_app
+from app.api.request_context import services_of
+from app.config.settings import Config
+from app.jobs.job import ANONYMOUS
+from tests.app.api.routes.test_usage import row_of, write_rows
+from tests.app.cli.command_line import typed
+from tests.valkey import Valkey
+
+MODEL = "scripted"
+
+
+@pytest.fixture(scope="module")
+def url(valkey: Valkey) -> Iterator[str]:
+    app = create_app(Config(model_name=MODEL, redis_url=valkey.url))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    services_of(app).jobs.waiters.close()
+
+
+@pytest.fixture
+def rows(redis_url: str) -> None:
+    write_rows(redis_url, 1, row_of(ANONYMOUS, "x", 1000) | row_of(ANONYMOUS, "", 2))
+    write_rows(redis_url, 0, row_of(ANONYMOUS, "x", 4))
+
+
+def usage(url: str, *words: str) -> Result:
+    return typed("usage", "--url", url, *words)
+
+
+@pytest.mark.usefixtures("rows")
+def test_usage_is_a_table_with_a_total(url: str) -> None:
+    ended = usage(url, "--by", "label,key")
+    assert ended.exit_code == 0, ended.output
+    head, *lines, total = (line.split() for line in ended.stdout.splitlines())
+    assert head[:5] == ["LABEL", "KEY", "KEY", "NAME", "REQUESTS"]
+    assert [line[-10] for line in lines] == ["2", "1,004"]
+    assert (total[0], total[-10], total[-1]) == ("total", "1,006", "0.0")
+
+
+@pytest.mark.usefixtures("rows")
+def test_usage_is_json_or_csv_for_programs(url: str) -> None:
+    report = json.loads(usage(url, "--json").stdout)
+    assert (report["total"]["requests"], report["by"]) == (1006, ["day", "model"])
+    (row,) = csv.DictReader(io.StringIO(usage(url, "--csv", "--by", "model").stdout))
+    assert (row["model"], row["requests"]) == (MODEL, "1006")
+    assert usage(url, "--csv", "--json").exit_code == 2
+
+
+@pytest.mark.usefixtures("rows")
+def test_usage_is_of_the_days_that_are_named(url: str) -> None:
+    yesterday = str(datetime.now(UTC).date() - timedelta(1))
+    report = json.loads(usage(url, "--json", "--from", yesterday, "--to", yesterday).stdout)
+    assert report["total"]["requests"] == 1002
+
+
+def test_a_group_that_does_not_exist_is_one_line(url: str) -> None:
+    ended = usage(url, "--by", "color")
+    assert ended.exit_code == 1
+    assert "by.0" in ended.stderr and ended.stderr.count("\n") == 1
