@@ -11,10 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.api import usage_report
+from app.config.settings import AuthConfig, Config
 from app.jobs import keys
 from app.jobs.job import ANONYMOUS
-from tests.app.api.conftest import KEYS, MODEL
+from tests.app.api.conftest import KEYS, MODEL, MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
+from tests.valkey import Valkey
 
 JOB = {"prompt": "Hello", "on_disconnect": "cancel"}
 NO_TOKENS = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
@@ -157,3 +159,28 @@ def test_a_key_sees_its_own_usage_alone(locked_app: Flask, worker: ScriptedWorke
     assert usage(client, **mine)["data"] == []
     assert usage(client, **other)["total"]["requests"] == 1
     assert client.get("/usage").status_code == 401
+
+
+def test_an_admin_sees_the_usage_of_all_keys_or_of_one(
+    make_app: MakeApp, valkey: Valkey, worker: ScriptedWorker
+) -> None:
+    auth = AuthConfig(api_keys=KEYS, admin_keys=("admin-key",))
+    client = make_app(Config(model_name=MODEL, redis_url=valkey.url, auth=auth)).test_client()
+    admin, *keys = ({"Authorization": f"Bearer {key}"} for key in ("admin-key", *KEYS))
+    for key in keys:
+        client.post("/generate", json=JOB, headers=key)
+    report = usage(client, "?by=key", **admin)
+    owners = [row["key"] for row in report["data"]]
+    assert len(owners) == report["total"]["requests"] == 2
+    assert usage(client, f"?owner={owners[0]}", **admin)["total"]["requests"] == 1
+    answers = [client.get(f"/usage?owner={owner}", headers=keys[0]).status_code for owner in owners]
+    assert sorted(answers) == [200, 403]
+
+
+def test_the_project_or_the_user_of_a_request_is_its_label(client: FlaskClient, worker: ScriptedWorker) -> None:
+    body = {"prompt": "Hello", "max_tokens": 2}
+    client.post("/v1/completions", json=body, headers={"OpenAI-Project": "garden"})
+    client.post("/v1/completions", json=body | {"user": "ann"})
+    client.post("/v1/completions", json=body)
+    rows = usage(client, "?by=label")["data"]
+    assert [(row["label"], row["requests"]) for row in rows] == [("", 1), ("ann", 1), ("garden", 1)]

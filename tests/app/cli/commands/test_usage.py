@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -75,3 +76,9 @@ def test_a_group_that_does_not_exist_is_one_line(url: str) -> None:
     ended = usage(url, "--by", "color")
     assert ended.exit_code == 1
     assert "by.0" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_usage_of_a_key_is_asked_for_by_name(url: str) -> None:
+    assert json.loads(usage(url, "--json", "--key", ANONYMOUS).stdout)["total"]["requests"] == 1006
+    assert usage(url, "--key", "key-0123456789abcdef01234567").exit_code == os.EX_NOPERM
