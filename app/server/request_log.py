@@ -9,6 +9,7 @@ from app.api.request_notes import notes_of
 from app.config.log import log_event
 
 _PROBES = frozenset({"/healthz", "/readyz", "/check", "/metrics"})
+_PROBED = (200, 503)  # a service that is not ready is asked twice a second
 
 logger = logging.getLogger("app.access")
 
@@ -23,7 +24,7 @@ def record(environ: dict[str, Any], response: Any) -> None:
     count_request(method, notes.route, status, seconds)
     log_event(
         logger,
-        logging.DEBUG if notes.route in _PROBES and status < 400 else logging.INFO,
+        logging.DEBUG if notes.route in _PROBES and status in _PROBED else logging.INFO,
         f"{method} {notes.route or '-'} {status}",
         ms=round(seconds * 1000, 1),
         bytes=response.sent,

@@ -29,6 +29,8 @@ def api(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[St
     stack.start_api()
     try:
         stack.wait_alive()
+        ready = httpx.get(f"{stack.url}/readyz", headers={"X-Request-ID": "probe"})
+        assert ready.status_code == 503, "no worker has started yet"
         yield stack
     finally:
         stack.stop()
