@@ -4,8 +4,9 @@ The one place where a request's key and the scope that its route declares are ch
 factory import this module; everything below the routes gets a principal or an owner as an argument.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 
+import redis
 from flask import Flask, current_app, g, request
 from werkzeug.datastructures import Headers
 
@@ -79,6 +80,24 @@ def current_key() -> ApiKey | None:
     return key
 
 
+def key_watch() -> Callable[[], bool]:
+    """Return a function that says whether this request may still be answered: its key is valid, or none is needed.
+
+    For responses that last long; it needs no request. Where Redis does not answer, a key stays what it was.
+    """
+    authentication, secret = authentication_of(current_app), _secret(request.headers)
+
+    def is_valid() -> bool:
+        try:
+            return not authentication.is_needed() or (secret is not None and authentication.key_of(secret) is not None)
+        except Unauthorized:
+            return False
+        except redis.RedisError:
+            return True
+
+    return is_valid
+
+
 def require_key() -> None:
     """Raise Unauthorized for a request without a key, though this server needs none yet."""
     if current_key() is None:
@@ -132,12 +151,18 @@ def listed_owner() -> str:
 
 def _key(headers: Headers, authentication: Authentication) -> ApiKey:
     """Raises Unauthorized."""
+    secret = _secret(headers)
+    if secret is not None and (key := authentication.key_of(secret)) is not None:
+        return key
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and (secret := token.strip()):
-        key = authentication.key_of(secret.encode("latin-1"))  # latin-1: WSGI's spelling of bytes
-        if key is not None:
-            return key
     raise Unauthorized(_missing_key(headers, scheme, token.strip()))
+
+
+def _secret(headers: Headers) -> bytes | None:
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        return None
+    return token.strip().encode("latin-1")  # latin-1: WSGI's spelling of bytes
 
 
 def _principal(key: ApiKey | None, headers: Headers) -> Principal:

@@ -3,6 +3,7 @@
 import * as chat from "./chat.js";
 import * as completion from "./completion.js";
 import * as keyDialog from "./key_dialog.js";
+import * as keys from "./keys.js";
 import * as parameters from "./parameters.js";
 import * as queue from "./queue.js";
 import * as usage from "./usage.js";
@@ -11,8 +12,8 @@ import { APIError, readJSON } from "./api.js";
 import { byId } from "./dom.js";
 import { clearNotice, showNotice } from "./notice.js";
 
-const VIEWS = ["chat", "completion", "queue", "workers", "usage"];
-const SHOWN = { queue, workers, usage }; // views that read something when they are shown
+const VIEWS = ["chat", "completion", "queue", "workers", "usage", "keys"];
+const SHOWN = { queue, workers, usage, keys }; // views that read something when they are shown
 const WITH_PARAMETERS = ["chat", "completion"];
 
 function showView() {
@@ -42,12 +43,24 @@ async function showModel() {
   }
 }
 
+/** Show what the API key of this tab may do: the view Keys is for admins. */
+async function showCaller() {
+  try {
+    const key = await readJSON("live/key");
+    byId("keys-link").hidden = !key?.scopes.includes("admin");
+    if (key) byId("key-button").textContent = `API key: ${key.name}`;
+  } catch (error) {
+    if (!(error instanceof APIError)) throw error; // showModel reports it
+  }
+}
+
 keyDialog.start();
 parameters.start();
 chat.start();
 completion.start();
 queue.start();
 usage.start();
+keys.start();
 addEventListener("hashchange", showView);
 showView();
-await showModel();
+await Promise.all([showModel(), showCaller()]);

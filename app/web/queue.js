@@ -41,7 +41,7 @@ function showQueue({ counts, running = [], waiting = [], rows, starts, batches =
 function isWanted(key, row) {
   if (byId("queue-owner").value === "own" && !row.own) return false;
   const words = byId("queue-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = `${row.own ? key : ""} ${row.priority} ${row.tenant ?? "another"} ${row.kind}`.toLowerCase();
+  const text = `${row.open ? key : ""} ${row.priority} ${row.tenant ?? "another"} ${row.kind}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -60,12 +60,12 @@ function fillWaiting(row, key, job, now, index, starts) {
   fillActions(row, key, job);
 }
 
-const nameOf = (key, job) => (job.own ? key.slice(0, 8) : "another’s");
+const nameOf = (key, job) => (job.open ? key.slice(0, 8) : "another’s");
 
 function fillActions(row, key, job) {
   const cell = row.lastElementChild;
   row.classList.toggle("own", Boolean(job.own));
-  if (!job.own) return;
+  if (!job.open) return;
   if (!cell.childElementCount) {
     const name = key.slice(0, 8);
     cell.append(button("Open", () => openJob(key), { "aria-label": `Open job ${name}` }),

@@ -20,7 +20,7 @@ from tests.stack import SMOLLM2, Stack, running_stack
 from tests.valkey import running_valkey
 from tests.waiting import scaled, until
 
-KEY, OTHER_KEY = "the-pages-own-key", "the-key-of-another"
+KEY, ADMIN_KEY = "the-pages-own-key", "the-key-of-an-admin"
 STORY = "Tell a long story about a dog and a cat who travel around the world."
 ANSWERS = "#messages article.assistant"
 
@@ -28,7 +28,11 @@ ANSWERS = "#messages article.assistant"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("page")
-    more = {"server": {"processes": 1}, "auth": {"api_keys": [KEY, OTHER_KEY]}, "jobs": {"max_queued": 5000}}
+    more = {
+        "server": {"processes": 1},
+        "auth": {"api_keys": [KEY], "admin_keys": [ADMIN_KEY]},
+        "jobs": {"max_queued": 5000},
+    }
     config = SMOLLM2 | {"worker": {"slots": 2}} | more
     with running_valkey(folder / "valkey") as valkey, running_stack(folder, valkey.url, config) as stack:
         yield stack
@@ -346,6 +350,31 @@ def test_usage_is_a_chart_and_sums_that_agree_with_the_ledger(visit: Visit, api:
     assert Path(download.value.path()).read_text().startswith("day,key")
 
 
+def test_an_admin_makes_uses_and_revokes_a_key(browser: Browser, service: Stack, visit: Visit) -> None:
+    expect(visit.open().get_by_role("link", name="Keys")).to_have_count(0)
+    with visiting(browser, service.url, key=ADMIN_KEY) as admin:
+        page = admin.open()
+        page.get_by_role("link", name="Keys").click()
+        page.get_by_label("Name", exact=True).fill("ann-laptop")
+        page.get_by_label("Requests a minute").fill("60")
+        page.get_by_role("button", name="Make the key").click()
+        secret = page.locator("#new-secret code").inner_text()
+        row = page.locator("#key-rows tr", has_text="ann-laptop")
+        expect(row).to_contain_text("requests per minute 60")
+        with httpx.Client(headers={"Authorization": f"Bearer {secret}"}) as ann:
+            assert ann.get(f"{service.url}/v1/models").status_code == 200
+            page.get_by_label("Name", exact=True).fill("ann-laptop")
+            page.get_by_role("button", name="Make the key").click()
+            expect(page.locator("#new-key-error")).to_be_visible()
+            admin.refusals.clear()
+            page.on("dialog", lambda dialog: dialog.accept())
+            page.get_by_role("button", name="Revoke ann-laptop").click()
+            expect(row).to_have_count(0)
+            until(lambda: ann.get(f"{service.url}/v1/models").status_code == 401, 5, "the end of the key")
+        admin.open("chat")
+        assert page.locator("#new-secret").inner_text() == ""
+
+
 def prepare_chat(page: Page) -> None:
     answer = say(page, "Write a list of three cities.", max_tokens=40, temperature=0)
     wait_for_state(answer, "ended")
@@ -355,6 +384,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "chat": prepare_chat,
     "completion": lambda page: None,
     "queue": lambda page: expect(page.locator("#queue-counts")).to_contain_text("waiting"),
+    "keys": lambda page: expect(page.locator("#key-rows tr").first).to_be_visible(),
     "usage": lambda page: expect(page.locator("#usage-caption")).to_contain_text("tokens"),
     "workers": lambda page: expect(page.locator("#worker-cards li")).to_contain_text("ready"),
 }
@@ -363,7 +393,7 @@ VIEWS: dict[str, Callable[[Page], None]] = {
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_has_no_barriers_and_fits_a_phone(browser: Browser, service: Stack, view: str) -> None:
     folder = os.environ.get("LLM_API_SCREENSHOTS")
-    with visiting(browser, service.url, key=KEY) as visit:
+    with visiting(browser, service.url, key=ADMIN_KEY if view == "keys" else KEY) as visit:
         page = visit.open(view)
         VIEWS[view](page)
         for scheme, size in (("light", DESKTOP), ("dark", PHONE)):

@@ -17,17 +17,26 @@ _KEY_BYTES = 6  # of a line of another key: nothing leads from it to the id of t
 
 
 @dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who watches: an owner with its tenant, or an admin, who `sees_all`."""
+
+    owner: str
+    tenant: str
+    sees_all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class QueueReading:
     """speeds: tokens per second lately, by job. starts: seconds until each of the first jobs should start.
 
-    shown: what each owner is shown of it, made when it is first asked for.
+    shown: what each viewer is shown of it, made when it is first asked for.
     """
 
     window: QueueWindow
     read_at: float
     speeds: Mapping[str, float]
     starts: list[float | None]
-    shown: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    shown: dict[Viewer, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class QueueReader:
@@ -51,29 +60,35 @@ class QueueReader:
         return self._last
 
 
-def show(reading: QueueReading, owner: str) -> Mapping[str, Any]:
+def show(reading: QueueReading, viewer: Viewer) -> Mapping[str, Any]:
     """Return the sections of the view: `waiting` and `running` have keys of `rows`, in their order."""
-    if owner not in reading.shown:
+    if viewer not in reading.shown:
         window = reading.window
-        lines = {_key(line, owner): line for line in (*window.active, *window.first)}
-        reading.shown[owner] = {
+        lines = {_key(line, viewer): line for line in (*window.active, *window.first)}
+        reading.shown[viewer] = {
             "counts": {"waiting": window.waiting, "running": window.running, "scheduled": window.scheduled},
-            "waiting": [_key(line, owner) for line in window.first],
-            "running": [_key(line, owner) for line in window.active],
+            "waiting": [_key(line, viewer) for line in window.first],
+            "running": [_key(line, viewer) for line in window.active],
             "starts": [
                 None if seconds is None else round(seconds, 1 if seconds < 10 else 0) for seconds in reading.starts
             ],
-            "rows": {key: _row(line, owner, reading) for key, line in lines.items()},
+            "rows": {key: _row(line, viewer, reading) for key, line in lines.items()},
         }
-    return reading.shown[owner]
+    return reading.shown[viewer]
 
 
-def _key(line: JobLine, owner: str) -> str:
-    """The id of an own job. Of another key's, a digest, from which the id cannot be guessed."""
-    return line.id if line.owner == owner else hashlib.blake2b(line.id.encode(), digest_size=_KEY_BYTES).hexdigest()
+def _may_open(line: JobLine, viewer: Viewer) -> bool:
+    return viewer.sees_all or line.owner == viewer.owner
 
 
-def _row(line: JobLine, owner: str, reading: QueueReading) -> Mapping[str, Any]:
+def _key(line: JobLine, viewer: Viewer) -> str:
+    """The id of a job that may be opened; else a digest, from which the id cannot be guessed."""
+    if _may_open(line, viewer):
+        return line.id
+    return hashlib.blake2b(line.id.encode(), digest_size=_KEY_BYTES).hexdigest()
+
+
+def _row(line: JobLine, viewer: Viewer, reading: QueueReading) -> Mapping[str, Any]:
     row: dict[str, Any] = {
         "priority": line.priority,
         "kind": line.kind,
@@ -82,8 +97,10 @@ def _row(line: JobLine, owner: str, reading: QueueReading) -> Mapping[str, Any]:
     }
     if line.id in reading.speeds:
         row |= {"started_at": line.started_at, "tokens": line.tokens, "speed": round(reading.speeds[line.id], 1)}
-    if line.owner == owner:
-        row |= {"own": True, "tenant": line.key_name or line.tenant, "canceling": line.is_canceling}
+    if viewer.sees_all or line.tenant == viewer.tenant:
+        row["tenant"] = line.key_name or line.tenant
+    if _may_open(line, viewer):
+        row |= {"own": line.owner == viewer.owner, "open": True, "canceling": line.is_canceling}
     return row
 
 

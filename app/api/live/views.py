@@ -11,7 +11,7 @@ from app.api.batches.batches import BatchStore
 from app.api.batches.paging import Cut
 from app.api.live import queue, workers
 from app.api.live.feed import Feed
-from app.api.live.queue import QueueReader, QueueReading
+from app.api.live.queue import QueueReader, QueueReading, Viewer
 from app.api.queue_estimate import QueueEstimate
 from app.config.hours import Hours
 from app.jobs.queue_positions import QueuePositions
@@ -49,13 +49,13 @@ class LiveViews:
         """Let the streams end: a page connects to another process, or to this one after its restart."""
         self.has_ended = True
 
-    def queue(self, after: int, owner: str) -> Next:
-        """Return the number of the reading and the sections that `owner` sees, its batches among them."""
+    def queue(self, after: int, viewer: Viewer) -> Next:
+        """Return the number of the reading and the sections that `viewer` sees, its batches among them."""
         number, reading = self._queue.next(after)
         if isinstance(reading, redis.RedisError):
             return number, reading
         try:
-            return number, {**queue.show(reading, owner), "batches": self._batches.of(owner)}
+            return number, {**queue.show(reading, viewer), "batches": self._batches.of(viewer.owner)}
         except redis.RedisError as error:
             return number, error
 

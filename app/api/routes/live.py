@@ -10,10 +10,11 @@ import redis
 from flask import Response
 
 from app.access.api_key import Scope
-from app.api.access import current_owner, viewed_owner
+from app.api.access import current_key, current_principal, key_watch, viewed_owner
 from app.api.event_stream import COMMENT, HEADERS, HEARTBEAT_SECONDS
 from app.api.json_response import EVENT_STREAM, json_response
 from app.api.live.changes import encode_changes, encode_trouble
+from app.api.live.queue import Viewer
 from app.api.live.views import Next
 from app.api.problems import store_unavailable
 from app.api.request_context import services
@@ -24,15 +25,18 @@ SCOPES: Mapping[str, Scope | None] = {
     "live.live_queue": Scope.JOBS,
     "live.live_workers": None,
     "live.live_job": Scope.JOBS,
+    "live.live_key": None,
 }
 """What an API key needs for each, as `Blueprint.endpoint` declares it for the routes of the document."""
 
 
 @pages.get("/live/queue")
 def live_queue() -> Response:
-    """Stream the queue: all jobs as lines, more of the caller's own, and its batches."""
-    owner, views = current_owner(), services().live
-    return _stream(lambda after: views.queue(after, owner))
+    """Stream the queue: all jobs as lines, more of those that the caller may open, and its batches."""
+    principal, key, views = current_principal(), current_key(), services().live
+    sees_all = key is not None and key.allows(Scope.ADMIN)
+    viewer = Viewer(principal.owner, principal.tenant, sees_all=sees_all)
+    return _stream(lambda after: views.queue(after, viewer))
 
 
 @pages.get("/live/workers")
@@ -52,12 +56,24 @@ def live_job(job_id: str) -> Response:
     return json_response({**jobs.document(job), "request": request})
 
 
+@pages.get("/live/key")
+def live_key() -> Response:
+    """Return what the caller's API key is and may do; null where none is needed."""
+    key = current_key()
+    scopes = [] if key is None else [scope.value for scope in Scope if key.allows(scope)]
+    return json_response(None if key is None else {"id": key.id, "name": key.name, "scopes": scopes})
+
+
 def _stream(next_state: Callable[[int], Next]) -> Response:
-    """Stream a view until the client leaves or this process shuts down. Raises TooManyWaiters, ShuttingDown."""
+    """Stream a view until the client leaves, its key is revoked or this process stops.
+
+    Raises TooManyWaiters, ShuttingDown.
+    """
     waiters, views = services().jobs.waiters, services().live
     with contextlib.ExitStack() as resources:
         resources.enter_context(waiters.admit_request())  # it occupies a thread, as a request that waits for a job does
-        body = _changes(next_state, lambda: views.has_ended)
+        is_valid = key_watch()
+        body = _changes(next_state, lambda: views.has_ended or not is_valid())
         response = Response(body, content_type=EVENT_STREAM, headers=HEADERS)
         response.call_on_close(resources.pop_all().close)
     return response

@@ -169,6 +169,7 @@ def test_every_route_declares_a_scope_and_a_key_without_it_is_refused_by_its_nam
     assert scopes["POST", "/v1/chat/completions"] == "inference" and scopes["GET", "/jobs"] == "jobs"
     assert scopes["POST", "/v1/files"] == "batches" and scopes["POST", "/admin/keys"] == "admin"
     assert {call for call, scope in scopes.items() if scope is None} == {
+        ("GET", "/live/key"),
         ("GET", "/live/workers"),
         ("GET", "/usage"),
         ("GET", "/v1/models"),

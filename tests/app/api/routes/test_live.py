@@ -10,6 +10,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.access.api_key import ApiKey
+from app.access.key_store import KeyStore
 from app.api.live.queue import SHOWN
 from app.api.request_context import services_of
 from app.config.settings import AuthConfig, Config, ServerConfig
@@ -145,6 +147,32 @@ def test_a_job_is_opened_with_its_prompt_by_its_owner_alone(locked_app: Flask, w
     assert (refused.status_code, refused.get_json()["code"]) == (404, "job_not_found")
     assert SECRET not in refused.text
     assert client.get(f"/live/jobs/{job}").status_code == 401
+
+
+def test_an_admin_sees_whose_each_job_is_and_may_open_it(make_app: MakeApp, config: Config, waiting: JobStore) -> None:
+    auth = AuthConfig(api_keys=(KEYS[0],), admin_keys=(KEYS[1],))
+    client = make_app(replace(config, auth=auth)).test_client()
+    mine, admin = ({"Authorization": f"Bearer {key}"} for key in KEYS)
+    job = client.post("/agenerate", json={"prompt": SECRET}, headers=mine).get_json()["id"]
+    owner = client.get("/live/key", headers=mine).get_json()
+    assert "admin" not in owner["scopes"] and "admin" in client.get("/live/key", headers=admin).get_json()["scopes"]
+    watched = Watched(client, "/live/queue", KEYS[1])
+    watched.take()
+    watched.close()
+    row = watched.state["rows"][job]
+    assert (row["own"], row["open"], row["tenant"]) == (False, True, owner["name"])
+    assert SECRET not in watched.raw
+    assert client.get(f"/live/jobs/{job}", headers=admin).get_json()["request"]["prompt"] == SECRET
+
+
+def test_a_view_ends_when_its_key_is_revoked(make_app: MakeApp, config: Config, redis_client: RedisClient) -> None:
+    client, keys_of_redis = make_app(config).test_client(), KeyStore(redis_client)
+    key, secret = keys_of_redis.create(ApiKey(id="", digest="", name="leaver"))
+    watched = Watched(client, "/live/workers", secret)
+    watched.take()
+    keys_of_redis.revoke(key.id)
+    assert list(watched.chunks) == []
+    watched.close()
 
 
 def test_batches_belong_to_the_view_of_their_owner(client: FlaskClient, waiting: JobStore) -> None:
