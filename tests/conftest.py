@@ -39,6 +39,7 @@ MARKED_PATHS = {
         "tests/workers/test_check_config.py",
     ),
     "slow": (
+        "tests/app/api/test_traced_requests.py",  # it needs the extra `otel`
         "tests/app/cli",
         "tests/app/jobs/test_job_life.py",
         "tests/app/server",

@@ -28,6 +28,7 @@ from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
 from app.jobs.sharing import Sharing
 from app.jobs.store import JobStore
+from app.jobs.tracing import flush_traces, tracer_of
 from workers import metrics
 from workers.celery_consumer import adapt_consumer
 from workers.engines.registry import load_runner
@@ -57,6 +58,7 @@ def main() -> int:
         _finish_jobs(worker, config.worker.drain_seconds)
     finally:
         worker.close()
+        flush_traces()
     return exit_code
 
 
@@ -93,6 +95,11 @@ def _announced_worker(config: Config, redis_url: str) -> Worker:
         ledger=LedgerLimits.of(config),
     )
     worker = Worker(config, client, store, new_worker_id())
+    tracer = tracer_of(config, "llm-api-worker")
+    if tracer is not None:
+        from workers.jobs.job_traces import JobTraces
+
+        worker.trace(JobTraces(tracer, model=config.model_name, worker_id=worker.info.id).job_ended)
     worker.announce_from_now()
     return worker
 

@@ -110,6 +110,10 @@ class Worker:
         with contextlib.suppress(redis.RedisError):  # Redis is unreachable: that is no fault of the model
             prune_failures(self._redis, self.info.model)
 
+    def trace(self, job_ended: Callable[[RunningJob], None]) -> None:
+        """Have a function make the spans of each job that has ended."""
+        self._publisher.on_end = job_ended
+
     def give_up(self, reason: str) -> None:
         """Announce that the model cannot be loaded; the registry keeps the reason for a day."""
         self._leases.stop()  # else its last "loading" might be written after this

@@ -34,6 +34,7 @@ from app.jobs.redis_client import connect
 from app.jobs.sharing import Sharing
 from app.jobs.store import JobStore
 from app.jobs.tokenizer_rpc import TokenizerClient
+from app.jobs.tracing import tracer_of
 
 RESERVED_THREADS = 32  # of each process: for requests that do not wait, /healthz above all
 
@@ -58,6 +59,11 @@ def create_app(config: Config) -> Flask:
     app.register_blueprint(docs.pages)
     app.register_blueprint(page.pages)
     app.register_blueprint(live.pages)
+    tracer = tracer_of(config, "llm-api")
+    if tracer is not None:
+        from app.api.traced_requests import TracedRequests
+
+        app.wsgi_app = TracedRequests(app.wsgi_app, tracer)  # type: ignore[method-assign]
     return app
 
 

@@ -1,4 +1,4 @@
-"""The keys of the configuration about what an operator sees: logs and metrics."""
+"""The keys of the configuration about what an operator sees: logs, metrics and traces."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -41,3 +41,17 @@ class MetricsConfig:
             "`admin`."
         ),
     ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracesConfig:
+    endpoint: Annotated[
+        str | None,
+        text(
+            "Where traces are sent, by OTLP over HTTP: `http://collector:4318/v1/traces`. It needs the extra `otel`. "
+            "null: no traces.",
+            "http://… or https://…, or null",
+            validate.Regexp(r"^https?://."),
+            nullable=True,
+        ),
+    ] = None

@@ -15,7 +15,7 @@ from app.config.addresses import ALL_IPV4
 from app.config.batches import BatchesConfig
 from app.config.jobs import JobsConfig
 from app.config.ledger import AuditConfig, UsageConfig
-from app.config.observability import LogConfig, MetricsConfig
+from app.config.observability import LogConfig, MetricsConfig, TracesConfig
 from app.config.schema import (
     Aliases,
     AutoNumber,
@@ -342,6 +342,7 @@ class Config:
     ] = field(default=None, repr=False)  # may contain a password
     log: LogConfig = field(default_factory=LogConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    traces: TracesConfig = field(default_factory=TracesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)

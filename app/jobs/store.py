@@ -20,6 +20,7 @@ from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.sharing import DEFAULT_SHARING, Sharing, estimated_prompt_tokens
+from app.jobs.trace_parent import trace_parent
 
 LEASE_SECONDS = 15  # a worker renews every third of it
 
@@ -40,7 +41,8 @@ class Claim:
 
     created_at, started_at: Unix seconds, the latter of the first claim. followed: a client reads the job's stream,
     so its deltas are written at once. losses: deaths of workers that it is blamed for. ran_seconds: how long earlier
-    workers ran it. published_tokens: how many of its tokens are in its stream already.
+    workers ran it. published_tokens: how many of its tokens are in its stream already. trace_parent: of the request
+    that made it (`app.jobs.trace_parent`).
     """
 
     job_id: str
@@ -55,10 +57,16 @@ class Claim:
     losses: int = 0
     ran_seconds: float = 0.0
     published_tokens: int = 0
+    trace_parent: str = ""
+
+    @property
+    def ready_at(self) -> float:
+        """From when on it could be claimed, in Unix seconds."""
+        return max(self.created_at, self.request.not_before or 0.0)
 
     @property
     def queue_seconds(self) -> float:
-        return max(0.0, self.started_at - max(self.created_at, self.request.not_before or 0.0))
+        return max(0.0, self.started_at - self.ready_at)
 
 
 class JobStore:
@@ -124,6 +132,8 @@ class JobStore:
             record["keeps_request"] = "1"
         if request.not_before is not None:
             record["not_before"] = f"{request.not_before:.6f}"
+        if parent := trace_parent.get():
+            record["trace_parent"] = parent
         if request.ttl_seconds is not None:
             record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
         if request.webhook is not None:
@@ -204,7 +214,7 @@ class JobStore:
         if result is None:
             return None
         job_id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds, published = result[:10]
-        owner, tenant = result[10:]
+        owner, tenant, parent = result[10:]
         return Claim(
             job_id=job_id,
             owner=owner,
@@ -218,6 +228,7 @@ class JobStore:
             losses=int(losses),
             ran_seconds=float(ran_seconds),
             published_tokens=int(published),
+            trace_parent=parent,
         )
 
     def hand_back(self, claim: Claim) -> bool:

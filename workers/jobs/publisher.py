@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -38,6 +38,7 @@ class Publisher:
     """Writes `jobs`, and closes those that have ended. A job that ends has a line in the log.
 
     round_trips: seconds of each write. fenced_writes: those that were rejected, as another worker has the job.
+    on_end: called in its thread with each job whose end it has written.
 
     A job that was lost while it ran here is canceled. It stays registered until its sequence ends. If this worker
     claims it again, the new attempt waits until then, so that two attempts never mix.
@@ -58,6 +59,7 @@ class Publisher:
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.fenced_writes = 0
+        self.on_end: Callable[[RunningJob], None] = lambda job: None
         self.round_trips = Distribution(REDIS_BOUNDS)
         self._worker_id = worker_id
         self._writer = OutputWriter(client, model=model, ttl_seconds=ttl_seconds, sharing=sharing, ledger=ledger)
@@ -164,6 +166,7 @@ class Publisher:
                 logger.warning("job %s belongs to another worker now; its result here is dropped", job.id)
             elif job.outcome is not None:
                 log_event(logger, logging.INFO, f"job {job.outcome.status}", **job.end_line(), worker=self._worker_id)
+                self.on_end(job)
             self._control.remove(job)
             job.closed.set()
         elif is_fenced:

@@ -37,6 +37,7 @@ class RunningJob(RunnerJob):
         time_left = request.timeout_seconds - claim.ran_seconds
         scope = claim.tenant if scope is None else scope
         self.claim = claim
+        self.claimed_at = time.time()
         super().__init__(claim.job_id, request, owner=claim.owner, scope=scope, timeout_seconds=time_left)
         self.followed = claim.followed
         self.is_ready = False
@@ -50,7 +51,7 @@ class RunningJob(RunnerJob):
         self._written: list[Delta] = []
         self._written_at = time.monotonic()
         self._frozen_tokens = 0  # in all deltas that were ever frozen, written ones included
-        self._first_token_seconds: float | None = None  # after the job's creation, where an earlier attempt wrote it
+        self._first_token_seconds: float | None = None  # after the job was ready, where an earlier attempt wrote it
 
     def use_adapters(self, adapters: tuple[AdapterUse, ...]) -> None:
         super().use_adapters(adapters)
@@ -78,7 +79,7 @@ class RunningJob(RunnerJob):
             self._written = list(published.deltas)
             self._frozen_tokens = len(published.tokens)
             if published.first_at is not None:
-                self._first_token_seconds = max(0.0, published.first_at - self.claim.created_at)
+                self._first_token_seconds = max(0.0, published.first_at - self.claim.ready_at)
         self.is_ready = True
 
     def add(self, delta: Delta | None, outcome: Outcome | None) -> None:
@@ -127,7 +128,7 @@ class RunningJob(RunnerJob):
     def end_line(self) -> dict[str, object]:
         """Return what the log says of a job that has ended. None of it is what the client sent or gets."""
         assert self.outcome is not None
-        usage, metrics, error = self.outcome.usage, self._metrics(self.outcome), self.outcome.error
+        usage, metrics, error = self.outcome.usage, self.metrics, self.outcome.error
         return {
             "job": self.id,
             "attempt": self.claim.attempt,
@@ -165,11 +166,15 @@ class RunningJob(RunnerJob):
             embeddings=outcome.embeddings,
         )
         fields = outcome_fields(
-            outcome.status, output=output, usage=outcome.usage, metrics=self._metrics(outcome), error=outcome.error
+            outcome.status, output=output, usage=outcome.usage, metrics=self.metrics, error=outcome.error
         )
         return [part for pair in fields.items() for part in pair]
 
-    def _metrics(self, outcome: Outcome) -> Metrics:
+    @property
+    def metrics(self) -> Metrics:
+        """The times of a job that has ended."""
+        outcome = self.outcome
+        assert outcome is not None
         queue_seconds, first_token_seconds = self.claim.queue_seconds, self._first_token_seconds
         if first_token_seconds is None and outcome.first_token_seconds is not None:
             first_token_seconds = queue_seconds + outcome.first_token_seconds

@@ -3,7 +3,7 @@
 -- KEYS: running, expiring, ended, the worker's last claim
 -- ARGV: order, worker id, lease_seconds, nonce of this call, kept (as of end_job), notifications channel
 -- Returns nil when no job waits, or {id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds,
---         published tokens, owner, tenant}
+--         published tokens, owner, tenant, trace parent}
 -- include: add_event
 -- include: end_job
 -- include: end_without_worker
@@ -15,12 +15,12 @@ local order = order_of(ARGV[1])
 local function read(job_id)
   return redis.call('HMGET', order.prefix .. 'job:' .. job_id, 'status', 'request', 'created_at', 'followed', 'started_at',
     'claim', 'token', 'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner', 'tenant', 'kind', 'weight',
-    'prompt_estimate', 'charged')
+    'prompt_estimate', 'charged', 'trace_parent')
 end
 
 local function taken(job_id, record, token, attempt, started_at)
   return {job_id, record[2], token, attempt, record[3], started_at, record[4] or '0', tonumber(record[10] or 0),
-    record[11] or '0', tonumber(record[12] or 0), record[13], record[14] or record[13]}
+    record[11] or '0', tonumber(record[12] or 0), record[13], record[14] or record[13], record[19] or ''}
 end
 
 -- The same call once more, after its first reply was lost.

@@ -29,7 +29,7 @@ local function count_times(added, metrics, record, status)
   if queue then observe(added, 'queue_seconds', REQUEST_BOUNDS, queue) end
   if rate and rate > 0 then observe(added, 'token_seconds', TOKEN_BOUNDS, 1 / rate) end
   if status == 'succeeded' or status == 'failed' then
-    observe(added, 'request_seconds', REQUEST_BOUNDS, math.max(0, tonumber(record[5]) - tonumber(record[4])))
+    observe(added, 'request_seconds', REQUEST_BOUNDS, math.max(0, tonumber(record[5]) - math.max(tonumber(record[4]), tonumber(record[8] or 0))))
   end
 end
 
@@ -55,7 +55,8 @@ end
 -- end_event: the JSON of the event that ends the job, with its status, usage and error.
 local function count_job(job_key, ended_key, end_event)
   local event = cjson.decode(end_event)
-  local record = redis.call('HMGET', job_key, 'kind', 'priority', 'metrics', 'created_at', 'completed_at', 'attempt', 'published')
+  local record = redis.call('HMGET', job_key, 'kind', 'priority', 'metrics', 'created_at', 'completed_at', 'attempt', 'published',
+    'not_before')
   local metrics = record[3] and cjson.decode(record[3]) or {}
   local source = metrics.source == 'cached' and 'cached' or 'computed'
   local added = {[table.concat({'jobs', event.status, event.finish_reason or '-', record[1] or '-', record[2] or '-'}, ' ')] = 1}
