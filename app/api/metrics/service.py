@@ -78,16 +78,19 @@ class ServiceCollector(Collector):
             yield histogram
 
     def _queue(self) -> Iterator[Metric]:
-        running = GaugeMetricFamily("llm_api_num_requests_running", "Jobs that workers run.", labels=[_MODEL])
-        running.add_metric([self._model], self._redis.zcard(keys.running(self._model)))
-        yield running
         waiting = GaugeMetricFamily("llm_api_num_requests_waiting", "Waiting jobs.", labels=[_MODEL, "priority"])
         for priority, count in waiting_by_priority(self._redis, self._model).items():
             waiting.add_metric([self._model, priority.value], count)
         yield waiting
-        webhooks = GaugeMetricFamily("llm_api_webhooks_waiting", "Webhooks that are to be sent.", labels=[_MODEL])
-        webhooks.add_metric([self._model], self._redis.zcard(keys.webhooks(self._model)))
-        yield webhooks
+        for name, index, meaning in (
+            ("llm_api_num_requests_running", keys.running, "Jobs that workers run."),
+            ("llm_api_num_requests_scheduled", keys.scheduled, "Jobs for later, which do not wait yet."),
+            ("llm_api_tenants_waiting", keys.tenants, "Tenants that have waiting jobs."),
+            ("llm_api_webhooks_waiting", keys.webhooks, "Webhooks that are to be sent."),
+        ):
+            gauge = GaugeMetricFamily(name, meaning, labels=[_MODEL])
+            gauge.add_metric([self._model], self._redis.zcard(index(self._model)))
+            yield gauge
 
     def _workers(self) -> Iterator[Metric]:
         states = [info.state for info in read_workers(self._redis) if info.model == self._model]

@@ -68,7 +68,8 @@ def test_the_queue_is_shown_by_priority_and_workers_by_state(client: FlaskClient
     running = JobStore(redis_client, model=MODEL, ttl_seconds=60, max_queued=9).claim("h-1-a")
     assert running is not None
     read = samples(client)
-    assert read["llm_api_num_requests_running",] == 1
+    assert read["llm_api_num_requests_running",] == read["llm_api_tenants_waiting",] == 1
+    assert read["llm_api_num_requests_scheduled",] == 0
     assert by_label(read, "llm_api_num_requests_waiting") == {"high": 0, "normal": 0, "low": 2}
     assert by_label(read, "llm_api_workers") == dict.fromkeys(WorkerState, 0) | {"draining": 1}
     assert read["llm_api_redis_up",] == 1
