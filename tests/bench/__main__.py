@@ -10,13 +10,13 @@ from typing import Any
 
 import psutil
 
-from tests.bench import fairness, first_token, hop, prefix, slots, speculation, throughput
+from tests.bench import adapters, fairness, first_token, hop, prefix, slots, speculation, throughput
 from tests.stack import SMOLLM2, Stack, engine_config, running_stack
 from tests.valkey import running_valkey
 from tests.workers.engines.gptq.models import quantized
 from tests.workers.engines.transformers.models import smollm2
 
-PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "transformers", "gptq", "fairness")
+PARTS = ("throughput", "prefix", "speculation", "hop", "first_token", "adapters", "transformers", "gptq", "fairness")
 
 
 def main() -> None:
@@ -41,6 +41,9 @@ def main() -> None:
     if "first_token" in wanted:
         with service("smollm2", {**SMOLLM2, "model_params": {"n_ctx": 512}}) as stack:
             first_token.measure(stack.url, options.rounds)
+    if "adapters" in wanted:
+        with service("smollm2", {**SMOLLM2, "adapters": {"runtime_loading": True}}, own_models=True) as stack:
+            adapters.measure(stack)
     if "speculation" in wanted:
         config = {**SMOLLM2, "model_params": {"n_ctx": 512}}
         off = {**config, "worker": {"speculation": False}}
@@ -71,10 +74,11 @@ def main() -> None:
 
 
 @contextmanager
-def service(name: str, config: dict[str, Any]) -> Iterator[Stack]:
-    """A service of the bench's own, and how long it took to start."""
+def service(name: str, config: dict[str, Any], *, own_models: bool = False) -> Iterator[Stack]:
+    """A service of the bench's own, and how long it took to start. own_models: `models_dir` is in its folder."""
     with tempfile.TemporaryDirectory() as folder, running_valkey(Path(folder) / "valkey") as server:
         started = time.perf_counter()
+        config = {**config, "models_dir": f"{folder}/models"} if own_models else config
         with running_stack(Path(folder), server.url, config) as stack:
             print(f"\n{name}: API and worker ready {time.perf_counter() - started:.2f} s after their start")
             yield stack

@@ -11,7 +11,7 @@ from tests.stack import Stack
 from tests.waiting import until
 from tests.workers.engines.llama.adapters import write_adapter
 
-WARM_UP, ROUNDS = 3, 6  # `make faults` has 100
+WARM_UP, ROUNDS = 3, 6  # `make bench` has 100
 
 
 @pytest.fixture(scope="module")
