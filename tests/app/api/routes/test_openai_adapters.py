@@ -199,6 +199,14 @@ def test_it_is_off_by_default(client: FlaskClient) -> None:
         assert error_of(response)[:2] == (403, "not_enabled") and "adapters.runtime_loading" in response.text
 
 
-def test_it_needs_an_api_key_where_there_are_any(make_app: MakeApp, loading_config: Config, redis_url: str) -> None:
-    http = make_app(replace(loading_config, auth=AuthConfig(api_keys=KEYS))).test_client()
-    assert load(http).status_code == unload(http).status_code == 401
+def test_it_needs_an_api_key_with_the_scope_admin_where_there_are_any(
+    make_app: MakeApp, loading_config: Config, redis_url: str
+) -> None:
+    keys = AuthConfig(api_keys=KEYS, admin_keys=("an-admins-key",))
+    http = make_app(replace(loading_config, auth=keys)).test_client()
+    for call in (load, unload):
+        assert call(http).status_code == 401
+    http.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {KEYS[0]}"
+    assert [error_of(call(http))[:2] for call in (load, unload)] == [(403, "missing_scope")] * 2
+    http.environ_base["HTTP_AUTHORIZATION"] = "Bearer an-admins-key"
+    assert [call(http).status_code for call in (load, unload)] == [503, 404], "there is no worker, and no adapter"
