@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from flask.testing import FlaskClient
 
+from app.access.api_key import ApiKey
+from app.access.key_store import KeyStore
 from app.config.params import Params
 from app.config.settings import Config
 from app.jobs.job import AdapterUse
@@ -117,3 +119,31 @@ def test_an_adapter_as_the_model_and_lora_exclude_each_other(strict: FlaskClient
 def test_a_server_without_adapters_says_so(client: FlaskClient) -> None:
     answer = client.post("/generate", json={"prompt": "x", "params": {"lora": "sql"}})
     assert answer.status_code == 422 and "has no adapters" in answer.get_json()["detail"]
+
+
+def test_an_api_key_knows_the_adapters_alone_that_it_may_ask_for(
+    make_app: MakeApp, config: Config, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.access.authentication.CACHED_SECONDS", 0.0)
+    http = make_app(replace(config, model_params=Params({"loras": LORAS}))).test_client()
+    store = KeyStore(worker.redis)
+    _, secret = store.create(ApiKey(id="", name="one", digest="", models=("poems",)))
+    http.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+    assert [model["id"] for model in http.get("/v1/models").get_json()["data"]] == ["poems"]
+    for path, body in BODIES.items():
+        assert http.post(path, json={**body, "model": "poems"}).status_code == 200
+        assert http.post(path, json={**body, "model": MODEL, "lora": "poems"}).status_code == 200
+        assert worker.turns[-1].request.adapters == (POEMS,)
+        for wrong in (
+            {},
+            {"model": MODEL},
+            {"model": "sql"},
+            {"model": "poem"},
+            {"lora": [{"id": "poems", "scale": 0}]},
+        ):
+            refused = http.post(path, json={**body, **wrong})
+            assert (refused.status_code, "sql" in refused.text and "sql" not in str(wrong)) == (404, False)
+        for lora in ("sql", "sq", [{"id": 1}]):
+            refused = http.post(path, json={**body, "lora": lora})
+            assert refused.status_code == 400 and "there are poems." in refused.text
+        assert http.post(path, json={**body, "lora": [{"id": 0}]}).status_code == 200, "its first adapter is poems"

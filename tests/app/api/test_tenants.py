@@ -320,3 +320,16 @@ def test_default_scopes_open_what_the_old_keys_opened(http: FlaskClient, keys: K
     one = tenant(keys, "one")
     assert one.key.scopes == DEFAULT_SCOPES
     make_things(http, one)
+
+
+def test_a_job_is_run_again_as_the_key_may_ask_for_it_now(http: FlaskClient, keys: KeyStore) -> None:
+    one = tenant(keys, "one")
+    job = http.post("/agenerate", json={"prompt": "x", "priority": "high"}, headers=one.headers).get_json()["id"]
+    http.get(f"/jobs/{job}?wait=10", headers=one.headers)
+    assert http.post(f"/jobs/{job}/retry", headers=one.headers).status_code == 202
+    keys.update(one.key.id, {"max_priority": "normal"})
+    refused = http.post(f"/jobs/{job}/retry", headers=one.headers)
+    assert (refused.status_code, refused.get_json()["code"]) == (403, "forbidden")
+    keys.update(one.key.id, {"max_priority": "high", "models": ("another",)})
+    refused = http.post(f"/jobs/{job}/retry", headers=one.headers)
+    assert (refused.status_code, refused.get_json()["code"]) == (404, "model_not_found")

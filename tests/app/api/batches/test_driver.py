@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 import redis
 
+from app.access.api_key import ApiKey
+from app.access.key_store import KeyStore
 from app.api.batches import driver as driving
 from app.api.batches import lines
 from app.api.batches.driver import BatchDriver
@@ -20,13 +22,14 @@ from app.api.openai.plan import RequestPlan
 from app.api.request_context import services_of
 from app.api.schemas.openai.completions import CompletionBody
 from app.config.hours import Hours
+from app.config.settings import Config
 from app.jobs import keys
 from app.jobs.job import ANONYMOUS, Job, JobRequest, Priority, Status
 from app.jobs.principal import Principal
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
 from tests.app.api.batches.conftest import COMPLETIONS, Batches, line, make_driver
-from tests.app.api.conftest import MODEL
+from tests.app.api.conftest import MODEL, MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled
 
@@ -297,10 +300,10 @@ def test_a_line_that_fails_by_our_fault_does_not_hold_up_the_others(
 ) -> None:
     schema, real = lines.ENDPOINTS[COMPLETIONS]
 
-    def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
+    def plan(body: CompletionBody, jobs: JobService, principal: Principal) -> RequestPlan:
         if body.prompts == ["planned wrong"]:
             raise AssertionError
-        planned = real(body, jobs, owner)
+        planned = real(body, jobs, principal)
         return replace(planned, make_body=lambda _: {}[0]) if body.prompts == ["answered wrong"] else planned
 
     monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
@@ -316,11 +319,11 @@ def test_a_line_is_not_refused_because_redis_is_away(
     schema, real = lines.ENDPOINTS[COMPLETIONS]
     tries: list[bool] = []
 
-    def plan(body: CompletionBody, jobs: JobService, owner: str) -> RequestPlan:
+    def plan(body: CompletionBody, jobs: JobService, principal: Principal) -> RequestPlan:
         tries.append(True)
         if len(tries) == 1:
             raise redis.ConnectionError
-        return real(body, jobs, owner)
+        return real(body, jobs, principal)
 
     monkeypatch.setitem(cast(dict[str, Any], lines.ENDPOINTS), COMPLETIONS, (schema, plan))
     batch = batches.create(line("one"))
@@ -433,3 +436,30 @@ def test_a_line_has_no_time_of_its_own(batches: Batches) -> None:
     (error,) = batches.content(done["error_file_id"]).values()
     assert error["response"]["body"]["error"]["param"] == "not_before"
     assert "send it with the batch" in error["response"]["body"]["error"]["message"]
+
+
+def test_lines_are_requests_of_the_key_that_made_the_batch(
+    make_app: MakeApp, config: Config, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.access.authentication.CACHED_SECONDS", 0.0)
+    app = make_app(config)
+    key, secret = KeyStore(worker.redis).create(
+        ApiKey(id="", name="one", digest="", group="team", models=(MODEL,), max_priority=Priority.NORMAL)
+    )
+    batches = Batches(app, app.test_client(), make_driver(app))
+    batches.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+    kept: list[Principal] = []
+
+    def play(turn: Turn) -> None:
+        kept.append(Principal.from_fields(worker.redis.hgetall(keys.job(turn.claim.job_id))))
+        turn.succeed()
+
+    worker.play = play
+    batch = batches.create(line("one", user="u1"), line("two"), line("high", priority="high"))
+    done = batches.finish(batch)
+    assert done["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    errors = batches.content(done["error_file_id"])
+    assert errors["high"]["response"]["status_code"] == 403
+    assert errors["high"]["response"]["body"]["error"]["param"] == "priority"
+    assert sorted(one.label for one in kept) == ["", "u1"]
+    assert {(one.owner, one.tenant, one.key_name) for one in kept} == {(key.id, "team", "one")}
