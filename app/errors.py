@@ -32,6 +32,8 @@
     │   └── TransferCodingUnknown     501
     ├── ServiceError                  the service cannot serve the request
     │   ├── NotAdmitted               503  no job was made
+    │   │   ├── RateLimited           429  a limit of the API key is reached
+    │   │   │   └── BudgetSpent       429  its tokens of the day or of the month are used
     │   │   ├── QueueFull             503  `jobs.max_queued` jobs are waiting
     │   │   └── NoWorker              503  no worker of the model runs, or none replied to a tokenizer call
     │   ├── AdapterUnavailable        503  a worker cannot load an adapter that was loaded at run time
@@ -249,6 +251,20 @@ class NotAdmitted(ServiceError):
     def __init__(self, detail: str, *, waiting: int = 0, **options: Any) -> None:
         super().__init__(detail, **options)
         self.waiting = waiting
+
+
+class RateLimited(NotAdmitted):
+    """limit: its name, as in `app.access.api_key.Limits`."""
+
+    code, status, title = "rate_limit_exceeded", 429, "Rate limit exceeded"
+
+    def __init__(self, detail: str, *, limit: str = "", **options: Any) -> None:
+        super().__init__(detail, **options)
+        self.limit = limit
+
+
+class BudgetSpent(RateLimited):
+    code, title = "budget_spent", "Budget spent"
 
 
 class QueueFull(NotAdmitted):

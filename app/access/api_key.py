@@ -25,8 +25,8 @@ DEFAULT_SCOPES = frozenset(Scope) - {Scope.ADMIN}
 class Limits:
     """What a key may use. None: no limit of its own. Days and months are those of UTC.
 
-    waiting_jobs, concurrent_jobs: jobs that wait, and jobs that run. max_tokens: of one request. The others count
-    prompts and completions together.
+    concurrent_jobs: jobs that have not ended. waiting_jobs: those of them that wait. max_tokens: that one job
+    generates. The others count tokens of prompts and completions together. `lua/limits.lua` reads them.
     """
 
     requests_per_minute: int | None = None

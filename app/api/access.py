@@ -80,6 +80,12 @@ def current_key() -> ApiKey | None:
     return key
 
 
+def key_if_checked() -> ApiKey | None:
+    """Return the API key of this request. None: it has none, or was rejected before it was looked for."""
+    key: ApiKey | None = g.get("api_key")
+    return key
+
+
 def key_watch() -> Callable[[], bool]:
     """Return a function that says whether this request may still be answered: its key is valid, or none is needed.
 
@@ -176,6 +182,7 @@ def _principal(key: ApiKey | None, headers: Headers) -> Principal:
             weight=key.weight,
             max_priority=key.max_priority,
             models=key.models,
+            max_tokens=key.limits.max_tokens,
         )
     return principal.with_label(headers.get(LABEL_HEADER))
 

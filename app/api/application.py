@@ -6,7 +6,7 @@ from flask import Flask
 
 from app.access.authentication import Authentication, is_key_configured
 from app.access.key_store import KeyStore
-from app.api import access, cross_site, openapi, problems, request_context, request_notes, response_headers
+from app.api import access, cross_site, openapi, problems, rate_limits, request_context, request_notes, response_headers
 from app.api.access import METRICS_PATH, OPEN_PATHS
 from app.api.adapter_loading import AdapterLoading
 from app.api.adapters import Adapters
@@ -28,6 +28,7 @@ from app.config.loader import redis_url_of
 from app.config.settings import Config, ServerConfig
 from app.jobs.adapter_registry import AdapterRegistry
 from app.jobs.ledger_limits import LedgerLimits
+from app.jobs.limits import RequestCounter
 from app.jobs.queue_positions import QueuePositions
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import connect
@@ -51,7 +52,9 @@ def create_app(config: Config) -> Flask:
     services = _services(config)
     cross_site.register(app, config.server, needs_key=services.authentication.is_needed)
     open_paths = OPEN_PATHS | {METRICS_PATH} if config.metrics.open else OPEN_PATHS
-    access.register(app, services.authentication, {**openapi.scopes_of(BLUEPRINTS), **live.SCOPES}, open_paths)
+    scopes = {**openapi.scopes_of(BLUEPRINTS), **live.SCOPES}
+    access.register(app, services.authentication, scopes, open_paths)
+    rate_limits.register(app, RequestCounter(services.redis), scopes)
     request_context.register(app, services)
     problems.register(app)
     response_headers.register(app)

@@ -20,6 +20,7 @@ from app.config.settings import Config
 from app.errors import Conflict, Forbidden, JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
 from app.jobs.events import FROM_START, read_events
 from app.jobs.job import AdapterUse, Job, JobRequest, Kind, OnDisconnect, Priority
+from app.jobs.limits import with_max_tokens
 from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
 from app.jobs.queue_positions import QueuePositions
 from app.jobs.redis_client import RedisClient
@@ -100,15 +101,18 @@ class JobService:
 
         Raises:
             PromptTooLong: so much longer than the context that no tokenizer is needed to say so.
-            QueueFull, NoWorker: with `retry_after_seconds`.
+            InvalidRequest: it asks for more tokens than its API key allows.
+            QueueFull, NoWorker, RateLimited: with `retry_after_seconds`.
             Conflict: the key has been used for another request.
         """
         if len(request.prompt) > LOOKED_AT_CHARACTERS:
             _reject_too_long(request.prompt, self.estimate.capacity())
+        request = with_max_tokens(request, principal.max_tokens)
         try:
             return self.store.admit(request, principal, job_id, idempotency_key=key)
         except NotAdmitted as error:
-            error.retry_after_seconds = self.estimate.retry_after_seconds(error.waiting)
+            if error.retry_after_seconds is None:
+                error.retry_after_seconds = self.estimate.retry_after_seconds(error.waiting)
             raise
 
     def begin_waiting(self, caller: Caller, on_disconnect: OnDisconnect | None, *, with_events: bool) -> PendingJobs:

@@ -36,6 +36,8 @@ _MEANINGS = {
     413: "The body is longer than the server accepts.",
     415: "The `Content-Encoding` of the body is not supported; gzip and deflate are.",
     422: "A field is invalid; `errors` says which and why.",
+    429: "`rate_limit_exceeded`: the API key has reached a limit, `limit` says which. `budget_spent`: its tokens of "
+    "the day or of the month are used.",
     500: "The engine or the service failed.",
     502: "The server failed that a worker of the openai family forwards requests to.",
     503: "No worker is ready, the queue is full, Redis does not respond, or the server is stopping (`Location`: the "
@@ -53,6 +55,9 @@ _RETRY_AFTER = {
         "schema": {"type": "integer"},
         "description": "Seconds, 1 to 120. For a full queue: until the jobs that are waiting now should have started.",
     }
+}
+_RETRY_LIMITED = {
+    "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until the limit allows the request again."}
 }
 _CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 LOCATION = {
@@ -87,6 +92,7 @@ _HEADERS: dict[int, dict[str, Any]] = {
     409: LOCATION,
     500: LOCATION,
     502: LOCATION,
+    429: _RETRY_LIMITED,
     503: _RETRY_AFTER | LOCATION,
     504: LOCATION,
 }
@@ -141,13 +147,16 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         Args:
             responses: the documented responses, by status.
             scope: what an API key needs for it; None: nothing. `app.api.access` checks it.
-            problems: statuses of the error responses; 401 and 403 are added, 415 if there is a body.
+            problems: statuses of the error responses; 401 and 403 are added, 415 if there is a body, 429 where requests
+                are counted.
             body, query, form: schemas of the request; the view gets what they load, in this order.
             parameters: documentation of headers and paths.
         """
 
         def add(view: View) -> View:
             all_problems = (*problems, 415) if body or form else problems
+            if scope is Scope.INFERENCE and method == "POST":
+                all_problems = (*all_problems, 429)
             all_responses = {**responses, **{status: f"{_kind(rule)}{status}" for status in all_problems}}
             documented = self.doc(responses=all_responses, operationId=view.__name__)(view)
             for schema, location in ((body, "json"), (query, "query"), (form, "files")):

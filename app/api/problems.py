@@ -21,12 +21,14 @@ from app.api.request_body import BODY_LIMIT, CODINGS
 from app.api.waiting.waiters import ClientGone
 from app.errors import (
     BodyTooLarge,
+    BudgetSpent,
     Conflict,
     InvalidRequest,
     JobCanceled,
     JobTimeout,
     LLMAPIError,
     PromptTooLong,
+    RateLimited,
     StoreUnavailable,
     Unauthorized,
     UnsupportedEncoding,
@@ -40,8 +42,15 @@ _RETRY_SECONDS = 2  # Redis restarts within seconds, or for long
 _OPENAI_CODES: dict[type[LLMAPIError], str] = {  # clients look for these
     PromptTooLong: "context_length_exceeded",
     Unauthorized: "invalid_api_key",
+    BudgetSpent: "insufficient_quota",
 }
-_NOT_RETRYABLE = (Conflict, JobCanceled, JobTimeout, WaitTimeout)  # OpenAI's clients would retry these statuses
+_NOT_RETRYABLE = (
+    BudgetSpent,
+    Conflict,
+    JobCanceled,
+    JobTimeout,
+    WaitTimeout,
+)  # OpenAI's clients would retry these statuses
 
 _REDIS_FAILS = "Redis answers with an error, so this cannot be done now; its log and the log of this server say more"
 _REDIS_RIGHTS = "Redis rejects this server; check the user and the password in redis_url, and the rights of that user"
@@ -92,6 +101,8 @@ def problem(error: LLMAPIError) -> dict[str, Any]:
     document = _document(error.code, error.title, error.status, error.detail)
     if error.errors:
         document["errors"] = {path: list(messages) for path, messages in error.errors.items()}
+    if isinstance(error, RateLimited):
+        document["limit"] = error.limit
     if error.location is not None:
         document["location"] = error.location  # the events of a stream have no headers
     return document
@@ -108,7 +119,7 @@ def openai_error(error: LLMAPIError) -> dict[str, Any]:
 
 
 def openai_code(error: LLMAPIError) -> str:
-    """Return the code of an error in OpenAI's API, which knows two of them by other names."""
+    """Return the code of an error in OpenAI's API, which knows three of them by other names."""
     return _OPENAI_CODES.get(type(error), error.code)
 
 

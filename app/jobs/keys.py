@@ -18,6 +18,8 @@ Modules without a path are in `app.jobs`.
 | `llm:usage:<day>:<model>` | hash | usage of a day (days since 1970): rows (`app.ledger.usage`) | `usage.keep_days` |
 | `llm:usage` | zset | "day model" of these hashes, scored by day | entries: as their hashes |
 | `llm:audit` | stream | an entry for each ended job of any model (`app.ledger.audit`) | newest `audit.keep` |
+| `llm:active:<owner>` | zset | ids of a limited key's jobs; 0: waiting, 1: running | while there are any |
+| `llm:limits:<owner>` | hash | what a limited key has used (`lua/limits.lua`) | 45 days |
 | `llm:idempotency:<owner>:<digest>` | hash | key of the record made under it, digest of the request | as its job |
 | `llm:webhook:<id>` | hash | the record of a final job whose webhook is to be sent | until sent, 3 days at most |
 | `llm:webhooks:<model>` | zset | ids with a webhook to send, scored by when | until sent |
@@ -231,6 +233,14 @@ def driver(model: str) -> str:
 
 def api_key(key_id: str) -> str:
     return f"{PREFIX}api-key:{key_id}"
+
+
+def active(owner: str) -> str:
+    return f"{PREFIX}active:{owner}"
+
+
+def limits(owner: str) -> str:
+    return f"{PREFIX}limits:{owner}"
 
 
 def api_key_of(digest: str) -> str:

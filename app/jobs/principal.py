@@ -22,6 +22,7 @@ class Principal:
         label: what the request names for reports of usage.
         max_priority: the first class that the key may ask for.
         models: which models and adapters it may ask for, by name; none: all.
+        max_tokens: the most that it may let a job generate; None: no limit.
     """
 
     owner: str
@@ -31,6 +32,7 @@ class Principal:
     label: str = ""
     max_priority: Priority = Priority.HIGH
     models: tuple[str, ...] = ()
+    max_tokens: int | None = None
 
     def with_label(self, text: str | None) -> Self:
         """Return this principal with a label; one that it has stays. Only a printable beginning of the text counts."""
@@ -47,6 +49,7 @@ class Principal:
             "label": self.label,
             "max_priority": self.max_priority.value,
             **({"models": json.dumps(self.models)} if self.models else {}),
+            **({} if self.max_tokens is None else {"max_tokens": str(self.max_tokens)}),
         }
 
     @classmethod
@@ -60,6 +63,7 @@ class Principal:
             label=fields.get("label", ""),
             max_priority=Priority(fields.get("max_priority", Priority.HIGH)),
             models=tuple(json.loads(fields.get("models", "[]"))),
+            max_tokens=int(fields["max_tokens"]) if "max_tokens" in fields else None,
         )
 
 

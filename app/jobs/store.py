@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.idempotency import digest_of, fingerprint
-from app.jobs.job import Job, JobRequest, Status
+from app.jobs.job import ANONYMOUS, Job, JobRequest, Status
 from app.jobs.ledger_limits import LedgerLimits
+from app.jobs.limits import estimated_tokens, limit_error
 from app.jobs.order import doorbell
 from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
@@ -103,6 +104,7 @@ class JobStore:
         job_id: str | None = None,
         *,
         idempotency_key: str | None = None,
+        limit_share: float = 1.0,
     ) -> Job:
         """Accept a job. Its record, its place in the order and a doorbell appear in one atomic step.
 
@@ -110,8 +112,10 @@ class JobStore:
             job_id: from `new_job_id`, for a caller that subscribes to the job before it exists.
             idempotency_key: the same key and request of the same owner return the job that they created before; its
                 id differs from `job_id`.
+            limit_share: of the limits of its API key, which part jobs of this kind may take at once.
 
         Raises:
+            RateLimited: the job exceeds a limit of its API key.
             QueueFull: `jobs.max_queued` jobs of this model are waiting.
             NoWorker: no worker of this model is alive.
             Conflict: a different request was sent with this idempotency key.
@@ -128,6 +132,8 @@ class JobStore:
             "prompt_estimate": str(estimated_prompt_tokens(request)),
             **principal.to_fields(),
         }
+        if principal.owner != ANONYMOUS:
+            record |= {"estimated_tokens": str(estimated_tokens(request)), "limit_share": str(limit_share)}
         if request.response is not None and request.stored:
             record["keeps_request"] = "1"
         if request.not_before is not None:
@@ -157,6 +163,8 @@ class JobStore:
                 *(part for pair in record.items() for part in pair),
             ],
         )
+        if verdict == "limited":
+            raise limit_error(rest[0], rest[1], rest[2], waiting=rest[3])
         if verdict == "full":
             raise QueueFull(f"{rest[0]} jobs wait already (jobs.max_queued); try again", waiting=rest[0])
         if verdict == "no_worker":

@@ -22,6 +22,7 @@ from app.api.batches.lines import Line, line_of, unasked_line
 from app.api.job_service import JobService
 from app.errors import JobNotFound, NotAdmitted
 from app.jobs.job import Job, Status
+from app.jobs.limits import BATCH_SHARE
 
 BUSY_SECONDS = 0.1  # between two turns while there is a batch: a slot may be free for this long
 IDLE_SECONDS = 2.0
@@ -146,7 +147,7 @@ class BatchDriver:
         made = 0
         for job_id, request, principal in missing[: max(0, room)]:
             try:
-                self._jobs.store.admit(request, principal, job_id)
+                self._jobs.store.admit(request, principal, job_id, limit_share=BATCH_SHARE)
             except NotAdmitted:  # in a later turn
                 break
             made += 1

@@ -27,6 +27,7 @@ from app.api.schemas.openai.responses import ResponseSchema
 from app.api.schemas.request_schema import RequestSchema
 from app.errors import BodyTooLarge, LLMAPIError
 from app.jobs.job import Job, JobRequest, Priority
+from app.jobs.limits import with_max_tokens
 from app.jobs.principal import Principal
 
 _ENDINGS = {
@@ -173,7 +174,9 @@ def _plan(value: Mapping[str, Any], size: int, batch: Batch, jobs: JobService) -
     if body.not_before is not None:
         raise invalid_request({"not_before": ["Not in a line: send it with the batch, for all of its lines."]})
     made = plan(body, jobs, batch.principal)
-    return replace(made, ignored=[*ignored, *made.ignored]), body.user
+    with made.renaming_fields():
+        requests = [with_max_tokens(request, batch.principal.max_tokens) for request in made.requests]
+    return replace(made, requests=requests, ignored=[*ignored, *made.ignored]), body.user
 
 
 def _fault_of_ours(error: Exception, custom_id: str) -> LLMAPIError:

@@ -22,9 +22,9 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ApiKey)} 
 _LIMITS: Mapping[str, str] = {
     "requests_per_minute": "Requests.",
     "tokens_per_minute": "Tokens of prompts and completions.",
-    "concurrent_jobs": "Jobs that run at the same time.",
+    "concurrent_jobs": "Jobs that have not ended: that wait or run at the same time.",
     "waiting_jobs": "Jobs that wait at the same time.",
-    "max_tokens": "Tokens that one request may generate.",
+    "max_tokens": "Tokens that one job may generate: the answer to a request, or one of its choices.",
     "tokens_per_day": "Tokens of prompts and completions, by days of UTC.",
     "tokens_per_month": "Tokens of prompts and completions, by months of UTC.",
 }

@@ -3,7 +3,9 @@
 -- ARGV: order, id, tenant, priority, max_queued (-1: no limit), doorbell, seconds it may wait ('' = for ever), fingerprint
 --       of the request, names of the record's fields (comma-separated; both '' without a key), then field/value pairs
 -- Returns {"ok", created_at} | {"same", values of the earlier job's record} | {"conflict"} | {"full", length} |
---         {"no_worker", length}
+--         {"no_worker", length} | {"limited", limit of the API key, its number, seconds until it may be tried again (-1: not
+--         known), jobs of the key that have not ended}
+-- include: limits
 -- include: order
 -- include: scheduled
 
@@ -28,8 +30,16 @@ if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_worker', length} end
 local limit = tonumber(ARGV[5])
 if limit >= 0 and length >= limit then return {'full', length} end
 
+local sent = {}
+for at = 10, #ARGV, 2 do sent[ARGV[at]] = ARGV[at + 1] end
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
+local tokens = tonumber(sent.estimated_tokens)
+local limits = tokens and limits_of(sent.owner)
+if limits then
+  local over = exceeded(sent.owner, limits, tokens, tonumber(sent.limit_share), tonumber(now))
+  if over then return {'limited', over[1], over[2], over[3], redis.call('ZCARD', active_key(sent.owner))} end
+end
 redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', unpack(ARGV, 10))
 local from, is_scheduled = start_of(redis.call('HGET', KEYS[1], 'not_before'), now)
 local place = place_of(ARGV[4], string.match(from, '^(%d+)%.(%d+)$'))
@@ -40,6 +50,7 @@ else
   enter_order(order, ARGV[3], ARGV[2], place, ARGV[4])
   redis.call('LPUSH', KEYS[3], ARGV[6])
 end
+if limits then count_admitted(KEYS[1], ARGV[2], sent.owner, limits, tokens, tonumber(now)) end
 redis.call('ZADD', KEYS[5], now, ARGV[2])
 if ARGV[7] ~= '' then
   local expires_at = tonumber(from) + tonumber(ARGV[7])

@@ -42,6 +42,7 @@ local function take(job_id, record, tenant, class, now)
     'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at, 'charged', charged)
   redis.call('SET', KEYS[4], ARGV[4] .. ' ' .. job_id, 'EX', CLAIM_KEPT_SECONDS)
   redis.call('ZADD', KEYS[1], lease_until, job_id)
+  note_running(record[13], job_id)
   local notification = add_event(order.prefix .. 'events:' .. job_id, job_id, 'started', '{"attempt":' .. attempt .. '}')
   if record[4] == '1' then redis.call('PUBLISH', ARGV[6], notification) end
   return taken(job_id, record, token, attempt, started_at)

@@ -7,6 +7,7 @@
 -- include: totals
 -- include: usage
 -- include: audit
+-- include: limits
 local LONG_REQUEST_BYTES = 16384
 local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
 local ENDED = {'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request', 'lease_until', 'claimed_at', 'ran',
@@ -76,5 +77,7 @@ local function end_job(order, job_key, events_key, ended_key, job_id, kept, end_
   local job = facts(job_id, record)
   settle(order, record, job, tonumber(time[1]) + tonumber(time[2]) / 1e6)
   count_usage(job, tonumber(time[1]), tonumber(usage_days))
+  local tokens, now = job.prompt_tokens + job.completion_tokens, tonumber(time[1]) + tonumber(time[2]) / 1e6
+  settle_limits(job_key, job_id, record.owner, tokens, now)
   if audit_entries ~= '0' then audit(job, audit_entries) end
 end

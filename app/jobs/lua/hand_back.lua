@@ -6,7 +6,8 @@
 -- include: end_job
 -- include: end_without_worker
 -- include: order
-local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'claimed_at', 'ran', 'place', 'cancel', 'tenant', 'priority')
+local record = redis.call('HMGET', KEYS[1], 'token', 'status', 'claimed_at', 'ran', 'place', 'cancel', 'tenant', 'priority',
+  'owner')
 if record[1] ~= ARGV[3] or record[2] ~= 'processing' then return 0 end
 local order = order_of(ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[2])
@@ -20,5 +21,6 @@ local ran = tonumber(record[4] or 0) + tonumber(time[1]) + tonumber(time[2]) / 1
 redis.call('HSET', KEYS[1], 'status', 'queued', 'ran', string.format('%.6f', ran))
 redis.call('HDEL', KEYS[1], 'lease_until', 'claim')
 enter_order(order, record[7] or '', ARGV[2], record[5], record[8])
+note_waiting(record[9], ARGV[2])
 redis.call('LPUSH', KEYS[4], ARGV[4])
 return 1

@@ -60,6 +60,7 @@ local function take_from_worker(job_id, record)
   end
   redis.call('HSET', job_key(job_id), 'status', 'queued', 'token', tonumber(record[6]) + 1, 'place', place)
   enter_order(order, record[10] or '', job_id, place, record[11])
+  note_waiting(record[12], job_id)
   requeued = requeued + 1
 end
 
@@ -67,7 +68,7 @@ local function end_leases()
   local lost = {}
   for _, job_id in ipairs(due(running_key, job_limit)) do
     local record = redis.call('HMGET', job_key(job_id), 'status', 'lease_until', 'worker', 'cancel', 'losses', 'token', 'ran',
-      'claimed_at', 'place', 'tenant', 'priority')
+      'claimed_at', 'place', 'tenant', 'priority', 'owner')
     local lease_until = tonumber(record[2] or 0)
     if record[1] ~= 'processing' then
       redis.call('ZREM', running_key, job_id)

@@ -8,6 +8,7 @@ from tests.app.jobs.share_model import Shares
 
 OWNERS = {"me": 1.0, "you and I": 2.0}
 """The owners, each a tenant of its own, and their weights."""
+LIMITED = "you and I"  # its key has limits, which are not reached
 TTL_SECONDS = 1000
 MAX_QUEUED = 3
 MAX_ATTEMPTS = 3

@@ -9,7 +9,7 @@ import redis
 
 from app.jobs import keys
 from app.jobs.job import Status
-from tests.app.jobs.job_model import MAX_ATTEMPTS, OWNERS, Model, ModelJob
+from tests.app.jobs.job_model import LIMITED, MAX_ATTEMPTS, OWNERS, Model, ModelJob
 
 SPAN = 1e15  # of the counters of one class
 SLOW_SECONDS = 60  # longer than a test takes
@@ -29,7 +29,9 @@ class Snapshot:
     def of(cls, raw: "redis.Redis", job_ids: Iterable[str]) -> Self:
         names_of_model = (keys.waiting, keys.tenants, keys.scheduled, keys.running, keys.expiring, keys.ended)
         indexes = [name("m") for name in names_of_model]
-        indexes += [name for owner in OWNERS for name in (keys.jobs_of(owner), keys.queue(owner, "m"))]
+        indexes += [
+            name for owner in OWNERS for name in (keys.jobs_of(owner), keys.queue(owner, "m"), keys.active(owner))
+        ]
         names: Any = raw.keys()
         with raw.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
@@ -86,6 +88,10 @@ class Snapshot:
         assert self.indexes[keys.running("m")] == leases
         assert set(self.indexes[keys.expiring("m")]) == {job.id for job in jobs if job.is_expiring}
         assert set(self.indexes[keys.ended("m")]) == {f"{job.id} {job.owner}" for job in jobs if job.status.is_final}
+        active = {job.id: float(job.status is Status.PROCESSING) for job in jobs if not job.status.is_final}
+        assert self.indexes[keys.active(LIMITED)] == {
+            job_id: score for job_id, score in active.items() if model.jobs[job_id].owner == LIMITED
+        }
         for owner in OWNERS:
             assert set(self.indexes[keys.jobs_of(owner)]) == {job.id for job in jobs if job.owner == owner}
 

@@ -25,7 +25,7 @@ from app.jobs.redis_client import RedisClient, script
 from app.jobs.store import LEASE_SECONDS, Claim, JobStore, new_job_id
 from app.jobs.totals import Totals
 from app.ledger.usage import Counters, read_usage, total
-from tests.app.jobs.job_model import MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
+from tests.app.jobs.job_model import LIMITED, MAX_ATTEMPTS, MAX_QUEUED, OWNERS, TTL_SECONDS, Model, ModelJob
 from tests.app.jobs.job_snapshot import Snapshot
 from tests.repeating_client import RepeatingClient
 
@@ -73,6 +73,7 @@ class JobLife(RuleBasedStateMachine):
         self.raw = raw
         self.raw.flushall()
         self.raw.set(keys.alive("m"), "any-worker")
+        self.raw.hset(keys.api_key(LIMITED), "concurrent_jobs", "1000")
         self.client = RepeatingClient(client)
         self.store = JobStore(self.client, model="m", ttl_seconds=TTL_SECONDS, max_queued=MAX_QUEUED)
         self.reaper = Reaper(client, model="m", ttl_seconds=TTL_SECONDS, max_attempts=MAX_ATTEMPTS)
