@@ -13,8 +13,9 @@ from workers.engines.remote.failures import BrokenResponse
 from workers.engines.shared.vocabulary import shown_token
 
 _REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
+MOST_TOKENS = 2**31 - 1  # of one request; no model reads or writes as many
 _UNKNOWN_TOKEN = 0  # upstream servers send no ids: a piece of text, or of log-probabilities, counts as one token
-_MISSHAPEN = (AttributeError, TypeError, ValueError, KeyError, IndexError)
+_MISSHAPEN = (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError)
 
 
 class StreamReader:
@@ -91,13 +92,23 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _usage(usage: Any) -> Usage:
+def token_count(reported: Any) -> int | None:
+    """Return a number of tokens as an upstream server reports it. None: no response can have so many, or fewer than 0.
+
+    It is added to the ledger, so a wrong one would be wrong for ever.
+    """
+    count = int(reported or 0)
+    return count if 0 <= count <= MOST_TOKENS else None
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Return what the server has counted; None: nothing that can be true."""
     details = getattr(usage, "prompt_tokens_details", None)
-    return Usage(
-        prompt_tokens=int(usage.prompt_tokens or 0),
-        completion_tokens=int(usage.completion_tokens or 0),
-        cached_tokens=int((details and details.cached_tokens) or 0),
-    )
+    prompt, completion = token_count(usage.prompt_tokens), token_count(usage.completion_tokens)
+    cached = token_count((details and details.cached_tokens) or 0)
+    if prompt is None or completion is None or cached is None:
+        return None
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=min(cached, prompt))
 
 
 def _chat_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:

@@ -17,6 +17,7 @@ from app.jobs.job import Text
 from workers.engines.remote.attempts import Attempts, Gate
 from workers.engines.remote.failures import BrokenResponse, failure_of
 from workers.engines.remote.params import RemoteSetupParams
+from workers.engines.remote.stream_reader import token_count
 
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 10.0
@@ -97,8 +98,8 @@ class Upstream:
         response = await self.client.embeddings.create(model=self._model, input=inputs, encoding_format="float")
         try:
             rows = [_normalised(row.embedding) for row in sorted(response.data, key=lambda row: row.index)]
-            tokens = int(response.usage.prompt_tokens) if response.usage else 0
-        except (AttributeError, TypeError, ValueError):
+            tokens = (token_count(response.usage.prompt_tokens) if response.usage else 0) or 0
+        except (AttributeError, TypeError, ValueError, OverflowError):
             raise BrokenResponse("no vectors") from None
         if len(rows) != len(texts):
             raise BrokenResponse("another number of vectors")

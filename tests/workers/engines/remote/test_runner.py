@@ -114,6 +114,22 @@ def test_the_pieces_are_counted_where_the_server_reports_no_usage(client: JobCli
     assert client.run().usage == Usage(completion_tokens=3)
 
 
+@pytest.mark.parametrize("usage", [(-5, 7), (5, -1), (10**30, 7), (5, 2**31)])
+def test_the_pieces_are_counted_where_the_reported_usage_cannot_be_true(
+    client: JobClient, server: Server, usage: tuple[int, int]
+) -> None:
+    server.answers.append(text("a", "b", "c", usage=usage))
+    assert client.run().usage == Usage(completion_tokens=3)
+
+
+@pytest.mark.parametrize("tokens", [-9, 10**30])
+def test_texts_whose_reported_tokens_cannot_be_true_count_none(client: JobClient, server: Server, tokens: int) -> None:
+    data = [{"object": "embedding", "index": 0, "embedding": [3.0, 4.0]}]
+    server.answers.append(json_answer({"data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}))
+    job = client.run(kind=Kind.EMBED, texts=("a",))
+    assert (job.status, job.usage) == (Status.SUCCEEDED, Usage())
+
+
 def test_a_chat_is_forwarded_unchanged(client: JobClient, server: Server) -> None:
     server.answers.append(chat("Hi", " there"))
     options = {"variables": {"reasoning_effort": "low", "enable_thinking": False}}
