@@ -106,6 +106,7 @@ class Worker:
             slots=runner.slots,
             context_tokens=runner.context_tokens or 0,
             token_bytes=runner.token_bytes,
+            device=runner.device,
         )
         with contextlib.suppress(redis.RedisError):  # Redis is unreachable: that is no fault of the model
             prune_failures(self._redis, self.info.model)

@@ -29,6 +29,7 @@ class WorkerInfo:
     token_bytes: of a text, that one token stands for at most; 0: not known.
     adapters: those that were loaded at run time, by version: "" where it has one, else why it cannot load it.
     has_channel: it subscribes to `keys.worker_channel`, so that Redis knows whether it is there.
+    device: what computes its model, for people; empty: not known.
     version: of `service_version`; empty: one from before it was announced.
     """
 
@@ -45,6 +46,7 @@ class WorkerInfo:
     token_bytes: int = 0
     adapters: Mapping[str, str] = field(default_factory=dict)
     has_channel: bool = False
+    device: str = ""
     version: str = ""
 
     @property

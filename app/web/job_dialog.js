@@ -37,13 +37,21 @@ function showJob(job) {
   if (!byId("job-dialog").open) byId("job-dialog").showModal();
 }
 
-function facts({ status, priority, attempt, queue_position: place, created_at: created, error, usage, metrics }) {
+function facts({ status, priority, attempt, queue_position: place, created_at: created, error, usage, metrics, request, webhook }) {
   return [
     ["Status", status], ["Priority", priority], ["Place in line", place], ["Sent", new Date(created).toLocaleString()],
     ["Attempts", attempt || null], ["Error", error && `${error.message} (${error.code})`],
     ["Tokens", usage && `${usage.prompt_tokens} of the prompt (${usage.cached_tokens} cached), ${usage.completion_tokens} written`],
     ["Tokens/s", metrics?.tokens_per_second?.toFixed(1)], ["First token after", metrics?.time_to_first_token_seconds && `${metrics.time_to_first_token_seconds.toFixed(2)} s`],
+    ["Webhook", webhookFact(status, request, webhook)],
   ].filter(([, value]) => value !== null && value !== undefined);
+}
+
+/** What has become of the webhook: it is kept until it has arrived, or has been given up. */
+function webhookFact(status, request, webhook) {
+  if (webhook) return `${webhook.url}: ${webhook.failures} failed tries, the next at ${new Date(webhook.due_at * 1000).toLocaleString()}`;
+  if (!request?.webhook) return null;
+  return ["queued", "processing"].includes(status) ? `${request.webhook.url}, at the end of the job` : `${request.webhook.url}: nothing is left to send`;
 }
 
 function texts({ request, output }) {

@@ -334,6 +334,7 @@ def test_workers_show_their_state_and_bars(visit: Visit) -> None:
     card = page.locator("#worker-cards li")
     expect(card).to_contain_text("ready")
     expect(card).to_contain_text("of 2 slots")
+    expect(card).to_contain_text("· cpu")
     expect(page.locator("#model-list")).to_contain_text("SmolLM2")
 
 

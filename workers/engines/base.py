@@ -208,6 +208,11 @@ class Engine(ABC):
         return False
 
     @property
+    def device(self) -> str:
+        """What computes the model, for people: `cpu`, `cuda`; empty: not known."""
+        return "cpu" if self.computes_on_cpu else ""
+
+    @property
     def slot_cache(self) -> SlotCache | None:
         """The cache, if its slots can be moved: holes between the slots of running sequences are closed."""
         return None

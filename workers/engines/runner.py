@@ -163,12 +163,13 @@ class Runner(ABC):
     """Runs jobs until `stop`. Each submitted job gets exactly one outcome, unless the runner is stopped first.
 
     slots: how many jobs may run at once. context_tokens: of prompt and completion together, None: not known here.
-    token_bytes: as `Engine.token_bytes`.
+    token_bytes, device: as `Engine.token_bytes` and `Engine.device`.
     """
 
     slots: int
     context_tokens: int | None
     token_bytes: int = 0
+    device: str = ""
 
     @classmethod  # noqa: B027 - optional hook
     def check(cls, config: Config) -> None:

@@ -23,6 +23,26 @@ class Delivery:
     lease_end: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingWebhook:
+    """A webhook that has not arrived yet. failures: failed attempts. due_at: of the next one, Unix seconds."""
+
+    url: str
+    failures: int
+    due_at: float
+
+
+def read_pending(client: RedisClient, job: Job) -> PendingWebhook | None:
+    """Return the webhook of an ended job that is still to be sent; None: there is none, or it is settled."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.hmget(keys.webhook(job.id), ["webhook", "webhook_failures"])
+        pipe.zscore(keys.webhooks(job.model), job.id)
+        (webhook, failures), due_at = pipe.execute()
+    if webhook is None or due_at is None:
+        return None
+    return PendingWebhook(url=json.loads(webhook)["url"], failures=int(failures or 0), due_at=float(due_at))
+
+
 class WebhookQueue:
     """The webhooks of one model. Errors of Redis are raised as they are."""
 

@@ -102,6 +102,11 @@ class LlamaEngine(Engine):
     def computes_on_cpu(self) -> bool:
         return self._model.gpu_share < 1
 
+    @property
+    def device(self) -> str:
+        share = self._model.gpu_share
+        return "cpu" if not share else "gpu" if share == 1 else f"cpu, and gpu for {share:.0%} of the layers"
+
     def prepare(self, request: JobRequest) -> Prompt:
         if self._context is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")

@@ -101,6 +101,10 @@ class HuggingfaceEngine(Engine):
     def computes_on_cpu(self) -> bool:
         return self._loaded.device.type == "cpu"
 
+    @property
+    def device(self) -> str:
+        return str(self._loaded.device.type)
+
     def prepare(self, request: JobRequest) -> Prompt:
         if self._prompts is None:
             raise UnsupportedParameter("this model reads texts and writes none: use embeddings")

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from app.api.webhooks import sender as sender_module
-from app.api.webhooks.queue import WebhookQueue
+from app.api.webhooks.queue import WebhookQueue, read_pending
 from app.api.webhooks.receivers import SENDERS, SENDERS_PER_ADDRESS, SENDERS_PER_OWNER
 from app.api.webhooks.sender import WebhookSender
 from app.jobs import keys
@@ -271,3 +271,16 @@ def test_what_a_sender_has_not_settled_is_sent_again_when_its_lease_is_over(
     until(lambda: not waiting(redis_client))
     due.retry(lost, 0.0, 1)
     assert waiting(redis_client) == 0, "a sender that has lost its lease changes nothing"
+
+
+def test_a_webhook_that_has_not_arrived_can_be_read_with_its_tries(
+    store: JobStore, make_sender: MakeSender, receiver: Receiver, redis_client: RedisClient
+) -> None:
+    job = store.read(end_job(store, receiver.url))
+    pending = read_pending(redis_client, job)
+    assert pending is not None and (pending.url, pending.failures) == (receiver.url, 0)
+    redis_client.hset(keys.webhook(job.id), "webhook_failures", 2)
+    pending = read_pending(redis_client, job)
+    assert pending is not None and pending.failures == 2
+    make_sender()
+    until(lambda: read_pending(redis_client, job) is None, 10, "the arrival of the webhook")
