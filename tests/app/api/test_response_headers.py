@@ -37,11 +37,15 @@ def test_a_refused_key_has_the_headers_too(locked_app: Flask) -> None:
     assert {name: response.headers.get(name) for name in HEADERS} == HEADERS
 
 
-def test_the_reference_may_load_its_own_files_and_be_in_no_frame(client: FlaskClient) -> None:
-    headers = client.get("/docs").headers
-    policy = headers["Content-Security-Policy"]
-    assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
-    assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+@pytest.mark.parametrize(("path", "own"), [("/docs", "default-src 'self'"), ("/", "script-src 'self'")])
+def test_a_page_may_load_its_own_files_and_be_in_no_frame(client: FlaskClient, path: str, own: str) -> None:
+    response = client.get(path)
+    policy = response.headers["Content-Security-Policy"]
+    assert response.mimetype == "text/html"
+    assert own in policy and "frame-ancestors 'none'" in policy and "unsafe-eval" not in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    response.close()
 
 
 def test_the_files_of_the_reference_may_be_cached(client: FlaskClient) -> None:
