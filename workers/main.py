@@ -71,6 +71,7 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
     warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries are for a terminal; progress is announced otherwise
     sys.setswitchinterval(SWITCH_SECONDS)
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from app.config.adapters import Adapter
 from app.errors import InvalidRequest, ModelUnavailable
 from app.jobs.job import AdapterUse, JobRequest
 from tests.workers.engines.transformers.driver import complete, make_engine, request
@@ -149,6 +150,26 @@ def test_an_adapter_that_is_unloaded_is_refused_and_its_requests_go_on(
     assert prompt.state.adapters[0][0].changes
     with pytest.raises(InvalidRequest, match="'one' is not loaded any more"):
         engine.prepare(using(request("a"), "one"))
+
+
+def test_an_adapter_is_loaded_and_unloaded_while_the_engine_runs(tmp_path: Path) -> None:
+    engine = make_engine(tiny("llama"))
+    plain = logits_of(engine)
+    for version in ("1", "2"):  # of one name
+        path = write_adapter(tmp_path / version, "llama", seed=int(version))
+        engine.load_adapter(Adapter(name="late", path=str(path), version=version))
+    uses = [AdapterUse(name="late", scale=1.0, version=version) for version in ("1", "2")]
+    with running(AdapterPlan.everywhere(engine._adapters.of(uses[:1]))):
+        first = engine._loaded.last_logits([*range(20)])
+    with running(AdapterPlan.everywhere(engine._adapters.of(uses[1:]))):
+        second = engine._loaded.last_logits([*range(20)])
+    assert min(difference(first, plain), difference(second, plain), difference(first, second)) > 0.1
+    engine.unload_adapter("late", "1")
+    with pytest.raises(InvalidRequest, match="'late' is not loaded any more"):
+        engine._adapters.of(uses[:1])
+    assert engine._adapters.of(uses[1:]) and torch.equal(logits_of(engine), plain)
+    with pytest.raises(ModelUnavailable, match=r"^lora_path: there is no /nowhere"):
+        engine.load_adapter(Adapter(name="late", path="/nowhere", version="3"))
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def load(
 
 
 def prepare_library(n_threads: int | None) -> None:
-    """Set torch's threads; silence transformers, and gptqmodel, which it may load: their logs, banners and progress
-    bars are for a person at a terminal.
+    """Set torch's threads; silence transformers, and what it may load, gptqmodel and bitsandbytes: their logs, banners
+    and progress bars are for a person at a terminal.
     """
     library_logging.set_verbosity_error()
     library_logging.disable_progress_bar()
@@ -87,6 +87,7 @@ def prepare_library(n_threads: int | None) -> None:
         from logbar import LogBar
 
         LogBar.shared().setLevel("ERROR")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a package that fetches code from the Hub
     torch.set_num_threads(n_threads or usable_cpus())
 
 
