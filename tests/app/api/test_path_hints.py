@@ -43,7 +43,7 @@ def test_a_path_of_the_services_own_api_is_hinted_without_openais_base(
     assert client.post(path, json={}).get_json()["detail"] == f"there is no such path: use {right}"
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/favicon.ico", "/.env", "/wp-login.php", "/metrics"])
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/favicon.ico", "/.env", "/wp-login.php"])
 def test_a_path_that_is_like_none_gets_no_hint(client: FlaskClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 404 and "use /" not in response.text
