@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
+# a folder or page of wheels of llama-cpp-python, for machines that should not compile it: docs/decisions/0070
+LLAMA_WHEELS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -37,13 +39,16 @@ FAST_TEST_READY := $(VENV)/.installed-fast-test
 BENCH_READY := $(VENV)/.installed-bench
 PEERS_READY := $(VENV)/.installed-peers
 
-.PHONY: help run huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults abuse damaged-files lock lock-clients audit sbom images clean again
+.PHONY: help run first-start huggingface gptq openai test test-fast test-clients check format docs reference bench bench-peers faults abuse damaged-files lock lock-clients audit sbom images clean again
 
 help: ## what there is to type
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
-run: $(RUN_READY) $(LLM_API) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
+run: first-start $(RUN_READY) $(LLM_API) ## set up and start: http://localhost:8000 answers prompts; Ctrl-C stops everything
 	@exec $(PY) -m app.cli run
+
+first-start:
+	@[ -e $(RUN_READY) ] || echo "first start: everything goes into $(VENV), which takes a few minutes, once"
 
 huggingface: $(HUGGINGFACE_READY) ## install what `model_family: huggingface` needs; then make run
 
@@ -152,11 +157,11 @@ $(VENV)/.created: $(if $(CUT_SHORT),again)
 
 ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c kernels.h tile.h blocks_of_32.h blocks_of_256.h)
 $(LLAMA_READY): workers/requirements/llama.txt $(ROWS_KERNEL) $(VENV)/.created
-	@{ command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential" >&2; exit 1; }
-	@echo "installing llama-cpp-python and what it needs; its first build on a machine takes about 4 minutes on 2 cores"
+	@[ -n "$(LLAMA_WHEELS)" ] || { command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential (or a wheel: docs/decisions/0070)" >&2; exit 1; }
+	@echo "installing llama-cpp-python and what it needs$(if $(LLAMA_WHEELS),,; its first build on a machine takes about 4 minutes on 2 cores)"
 	@echo $$PPID > $(VENV)/.installing
-	@$(PIP) install -v --require-hashes --no-deps -r $< 2>&1 | tee $(VENV)/install.log \
-	  | { grep --line-buffered -oE '\[[0-9]*0/[0-9]+\]' | sed -u 's/^/  building llama.cpp /' || true; } \
+	@$(if $(LLAMA_WHEELS),$(PIP) install -q --no-deps --no-index --only-binary :all: --find-links $(LLAMA_WHEELS) $$(grep -oE '^llama-cpp-python==[^ ]+' $<))
+	@$(PIP) install -v --require-hashes --no-deps -r $< 2>&1 | tee $(VENV)/install.log | $(PY) deploy/make/progress.py $< \
 	  || { grep -vE '^ *(Looking|Requirement|Using|Created|Collecting)' $(VENV)/install.log | tail -n 30 >&2; echo "the whole output is in $(VENV)/install.log" >&2; exit 1; }
 	@$(PY) workers/engines/llama/rows_kernel/build.py
 	@rm $(VENV)/.installing

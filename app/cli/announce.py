@@ -1,58 +1,140 @@
 """Print what the service still waits for and, once it is ready, how to call it."""
 
+import contextlib
 import http.client
 import json
+import shutil
+import sys
 import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
 from app.access.authentication import is_key_configured
 from app.access.secret import plain_key
+from app.cli.status_line import TERMINAL
 from app.cli.supervisor import say
-from app.config.addresses import ALL, ALL_IPV4, LOCALHOST, with_port
+from app.config.addresses import LOOPBACK_OF, service_url
 from app.config.settings import Config
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10
-_LOOPBACK = {ALL_IPV4: "127.0.0.1", ALL: "::1"}
+_BAR_CELLS = 30
+_SURE_SHARE = 0.02  # from this progress on, the time left is estimated
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What the service lacks, "" for nothing. doing: of the worker that is furthest, and its progress, 0 to 1."""
+
+    detail: str
+    doing: str
+    progress: float | None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.detail
 
 
 def announce(config: Config, stopping: threading.Event) -> None:
-    """Print each change of what `/readyz` reports as missing, then the ready line. End early once `stopping` is set."""
-    last = None
+    """Show what `/readyz` reports as missing, then how to use the service. End early once `stopping` is set.
+
+    A terminal gets a bar while a model is downloaded or loaded, and a box at the end; anything else gets lines.
+    """
+    last, estimate = "", TimeLeft()
     while not stopping.wait(_POLL_SECONDS):
         missing = _missing(config)
-        if missing == "":
-            say(ready_line(config))
+        if missing is None:
+            continue
+        if missing.is_nothing:
+            TERMINAL.show("")
+            say_ready(config)
             return
-        if missing and missing != last:
-            say(f"waiting: {missing}")
-            last = missing
+        if missing.progress is not None and sys.stdout.isatty():
+            left = estimate.after(missing.progress, time.monotonic())
+            TERMINAL.show(f"llm-api | {bar(missing.progress)} {missing.doing}{left}")
+        elif missing.detail != last:
+            TERMINAL.show("")
+            say(f"waiting: {missing.detail}")
+            last = missing.detail
+    TERMINAL.show("")
+
+
+def say_ready(config: Config) -> None:
+    """Print a box on a terminal: rules above and below, and no lines at the sides, so that a command can be copied."""
+    if not sys.stdout.isatty():
+        say(ready_line(config))
+        return
+    url, rule = service_url(config.server.host, config.server.port), "─" * 18
+    lines = {"page": url, "chat": _own_command("chat"), "try": curl(config), "help": f"{url}/docs", "stop": "Ctrl-C"}
+    TERMINAL.say("\n".join([
+        f"{rule} LLM API is ready {rule}",
+        *(f"  {name:<6}{value}" for name, value in lines.items()),
+        "─" * (2 * len(rule) + len(" LLM API is ready ")),
+    ]))  # fmt: skip
 
 
 def ready_line(config: Config) -> str:
-    """Return a line with a curl command to paste. It asks for a key where one is configured, and never shows it."""
-    url = service_url(config)
+    """Return a line with a curl command to paste."""
+    return f"ready: {service_url(config.server.host, config.server.port)}  try: {curl(config)}"
+
+
+def curl(config: Config) -> str:
+    """Return a command that asks for a key where one is configured, and never shows it."""
     key = " -H 'Authorization: Bearer YOUR_API_KEY'" if is_key_configured(config.auth) else ""
     body = json.dumps({"prompt": "The capital of France is"})
-    return f"ready: {url}  try: curl {url}/generate{key} -H 'Content-Type: application/json' -d '{body}'"
+    url = service_url(config.server.host, config.server.port)
+    return f"curl {url}/generate{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
-def service_url(config: Config) -> str:
-    """Return the address at which this machine reaches the service."""
-    host = LOCALHOST if config.server.host in _LOOPBACK else config.server.host
-    return f"http://{with_port(host, config.server.port)}"
+def bar(share: float) -> str:
+    cells = round(share * _BAR_CELLS)
+    return f"{'█' * cells}{'░' * (_BAR_CELLS - cells)} {share:4.0%}"
 
 
-def _missing(config: Config) -> str | None:
-    """Return what the service lacks: "" when it is ready, None when the API does not respond."""
+class TimeLeft:
+    """How long it takes yet, from the progress since it was first seen."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def after(self, share: float, now: float) -> str:
+        if self._first is None or share < self._first[0]:
+            self._first = (share, now)
+        done, passed = share - self._first[0], now - self._first[1]
+        if done < _SURE_SHARE or passed < 1:
+            return ""
+        seconds = passed * (1 - share) / done
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+
+
+def _own_command(command: str) -> str:
+    """Return how this terminal calls the program: by its path, where the shell would not find it."""
+    if shutil.which("llm-api"):
+        return f"llm-api {command}"
+    script = Path(sys.executable).with_name("llm-api")
+    if not script.exists():
+        return f"python -m app.cli {command}"
+    with contextlib.suppress(ValueError):
+        script = script.relative_to(Path.cwd())
+    return f"{script} {command}"
+
+
+def _missing(config: Config) -> Missing | None:
+    """Return what the service lacks, None when the API does not respond."""
     key = plain_key(config.auth)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    host = _LOOPBACK.get(config.server.host, config.server.host)
+    host = LOOPBACK_OF.get(config.server.host, config.server.host)
     connection = http.client.HTTPConnection(host, config.server.port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", "/readyz", headers=headers)
         response = connection.getresponse()
-        body = response.read()
-        return "" if response.status == http.client.OK else " ".join(json.loads(body)["detail"].split())
+        body = json.loads(response.read())
+        if response.status == http.client.OK:
+            return Missing("", "", None)
+        loading = [(worker["progress"], worker["detail"]) for worker in body.get("workers", ()) if worker["progress"]]
+        progress, doing = max(loading, default=(None, ""))
+        return Missing(" ".join(body["detail"].split()), doing, progress)
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return None
     finally:

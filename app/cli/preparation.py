@@ -1,6 +1,7 @@
 """What must hold before `llm-api run` starts anything: a data folder of its own, a free port, a Valkey."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -8,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from app.cli.port_owner import port_owner
 from app.config.addresses import addresses_of, family_of, with_port
 from app.config.environment import variable_name
 from app.config.settings import ServerConfig
@@ -50,9 +52,27 @@ def check_port(server: ServerConfig) -> None:
             try:
                 probe.bind((address, server.port))
             except OSError as error:
-                fix = f"stop the program that listens there, or set {variable_name('server.port')} to another port"
-                where = with_port(address, server.port)
-                raise ConfigError(f"server: cannot listen on {where} ({error.strerror}); {fix}") from None
+                raise ConfigError(_taken(address, server.port, error)) from None
+
+
+def _taken(address: str, port: int, error: OSError) -> str:
+    where, variable = with_port(address, port), variable_name("server.port")
+    if error.errno != errno.EADDRINUSE:
+        fix = f"set {variable} to a port that may be used, or server.host to an address of this machine"
+        return f"server: cannot listen on {where} ({error.strerror}); {fix}"
+    owner = port_owner(port)
+    who = f"by {owner}" if owner else "by another user's program"
+    fix = f"stop it, or choose another port: {variable}={_free_port(port)} make run"
+    return f"server: cannot listen on {where}, which is taken {who}; {fix}"
+
+
+def _free_port(taken: int) -> int:
+    """Return the next port that nothing listens on now."""
+    for port in range(taken + 1, 65_536):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    return 8000
 
 
 def valkey_binary() -> Path:

@@ -61,7 +61,7 @@ def client_of(url: str | None, api_key: str | None) -> Client:
     if url is not None:
         return Client(url, api_key)
     from app.access.secret import plain_key
-    from app.cli.announce import service_url
+    from app.config.addresses import service_url
     from app.config.loader import load_config
     from app.errors import ConfigError
 
@@ -69,4 +69,4 @@ def client_of(url: str | None, api_key: str | None) -> Client:
         config = load_config()
     except ConfigError:  # this folder is no service's: check-config is there to say what is wrong with it
         return Client(DEFAULT_URL, api_key)
-    return Client(service_url(config), api_key or plain_key(config.auth))
+    return Client(service_url(config.server.host, config.server.port), api_key or plain_key(config.auth))

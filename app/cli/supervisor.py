@@ -10,12 +10,12 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 
 from app.cli.programs import Program
+from app.cli.status_line import TERMINAL
 from app.config.open_files import raise_open_file_limit
 
 _STOP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
@@ -163,9 +163,7 @@ class _Child:
 
 def say(line: str, *, speaker: str = "llm-api") -> None:
     """Print a line behind the name of the program that it comes from."""
-    with contextlib.suppress(OSError):  # the service outlives its terminal
-        sys.stdout.write(f"{speaker:>7} | {line}\n")
-        sys.stdout.flush()
+    TERMINAL.say(f"{speaker:>7} | {line}")
 
 
 def _ending(exit_code: int) -> str:

@@ -6,6 +6,8 @@ import socket
 LOCALHOST = "localhost"
 ALL_IPV4, ALL = "0.0.0.0", "::"  # noqa: S104 - a server is meant to be reached
 _LOOPBACK_IPV4, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
+LOOPBACK_OF = {ALL_IPV4: _LOOPBACK_IPV4, ALL: _LOOPBACK_IPV6}
+"""Where this machine reaches a service that listens on every address."""
 
 
 def addresses_of(host: str) -> list[str]:
@@ -33,6 +35,11 @@ def is_loopback(host: str) -> bool:
 def with_port(address: str, port: int) -> str:
     """Return an address and a port as a URL has them."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def service_url(host: str, port: int) -> str:
+    """Return the URL at which this machine reaches a service that listens on `host`."""
+    return f"http://{with_port(LOCALHOST if host in LOOPBACK_OF else host, port)}"
 
 
 def family_of(address: str) -> socket.AddressFamily:

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+import re
 import socket
 from pathlib import Path
 
@@ -29,7 +31,8 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         line = refusal("run", environ=environment(tmp_path, other.getsockname()[1]))
     assert "cannot listen on 127.0.0.1" in line
-    assert "set LLM_API_SERVER__PORT" in line
+    assert f"is taken by process {os.getpid()}, " in line
+    assert re.search(r"choose another port: LLM_API_SERVER__PORT=\d+ make run$", line)
 
 
 @pytest.mark.skipif(not addresses_of("localhost")[1:], reason="this machine has no IPv6")
