@@ -1,12 +1,14 @@
-"""Compare the ledger with the records of jobs and the audit stream: each ended job is counted once, to the token."""
+"""Compare the ledger with the records of jobs, the audit stream and the metrics: each job counts once, to the token."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient, connect
+from app.jobs.totals import Totals, read_totals
 from app.ledger.audit import FIRST, entries_after
 from app.ledger.usage import Counters, read_usage, total
 from tests.app.ledger.records import counters_of
@@ -32,7 +34,7 @@ def unsettled(service: Service) -> list[str]:
         entries = list(entries_after(client, FIRST))
         in_audit = {entry["job"]: _counters(entry) for entry in entries}
         in_records = dict(_ended(client))
-        in_ledger = _ledger(client)
+        in_ledger, in_metrics = _ledger(client), _metrics(read_totals(client, service.model))
     finally:
         client.close()
     counted = Counter(entry["job"] for entry in entries)
@@ -45,12 +47,31 @@ def unsettled(service: Service) -> list[str]:
             if record != in_audit.get(job_id)
         ),
         *([] if in_ledger == audited else [f"the ledger has {in_ledger}, the jobs {audited}"]),
+        *([] if in_metrics == _without_time(in_ledger) else [f"the metrics have {in_metrics}, the ledger {in_ledger}"]),
     ]
 
 
 def _ledger(client: RedisClient) -> Counters:
     today = datetime.now(UTC).date()
     return total(read_usage(client, today - timedelta(1), today))
+
+
+def _metrics(totals: Totals) -> Counters:
+    """Return what the metrics have, which have no time of computation."""
+    outcomes: Counter[str] = Counter()
+    for (status, *_), jobs in totals.counts("jobs"):
+        outcomes[status] += jobs
+    return Counters(
+        **outcomes,
+        cache_hits=totals.count("cached_responses"),
+        prompt_tokens=totals.count("prompt_tokens"),
+        cached_tokens=totals.count("cached_tokens"),
+        completion_tokens=totals.count("generation_tokens"),
+    )
+
+
+def _without_time(counters: Counters) -> Counters:
+    return replace(counters, compute_microseconds=0)
 
 
 def _ended(client: RedisClient) -> Iterator[tuple[str, Counters]]:
