@@ -110,6 +110,7 @@ def _jobs_kept(service: Service) -> int:
 def _stored(service: Service) -> tuple[int, int]:
     """Return the number of keys in Redis and the bytes of their values."""
     with service.redis() as client:
+        client.slowlog_reset()  # it keeps the arguments of commands that took long, of which a busy machine has many
         return client.dbsize(), client.info("memory")["used_memory_dataset"]
 
 
