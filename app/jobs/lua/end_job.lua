@@ -1,8 +1,8 @@
 -- Included by every script that ends a job. The record is final from here on, it is counted in the ledger, and all that is
 -- kept for it has a time to live. A long request, which may have megabytes, goes unless it is a part of a stored response.
 -- kept: "<seconds> <days> <entries>", how long jobs without a `ttl` of their own and days of usage are kept, and how many
--- entries of the audit stream (0: it is off). order: as of shares.lua. fields: further fields and values of the record, `status` and `usage` among
--- them.
+-- entries of the audit stream (0: it is off). order: as of shares.lua. fields: further fields and values of the record,
+-- `status` and `usage` among them.
 -- include: shares
 -- include: totals
 -- include: usage
