@@ -51,6 +51,7 @@ EXPECTED: dict[str, Check] = {
     "/v1/batches": lambda output: json.loads(output)["object"] in ("batch", "list"),
     "/generate": is_text,
     '"stream": true': is_stream,
+    '"not_before"': lambda output: json.loads(output)["status"] == "queued",
     "curl -i": is_job,
     "/v1/chat/completions": lambda output: json.loads(output)["object"] == "chat.completion",
     "/v1/completions": lambda output: json.loads(output)["object"] == "text_completion",
