@@ -49,6 +49,7 @@ EXPECTED: dict[str, Check] = {
     "/content": lambda output: [json.loads(line)["custom_id"] for line in output.splitlines()] == ["1", "2"],
     "/v1/files": lambda output: json.loads(output)["object"] in ("file", "list"),
     "/v1/batches": lambda output: json.loads(output)["object"] in ("batch", "list"),
+    "not_before": lambda output: is_job(output) and json.loads(output)["queue_position"] is None,
     "/generate": is_text,
     '"stream": true': is_stream,
     '"not_before"': lambda output: json.loads(output)["status"] == "queued",
