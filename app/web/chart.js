@@ -1,21 +1,21 @@
 // A chart of stacked bars, one for each day. The style sheet has the colors: class `series-0` is the first one.
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 900, HEIGHT = 240, LEFT = 60, BOTTOM = 24, TOP = 10;
-const MOST_LABELS = 8; // below the bars
+const HEIGHT = 240, LEFT = 60, BOTTOM = 24, TOP = 10;
+const LABEL = 90; // units of width for a label below the bars
 
-/** Return the chart. days: {label, values}, a value for each series. */
-export function stackedBars(days, title) {
+/** Return the chart. days: {label, values}, a value for each series. width: in pixels, so that its texts keep their size. */
+export function stackedBars(days, title, width) {
   const most = niceLimit(Math.max(...days.map(({ values }) => sum(values))));
   const height = HEIGHT - TOP - BOTTOM;
-  const step = (WIDTH - LEFT) / days.length;
+  const step = (width - LEFT) / days.length;
   const y = (value) => TOP + height * (1 - value / most);
-  const chart = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
+  const chart = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": title });
   for (const share of [0, 0.5, 1]) {
-    chart.append(shape("line", { x1: LEFT, x2: WIDTH, y1: y(share * most), y2: y(share * most), class: "grid" }),
+    chart.append(shape("line", { x1: LEFT, x2: width, y1: y(share * most), y2: y(share * most), class: "grid" }),
       label(LEFT - 8, y(share * most) + 4, short(share * most), "end"));
   }
-  const every = Math.ceil(days.length / MOST_LABELS);
+  const every = Math.ceil(LABEL / step);
   days.forEach(({ label: day, values }, index) => {
     const x = LEFT + index * step;
     let below = 0;

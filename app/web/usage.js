@@ -11,12 +11,18 @@ const MEASURES = {
   compute_seconds: { name: "seconds of computing", of: (row) => row.compute_seconds },
 };
 const SERIES = 7; // with a color of their own; the rest is one more
+const RESIZED_MILLISECONDS = 300; // after the last step of a change of the width
+let resizing = null;
 const form = () => byId("usage-form").elements;
 
 export function start() {
   byId("usage-form").addEventListener("submit", (event) => { event.preventDefault(); show(); });
   for (const name of ["days", "by", "measure"]) form()[name].addEventListener("change", show);
   byId("usage-csv").addEventListener("click", saveCSV);
+  addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(() => { if (!byId("usage").hidden) show(); }, RESIZED_MILLISECONDS);
+  });
 }
 
 export function hide() {}
@@ -50,7 +56,7 @@ function showReport(report, by, measure) {
   const total = measure.of(report.total);
   byId("usage-caption").textContent = `${number(total)} ${measure.name} from ${report.from} to ${report.to} (UTC)`;
   byId("usage-legend").replaceChildren(...series.map((name, index) => element("li", { class: `series-${index}` }, name)));
-  byId("usage-chart").replaceChildren(stackedBars(days, byId("usage-caption").textContent));
+  byId("usage-chart").replaceChildren(stackedBars(days, byId("usage-caption").textContent, Math.max(300, byId("usage-chart").clientWidth)));
   byId("usage-group").textContent = form().by.selectedOptions[0].textContent;
   byId("usage-rows").replaceChildren(...names.map((name) => sumRow(name, sums.get(name))));
 }
