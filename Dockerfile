@@ -159,6 +159,7 @@ RUN --mount=type=bind,from=uv,source=/uv/bin,target=/opt/uv --mount=type=cache,t
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/niceness.py app/niceness.py
+COPY app/access app/access
 COPY app/cli app/cli
 COPY app/config app/config
 COPY app/jobs app/jobs
@@ -204,6 +205,7 @@ FROM packages-transformers AS worker-transformers
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/niceness.py app/niceness.py
+COPY app/access app/access
 COPY app/cli app/cli
 COPY app/config app/config
 COPY app/jobs app/jobs
@@ -255,6 +257,7 @@ FROM packages-worker AS worker
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
 COPY app/niceness.py app/niceness.py
+COPY app/access app/access
 COPY app/cli app/cli
 COPY app/config app/config
 COPY app/jobs app/jobs

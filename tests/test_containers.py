@@ -499,3 +499,10 @@ def test_an_image_without_a_configuration_serves_the_defaults(api: Container, ru
     (api.folder / "llm-api/config.yaml").unlink()
     running.append(Running(api))
     eventually(running[0].is_healthy, poll_seconds=0.3)
+
+
+@pytest.mark.parametrize("target", ["api", "forwarder"])
+def test_the_doctor_of_an_image_finds_the_code_that_it_needs(target: str, tmp_path: Path) -> None:
+    container = Image(target).unpack(tmp_path)
+    ran = container.run(["python", "-m", "app.cli", "doctor", "--only", "configuration", "--only", "family"])
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -21,7 +21,10 @@ class Listed:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are loaded one at a time. They are listed in the order of `listed`."""
+    """A group whose commands are loaded one at a time. They are listed in the order of `listed`.
+
+    An image of a worker lacks parts of `app`, and with them some commands.
+    """
 
     def __init__(self, *args: Any, listed: Mapping[str, Listed], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -34,7 +37,12 @@ class LazyGroup(click.Group):
         if cmd_name not in self._listed:
             return None
         module, _, name = self._listed[cmd_name].attribute.partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        try:
+            command: click.Command = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("app."):
+                raise
+            raise click.ClickException(f"{cmd_name} is not in this image; use it in the image `api` or `all`") from None
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

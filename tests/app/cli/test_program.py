@@ -12,6 +12,7 @@ import pytest
 from click.shell_completion import BashComplete
 
 from app.cli import program
+from app.cli.lazy_group import Listed
 from app.cli.program import llm_api
 from tests.app.cli.command_line import REPOSITORY, environment, refusal, typed
 from tests.waiting import scaled
@@ -100,3 +101,9 @@ def test_the_script_that_make_installs_works_in_any_folder_and_loads_no_other_ap
         cwd=elsewhere, env=os.environ | packages, capture_output=True, text=True, timeout=scaled(30), check=True,
     )  # fmt: skip
     assert ran.stdout.startswith("Usage: llm-api jobs")
+
+
+def test_a_command_whose_code_an_image_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(program._COMMANDS, "run", Listed("app.nowhere.run:run", "Start everything."))
+    ran = typed("run")
+    assert (ran.exit_code, ran.stderr) == (1, "Error: run is not in this image; use it in the image `api` or `all`\n")
