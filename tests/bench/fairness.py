@@ -66,6 +66,8 @@ def _claims(url: str, raw: "redis.Redis") -> None:
     for count, tenants in ((1, 1), (1000, 1), (WAITING, 1), (WAITING, TENANTS)):
         raw.flushall()
         raw.set(keys.alive(MODEL), "any-worker")
+        workers.store.admit(request, principals[0])  # loads the scripts
+        workers.store.claim("worker-1")
         raw.config_resetstat()
         for number in range(count):
             workers.store.admit(request, principals[number % tenants])
