@@ -119,6 +119,15 @@ def test_the_script_has_the_bounds_that_are_read(scene: Scene, name: str) -> Non
     ]
 
 
+def test_the_time_of_a_job_for_later_begins_when_it_may_start(scene: Scene) -> None:
+    claim = scene.running()
+    created = float(scene.raw.hget(keys.job(claim.job_id), "created_at") or 0)
+    times = {"created_at": f"{created - 7200:.6f}", "not_before": f"{created - 7:.6f}"}
+    scene.raw.hset(keys.job(claim.job_id), mapping=times)
+    end(scene, claim)
+    assert 7 <= read(scene).distribution("request_seconds", REQUEST_BOUNDS).total < 3600
+
+
 def test_every_field_is_a_count_or_a_distribution_that_is_read(scene: Scene) -> None:
     end(scene, scene.running(), time_to_first_token_seconds=1.0, tokens_per_second=1.0)
     end(scene, scene.running(), Status.FAILED)
