@@ -13,7 +13,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _LIMITS = {
     "requests_per_minute": "Requests per minute.",
     "tokens_per_minute": "Tokens per minute.",
-    "concurrent_jobs": "Jobs that run at the same time.",
+    "concurrent_jobs": "Jobs that have not ended: that wait or run.",
     "waiting_jobs": "Jobs that wait at the same time.",
     "max_tokens": "Tokens that one request may generate.",
     "tokens_per_day": "Tokens per day of UTC.",
