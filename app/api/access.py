@@ -13,8 +13,7 @@ from werkzeug.datastructures import Headers
 from app.access.api_key import OWNER, ApiKey, Scope
 from app.access.authentication import Authentication
 from app.api.request_notes import note_key
-from app.api.request_parser import invalid_request
-from app.errors import KeyNotFound, MissingScope, Unauthorized
+from app.errors import MissingScope, Unauthorized
 from app.jobs.principal import ANONYMOUS_PRINCIPAL, Principal
 
 OPEN_PATHS = frozenset({"/healthz", "/check", "/readyz", "/", "/docs", "/openapi.json"})
@@ -127,7 +126,7 @@ def current_owner() -> str:
 def viewed_owner() -> str | None:
     """Return whose objects this request may read and change by their ids; None: everybody's, for an admin.
 
-    Raises Forbidden, InvalidRequest, as `listed_owner` does.
+    Raises as `listed_owner` does.
     """
     key = current_key()
     if "owner" not in request.args and key is not None and key.allows(Scope.ADMIN):
@@ -140,7 +139,7 @@ def listed_owner() -> str:
 
     Raises:
         MissingScope: it names another, and the key has no scope admin.
-        InvalidRequest: there is no such key.
+        KeyNotFound: there is no such key.
     """
     wanted, key = request.args.get("owner"), current_key()
     if wanted is None or wanted == current_owner() or (key is not None and wanted == key.name):
@@ -149,10 +148,7 @@ def listed_owner() -> str:
         raise MissingScope("only an API key with the scope admin sees what belongs to another; leave out owner")
     if OWNER.fullmatch(wanted):  # also of a key that is revoked or forgotten
         return wanted
-    try:
-        return authentication_of(current_app).store.read(wanted).id
-    except KeyNotFound as error:
-        raise invalid_request({"owner": [error.detail]}) from None
+    return authentication_of(current_app).store.read(wanted).id
 
 
 def _key(headers: Headers, authentication: Authentication) -> ApiKey:

@@ -31,7 +31,7 @@ _MEANINGS = {
     401: "The API key is missing, unknown or expired.",
     403: "`missing_scope`: the API key lacks the scope that this needs. `forbidden`: it does not allow this. Without "
     "keys, `cross_site_request`: a page of another site sent this. `unknown_host`: the `Host` is not known here.",
-    404: "The job does not exist, or belongs to another API key.",
+    404: "The job or the API key does not exist, or the job belongs to another key.",
     409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request.",
     413: "The body is longer than the server accepts.",
     415: "The `Content-Encoding` of the body is not supported; gzip and deflate are.",
@@ -46,7 +46,7 @@ _MEANINGS = {
 }
 _OPENAI_MEANINGS = {
     400: "The body is not JSON, or a field is invalid; `param` says which.",
-    404: "The model, file, batch or response does not exist.",
+    404: "The model, file, batch, response or API key does not exist.",
     409: "The state of the object does not allow it, or this Idempotency-Key was used for another request; `code` says "
     "which.",
 }

@@ -28,7 +28,7 @@ _ENDING = describe_response("The job still runs; its worker ends it within a ste
     parameters=[OWNER_PARAMETER],
     responses={200: describe_response("The caller's jobs, newest first.", JobListSchema)},
     scope=Scope.JOBS,
-    problems=(422, 503),
+    problems=(404, 422, 503),
 )
 def list_jobs(query: dict[str, Any]) -> Response:
     """The caller's jobs, newest first."""

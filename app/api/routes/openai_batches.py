@@ -71,7 +71,7 @@ def create_batch(body: BatchBody) -> Response:
     parameters=[OWNER_PARAMETER],
     responses={200: describe_response("The caller's batches, newest first.", BatchListSchema)},
     scope=Scope.BATCHES,
-    problems=(400, 503),
+    problems=(400, 404, 503),
 )
 def list_batches(query: dict[str, Any]) -> Response:
     """The caller's batches, newest first."""

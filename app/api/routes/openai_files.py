@@ -75,7 +75,7 @@ def upload_file(form: dict[str, Any]) -> Response:
     parameters=[OWNER_PARAMETER],
     responses={200: describe_response("The caller's files.", FileListSchema)},
     scope=Scope.BATCHES,
-    problems=(400, 503),
+    problems=(400, 404, 503),
 )
 def list_files(query: dict[str, Any]) -> Response:
     """The caller's files, newest first."""

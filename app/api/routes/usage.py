@@ -27,7 +27,7 @@ _REPORT = UsageReportSchema()
     responses={200: describe_response("The usage.", {JSON: UsageReportSchema, CSV: None})},
     scope=None,
     parameters=[OWNER_PARAMETER],
-    problems=(422, 503),
+    problems=(404, 422, 503),
 )
 def read_usage(query: dict[str, Any]) -> Response:
     """The tokens, outcomes and seconds of ended jobs, summed by what `by` lists."""
