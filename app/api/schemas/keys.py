@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from app.access.api_key import DEFAULT_SCOPES, ApiKey, Limits, Scope, fault_of_name
+from app.access.api_key import DEFAULT_SCOPES, NAME, ApiKey, Limits, Scope, fault_of_name
 from app.api.schemas.fields import BoundedList, RealNumber, TextField, WholeNumber, constant
 from app.api.schemas.job import Timestamp
 from app.api.schemas.request_schema import RequestSchema
@@ -31,6 +31,9 @@ _LIMITS: Mapping[str, str] = {
 
 
 class _Name(TextField):
+    def __init__(self, about: str, **options: Any) -> None:
+        super().__init__(metadata={"description": about, "pattern": f"^{NAME.pattern}$"}, **options)
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, attr, data, **kwargs)
         if fault := fault_of_name(name):
@@ -63,9 +66,7 @@ class LimitsSchema(RequestSchema):
 
 
 class _KeyFieldsSchema(RequestSchema):
-    group = _Name(
-        metadata={"description": "Keys of one group share one turn and computed prefixes. Default: none."},
-    )
+    group = _Name("Keys of one group share one turn and computed prefixes. Default: none.")
     scopes = BoundedList(
         fields.Enum(Scope, by_value=TextField),
         validate=validate.Length(min=1, max=4 * len(Scope)),
@@ -93,13 +94,13 @@ class _KeyFieldsSchema(RequestSchema):
 
 
 class CreateKeySchema(_KeyFieldsSchema):
-    name = _Name(required=True, metadata={"description": "For people; no other key may have it."})
+    name = _Name("For people; no other key may have it.", required=True)
 
 
 class UpdateKeySchema(_KeyFieldsSchema):
     """What changes. null stands for the default: no group, no limit, no end."""
 
-    name = _Name()
+    name = _Name("For people; no other key may have it.")
 
     def load(self, data: Any, **options: Any) -> Any:
         changes: dict[str, Any] = super().load(data, **options)
