@@ -6,6 +6,7 @@ gets what it needs as arguments.
 
 import re
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -43,6 +44,10 @@ KEY_PARAMETER = {
     "With a key, `on_disconnect` is `continue` unless the body says otherwise.",
 }
 _KEY = re.compile(r"[!-~]{1,255}")
+_NOT_WHILE_WAITING = (
+    "Not for a request that waits for its response or streams it. Send it to /agenerate without a stream, with "
+    "background: true to /v1/responses, or with a batch."
+)
 _EXTENSION = "llm_api"
 
 
@@ -106,8 +111,10 @@ def open_jobs(requests: Sequence[JobRequest], options: JobOptions, *, with_event
     """Make the jobs of this request, which waits for them.
 
     The response has a Location header with the first job's path, even if it is an error. Raises what
-    `JobService.begin_waiting` and `JobService.submit` raise, InvalidRequest (the idempotency key).
+    `JobService.begin_waiting` and `JobService.submit` raise, InvalidRequest (the idempotency key, a job for later).
     """
+    if options.not_before is not None and options.not_before.at > time.time():
+        raise invalid_request({"not_before": [_NOT_WHILE_WAITING]})
     pending = services().jobs.begin_waiting(current_caller(options), options.on_disconnect, with_events=with_events)
     try:
         pending.submit(requests)

@@ -59,6 +59,24 @@ def test_every_endpoint_takes_a_salt_to_the_worker(
         assert response.status_code in (400, 422) and "cache_salt" in response.get_data(as_text=True)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [*(one for one in EVERY_ENDPOINT if one[0] != "/agenerate"), ("/agenerate", {"prompt": "x", "stream": True})],
+)
+def test_a_request_that_waits_is_not_for_later(
+    client: FlaskClient, worker: ScriptedWorker, path: str, body: dict[str, Any]
+) -> None:
+    response = client.post(path, json={**body, "not_before": "+3600"})
+    assert response.status_code in (400, 422) and "/agenerate without a stream" in response.text
+    assert worker.turns == [] and client.get("/jobs").get_json()["data"] == []
+
+
+def test_a_response_in_the_background_may_be_for_later(client: FlaskClient, worker: ScriptedWorker) -> None:
+    made = client.post("/v1/responses", json={"input": "x", "background": True, "not_before": "+3600"}).get_json()
+    assert made["status"] == "queued" and client.get("/jobs").get_json()["data"][0]["not_before"]
+    assert client.post(f"/v1/responses/{made['id']}/cancel").get_json()["status"] == "cancelled"
+
+
 def test_a_job_for_later_is_queued_and_shows_when_it_may_start(client: FlaskClient, worker: ScriptedWorker) -> None:
     for sent in ("2049-01-31T22:00:00Z", 2_495_743_200):
         job = client.post("/agenerate", json={"prompt": "x", "not_before": sent}).get_json()
