@@ -42,6 +42,7 @@ class ModelJob:
     is_cancel_requested: bool = False
     is_lease_over: bool = False
     is_scheduled: bool = False
+    is_due: bool = False
 
     @property
     def is_expiring(self) -> bool:
@@ -91,9 +92,8 @@ class Model:
         return job_id
 
     def start(self, job_id: str) -> None:
-        """Let the time of a job come."""
-        self.jobs[job_id].is_scheduled = False
-        self._seat(self.jobs[job_id].owner)
+        """Let the time of a job come: it starts to wait at the next turn of the reaper."""
+        self.jobs[job_id].is_due = True
 
     def claim(self, worker: str) -> str | None:
         """Return the id of the job that the worker gets."""
@@ -162,6 +162,10 @@ class Model:
         for job in sorted(lost, key=lambda job: job.order_key):
             self._take_from_worker(job)
         for job in self.of_status(Status.QUEUED):
+            if job.is_scheduled and job.is_due:
+                job.is_scheduled = False
+                self._seat(job.owner)
+        for job in sorted(self.of_status(Status.QUEUED), key=lambda job: job.id):  # as Redis sorts equal times
             if job.is_expiring and job.has_waited_too_long:
                 self._end(job, Status.EXPIRED)
         risen = [job for job in self.waiting() if job.has_aged]
