@@ -12,6 +12,7 @@ Modules without a path are in `app.jobs`.
 | `llm:shares:<model>` | hash | how the tenants share it, see below | - |
 | `llm:scheduled:<model>` | zset | ids of jobs that must not start yet, scored by `not_before` | until then |
 | `llm:running:<model>` | zset | ids running, scored by the end of their lease | while running |
+| `llm:queued:<model>` | zset | the order of releases up to 0.1, by places | until a reaper has taken it over |
 | `llm:expiring:<model>` | zset | ids of waiting jobs with a time limit, scored by `expires_at` | while queued |
 | `llm:ended:<model>` | zset | "id owner" of final jobs, scored by the end of their records | as their records |
 | `llm:jobs:<owner>` | zset | an owner's ids, scored by creation time | entries: as their records |

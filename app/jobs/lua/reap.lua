@@ -92,6 +92,20 @@ local function start_scheduled()
   end
 end
 
+-- The order of releases up to 0.1 was one sorted set. Redis may still have it after an upgrade.
+local function take_over_old_order()
+  local old_order = order.prefix .. 'queued:' .. order.model
+  for _, job_id in ipairs(redis.call('ZRANGE', old_order, 0, job_limit - 1)) do
+    local record = redis.call('HMGET', job_key(job_id), 'status', 'place', 'tenant', 'owner', 'priority')
+    if record[1] == 'queued' then
+      local tenant = record[3] or record[4]
+      redis.call('HSET', job_key(job_id), 'tenant', tenant)
+      enter_order(order, tenant, job_id, record[2], record[5])
+    end
+    redis.call('ZREM', old_order, job_id)
+  end
+end
+
 local function end_waiting()
   for _, job_id in ipairs(due(expiring_key, job_limit)) do
     redis.call('ZREM', expiring_key, job_id)
@@ -117,6 +131,7 @@ end
 
 if not is_my_turn() then return 0 end
 end_leases()
+take_over_old_order()
 start_scheduled()
 end_waiting()
 rise(order, now, RISES * job_limit)

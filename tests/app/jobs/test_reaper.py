@@ -119,6 +119,21 @@ def test_jobs_lost_once_come_first_in_their_old_order(scene: Scene) -> None:
     assert scene.queue() == in_order
 
 
+def test_the_order_of_an_earlier_release_is_taken_over(scene: Scene) -> None:
+    """It was one sorted set of places, and the records had no tenant."""
+    waiting = [scene.admit(priority=priority) for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH)]
+    places = {job.id: scene.raw.hget(keys.job(job.id), "place") for job in waiting}
+    for job in waiting:
+        scene.raw.hdel(keys.job(job.id), "tenant", "weight", "key_name", "label")
+    scene.raw.delete(
+        *scene.raw.keys("llm:queue:*"), *(key(MODEL) for key in (keys.waiting, keys.tenants, keys.doorbells))
+    )
+    scene.raw.zadd(f"llm:queued:{MODEL}", places)
+    scene.turn()
+    assert [scene.next_claim().job_id for _ in waiting] == [job.id for job in reversed(waiting)]
+    assert not scene.raw.exists(f"llm:queued:{MODEL}")
+
+
 def test_a_job_lost_later_goes_behind_those_that_came_before_it(scene: Scene) -> None:
     claims = [scene.running() for _ in range(3)]
     waiting = scene.admit()
