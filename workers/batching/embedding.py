@@ -1,6 +1,6 @@
-"""Embeds the texts of waiting jobs, some at a time: owners take turns, and a job may end between two calls.
+"""Embeds the texts of waiting jobs, some at a time: tenants take turns, and a job may end between two calls.
 
-A text is computed as a whole. So a request of hundreds of long texts delays another owner's by one call, and not by all
+A text is computed as a whole. So a request of hundreds of long texts delays another one's by one call, and not by all
 of its texts.
 """
 
@@ -56,7 +56,7 @@ class EmbeddingLoop:
         self._engine = engine
         self._host = host
         self._nice = nice
-        self._waiting: OrderedDict[str, deque[_Embedding]] = OrderedDict()  # by owner, whose turn is next first
+        self._waiting: OrderedDict[str, deque[_Embedding]] = OrderedDict()  # by tenant, whose turn is next first
         self._changed = threading.Condition()
         self._characters_per_second = FIRST_CALL_CHARACTERS / CALL_SECONDS
         self._call_began: float | None = None
@@ -72,7 +72,7 @@ class EmbeddingLoop:
 
     def submit(self, job: RunnerJob) -> None:
         with self._changed:
-            self._waiting.setdefault(job.owner, deque()).append(_Embedding(job))
+            self._waiting.setdefault(job.tenant, deque()).append(_Embedding(job))
             self._changed.notify()
 
     def _run(self) -> None:
@@ -82,17 +82,17 @@ class EmbeddingLoop:
             self._embed(self._next_call())
 
     def _next_call(self) -> Call:
-        """Wait for texts, and take some: one of each owner in turn, until they are enough for a call."""
+        """Wait for texts, and take some: one of each tenant in turn, until they are enough for a call."""
         with self._changed:
             while not self._drop_ended():
                 self._changed.wait()
             call: Call = {}
-            characters, owners = self._characters_per_second * CALL_SECONDS, deque(self._waiting)
+            characters, tenants = self._characters_per_second * CALL_SECONDS, deque(self._waiting)
             texts = 0
             taken: Counter[_Embedding] = Counter()
-            while owners and texts < MAX_TEXTS_PER_CALL:
-                owner = owners.popleft()
-                mates = (one for one in self._waiting[owner] if not call or one.adapters == next(iter(call)).adapters)
+            while tenants and texts < MAX_TEXTS_PER_CALL:
+                tenant = tenants.popleft()
+                mates = (one for one in self._waiting[tenant] if not call or one.adapters == next(iter(call)).adapters)
                 embedding = next((one for one in mates if _left(one, taken[one])), None)
                 if embedding is None:
                     continue
@@ -103,19 +103,19 @@ class EmbeddingLoop:
                 call.setdefault(embedding, []).append(text)
                 taken[embedding] += 1
                 texts += 1
-                owners.append(owner)
+                tenants.append(tenant)
             self._waiting.move_to_end(next(iter(self._waiting)))
             return call
 
     def _drop_ended(self) -> bool:
         """Drop the jobs that were canceled or ran out of time. Return whether others wait."""
-        for owner, embeddings in list(self._waiting.items()):
+        for tenant, embeddings in list(self._waiting.items()):
             for one in [one for one in embeddings if one.job.cancel_requested or one.is_late]:
                 embeddings.remove(one)
                 if not one.job.cancel_requested:
                     self._host.report([Report(one.job, None, _timed_out())])
             if not embeddings:
-                del self._waiting[owner]
+                del self._waiting[tenant]
         return bool(self._waiting)
 
     def _embed(self, call: Call) -> None:
@@ -150,10 +150,10 @@ class EmbeddingLoop:
 
     def _remove(self, embedding: _Embedding) -> None:
         with self._changed:
-            embeddings = self._waiting[embedding.job.owner]
+            embeddings = self._waiting[embedding.job.tenant]
             embeddings.remove(embedding)
             if not embeddings:
-                del self._waiting[embedding.job.owner]
+                del self._waiting[embedding.job.tenant]
 
 
 def _left(embedding: _Embedding, taken: int) -> bool:

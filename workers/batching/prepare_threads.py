@@ -1,4 +1,4 @@
-"""Threads that prepare jobs: owners take turns, and no owner has all of them, so that none waits for another's work."""
+"""Threads that prepare jobs: tenants take turns, and no tenant has all of them, so that none waits for another."""
 
 import threading
 from collections import Counter, OrderedDict, deque
@@ -7,24 +7,24 @@ from collections.abc import Callable
 Work = Callable[[], None]
 
 THREADS = 4
-THREADS_OF_AN_OWNER = THREADS - 1
+THREADS_OF_A_TENANT = THREADS - 1
 
 
 class PrepareThreads:
     """Runs work, which must not raise. Threads start when there is work, and end with the process or at `stop`."""
 
-    def __init__(self, threads: int = THREADS, threads_of_an_owner: int = THREADS_OF_AN_OWNER) -> None:
+    def __init__(self, threads: int = THREADS, threads_of_a_tenant: int = THREADS_OF_A_TENANT) -> None:
         self._count = threads
-        self._most_of_an_owner = threads_of_an_owner
-        self._waiting: OrderedDict[str, deque[Work]] = OrderedDict()  # by owner, whose turn is next first
+        self._most_of_a_tenant = threads_of_a_tenant
+        self._waiting: OrderedDict[str, deque[Work]] = OrderedDict()  # by tenant, whose turn is next first
         self._running: Counter[str] = Counter()
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._stopping = False
 
-    def submit(self, owner: str, work: Work) -> None:
+    def submit(self, tenant: str, work: Work) -> None:
         with self._changed:
-            self._waiting.setdefault(owner, deque()).append(work)
+            self._waiting.setdefault(tenant, deque()).append(work)
             if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._run, name=f"prepare-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
@@ -39,33 +39,33 @@ class PrepareThreads:
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
-            owner, work = taken
+            tenant, work = taken
             try:
                 work()
             finally:
-                self._done(owner)
+                self._done(tenant)
 
     def _take(self) -> tuple[str, Work] | None:
         """Wait for the work whose turn it is. None: stop."""
         with self._changed:
             while not self._stopping:
-                owner = next((one for one in self._waiting if self._running[one] < self._most_of_an_owner), None)
-                if owner is not None:
-                    return owner, self._begin(owner)
+                tenant = next((one for one in self._waiting if self._running[one] < self._most_of_a_tenant), None)
+                if tenant is not None:
+                    return tenant, self._begin(tenant)
                 self._changed.wait()
         return None
 
-    def _begin(self, owner: str) -> Work:
-        works = self._waiting.pop(owner)
+    def _begin(self, tenant: str) -> Work:
+        works = self._waiting.pop(tenant)
         work = works.popleft()
         if works:
-            self._waiting[owner] = works  # last in turn
-        self._running[owner] += 1
+            self._waiting[tenant] = works  # last in turn
+        self._running[tenant] += 1
         return work
 
-    def _done(self, owner: str) -> None:
+    def _done(self, tenant: str) -> None:
         with self._changed:
-            self._running[owner] -= 1
-            if not self._running[owner]:
-                del self._running[owner]
+            self._running[tenant] -= 1
+            if not self._running[tenant]:
+                del self._running[tenant]
             self._changed.notify()

@@ -62,7 +62,7 @@ class BatchRunner(Runner):
         elif job.published is None and _is_prepared_inline(job.request):
             self._begin(job)
         else:
-            self._threads.submit(job.owner, functools.partial(self._begin, job))
+            self._threads.submit(job.tenant, functools.partial(self._begin, job))
 
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
         self._loop.pause_others(job.id, tokens=tokens)
@@ -98,7 +98,7 @@ class BatchRunner(Runner):
         if job.cancel_requested:
             return  # its end is reported where it is canceled, as it has no run
         try:
-            self._costly_grammars.check(job.owner, job.request)
+            self._costly_grammars.check(job.tenant, job.request)
             prompt = self._engine.prepare(job.request)
             self._costly_grammars.note_served(job.request)
             if prompt.is_deterministic and self._host.answer_from_cache(job, prompt.tokens):
@@ -116,7 +116,7 @@ class BatchRunner(Runner):
             self._loop.submit(sequence)  # the loop sees an earlier cancellation
 
     def _note_failure(self, job: RunnerJob, error: Exception) -> None:
-        self._costly_grammars.note(job.owner, error)
+        self._costly_grammars.note(job.tenant, error)
 
 
 def _is_prepared_inline(request: JobRequest) -> bool:

@@ -41,7 +41,7 @@ class Outcome:
 class RunnerJob:
     """A job as its runner sees it.
 
-    owner: whose job it is: owners take turns where jobs wait for this worker.
+    tenant: whose job it is: tenants take turns where jobs wait for this worker.
     scope: jobs of one scope may share what is computed for them, and no others: whether a computation was shared shows
     in its time and in `usage.cached_tokens`. Empty: everybody's. What is computed with an adapter is no part of what is
     computed without it, so jobs with other adapters have other scopes.
@@ -56,14 +56,14 @@ class RunnerJob:
         job_id: str,
         request: JobRequest,
         *,
-        owner: str = "",
+        tenant: str = "",
         scope: str = "",
         timeout_seconds: float = 600.0,
         published: Published | None = None,
     ) -> None:
         self.id = job_id
         self.request = request
-        self.owner = owner
+        self.tenant = tenant
         self._scope_without_adapters = scope
         self.use_adapters(request.adapters)
         self.timeout_seconds = timeout_seconds

@@ -38,7 +38,7 @@ class RunningJob(RunnerJob):
         scope = claim.tenant if scope is None else scope
         self.claim = claim
         self.claimed_at = time.time()
-        super().__init__(claim.job_id, request, owner=claim.owner, scope=scope, timeout_seconds=time_left)
+        super().__init__(claim.job_id, request, tenant=claim.tenant, scope=scope, timeout_seconds=time_left)
         self.followed = claim.followed
         self.is_ready = False
         self.passed_trial = False

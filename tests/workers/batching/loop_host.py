@@ -32,12 +32,12 @@ def make_sequence(
     name: str,
     prompt: Prompt,
     *,
-    owner: str = "",
+    tenant: str = "",
     scope: str = "",
     timeout_seconds: float = 600.0,
     earlier: ResumeState | None = None,
 ) -> BatchSequence:
-    job = RunnerJob(name, JobRequest(kind=Kind.GENERATE), owner=owner, scope=scope, timeout_seconds=timeout_seconds)
+    job = RunnerJob(name, JobRequest(kind=Kind.GENERATE), tenant=tenant, scope=scope, timeout_seconds=timeout_seconds)
     job.run = sequence = BatchSequence(job, prompt, earlier=earlier)
     return sequence
 

@@ -24,22 +24,22 @@ def schema(number: int) -> JobRequest:
     return JobRequest(kind=Kind.GENERATE, params={"json_schema": {"const": number}})
 
 
-def rejected(costly: CostlyGrammars, owner: str, request: JobRequest) -> bool:
+def rejected(costly: CostlyGrammars, tenant: str, request: JobRequest) -> bool:
     try:
-        costly.check(owner, request)
+        costly.check(tenant, request)
     except GrammarTooCostly as error:
         assert list(error.errors) == [f"params.{name}" for name in request.params]
         return True
     return False
 
 
-def spend(costly: CostlyGrammars, owner: str) -> None:
+def spend(costly: CostlyGrammars, tenant: str) -> None:
     for _ in range(MAX_COSTLY):
-        assert not rejected(costly, owner, schema(0))
-        costly.note(owner, GrammarTooCostly("too slow"))
+        assert not rejected(costly, tenant, schema(0))
+        costly.note(tenant, GrammarTooCostly("too slow"))
 
 
-def test_after_a_few_costly_grammars_the_next_ones_of_the_owner_are_rejected(clock: Clock) -> None:
+def test_after_a_few_costly_grammars_the_next_ones_of_the_tenant_are_rejected(clock: Clock) -> None:
     costly = CostlyGrammars()
     spend(costly, "greedy")
     assert rejected(costly, "greedy", schema(1))

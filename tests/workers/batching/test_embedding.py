@@ -52,8 +52,8 @@ class Outcomes(Host):
         return outcome.embeddings, outcome.usage.prompt_tokens
 
 
-def submit(loop: EmbeddingLoop, *texts: str, owner: str = "me", seconds: float = 600) -> RunnerJob:
-    job = RunnerJob(texts[0], JobRequest(kind=Kind.EMBED, texts=texts), owner=owner, timeout_seconds=seconds)
+def submit(loop: EmbeddingLoop, *texts: str, tenant: str = "me", seconds: float = 600) -> RunnerJob:
+    job = RunnerJob(texts[0], JobRequest(kind=Kind.EMBED, texts=texts), tenant=tenant, timeout_seconds=seconds)
     job.submitted_at = time.monotonic()
     loop.submit(job)
     return job
@@ -103,12 +103,12 @@ class Paced(Embeds):
 LONG = "x" * FIRST_CALL_CHARACTERS
 
 
-def test_owners_take_turns_text_by_text() -> None:
+def test_tenants_take_turns_text_by_text() -> None:
     engine, outcomes = Paced(), Outcomes()
     loop = EmbeddingLoop(engine, outcomes)
     many = [f"{number}{LONG}" for number in range(20)]
-    submit(loop, *many, owner="one")
-    submit(loop, LONG, owner="two")
+    submit(loop, *many, tenant="one")
+    submit(loop, LONG, tenant="two")
     loop.start()
     engine.permits.release(2)
     until(lambda: (LONG,) in outcomes.ended)
@@ -130,15 +130,15 @@ def test_errors_name_a_text_by_its_number_in_the_request() -> None:
 def test_a_canceled_job_and_one_whose_time_is_over_end_between_two_calls() -> None:
     engine, outcomes = Paced(), Outcomes()
     loop = EmbeddingLoop(engine, outcomes)
-    canceled = submit(loop, *[f"a{LONG}"] * 9, owner="one")
-    submit(loop, *[f"b{LONG}"] * 9, owner="two", seconds=0.2)
+    canceled = submit(loop, *[f"a{LONG}"] * 9, tenant="one")
+    submit(loop, *[f"b{LONG}"] * 9, tenant="two", seconds=0.2)
     loop.start()
     until(lambda: engine.firsts)
     canceled.cancel_requested = True
     time.sleep(0.3)
     engine.permits.release(100)
     until(lambda: outcomes.ended)
-    submit(loop, "c", owner="three")
+    submit(loop, "c", tenant="three")
     outcomes.of("c")
     (late,) = (outcome for texts, outcome in outcomes.ended.items() if texts != ("c",))
     assert isinstance(late, Outcome) and late.error is not None

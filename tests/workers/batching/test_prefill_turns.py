@@ -34,21 +34,21 @@ class Steps:
         self.turns = PrefillTurns(MOST, self.clock)
         self.running: list[BatchSequence] = []
 
-    def add(self, owner: str, length: int) -> BatchSequence:
-        sequence = make_sequence(f"{owner} {len(self.running)}", prompt("text", length=length), owner=owner)
+    def add(self, tenant: str, length: int) -> BatchSequence:
+        sequence = make_sequence(f"{tenant} {len(self.running)}", prompt("text", length=length), tenant=tenant)
         sequence.slot = len(self.running)
         self.running.append(sequence)
         return sequence
 
-    def decoding(self, owner: str) -> BatchSequence:
-        sequence = self.add(owner, 1)
+    def decoding(self, tenant: str) -> BatchSequence:
+        sequence = self.add(tenant, 1)
         sequence.position = 1
         sequence.generated.append(7)
         return sequence
 
-    def come_and_go(self, owner: str) -> None:
+    def come_and_go(self, tenant: str) -> None:
         """Make a step of a client that may come back."""
-        sequence = self.decoding(owner)
+        sequence = self.decoding(tenant)
         self.step()
         self.running.remove(sequence)
 
@@ -73,8 +73,8 @@ class Steps:
         return tokens
 
 
-def owners(sequences: Iterable[BatchSequence]) -> list[str]:
-    return [sequence.job.owner for sequence in sequences]
+def tenants(sequences: Iterable[BatchSequence]) -> list[str]:
+    return [sequence.job.tenant for sequence in sequences]
 
 
 def test_a_client_alone_gets_steps_of_full_size() -> None:
@@ -160,20 +160,20 @@ def test_who_comes_during_a_step_goes_before_the_rest_of_the_prompt() -> None:
 
 def test_clients_with_long_prompts_take_turns() -> None:
     steps = Steps()
-    for owner in "abc":
-        steps.add(owner, 2000)
+    for tenant in "abc":
+        steps.add(tenant, 2000)
     steps.step(seconds=0.1)  # one step computes the first client's
     turns = []
     for _ in range(6):
-        turns += owners(steps.next())[:1]
+        turns += tenants(steps.next())[:1]
         steps.step(seconds=0.1)
     assert sorted(turns[:3]) == sorted(turns[3:]) == ["a", "b", "c"]
 
 
 def test_a_prompt_is_never_held_up_when_nothing_else_steps() -> None:
     steps = Steps()
-    for owner in "ab":
-        steps.add(owner, 300)
+    for tenant in "ab":
+        steps.add(tenant, 300)
     while any(sequence.is_prefilling for sequence in steps.running):
         assert steps.step(seconds=0.1) > 0
 

@@ -9,7 +9,7 @@ from workers.batching.prepare_threads import PrepareThreads
 
 @pytest.fixture
 def threads() -> Iterator[PrepareThreads]:
-    made = PrepareThreads(threads=2, threads_of_an_owner=1)
+    made = PrepareThreads(threads=2, threads_of_a_tenant=1)
     yield made
     made.stop()
 
@@ -29,7 +29,7 @@ class Works:
         return work
 
 
-def test_an_owner_never_has_all_threads(threads: PrepareThreads) -> None:
+def test_a_tenant_never_has_all_threads(threads: PrepareThreads) -> None:
     works = Works()
     for number in range(5):
         threads.submit("greedy", works.named(f"greedy {number}"))
@@ -40,7 +40,7 @@ def test_an_owner_never_has_all_threads(threads: PrepareThreads) -> None:
     until(lambda: len(works.begun) == 6)
 
 
-def test_owners_take_turns_and_the_work_of_one_keeps_its_order(threads: PrepareThreads) -> None:
+def test_tenants_take_turns_and_the_work_of_one_keeps_its_order(threads: PrepareThreads) -> None:
     works = Works()
     threads.submit("blocker", works.named("blocker"))
     threads.submit("blocker 2", works.named("blocker 2"))

@@ -1,4 +1,4 @@
-"""What one owner's requests cost before they run, and what that costs the others."""
+"""What one tenant's requests cost before they run, and what that costs the others."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.waiting import scaled, until
 from tests.workers.batching.loop_host import Collected, Host
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.costly_grammars import MAX_COSTLY
-from workers.batching.prepare_threads import THREADS_OF_AN_OWNER
+from workers.batching.prepare_threads import THREADS_OF_A_TENANT
 from workers.batching.runner import BatchRunner
 from workers.engines.base import Prompt
 from workers.engines.runner import RunnerJob
@@ -64,23 +64,23 @@ def runner(engine: CostlyEngine, host: FailureHost) -> Iterator[BatchRunner]:
     runner.close()
 
 
-def job(name: str, owner: str, **request: Any) -> RunnerJob:
-    return RunnerJob(name, JobRequest(kind=Kind.GENERATE, **request), owner=owner)
+def job(name: str, tenant: str, **request: Any) -> RunnerJob:
+    return RunnerJob(name, JobRequest(kind=Kind.GENERATE, **request), tenant=tenant)
 
 
-def test_another_owners_jobs_are_prepared_while_costly_grammars_are_tried(
+def test_another_tenants_jobs_are_prepared_while_costly_grammars_are_tried(
     runner: BatchRunner, engine: CostlyEngine, host: FailureHost, collected: Collected
 ) -> None:
     for number in range(24):
         runner.submit(job(f"costly {number}", "greedy", params={"grammar": str(number)}))
-    until(lambda: len(engine.tried) == THREADS_OF_AN_OWNER)
+    until(lambda: len(engine.tried) == THREADS_OF_A_TENANT)
     runner.submit(job("chat", "other", chat=Chat(messages=[])))
     runner.submit(job("schema", "other", params={"grammar": "good"}))
     collected.wait_for("chat", "schema")
     assert not host.failures
     engine.gate.set()
     until(lambda: len(host.failures) == 24)
-    assert len(engine.tried) < MAX_COSTLY + THREADS_OF_AN_OWNER
+    assert len(engine.tried) < MAX_COSTLY + THREADS_OF_A_TENANT
     assert all(isinstance(error, GrammarTooCostly) for error in host.failures.values())
 
 
@@ -90,9 +90,9 @@ def test_a_job_that_was_canceled_while_it_waited_is_not_prepared(
     jobs = [job(f"costly {number}", "greedy", params={"grammar": str(number)}) for number in range(6)]
     for one in jobs:
         runner.submit(one)
-    until(lambda: len(engine.tried) == THREADS_OF_AN_OWNER)
-    for one in jobs[THREADS_OF_AN_OWNER:]:
+    until(lambda: len(engine.tried) == THREADS_OF_A_TENANT)
+    for one in jobs[THREADS_OF_A_TENANT:]:
         one.cancel_requested = True
     engine.gate.set()
-    until(lambda: len(host.failures) == THREADS_OF_AN_OWNER)
-    assert len(engine.tried) == THREADS_OF_AN_OWNER
+    until(lambda: len(host.failures) == THREADS_OF_A_TENANT)
+    assert len(engine.tried) == THREADS_OF_A_TENANT

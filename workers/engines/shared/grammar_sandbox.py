@@ -10,7 +10,7 @@ from functools import lru_cache
 from workers.engines.shared import grammar_trial
 from workers.engines.shared.child_process import ChildFailed, ChildLimit, ChildProcesses
 
-MAX_PROCESSES = 2  # an owner has at most three jobs in preparation, and the cores are for decoding
+MAX_PROCESSES = 2  # a tenant has at most three jobs in preparation, and the cores are for decoding
 _PROGRAM = "workers.engines.shared.grammar_trial"
 _REMEMBERED = 256  # grammars
 _RISKY = ('"pattern"', '"patternProperties"', '"multipleOf"', '"format"')
