@@ -152,7 +152,7 @@ def service_time(model: str) -> str:
 
 
 def totals(model: str) -> str:
-    """`lua/totals.lua` derives it from `ended`."""
+    """`lua/end_job.lua` makes the same name."""
     return f"{PREFIX}totals:{model}"
 
 

@@ -40,10 +40,9 @@ if limits then
   local over = exceeded(sent.owner, limits, tokens, tonumber(sent.limit_share), tonumber(now))
   if over then return {'limited', over[1], over[2], over[3], redis.call('ZCARD', active_key(sent.owner))} end
 end
-redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', unpack(ARGV, 10))
-local from, is_scheduled = start_of(redis.call('HGET', KEYS[1], 'not_before'), now)
+local from, is_scheduled = start_of(sent.not_before, now)
 local place = place_of(ARGV[4], string.match(from, '^(%d+)%.(%d+)$'))
-redis.call('HSET', KEYS[1], 'place', place)
+redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 10))
 if is_scheduled then
   schedule(KEYS[7], ARGV[2], from)
 else

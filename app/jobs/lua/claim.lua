@@ -15,7 +15,7 @@ local order = order_of(ARGV[1])
 local function read(job_id)
   return redis.call('HMGET', order.prefix .. 'job:' .. job_id, 'status', 'request', 'created_at', 'followed', 'started_at',
     'claim', 'token', 'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner', 'tenant', 'kind', 'weight',
-    'prompt_estimate', 'charged', 'trace_parent')
+    'prompt_estimate', 'charged', 'trace_parent', 'counted_tokens')
 end
 
 local function taken(job_id, record, token, attempt, started_at)
@@ -42,7 +42,7 @@ local function take(job_id, record, tenant, class, now)
     'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at, 'charged', charged)
   redis.call('SET', KEYS[4], ARGV[4] .. ' ' .. job_id, 'EX', CLAIM_KEPT_SECONDS)
   redis.call('ZADD', KEYS[1], lease_until, job_id)
-  note_running(record[13], job_id)
+  if record[20] then note_running(record[13], job_id) end
   local notification = add_event(order.prefix .. 'events:' .. job_id, job_id, 'started', '{"attempt":' .. attempt .. '}')
   if record[4] == '1' then redis.call('PUBLISH', ARGV[6], notification) end
   return taken(job_id, record, token, attempt, started_at)

@@ -10,9 +10,6 @@
 -- include: limits
 local LONG_REQUEST_BYTES = 16384
 local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
-local ENDED = {'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request', 'lease_until', 'claimed_at', 'ran',
-  'usage', 'metrics', 'model', 'tenant', 'key_name', 'label', 'kind', 'attempt', 'created_at', 'started_at', 'error',
-  'weight', 'charged'}
 
 -- Queue a copy of the record, so that the webhook survives deletion of the job.
 local function queue_webhook(job_key, job_id, status, webhook, now)
@@ -33,37 +30,41 @@ local function seconds_run(record, now)
 end
 
 local function read_ended(job_key)
+  local names = {'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request', 'lease_until', 'claimed_at', 'ran',
+    'usage', 'metrics', 'model', 'tenant', 'key_name', 'label', 'kind', 'priority', 'attempt', 'created_at', 'started_at',
+    'not_before', 'error', 'weight', 'charged', 'counted_tokens', 'counted_at'}
   local record = {}
-  for position, value in ipairs(redis.call('HMGET', job_key, unpack(ENDED))) do record[ENDED[position]] = value or nil end
+  for position, value in ipairs(redis.call('HMGET', job_key, unpack(names))) do record[names[position]] = value or nil end
   return record
 end
 
--- The facts about an ended job that are counted.
-local function facts(job_id, record)
+-- The facts about an ended job that are counted. now: Unix seconds.
+local function facts(job_id, record, event, now)
   local usage = record.usage and cjson.decode(record.usage) or {}
-  local metrics = record.metrics and cjson.decode(record.metrics)
-  local source = metrics and metrics.source ~= cjson.null and metrics.source or ''
+  local metrics = record.metrics and cjson.decode(record.metrics) or {}
+  local source = metrics.source and metrics.source ~= cjson.null and metrics.source or ''
   return {
-    id = job_id, kind = record.kind, model = record.model, status = record.status, owner = record.owner,
+    id = job_id, kind = record.kind, model = record.model, status = record.status, owner = record.owner, now = now,
     tenant = record.tenant or record.owner, key_name = record.key_name or '', label = record.label or '',
     prompt_tokens = usage.prompt_tokens or 0, cached_tokens = usage.cached_tokens or 0,
-    completion_tokens = usage.completion_tokens or 0,
+    completion_tokens = usage.completion_tokens or 0, priority = record.priority,
     ran = record.ran, ran_seconds = tonumber(record.ran), source = source, is_cache_hit = source == 'cached',
-    attempts = record.attempt or 0, created_at = record.created_at, started_at = record.started_at or '',
-    error_code = record.error and cjson.decode(record.error).code or '',
+    attempts = tonumber(record.attempt or 0), created_at = record.created_at, started_at = record.started_at or '',
+    ready_at = math.max(tonumber(record.created_at), tonumber(record.not_before or 0)), metrics = metrics,
+    finish_reason = event.finish_reason or '-', error_code = event.error and event.error.code or '',
   }
 end
 
 local function end_job(order, job_key, events_key, ended_key, job_id, kept, end_event, fields)
   local time = redis.call('TIME')
+  local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
   local kept_seconds, usage_days, audit_entries = string.match(kept, '^(%d+) (%d+) (%d+)$')
   redis.call('HSET', job_key, 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(fields))
   local record = read_ended(job_key)
-  record.ran = seconds_run(record, tonumber(time[1]) + tonumber(time[2]) / 1e6)
+  record.ran = seconds_run(record, now)
   redis.call('HSET', job_key, 'ran', record.ran)
-  redis.call('HDEL', job_key, 'lease_until', 'claim', 'charged')
+  redis.call('HDEL', job_key, 'lease_until', 'claim', 'charged', 'counted_tokens', 'counted_at')
   redis.call('XADD', events_key, '*', 'type', 'end', 'data', end_event)
-  count_job(job_key, ended_key, end_event)
   if not record.keeps_request and redis.call('HSTRLEN', job_key, 'request') > LONG_REQUEST_BYTES then
     redis.call('HDEL', job_key, 'request')
   end
@@ -74,10 +75,10 @@ local function end_job(order, job_key, events_key, ended_key, job_id, kept, end_
   if record.idempotency then redis.call('EXPIRE', record.idempotency, ttl) end
   local gone_at = tonumber(time[1]) + 1 + ttl
   redis.call('ZADD', ended_key, gone_at, job_id .. ' ' .. record.owner) -- for the owner's index
-  local job = facts(job_id, record)
-  settle(order, record, job, tonumber(time[1]) + tonumber(time[2]) / 1e6)
+  local job = facts(job_id, record, cjson.decode(end_event), now)
+  settle(order, record, job, now)
+  count_totals(order.prefix .. 'totals:' .. order.model, job)
   count_usage(job, tonumber(time[1]), tonumber(usage_days))
-  local tokens, now = job.prompt_tokens + job.completion_tokens, tonumber(time[1]) + tonumber(time[2]) / 1e6
-  settle_limits(job_key, job_id, record.owner, tokens, now)
+  settle_limits(job_id, record, job.prompt_tokens + job.completion_tokens, now)
   if audit_entries ~= '0' then audit(job, audit_entries) end
 end

@@ -107,12 +107,13 @@ local function note_waiting(owner, job_id) redis.call('ZADD', active_key(owner),
 
 -- Replace the estimate by what the job took, once it has ended. Of what has drained of the estimate nothing is given back.
 -- In a new day or month what is counted of it there is what it took beyond its estimate.
-local function settle_limits(job_key, job_id, owner, tokens, now)
+-- record: of the job, with what was counted when it was admitted, if its key had limits then.
+local function settle_limits(job_id, record, tokens, now)
+  if not record.counted_tokens then return end
+  local owner = record.owner
   redis.call('ZREM', active_key(owner), job_id)
-  local counted = redis.call('HMGET', job_key, 'counted_tokens', 'counted_at')
-  if not counted[1] then return end
-  local difference, since = tokens - tonumber(counted[1]), now - tonumber(counted[2])
-  redis.call('HDEL', job_key, 'counted_tokens', 'counted_at')
+  local counted_at = tonumber(record.counted_at)
+  local difference, since = tokens - tonumber(record.counted_tokens), now - counted_at
   local limits = limits_of(owner)
   if not limits or difference == 0 then return end
   if limits.tokens_per_minute then
@@ -120,7 +121,7 @@ local function settle_limits(job_key, job_id, owner, tokens, now)
     local left = difference < 0 and math.min(0, difference + rate * since) or difference
     fill(owner, 'tokens', math.max(0, level + left), now)
   end
-  local then_periods = periods(tonumber(counted[2]))
+  local then_periods = periods(counted_at)
   for position, period in ipairs(periods(now)) do
     local name, field, present = unpack(period)
     if limits[name] and (difference > 0 or then_periods[position][3] == present) then
