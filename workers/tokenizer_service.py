@@ -57,12 +57,16 @@ class TokenizerService:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                call = self._next_call()
-                if call is not None and not call.is_stale:
-                    self._serve(call)
+                self._serve_next()
             except redis.RedisError as error:
                 logger.warning("no tokenizer calls: no answer from Redis (%s)", type(error).__name__)
                 self._stopping.wait(RETRY_SECONDS)
+
+    def _serve_next(self) -> None:
+        """Serve one call. A thread that waits holds none: it may have megabytes."""
+        call = self._next_call()
+        if call is not None and not call.is_stale:
+            self._serve(call)
 
     def _next_call(self) -> TokenizerCall | None:
         """Wait for this thread's turn to wait, and for a call. None: the service stops."""

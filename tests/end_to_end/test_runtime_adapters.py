@@ -12,7 +12,6 @@ from tests.waiting import until
 from tests.workers.engines.llama.adapters import write_adapter
 
 WARM_UP, ROUNDS = 3, 6  # `make bench` has 100
-MOST = 4  # adapters; a leak would keep six
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +73,4 @@ def test_rounds_of_loading_using_and_unloading_leave_the_memory_as_it_was(
     before, size = resident_bytes(smollm2), file.stat().st_size
     for _ in range(ROUNDS):
         one_round()
-    until(
-        lambda: resident_bytes(smollm2) - before < MOST * size, what=f"less than {MOST * size} bytes more than {before}"
-    )
+    until(lambda: resident_bytes(smollm2) - before < 2 * size, what=f"less than {2 * size} bytes more than {before}")

@@ -124,21 +124,25 @@ class BatchLoop:
         if self._engine.computes_on_cpu:
             set_niceness(self._nice)  # before the engine's own threads start: they inherit it
         while self._receive():
-            reports: list[Report] = []
-            try:
-                self._end_interrupted(reports)
-                self._start_waiting()
-                self._close_hole()
-                self._step(reports)
-                self._take_solo_turn(reports)
-            except Exception as error:
-                running = len(self._scheduler.running)
-                logger.exception("a step of %d sequences failed; their requests fail, the worker continues", running)
-                self._fail_batch(error, reports)
-            if reports:
-                self._host.report(reports)
+            self._turn()
         self._turn_began_at = None
         self._lane.close()
+
+    def _turn(self) -> None:
+        """Make a step. When it is over, the thread holds nothing of the sequences that have ended."""
+        reports: list[Report] = []
+        try:
+            self._end_interrupted(reports)
+            self._start_waiting()
+            self._close_hole()
+            self._step(reports)
+            self._take_solo_turn(reports)
+        except Exception as error:
+            running = len(self._scheduler.running)
+            logger.exception("a step of %d sequences failed; their requests fail, the worker continues", running)
+            self._fail_batch(error, reports)
+        if reports:
+            self._host.report(reports)
 
     def _receive(self) -> bool:
         """Take all new sequences; with nothing to run, wait for one. False: stop."""

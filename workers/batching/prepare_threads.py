@@ -38,12 +38,20 @@ class PrepareThreads:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while (taken := self._take()) is not None:
-            tenant, work = taken
-            try:
-                work()
-            finally:
-                self._done(tenant)
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Return False at the end. A thread that waits holds no work: it would keep its job, and what that uses."""
+        taken = self._take()
+        if taken is None:
+            return False
+        tenant, work = taken
+        try:
+            work()
+        finally:
+            self._done(tenant)
+        return True
 
     def _take(self) -> tuple[str, Work] | None:
         """Wait for the work whose turn it is. None: stop."""

@@ -41,10 +41,17 @@ class SlowPreparations:
         self._submitted.put(None)
 
     def _run(self) -> None:
-        while (job := self._submitted.get()) is not None:
-            time.sleep(max(0.0, (job.submitted_at or 0.0) + SLOW_SECONDS - time.monotonic()))
-            if _is_slow(job):
-                self._on_slow()
+        while self._look_at(self._submitted.get()):
+            pass
+
+    def _look_at(self, job: RunningJob | None) -> bool:
+        """Return False at the end. The thread holds no job while it waits for the next."""
+        if job is None:
+            return False
+        time.sleep(max(0.0, (job.submitted_at or 0.0) + SLOW_SECONDS - time.monotonic()))
+        if _is_slow(job):
+            self._on_slow()
+        return True
 
 
 def _is_slow(job: RunningJob) -> bool:

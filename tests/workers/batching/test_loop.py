@@ -1,15 +1,18 @@
 """The batch loop with an engine that checks the rule of the cache at every step."""
 
+import gc
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
 
 from app.errors import PromptTooLong
 from app.jobs.job import FinishReason, Status
+from tests.waiting import until
 from tests.workers.batching.loop_host import Collected, Host, make_sequence
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
 from workers.batching.loop import BatchLoop
@@ -107,6 +110,16 @@ def test_a_row_whose_sampler_fails_fails_no_other_row(loop: BatchLoop, collected
     collected.wait_for("bad", "good")
     assert collected.outcomes["bad"][0].status is Status.FAILED
     assert collected.texts == {"bad": "ab", "good": "abcd"}
+
+
+def test_a_loop_that_waits_holds_nothing_of_a_sequence_that_has_ended(loop: BatchLoop, collected: Collected) -> None:
+    sequence = make_sequence("ended", prompt("abc"))
+    held = weakref.ref(sequence)
+    loop.submit(sequence)
+    del sequence
+    loop.start()
+    collected.wait_for("ended")
+    until(lambda: gc.collect() >= 0 and held() is None)
 
 
 def test_a_sequence_that_runs_out_of_time_fails_with_its_partial_text(loop: BatchLoop, collected: Collected) -> None:

@@ -1,4 +1,5 @@
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -38,6 +39,16 @@ def test_a_tenant_never_has_all_threads(threads: PrepareThreads) -> None:
     until(lambda: works.begun == ["greedy 0", "other"])
     works.gate.set()
     until(lambda: len(works.begun) == 6)
+
+
+def test_a_thread_that_waits_holds_nothing_of_what_it_has_done(threads: PrepareThreads) -> None:
+    works = Works()
+    works.gate.set()
+    work = works.named("done")
+    held = weakref.ref(work)
+    threads.submit("a", work)
+    del work
+    until(lambda: works.begun == ["done"] and held() is None)
 
 
 def test_tenants_take_turns_and_the_work_of_one_keeps_its_order(threads: PrepareThreads) -> None:
