@@ -26,7 +26,7 @@ OWNER_PARAMETER = {
     "name": "owner",
     "schema": {"type": "string", "minLength": 1},
     "description": "The name or the id of an API key, or `anonymous`: what belongs to it. Needs the scope `admin`, "
-    "except for the key's own. Default: for a list, the caller's own; for an id, whoever it belongs to, as far as the "
+    "except for the key's own. Default: for a list, the caller's own; for an id, its owner, as far as the "
     "key may see it.",
 }
 _OTHER_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key")  # of clients of Azure, Anthropic and Google

@@ -25,7 +25,8 @@ from app.api.waiting.waiters import Waiters
 from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.sender import WebhookSender
 from app.config.loader import redis_url_of
-from app.config.settings import Config, ServerConfig
+from app.config.server import ServerConfig
+from app.config.settings import Config
 from app.jobs.adapter_registry import AdapterRegistry
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.limits import RequestCounter

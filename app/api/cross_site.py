@@ -13,7 +13,7 @@ from werkzeug.sansio.utils import host_is_trusted
 
 from app.api import ignored_fields, request_notes
 from app.api.openai import unenforced
-from app.config.settings import ServerConfig
+from app.config.server import ServerConfig
 from app.errors import CrossSiteRequest, UnknownHost
 
 _ANY = "*"

@@ -34,7 +34,7 @@ def register(app: Flask, counter: RequestCounter, scopes: Mapping[str, Scope | N
         limits = Limits() if key is None else key.limits
         if key is None or (limits.requests_per_minute, limits.tokens_per_minute) == (None, None) or not is_counted():
             return response
-        with contextlib.suppress(redis.RedisError):  # the request itself has succeeded, or has said so
+        with contextlib.suppress(redis.RedisError):  # the request itself has succeeded, or its error is reported
             state = counter.state(key.id)
             response.headers.extend(_headers("requests", state.requests) | _headers("tokens", state.tokens))
         return response

@@ -1,6 +1,6 @@
 """One answer of the model: a job is made, its text is printed as it comes, and Ctrl-C cancels it.
 
-The text comes from the job's events, so it goes on where it was after the API, a worker or the network was gone.
+The text comes from the job's events, so it continues where it was after the API, a worker or the network was gone.
 """
 
 import sys

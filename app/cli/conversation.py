@@ -40,7 +40,7 @@ class Conversation:
             raise ChatEnded
         if command == "/system":
             self.system = rest.strip()
-            return "the model is told so from the next answer on" if self.system else "the model is told nothing"
+            return "the system prompt holds from the next answer on" if self.system else "there is no system prompt"
         if command == "/reset":
             self.messages.clear()
             return "the conversation is forgotten"

@@ -12,7 +12,7 @@ from pathlib import Path
 from app.cli.port_owner import port_owner
 from app.config.addresses import addresses_of, family_of, with_port
 from app.config.environment import variable_name
-from app.config.settings import ServerConfig
+from app.config.server import ServerConfig
 from app.errors import ConfigError
 
 _RUN_REQUIREMENTS = "app/requirements-run.txt"

@@ -171,7 +171,7 @@ class GunicornWorker(ThreadWorker):  # type: ignore[misc]
         if not enabled and (not self.alive or os.getppid() != self.ppid):
             self.alive = False  # gunicorn leaves it true after the death of its master
             self._close_listeners()
-            services_of(self.wsgi).live.end()  # nobody waits for them
+            services_of(self.wsgi).live.end()  # no request waits for them
             self._seconds = {stage: min(seconds, CLOSING_SECONDS) for stage, seconds in self._seconds.items()}
             self._reception.shorten(CLOSING_SECONDS)
             timer = threading.Timer(self.cfg.graceful_timeout - LAST_SECONDS, self._end_waiting_requests)

@@ -1,6 +1,6 @@
 // One text that the model writes: from its request to its end, across reloads, lost connections and lost workers.
 //
-// An answer is plain data, so that the tab can keep it. Whoever holds one may call `write` at any time: it sends the
+// An answer is plain data, so that the tab can keep it. Its holder may call `write` at any time: it sends the
 // request under an idempotency key, so that a request sent twice is one job, and follows the job after the last event
 // that the answer has (`Last-Event-ID`).
 

@@ -61,7 +61,7 @@ function fillCard(card, batch) {
   cancelButton.hidden = HAVE_ENDED.includes(batch.status);
 }
 
-const laterThan = ({ waits_until: start }) => (start ? ` · goes on at ${new Date(start * 1000).toLocaleString()}` : "");
+const laterThan = ({ waits_until: start }) => (start ? ` · continues at ${new Date(start * 1000).toLocaleString()}` : "");
 
 function cancel(id) {
   return tryTo(() => call(`v1/batches/${id}/cancel`, { method: "POST" }));

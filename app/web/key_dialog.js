@@ -24,7 +24,7 @@ function open(reason) {
 
 function use(key) {
   keepKey(key);
-  location.reload(); // all that is shown belongs to the key; a text that is being written goes on
+  location.reload(); // all that is shown belongs to the key; a text that is being written continues
 }
 
 function showState() {

@@ -6,7 +6,7 @@ export function load(name, otherwise) {
   try {
     return JSON.parse(sessionStorage.getItem(PREFIX + name)) ?? otherwise;
   } catch {
-    return otherwise; // not JSON: somebody else's
+    return otherwise; // not JSON: of another server
   }
 }
 

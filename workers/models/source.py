@@ -74,7 +74,7 @@ def check_source(config: Config, *, extra_keys: frozenset[str] = frozenset(), si
 
 
 def model_file_of(config: Config) -> Path | None:
-    """Return the model's file or folder where it is on this machine already; fetch nothing and ask nobody.
+    """Return the model's file or folder where it is on this machine already; fetch nothing.
 
     None: it has to be downloaded, or the family has no files.
 

@@ -51,8 +51,8 @@ def _greet(client: Client) -> None:
 
 
 def _turn(conversation: Conversation, lines: TypedLines, line: str, *, as_json: bool) -> None:
-    if (said := conversation.obey(line)) is not None:
-        click.echo(said, err=True)
+    if (reply := conversation.obey(line)) is not None:
+        click.echo(reply, err=True)
         return
     try:
         with lines.watched():

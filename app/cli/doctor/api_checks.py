@@ -30,7 +30,9 @@ def check_api(config: Config, client: Client, *, is_own: bool) -> Iterator[Findi
             yield fault(_CHECK, f"{client.url} runs {theirs}, this is {service_version()}", cure)
     if is_own and config.redis_url is not None and warnings(config, wait_seconds=0.0):
         cure = "make a key with `llm-api keys create NAME`, or set server.host to localhost"
-        yield warning(_CHECK, f"whoever reaches port {config.server.port} of this machine may use the model", cure)
+        yield warning(
+            _CHECK, f"every client that reaches port {config.server.port} of this machine may use the model", cure
+        )
 
 
 def _failure(config: Config, client: Client, error: RequestFailed, *, is_own: bool) -> Finding:

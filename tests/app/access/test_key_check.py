@@ -3,7 +3,8 @@ import pytest
 from app.access.api_key import ApiKey
 from app.access.key_check import has_key, require_key, warnings
 from app.access.key_store import KeyStore
-from app.config.settings import AuthConfig, Config, ServerConfig
+from app.config.server import ServerConfig
+from app.config.settings import AuthConfig, Config
 from app.errors import ConfigError
 from app.jobs.redis_client import RedisClient
 

@@ -8,7 +8,8 @@ from flask.testing import FlaskClient
 
 from app.api.application import create_app
 from app.api.request_context import services_of
-from app.config.settings import AuthConfig, Config, JobsConfig, ServerConfig
+from app.config.server import ServerConfig
+from app.config.settings import AuthConfig, Config, JobsConfig
 from tests.app.api.scripted_worker import ScriptedWorker, working
 from tests.valkey import Valkey
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.api.application import max_waiters
-from app.config.settings import ServerConfig
+from app.config.server import ServerConfig
 from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.api.response_headers import HEADERS
-from app.config.settings import AuthConfig, Config, ServerConfig
+from app.config.server import ServerConfig
+from app.config.settings import AuthConfig, Config
 from tests.app.api.conftest import KEYS, MODEL, MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker
 from tests.valkey import Valkey

@@ -5,7 +5,8 @@ import io
 
 from app.cli.announce import TimeLeft, ready_line, say_ready
 from app.cli.status_line import StatusLine
-from app.config.settings import AuthConfig, Config, ServerConfig
+from app.config.server import ServerConfig
+from app.config.settings import AuthConfig, Config
 
 
 def test_the_ready_line_can_be_pasted_and_shows_no_key() -> None:

@@ -14,7 +14,8 @@ from app.access.api_key import ApiKey
 from app.access.key_store import KeyStore
 from app.api.live.queue import SHOWN
 from app.api.request_context import services_of
-from app.config.settings import AuthConfig, Config, ServerConfig
+from app.config.server import ServerConfig
+from app.config.settings import AuthConfig, Config
 from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
 from app.jobs.principal import ANONYMOUS_PRINCIPAL
