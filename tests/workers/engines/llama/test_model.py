@@ -1,6 +1,5 @@
 """Files that load and files that do not; LoRA adapters."""
 
-import ctypes
 from pathlib import Path
 
 import pytest
@@ -112,17 +111,3 @@ def test_a_bad_adapter_is_refused_in_one_line(tmp_path: Path, kind: str) -> None
     with pytest.raises(ModelUnavailable, match=r"lora_path") as caught:
         load(SMOLLM2_FILE, lora_path=str(path))
     assert "\n" not in caught.value.detail
-
-
-def test_weights_are_rearranged_as_the_configuration_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bool] = []
-    load = Model._load
-
-    def observed(self: Model, settings: ctypes.Structure, report: object) -> object:
-        seen.append(settings.use_extra_bufts)  # type: ignore[attr-defined]
-        return load(self, settings, report)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Model, "_load", observed)
-    for raw in ({"repack": True}, {"repack": False}):
-        Model(SMOLLM2_FILE, LlamaModelParams.read(raw), lambda *_: None).close()
-    assert seen == [True, False]

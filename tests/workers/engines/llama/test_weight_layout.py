@@ -70,7 +70,9 @@ def test_a_file_that_cannot_be_read_is_left_to_llama_cpp(tmp_path: Path) -> None
     assert is_rearranged(tmp_path / "cut.gguf")
 
 
-def test_a_model_is_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def loaded_with(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What llama.cpp is asked for, of each model that is loaded."""
     seen: list[bool] = []
     load = Model._load
 
@@ -79,7 +81,17 @@ def test_a_model_is_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
         return load(self, settings, report)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "_load", observed)
+    return seen
+
+
+def test_a_model_is_loaded_as_its_file_asks_for(loaded_with: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     for answer in (True, False):
         monkeypatch.setattr("workers.engines.llama.model.is_rearranged", lambda _path, answer=answer: answer)
         Model(SMOLLM2_FILE, LlamaModelParams.read({}), lambda *_: None).close()
-    assert seen == [True, False]
+    assert loaded_with == [True, False]
+
+
+def test_the_configuration_decides_otherwise(loaded_with: list[bool]) -> None:
+    for raw in ({"repack": True}, {"repack": False}):
+        Model(SMOLLM2_FILE, LlamaModelParams.read(raw), lambda *_: None).close()
+    assert loaded_with == [True, False]
