@@ -33,6 +33,10 @@ class _Trial:
     tokens: int | None
 
 
+_NONE_OF_THEM = "-"  # no sequence has this id
+_PAUSE_SECONDS = 5.0  # that a step takes at most; one that takes longer is not waited for
+
+
 class BatchLoop:
     """Runs an engine, and reports to `host` from the loop's thread what each step has produced.
 
@@ -73,6 +77,7 @@ class BatchLoop:
         self._cells_when_idle = 0
         self._turn_began_at: float | None = None  # None: it does not turn
         self._trial: _Trial | None = None
+        self._all_paused = threading.Event()
         self._thread = threading.Thread(target=self._run, name="batch-loop", daemon=True)
 
     @property
@@ -107,6 +112,13 @@ class BatchLoop:
     def wake(self) -> None:
         """Take commands before the next step: a sequence was canceled, or the trial has changed."""
         self._inbox.put(None)
+
+    def pause_all(self) -> None:
+        """Let no sequence step until `pause_others` or `release_others`. Returns when the step that runs has ended."""
+        self._all_paused.clear()
+        self._trial = _Trial(_NONE_OF_THEM, None)
+        self.wake()
+        self._all_paused.wait(_PAUSE_SECONDS)
 
     def pause_others(self, sequence_id: str, *, tokens: int | None) -> None:
         """Step only this sequence until `release_others`. It may be submitted later. The others wait in their slots.
@@ -156,6 +168,8 @@ class BatchLoop:
             self._add(self._inbox.get())
         trial = self._trial
         self._scheduler.trial_sequence_id = None if trial is None else trial.sequence_id
+        if self._scheduler.trial_sequence_id == _NONE_OF_THEM:
+            self._all_paused.set()
         return not self._stopping
 
     def _add(self, sequence: BatchSequence | None) -> None:

@@ -64,6 +64,9 @@ class BatchRunner(Runner):
         else:
             self._threads.submit(job.tenant, functools.partial(self._begin, job))
 
+    def pause_all(self) -> None:
+        self._loop.pause_all()
+
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
         self._loop.pause_others(job.id, tokens=tokens)
         self.submit(job)

@@ -207,6 +207,9 @@ class Runner(ABC):
     def submit(self, job: RunnerJob) -> None:
         """Run a job. Returns at once; an invalid request is reported as the job's outcome."""
 
+    def pause_all(self) -> None:  # noqa: B027 - optional hook
+        """Let no job step until `submit_alone` or `release_others`. Returns when no step runs any more."""
+
     @abstractmethod
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
         """Run a job that may end this process while all others pause, until `release_others`.

@@ -78,15 +78,16 @@ class Quarantine:
     def _begin_trial(self, job: RunningJob) -> None:
         self._on_trial = job
         self.trials += 1
+        self.runner.pause_all()  # the key names one job while only that one can end the worker
         seconds = int(job.request.timeout_seconds) + TRIAL_KEY_EXTRA_SECONDS
         with contextlib.suppress(redis.RedisError):  # without the key, the reaper suspects all jobs of this worker
             self._redis.set(self._trial_key, job.id, ex=seconds)
         self.runner.submit_alone(job, tokens=None if self._needs_solitude(job) else TRIAL_TOKENS)
 
     def _end_trial(self) -> None:
-        self.runner.release_others()
         with contextlib.suppress(redis.RedisError):
             self._redis.delete(self._trial_key)
+        self.runner.release_others()
         self._on_trial = None
 
     def _needs_solitude(self, job: RunningJob) -> bool:

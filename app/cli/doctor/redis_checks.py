@@ -125,7 +125,9 @@ def _worker(worker: WorkerInfo, *, is_connected: bool) -> Iterator[Finding]:
     if worker.state is WorkerState.FAILED:
         yield fault("workers", f"{name} gave up: {worker.detail}", "correct that, then start it again")
     elif worker.state is WorkerState.STALLED:
-        yield fault("workers", f"{name} stands still: {worker.detail}", "restart it; its jobs go on at another worker")
+        yield fault(
+            "workers", f"{name} stands still: {worker.detail}", "restart it; its jobs continue at another worker"
+        )
     elif not is_connected:
         cure = "see whether its process still runs; if so, its network to Redis is at fault"
         yield fault("workers", f"{name} has no connection to Redis", cure)

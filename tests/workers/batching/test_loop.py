@@ -186,6 +186,32 @@ def test_during_a_trial_the_other_sequences_wait_and_continue_afterwards(
     loop.stop()
 
 
+def test_a_pause_begins_when_the_step_that_runs_has_ended(
+    loop: BatchLoop, engine: ScriptedEngine, collected: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepping, may_end = threading.Event(), threading.Event()
+    step = engine.step
+
+    def slow_step(chunks: Sequence[Chunk]) -> list[Sampled]:
+        stepping.set()
+        assert may_end.wait(10)
+        return step(chunks)
+
+    monkeypatch.setattr(engine, "step", slow_step)
+    loop.submit(make_sequence("held", prompt("abcdef")))
+    loop.start()
+    assert stepping.wait(10)
+    pause = threading.Thread(target=loop.pause_all)
+    pause.start()
+    pause.join(0.05)
+    assert pause.is_alive(), "a step runs"
+    may_end.set()
+    pause.join(10)
+    assert len(engine.steps) == 1
+    loop.release_others()
+    collected.wait_for("held")
+
+
 def test_a_held_sequence_can_still_be_canceled(loop: BatchLoop, engine: ScriptedEngine, collected: Collected) -> None:
     held = make_sequence("held", prompt("abcdef", length=1))
     loop.submit(held)

@@ -1,6 +1,9 @@
 """Suspect jobs run one at a time, while the worker's other jobs are held or have ended."""
 
+import contextlib
+
 import pytest
+import redis
 
 from app.jobs import keys
 from app.jobs.job import JobRequest, Kind
@@ -18,16 +21,26 @@ class Scene:
         self.client = client
         self.log: list[str] = []
         self.tokens: int | None = None
+        self.names: list[tuple[str, str | None]] = []  # what happened, and whom Redis named then
         self.jobs = RunningJobs()
         self.quarantine = Quarantine(client, "worker-1", self.jobs, self, max_attempts=max_attempts)
         self.quarantine.runner = self  # type: ignore[assignment]
 
+    def pause_all(self) -> None:
+        self._note("pause")
+
+    def _note(self, event: str) -> None:
+        with contextlib.suppress(redis.RedisError):
+            self.names.append((event, self.marked))
+
     def submit_alone(self, job: RunnerJob, *, tokens: int | None) -> None:
+        self._note(f"run {job.id}")
         self.log.append(f"run {job.id} alone")
         self.tokens = tokens
 
     def release_others(self) -> None:
         self.log.append("release")
+        self._note("release")
 
     def make_room(self) -> None:
         self.log.append("room")
@@ -84,6 +97,13 @@ def test_a_suspect_is_named_before_it_begins_and_the_others_are_held(scene: Scen
     scene.add(suspect("a"))
     assert scene.log == ["run a alone"]
     assert (scene.marked, scene.tokens, scene.quarantine.is_empty) == ("a", TRIAL_TOKENS, False)
+
+
+def test_redis_names_a_suspect_only_while_no_other_job_steps(scene: Scene) -> None:
+    a = scene.add(suspect("a"))
+    scene.pass_(a)
+    scene.add(suspect("b"))
+    assert scene.names == [("pause", None), ("run a", "a"), ("release", None), ("pause", None), ("run b", "b")]
 
 
 def test_a_suspect_counts_from_its_claim(scene: Scene) -> None:

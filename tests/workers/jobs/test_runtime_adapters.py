@@ -274,7 +274,8 @@ def test_an_adapter_that_ended_a_worker_is_not_tried_by_the_next_one(
     with monkeypatch.context() as patch:
         patch.setattr("workers.jobs.load_attempts.LoadAttempts._forget", lambda *_: None)
         patch.setattr(threading, "excepthook", lambda _: None)
-        start(Deadly(), f"here-{process.pid}-dead")
+        dead, _ = start(Deadly(), f"here-{process.pid}-dead")
+        dead.close()  # its process would be gone: it must not try again
     _, engine = start(worker_id="here-1-next")
     assert engine.adapters == set()
     assert any(
