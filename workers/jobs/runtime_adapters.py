@@ -6,6 +6,7 @@ may be lost. A job whose adapter is not loaded yet waits here, without a slot.
 
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -62,6 +63,7 @@ class RuntimeAdapters:
         self._waiting: dict[RunningJob, float] = {}  # jobs, and since when
         self._lock = threading.Lock()
         self._due = threading.Event()
+        self._to_load: queue.SimpleQueue[tuple[RegisteredAdapter, threading.Event]] = queue.SimpleQueue()
         self._stopping = False
 
     def start(self, runner: Runner) -> None:
@@ -69,6 +71,7 @@ class RuntimeAdapters:
         if not self._is_enabled:
             return
         self._runner = runner
+        threading.Thread(target=self._load_each, name="load-adapter", daemon=True).start()
         with contextlib.suppress(redis.RedisError):  # the thread tries again
             self._load_missing(self._registry.served())
         threading.Thread(target=self._run, name="adapters", daemon=True).start()
@@ -122,12 +125,21 @@ class RuntimeAdapters:
         for adapter in registered:
             if adapter.version in self.states:
                 continue
-            load = threading.Thread(target=self._load, args=[adapter], name="load-adapter", daemon=True)
-            load.start()
-            while load.is_alive() and not self._stopping:  # it may be fetched first: others need not wait for that
-                load.join(_LOOK_SECONDS)
-                self._settle()
+            is_done = threading.Event()
+            self._to_load.put((adapter, is_done))
+            while not (is_done.wait(_LOOK_SECONDS) or self._stopping):
+                self._settle()  # it may be fetched first: others need not wait for that
+            self._settle()
             self._announce()
+
+    def _load_each(self) -> None:
+        """Load adapters in one thread for all: the C library keeps freed memory for each thread that has had some."""
+        while True:
+            adapter, is_done = self._to_load.get()
+            try:
+                self._load(adapter)
+            finally:
+                is_done.set()
 
     def _load(self, registered: RegisteredAdapter) -> None:
         """Load an adapter, or note why not. A fault of a native library would end the worker: it is not tried again."""
