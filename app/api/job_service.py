@@ -168,8 +168,22 @@ class JobService:
         self.store.cancel(job.id)
         return self.store.read(job.id)
 
+    def change_priority(self, job: Job, priority: Priority, principal: Principal) -> Job:
+        """Change the priority of a job that waits, and return the job as it is then.
+
+        Args:
+            principal: who asks for it; its API key bounds the priority, as it does for a new job.
+
+        Raises:
+            Forbidden: the API key may not ask for the priority.
+            Conflict: the job does not wait any more.
+            JobNotFound
+        """
+        self.store.change_priority(job.id, _priority(priority, principal))
+        return self.store.read(job.id)
+
     def repeated_request(self, job: Job, principal: Principal) -> JobRequest:
-        """Return the request of a job that has ended, for a new job.
+        """Return the request of a job that has ended, for a new job with the priority that the job had at last.
 
         Raises:
             Conflict: it is not kept.
@@ -181,7 +195,7 @@ class JobService:
             raise Conflict("the request of this job is not kept, as it is longer than 16 KiB; send it again") from None
         choices = [AdapterChoice(use.name, use.scale) for use in request.adapters]
         adapters = self.adapters.chosen(None, choices, "lora", principal.models)
-        return replace(request, response=None, adapters=adapters, priority=_priority(request.priority, principal))
+        return replace(request, response=None, adapters=adapters, priority=_priority(job.priority, principal))
 
     def document(self, job: Job) -> Mapping[str, Any]:
         """Return the job object of the HTTP API."""

@@ -32,7 +32,8 @@ _MEANINGS = {
     403: "`missing_scope`: the API key lacks the scope that this needs. `forbidden`: it does not allow this. Without "
     "keys, `cross_site_request`: a page of another site sent this. `unknown_host`: the `Host` is not known here.",
     404: "The job or the API key does not exist, or the job belongs to another key.",
-    409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request.",
+    409: "`job_canceled`: the job was canceled. `conflict`: this Idempotency-Key was used for another request, or the "
+    "state of the object does not allow it.",
     413: "The body is longer than the server accepts.",
     415: "The `Content-Encoding` of the body is not supported; gzip and deflate are.",
     422: "A field is invalid; `errors` says which and why.",

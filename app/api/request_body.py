@@ -28,7 +28,9 @@ _EXAMPLES = {  # by the name of a field
     "text": '{"text": "..."}',
     "prompt": '{"prompt": "..."}',
     "messages": '{"messages": [{"role": "user", "content": "..."}]}',
+    "priority": '{"priority": "high"}',
 }
+_OPTIONS = ("priority",)  # of requests that are about something else
 _CURES = [
     (re.compile(r"\n"), 'a text ends on its line: close it with ", or write \\n for a new line'),
     (re.compile(r"\s*(True|False|None)\b"), "JSON writes true, false and null"),
@@ -89,8 +91,8 @@ def _cure(error: json.JSONDecodeError) -> str:
 
 
 def _malformed(reason: str, schema: Schema) -> MalformedRequest:
-    """Return the error, with an example: of a required field, if there is one."""
-    names = sorted(schema.load_fields, key=lambda name: not schema.load_fields[name].required)
+    """Return the error, with an example: of a required field, if there is one; of an option at last."""
+    names = sorted(schema.load_fields, key=lambda name: (not schema.load_fields[name].required, name in _OPTIONS))
     shown = next((_EXAMPLES[name] for name in names if name in _EXAMPLES), '{"name": "value"}')
     return MalformedRequest(
         f"{reason}; send a JSON object, for example {shown}, with the header Content-Type: application/json"

@@ -76,6 +76,9 @@ class Client:
         data = b"" if body is None else json.dumps(body).encode()
         return self._json("POST", path, data, {"Content-Type": _JSON} if data else {})
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("PATCH", path, json.dumps(body).encode(), {"Content-Type": _JSON})
+
     def upload(self, path: str, fields: Mapping[str, str], name: str, content: bytes) -> Any:
         """Send a form with one file, its field `file`."""
         boundary = f"llm-api-{os.urandom(16).hex()}"

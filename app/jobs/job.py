@@ -105,6 +105,7 @@ class JobRequest:
     `params` holds only what the client set, under the canonical names of `app.jobs.sampling`; the engine adds its
     family's defaults.
 
+    priority: as asked for; that of the `Job` may have been changed since.
     response: of a request to `/v1/responses`, what its response object needs again (`app.api.openai.response_object`).
     timeout_seconds: of running. expires_in_seconds: of waiting, None = for ever. not_before: Unix seconds before which
     the job must not start, and from which its waiting counts. delay_seconds: what the client has sent instead of a

@@ -1,7 +1,7 @@
 """What an operator watches of the queue: its first waiting jobs and the running ones, without their contents."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient
@@ -55,7 +55,7 @@ def read_window(
     Args:
         first: the ids of the first waiting jobs (`QueuePositions.first`).
         limit: the most running jobs that are read.
-        before: the window read last; what it has of jobs that still wait is not read again.
+        before: the window read last; of jobs that still wait, only their priorities are read again.
     """
     with client.pipeline(transaction=False) as pipe:
         pipe.zcard(keys.waiting(model))
@@ -64,7 +64,8 @@ def read_window(
         pipe.zrange(keys.running(model), 0, limit - 1)
         waiting, running, scheduled, active = pipe.execute()
     known = {} if before is None else {line.id: line for line in before.first}
-    lines = _read_lines(client, [*(job_id for job_id in first if job_id not in known), *active])
+    still = [known[job_id] for job_id in first if job_id in known]
+    lines = _read_lines(client, [*(job_id for job_id in first if job_id not in known), *active], still)
     known |= lines
     return QueueWindow(
         waiting=waiting,
@@ -75,16 +76,22 @@ def read_window(
     )
 
 
-def _read_lines(client: RedisClient, job_ids: Iterable[str]) -> dict[str, JobLine]:
-    """Return the lines of these jobs, without those that have been deleted."""
+def _read_lines(client: RedisClient, job_ids: Iterable[str], still: Sequence[JobLine]) -> dict[str, JobLine]:
+    """Return the lines of these jobs, without those that have been deleted. still: known ones of waiting jobs."""
     ids = list(dict.fromkeys(job_ids))
-    if not ids:
+    if not ids and not still:
         return {}
     with client.pipeline(transaction=False) as pipe:
         for job_id in ids:
             pipe.hmget(keys.job(job_id), _FIELDS)
-        records = [dict(zip(_FIELDS, values, strict=True)) for values in pipe.execute()]
-    return {job_id: _line(job_id, record) for job_id, record in zip(ids, records, strict=True) if record["owner"]}
+        for line in still:
+            pipe.hget(keys.job(line.id), "priority")
+        values = pipe.execute()
+    records = [dict(zip(_FIELDS, record, strict=True)) for record in values[: len(ids)]]
+    lines = {line.id: replace(line, priority=now) for line, now in zip(still, values[len(ids) :], strict=True) if now}
+    return lines | {
+        job_id: _line(job_id, record) for job_id, record in zip(ids, records, strict=True) if record["owner"]
+    }
 
 
 def _line(job_id: str, record: Mapping[str, str | None]) -> JobLine:

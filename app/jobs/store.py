@@ -8,20 +8,19 @@ import json
 import secrets
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from app.errors import Conflict, JobNotFound, NoWorker, QueueFull
+from app.errors import Conflict, JobNotFound
 from app.jobs import keys
+from app.jobs.admission import new_record, rejection
 from app.jobs.idempotency import digest_of, fingerprint
-from app.jobs.job import ANONYMOUS, Job, JobRequest, Status
+from app.jobs.job import Job, JobRequest, Priority, Status
 from app.jobs.ledger_limits import LedgerLimits
-from app.jobs.limits import estimated_tokens, limit_error
 from app.jobs.order import doorbell
 from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
-from app.jobs.sharing import DEFAULT_SHARING, Sharing, estimated_prompt_tokens
-from app.jobs.trace_parent import trace_parent
+from app.jobs.sharing import DEFAULT_SHARING, Sharing
 
 LEASE_SECONDS = 15  # a worker renews every third of it
 
@@ -94,6 +93,7 @@ class JobStore:
         self._claim = script(client, "claim")
         self._hand_back = script(client, "hand_back")
         self._cancel = script(client, "cancel")
+        self._change_priority = script(client, "change_priority")
         self._delete = script(client, "delete_job")
         self._follow = script(client, "follow")
 
@@ -121,30 +121,9 @@ class JobStore:
             Conflict: a different request was sent with this idempotency key.
         """
         job_id = job_id or new_job_id()
-        body = json.dumps(request.to_json(), ensure_ascii=False, separators=(",", ":"))
-        record = {
-            "id": job_id,
-            "kind": request.kind.value,
-            "model": self._model,
-            "priority": request.priority.value,
-            "request": body,
-            "followed": "1" if request.stream else "0",
-            "prompt_estimate": str(estimated_prompt_tokens(request)),
-            **principal.to_fields(),
-        }
-        if principal.owner != ANONYMOUS:
-            record |= {"estimated_tokens": str(estimated_tokens(request)), "limit_share": str(limit_share)}
-        if request.response is not None and request.stored:
-            record["keeps_request"] = "1"
-        if request.not_before is not None:
-            record["not_before"] = f"{request.not_before:.6f}"
-        if parent := trace_parent.get():
-            record["trace_parent"] = parent
-        if request.ttl_seconds is not None:
-            record["ttl"] = str(min(request.ttl_seconds, self._ttl_seconds))
-        if request.webhook is not None:
-            due = {"delivery": keys.webhook(job_id), "due": keys.webhooks(self._model)}
-            record["webhook"] = json.dumps(asdict(request.webhook) | due)
+        record = new_record(
+            job_id, self._model, request, principal, limit_share=limit_share, longest_ttl_seconds=self._ttl_seconds
+        )
         expires_in = request.expires_in_seconds
         key = keys.idempotency(principal.owner, digest_of(idempotency_key)) if idempotency_key else ""
         indexes = self._indexes(keys.alive, keys.doorbells, keys.expiring)
@@ -163,14 +142,8 @@ class JobStore:
                 *(part for pair in record.items() for part in pair),
             ],
         )
-        if verdict == "limited":
-            raise limit_error(rest[0], rest[1], rest[2], waiting=rest[3])
-        if verdict == "full":
-            raise QueueFull(f"{rest[0]} jobs wait already (jobs.max_queued); try again", waiting=rest[0])
-        if verdict == "no_worker":
-            raise NoWorker(f"no worker serves {self._model!r}; start one and try again", waiting=rest[0])
-        if verdict == "conflict":
-            raise Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
+        if error := rejection(verdict, rest, self._model):
+            raise error
         if verdict == "same":
             earlier = job_from_record(rest)
             assert earlier is not None, "admit.lua returns a record that exists"
@@ -190,7 +163,7 @@ class JobStore:
         """Return the job. Raises JobNotFound."""
         job = job_from_record(self._redis.hmget(keys.job(job_id), RECORD_FIELDS))
         if job is None:
-            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+            raise _not_found(job_id)
         return job
 
     def read_many(self, job_ids: Iterable[str], client: RedisClient | None = None) -> list[Job | None]:
@@ -204,7 +177,7 @@ class JobStore:
         """Return the request of a job. Raises JobNotFound, also for a long one of an ended job that is no response."""
         body = self._redis.hget(keys.job(job_id), "request")
         if body is None:
-            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+            raise _not_found(job_id)
         return JobRequest.from_json(json.loads(body))
 
     def claim(self, worker_id: str, nonce: str | None = None) -> Claim | None:
@@ -263,20 +236,28 @@ class JobStore:
             JobNotFound: no such job.
         """
         indexes = self._indexes(keys.running, keys.expiring, keys.ended, keys.doorbells, keys.scheduled)
-        status = self._cancel(
-            keys=[keys.job(job_id), keys.events(job_id), *indexes],
-            args=[
-                self._order,
-                job_id,
-                self._kept,
-                keys.NOTIFICATIONS_CHANNEL,
-                keys.CONTROL_CHANNEL,
-                LEASE_SECONDS,
-            ],
-        )
+        args = [self._order, job_id, self._kept, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL, LEASE_SECONDS]
+        status = self._cancel(keys=[keys.job(job_id), keys.events(job_id), *indexes], args=args)
         if status is None:
-            raise JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")
+            raise _not_found(job_id)
         return Status(status)
+
+    def change_priority(self, job_id: str, priority: Priority) -> None:
+        """Change the priority of a job that waits, also for its `not_before`.
+
+        Its time of waiting stays: it goes before younger jobs of the new class. The same priority changes nothing, also
+        of a job that has risen.
+
+        Raises:
+            JobNotFound: no such job.
+            Conflict: it does not wait any more.
+        """
+        args = [self._order, job_id, priority.value]
+        status = self._change_priority(keys=[keys.job(job_id)], args=args)
+        if status is None:
+            raise _not_found(job_id)
+        if status != Status.QUEUED:
+            raise Conflict(f"the job is {status}; only a job that is queued has a priority that can be changed")
 
     def follow(self, job_id: str) -> None:
         """Ask the worker to write this job's deltas as they come, because a client reads its stream now."""
@@ -309,3 +290,7 @@ class JobStore:
 
     def _indexes(self, *names: Callable[[str], str]) -> list[str]:
         return [name(self._model) for name in names]
+
+
+def _not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(f"no job has the id {job_id!r}: it never was, or its time to live has passed")

@@ -12,6 +12,23 @@ export function startJobDialog() {
     await call(`jobs/${opened}/cancel`, { method: "POST" }).catch(showNotice);
     await openJob(opened);
   });
+  byId("job-priority").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await changePriority(event.target.elements.priority.value);
+  });
+}
+
+/** Change it, and show the job as it is then: it may have started before. */
+async function changePriority(priority) {
+  let report = `The priority is ${priority} now.`;
+  try {
+    await call(`jobs/${encodeURIComponent(opened)}`, { method: "PATCH", body: { priority } });
+  } catch (error) {
+    if (!(error instanceof APIError)) throw error;
+    report = error.lines.join(" ");
+  }
+  await openJob(opened);
+  byId("job-report").textContent = report;
 }
 
 export async function openJob(id) {
@@ -28,6 +45,9 @@ function showJob(job) {
   const isFinal = !["queued", "processing"].includes(job.status);
   byId("job-title").textContent = `Job ${job.id}`;
   byId("job-cancel").hidden = isFinal;
+  byId("job-priority").hidden = job.status !== "queued";
+  byId("job-priority").elements.priority.value = job.priority;
+  byId("job-report").textContent = "";
   byId("job-content").replaceChildren(
     element("dl", {}, ...facts(job).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))])),
     ...texts(job).flatMap(([name, text]) => [

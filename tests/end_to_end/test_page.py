@@ -277,6 +277,30 @@ def test_a_job_is_watched_and_canceled_in_the_queue(visit: Visit, api: httpx.Cli
     assert api.get(f"/jobs/{job}", params={"wait": 5}).json()["status"] == "canceled"
 
 
+def test_the_priority_of_a_waiting_job_is_changed_with_the_keyboard(visit: Visit, api: httpx.Client) -> None:
+    job = api.post("/agenerate", json={"prompt": STORY, "not_before": "+3600"}).json()["id"]
+    page = visit.open("queue")
+    page.locator("#open-job [name=job]").fill(job)
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(STORY)
+    priority, report = dialog.get_by_label("Priority"), dialog.get_by_role("status")
+    expect(priority).to_have_value("normal")
+    priority.focus()
+    for key in ("h", "Tab", "Enter"):
+        page.keyboard.press(key)
+    expect(report).to_have_text("The priority is high now.")
+    expect(dialog.locator("dl")).to_contain_text("high")
+    assert api.get(f"/jobs/{job}").json()["priority"] == "high"
+    assert barriers(page) == []
+    api.post(f"/jobs/{job}/cancel")
+    priority.select_option("low")
+    dialog.get_by_role("button", name="Change the priority").click()
+    expect(report).to_contain_text("the job is canceled; only a job that is queued")
+    expect(priority).to_be_hidden()
+    visit.refusals.clear()  # of the change that came too late
+
+
 @contextlib.contextmanager
 def crowd(service: Stack, model: str, count: int) -> Iterator[None]:
     """Let so many jobs of another owner wait, at low priority."""

@@ -42,6 +42,7 @@ def is_stream(output: str) -> bool:
 EXPECTED: dict[str, Check] = {
     "/rotate": lambda output: json.loads(output)["key"].startswith("llm-"),
     "/admin/keys": lambda output: json.loads(output)["object"] in ("api_key", "list"),
+    "PATCH": lambda output: json.loads(output)["priority"] == "high",
     "starting_after": lambda output: "response.completed" in output or "response.incomplete" in output,
     "DELETE http://localhost:8000/v1/": lambda output: json.loads(output)["deleted"],
     "/input_tokens": lambda output: json.loads(output)["input_tokens"] > 7,
@@ -107,7 +108,13 @@ def unfinished_batch(http: httpx.Client) -> str:
     return str(http.post("/v1/batches", json=batch).json()["id"])
 
 
+def waiting_job(http: httpx.Client) -> str:
+    job: str = http.post("/agenerate", json={"prompt": "Once upon a time", "not_before": "+3600"}).json()["id"]
+    return job
+
+
 MAKE: dict[str, Callable[[httpx.Client], str]] = {
+    "WAITING": waiting_job,
     "JOB": ended_job,
     "FILE": file,
     "BATCH": unfinished_batch,

@@ -1,4 +1,4 @@
-"""The `/jobs` family: read, wait for, list, cancel, repeat and forget jobs."""
+"""The `/jobs` family: read, wait for, list, change, cancel, repeat and forget jobs."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from app.api.access import OWNER_PARAMETER, current_owner, current_principal, li
 from app.api.json_response import json_response
 from app.api.openapi import LOCATION, Blueprint, describe_response
 from app.api.request_context import KEY_PARAMETER, services, submit
-from app.api.schemas.job import JobListQuerySchema, JobListSchema, JobOptions, JobQuerySchema, JobSchema
+from app.api.schemas.job import JobListSchema, JobOptions, JobSchema
+from app.api.schemas.job_queries import JobChangeSchema, JobListQuerySchema, JobQuerySchema
 from app.errors import Conflict
 from app.jobs.job import Job
 
@@ -55,6 +56,22 @@ def read_job(query: dict[str, Any], job_id: str) -> Response:
     job = jobs.read(job_id, viewed_owner())
     if query["wait"] and not job.status.is_final:
         job = jobs.wait(job, query["wait"])
+    return json_response(jobs.document(job))
+
+
+@blueprint.endpoint(
+    "PATCH",
+    _PATH,
+    body=JobChangeSchema,
+    parameters=[JOB_ID_PARAMETER, OWNER_PARAMETER],
+    responses={200: describe_response("The job as it is now.", JobSchema)},
+    scope=Scope.JOBS,
+    problems=(400, 404, 409, 413, 422, 503),
+)
+def change_job(body: dict[str, Any], job_id: str) -> Response:
+    """Change the priority of a job that waits. 409 if it runs or has ended."""
+    jobs = services().jobs
+    job = jobs.change_priority(jobs.read(job_id, viewed_owner()), body["priority"], current_principal())
     return json_response(jobs.document(job))
 
 

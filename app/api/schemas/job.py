@@ -1,4 +1,4 @@
-"""Jobs in the HTTP API: the options that a request may set, the job object, and the queries about jobs."""
+"""Jobs in the HTTP API: the options that a request may set, and the job object."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_dump, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_dump, post_load, validate
 
 from app.api.schemas.fields import BoundedList, RealNumber, TextField, WholeNumber, constant
 from app.api.schemas.not_before import NotBefore, StartTime
@@ -14,9 +14,6 @@ from app.api.schemas.request_schema import RequestSchema
 from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-CURSOR = r"^[0-9]{1,12}\.[0-9]{6}$"  # of the list: opaque to clients
-MAX_WAIT_SECONDS = 60
-DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 MAX_TIMEOUT_SECONDS = 86_400 * 7
 MAX_URL_LENGTH = 2048
 MAX_SALT_LENGTH = 1024
@@ -270,27 +267,4 @@ class JobListSchema(Schema):
         required=True,
         allow_none=True,
         metadata={"description": "The `cursor` of the next page; null on the last page."},
-    )
-
-
-class JobQuerySchema(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    wait = fields.Float(
-        load_default=0.0,
-        validate=validate.Range(0, MAX_WAIT_SECONDS),
-        metadata={"description": "How many seconds to wait for the end of the job."},
-    )
-
-
-class JobListQuerySchema(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    status = fields.Enum(Status, by_value=True)
-    limit = fields.Integer(load_default=DEFAULT_LIMIT, validate=validate.Range(1, MAX_LIMIT))
-    cursor = fields.String(
-        validate=validate.Regexp(CURSOR, error="Must be the next_cursor of an earlier page."),
-        metadata={"description": "The `next_cursor` of the page before."},
     )

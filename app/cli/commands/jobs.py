@@ -1,4 +1,4 @@
-"""`llm-api jobs`: the caller's jobs, to list, read, follow, cancel and run again."""
+"""`llm-api jobs`: the caller's jobs, to list, read, follow, move in line, cancel and run again."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,12 +14,13 @@ from app.cli.output import json_option, write_json, write_lines, write_table
 from app.cli.service_options import service_options
 
 _STATUSES = ["queued", "processing", "succeeded", "failed", "canceled", "expired"]
+_PRIORITIES = ["high", "normal", "low"]
 _PAGE = 100  # the most that the service lists at once
 
 
 @click.group
 def jobs() -> None:
-    """List, show, follow, cancel and repeat jobs. Every request for text or embeddings is one."""
+    """List, show, follow, move, cancel and repeat jobs. Every request for text or embeddings is one."""
 
 
 @jobs.command("list")
@@ -103,6 +104,20 @@ def follow(client: Client, job_id: str, as_json: bool) -> None:
             click.echo()
         if event.type == "end":
             raise_unless_succeeded(event)
+
+
+@jobs.command
+@click.argument("job_id", metavar="ID")
+@click.argument("wanted", metavar="|".join(_PRIORITIES), type=click.Choice(_PRIORITIES))
+@json_option
+@service_options
+def priority(client: Client, job_id: str, wanted: str, as_json: bool) -> None:
+    """Change the priority of a job that waits. Waiting jobs of a higher one start first."""
+    job = client.patch(resource("/jobs", job_id), {"priority": wanted})
+    if as_json:
+        write_json(job)
+    else:
+        click.echo(f"{job['id']} {job['priority']}")
 
 
 @jobs.command

@@ -17,6 +17,11 @@ local function last_place(place, microseconds)
   return string.format('%.0f', class_of(place) * CLASS + microseconds)
 end
 
+-- The place of the same time in the class of a priority.
+local function place_in_class(place, priority)
+  return string.format('%.0f', CLASS_OF[priority] * CLASS + tonumber(place) % CLASS)
+end
+
 -- When a job rises by one class, as a place in its class: once it has waited `aging_seconds`, and again after half as long, so
 -- that a `low` one is `high` before twice that time.
 local function rise_of(order, place, priority)
@@ -49,6 +54,7 @@ local function seat(order, tenant)
   redis.call('ZADD', order.tenants, score_of(class, counter), tenant)
 end
 
+-- Let a job wait in the order; one that does already takes the new place.
 local function enter_order(order, tenant, job_id, place, priority)
   redis.call('ZADD', queue_of(order, tenant), place, job_id)
   redis.call('ZADD', order.waiting, rise_of(order, place, priority), job_id)

@@ -87,12 +87,13 @@ def test_many_compressed_streams_share_one_limit(client: FlaskClient) -> None:
         ("/v1/responses", '"input"'),
         ("/v1/embeddings", '"input"'),
         ("/v1/batches", '"input_file_id"'),
+        ("/jobs/0f0e7c1c-6a53-4c3e-9d33-5a1b0c7d2e4f", '"priority"'),
     ],
 )
 def test_a_malformed_body_is_answered_with_an_example_for_its_path(
     client: FlaskClient, path: str, example: str
 ) -> None:
-    response = client.post(path, data=b"{'prompt': 'x'}")
+    response = client.open(path, method="PATCH" if path.startswith("/jobs/") else "POST", data=b"{'prompt': 'x'}")
     assert response.status_code == 400
     text = response.get_json()["detail"] if "v1" not in path else response.get_json()["error"]["message"]
     shown = text.partition("for example ")[2].partition(", with the header")[0]

@@ -23,7 +23,11 @@ OPEN_FOLDERS = ("/docs/", "/static/", "/web/")
 NOT_OWNED = {"model_id", "name", "filename"}
 """Parameters of paths that are no ids of what a key owns."""
 RETRY = "/jobs/<job_id>/retry"
-BODIES: dict[str, dict[str, Any]] = {"PATCH /admin/keys/<key_id>": {"weight": 2.0}}
+CHANGE = "/jobs/<job_id>"
+BODIES: dict[str, dict[str, Any]] = {
+    "PATCH /admin/keys/<key_id>": {"weight": 2.0},
+    f"PATCH {CHANGE}": {"priority": "low"},
+}
 
 
 @dataclass
@@ -133,6 +137,9 @@ def test_an_admin_sees_and_changes_what_belongs_to_every_key(http: FlaskClient, 
         if rule == RETRY:
             continue
         answer = send(http, method, rule, things, admin.headers)
+        if (method, rule) == ("PATCH", CHANGE):
+            assert (answer.status_code, "the job is succeeded" in answer.text) == (409, True)
+            continue
         assert answer.status_code < 300 or (method, rule) == ("DELETE", "/v1/files/<file_id>"), (method, rule)
     assert send(http, "POST", RETRY, things, admin.headers).status_code == 404, "it makes nothing of others' requests"
     # no driver runs here, so the batch never ends
@@ -291,6 +298,21 @@ def test_a_key_gets_the_priority_that_it_may_ask_for(http: FlaskClient, keys: Ke
         for of, sent in ((low, {}), (low, {"priority": "low"}), (high, {}), (high, {"priority": "high"}))
     ]
     assert made == ["low", "low", "normal", "high"]
+
+
+def test_a_waiting_job_gets_no_priority_that_the_key_may_not_ask_for(
+    http: FlaskClient, keys: KeyStore, worker: ScriptedWorker
+) -> None:
+    worker.stop()
+    one, admin = tenant(keys, "one", max_priority="normal"), tenant(keys, "admin", scopes=frozenset({Scope.ADMIN}))
+    path = f"/jobs/{http.post('/agenerate', json={'prompt': 'x'}, headers=one.headers).get_json()['id']}"
+    assert http.patch(path, json={"priority": "low"}, headers=one.headers).get_json()["priority"] == "low"
+    refused = http.patch(path, json={"priority": "high"}, headers=one.headers)
+    assert (refused.status_code, refused.get_json()["code"]) == (403, "forbidden")
+    assert "may ask for normal at most, not high" in refused.get_json()["errors"]["priority"][0]
+    assert http.get(path, headers=one.headers).get_json()["priority"] == "low"
+    raised = http.patch(f"{path}?owner=one", json={"priority": "high"}, headers=admin.headers)
+    assert (raised.status_code, raised.get_json()["priority"]) == (200, "high")
 
 
 def principal_of_last_job(worker: ScriptedWorker) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
-from app.jobs.job import JobRequest, Status, Usage
+from app.jobs.job import JobRequest, Priority, Status, Usage
 from app.ledger.usage import Counters
 from tests.app.jobs.share_model import Shares
 
@@ -18,7 +18,8 @@ MAX_ATTEMPTS = 3
 class ModelJob:
     """A job in the model.
 
-    turn: jobs of one tenant and class start in this order. step: its class, which aging makes better. charged: what its
+    turn: jobs of one tenant and class start in this order. step: its class, which aging makes better than that of its
+    priority. charged: what its
     tenant was charged for it, in weighted tokens. losses: workers that died while they ran it, unless another job was
     on trial there. is_scheduled: it must not start yet.
     """
@@ -28,6 +29,7 @@ class ModelJob:
     owner: str
     idempotency_key: str | None
     turn: float
+    priority: Priority
     step: int
     charged: float = 0.0
     status: Status = Status.QUEUED
@@ -86,8 +88,9 @@ class Model:
         if len(self.of_status(Status.QUEUED)) >= MAX_QUEUED:
             return "full"
         turn = self._next_turn() if request.not_before is None else request.not_before
-        step, is_scheduled = request.priority.step, request.not_before is not None
-        self.jobs[job_id] = ModelJob(job_id, request, owner, key, turn, step, is_scheduled=is_scheduled)
+        priority, is_scheduled = request.priority, request.not_before is not None
+        job = ModelJob(job_id, request, owner, key, turn, priority, priority.step, is_scheduled=is_scheduled)
+        self.jobs[job_id] = job
         self._seat(owner)
         return job_id
 
@@ -149,6 +152,14 @@ class Model:
             self._end(job, Status.CANCELED)
         elif job.status is Status.PROCESSING:
             job.is_cancel_requested = True
+        return job.status
+
+    def change_priority(self, job_id: str, priority: Priority) -> Status:
+        """Return the status: only a queued job is changed."""
+        job = self.jobs[job_id]
+        if job.status is Status.QUEUED and job.priority is not priority:
+            job.priority, job.step, job.has_aged = priority, priority.step, False
+            self._seat(job.owner)
         return job.status
 
     def forget(self, job_id: str) -> bool:

@@ -97,7 +97,7 @@ class Snapshot:
 
     def _compare_record(self, job: ModelJob) -> None:
         record = self.records[job.id]
-        assert record["status"] == job.status
+        assert (record["status"], record["priority"]) == (job.status, job.priority)
         assert (int(record.get("token", 0)), int(record.get("attempt", 0))) == (job.token, job.attempt)
         assert ("idempotency" in record) is (job.idempotency_key is not None)
         names = [keys.job(job.id), keys.events(job.id), record.get("idempotency", "")]

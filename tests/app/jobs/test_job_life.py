@@ -126,6 +126,17 @@ class JobLife(RuleBasedStateMachine):
         assert self.store.cancel(job.id) is self.model.cancel(job.id)
 
     @precondition(lambda self: self.model.jobs)
+    @rule(which=which, priority=st.sampled_from(Priority), times=times)
+    def change_priority(self, which: int, priority: Priority, times: int) -> None:
+        job = self._pick(which, list(self.model.jobs.values()))
+        self.client.times = times
+        if self.model.change_priority(job.id, priority) is Status.QUEUED:
+            self.store.change_priority(job.id, priority)
+        else:
+            with pytest.raises(Conflict, match=f"the job is {job.status}"):
+                self.store.change_priority(job.id, priority)
+
+    @precondition(lambda self: self.model.jobs)
     @rule(which=which, times=times)
     def forget(self, which: int, times: int) -> None:
         job = self.store.read(self._pick(which, list(self.model.jobs.values())).id)

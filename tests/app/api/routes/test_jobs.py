@@ -164,12 +164,13 @@ def test_a_wait_that_cannot_be_is_refused(client: FlaskClient, wait: str) -> Non
     assert (response.status_code, list(response.get_json()["errors"])) == (422, ["wait"])
 
 
-CALLS = [("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("DELETE", "")]
+CALLS = [("GET", ""), ("GET", "/events"), ("PATCH", ""), ("POST", "/cancel"), ("DELETE", "")]
+CHANGE = {"priority": "low"}
 
 
 @pytest.mark.parametrize(("method", "suffix"), CALLS)
 def test_an_unknown_job_is_not_found(client: FlaskClient, method: str, suffix: str) -> None:
-    response = client.open(f"/jobs/{UNKNOWN}{suffix}", method=method)
+    response = client.open(f"/jobs/{UNKNOWN}{suffix}", method=method, json=CHANGE)
     assert (response.status_code, response.get_json()["code"]) == (404, "job_not_found")
 
 
@@ -178,13 +179,56 @@ def test_an_unknown_job_is_not_found(client: FlaskClient, method: str, suffix: s
 )
 @pytest.mark.parametrize(("method", "suffix"), CALLS)
 def test_a_malformed_job_id_is_named(client: FlaskClient, method: str, suffix: str, job_id: str) -> None:
-    response = client.open(f"/jobs/{job_id}{suffix}", method=method)
+    response = client.open(f"/jobs/{job_id}{suffix}", method=method, json=CHANGE)
     assert (response.status_code, list(response.get_json()["errors"])) == (422, ["job_id"])
 
 
 def test_an_id_in_capitals_is_the_same_id(client: FlaskClient, worker: ScriptedWorker) -> None:
     path = submit(client)
     assert client.get(path.upper().replace("/JOBS", "/jobs")).get_json()["urls"]["self"] == path
+
+
+def test_the_priority_of_a_waiting_job_is_changed(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.stop()
+    first, second = submit(client), submit(client, priority="low")
+    for _ in range(2):
+        response = client.patch(second, json={"priority": "high"})
+        job = response.get_json()
+        assert (response.status_code, job["priority"], job["queue_position"]) == (200, "high", 1)
+    assert client.get(first).get_json()["queue_position"] == 2
+    assert [job["priority"] for job in client.get("/jobs").get_json()["data"]] == ["high", "normal"]
+
+
+def test_the_priority_of_a_job_that_has_ended_stays(client: FlaskClient, worker: ScriptedWorker) -> None:
+    path = submit(client)
+    client.get(f"{path}?wait=10")
+    response = client.patch(path, json={"priority": "high"})
+    assert (response.status_code, response.get_json()["code"]) == (409, "conflict")
+    assert response.get_json()["detail"] == (
+        "the job is succeeded; only a job that is queued has a priority that can be changed"
+    )
+    assert client.get(path).get_json()["priority"] == "normal"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "cure"),
+    [
+        ({}, "priority", "required"),
+        ({"priority": None}, "priority", "null"),
+        ({"priority": "urgent"}, "priority", "Must be one of: high, normal, low."),
+        ({"priority": 1}, "priority", "Must be a string."),
+        ({"priority": "low", "status": "canceled"}, "status", "Known parameters: priority"),
+    ],
+)
+def test_a_change_that_cannot_be_is_named_with_its_cure(
+    client: FlaskClient, worker: ScriptedWorker, body: dict[str, Any], field: str, cure: str
+) -> None:
+    worker.stop()
+    path = submit(client)
+    response = client.patch(path, json=body)
+    assert (response.status_code, list(response.get_json()["errors"])) == (422, [field])
+    assert cure in response.get_json()["errors"][field][0]
+    assert client.get(path).get_json()["priority"] == "normal"
 
 
 def test_canceling_a_queued_job_ends_it(client: FlaskClient, worker: ScriptedWorker) -> None:
@@ -284,7 +328,7 @@ def test_with_keys_each_client_sees_only_its_own_jobs(locked_app: Flask, worker:
     path = client.post("/agenerate", json={"prompt": "x"}, headers=mine).get_json()["urls"]["self"]
     assert client.get(f"{path}?wait=10", headers=mine).status_code == 200
     for method, suffix in CALLS:
-        response = client.open(f"{path}{suffix}", method=method, headers=other)
+        response = client.open(f"{path}{suffix}", method=method, headers=other, json=CHANGE)
         assert (response.status_code, response.get_json()["code"]) == (404, "job_not_found")
     assert client.get("/jobs", headers=other).get_json()["data"] == []
     assert len(client.get("/jobs", headers=mine).get_json()["data"]) == 1
@@ -301,6 +345,14 @@ def test_a_job_that_has_ended_is_run_again_as_a_new_job(client: FlaskClient, wor
     assert again["id"] != first["id"]
     assert (again["status"], again["output"]["text"], again["priority"]) == ("succeeded", "It", "low")
     assert worker.turns[-1].request.prompt == "Say it"
+
+
+def test_a_job_is_run_again_with_the_priority_that_it_had_at_last(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.stop()
+    path = submit(client, priority="low")
+    client.patch(path, json={"priority": "high"})
+    client.post(f"{path}/cancel")
+    assert client.post(f"{path}/retry").get_json()["priority"] == "high"
 
 
 def test_a_job_that_still_runs_cannot_be_run_again(client: FlaskClient, worker: ScriptedWorker) -> None:

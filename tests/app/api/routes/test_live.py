@@ -17,7 +17,7 @@ from app.api.request_context import services_of
 from app.config.server import ServerConfig
 from app.config.settings import AuthConfig, Config
 from app.jobs import keys
-from app.jobs.job import JobRequest, Kind
+from app.jobs.job import JobRequest, Kind, Priority
 from app.jobs.principal import ANONYMOUS_PRINCIPAL
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
@@ -110,6 +110,16 @@ def test_only_what_changes_is_sent(client: FlaskClient, waiting: JobStore) -> No
     waiting.cancel(first)
     changed = watched.take()
     assert changed["waiting"] == [second] and "rows" not in changed and "batches" not in changed
+    watched.close()
+
+
+def test_a_changed_priority_is_shown_while_the_job_waits(client: FlaskClient, waiting: JobStore) -> None:
+    first, second = fill(waiting, 2)
+    watched = Watched(client, "/live/queue")
+    watched.take()
+    waiting.change_priority(second, Priority.HIGH)
+    watched.until(lambda state: state["waiting"] == [second, first])
+    assert [watched.state["rows"][job]["priority"] for job in (first, second)] == ["normal", "high"]
     watched.close()
 
 

@@ -137,10 +137,22 @@ def test_a_job_is_canceled_and_run_again(service: Stack, llm_api: Typed) -> None
     assert (ran.exit_code, ran.stderr) == (1, "Error: the job is canceled\n")
 
 
+def test_the_priority_of_a_waiting_job_is_changed(service: Stack, llm_api: Typed) -> None:
+    job_id = submitted(service, not_before="+3600")
+    assert llm_api("jobs", "priority", job_id, "high").stdout == f"{job_id} high\n"
+    assert parsed(llm_api("jobs", "priority", job_id, "low", "--json"))["priority"] == "low"
+    assert "priority  low\n" in llm_api("jobs", "show", job_id).stdout
+    wrong = llm_api("jobs", "priority", job_id, "urgent")
+    assert wrong.exit_code == 2 and "'high', 'normal', 'low'" in wrong.stderr
+    llm_api("jobs", "cancel", job_id)
+    late = llm_api("jobs", "priority", job_id, "high")
+    assert (late.exit_code, late.stderr.count("\n")) == (1, 1) and "the job is canceled; only" in late.stderr
+
+
 @pytest.mark.parametrize("job_id", ["0f0e7c1c-6a53-4c3e-9d33-5a1b0c7d2e4f", "../jobs?x=1"])
 def test_a_job_that_is_not_there_is_one_line(llm_api: Typed, job_id: str) -> None:
-    for command in ("show", "follow", "cancel", "retry"):
-        ran = llm_api("jobs", command, job_id)
+    for command in ("show", "follow", "cancel", "retry", "priority"):
+        ran = llm_api("jobs", command, job_id, *(["low"] if command == "priority" else []))
         assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
 
 
