@@ -215,9 +215,32 @@ class JobError:
     errors: dict[str, list[str]] = field(default_factory=dict)
 
 
+class WebhookState(StrEnum):
+    WAITING = "waiting"  # to be sent, or to be sent again
+    SENT = "sent"
+    GIVEN_UP = "given_up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookStatus:
+    """What has become of the webhook of an ended job.
+
+    tries: attempts to send it. error: why the last one failed, or why none is made now. next_try_at: Unix seconds, None
+    once it is settled.
+    """
+
+    state: WebhookState
+    tries: int
+    error: str | None = None
+    next_try_at: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job, as its record in Redis holds it. Times are Unix seconds."""
+    """One job, as its record in Redis holds it. Times are Unix seconds.
+
+    webhook_status: None until the job has ended, and if its end is not reported.
+    """
 
     id: str
     kind: Kind
@@ -234,3 +257,4 @@ class Job:
     usage: Usage | None = None
     metrics: Metrics | None = None
     error: JobError | None = None
+    webhook_status: WebhookStatus | None = None

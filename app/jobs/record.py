@@ -17,6 +17,8 @@ from app.jobs.job import (
     Status,
     TokenLogprob,
     Usage,
+    WebhookState,
+    WebhookStatus,
 )
 
 _PLAIN_FIELDS = [
@@ -32,7 +34,7 @@ _PLAIN_FIELDS = [
     "started_at",
     "completed_at",
 ]
-_JSON_FIELDS = ["output", "usage", "metrics", "error"]
+_JSON_FIELDS = ["output", "usage", "metrics", "error", "webhook_status"]
 RECORD_FIELDS = _PLAIN_FIELDS + _JSON_FIELDS
 
 
@@ -41,7 +43,7 @@ def job_from_record(values: list[str | None]) -> Job | None:
     if values[0] is None:
         return None
     record = {name: value for name, value in zip(RECORD_FIELDS, values, strict=True) if value is not None}
-    output, usage, metrics, error = (json.loads(record.get(name, "null")) for name in _JSON_FIELDS)
+    output, usage, metrics, error, webhook = (json.loads(record.get(name, "null")) for name in _JSON_FIELDS)
     return Job(
         id=record["id"],
         kind=Kind(record["kind"]),
@@ -58,6 +60,7 @@ def job_from_record(values: list[str | None]) -> Job | None:
         usage=None if usage is None else Usage(**usage),
         metrics=None if metrics is None else _metrics(metrics),
         error=None if error is None else JobError(**error),
+        webhook_status=None if webhook is None else _webhook_status(webhook),
     )
 
 
@@ -90,6 +93,11 @@ def _output(data: dict[str, Any]) -> Output:
 def _metrics(data: dict[str, Any]) -> Metrics:
     source = data.pop("source", None)
     return Metrics(source=None if source is None else OutputSource(source), **data)
+
+
+def _webhook_status(data: dict[str, Any]) -> WebhookStatus:
+    state = WebhookState(data.pop("state"))
+    return WebhookStatus(state=state, **data)
 
 
 def _time(value: str | None) -> float | None:

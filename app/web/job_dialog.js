@@ -67,11 +67,14 @@ function facts({ status, priority, attempt, queue_position: place, created_at: c
   ].filter(([, value]) => value !== null && value !== undefined);
 }
 
-/** What has become of the webhook: it is kept until it has arrived, or has been given up. */
+/** What has become of the webhook. It has no status before the job ends, and where this end is not reported. */
 function webhookFact(status, request, webhook) {
-  if (webhook) return `${webhook.url}: ${webhook.failures} failed tries, the next at ${new Date(webhook.due_at * 1000).toLocaleString()}`;
-  if (!request?.webhook) return null;
-  return ["queued", "processing"].includes(status) ? `${request.webhook.url}, at the end of the job` : `${request.webhook.url}: nothing is left to send`;
+  if (!webhook && !request?.webhook) return null;
+  const to = request?.webhook ? `${request.webhook.url}: ` : "";
+  if (!webhook) return ["queued", "processing"].includes(status) ? `${to}at the end of the job` : `${to}this end is not reported`;
+  const tries = webhook.tries === 1 ? "1 try" : `${webhook.tries} tries`;
+  const next = webhook.next_try_at ? `; the next at ${new Date(webhook.next_try_at).toLocaleString()}` : "";
+  return `${to}${webhook.state.replace("_", " ")}, ${tries}${webhook.error ? `: ${webhook.error}` : ""}${next}`;
 }
 
 function texts({ request, output }) {

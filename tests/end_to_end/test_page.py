@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from app.jobs.job import JobRequest, Kind, Priority
 from app.jobs.principal import Principal
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
+from tests.app.api.webhooks.receiver import SECRET
 from tests.browser import DESKTOP, PHONE, Visit, barriers, running_browser, visiting
 from tests.stack import SMOLLM2, Stack, running_stack
 from tests.valkey import running_valkey
@@ -32,6 +34,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "server": {"processes": 1},
         "auth": {"api_keys": [KEY], "admin_keys": [ADMIN_KEY]},
         "jobs": {"max_queued": 5000},
+        "webhooks": {"secret": SECRET, "allow_private": True},
     }
     config = SMOLLM2 | {"worker": {"slots": 2}} | more
     with running_valkey(folder / "valkey") as valkey, running_stack(folder, valkey.url, config) as stack:
@@ -299,6 +302,21 @@ def test_the_priority_of_a_waiting_job_is_changed_with_the_keyboard(visit: Visit
     expect(report).to_contain_text("the job is canceled; only a job that is queued")
     expect(priority).to_be_hidden()
     visit.refusals.clear()  # of the change that came too late
+
+
+def test_a_job_shows_what_has_become_of_its_webhook(visit: Visit, api: httpx.Client) -> None:
+    body = {"prompt": STORY, "not_before": "+3600", "webhook": {"url": "http://127.0.0.1:1/hook"}}
+    job = api.post("/agenerate", json=body).json()["id"]
+    page = visit.open("queue")
+    page.locator("#open-job [name=job]").fill(job)
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("dl")).to_contain_text("http://127.0.0.1:1/hook: at the end of the job")
+    api.post(f"/jobs/{job}/cancel")
+    until(lambda: api.get(f"/jobs/{job}").json()["webhook"]["tries"], what="the first try")
+    dialog.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Open", exact=True).click()
+    expect(dialog.locator("dl")).to_contain_text(re.compile(r"1/hook: waiting, \d (try|tries): .+; the next at"))
 
 
 @contextlib.contextmanager

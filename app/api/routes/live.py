@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import flask
@@ -19,7 +18,6 @@ from app.api.live.queue import Viewer
 from app.api.live.views import Next
 from app.api.problems import store_unavailable
 from app.api.request_context import services
-from app.api.webhooks.queue import read_pending
 from app.errors import JobNotFound
 
 pages = flask.Blueprint("live", __name__)
@@ -49,15 +47,13 @@ def live_workers() -> Response:
 
 @pages.get("/live/jobs/<job_id>")
 def live_job(job_id: str) -> Response:
-    """Return a job with its request, and its webhook while that has not arrived. Raises JobNotFound."""
+    """Return a job with its request. Raises JobNotFound."""
     jobs = services().jobs
     job = jobs.read(job_id, viewed_owner())
     request: Mapping[str, Any] | None = None
     with contextlib.suppress(JobNotFound):  # a long one goes with the end of its job
         request = jobs.store.read_request(job.id).to_json()
-    pending = read_pending(services().redis, job)
-    webhook = None if pending is None else asdict(pending)
-    return json_response({**jobs.document(job), "request": request, "webhook": webhook})
+    return json_response({**jobs.document(job), "request": request})
 
 
 @pages.get("/live/key")

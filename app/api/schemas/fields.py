@@ -6,6 +6,7 @@ marshmallow's own fields would read "0.7" as a number and "yes" as true.
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -164,6 +165,15 @@ class JsonObject(fields.Dict):
             raise ValidationError("Must be an object.")
         _check_json(value, self._max_bytes)
         return value
+
+
+class Timestamp(fields.DateTime):
+    """Unix seconds, shown as RFC 3339 in UTC."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        if value is None:
+            return None
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def is_unicode(text: str) -> bool:

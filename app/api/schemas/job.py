@@ -2,22 +2,19 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from marshmallow import Schema, ValidationError, fields, post_dump, post_load, validate
+from marshmallow import Schema, fields, post_dump, validate
 
-from app.api.schemas.fields import BoundedList, RealNumber, TextField, WholeNumber, constant
+from app.api.schemas.fields import RealNumber, TextField, Timestamp, WholeNumber, constant
 from app.api.schemas.not_before import NotBefore, StartTime
 from app.api.schemas.request_schema import RequestSchema
-from app.jobs.job import JOB_EVENTS, FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
+from app.api.schemas.webhook import WebhookSchema, WebhookStatusSchema
+from app.jobs.job import FinishReason, Job, Kind, OnDisconnect, OutputSource, Priority, Status, Webhook
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 MAX_TIMEOUT_SECONDS = 86_400 * 7
-MAX_URL_LENGTH = 2048
 MAX_SALT_LENGTH = 1024
-_PRINTABLE = re.compile(r"[!-~]+")  # nothing that could end a line of the request it is written into
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,41 +39,6 @@ class JobOptions:
     store: bool = True
     cache_salt: str = ""
     user: str | None = None
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url or not _PRINTABLE.fullmatch(url):
-        raise ValidationError("Must be an http or https URL in ASCII.")
-    if parts.username is not None or parts.password is not None:
-        raise ValidationError("Must not contain a user or a password: webhooks are signed.")
-    if "#" in url:
-        raise ValidationError("Must not have a fragment.")
-
-
-class WebhookSchema(RequestSchema):
-    url = TextField(
-        required=True,
-        validate=(validate.Length(max=MAX_URL_LENGTH), _check_url),
-        metadata={
-            "description": "Receives a POST, signed as the Standard Webhooks specification defines it.",
-            "pattern": "^https?://[!-~]+$",
-        },
-    )
-    events = BoundedList(
-        TextField(validate=validate.OneOf(JOB_EVENTS)),
-        validate=validate.Length(min=1, max=4 * len(JOB_EVENTS)),
-        metadata={"description": "The ends of a job to report. Default: all."},
-    )
-
-    @post_load
-    def _webhook(self, data: dict[str, Any], **kwargs: Any) -> Webhook:
-        events = dict.fromkeys(data.get("events", JOB_EVENTS))
-        return Webhook(url=data["url"], events=tuple(events))
 
 
 class JobOptionsSchema(RequestSchema):
@@ -151,15 +113,6 @@ class JobView:
 
 def job_path(job_id: str) -> str:
     return f"/jobs/{job_id}"
-
-
-class Timestamp(fields.DateTime):
-    """Unix seconds, shown as RFC 3339 in UTC."""
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
-        if value is None:
-            return None
-        return datetime.fromtimestamp(value, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class TokenLogprobSchema(Schema):
@@ -257,6 +210,15 @@ class JobSchema(Schema):
     usage = fields.Nested(UsageSchema, required=True, allow_none=True)
     metrics = fields.Nested(MetricsSchema, required=True, allow_none=True)
     error = fields.Nested(JobErrorSchema, required=True, allow_none=True)
+    webhook = fields.Nested(
+        WebhookStatusSchema,
+        attribute="webhook_status",
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "What has become of it. Null until the job has ended, and if its end is not reported."
+        },
+    )
     urls = fields.Nested(UrlsSchema, required=True)
 
 

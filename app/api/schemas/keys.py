@@ -9,8 +9,7 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from app.access.api_key import DEFAULT_SCOPES, NAME, ApiKey, Limits, Scope, fault_of_name
-from app.api.schemas.fields import BoundedList, RealNumber, TextField, WholeNumber, constant
-from app.api.schemas.job import Timestamp
+from app.api.schemas.fields import BoundedList, RealNumber, TextField, Timestamp, WholeNumber, constant
 from app.api.schemas.request_schema import RequestSchema
 from app.jobs.job import Priority
 

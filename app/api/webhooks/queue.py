@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from app.jobs import keys
-from app.jobs.job import Job
+from app.jobs.job import Job, WebhookState
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
 
@@ -23,26 +23,6 @@ class Delivery:
     lease_end: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingWebhook:
-    """A webhook that has not arrived yet. failures: failed attempts. due_at: of the next one, Unix seconds."""
-
-    url: str
-    failures: int
-    due_at: float
-
-
-def read_pending(client: RedisClient, job: Job) -> PendingWebhook | None:
-    """Return the webhook of an ended job that is still to be sent; None: there is none, or it is settled."""
-    with client.pipeline(transaction=False) as pipe:
-        pipe.hmget(keys.webhook(job.id), ["webhook", "webhook_failures"])
-        pipe.zscore(keys.webhooks(job.model), job.id)
-        (webhook, failures), due_at = pipe.execute()
-    if webhook is None or due_at is None:
-        return None
-    return PendingWebhook(url=json.loads(webhook)["url"], failures=int(failures or 0), due_at=float(due_at))
-
-
 class WebhookQueue:
     """The webhooks of one model. Errors of Redis are raised as they are."""
 
@@ -55,7 +35,7 @@ class WebhookQueue:
         """Take webhooks that are due, the longest due first. No other sender gets them for `LEASE_SECONDS`."""
         lease_end = time.monotonic() + LEASE_SECONDS
         fields = ",".join(RECORD_FIELDS)
-        taken = self._take(keys=[self._due], args=[most, LEASE_SECONDS, keys.webhook(""), fields])
+        taken = self._take(keys=[self._due], args=[most, LEASE_SECONDS, keys.webhook(""), fields, keys.job("")])
         deliveries = []
         for _, token, webhook, failures, values in taken:
             job = job_from_record(values)
@@ -64,14 +44,22 @@ class WebhookQueue:
             deliveries.append(Delivery(job=job, url=url, token=int(token), failures=int(failures), lease_end=lease_end))
         return deliveries
 
-    def remove(self, delivery: Delivery) -> None:
-        """Remove a webhook that has arrived, or is given up."""
-        self._settled(delivery, "", delivery.failures)
+    def sent(self, delivery: Delivery) -> None:
+        """Remove a webhook that has arrived."""
+        self._settled(delivery, WebhookState.SENT, delivery.failures + 1)
 
-    def retry(self, delivery: Delivery, seconds: float, failures: int) -> None:
+    def give_up(self, delivery: Delivery, tries: int, error: str) -> None:
+        """Remove a webhook that is not sent any more."""
+        self._settled(delivery, WebhookState.GIVEN_UP, tries, error)
+
+    def retry(self, delivery: Delivery, seconds: float, failures: int, error: str) -> None:
         """Make a webhook due again after `seconds`."""
-        self._settled(delivery, f"{seconds:.3f}", failures)
+        self._settled(delivery, WebhookState.WAITING, failures, error, f"{seconds:.3f}")
 
-    def _settled(self, delivery: Delivery, seconds: str, failures: int) -> None:
+    def _settled(self, delivery: Delivery, state: WebhookState, tries: int, error: str = "", seconds: str = "") -> None:
+        """Settle a webhook, and note in the record of its job what has become of it."""
         job_id = delivery.job.id
-        self._settle(keys=[self._due, keys.webhook(job_id)], args=[job_id, delivery.token, seconds, failures])
+        self._settle(
+            keys=[self._due, keys.webhook(job_id), keys.job(job_id)],
+            args=[job_id, delivery.token, state.value, tries, error, seconds],
+        )

@@ -148,12 +148,12 @@ class WebhookSender:
 
     def _settle(self, delivery: Delivery, failure: _Failure | None) -> None:
         if failure is None:
-            self._due.remove(delivery)
+            self._due.sent(delivery)
             count_webhook("sent")
         elif failure.has_responded is None:
             self._retry(delivery, failure.retry_after_seconds, delivery.failures, failure.reason)
         elif failure.is_final or delivery.failures >= len(RETRY_SECONDS):
-            self._give_up(delivery, failure.reason)
+            self._give_up(delivery, delivery.failures + 1, failure.reason)
         else:
             pause = RETRY_SECONDS[delivery.failures] * random.uniform(0.8, 1.2)
             self._retry(delivery, max(pause, failure.retry_after_seconds), delivery.failures + 1, failure.reason)
@@ -161,15 +161,15 @@ class WebhookSender:
 
     def _retry(self, delivery: Delivery, seconds: float, failures: int, reason: str) -> None:
         if time.time() + seconds > (delivery.job.completed_at or 0.0) + GIVE_UP_SECONDS:
-            self._give_up(delivery, reason)
+            self._give_up(delivery, failures, reason)
         else:
             logger.info("the webhook of job %s is sent again in %d s: %s", delivery.job.id, seconds, reason)
-            self._due.retry(delivery, seconds, failures)
+            self._due.retry(delivery, seconds, failures, reason)
 
-    def _give_up(self, delivery: Delivery, reason: str) -> None:
+    def _give_up(self, delivery: Delivery, tries: int, reason: str) -> None:
         host = urlsplit(delivery.url).hostname
         logger.warning("the webhook of job %s to %s is given up: %s", delivery.job.id, host, reason)
-        self._due.remove(delivery)
+        self._due.give_up(delivery, tries, reason)
         count_webhook("given_up")
 
 

@@ -81,6 +81,7 @@ def show(client: Client, job_id: str, as_json: bool) -> None:
         "tokens/s": _rate(job),
         "ended by": output.get("finish_reason"),
         "error": f"{error['code']}: {error['message']}" if error else None,
+        "webhook": _webhook(job["webhook"]),
     }
     write_lines(lines)
     if output.get("text"):
@@ -161,6 +162,16 @@ def _report(changed: list[dict[str, Any]], *, as_json: bool) -> None:
 def _moment(value: str | None) -> str | None:
     """Return a time of the service in the time zone of this machine."""
     return None if value is None else f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _webhook(status: dict[str, Any] | None) -> str | None:
+    """Return what has become of a job's webhook: "waiting, 2 tries: HTTP 500; next 2026-11-29 12:00:00"."""
+    if status is None:
+        return None
+    tries = f"{status['tries']} {'try' if status['tries'] == 1 else 'tries'}"
+    reason = f": {status['error']}" if status["error"] else ""
+    next_try = f"; next {_moment(status['next_try_at'])}" if status["next_try_at"] else ""
+    return f"{status['state'].replace('_', ' ')}, {tries}{reason}{next_try}"
 
 
 def _seconds(value: float | None) -> str | None:

@@ -11,10 +11,11 @@
 local LONG_REQUEST_BYTES = 16384
 local WEBHOOK_SECONDS = 259200 -- the sender gives up after nine attempts in 15 hours, 24 hours at most
 
--- Queue a copy of the record, so that the webhook survives deletion of the job.
+-- Queue a copy of the record, so that the webhook survives deletion of the job. now: a text.
 local function queue_webhook(job_key, job_id, status, webhook, now)
   for _, event in ipairs(webhook.events) do
     if event == 'job.' .. status then
+      redis.call('HSET', job_key, 'webhook_status', '{"state":"waiting","tries":0,"next_try_at":' .. now .. '}')
       redis.call('COPY', job_key, webhook.delivery)
       redis.call('HDEL', webhook.delivery, 'request')
       redis.call('EXPIRE', webhook.delivery, WEBHOOK_SECONDS)

@@ -31,7 +31,7 @@ def test_the_job_object_has_the_documented_fields(client: FlaskClient, worker: S
     here = f"/jobs/{job['id']}"
     assert " ".join(job) == (
         "id object kind model status priority attempt queue_position estimated_start_at created_at not_before "
-        "started_at completed_at output usage metrics error urls"
+        "started_at completed_at output usage metrics error webhook urls"
     )
     assert uuid.UUID(job["id"]).version == 4
     assert all(RFC_3339.fullmatch(job[name]) for name in ("created_at", "started_at", "completed_at"))
@@ -48,7 +48,7 @@ def test_the_job_object_has_the_documented_fields(client: FlaskClient, worker: S
     assert job["output"] == {"text": "Hello world", "finish_reason": "stop", "logprobs": None}
     assert job["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 2}
     assert set(job["metrics"]) == {"source", "queue_seconds", "time_to_first_token_seconds", "tokens_per_second"}
-    assert (job["queue_position"], job["estimated_start_at"], job["error"]) == (None, None, None)
+    assert [job[name] for name in ("queue_position", "estimated_start_at", "error", "webhook")] == [None] * 4
     assert job["urls"] == {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
 
 

@@ -62,6 +62,25 @@ def test_the_end_of_every_kind_of_job_is_reported(
         assert event["data"]["output"]["text"] == "text"
 
 
+def test_the_job_object_says_what_has_become_of_its_webhook(
+    open_app: Flask, redis_url: str, worker: ScriptedWorker
+) -> None:
+    client = open_app.test_client()
+    with listening() as receiver:
+        body = {"prompt": "p", "webhook": {"url": receiver.url}}
+        path = f"/jobs/{client.post('/agenerate', json=body).get_json()['id']}"
+        ended = client.get(f"{path}?wait=10").get_json()
+        assert (ended["webhook"]["state"], ended["webhook"]["tries"], ended["webhook"]["error"]) == ("waiting", 0, None)
+        assert ended["webhook"]["next_try_at"][:19] == ended["completed_at"][:19]
+        sender = WebhookSender(WebhookQueue(connect(redis_url), MODEL), SECRET, allow_private=True)
+        sender.start()
+        until(lambda: client.get(path).get_json()["webhook"]["state"] != "waiting")
+        sender.stop()
+        sent = {"state": "sent", "tries": 1, "error": None, "next_try_at": None}
+        assert client.get(path).get_json()["webhook"] == client.get(f"/live{path}").get_json()["webhook"] == sent
+        assert receiver.verified()["data"] == ended, "the job as it ended"
+
+
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
 def test_without_a_secret_a_webhook_is_refused(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
     answer = client.post(path, json={**body, "webhook": PUBLIC})

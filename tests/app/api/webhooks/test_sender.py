@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from app.api.webhooks import sender as sender_module
-from app.api.webhooks.queue import WebhookQueue, read_pending
+from app.api.webhooks.queue import WebhookQueue
 from app.api.webhooks.receivers import SENDERS, SENDERS_PER_ADDRESS, SENDERS_PER_OWNER
 from app.api.webhooks.sender import WebhookSender
 from app.jobs import keys
-from app.jobs.job import ANONYMOUS, JobRequest, Kind, Webhook
+from app.jobs.job import ANONYMOUS, JobRequest, Kind, Webhook, WebhookState, WebhookStatus
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import JobStore
 from tests.app.api.webhooks.receiver import SECRET, Receiver, listening, silence, status
@@ -269,18 +269,102 @@ def test_what_a_sender_has_not_settled_is_sent_again_when_its_lease_is_over(
     make_sender()
     until(lambda: receiver.ids == [f"msg_{job_id}"])
     until(lambda: not waiting(redis_client))
-    due.retry(lost, 0.0, 1)
+    due.retry(lost, 0.0, 1, "late")
+    due.give_up(lost, 1, "late")
     assert waiting(redis_client) == 0, "a sender that has lost its lease changes nothing"
+    assert status_of(store, job_id) == WebhookStatus(state=WebhookState.SENT, tries=1)
 
 
-def test_a_webhook_that_has_not_arrived_can_be_read_with_its_tries(
-    store: JobStore, make_sender: MakeSender, receiver: Receiver, redis_client: RedisClient
+def status_of(store: JobStore, job_id: str) -> WebhookStatus:
+    status = store.read(job_id).webhook_status
+    assert status is not None
+    return status
+
+
+def test_the_job_says_that_its_webhook_has_arrived_and_at_which_try(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
 ) -> None:
-    job = store.read(end_job(store, receiver.url))
-    pending = read_pending(redis_client, job)
-    assert pending is not None and (pending.url, pending.failures) == (receiver.url, 0)
-    redis_client.hset(keys.webhook(job.id), "webhook_failures", 2)
-    pending = read_pending(redis_client, job)
-    assert pending is not None and pending.failures == 2
+    receiver.answers.append(status(500))
+    job_id = end_job(store, receiver.url)
+    queued = status_of(store, job_id)
+    assert queued == WebhookStatus(
+        state=WebhookState.WAITING, tries=0, next_try_at=pytest.approx(time.time(), abs=scaled(5))
+    )
+    seconds_to_live = redis_client.execute_command("TTL", keys.job(job_id))
     make_sender()
-    until(lambda: read_pending(redis_client, job) is None, 10, "the arrival of the webhook")
+    until(lambda: not waiting(redis_client))
+    assert status_of(store, job_id) == WebhookStatus(state=WebhookState.SENT, tries=2)
+    assert 0 < redis_client.execute_command("TTL", keys.job(job_id)) <= seconds_to_live
+
+
+def test_while_a_webhook_waits_its_job_has_the_tries_so_far_the_last_error_and_the_next_time(
+    store: JobStore, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    receiver.answers.append(status(429, Retry_After="60"))
+    job_id = end_job(store, receiver.url)
+    make_sender()
+    until(lambda: status_of(store, job_id).tries == 1)
+    seen = status_of(store, job_id)
+    assert (seen.state, seen.error) == (WebhookState.WAITING, "HTTP 429")
+    assert seen.next_try_at == pytest.approx(time.time() + 60, abs=scaled(5))
+
+
+@pytest.mark.parametrize(("answers", "tries"), [([500] * 9, 4), ([410], 1)])
+def test_the_job_says_that_its_webhook_is_given_up_and_why(
+    store: JobStore,
+    redis_client: RedisClient,
+    make_sender: MakeSender,
+    receiver: Receiver,
+    answers: list[int],
+    tries: int,
+) -> None:
+    receiver.answers += [status(code) for code in answers]
+    job_id = end_job(store, receiver.url)
+    make_sender()
+    until(lambda: not waiting(redis_client))
+    given_up = WebhookStatus(state=WebhookState.GIVEN_UP, tries=tries, error=f"HTTP {answers[0]}")
+    assert status_of(store, job_id) == given_up
+
+
+def test_a_webhook_that_was_not_sent_for_days_is_given_up_in_its_job_too(
+    store: JobStore, redis_client: RedisClient, redis_url: str
+) -> None:
+    job_id = end_job(store, "http://127.0.0.1:1/")
+    redis_client.delete(keys.webhook(job_id))  # as Redis does three days later
+    assert WebhookQueue(connect(redis_url), "m").take(5) == []
+    assert waiting(redis_client) == 0
+    expected = WebhookStatus(state=WebhookState.GIVEN_UP, tries=0, error="it was not sent in time")
+    assert status_of(store, job_id) == expected
+
+
+def test_a_webhook_is_settled_in_a_redis_without_memory(
+    store: JobStore, redis_client: RedisClient, redis_url: str, receiver: Receiver
+) -> None:
+    job_id = end_job(store, receiver.url)
+    queue = WebhookQueue(connect(redis_url), "m")
+    (delivery,) = queue.take(5)
+    redis_client.execute_command("CONFIG", "SET", "maxmemory", 1)
+    try:
+        queue.sent(delivery)
+    finally:
+        redis_client.execute_command("CONFIG", "SET", "maxmemory", 0)
+    assert status_of(store, job_id).state is WebhookState.SENT
+
+
+def test_a_job_has_no_status_of_a_webhook_before_its_end_and_of_an_end_that_is_not_reported(store: JobStore) -> None:
+    webhook = Webhook(url="http://127.0.0.1:1/", events=("job.succeeded",))
+    job_id = store.admit(replace(REQUEST, webhook=webhook), ME).id
+    assert store.read(job_id).webhook_status is None
+    store.cancel(job_id)
+    assert store.read(job_id).webhook_status is None
+
+
+def test_a_forgotten_job_does_not_come_back_with_what_became_of_its_webhook(
+    store: JobStore, redis_client: RedisClient, make_sender: MakeSender, receiver: Receiver
+) -> None:
+    receiver.answers.append(status(500))
+    job_id = end_job(store, receiver.url)
+    assert store.delete(store.read(job_id))
+    make_sender()
+    until(lambda: len(receiver.requests) == 2 and not waiting(redis_client))
+    assert not redis_client.exists(keys.job(job_id))

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from tests.app.api.webhooks.receiver import SECRET
 from tests.app.cli.command_line import REPOSITORY, typed
 from tests.stack import Stack, engine_config, free_port
 from tests.valkey import running_valkey
@@ -32,6 +34,7 @@ Typed = Callable[..., Result]
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("service")
     config = engine_config("slow:Slow", model_params={"step_seconds": 0.02}, auth={"api_keys": [KEY]})
+    config["webhooks"] = {"secret": SECRET, "allow_private": True}
     config["server"] = {"processes": 1, "threads": 32}
     with running_valkey(folder / "valkey") as valkey:
         stack = Stack(folder, valkey.url, config)
@@ -147,6 +150,16 @@ def test_the_priority_of_a_waiting_job_is_changed(service: Stack, llm_api: Typed
     llm_api("jobs", "cancel", job_id)
     late = llm_api("jobs", "priority", job_id, "high")
     assert (late.exit_code, late.stderr.count("\n")) == (1, 1) and "the job is canceled; only" in late.stderr
+
+
+def test_a_job_is_shown_with_what_has_become_of_its_webhook(service: Stack, llm_api: Typed) -> None:
+    job_id = submitted(service, not_before="+3600", webhook={"url": "http://127.0.0.1:1/"})
+    assert "webhook" not in llm_api("jobs", "show", job_id).stdout
+    llm_api("jobs", "cancel", job_id)
+    until(lambda: parsed(llm_api("jobs", "show", job_id, "--json"))["webhook"]["tries"])
+    assert re.search(
+        r"^webhook +waiting, \d (try|tries): .+; next 20", llm_api("jobs", "show", job_id).stdout, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("job_id", ["0f0e7c1c-6a53-4c3e-9d33-5a1b0c7d2e4f", "../jobs?x=1"])
