@@ -1,6 +1,8 @@
 """Makes the application: services, routes, errors. It loads no model library, and connects to nothing yet."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask
 
@@ -41,9 +43,15 @@ from app.jobs.tracing import tracer_of
 RESERVED_THREADS = 32  # of each process: for requests that do not wait, /healthz above all
 
 
+class Application(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No function of ours is asynchronous. Flask would inspect every one that a request passes."""
+        return func
+
+
 def create_app(config: Config) -> Flask:
     """Return the WSGI application. Raises ConfigError."""
-    app = Flask(__name__)
+    app = Application(__name__)
     app.url_map.merge_slashes = False  # a redirect would lose the key behind a proxy; the error says what to type
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
     app.config[IGNORES_UNKNOWN] = config.openai.unknown_fields == "ignore"
