@@ -98,7 +98,7 @@ class QueueEstimate:
         try:
             workers = read_workers(self._redis)
             with self._redis.pipeline(transaction=False) as pipe:
-                pipe.get(keys.service_time(model))
+                pipe.hget(keys.shares(model), "seconds")
                 pipe.zcard(keys.running(model))
                 service_seconds, running = pipe.execute()
         except redis.RedisError as error:

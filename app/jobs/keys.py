@@ -147,10 +147,6 @@ def cached(digest: str) -> str:
     return f"{PREFIX}cached:{digest}"
 
 
-def service_time(model: str) -> str:
-    return f"{PREFIX}service:{model}"
-
-
 def totals(model: str) -> str:
     """`lua/end_job.lua` makes the same name."""
     return f"{PREFIX}totals:{model}"

@@ -43,7 +43,7 @@ class OutputWriter:
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._publish = script(client, "publish")
-        self._indexes = [keys.running(model), keys.ended(model), keys.service_time(model)]
+        self._indexes = [keys.running(model), keys.ended(model)]
         self._head: list[str | int] = [
             sharing.order_of(model),
             ledger.kept(ttl_seconds),

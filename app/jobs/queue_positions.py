@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.jobs import keys
 from app.jobs.job import Job, Status
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.sharing import DEFAULT_SHARING, Sharing
@@ -33,7 +32,7 @@ class QueuePositions:
                 ids.setdefault(job.model, []).append(job.id)
         positions: dict[str, QueuePosition] = {}
         for model, of_model in ids.items():
-            results = self._positions(keys=[keys.service_time(model)], args=[self._sharing.order_of(model), *of_model])
+            results = self._positions(keys=[], args=[self._sharing.order_of(model), *of_model])
             for job_id, (jobs_ahead, work_ahead) in zip(of_model, results, strict=True):
                 if jobs_ahead >= 0:
                     positions[job_id] = QueuePosition(jobs_ahead, float(work_ahead))
@@ -41,5 +40,5 @@ class QueuePositions:
 
     def first(self, model: str, limit: int) -> dict[str, QueuePosition]:
         """Return the jobs that start first, by their ids and in their order."""
-        results = self._first_jobs(keys=[keys.service_time(model)], args=[self._sharing.order_of(model), limit])
+        results = self._first_jobs(keys=[], args=[self._sharing.order_of(model), limit])
         return {job_id: QueuePosition(number, float(work)) for number, (job_id, work) in enumerate(results)}

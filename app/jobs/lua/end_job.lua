@@ -30,10 +30,10 @@ local function seconds_run(record, now)
   return string.format('%.6f', tonumber(record.ran or 0) + math.max(0, last))
 end
 
-local function read_ended(job_key)
-  local names = {'ttl', 'idempotency', 'owner', 'webhook', 'status', 'keeps_request', 'lease_until', 'claimed_at', 'ran',
-    'usage', 'metrics', 'model', 'tenant', 'key_name', 'label', 'kind', 'priority', 'attempt', 'created_at', 'started_at',
-    'not_before', 'error', 'weight', 'charged', 'counted_tokens', 'counted_at'}
+local function read_unended(job_key)
+  local names = {'ttl', 'idempotency', 'owner', 'webhook', 'keeps_request', 'lease_until', 'claimed_at', 'ran', 'model',
+    'tenant', 'key_name', 'label', 'kind', 'priority', 'attempt', 'created_at', 'started_at', 'not_before', 'weight',
+    'charged', 'counted_tokens', 'counted_at'}
   local record = {}
   for position, value in ipairs(redis.call('HMGET', job_key, unpack(names))) do record[names[position]] = value or nil end
   return record
@@ -60,10 +60,11 @@ local function end_job(order, job_key, events_key, ended_key, job_id, kept, end_
   local time = redis.call('TIME')
   local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
   local kept_seconds, usage_days, audit_entries = string.match(kept, '^(%d+) (%d+) (%d+)$')
-  redis.call('HSET', job_key, 'completed_at', time[1] .. string.format('.%06d', time[2]), unpack(fields))
-  local record = read_ended(job_key)
+  local record = read_unended(job_key)
   record.ran = seconds_run(record, now)
-  redis.call('HSET', job_key, 'ran', record.ran)
+  for at = 1, #fields, 2 do record[fields[at]] = fields[at + 1] end
+  local completed_at = time[1] .. string.format('.%06d', time[2])
+  redis.call('HSET', job_key, 'completed_at', completed_at, 'ran', record.ran, unpack(fields))
   redis.call('HDEL', job_key, 'lease_until', 'claim', 'charged', 'counted_tokens', 'counted_at')
   redis.call('XADD', events_key, '*', 'type', 'end', 'data', end_event)
   if not record.keeps_request and redis.call('HSTRLEN', job_key, 'request') > LONG_REQUEST_BYTES then

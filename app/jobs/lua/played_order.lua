@@ -1,6 +1,8 @@
 -- Included by the scripts that predict the order of claims: it plays them through, without settlements and arrivals.
 -- include: order
 
+local function mean_seconds_of(order) return tonumber(redis.call('HGET', order.shares, 'seconds') or 0) end
+
 -- What will be charged for a job, in weighted tokens, and the weight of its tenant.
 local function cost_of(order, job_id, mean_length)
   local record = redis.call('HMGET', order.prefix .. 'job:' .. job_id, 'kind', 'prompt_estimate', 'published', 'charged',

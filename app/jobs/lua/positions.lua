@@ -1,6 +1,5 @@
 -- Predict where waiting jobs stand in line. With few waiting jobs the claims are played through; with many, each tenant
 -- counts with the mean cost of its jobs, and with many tenants a sample of them stands for all.
--- KEYS: service time
 -- ARGV: order, then ids of jobs
 -- Returns for each {jobs that start before it, their time in jobs of mean time}, or {-1, "0"} where it does not wait
 -- include: played_order
@@ -8,7 +7,7 @@ local MOST_PLAYED = 64 -- waiting jobs; some microseconds each
 local MOST_TENANTS = 50
 
 local order = order_of(ARGV[1])
-local mean_seconds = tonumber(redis.call('GET', KEYS[1]) or 0)
+local mean_seconds = mean_seconds_of(order)
 local tenants_read = {}
 
 -- What a job of a tenant adds to its counter.

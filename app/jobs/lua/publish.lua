@@ -1,5 +1,5 @@
 -- Write the output of a step's sequences. An output is rejected if another worker has claimed its job since (fencing).
--- KEYS: running, ended, service time, then of each output: job, events
+-- KEYS: running, ended, then of each output: job, events
 -- ARGV: order, kept (as of end_job), notifications channel, names of the record's fields (comma-separated), then of each
 --       output: id, fencing token, delta JSON ('' = none), token ids JSON, tokens published before, and after, this delta,
 --       '1' when a client follows it, end JSON ('' = not the end), how many strings follow, and these: the end's
@@ -24,15 +24,9 @@ local function record_notification(job_key, job_id)
   return bytes > NOTIFICATION_BYTES and job_id or cjson.encode(values)
 end
 
-local function count_service_time(claimed_at)
-  local time = redis.call('TIME')
-  local seconds = tonumber(time[1]) + tonumber(time[2]) / 1e6 - tonumber(claimed_at)
-  redis.call('SET', KEYS[3], string.format('%.6f', mean_with(redis.call('GET', KEYS[3]), seconds)))
-end
-
 local function write(job_key, events_key, first, fields)
   local job_id, token, delta, tokens, before, after, followed, end_event = unpack(ARGV, first, first + HEAD - 2)
-  local record = redis.call('HMGET', job_key, 'token', 'status', 'published', 'claimed_at')
+  local record = redis.call('HMGET', job_key, 'token', 'status', 'published')
   if record[1] ~= token or record[2] == 'queued' then return 0 end
   if record[2] ~= 'processing' then return 1 end -- ended under this very token
   local published = tonumber(record[3] or 0)
@@ -48,14 +42,13 @@ local function write(job_key, events_key, first, fields)
     redis.call('ZREM', KEYS[1], job_id)
     order = order or order_of(ARGV[1])
     end_job(order, job_key, events_key, KEYS[2], job_id, ARGV[2], end_event, fields)
-    count_service_time(record[4])
     notifications[#notifications + 1] = record_notification(job_key, job_id)
   end
   return 1
 end
 
 local verdicts, first = {}, 5
-for key = 4, #KEYS, 2 do
+for key = 3, #KEYS, 2 do
   local strings = tonumber(ARGV[first + HEAD - 1])
   local fields = {unpack(ARGV, first + HEAD, first + HEAD + strings - 1)}
   verdicts[#verdicts + 1] = write(KEYS[key], KEYS[key + 1], first, fields)

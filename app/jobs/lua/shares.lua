@@ -44,20 +44,22 @@ local function mean_with(mean, value)
 end
 
 -- Replace the estimate by what a job took, which has just ended. A response from the cache took nothing. What a worker
--- has ended counts for the means of the tenant. record: fields; job: the facts that are counted (end_job.lua).
+-- has ended counts for the means of the tenant, and its time for that of all jobs. record: fields; job: the facts that are counted (end_job.lua).
 local function settle(order, record, job, now)
   local tokens, charged = 0, tonumber(record.charged or 0)
   if not job.is_cache_hit then
     tokens = weighted_tokens(order, job.prompt_tokens, job.cached_tokens, job.completion_tokens)
   end
-  local names = {'served ' .. job.tenant, 'length ' .. job.tenant, 'cost ' .. job.tenant, 'seconds ' .. job.tenant}
+  local names = {'served ' .. job.tenant, 'length ' .. job.tenant, 'cost ' .. job.tenant, 'seconds ' .. job.tenant, 'seconds'}
   local shares = redis.call('HMGET', order.shares, unpack(names))
   local counter = math.max(0, tonumber(shares[1] or 0) + (tokens - charged) / tonumber(record.weight or 1))
   local fields = tokens ~= charged and {names[1], counter} or {}
   local function keep(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
   if record.metrics then
     keep(names[3], mean_with(shares[3], tokens))
-    keep(names[4], mean_with(shares[4], now - tonumber(record.claimed_at or now)))
+    local seconds = now - tonumber(record.claimed_at or now)
+    keep(names[4], mean_with(shares[4], seconds))
+    keep(names[5], mean_with(shares[5], seconds))
     if job.completion_tokens > 0 then keep(names[2], mean_with(shares[2], job.completion_tokens)) end
   end
   if #fields > 0 then redis.call('HSET', order.shares, unpack(fields)) end

@@ -35,7 +35,7 @@ def serve(client: RedisClient, slots: int, *, name: str = "w", model: str = "m",
 
 def measure(client: RedisClient, seconds: float, *, model: str = "m") -> None:
     """Record that jobs have lately taken so many seconds."""
-    client.set(keys.service_time(model), str(seconds))
+    client.execute_command("HSET", keys.shares(model), "seconds", str(seconds))
 
 
 def test_a_refused_request_comes_back_when_those_that_wait_should_have_started(
@@ -199,5 +199,5 @@ def test_the_time_of_jobs_is_measured_as_they_end(client: FlaskClient, worker: S
 
     worker.play = takes_a_while
     client.post("/generate", json={"prompt": "x"})
-    measured = worker.redis.get(keys.service_time(MODEL))
+    measured = worker.redis.hget(keys.shares(MODEL), "seconds")
     assert measured is not None and 0.2 <= float(measured) < scaled(2)

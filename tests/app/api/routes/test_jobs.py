@@ -65,7 +65,7 @@ def queued(client: FlaskClient, worker: ScriptedWorker, monkeypatch: pytest.Monk
     """The paths of four queued jobs, in their order. Jobs have lately taken 60 s, four at once."""
     monkeypatch.setattr(queue_estimate, "FRESH_SECONDS", 0.0)
     worker.stop()
-    worker.redis.set(keys.service_time("scripted"), "60")
+    worker.redis.execute_command("HSET", keys.shares("scripted"), "seconds", "60")
     return [submit(client) for _ in range(4)]
 
 
@@ -108,9 +108,9 @@ def test_an_accepted_job_has_its_estimated_start(
 def test_no_start_is_estimated_where_nothing_is_measured_or_no_worker_serves(
     client: FlaskClient, worker: ScriptedWorker, queued: list[str]
 ) -> None:
-    worker.redis.delete(keys.service_time("scripted"))
+    worker.redis.execute_command("HDEL", keys.shares("scripted"), "seconds")
     assert client.get(queued[0]).get_json()["estimated_start_at"] is None
-    worker.redis.set(keys.service_time("scripted"), "60")
+    worker.redis.execute_command("HSET", keys.shares("scripted"), "seconds", "60")
     worker.announce(WorkerState.DRAINING)
     job = client.get(queued[0]).get_json()
     assert (job["queue_position"], job["estimated_start_at"]) == (1, None)
