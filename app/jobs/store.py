@@ -117,7 +117,7 @@ class JobStore:
         Raises:
             RateLimited: the job exceeds a limit of its API key.
             QueueFull: `jobs.max_queued` jobs of this model are waiting.
-            NoWorker: no worker of this model is alive.
+            NoWorker: no worker of this model is alive; a job for later needs none yet.
             Conflict: a different request was sent with this idempotency key.
         """
         job_id = job_id or new_job_id()

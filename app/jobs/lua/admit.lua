@@ -25,22 +25,22 @@ if KEYS[6] ~= '' then
   if earlier then return fingerprint == ARGV[8] and {'same', unpack(earlier)} or {'conflict'} end
 end
 local order = order_of(ARGV[1])
-local length = redis.call('ZCARD', order.waiting) + redis.call('ZCARD', KEYS[7])
-if redis.call('EXISTS', KEYS[2]) == 0 then return {'no_worker', length} end
-local limit = tonumber(ARGV[5])
-if limit >= 0 and length >= limit then return {'full', length} end
-
 local sent = {}
 for at = 10, #ARGV, 2 do sent[ARGV[at]] = ARGV[at + 1] end
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
+local from, is_scheduled = start_of(sent.not_before, now)
+local length = redis.call('ZCARD', order.waiting) + redis.call('ZCARD', KEYS[7])
+if not is_scheduled and redis.call('EXISTS', KEYS[2]) == 0 then return {'no_worker', length} end
+local limit = tonumber(ARGV[5])
+if limit >= 0 and length >= limit then return {'full', length} end
+
 local tokens = tonumber(sent.estimated_tokens)
 local limits = tokens and limits_of(sent.owner)
 if limits then
   local over = exceeded(sent.owner, limits, tokens, tonumber(sent.limit_share), tonumber(now))
   if over then return {'limited', over[1], over[2], over[3], redis.call('ZCARD', active_key(sent.owner))} end
 end
-local from, is_scheduled = start_of(sent.not_before, now)
 local place = place_of(ARGV[4], string.match(from, '^(%d+)%.(%d+)$'))
 redis.call('HSET', KEYS[1], 'created_at', now, 'status', 'queued', 'place', place, unpack(ARGV, 10))
 if is_scheduled then

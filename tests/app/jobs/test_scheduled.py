@@ -5,7 +5,7 @@ import time
 import pytest
 import redis
 
-from app.errors import Conflict, QueueFull
+from app.errors import Conflict, NoWorker, QueueFull
 from app.jobs import keys
 from app.jobs.job import Job, JobRequest, Kind, Priority, Status
 from app.jobs.redis_client import RedisClient
@@ -53,9 +53,9 @@ def test_when_its_time_comes_it_enters_the_order_with_a_doorbell(scene: Scene) -
 
 
 def test_its_time_of_waiting_begins_then_for_its_place_and_its_metrics(scene: Scene) -> None:
-    first = scene.admit(not_before=time.time() + 0.05)
+    first = scene.admit(not_before=time.time() + 0.3)
     second = scene.admit()
-    time.sleep(0.06)
+    time.sleep(0.35)
     third = scene.admit()
     urgent = scene.admit(priority=Priority.HIGH, not_before=time.time() + FAR)
     let_come(scene, urgent)
@@ -70,6 +70,14 @@ def test_its_time_of_waiting_begins_then_for_its_place_and_its_metrics(scene: Sc
 def test_a_time_in_the_past_is_now(scene: Scene) -> None:
     job = scene.admit(not_before=time.time() - 5)
     assert (scheduled(scene), scene.queue(), scene.doorbells()) == ([], [job.id], 1)
+
+
+def test_a_job_for_later_is_accepted_though_no_worker_is_there_yet(scene: Scene) -> None:
+    scene.raw.delete(keys.alive(MODEL))
+    with pytest.raises(NoWorker):
+        scene.admit(not_before=time.time() - 5)
+    job = scene.admit(not_before=time.time() + FAR)
+    assert scheduled(scene) == [job.id]
 
 
 def test_jobs_for_later_count_as_waiting(scene: Scene, redis_client: RedisClient) -> None:
