@@ -58,6 +58,7 @@ def _measure(
     """Run all workloads on one file, with the same prompts as on the others."""
     title = str(model.path) if model.path.name in ratios_by_file else model.path.name
     print(f"\n## {title}")
+    print("starting the servers", file=sys.stderr)
     ratios = ratios_by_file[title] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         setup = Setup(

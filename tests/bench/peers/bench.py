@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -54,7 +55,10 @@ class Bench:
             requests = work.make(self._random)
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 with contender.on_turn():
-                    rounds_by_name[contender.name].append(ask(contender, work, requests))
+                    done = ask(contender, work, requests)
+                rounds_by_name[contender.name].append(done)
+                where = f"{work.name}, round {number + 1} of {self._rounds}"
+                print(f"{where}: {contender.name} {done.tokens_per_second:.1f} tok/s", file=sys.stderr)
             last = {contender.name: rounds_by_name[contender.name][-1] for contender in contenders}
             if number == 0 or work.in_bare_loop:
                 prompts = self._check(work, requests, last, compared)
