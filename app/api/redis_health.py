@@ -16,6 +16,7 @@ from app.api.metrics.process import count_ping
 from app.jobs.redis_client import RedisClient, connect
 
 PING_SECONDS = 0.5
+IDLE_PING_SECONDS = 2.0  # while no command is sent; the next one starts a ping at once
 PING_AGAIN_SECONDS = 0.1  # after a ping without a reply
 REPLY_SECONDS = 1.0
 # One lost ping may be a lost connection, or a fork or an fsync that delayed Redis. A process that was delayed itself
@@ -37,6 +38,7 @@ class RedisHealth:
         self._url = redis_url
         self._silent_pings = 0
         self._closing = threading.Event()
+        self._asked = threading.Event()  # a command was sent since the last ping
 
     def client(self) -> RedisClient:
         """Return a client for requests, whose commands raise RedisAway at once while Redis is away."""
@@ -48,6 +50,13 @@ class RedisHealth:
 
     def close(self) -> None:
         self._closing.set()
+        self._asked.set()
+
+    def note_command(self) -> None:
+        """A command is about to be sent. Raises RedisAway."""
+        self.raise_if_away()
+        if not self._asked.is_set():
+            self._asked.set()
 
     def raise_if_away(self) -> None:
         if self.is_away:
@@ -55,7 +64,7 @@ class RedisHealth:
 
     def _run(self) -> None:
         client = connect(self._url, reply_seconds=REPLY_SECONDS, retries=0)
-        while not self._closing.wait(PING_AGAIN_SECONDS if self._silent_pings else PING_SECONDS):
+        while not self._is_closing_at_next_ping():
             began_at = time.perf_counter()
             try:
                 client.ping()
@@ -65,6 +74,16 @@ class RedisHealth:
                 self._note(None)
                 count_ping(time.perf_counter() - began_at)
         client.close()
+
+    def _is_closing_at_next_ping(self) -> bool:
+        """Wait until a ping is due."""
+        if self._silent_pings:
+            return self._closing.wait(PING_AGAIN_SECONDS)
+        if self._asked.is_set():
+            self._asked.clear()
+            return self._closing.wait(PING_SECONDS)
+        self._asked.wait(IDLE_PING_SECONDS)
+        return self._closing.is_set()
 
     def _note(self, error: redis.RedisError | None) -> None:
         """Note the outcome of a ping. An error that Redis sent, for example that it is loading, is a reply too."""
@@ -87,7 +106,7 @@ class _WatchedPool(redis.BlockingConnectionPool):
         super().__init__(redis_connect_func=self._on_connect, **options)  # type: ignore[no-untyped-call]
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
-        self._watch.raise_if_away()
+        self._watch.note_command()
         connection = super().get_connection()  # type: ignore[no-untyped-call]
         if self._watch.is_away:  # since this thread began to wait for a connection
             self.release(connection)  # type: ignore[no-untyped-call]

@@ -25,10 +25,16 @@ local function job_key(job_id) return order.prefix .. 'job:' .. job_id end
 local function due(index_key, limit) return redis.call('ZRANGEBYSCORE', index_key, '-inf', now, 'LIMIT', 0, limit) end
 
 -- After a long time without a turn, Redis was away or the machine slept: no worker could renew its lease, and this very
--- call may have waited in Redis' socket. The workers get time to renew first.
+-- call may have waited in Redis' socket. The workers get time to renew first, unless all leases last for longer
+-- than that. Where no job runs nothing is written, so that an idle Redis writes nothing to its file.
 local function is_my_turn()
+  local first = redis.call('ZRANGE', running_key, 0, 0, 'WITHSCORES')
+  if not first[1] then
+    redis.call('SET', reaper_key, string.format('%.6f', now), 'NX')
+    return true
+  end
   local next_turn = tonumber(redis.call('GET', reaper_key) or now)
-  local was_outage = now - next_turn > outage_seconds
+  local was_outage = now - next_turn > outage_seconds and tonumber(first[2]) < now + grace_seconds
   local is_taken = now < next_turn and next_turn <= now + grace_seconds -- later than that: the clock was set back
   if is_taken then return false end
   redis.call('SET', reaper_key, string.format('%.6f', now + (was_outage and grace_seconds or turn_seconds)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.api.redis_health import RedisAway, RedisHealth, _WatchedPool
+from app.api.redis_health import PING_SECONDS, RedisAway, RedisHealth, _WatchedPool
 from app.api.request_context import services_of
 from app.config.settings import Config
 from app.jobs.redis_client import RedisClient, connect
@@ -192,3 +192,25 @@ def test_while_redis_is_away_requests_get_503_at_once_and_health_checks_200(
     assert [client.get(path).status_code for path in ("/healthz", "/check", "/openapi.json")] == [200] * 3
     assert time.monotonic() - started < scaled(2)
     assert services_of(app).jobs.waiters._requests == 0
+
+
+def test_while_no_command_is_sent_pings_are_rare_and_the_next_command_starts_one(
+    server: Valkey, watch: RedisHealth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.redis_health.IDLE_PING_SECONDS", 1000.0)
+    client, counts = watch.client(), connect(server.url)
+    client.ping()
+
+    def pings() -> int:
+        calls: int = counts.execute_command("INFO", "commandstats").get("cmdstat_ping", {}).get("calls", 0)
+        return calls
+
+    def are_rare() -> bool:
+        before = pings()
+        time.sleep(2 * PING_SECONDS)
+        return pings() == before
+
+    until(are_rare)
+    before = pings()
+    client.get("anything")
+    until(lambda: pings() > before)

@@ -248,12 +248,37 @@ def test_two_reapers_in_one_turn_do_the_work_once(scene: Scene) -> None:
 
 
 def test_turns_follow_each_other_after_a_second(scene: Scene) -> None:
-    scene.reaper.reap()
     claim = scene.running()
+    scene.reaper.reap()
     end_lease(scene.url, claim.job_id)
     assert scene.reaper.reap() == 0
     time.sleep(TURN_SECONDS)
     assert scene.reaper.reap() == 1
+
+
+def test_an_idle_service_writes_nothing(scene: Scene) -> None:
+    scene.reaper.reap()
+    before = scene.raw.info("persistence")["rdb_changes_since_last_save"]
+    scene.reaper.reap()
+    assert scene.raw.info("persistence")["rdb_changes_since_last_save"] == before
+
+
+def test_the_first_job_after_an_idle_time_is_no_sign_of_an_outage(scene: Scene) -> None:
+    scene.raw.set(keys.reaper(MODEL), str(time.time() - 3600))
+    scene.running()
+    later = scene.admit(not_before=time.time() + 1000)
+    scene.raw.zadd(keys.scheduled(MODEL), {later.id: time.time() - 1})
+    scene.reaper.reap()
+    assert scene.queue() == [later.id]
+
+
+def test_an_outage_just_after_the_first_job_began_costs_it_nothing(scene: Scene) -> None:
+    scene.reaper.reap()
+    claim = scene.running()
+    end_lease(scene.url, claim.job_id)
+    scene.raw.set(keys.reaper(MODEL), str(time.time() - 3600))  # the last turn with a job
+    assert scene.reaper.reap() == 0
+    assert scene.queue() == []
 
 
 def test_after_a_while_without_turns_the_workers_come_first(scene: Scene) -> None:
