@@ -20,7 +20,7 @@ OPEN_PATHS = frozenset({"/healthz", "/check", "/readyz", "/", "/docs", "/openapi
 """Paths that need no API key: a probe and a browser have none to send."""
 METRICS_PATH = "/metrics"  # open where `metrics.open` says so
 _OPEN_FOLDERS = ("/docs/", "/static/", "/web/")  # files of the pages
-LABEL_HEADER = "OpenAI-Project"
+_LABEL_VARIABLE = "HTTP_OPENAI_PROJECT"  # the header OpenAI-Project
 OWNER_PARAMETER = {
     "in": "query",
     "name": "owner",
@@ -44,18 +44,19 @@ def register(
     app.extensions[_EXTENSION] = authentication
 
     def identify() -> None:
-        g.api_key = None
-        is_open = request.path in open_paths or request.path.startswith(_OPEN_FOLDERS)
-        scope = None if is_open or request.endpoint is None else scopes.get(request.endpoint, Scope.ADMIN)
-        if not is_open and authentication.is_needed():
-            g.api_key = _key(request.headers, authentication)
-        if g.api_key is not None and not g.api_key.allows(scope):
+        path, endpoint = request.path, request.endpoint
+        is_open = path in open_paths or path.startswith(_OPEN_FOLDERS)
+        scope = None if is_open or endpoint is None else scopes.get(endpoint, Scope.ADMIN)
+        key = _key(request.headers, authentication) if not is_open and authentication.is_needed() else None
+        g.api_key = key
+        if key is not None and not key.allows(scope):
             raise MissingScope(
-                f"the API key {g.api_key.name!r} has no scope {str(scope)!r}, which {request.method} {request.path} "
-                "needs; ask for a key that has it"
+                f"the API key {key.name!r} has no scope {str(scope)!r}, which {request.method} {path} needs; ask for a "
+                "key that has it"
             )
-        g.principal = _principal(g.api_key, request.headers)
-        note_key(g.principal.key_name)
+        # the environ, not request.headers: there a header that is missing costs an exception
+        principal = g.principal = _principal(key, request.environ.get(_LABEL_VARIABLE))
+        note_key(principal.key_name)
 
     app.before_request(identify)
 
@@ -167,7 +168,7 @@ def _secret(headers: Headers) -> bytes | None:
     return token.strip().encode("latin-1")  # latin-1: WSGI's spelling of bytes
 
 
-def _principal(key: ApiKey | None, headers: Headers) -> Principal:
+def _principal(key: ApiKey | None, label: str | None) -> Principal:
     if key is None:
         principal = ANONYMOUS_PRINCIPAL
     else:
@@ -180,7 +181,7 @@ def _principal(key: ApiKey | None, headers: Headers) -> Principal:
             models=key.models,
             max_tokens=key.limits.max_tokens,
         )
-    return principal.with_label(headers.get(LABEL_HEADER))
+    return principal.with_label(label)
 
 
 def _missing_key(headers: Headers, scheme: str, token: str) -> str:

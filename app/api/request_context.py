@@ -85,7 +85,7 @@ def services_of(app: Flask) -> Services:
 
 def current_caller(options: JobOptions) -> Caller:
     """Raises InvalidRequest, naming the header of the idempotency key."""
-    key = request.headers.get(KEY_HEADER)
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not _KEY.fullmatch(key):
         raise invalid_request(
             {KEY_HEADER: ["Must be 1 to 255 visible ASCII characters, no spaces; send a UUID, for example."]}

@@ -5,6 +5,7 @@ A line of the log never contains a prompt, an answer or a key.
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,8 @@ def set_up_log(config: LogConfig, *, libraries: int = logging.INFO) -> None:
     Args:
         libraries: the least serious lines of libraries, at any level: at `debug` those of HTTP log whole requests.
     """
+    # no line of ours has these, and each takes time in every line
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     level = logging.getLevelNamesMapping()[config.level.upper()]
     handler = logging.StreamHandler()
     handler.setFormatter(JSONFormatter() if config.format == "json" else TextFormatter(_TEXT))
@@ -29,11 +32,19 @@ def set_up_log(config: LogConfig, *, libraries: int = logging.INFO) -> None:
         logging.getLogger(ours).setLevel(level)
 
 
+class Event(logging.LogRecord):
+    """A line with named values. It does not look for the place that logs it, which takes longer than the rest."""
+
+    def __init__(self, name: str, level: int, message: str, fields: Mapping[str, object]) -> None:
+        super().__init__(name, level, "", 0, message, None, None)
+        self.fields = fields
+
+
 def log_event(logger: logging.Logger, level: int, message: str, **fields: object) -> None:
     """Log a line with named values. Those that are None are left out."""
     if logger.isEnabledFor(level):
         present = {name: value for name, value in fields.items() if value is not None}
-        logger.log(level, "%s", message, extra={"fields": present})
+        logger.handle(Event(logger.name, level, message, present))
 
 
 class TextFormatter(logging.Formatter):
@@ -41,8 +52,9 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
-        fields: dict[str, object] = getattr(record, "fields", {})
-        return " ".join([line, *(f"{name}={value}" for name, value in fields.items())]) if fields else line
+        if not isinstance(record, Event):
+            return line
+        return " ".join([line, *(f"{name}={value}" for name, value in record.fields.items())])
 
 
 class JSONFormatter(logging.Formatter):
@@ -55,7 +67,8 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= getattr(record, "fields", {})
+        if isinstance(record, Event):
+            line |= record.fields
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
