@@ -186,11 +186,11 @@ class JobStore:
         nonce: from `new_nonce`, for a caller that repeats a claim whose reply was lost: the same nonce gets the same
         job.
         """
-        indexes = self._indexes(keys.running, keys.expiring, keys.ended)
+        indexes = self._indexes(keys.running, keys.expiring)
         nonce, channel = nonce or new_nonce(), keys.NOTIFICATIONS_CHANNEL
         result = self._claim(
             keys=[*indexes, keys.last_claim(worker_id)],
-            args=[self._order, worker_id, LEASE_SECONDS, nonce, self._kept, channel],
+            args=[self._order, worker_id, LEASE_SECONDS, nonce, channel],
         )
         if result is None:
             return None

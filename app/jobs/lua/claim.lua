@@ -1,12 +1,11 @@
 -- A worker takes the first job of the order of waiting jobs: attempt + 1, a new fencing token and a lease, and its tenant
--- is charged. A job that has waited longer than it may is ended here, and the next one is taken.
--- KEYS: running, expiring, ended, the worker's last claim
--- ARGV: order, worker id, lease_seconds, nonce of this call, kept (as of end_job), notifications channel
+-- is charged. A job that has waited longer than it may is left to the reaper, which ends it.
+-- KEYS: running, expiring, the worker's last claim
+-- ARGV: order, worker id, lease_seconds, nonce of this call, notifications channel
 -- Returns nil when no job waits, or {id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds,
 --         published tokens, owner, tenant, trace parent}
+-- include: active_jobs
 -- include: add_event
--- include: end_job
--- include: end_without_worker
 -- include: order
 local MOST_SKIPPED = 100 -- at most this many deleted or expired jobs are skipped per claim
 local CLAIM_KEPT_SECONDS = 60 -- beyond every repetition of a call whose reply was lost
@@ -25,7 +24,7 @@ end
 
 -- The same call once more, after its first reply was lost.
 local function repeated()
-  local nonce, job_id = string.match(redis.call('GET', KEYS[4]) or '', '^(%S+) (.*)$')
+  local nonce, job_id = string.match(redis.call('GET', KEYS[3]) or '', '^(%S+) (.*)$')
   local record = nonce == ARGV[4] and read(job_id)
   if record and record[1] == 'processing' and record[6] == ARGV[4] then
     return taken(job_id, record, tonumber(record[7]), tonumber(record[8]), record[5])
@@ -40,11 +39,11 @@ local function take(job_id, record, tenant, class, now)
   local charged = charge(order, tenant, class, record[15], record[16], record[17], record[12], record[18])
   redis.call('HSET', job_key, 'token', token, 'attempt', attempt, 'status', 'processing', 'worker', ARGV[2],
     'claim', ARGV[4], 'claimed_at', now, 'lease_until', lease_until, 'started_at', started_at, 'charged', charged)
-  redis.call('SET', KEYS[4], ARGV[4] .. ' ' .. job_id, 'EX', CLAIM_KEPT_SECONDS)
+  redis.call('SET', KEYS[3], ARGV[4] .. ' ' .. job_id, 'EX', CLAIM_KEPT_SECONDS)
   redis.call('ZADD', KEYS[1], lease_until, job_id)
   if record[20] then note_running(record[13], job_id) end
   local notification = add_event(order.prefix .. 'events:' .. job_id, job_id, 'started', '{"attempt":' .. attempt .. '}')
-  if record[4] == '1' then redis.call('PUBLISH', ARGV[6], notification) end
+  if record[4] == '1' then redis.call('PUBLISH', ARGV[5], notification) end
   return taken(job_id, record, token, attempt, started_at)
 end
 
@@ -56,16 +55,11 @@ for _ = 1, MOST_SKIPPED do
   local job_id, tenant, class = take_first(order)
   if not job_id then return nil end
   local record = read(job_id)
-  if record[9] then redis.call('ZREM', KEYS[2], job_id) end
   local has_expired = record[9] and not record[5] and tonumber(record[9]) <= tonumber(now)
+  if record[9] and not has_expired then redis.call('ZREM', KEYS[2], job_id) end
   local is_taken = record[1] == 'queued' and not has_expired
   local claim = is_taken and take(job_id, record, tenant, class, now)
   seat(order, tenant)
   if is_taken then return claim end
-  if record[1] == 'queued' then
-    local job_key, events_key = order.prefix .. 'job:' .. job_id, order.prefix .. 'events:' .. job_id
-    end_without_worker(order, job_key, events_key, KEYS[3], job_id, ARGV[5], 'expired')
-    redis.call('PUBLISH', ARGV[6], job_id)
-  end
 end
 return nil

@@ -1,14 +1,13 @@
 -- Included by the scripts that count what an API key uses. The limits stand in the key's record (`app.access.key_store`),
--- so that a changed one counts at once, everywhere. What is counted of the key with the id <owner>:
--- `llm:active:<owner>`, a sorted set: its jobs that have not ended; scored 0 while they wait and 1 while they run;
--- `llm:limits:<owner>`, a hash: what is in its buckets, when that was (`<name>_at`), and the tokens of its day and month.
+-- so that a changed one counts at once, everywhere. What is counted of the key with the id <owner>: its jobs that have
+-- not ended (active_jobs.lua), and, in the hash `llm:limits:<owner>`, what is in its buckets, when that was (`<name>_at`), and
+-- the tokens of its day and month.
 -- A bucket holds what a minute allows and drains evenly: it is what was used lately. docs/decisions/0067 has the reasons.
+-- include: active_jobs
 local LIMITS = {'requests_per_minute', 'tokens_per_minute', 'concurrent_jobs', 'waiting_jobs', 'tokens_per_day',
   'tokens_per_month'}
 local DAY = 86400 -- seconds
 local COUNTS_KEPT = 45 * DAY -- longer than a month
-
-local function active_key(owner) return 'llm:active:' .. owner end
 
 local function counts_key(owner) return 'llm:limits:' .. owner end
 
@@ -100,10 +99,6 @@ local function count_admitted(job_key, job_id, owner, limits, tokens, now)
     end
   end
 end
-
-local function note_running(owner, job_id) redis.call('ZADD', active_key(owner), 'XX', 1, job_id) end
-
-local function note_waiting(owner, job_id) redis.call('ZADD', active_key(owner), 'XX', 0, job_id) end
 
 -- Replace the estimate by what the job took, once it has ended. Of what has drained of the estimate nothing is given back.
 -- In a new day or month what is counted of it there is what it took beyond its estimate.

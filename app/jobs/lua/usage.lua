@@ -5,7 +5,8 @@
 local USAGE = 'llm:usage'
 local DAY_SECONDS = 86400
 local MOST_LABELS = 100 -- of one key, model and day, as clients choose labels; further ones are counted as `other`
-local PARSED, WRITTEN = '^(%d+)' .. string.rep(' (%d+)', 8), '%d' .. string.rep(' %d', 8) -- nine counters
+local PARSED = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)'
+local WRITTEN = '%d %d %d %d %d %d %d %d %d'
 local OUTCOMES = {succeeded = 1, failed = 2, canceled = 3, expired = 4} -- positions among the counters
 
 -- The row of a job, and its counters so far; nil where it has none.

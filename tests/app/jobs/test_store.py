@@ -13,6 +13,7 @@ from app.jobs.job import JobRequest, Kind, Priority, Status, Usage
 from app.jobs.order import doorbell
 from app.jobs.output_writer import FENCED, OutputWrite, OutputWriter
 from app.jobs.queue_positions import QueuePosition, QueuePositions
+from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore, new_job_id, new_nonce
 from tests.app.jobs.scene import MODEL, Scene
@@ -122,14 +123,17 @@ def test_a_repeated_claim_does_not_get_a_job_that_it_has_lost(store: JobStore, r
     assert store.claim("worker-1", nonce) is None
 
 
-def test_a_claim_ends_jobs_that_have_waited_too_long_and_takes_the_next_one(store: JobStore) -> None:
+def test_a_claim_leaves_jobs_that_waited_too_long_to_the_reaper(
+    store: JobStore, redis_client: RedisClient
+) -> None:
     impatient = [store.admit(replace(request(), expires_in_seconds=0.01), ME) for _ in range(2)]
     time.sleep(0.02)
     patient = store.admit(request(), ME)
     claim = store.claim("worker-1")
     assert claim is not None and claim.job_id == patient.id
-    assert [store.read(job.id).status for job in impatient] == [Status.EXPIRED] * 2
     assert store.claim("worker-1") is None
+    Reaper(redis_client, model="m", ttl_seconds=60, max_attempts=3).reap()
+    assert [store.read(job.id).status for job in impatient] == [Status.EXPIRED] * 2
 
 
 def test_a_place_in_the_order_without_a_record_is_passed_over(store: JobStore, redis_client: RedisClient) -> None:
