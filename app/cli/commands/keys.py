@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -11,17 +12,18 @@ import redis
 from marshmallow import ValidationError
 
 from app.access.api_key import ApiKey
+from app.access.authentication import is_key_configured
 from app.access.key_store import KeyStore
 from app.api.request_parser import invalid_request
 from app.api.schemas.keys import CreateKeySchema, KeySchema, UpdateKeySchema, wanted_key
 from app.cli.key_options import Seconds, fields_of, key_options
+from app.cli.known_keys import every_key, first_key_note, found, last_key_note, usable
 from app.cli.output import json_option, write_json, write_lines, write_table
 from app.cli.redis_address import use_redis_of_run
 from app.config.loader import load_config, redis_url_of
 from app.errors import RequestError
 from app.jobs.redis_client import connect
 
-_PAGE = 1000
 _SCHEMA = KeySchema()
 
 
@@ -41,8 +43,11 @@ def keys() -> None:
 def create(name: str, as_json: bool, **options: Any) -> None:
     """Make an API key, and print it. It is shown this once: Redis keeps its digest only."""
     with _store() as store:
+        was_open = not (is_key_configured(load_config().auth) or store.are_there_any())
         key, secret = store.create(wanted_key(CreateKeySchema().load({"name": name, **fields_of(options)})))
     _show_secret(key, secret, as_json=as_json)
+    if was_open:
+        click.echo(first_key_note(secret if sys.stdout.isatty() else "KEY"), err=True)
 
 
 @keys.command("list")
@@ -51,7 +56,10 @@ def create(name: str, as_json: bool, **options: Any) -> None:
 def list_keys(revoked: bool, as_json: bool) -> None:
     """List the API keys, oldest first. Those of the configuration are not among them."""
     with _store() as store:
-        listed = list(_every(store, revoked=revoked))
+        every = list(every_key(store))
+    listed = [key for key in every if revoked or key.revoked_at is None]
+    if hidden := len(every) - len(listed):
+        click.echo(f"not listed: {hidden} revoked {'key' if hidden == 1 else 'keys'} (--revoked)", err=True)
     if as_json:
         write_json([_document(key) for key in listed])
         return
@@ -78,9 +86,9 @@ def list_keys(revoked: bool, as_json: bool) -> None:
 @click.argument("name_or_id", metavar="NAME")
 @json_option
 def show(name_or_id: str, as_json: bool) -> None:
-    """Show an API key: what it may do, and when it was last used. NAME may be an id."""
+    """Show an API key: what it may do, and when it was last used. NAME may be an id, or the name of a revoked key."""
     with _store() as store:
-        key = store.read(name_or_id)
+        key = found(store, name_or_id)
     if as_json:
         write_json(_document(key))
     else:
@@ -96,7 +104,7 @@ def update(name_or_id: str, name: str | None, as_json: bool, **options: Any) -> 
     """Change what the options name, and nothing else. `none` stands for the default: no limit, no group, no end."""
     changes = fields_of(options) | ({} if name is None else {"name": name})
     with _store() as store:
-        key = store.update(store.read(name_or_id).id, UpdateKeySchema().load(changes))
+        key = store.update(usable(store, name_or_id).id, UpdateKeySchema().load(changes))
     if as_json:
         write_json(_document(key))
     else:
@@ -110,7 +118,7 @@ def update(name_or_id: str, name: str | None, as_json: bool, **options: Any) -> 
 def rotate(name_or_id: str, grace: int, as_json: bool) -> None:
     """Give an API key another secret, and print it. It keeps its jobs, limits and usage."""
     with _store() as store:
-        key, secret = store.rotate(store.read(name_or_id).id, grace)
+        key, secret = store.rotate(usable(store, name_or_id).id, grace)
     _show_secret(key, secret, as_json=as_json)
 
 
@@ -118,11 +126,13 @@ def rotate(name_or_id: str, grace: int, as_json: bool) -> None:
 @click.argument("name_or_id", metavar="NAME")
 @click.option("--forget", is_flag=True, help="Do not list it either. Where no key is left, requests need none.")
 def revoke(name_or_id: str, forget: bool) -> None:
-    """Revoke an API key: it opens nothing from now on. What it has begun continues."""
+    """Revoke an API key: it opens nothing from now on. What it has begun continues. NAME may be an id."""
     with _store() as store:
-        key = store.read(name_or_id)
+        key = found(store, name_or_id)
         store.revoke(key.id, forget=forget)
-    click.echo(f"{key.name} ({key.id}) is revoked{' and forgotten' if forget else ''}")
+        click.echo(f"{key.name} ({key.id}) is revoked{' and forgotten' if forget else ''}")
+        if note := last_key_note(load_config().auth, list(every_key(store))):
+            click.echo(note, err=True)
 
 
 @contextlib.contextmanager
@@ -140,15 +150,6 @@ def _store() -> Iterator[KeyStore]:
         raise _Unreachable(f"Redis does not respond ({type(error).__name__}); {cure}") from None
     finally:
         client.close()
-
-
-def _every(store: KeyStore, *, revoked: bool) -> Iterator[ApiKey]:
-    after = None
-    has_more = True
-    while has_more:
-        page, has_more = store.list_keys(limit=_PAGE, after=after, with_revoked=revoked)
-        yield from page
-        after = page[-1].id if page else None
 
 
 def _document(key: ApiKey) -> dict[str, Any]:

@@ -108,6 +108,54 @@ def test_a_revoked_key_is_listed_on_demand_and_forgotten_on_demand(keys: Typed, 
     assert not door.is_needed()
 
 
+def test_the_first_key_says_what_it_changes_and_how_it_is_used(keys: Typed) -> None:
+    made = keys("create", "a")
+    assert "Every request needs a key from now on; what was made without one" in made.stderr
+    assert "export LLM_API_KEY=KEY for llm-api, -H 'Authorization: Bearer KEY' for curl" in made.stderr
+    assert made.stdout.strip() not in made.stderr, "it may be assigned while a terminal shows stderr"
+    assert "from now on" not in keys("create", "b").stderr
+
+
+def test_the_last_key_says_that_everything_is_refused_and_the_ways_out_are_true(
+    keys: Typed, door: Authentication
+) -> None:
+    keys("create", "a")
+    keys("create", "b")
+    assert keys("revoke", "a").stderr == ""
+    ended = keys("revoke", "b").stderr
+    assert "every request is refused. `llm-api keys create NAME` makes another;\n" in ended and door.is_needed()
+    assert "`llm-api keys revoke --forget ID` for each ID of `keys list --revoked`" in ended
+    assert "`llm-api keys revoke --forget a` lets requests need no key" in keys("revoke", "b", "--forget").stderr
+    assert door.is_needed()
+    assert keys("revoke", "a", "--forget").stderr == "No key is left, so requests need none from now on.\n"
+    assert not door.is_needed()
+
+
+def test_where_the_configuration_requires_keys_the_last_one_says_nothing_of_requests_without(
+    keys: Typed, environ: dict[str, str]
+) -> None:
+    keys("create", "a")
+    environ["LLM_API_AUTH"] = json.dumps({"required": True})
+    ended = keys("revoke", "a", "--forget").stderr
+    assert "every request is refused" in ended and "need no key" not in ended
+    assert "from now on" not in keys("create", "a").stderr
+    environ["LLM_API_AUTH"] = json.dumps({"admin_keys": ["hunter2hunter2"]})
+    assert keys("revoke", "a").stderr == ""
+
+
+def test_a_revoked_key_is_known_by_its_name(keys: Typed) -> None:
+    keys("create", "a")
+    keys("revoke", "a")
+    assert keys("list").stderr == "not listed: 1 revoked key (--revoked)\n"
+    assert keys("list", "--revoked").stderr == ""
+    assert shown(keys, "a")["revoked_at"]
+    assert "the API key 'a' is revoked; `llm-api keys list --revoked` shows it" in keys("rotate", "a").stderr
+    keys("create", "a")
+    keys("revoke", "a")
+    several = keys("revoke", "a", "--forget")
+    assert several.exit_code == 1 and "2 revoked keys had the name 'a'; name one by its id: key-" in several.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -1,0 +1,83 @@
+"""The API keys of a Redis by the names that people type, and what the first and the last of them change."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from app.access.api_key import ApiKey
+from app.access.key_store import KeyStore
+from app.config.settings import AuthConfig
+from app.errors import Conflict, KeyNotFound
+
+_PAGE = 1000
+
+
+def every_key(store: KeyStore) -> Iterator[ApiKey]:
+    """Give each key, the revoked ones too, oldest first."""
+    after = None
+    has_more = True
+    while has_more:
+        page, has_more = store.list_keys(limit=_PAGE, after=after, with_revoked=True)
+        yield from page
+        after = page[-1].id if page else None
+
+
+def found(store: KeyStore, name_or_id: str) -> ApiKey:
+    """Return the key with this id or name, else the revoked one that had the name.
+
+    Raises:
+        KeyNotFound: there is none.
+        Conflict: several revoked keys had the name.
+    """
+    try:
+        return store.read(name_or_id)
+    except KeyNotFound:
+        revoked = [key for key in every_key(store) if key.name == name_or_id]
+        if not revoked:
+            raise
+    if revoked[1:]:
+        ids = ", ".join(key.id for key in revoked)
+        raise Conflict(f"{len(revoked)} revoked keys had the name {name_or_id!r}; name one by its id: {ids}")
+    return revoked[0]
+
+
+def usable(store: KeyStore, name_or_id: str) -> ApiKey:
+    """Return the key with this id or name. Raises KeyNotFound, for a revoked one too."""
+    try:
+        return store.read(name_or_id)
+    except KeyNotFound:
+        if any(key.name == name_or_id for key in every_key(store)):
+            cure = "`llm-api keys list --revoked` shows it, and `keys create` makes another"
+            raise KeyNotFound(f"the API key {name_or_id!r} is revoked; {cure}") from None
+        raise
+
+
+def first_key_note(secret: str) -> str:
+    """Return what the first key changes, and how to use it. secret: as it is shown."""
+    return (
+        "Every request needs a key from now on; what was made without one is shown to keys of the scope admin only.\n"
+        f"Use it: export LLM_API_KEY={secret} for llm-api, -H 'Authorization: Bearer {secret}' for curl."
+    )
+
+
+def last_key_note(config: AuthConfig, keys: Sequence[ApiKey]) -> str | None:
+    """Return what it means that no key is left that opens the service; None: there is one.
+
+    Args:
+        keys: all of Redis, the revoked ones too.
+    """
+    now = time.time()
+    is_usable = any(key.revoked_at is None and (key.expires_at is None or key.expires_at > now) for key in keys)
+    if is_usable or config.api_keys or config.admin_keys:
+        return None
+    if not keys and not config.required:
+        return "No key is left, so requests need none from now on."
+    way_out = (
+        "No key is left that opens the service: every request is refused. `llm-api keys create NAME` makes another"
+    )
+    if config.required:
+        return f"{way_out}."
+    forget = "llm-api keys revoke --forget"
+    forget_all = (
+        f"`{forget} {keys[0].name}`" if len(keys) == 1 else f"`{forget} ID` for each ID of `keys list --revoked`"
+    )
+    return f"{way_out};\n{forget_all} lets requests need no key, as before the first one."
