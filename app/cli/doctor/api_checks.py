@@ -13,12 +13,20 @@ from app.jobs.version import service_version
 _CHECK = "api"
 
 
-def check_api(config: Config, client: Client, *, is_own: bool) -> Iterator[Finding]:
-    """is_own: the address is that of the configuration, so it is of this machine."""
+def check_api(config: Config, client: Client, *, is_own: bool, is_worker_reported: bool) -> Iterator[Finding]:
+    """Look at the API.
+
+    Args:
+        is_own: the address is that of the configuration, so it is of this machine.
+        is_worker_reported: a fault of its worker is in the list already.
+    """
     try:
         ready = client.get("/readyz")
     except RequestFailed as error:
-        yield _failure(config, client, error, is_own=is_own)
+        if error.code == "no_worker":
+            yield _waiting(client, error, is_worker_reported=is_worker_reported)
+        else:
+            yield _failure(config, client, error, is_own=is_own)
     else:
         if "model" not in ready:  # it shows no more to a request without a key
             yield ok(_CHECK, f"{client.url} is ready; with an API key (LLM_API_KEY) its version is checked too")
@@ -35,10 +43,15 @@ def check_api(config: Config, client: Client, *, is_own: bool) -> Iterator[Findi
         )
 
 
+def _waiting(client: Client, error: RequestFailed, *, is_worker_reported: bool) -> Finding:
+    if is_worker_reported:
+        return warning(_CHECK, f"{client.url} responds; it is ready once the fault of its worker is corrected")
+    cure = "wait for it if it loads; else `llm-api doctor` on the machine of the workers names the cure"
+    return fault(_CHECK, f"{client.url} responds, but is not ready: {error.message}", cure)
+
+
 def _failure(config: Config, client: Client, error: RequestFailed, *, is_own: bool) -> Finding:
     owner = port_owner(config.server.port) if is_own else None
-    if error.code == "no_worker":
-        return fault(_CHECK, error.message, "`llm-api doctor` lists the workers above; start one with `llm-api worker`")
     if error.status in (401, 403):
         return fault(_CHECK, f"{client.url}: {error.message}")
     if error.code:
@@ -47,5 +60,7 @@ def _failure(config: Config, client: Client, error: RequestFailed, *, is_own: bo
         cure = f"stop it, or choose another port: {variable_name('server.port')}=8001 llm-api run"
         return fault(_CHECK, f"port {config.server.port} is taken by another program ({owner})", cure)
     if error.status is None and is_own:
-        return warning(_CHECK, f"nothing listens at {client.url}: the service does not run", "start it: `llm-api run`")
+        text = f"nothing listens at {client.url}, where the configuration has the service"
+        cure = "start it: `llm-api run`; if it has another port, name that: `LLM_API_PORT=8001 llm-api doctor`"
+        return warning(_CHECK, text, cure)
     return fault(_CHECK, error.message)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.util import find_spec
 
 from app.cli.client import Client
@@ -28,6 +28,10 @@ def examine(client: Client, *, is_own: bool, wanted: Collection[str]) -> Iterato
         is_own: the client's address is that of the configuration.
         wanted: of `CHECKS`.
     """
+    yield from _each_fault_once(_findings(client, is_own=is_own, wanted=wanted))
+
+
+def _findings(client: Client, *, is_own: bool, wanted: Collection[str]) -> Iterator[Finding]:
     try:
         config = load_config()
     except ConfigError as error:
@@ -41,14 +45,26 @@ def examine(client: Client, *, is_own: bool, wanted: Collection[str]) -> Iterato
         yield from (finding for finding in _end_diagnosis(diagnosis) if finding.check in wanted)
 
 
+def _each_fault_once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Leave out a fault whose text is in an earlier one: a worker ends with what the check of its model finds."""
+    faults: list[str] = []
+    for finding in findings:
+        if finding.level is Level.FAULT:
+            if any(finding.text in text for text in faults):
+                continue
+            faults.append(finding.text)
+        yield finding
+
+
 def _own_checks(config: Config, client: Client, *, is_own: bool, wanted: Collection[str]) -> Iterator[Finding]:
     config = use_redis_of_run(config)
     if "redis" in wanted:
         yield from check_redis(config)
-    if "workers" in wanted:
-        yield from check_workers(config)
+    workers = list(check_workers(config)) if "workers" in wanted else []
+    yield from workers
     if "api" in wanted:
-        yield from check_api(config, client, is_own=is_own)
+        has_faulty_worker = any(finding.level is Level.FAULT for finding in workers)
+        yield from check_api(config, client, is_own=is_own, is_worker_reported=is_own and has_faulty_worker)
     if "disk" in wanted:
         yield from check_disk(config)
     if "limits" in wanted:

@@ -123,7 +123,11 @@ def _workers(config: Config, client: RedisClient, workers: list[WorkerInfo]) -> 
 def _worker(worker: WorkerInfo, *, is_connected: bool) -> Iterator[Finding]:
     name = f"worker {worker.id}"
     if worker.state is WorkerState.FAILED:
-        yield fault("workers", f"{name} gave up: {worker.detail}", "correct that, then start it again")
+        yield fault(
+            "workers",
+            f"{name} gave up: {worker.detail}",
+            "correct that, then start it again: `llm-api run`, or `llm-api worker`",
+        )
     elif worker.state is WorkerState.STALLED:
         yield fault(
             "workers", f"{name} stands still: {worker.detail}", "restart it; its jobs continue at another worker"

@@ -4,13 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.serving import make_server
 
+from app.api.application import create_app
+from app.api.request_context import services_of
 from app.config.finding import Finding, Level
+from app.config.settings import Config
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.version import service_version
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
@@ -171,7 +176,40 @@ def test_a_port_that_another_program_has_is_a_fault_that_names_the_program(exami
 
 def test_a_service_that_does_not_run_is_a_warning_with_the_command_that_starts_it(examined: Examined) -> None:
     found = only(examined("api"), Level.WARNING)
-    assert "the service does not run" in found.text and "llm-api run" in found.cure
+    assert "nothing listens at http://127.0.0.1:" in found.text and "start it: `llm-api run`" in found.cure
+    assert "if it has another port, name that: `LLM_API_PORT=8001 llm-api doctor`" in found.cure
+
+
+@pytest.fixture
+def api_port(own_valkey: Valkey) -> Iterator[int]:
+    """The port of an API, whose Redis is `own_valkey`."""
+    app = create_app(Config(model_name=MODEL, redis_url=own_valkey.url))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    services_of(app).jobs.waiters.close()
+
+
+def test_a_worker_that_failed_is_one_fault_with_its_cure_for_all_checks(
+    examined: Examined, own_valkey: Valkey, store: RedisClient, api_port: int
+) -> None:
+    reason = "model_params.n_ctxx is unknown: did you mean n_ctx?"
+    announce(store, worker(state=WorkerState.FAILED, detail=reason))
+    variables = {
+        "LLM_API_REDIS_URL": own_valkey.url,
+        "LLM_API_SERVER": json.dumps({"host": "127.0.0.1", "port": api_port}),
+        "LLM_API_MODEL_PARAMS": '{"n_ctxx": 2048}',
+    }
+    found = examined("workers", "api", "family", "model", **variables)
+    fault = only(found, Level.FAULT)
+    assert (fault.check, reason in fault.text) == ("workers", True) and "start it again" in fault.cure
+    assert "it is ready once the fault of its worker is corrected" in only(found, Level.WARNING).text
+    assert reason in only(examined("api", **variables), Level.FAULT).text, "alone it names the reason"
+    assert only(examined("model", **variables), Level.FAULT).text == reason
 
 
 def test_a_service_at_a_named_address_that_does_not_respond_is_a_fault(examined: Examined) -> None:
@@ -245,7 +283,7 @@ def test_kernels_that_are_not_built_a_gpu_that_is_not_there_and_a_hub_that_canno
 def test_people_get_a_line_for_each_check_and_its_cure_below(tmp_path: Path) -> None:
     ran = typed("doctor", "--only", "api", "--only", "disk", environ=environment(tmp_path, free_port()))
     lines = ran.stdout.splitlines()
-    assert lines[0].startswith("warning api  ") and lines[1].strip() == "-> start it: `llm-api run`"
+    assert lines[0].startswith("warning api  ") and lines[1].strip().startswith("-> start it: `llm-api run`; ")
     assert lines[2].startswith("ok      disk  ")
     assert ran.exit_code == 1
 
