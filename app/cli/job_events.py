@@ -75,6 +75,30 @@ def read_events(stream: IO[bytes]) -> Iterator[JobEvent]:
             fields[name] = f"{fields['data']}\n{value}" if name == "data" and name in fields else value
 
 
+def note_of_limit(end: JobEvent) -> str | None:
+    """Return a line for a text that was cut off, None for any other."""
+    if end.data.get("finish_reason") != "length":
+        return None
+    return f"[ended at the limit of {_tokens(end)} tokens]"
+
+
+def note_of_own_limit(end: JobEvent, max_tokens: int | None) -> str | None:
+    """Return `note_of_limit`, with what to do about it.
+
+    Args:
+        max_tokens: what the request has asked for; None: the default of the service.
+    """
+    if (note := note_of_limit(end)) is None:
+        return None
+    if max_tokens in (None, _tokens(end)):
+        return f"{note[:-1]}; --max-tokens N for more]"
+    return f"[ended after {_tokens(end)} tokens: the context is full, or the API key allows no more]"
+
+
+def _tokens(end: JobEvent) -> int:
+    return int((end.data.get("usage") or {}).get("completion_tokens", 0))
+
+
 class JobFailed(click.ClickException):
     """A job that ended without its text. The message is the reason in the job's record."""
 

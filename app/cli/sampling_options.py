@@ -7,11 +7,17 @@ from typing import Any
 
 import click
 
+from app.jobs.sampling import parameters
+
+_AS_MANY_AS_FIT = -1
+
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--max-tokens`, `--temperature`, `--seed` and `--param`; it gets them as `params`."""
 
-    @click.option("--max-tokens", type=click.IntRange(min=-1), metavar="N", help="Most tokens of an answer.")
+    @click.option(
+        "--max-tokens", type=click.IntRange(min=-1), metavar="N", help="Most tokens of an answer; -1: as many as fit."
+    )
     @click.option("--temperature", type=click.FloatRange(min=0), metavar="T", help="0 is greedy.")
     @click.option("--seed", type=int, metavar="N", help="The same seed gives the same text.")
     @click.option(
@@ -35,6 +41,12 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, params=params, **options)
 
     return with_params
+
+
+def up_to_the_context(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with as many tokens as fit into the context, unless they name a limit."""
+    names = {"max_tokens", *parameters()["max_tokens"][1].aliases}
+    return params if names & params.keys() else {**params, "max_tokens": _AS_MANY_AS_FIT}
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from app.cli.answer import Answer, write_text
+from app.cli.answer import write_text
 from app.cli.client import Client, RequestFailed
 from app.cli.conversation import ChatEnded, Conversation
+from app.cli.job_events import JobEvent, note_of_own_limit
 from app.cli.output import json_option, write_json
-from app.cli.sampling_options import sampling_options
+from app.cli.sampling_options import sampling_options, up_to_the_context
 from app.cli.service_options import service_options
 from app.cli.typed_lines import TypedLines, history_file
 
@@ -26,10 +27,11 @@ def chat(client: Client, system: str, history: bool, params: dict[str, Any], as_
     """Talk with the model. Answers are printed as they are written.
 
     Ctrl-C, or a line /stop, ends an answer and not the chat; Ctrl-D ends the chat. /help lists what else there is.
-    Lines of a pipe are questions too. With --json each answer is one line of JSON.
+    Lines of a pipe are questions too. With --json each answer is one line of JSON. Without --max-tokens an answer may
+    fill the context.
     """
     lines = TypedLines(history_file() if history else None)
-    conversation = Conversation(client, params, system)
+    conversation = Conversation(client, up_to_the_context(params), system)
     if sys.stdin.isatty() and not as_json:
         _greet(client)
     while True:
@@ -62,18 +64,20 @@ def _turn(conversation: Conversation, lines: TypedLines, line: str, *, as_json: 
             raise
         click.echo(f"Error: {error.message}", err=True)  # a person may try again
         return
-    _close(answer, as_json=as_json)
-
-
-def _close(answer: Answer, *, as_json: bool) -> None:
-    """Print what follows an answer's text: the end of its line, and how it ended if it is not complete."""
-    end = None if answer.end is None else answer.end.data
     if as_json:
+        end = None if answer.end is None else answer.end.data
         write_json({"job": answer.job_id, "text": answer.text, "end": end}, one_line=True)
         return
     if not answer.text.endswith("\n"):
         click.echo()
+    if note := _note(answer.end, conversation.params):
+        click.echo(note, err=True)
+
+
+def _note(end: JobEvent | None, params: dict[str, Any]) -> str | None:
+    """Return how an answer ended that is not complete."""
     if end is None:
-        click.echo("[stopped]", err=True)
-    elif end["status"] != "succeeded":
-        click.echo(f"[{(end.get('error') or {}).get('message') or end['status']}]", err=True)
+        return "[stopped]"
+    if end.data["status"] != "succeeded":
+        return f"[{(end.data.get('error') or {}).get('message') or end.data['status']}]"
+    return note_of_own_limit(end, params.get("max_tokens"))

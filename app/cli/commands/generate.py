@@ -7,7 +7,7 @@ import click
 
 from app.cli.answer import ask, write_text
 from app.cli.client import Client
-from app.cli.job_events import raise_unless_succeeded
+from app.cli.job_events import note_of_own_limit, raise_unless_succeeded
 from app.cli.output import json_option, write_json
 from app.cli.sampling_options import sampling_options
 from app.cli.service_options import service_options
@@ -34,7 +34,8 @@ def generate(
 ) -> None:
     """Continue PROMPT and print the text as it is written; `-` reads the prompt from stdin.
 
-    Ctrl-C cancels the job. With --json the job is printed once it has ended.
+    Ctrl-C cancels the job. With --json the job is printed once it has ended. Without --max-tokens the text has at most
+    128 tokens.
     """
     text = sys.stdin.read() if prompt == "-" else prompt
     request: dict[str, Any] = {"params": params} | ({"priority": priority} if priority else {})
@@ -46,8 +47,10 @@ def generate(
     answer = ask(client, request, (lambda _: None) if as_json else write_text)
     if as_json:
         write_json(client.get(f"/jobs/{answer.job_id}", wait=5 if answer.end is None else None))
-    elif answer.text and not answer.text.endswith("\n") and sys.stdout.isatty():
+    elif answer.text and not answer.text.endswith("\n"):
         click.echo()
     if answer.end is None:
         click.get_current_context().exit(INTERRUPTED)
+    if note := note_of_own_limit(answer.end, params.get("max_tokens")):
+        click.echo(note, err=True)
     raise_unless_succeeded(answer.end)

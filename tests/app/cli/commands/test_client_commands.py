@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from app.cli.answer import Answer
+from app.cli.job_events import JobEvent
 from tests.app.api.webhooks.receiver import SECRET
 from tests.app.cli.command_line import REPOSITORY, typed
 from tests.stack import Stack, engine_config, free_port
@@ -85,9 +87,11 @@ def submitted(service: Stack, **body: Any) -> str:
 # --- generate, models -------------------------------------------------------------------------------------------------
 
 
-def test_generate_prints_the_text_and_nothing_else(llm_api: Typed) -> None:
+def test_generate_prints_the_text_with_a_line_end_and_says_on_stderr_that_a_limit_has_ended_it(llm_api: Typed) -> None:
     ran = llm_api("generate", "Once upon a time", "--max-tokens", "3")
-    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "tick tick tick ", "")
+    assert (ran.exit_code, ran.stdout) == (0, "tick tick tick \n")
+    assert ran.stderr == "[ended at the limit of 3 tokens; --max-tokens N for more]\n"
+    assert llm_api("generate", "x").stderr == "[ended at the limit of 20 tokens; --max-tokens N for more]\n"
 
 
 def test_generate_reads_a_prompt_from_a_pipe_and_prints_the_job_as_json(llm_api: Typed) -> None:
@@ -229,6 +233,23 @@ def test_a_chat_in_a_pipe_answers_each_line_and_obeys_commands(service: Stack, l
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [answer["text"] for answer in answers] == ["tick tick "] * 2
     assert "there is no /nonsense" in ran.stderr and "the conversation is forgotten" in ran.stderr
+
+
+def test_a_chat_asks_for_as_many_tokens_as_fit_and_says_where_a_limit_has_ended_an_answer(
+    llm_api: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = llm_api("chat", "--param", "n_predict=2", stdin="hello\n")
+    assert ran.stdout == "tick tick \n"
+    assert ran.stderr == "[ended at the limit of 2 tokens; --max-tokens N for more]\n"
+    asked: list[Any] = []
+    monkeypatch.setattr("app.cli.conversation.ask", lambda _client, request, _write: asked.append(request) or ENDED)
+    ran = llm_api("chat", stdin="hello\n")
+    assert asked[0]["params"] == {"max_tokens": -1}
+    assert ran.stderr == "[ended after 2000 tokens: the context is full, or the API key allows no more]\n"
+
+
+END = {"status": "succeeded", "finish_reason": "length", "usage": {"completion_tokens": 2000}}
+ENDED = Answer("", "tick", JobEvent("1-0", "end", END))
 
 
 class Terminal:
