@@ -164,12 +164,10 @@ def _failure(url: str, status: int, location: str | None, body: IO[bytes]) -> Re
         detail, code = str(shape.get("detail") or shape["message"]), str(shape.get("code", ""))
     except (OSError, ValueError, KeyError, AttributeError, http.client.HTTPException):
         return RequestFailed(_stranger(url, status), status=status)
-    fields = (
-        ""
-        if "errors" not in document
-        else "".join(
-            f"; {path}: {' '.join(messages)}" for path, messages in document["errors"].items() if messages != [detail]
-        )
+    fields = "".join(
+        f"; {path}: {' '.join(messages)}"
+        for path, messages in document.get("errors", {}).items()
+        if messages != [detail] and f"{path}: {messages[0]}" not in detail
     )
     cure = "; pass it with --api-key or LLM_API_KEY" if status == http.client.UNAUTHORIZED else ""
     return RequestFailed(f"{detail}{fields}{cure}", status=status, code=code)

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNLIMITED_WIDTH = 10_000  # a pipe has none, and what reads it wants whole lines
+_WRAPPED_WIDTH = 20  # of a text in several lines that is still easy to read
+_GAP = 2
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -46,14 +49,47 @@ def harmless(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def time_or_day(moment: datetime) -> str:
+    """Return the time of a moment of today, and the day of any other, in the time zone of this machine."""
+    local = moment.astimezone()
+    return f"{local:%H:%M:%S}" if local.date() == datetime.now().astimezone().date() else f"{local:%Y-%m-%d}"
+
+
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns. None is an empty field; a column whose name begins with `#` is aligned right."""
+    """Print rows in columns, or each row as lines of names and values where a terminal is too narrow for the columns.
+
+    Args:
+        columns: their names. One that begins with `#` is aligned right, one that begins with `~` may be wrapped.
+        rows: None is an empty field. A column whose fields are all empty is left out.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in columns:
-        table.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if value is None else " ".join(harmless(str(value)).split("\n"))) for value in row))
-    console().print(table)
+    cells = [["" if value is None else " ".join(harmless(str(value)).split("\n")) for value in row] for row in rows]
+    kept = [index for index in range(len(columns)) if not cells or any(row[index] for row in cells)]
+    names = [columns[index].lstrip("#~") for index in kept]
+    cells = [[row[index] for index in kept] for row in cells]
+    screen = console()
+    if _needed_width([columns[index] for index in kept], cells) > screen.width:
+        for number, row in enumerate(cells):
+            if number:
+                click.echo()
+            write_lines({name.lower(): cell or None for name, cell in zip(names, row, strict=True)})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for index, name in zip(kept, names, strict=True):
+        mark = columns[index][0]
+        table.add_column(name, justify="right" if mark == "#" else "left", overflow="fold", no_wrap=mark != "~")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    screen.print(table)
+
+
+def _needed_width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    from rich.cells import cell_len
+
+    width = _GAP * (len(columns) - 1)
+    for index, name in enumerate(columns):
+        widest = max([cell_len(name.lstrip("#~")), *(cell_len(row[index]) for row in cells)])
+        width += min(widest, _WRAPPED_WIDTH) if name.startswith("~") else widest
+    return width

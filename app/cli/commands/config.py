@@ -27,7 +27,7 @@ def show(changed: bool, as_json: bool) -> None:
     if as_json:
         write_json([asdict(value) for value in values])
         return
-    write_table(["KEY", "VALUE", "FROM"], ((value.key, _written(value.value), value.source) for value in values))
+    write_table(["KEY", "~VALUE", "~FROM"], ((value.key, _written(value.value), value.source) for value in values))
 
 
 def _written(value: object) -> str:

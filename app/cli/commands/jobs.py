@@ -1,6 +1,5 @@
 """`llm-api jobs`: the caller's jobs, to list, read, follow, move in line, cancel and run again."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -9,13 +8,13 @@ import click
 from app.cli.answer import write_text
 from app.cli.client import Client, resource
 from app.cli.job_events import follow as follow_events
-from app.cli.job_events import raise_unless_succeeded
-from app.cli.output import json_option, write_json, write_lines, write_table
+from app.cli.job_events import note_of_limit, raise_unless_succeeded
+from app.cli.job_ids import SHORT_ID, pages, whole_id, whole_ids
+from app.cli.output import json_option, time_or_day, write_json, write_lines, write_table
 from app.cli.service_options import service_options
 
 _STATUSES = ["queued", "processing", "succeeded", "failed", "canceled", "expired"]
 _PRIORITIES = ["high", "normal", "low"]
-_PAGE = 100  # the most that the service lists at once
 
 
 @click.group
@@ -26,23 +25,24 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--status", type=click.Choice(_STATUSES), help="Only these.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--full", is_flag=True, help="Show whole ids and times.")
 @json_option
 @service_options
-def list_jobs(client: Client, status: str | None, limit: int, as_json: bool) -> None:
-    """List your jobs, newest first."""
-    listed = list(_pages(client, status, limit))
+def list_jobs(client: Client, status: str | None, limit: int, full: bool, as_json: bool) -> None:
+    """List your jobs, newest first. The other commands accept the first digits of an id too."""
+    listed = list(pages(client, status, limit))
     if as_json:
         write_json(listed)
         return
     write_table(
-        ["ID", "STATUS", "PRIORITY", "#PLACE", "CREATED", "#TOKENS", "#TOKENS/S", "ERROR"],
+        ["ID", "STATUS", "PRIORITY", "#PLACE", "CREATED", "#TOKENS", "#TOKENS/S", "~ERROR"],
         (
             (
-                job["id"],
+                job["id"] if full else job["id"][:SHORT_ID],
                 job["status"],
                 job["priority"],
                 job["queue_position"],
-                _moment(job["created_at"]),
+                _moment(job["created_at"]) if full else time_or_day(datetime.fromisoformat(job["created_at"])),
                 (job["usage"] or {}).get("completion_tokens"),
                 _rate(job),
                 (job["error"] or {}).get("code"),
@@ -58,7 +58,7 @@ def list_jobs(client: Client, status: str | None, limit: int, as_json: bool) -> 
 @service_options
 def show(client: Client, job_id: str, as_json: bool) -> None:
     """Show a job: its state, its times, and its text or why it has none."""
-    job = client.get(resource("/jobs", job_id))
+    job = client.get(resource("/jobs", whole_id(client, job_id)))
     if as_json:
         write_json(job)
         return
@@ -96,13 +96,15 @@ def show(client: Client, job_id: str, as_json: bool) -> None:
 @service_options
 def follow(client: Client, job_id: str, as_json: bool) -> None:
     """Print a job's text from its beginning, and go on while it is written. Leaving does not cancel the job."""
-    for event in follow_events(client, job_id):
+    for event in follow_events(client, whole_id(client, job_id)):
         if as_json:
             write_json({"id": event.id, "event": event.type, **event.data}, one_line=True)
         elif event.type == "delta":
             write_text(event.data["text"])
         elif event.type == "end":
             click.echo()
+            if note := note_of_limit(event):
+                click.echo(note, err=True)
         if event.type == "end":
             raise_unless_succeeded(event)
 
@@ -114,7 +116,7 @@ def follow(client: Client, job_id: str, as_json: bool) -> None:
 @service_options
 def priority(client: Client, job_id: str, wanted: str, as_json: bool) -> None:
     """Change the priority of a job that waits. Waiting jobs of a higher one start first."""
-    job = client.patch(resource("/jobs", job_id), {"priority": wanted})
+    job = client.patch(resource("/jobs", whole_id(client, job_id)), {"priority": wanted})
     if as_json:
         write_json(job)
     else:
@@ -127,7 +129,8 @@ def priority(client: Client, job_id: str, wanted: str, as_json: bool) -> None:
 @service_options
 def cancel(client: Client, job_ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs; those that have ended stay as they are."""
-    _report([client.post(resource("/jobs", job_id, "cancel")) for job_id in job_ids], as_json=as_json)
+    ids = whole_ids(client, job_ids)
+    _report([client.post(resource("/jobs", job_id, "cancel")) for job_id in ids], as_json=as_json)
 
 
 @jobs.command
@@ -136,19 +139,8 @@ def cancel(client: Client, job_ids: tuple[str, ...], as_json: bool) -> None:
 @service_options
 def retry(client: Client, job_ids: tuple[str, ...], as_json: bool) -> None:
     """Run the requests of jobs that have ended once more, as new jobs."""
-    _report([client.post(resource("/jobs", job_id, "retry")) for job_id in job_ids], as_json=as_json)
-
-
-def _pages(client: Client, status: str | None, limit: int) -> Iterator[dict[str, Any]]:
-    """Give at most `limit` jobs, over as many pages as it takes."""
-    cursor = None
-    while limit > 0:
-        page = client.get("/jobs", status=status, limit=min(limit, _PAGE), cursor=cursor)
-        yield from page["data"]
-        limit -= len(page["data"])
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
+    ids = whole_ids(client, job_ids)
+    _report([client.post(resource("/jobs", job_id, "retry")) for job_id in ids], as_json=as_json)
 
 
 def _report(changed: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -17,7 +17,7 @@ def models(client: Client, as_json: bool) -> None:
         write_json(page)
         return
     write_table(
-        ["NAME", "STATE", "#PROGRESS", "#CONTEXT", "FAMILY", "ADAPTER OF", "DETAIL"],
+        ["NAME", "STATE", "#PROGRESS", "#CONTEXT", "FAMILY", "ADAPTER OF", "~DETAIL"],
         (
             (
                 model["id"],

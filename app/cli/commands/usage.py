@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import click
 
 from app.cli.client import Client
-from app.cli.output import json_option, write_json, write_table
+from app.cli.output import json_option, write_json, write_lines, write_table
 from app.cli.service_options import service_options
 
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -23,6 +23,7 @@ _NUMBERS = {
     "completion_tokens": "#COMPLETION",
     "compute_seconds": "#SECONDS",
 }
+_ALWAYS = ("requests", "prompt_tokens", "completion_tokens")
 
 
 @click.command
@@ -67,12 +68,19 @@ def usage(
 
 
 def _write_report(report: dict[str, Any]) -> None:
+    """Print a table without what says nothing: numbers that are 0 in all rows, and the one model of all rows."""
+    rows, total = report["data"], report["total"]
     groups = [name for group in report["by"] for name in (["key", "key_name"] if group == "key" else [group])]
-    columns = [*(name.replace("_", " ").upper() for name in groups), *_NUMBERS.values()]
-    rows = [[row[name] for name in groups] + _numbers(row) for row in report["data"]]
-    total = ["total", *([None] * (len(groups) - 1)), *_numbers(report["total"])]
-    write_table(columns, [*rows, total])
+    models = {row["model"] for row in rows} if len(groups) > 1 and "model" in groups else set()
+    if len(models) == 1:
+        groups.remove("model")
+        write_lines({"model": models.pop()})
+        click.echo()
+    numbers = [name for name in _NUMBERS if total[name] or name in _ALWAYS]
+    columns = [*(name.replace("_", " ").upper() for name in groups), *(_NUMBERS[name] for name in numbers)]
+    sums = {**dict.fromkeys(groups), **total, groups[0]: "total"}
+    write_table(columns, ([*map(row.get, groups), *_numbers(row, numbers)] for row in [*rows, sums]))
 
 
-def _numbers(counters: dict[str, Any]) -> list[str]:
-    return [f"{counters[name]:.1f}" if name == "compute_seconds" else f"{counters[name]:,}" for name in _NUMBERS]
+def _numbers(counters: dict[str, Any], names: list[str]) -> list[str]:
+    return [f"{counters[name]:.1f}" if name == "compute_seconds" else f"{counters[name]:,}" for name in names]

@@ -1,6 +1,7 @@
 """What a client makes of servers that redirect, are strangers or break off, and of proxies of the environment."""
 
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 
@@ -69,6 +70,13 @@ def test_a_server_that_is_no_llm_api_is_named_as_a_stranger(
     server = serve(answer(status, body))
     with pytest.raises(RequestFailed, match=r"does not respond as LLM API does \(status \d+\); check the address"):
         Client(server.url).get("/jobs")
+
+
+def test_what_the_detail_says_of_a_field_is_not_said_again(serve: Callable[[Respond], Server]) -> None:
+    body = {"detail": "a: Must be 1. b: Must be 2.", "errors": {"a": ["Must be 1."], "b": ["Must be 2."], "c": ["x"]}}
+    with pytest.raises(RequestFailed) as raised:
+        Client(serve(answer(422, json.dumps(body).encode())).url).get("/jobs")
+    assert raised.value.message == "a: Must be 1. b: Must be 2.; c: x"
 
 
 def test_a_redirect_is_an_error_and_the_key_goes_to_no_other_server(serve: Callable[[Respond], Server]) -> None:

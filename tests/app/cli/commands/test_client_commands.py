@@ -116,11 +116,30 @@ def test_models_lists_what_is_served(llm_api: Typed) -> None:
 
 def test_jobs_are_listed_newest_first_over_several_pages(llm_api: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [job_of(llm_api, "--max-tokens", "1")["id"] for _ in range(3)]
-    monkeypatch.setattr("app.cli.commands.jobs._PAGE", 2)
+    monkeypatch.setattr("app.cli.job_ids._PAGE", 2)
     assert [job["id"] for job in parsed(llm_api("jobs", "list", "--limit", "3", "--json"))] == made[::-1]
-    lines = llm_api("jobs", "list", "--limit", "1", "--status", "succeeded").stdout.splitlines()
-    assert lines[0].split() == ["ID", "STATUS", "PRIORITY", "PLACE", "CREATED", "TOKENS", "TOKENS/S", "ERROR"]
-    assert [line.split()[:3] for line in lines[1:]] == [[made[-1], "succeeded", "normal"]]
+    for words, job_id in (([], made[-1][:8]), (["--full"], made[-1])):
+        lines = llm_api("jobs", "list", "--limit", "1", "--status", "succeeded", *words).stdout.splitlines()
+        assert lines[0].split()[:4] == ["ID", "STATUS", "PRIORITY", "CREATED"]
+        assert [line.split()[:3] for line in lines[1:]] == [[job_id, "succeeded", "normal"]]
+
+
+def test_the_first_digits_of_an_id_are_enough(service: Stack, llm_api: Typed) -> None:
+    job_id = submitted(service, not_before="+3600")
+    short = job_id[:8].upper()
+    assert llm_api("jobs", "priority", short, "low").stdout == f"{job_id} low\n"
+    assert llm_api("jobs", "cancel", short, job_id[:20]).stdout == f"{job_id} canceled\n" * 2
+    assert f"id         {job_id}\n" in llm_api("jobs", "show", short).stdout
+    assert llm_api("jobs", "follow", short).stderr == "Error: the job is canceled\n"
+    again = parsed(llm_api("jobs", "retry", short, "--json"))[0]
+    llm_api("jobs", "cancel", again["id"])
+
+
+@pytest.mark.parametrize("given", ["1234567", "the job", "12345678-x"])
+def test_what_is_no_beginning_of_an_id_is_refused_with_where_to_find_one(llm_api: Typed, given: str) -> None:
+    ran = llm_api("jobs", "show", given)
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert f"{given!r} is no id of a job, nor the first 8 digits of one; llm-api jobs list shows them" in ran.stderr
 
 
 def test_a_job_is_shown_with_its_text_and_followed_again_from_its_beginning(llm_api: Typed) -> None:

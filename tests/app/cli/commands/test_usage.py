@@ -51,9 +51,18 @@ def test_usage_is_a_table_with_a_total(url: str) -> None:
     ended = usage(url, "--by", "label,key")
     assert ended.exit_code == 0, ended.output
     head, *lines, total = (line.split() for line in ended.stdout.splitlines())
-    assert head[:5] == ["LABEL", "KEY", "KEY", "NAME", "REQUESTS"]
-    assert [line[-10] for line in lines] == ["2", "1,004"]
-    assert (total[0], total[-10], total[-1]) == ("total", "1,006", "0.0")
+    assert head[:6] == ["LABEL", "KEY", "KEY", "NAME", "REQUESTS", "SUCCEEDED"]
+    assert "FAILED" not in head and "SECONDS" not in head, "a column of nothing but 0 is left out"
+    place = head.index("REQUESTS") - len(head)
+    assert [line[place] for line in lines] == ["2", "1,004"]
+    assert (total[0], total[place]) == ("total", "1,006")
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_one_model_of_all_rows_is_named_once_above_them(url: str) -> None:
+    model, empty, head, *_ = usage(url).stdout.splitlines()
+    assert (model.split(), empty, head.split()[0]) == (["model", MODEL], "", "DAY")
+    assert usage(url, "--by", "model").stdout.split()[0] == "MODEL"
 
 
 @pytest.mark.usefixtures("rows")
