@@ -7,9 +7,9 @@ from typing import IO, Any
 
 import click
 
-from app.cli.batch_progress import has_ended, read_batch, wait_for
+from app.cli.batch_progress import done_of, has_ended, read_batch, wait_for
 from app.cli.client import Client, resource
-from app.cli.output import json_option, write_json, write_lines, write_table
+from app.cli.output import json_option, time_or_day, write_json, write_lines, write_table
 from app.cli.service_options import service_options
 
 _LISTED = 20
@@ -37,8 +37,6 @@ def submit(client: Client, file: Path, window: str, wait: bool, as_json: bool) -
     if wait and not has_ended(made):
         made = wait_for(client, made["id"])
     _show(made, as_json=as_json)
-    if not as_json and not wait:
-        click.echo(f"\nits progress: llm-api batch status --wait {made['id']}", err=True)
     _fail_with(made)
 
 
@@ -66,9 +64,8 @@ def fetch(client: Client, batch_id: str, output: IO[bytes], wait: bool) -> None:
     """Write the results of a batch that has ended: one JSON object for each line of its file, failed ones last."""
     ended = wait_for(client, batch_id) if wait else read_batch(client, batch_id)
     if not has_ended(ended):
-        counts = ended["request_counts"]
-        done = counts["completed"] + counts["failed"]
-        raise click.ClickException(f"the batch still runs ({done} of {counts['total']} are done); wait with --wait")
+        done = f"{done_of(ended)} of {ended['request_counts']['total']} are done"
+        raise click.ClickException(f"the batch still runs ({done}); wait with --wait")
     for file_id in (ended["output_file_id"], ended["error_file_id"]):
         if file_id is not None:
             for piece in client.download(resource("/v1/files", file_id, "content")):
@@ -92,13 +89,18 @@ def _list(client: Client, *, as_json: bool) -> None:
         write_json(page["data"])
         return
     write_table(
-        ["ID", "STATUS", "#TOTAL", "#COMPLETED", "#FAILED", "CREATED"],
+        ["ID", "STATUS", "#DONE", "#FAILED", "CREATED"],
         (
-            (one["id"], one["status"], *(one["request_counts"][name] for name in ("total", "completed", "failed")),
-             _moment(one["created_at"]))
+            (
+                one["id"],
+                one["status"],
+                f"{done_of(one)}/{one['request_counts']['total']}",
+                one["request_counts"]["failed"] or None,
+                time_or_day(datetime.fromtimestamp(one["created_at"], UTC)),
+            )
             for one in page["data"]
         ),
-    )  # fmt: skip
+    )
 
 
 def _show(shown: dict[str, Any], *, as_json: bool) -> None:
@@ -116,6 +118,10 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
             "ends by": _moment(shown["expires_at"]),
         }
     )
+    if not has_ended(shown):
+        click.echo(f"\nits progress: llm-api batch status --wait {shown['id']}", err=True)
+    elif shown["output_file_id"] or shown["error_file_id"]:
+        click.echo(f"\nits results: llm-api batch fetch {shown['id']}", err=True)
 
 
 def _fail_with(shown: dict[str, Any]) -> None:

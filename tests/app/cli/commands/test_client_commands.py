@@ -210,8 +210,11 @@ def test_a_file_of_requests_is_run_and_its_results_are_fetched(llm_api: Typed, t
     assert llm_api("batch", "fetch", batch["id"], "-o", str(results)).exit_code == 0
     texts = {line["custom_id"]: line["response"]["body"]["choices"][0]["text"] for line in json_lines(results)}
     assert texts == {"a": "tick tick ", "b": "tick tick "}
-    assert "requests  2: 2 completed, 0 failed" in llm_api("batch", "status", batch["id"]).stdout
-    assert batch["id"] in llm_api("batch", "status").stdout
+    shown = llm_api("batch", "status", "--wait", batch["id"])
+    assert "requests  2: 2 completed, 0 failed" in shown.stdout
+    assert shown.stderr == f"\nits results: llm-api batch fetch {batch['id']}\n"
+    listed = llm_api("batch", "status").stdout.splitlines()[1].split()
+    assert listed[:3] == [batch["id"], "completed", "2/2"]
 
 
 def json_lines(file: Path) -> list[Any]:
