@@ -123,9 +123,7 @@ def test_a_repeated_claim_does_not_get_a_job_that_it_has_lost(store: JobStore, r
     assert store.claim("worker-1", nonce) is None
 
 
-def test_a_claim_leaves_jobs_that_waited_too_long_to_the_reaper(
-    store: JobStore, redis_client: RedisClient
-) -> None:
+def test_a_claim_leaves_jobs_that_waited_too_long_to_the_reaper(store: JobStore, redis_client: RedisClient) -> None:
     impatient = [store.admit(replace(request(), expires_in_seconds=0.01), ME) for _ in range(2)]
     time.sleep(0.02)
     patient = store.admit(request(), ME)
