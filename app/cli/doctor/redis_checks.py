@@ -16,6 +16,7 @@ from app.jobs.worker_registry import WorkerInfo, WorkerState, connected_workers,
 
 REPLY_SECONDS = 3.0
 _SLOW_SECONDS = 0.05
+_PINGS = 5  # the fastest tells the network from a machine that is busy for a moment
 _NEARLY_FULL = 0.9
 _CHECK = "redis"
 
@@ -27,9 +28,8 @@ def check_redis(config: Config) -> Iterator[Finding]:
         return
     client = connect(config.redis_url, reply_seconds=REPLY_SECONDS, retries=0)
     try:
-        started = time.monotonic()
         info: dict[str, Any] = client.execute_command("INFO")
-        seconds = time.monotonic() - started
+        seconds = min(_ping_seconds(client) for _ in range(_PINGS))
     except redis.exceptions.RedisError as error:
         yield _unreachable(error)
         return
@@ -42,6 +42,12 @@ def check_redis(config: Config) -> Iterator[Finding]:
     if seconds > _SLOW_SECONDS:
         cure = "put Redis, API and workers into one network; each token needs several replies"
         yield warning(_CHECK, f"Redis takes {seconds * 1000:.0f} ms to respond", cure)
+
+
+def _ping_seconds(client: RedisClient) -> float:
+    started = time.monotonic()
+    client.ping()
+    return time.monotonic() - started
 
 
 def check_workers(config: Config) -> Iterator[Finding]:
