@@ -38,8 +38,9 @@ class RequestFailed(click.ClickException):
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same request may succeed later: the service restarts, or is busy."""
-        return self.status is None or self.status == http.client.SERVICE_UNAVAILABLE
+        """Whether the same request may succeed by itself: the service restarts, or is busy."""
+        is_passing = self.status == http.client.SERVICE_UNAVAILABLE and self.code != "no_worker"
+        return self.status is None or is_passing
 
 
 def resource(*parts: str) -> str:

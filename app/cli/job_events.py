@@ -40,6 +40,8 @@ def follow(client: Client, job_id: str, on_break: Callable[[str], None] = lambda
             with client.open("GET", resource("/jobs", job_id, "events"), headers=headers) as response:
                 is_lost, last_seen = False, time.monotonic()
                 for event in read_events(response):
+                    if event.type == "error":
+                        raise _failure(event.data)
                     last_id, last_seen = event.id, time.monotonic()
                     yield event
                     if event.type == "end":
@@ -97,6 +99,11 @@ def note_of_own_limit(end: JobEvent, max_tokens: int | None) -> str | None:
 
 def _tokens(end: JobEvent) -> int:
     return int((end.data.get("usage") or {}).get("completion_tokens", 0))
+
+
+def _failure(problem: dict[str, Any]) -> RequestFailed:
+    """Return why the service ended a stream before the job has ended."""
+    return RequestFailed(problem["detail"], status=problem["status"], code=problem["code"])
 
 
 class JobFailed(click.ClickException):

@@ -127,3 +127,23 @@ def test_a_service_that_stays_away_ends_the_wait(
     server = serve(answer(503, b'{"detail": "Redis does not answer"}'))
     with pytest.raises(RequestFailed, match="Redis does not answer"):
         list(follow(Client(server.url), "job"))
+
+
+def problem(code: str) -> bytes:
+    return f'event: error\ndata: {{"code": "{code}", "status": 503, "detail": "because"}}\n\n'.encode()
+
+
+def test_events_that_a_stopping_service_breaks_off_are_followed_after_the_last_one(
+    serve: Callable[[Respond], Server],
+) -> None:
+    pieces = [b"id: 1-0\nevent: started\ndata: {}\n\n" + problem("shutting_down"), b"id: 2-0\nevent: end\ndata: {}\n\n"]
+    server = serve(lambda handler: answer(200, pieces.pop(0))(handler))
+    assert [event.id for event in follow(Client(server.url), "j")] == ["1-0", "2-0"]
+    assert server.requests[1][1]["last-event-id"] == "1-0"
+
+
+def test_a_job_that_no_worker_will_run_is_followed_no_further(serve: Callable[[Respond], Server]) -> None:
+    server = serve(answer(200, problem("no_worker")))
+    with pytest.raises(RequestFailed, match="because"):
+        list(follow(Client(server.url), "j"))
+    assert len(server.requests) == 1
