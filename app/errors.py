@@ -35,7 +35,7 @@
     │   │   ├── RateLimited           429  a limit of the API key is reached
     │   │   │   └── BudgetSpent       429  its tokens of the day or of the month are used
     │   │   ├── QueueFull             503  `jobs.max_queued` jobs are waiting
-    │   │   └── NoWorker              503  no worker of the model runs, or none replied to a tokenizer call
+    │   │   └── NoWorker              503  no worker of the model runs or will come, or none replied to a tokenizer call
     │   ├── AdapterUnavailable        503  a worker cannot load an adapter that was loaded at run time
     │   ├── TooManyWaiters            503  this process has reached its limit of waiting requests
     │   ├── StoreUnavailable          503  Redis does not respond, or is full, loading or a replica
@@ -272,6 +272,8 @@ class QueueFull(NotAdmitted):
 
 
 class NoWorker(NotAdmitted):
+    """location: of a job that was made before the last worker failed, and waits."""
+
     code, title = "no_worker", "No worker"
 
 

@@ -110,10 +110,11 @@ def _load_model(worker: Worker, config: Config, attempts: LoadAttempts) -> None:
         with attempts.counted():
             worker.serve(load_runner(config, worker.report_progress, worker))
     except StartupError as error:
-        worker.give_up(error.detail)
+        worker.give_up(error.detail, restart_helps=False)
         raise
     except Exception as error:
-        worker.give_up(f"the engine failed while loading ({type(error).__name__}); the worker's log says more")
+        reason = f"the engine failed while loading ({type(error).__name__}); the worker's log says more"
+        worker.give_up(reason, restart_helps=True)
         raise
     gc.freeze()  # what is loaded stays: the collector need not look at it again and again
     gc.set_threshold(GC_ALLOCATIONS)

@@ -18,7 +18,7 @@ from app.jobs.redis_client import RedisClient
 from app.jobs.sharing import Sharing
 from app.jobs.store import Claim, JobStore, new_nonce
 from app.jobs.version import service_version
-from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire, withdraw
 from workers.engines.runner import Outcome, Report, Runner, RunnerJob, job_error
 from workers.jobs.leases import Leases
 from workers.jobs.publisher import Publisher
@@ -115,10 +115,16 @@ class Worker:
         """Have a function make the spans of each job that has ended."""
         self._publisher.on_end = job_ended
 
-    def give_up(self, reason: str) -> None:
-        """Announce that the model cannot be loaded; the registry keeps the reason for a day."""
+    def give_up(self, reason: str, *, restart_helps: bool) -> None:
+        """Announce that the model cannot be loaded; the registry keeps the reason for a day.
+
+        restart_helps: requests go on to wait for a worker, as long as they would for one that was killed.
+        """
         self._leases.stop()  # else its last "loading" might be written after this
         self._announce(state=WorkerState.FAILED, detail=reason, progress=None)
+        if not restart_helps:
+            with contextlib.suppress(redis.RedisError):  # then jobs are admitted for seconds yet
+                withdraw(self._redis, self.info.model)
 
     def drain(self, seconds: float) -> bool:
         """Wait for the running jobs to end. Returns False if some still run."""

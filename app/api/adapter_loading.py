@@ -4,10 +4,10 @@ import time
 
 from app.config.adapters import configured_adapters, is_name_of_model
 from app.config.settings import Config
-from app.errors import InvalidRequest, ModelNotFound, NotEnabled, NoWorker, WaitTimeout
+from app.errors import InvalidRequest, ModelNotFound, NotEnabled, WaitTimeout
 from app.jobs.adapter_registry import LOAD_SECONDS, AdapterRegistry
 from app.jobs.redis_client import RedisClient
-from app.jobs.worker_registry import WorkerInfo, WorkerState, connected_workers, read_workers
+from app.jobs.worker_registry import WorkerInfo, WorkerState, connected_workers, no_worker, read_workers
 
 _POLL_SECONDS = 0.05
 _OF_CONFIGURATION = "is of model_params.loras in the configuration, and stays as it is"
@@ -84,7 +84,7 @@ class AdapterLoading:
                 raise _invalid("lora_path", reason)
         ready = [worker for worker in workers if worker.state is WorkerState.READY]  # the others load it later
         if not workers:
-            raise NoWorker("no worker runs that could load the adapter; start one, and try again")
+            raise no_worker(self._redis, self._config.model_name)
         return bool(ready) and all(version in worker.adapters for worker in ready)
 
     def _workers(self) -> list[WorkerInfo]:

@@ -17,7 +17,7 @@ from app.api.schemas.job import JOB_ID, JobOptions, JobSchema, JobView
 from app.api.waiting.waiters import Waiters
 from app.api.webhooks.post import reject_unsendable
 from app.config.settings import Config
-from app.errors import Conflict, Forbidden, JobNotFound, NotAdmitted, PromptTooLong, ShuttingDown
+from app.errors import Conflict, Forbidden, JobNotFound, NotAdmitted, NoWorker, PromptTooLong, ShuttingDown
 from app.jobs.events import FROM_START, read_events
 from app.jobs.job import AdapterUse, Job, JobRequest, Kind, OnDisconnect, Priority
 from app.jobs.limits import with_max_tokens
@@ -143,11 +143,11 @@ class JobService:
         return pending
 
     def wait(self, job: Job, seconds: float) -> Job:
-        """Return the job once it has ended; as it is after `seconds`, or when this process shuts down.
+        """Return the job once it has ended; as it is after `seconds`, when this process shuts down or no worker comes.
 
         Raises JobNotFound, TooManyWaiters.
         """
-        with contextlib.suppress(ShuttingDown), self._pending(_OBSERVER, None) as pending:
+        with contextlib.suppress(ShuttingDown, NoWorker), self._pending(_OBSERVER, None) as pending:
             pending.join(job)
             item = pending.next_end(seconds)
             if item is not None:

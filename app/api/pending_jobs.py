@@ -15,7 +15,7 @@ import redis
 from app.api.job_ends import raise_unless_succeeded
 from app.api.schemas.job import job_path
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
-from app.errors import JobNotFound, LLMAPIError, NotAdmitted, StoreUnavailable, WaitTimeout
+from app.errors import JobNotFound, LLMAPIError, NotAdmitted, NoWorker, StoreUnavailable, WaitTimeout
 from app.jobs.events import End, EventEntry
 from app.jobs.job import Job, JobRequest
 from app.jobs.principal import Principal
@@ -252,6 +252,7 @@ class PendingJobs:
         if isinstance(item, JobNotFound) and job_id not in self._pending:
             return None  # it has ended, and its record has expired while others run
         if isinstance(item, Exception):
+            self._cancels &= not isinstance(item, NoWorker)  # the job waits for one
             raise item
         index = self._pending.get(job_id)
         if index is None:  # the end of a job may be read twice

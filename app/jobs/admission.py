@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from app.errors import Conflict, LLMAPIError, NoWorker, QueueFull
+from app.errors import Conflict, LLMAPIError, QueueFull
 from app.jobs import keys
 from app.jobs.job import ANONYMOUS, JobRequest
 from app.jobs.limits import estimated_tokens, limit_error
@@ -45,14 +45,12 @@ def new_record(
     return record
 
 
-def rejection(verdict: str, reply: Sequence[Any], model: str) -> LLMAPIError | None:
+def rejection(verdict: str, reply: Sequence[Any]) -> LLMAPIError | None:
     """Return the error of a job that was not admitted; None for one that was. reply: what follows the verdict."""
     if verdict == "limited":
         return limit_error(reply[0], reply[1], reply[2], waiting=reply[3])
     if verdict == "full":
         return QueueFull(f"{reply[0]} jobs wait already (jobs.max_queued); try again", waiting=reply[0])
-    if verdict == "no_worker":
-        return NoWorker(f"no worker serves {model!r}; start one and try again", waiting=reply[0])
     if verdict == "conflict":
         return Conflict("this Idempotency-Key came with another request before: use a new key for a new request")
     return None

@@ -32,7 +32,7 @@ Modules without a path are in `app.jobs`.
 | `llm:trial:<worker>` | string | id of the job that this worker runs in quarantine | while it does |
 | `llm:adapters:<model>` | hash | adapters loaded at run time: JSON by version (`adapter_registry`) | until unloaded |
 | `llm:adapters-served:<model>` | hash | the version that requests get, by name | until unloaded |
-| `llm:alive:<model>` | string | a worker of the model is alive | 15 s, renewed |
+| `llm:alive:<model>` | string | a worker of the model is alive | 15 s, renewed; until the last one gives up |
 | `llm:worker:<id>` | string | one worker's state as JSON (`worker_registry`) | 15 s, renewed; a failure one day |
 | `llm:workers` | set | worker ids, cleaned by readers | - |
 | `llm:questions:<model>` | list | tokenizer calls for any worker (`tokenizer_rpc`) | until taken, 30 s at most |

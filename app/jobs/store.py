@@ -21,6 +21,7 @@ from app.jobs.principal import Principal
 from app.jobs.record import RECORD_FIELDS, job_from_record
 from app.jobs.redis_client import RedisClient, script
 from app.jobs.sharing import DEFAULT_SHARING, Sharing
+from app.jobs.worker_registry import no_worker
 
 LEASE_SECONDS = 15  # a worker renews every third of it
 
@@ -83,7 +84,7 @@ class JobStore:
         ledger: LedgerLimits = LedgerLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._redis = client
-        self._model = model
+        self.model = model
         self._order = sharing.order_of(model)
         self._doorbell = doorbell(model)
         self._ttl_seconds = ttl_seconds
@@ -122,13 +123,13 @@ class JobStore:
         """
         job_id = job_id or new_job_id()
         record = new_record(
-            job_id, self._model, request, principal, limit_share=limit_share, longest_ttl_seconds=self._ttl_seconds
+            job_id, self.model, request, principal, limit_share=limit_share, longest_ttl_seconds=self._ttl_seconds
         )
         expires_in = request.expires_in_seconds
         key = keys.idempotency(principal.owner, digest_of(idempotency_key)) if idempotency_key else ""
         indexes = self._indexes(keys.alive, keys.doorbells, keys.expiring)
         verdict, *rest = self._admit(
-            keys=[keys.job(job_id), *indexes, keys.jobs_of(principal.owner), key, keys.scheduled(self._model)],
+            keys=[keys.job(job_id), *indexes, keys.jobs_of(principal.owner), key, keys.scheduled(self.model)],
             args=[
                 self._order,
                 job_id,
@@ -137,12 +138,14 @@ class JobStore:
                 self._max_queued,
                 self._doorbell,
                 "" if expires_in is None else f"{expires_in:.6f}",
-                fingerprint(request, self._model) if idempotency_key else "",
+                fingerprint(request, self.model) if idempotency_key else "",
                 ",".join(RECORD_FIELDS) if idempotency_key else "",
                 *(part for pair in record.items() for part in pair),
             ],
         )
-        if error := rejection(verdict, rest, self._model):
+        if verdict == "no_worker":
+            raise no_worker(self._redis, self.model, waiting=rest[0])
+        if error := rejection(verdict, rest):
             raise error
         if verdict == "same":
             earlier = job_from_record(rest)
@@ -151,7 +154,7 @@ class JobStore:
         return Job(
             id=job_id,
             kind=request.kind,
-            model=self._model,
+            model=self.model,
             status=Status.QUEUED,
             priority=request.priority,
             owner=principal.owner,
@@ -265,7 +268,7 @@ class JobStore:
 
     def delete(self, job: Job) -> bool:
         """Delete the record and the stream of a final job. Return False while the job is not final."""
-        job_keys = [keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner), keys.ended(self._model)]
+        job_keys = [keys.job(job.id), keys.events(job.id), keys.jobs_of(job.owner), keys.ended(self.model)]
         return bool(self._delete(keys=job_keys, args=[job.id, job.owner]))
 
     def list_jobs(
@@ -289,7 +292,7 @@ class JobStore:
         return listed[:limit]
 
     def _indexes(self, *names: Callable[[str], str]) -> list[str]:
-        return [name(self._model) for name in names]
+        return [name(self.model) for name in names]
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -17,8 +17,10 @@ from app.jobs import keys
 from app.jobs.job import JobError
 from app.jobs.packed_tokens import pack, unpack
 from app.jobs.redis_client import RedisClient
+from app.jobs.worker_registry import no_worker
 
 REPLY_SECONDS = 10.0  # to wait for a reply; then the worker is slow or loading, or has died
+RETRY_SECONDS = 5  # in which a worker may start
 KEPT_SECONDS = 30  # how long a call or a reply is kept that no process takes
 BLOCKED_SECONDS = 2.0  # in one command, below the client's own time-out
 
@@ -53,7 +55,7 @@ class TokenizerClient:
     def call(self, operation: TokenizerOperation, arguments: Mapping[str, Any]) -> Any:
         """Return the result that a worker computes. Raises NoWorker, and the error that the worker raised."""
         if not self._redis.exists(keys.alive(self._model)):
-            raise NoWorker(f"no worker serves {self._model!r}; start one and try again", retry_after_seconds=5)
+            raise no_worker(self._redis, self._model, retry_after_seconds=RETRY_SECONDS)
         call_id = uuid.uuid4().hex
         call = {"id": call_id, "operation": operation, "arguments": arguments, "called_at": time.time()}
         with self._redis.pipeline(transaction=False) as pipe:
@@ -73,7 +75,9 @@ class TokenizerClient:
             if entry is not None:
                 received: dict[str, Any] = json.loads(entry[1])
                 return received
-        raise NoWorker("no worker has answered: it still loads its model, is busy, or is gone", retry_after_seconds=5)
+        raise NoWorker(
+            "no worker has answered: it still loads its model, is busy, or is gone", retry_after_seconds=RETRY_SECONDS
+        )
 
 
 def next_call(client: RedisClient, model: str, seconds: float) -> TokenizerCall | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 
+from app.errors import NoWorker
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient
 
@@ -80,6 +81,36 @@ def retire(client: RedisClient, worker_id: str) -> None:
         pipe.srem(keys.WORKERS, worker_id)
         pipe.delete(keys.worker(worker_id))
         pipe.execute()
+
+
+def withdraw(client: RedisClient, model: str) -> None:
+    """Admit no more jobs that would wait for a worker which has given up, unless another one of the model lives.
+
+    One that starts at this very moment is not seen here; its next announcement lets jobs in again.
+    """
+    if not any(info.model == model and info.state is not WorkerState.FAILED for info in read_workers(client)):
+        client.delete(keys.alive(model))
+
+
+def no_worker(client: RedisClient, model: str, *, waiting: int = 0, retry_after_seconds: int | None = None) -> NoWorker:
+    """Return the error for a request that no worker can serve, with the reason where one has failed."""
+    failure = _failure(client, model)
+    reason = "; start one and try again" if failure is None else f": {failure}"
+    detail = f"no worker serves {model!r}{reason}"
+    return NoWorker(detail, waiting=waiting, retry_after_seconds=retry_after_seconds)
+
+
+def why_none_will_come(client: RedisClient, model: str) -> str | None:
+    """Return why a job that waits would wait for ever: no worker lives, and one has given up. None: one may come."""
+    if client.exists(keys.alive(model)):
+        return None
+    failure = _failure(client, model)
+    return None if failure is None else f"no worker serves {model!r}: {failure}"
+
+
+def _failure(client: RedisClient, model: str) -> str | None:
+    failed = (info for info in read_workers(client) if info.model == model and info.state is WorkerState.FAILED)
+    return next((f"the worker failed ({info.detail}); correct that, then start it again" for info in failed), None)
 
 
 def prune_failures(client: RedisClient, model: str) -> None:

@@ -9,9 +9,9 @@ export class APIError extends Error {
     Object.assign(this, { status, code, fields, retryAfter });
   }
 
-  /** Whether the same request may succeed later: the server is away, is stopping, or is full. */
+  /** Whether the same request may succeed by itself: the server is away, is stopping, or is full. */
   get isPassing() {
-    return this.status === 0 || this.status === 503 || this.status === 429;
+    return this.status === 0 || this.status === 429 || (this.status === 503 && this.code !== "no_worker");
   }
 
   /** The message, and those of the fields that it does not contain. */

@@ -30,7 +30,7 @@ function fillCard(card, worker) {
   const [title, state, figures, progress, slots, cells] = card.children;
   title.textContent = worker.id;
   state.dataset.state = worker.state;
-  state.textContent = [worker.connected ? worker.state : "no connection to Redis", worker.detail].filter(Boolean).join(": ");
+  state.textContent = [isLost(worker) ? "no connection to Redis" : worker.state, worker.detail].filter(Boolean).join(": ");
   figures.textContent = [
     `${worker.family} · ${worker.model}`, `${worker.speed.toFixed(1)} tokens/s`,
     worker.context_tokens && `context ${worker.context_tokens} tokens`, worker.device,
@@ -41,6 +41,8 @@ function fillCard(card, worker) {
   fillBar(slots, worker.running, worker.slots, `${worker.running} of ${worker.slots} slots`);
   fillBar(cells, worker.used_cells, worker.cells, `${worker.used_cells} of ${worker.cells} cells`);
 }
+
+const isLost = ({ state, connected }) => !connected && state !== "failed"; // one that has failed has ended
 
 function fillBar(label, value, most, text) {
   const [name, meter] = label.children;

@@ -44,6 +44,8 @@ def failing_start(folder: Path, config: dict[str, Any]) -> tuple[str, int, str]:
                     assert time.monotonic() < deadline, stack.log("api")
                     time.sleep(0.1)
             assert ready.status_code == 503
+            if code == os.EX_CONFIG:  # seconds after its last announcement
+                assert generate(stack, "x").status_code == 503
             return stack.log("worker"), code, ready.json()["detail"]
         finally:
             stack.stop("api")

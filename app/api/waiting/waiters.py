@@ -16,13 +16,14 @@ import redis
 
 from app.api.schemas.job import job_path
 from app.api.waiting.disconnects import Disconnects
-from app.errors import JobNotFound, ShuttingDown, TooManyWaiters
+from app.errors import JobNotFound, NoWorker, ShuttingDown, TooManyWaiters
 from app.jobs import keys
 from app.jobs.events import EventEntry, read_events
-from app.jobs.job import Job
+from app.jobs.job import Job, Status
 from app.jobs.notifications import Notification, notifications_in
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import JobStore
+from app.jobs.worker_registry import why_none_will_come
 
 READ_AT_ONCE = 256  # waiters per round trip when all are read again
 REREAD_SECONDS = 3.0
@@ -199,18 +200,27 @@ class Waiters:
     def _read_all(self, client: RedisClient) -> None:
         with self._lock:
             waiters = self._all()
+        why_stuck = why_none_will_come(client, self._store.model) if waiters else None
         for start in range(0, len(waiters), READ_AT_ONCE):
-            self._read(waiters[start : start + READ_AT_ONCE], client, with_deleted=True)
+            self._read(waiters[start : start + READ_AT_ONCE], client, with_silent=True, why_stuck=why_stuck)
 
-    def _read(self, waiters: Sequence[Waiter], client: RedisClient, *, with_deleted: bool = False) -> None:
+    def _read(
+        self,
+        waiters: Sequence[Waiter],
+        client: RedisClient,
+        *,
+        with_silent: bool = False,
+        why_stuck: str | None = None,
+    ) -> None:
         """Read for some waiters, in one round trip for events and one for records.
 
-        with_deleted: also read whether the jobs of followers still exist; the stream of a deleted job is only silent.
+        with_silent: also read the records of jobs that are followed: the stream of a deleted job is only silent.
+        why_stuck: why no worker will claim the jobs that wait.
         """
         followers = [waiter for waiter in waiters if waiter.position is not None]
         if followers:
             self._read_events(followers, client)
-        of_record = [(waiter, waiter.is_admitted) for waiter in waiters if with_deleted or waiter.position is None]
+        of_record = [(waiter, waiter.is_admitted) for waiter in waiters if with_silent or waiter.position is None]
         jobs = self._store.read_many((waiter.job_id for waiter, _ in of_record), client) if of_record else []
         for (waiter, was_admitted), job in zip(of_record, jobs, strict=True):
             if job is None:
@@ -218,6 +228,9 @@ class Waiters:
                     waiter.put(JobNotFound("the job was deleted while this request waited for it"))
             elif waiter.position is None and job.status.is_final:
                 waiter.put(job)
+            elif why_stuck is not None and job.status is Status.QUEUED and (job.not_before or 0.0) <= time.time():
+                path = job_path(waiter.job_id)
+                waiter.put(NoWorker(f"{why_stuck}; the job waits: read it at {path}", location=path))
 
     def _read_events(self, followers: Sequence[Waiter], client: RedisClient) -> None:
         with self._reading:

@@ -18,13 +18,13 @@ from app.api.queue_estimate import QueueEstimate
 from app.api.waiting import waiters as waiting
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
 from app.config.settings import Config
-from app.errors import JobNotFound, PromptTooLong, ShuttingDown, TooManyWaiters, WaitTimeout
+from app.errors import JobNotFound, NoWorker, PromptTooLong, ShuttingDown, TooManyWaiters, WaitTimeout
 from app.jobs import keys
 from app.jobs.events import FROM_START, Delta, End, Event, EventEntry, Started
 from app.jobs.job import Job, JobRequest, Kind, OnDisconnect, Status
 from app.jobs.redis_client import RedisClient
 from app.jobs.store import JobStore
-from app.jobs.worker_registry import WorkerInfo, WorkerState, announce
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, withdraw
 from tests import principals
 from tests.waiting import scaled, until
 from tests.workers.jobs.publisher_bench import Bench
@@ -316,6 +316,58 @@ def test_a_shutdown_ends_all_waits_with_the_path_of_the_job(
         waited_for, followed_job = pending.jobs[0].id, following.jobs[0].id
     assert [waited.value.location, followed.value.location] == [f"/jobs/{waited_for}", f"/jobs/{followed_job}/events"]
     assert {store.read(job_id).status for job_id in (waited_for, followed_job)} == {Status.QUEUED}
+
+
+def fail_worker(client: RedisClient) -> None:
+    broken = WorkerInfo(id="w", model="m", family="test", state=WorkerState.FAILED, detail="there is no such file")
+    announce(client, broken)
+    withdraw(client, "m")
+
+
+@pytest.fixture
+def quick_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.05)
+
+
+def test_clients_that_wait_learn_that_the_last_worker_has_failed_and_their_jobs_stay(
+    jobs: JobService, store: JobStore, redis_client: RedisClient, quick_reads: None
+) -> None:
+    following = jobs.follow(admit(store))
+    with jobs.begin_waiting(ME, OnDisconnect.CANCEL, with_events=False) as pending:
+        pending.submit([request()])
+        fail_worker(redis_client)
+        with pytest.raises(NoWorker, match=r"the worker failed \(there is no such file\).*read it at /jobs/") as waited:
+            pending.results()
+    with pytest.raises(NoWorker, match="read it at /jobs/") as followed:
+        events_of(following)
+    following.close()
+    waited_for, followed_job = pending.jobs[0].id, following.jobs[0].id
+    assert [waited.value.location, followed.value.location] == [f"/jobs/{waited_for}", f"/jobs/{followed_job}"]
+    assert {store.read(job_id).status for job_id in (waited_for, followed_job)} == {Status.QUEUED}
+    assert jobs.wait(store.read(waited_for), 60).status is Status.QUEUED, "sooner than asked for"
+
+
+def test_a_job_for_later_and_one_that_runs_are_waited_for_though_a_worker_has_failed(
+    jobs: JobService, store: JobStore, publisher: Bench, redis_client: RedisClient, quick_reads: None
+) -> None:
+    running = jobs.follow(admit(store))
+    later = jobs.follow(store.admit(replace(request(), not_before=time.time() + 60), ME.principal))
+    publisher.claim()
+    assert running.next_event(5) is not None, "it has started"
+    fail_worker(redis_client)
+    assert [running.next_event(0.3), later.next_event(0.1)] == [None, None]
+    running.close()
+    later.close()
+
+
+def test_a_worker_that_is_killed_is_waited_for(
+    jobs: JobService, store: JobStore, redis_client: RedisClient, quick_reads: None
+) -> None:
+    following = jobs.follow(admit(store))
+    redis_client.delete(keys.alive("m"))
+    assert following.next_event(0.3) is None
+    following.close()
 
 
 def test_a_shutdown_cancels_nothing(jobs: JobService, waiters: Waiters, store: JobStore) -> None:

@@ -5,7 +5,15 @@ from dataclasses import replace
 
 from app.jobs import keys
 from app.jobs.redis_client import RedisClient
-from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, read_workers
+from app.jobs.worker_registry import (
+    WorkerInfo,
+    WorkerState,
+    announce,
+    no_worker,
+    read_workers,
+    why_none_will_come,
+    withdraw,
+)
 
 FAILED = WorkerInfo(
     id="box-7-aaaaaaaa", model="m", family="llama", state=WorkerState.FAILED, detail="there is no such file"
@@ -34,3 +42,33 @@ def test_what_a_newer_worker_announces_beyond_what_is_known_here_is_left_out(red
     key = keys.worker(FAILED.id)
     redis_client.set(key, json.dumps({**json.loads(redis_client.get(key) or ""), "mood": "good"}))
     assert [worker.version for worker in read_workers(redis_client)] == ["9.9.9+00000000"]
+
+
+READY = replace(FAILED, id="box-8-bbbbbbbb", state=WorkerState.READY, detail="")
+REASON = "no worker serves 'm': the worker failed (there is no such file); correct that, then start it again"
+
+
+def test_jobs_are_admitted_no_more_when_the_last_worker_has_given_up(redis_client: RedisClient) -> None:
+    announce(redis_client, READY)
+    announce(redis_client, FAILED)
+    withdraw(redis_client, "m")
+    assert redis_client.exists(keys.alive("m")), "another one serves"
+    announce(redis_client, replace(READY, state=WorkerState.FAILED))
+    withdraw(redis_client, "m")
+    assert not redis_client.exists(keys.alive("m"))
+
+
+def test_why_no_worker_will_come_is_known_once_one_has_failed_and_none_lives(redis_client: RedisClient) -> None:
+    assert why_none_will_come(redis_client, "m") is None, "one may be started any moment"
+    announce(redis_client, replace(READY, state=WorkerState.LOADING))
+    announce(redis_client, FAILED)
+    assert why_none_will_come(redis_client, "m") is None, "another one loads"
+    redis_client.delete(keys.alive("m"))
+    assert why_none_will_come(redis_client, "m") == REASON
+
+
+def test_a_refused_request_gets_the_reason_of_a_failed_worker_of_its_model(redis_client: RedisClient) -> None:
+    announce(redis_client, replace(FAILED, id="box-9-cccccccc", model="n", detail="no memory"))
+    assert no_worker(redis_client, "m").detail == "no worker serves 'm'; start one and try again"
+    announce(redis_client, FAILED)
+    assert no_worker(redis_client, "m").detail == REASON

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from app.api import pending_jobs
 from app.config.settings import Config
 from app.jobs.job import Kind, Priority, Status
+from app.jobs.worker_registry import WorkerState, withdraw
 from tests.app.api.conftest import MakeApp
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of
 from tests.waiting import scaled, until
@@ -279,6 +280,32 @@ def test_without_a_worker_the_service_is_unavailable(client: FlaskClient) -> Non
     response = generate(client)
     assert (response.status_code, response.get_json()["code"]) == (503, "no_worker")
     assert int(response.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"prompt": "x"}),
+        ("/agenerate", {"prompt": "x"}),
+        ("/agenerate", {"prompt": "x", "stream": True}),
+        ("/embeddings", {"text": "x"}),
+        ("/tokenize", {"text": "x"}),
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/responses", {"input": "x", "background": True}),
+    ],
+)
+def test_the_reason_of_a_failed_worker_comes_at_once(
+    client: FlaskClient, worker: ScriptedWorker, path: str, body: dict[str, Any]
+) -> None:
+    worker.announce(WorkerState.FAILED, detail="there is no such file")
+    withdraw(worker.redis, worker.model)
+    response = client.post(path, json=body)
+    error = response.get_json()
+    detail = error["error"]["message"] if path.startswith("/v1") else error["detail"]
+    reason = "the worker failed (there is no such file); correct that, then start it again"
+    assert (response.status_code, detail) == (503, f"no worker serves {worker.model!r}: {reason}")
 
 
 @pytest.mark.parametrize(
