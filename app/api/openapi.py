@@ -18,6 +18,7 @@ from app.api.openai.unenforced import HEADER
 from app.api.problems import OPENAI_PREFIX
 from app.api.request_parser import RequestParser
 from app.api.schemas.problem import OpenAIErrorSchema, ProblemSchema
+from app.api.schemas.request_schema import RequestSchema
 
 TITLE = "LLM API"
 OPENAPI_VERSION = "3.1.0"
@@ -138,7 +139,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
         responses: Mapping[int, dict[str, Any]],
         scope: Scope | None,
         problems: Sequence[int] = (),
-        body: type[Schema] | None = None,
+        body: type[RequestSchema] | None = None,
         query: type[Schema] | None = None,
         form: type[Schema] | None = None,
         parameters: Sequence[Mapping[str, Any]] = (),
@@ -163,7 +164,9 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
             for schema, location in ((body, "json"), (query, "query"), (form, "files")):
                 if schema is not None:  # one instance for all requests: making it is slow
                     status = 400 if rule.startswith(OPENAI_PREFIX) else 422
-                    documented = self.arguments(schema(), location=location, error_status_code=status)(documented)
+                    shown = {"example": body.example} if body is not None and schema is body else {}
+                    accepted = self.arguments(schema(), location=location, error_status_code=status, **shown)
+                    documented = accepted(documented)
             self.scopes[view.__name__] = scope
             self.add_url_rule(rule, view.__name__, documented, methods=[method], parameters=list(parameters))
             return view

@@ -6,10 +6,10 @@ import zlib
 from typing import Any
 
 from flask import Request
-from marshmallow import Schema
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.api.json_shape import fault_of_shape, fault_of_text
+from app.api.schemas.request_schema import RequestSchema
 from app.config.settings import Config
 from app.errors import MalformedRequest, UnsupportedEncoding
 
@@ -21,16 +21,6 @@ _FORM_BYTES = 65_536  # what surrounds the file in a request
 _PLAIN = ("", "identity")
 _ANY_HEADER = zlib.MAX_WBITS | 32  # gzip's or zlib's
 _NO_HEADER = -zlib.MAX_WBITS  # what some clients send as "deflate"
-_EXAMPLES = {  # by the name of a field
-    "input_file_id": '{"input_file_id": "file-...", "endpoint": "/v1/chat/completions", "completion_window": "24h"}',
-    "tokens": '{"tokens": [1, 2, 3]}',
-    "input": '{"input": "..."}',
-    "text": '{"text": "..."}',
-    "prompt": '{"prompt": "..."}',
-    "messages": '{"messages": [{"role": "user", "content": "..."}]}',
-    "priority": '{"priority": "high"}',
-}
-_OPTIONS = ("priority",)  # of requests that are about something else
 _CURES = [
     (re.compile(r"\n"), 'a text ends on its line: close it with ", or write \\n for a new line'),
     (re.compile(r"\s*(True|False|None)\b"), "JSON writes true, false and null"),
@@ -51,7 +41,7 @@ def body_limit(path: str, config: Config) -> tuple[int, str]:
     return config.server.max_body_bytes, BODY_LIMIT
 
 
-def read_json(req: Request, schema: Schema) -> dict[str, Any]:
+def read_json(req: Request, schema: RequestSchema) -> dict[str, Any]:
     """Return the JSON object in the body, with or without a byte order mark.
 
     Args:
@@ -90,12 +80,10 @@ def _cure(error: json.JSONDecodeError) -> str:
     return next((f": {cure}" for cure in matches), "")
 
 
-def _malformed(reason: str, schema: Schema) -> MalformedRequest:
-    """Return the error, with an example: of a required field, if there is one; of an option at last."""
-    names = sorted(schema.load_fields, key=lambda name: (not schema.load_fields[name].required, name in _OPTIONS))
-    shown = next((_EXAMPLES[name] for name in names if name in _EXAMPLES), '{"name": "value"}')
+def _malformed(reason: str, schema: RequestSchema) -> MalformedRequest:
     return MalformedRequest(
-        f"{reason}; send a JSON object, for example {shown}, with the header Content-Type: application/json"
+        f"{reason}; send a JSON object, for example {json.dumps(schema.example)}, with the header Content-Type: "
+        "application/json"
     )
 
 

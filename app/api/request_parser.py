@@ -35,10 +35,11 @@ class RequestParser(FlaskParser):
 
     def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:
         """Read the body, without unknown fields if the server ignores them. Raises as `read_json` does."""
+        assert isinstance(schema, RequestSchema), "an endpoint declares its body"
         body, dropped = read_json(req, schema), list[str]()
         if isinstance(schema, GenerateSchema) and current_app.config[IGNORES_PARAMS]:
             body, dropped = schema.without_unknown(body, current_app.config[NOT_OF_FAMILY])
-        elif isinstance(schema, RequestSchema) and self._ignores_unknown(req):
+        elif self._ignores_unknown(req):
             body, dropped = schema.without_unknown(body)
         report_ignored(dropped)
         return body

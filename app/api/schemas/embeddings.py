@@ -22,6 +22,8 @@ class EmbeddingsBody(JobOptions):
 
 
 class EmbeddingsSchema(JobOptionsSchema):
+    example: ClassVar = {"text": "A dog runs across the field."}
+
     text = TextOrTexts(
         fewest=1, most=MAX_TEXTS, required=True, metadata={"description": "One text, or a list of texts."}
     )

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
@@ -51,6 +51,8 @@ class GenerateBody(JobOptions):
 
 
 class GenerateSchema(JobOptionsSchema, PromptEndSchema):
+    example: ClassVar = {"prompt": "The capital of France is", "params": {"max_tokens": 32}}
+
     class Meta(JobOptionsSchema.Meta):
         unknown = EXCLUDE  # llm-api-python sends more beside the prompt, clients of other servers their own names
 

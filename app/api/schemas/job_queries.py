@@ -1,5 +1,7 @@
 """What a client may ask about its jobs, and change of one."""
 
+from typing import ClassVar
+
 from marshmallow import EXCLUDE, Schema, fields, validate
 
 from app.api.schemas.fields import TextField
@@ -36,6 +38,8 @@ class JobListQuerySchema(Schema):
 
 class JobChangeSchema(RequestSchema):
     """What can be changed of a job that waits."""
+
+    example: ClassVar = {"priority": "high"}
 
     priority = fields.Enum(
         Priority,

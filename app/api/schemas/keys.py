@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
@@ -93,11 +93,15 @@ class _KeyFieldsSchema(RequestSchema):
 
 
 class CreateKeySchema(_KeyFieldsSchema):
+    example: ClassVar = {"name": "alice", "limits": {"tokens_per_day": 100_000}}
+
     name = _Name("For people; no other key may have it.", required=True)
 
 
 class UpdateKeySchema(_KeyFieldsSchema):
     """What changes. null stands for the default: no group, no limit, no end."""
+
+    example: ClassVar = {"limits": {"tokens_per_day": 200_000}}
 
     name = _Name("For people; no other key may have it.")
 

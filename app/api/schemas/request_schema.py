@@ -26,9 +26,12 @@ class RequestSchema(Schema):
     Attributes:
         elsewhere: names of other endpoints, and where each belongs.
         twins: names of other servers that are spelled otherwise, and the known name with the same meaning.
+        example: of a whole body: `/docs` fills it in, and the error for a body that is no JSON shows it. It works on
+            the default model.
     """
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
+    example: ClassVar[Mapping[str, Any]] = {}
     twins: ClassVar[Mapping[str, str]] = {"guided_decoding": "structured_outputs"}
 
     class Meta:

@@ -36,6 +36,8 @@ def _model() -> TextField:
 
 
 class TokenizeSchema(PromptEndSchema):
+    example: ClassVar = {"text": "The capital of France is"}
+
     also: ClassVar = {**NOT_BOTH, "oneOf": [{"required": [name]} for name in _ONE_OF]}
 
     model = _model()
@@ -91,6 +93,8 @@ class TokenIds(fields.Field[list[int]]):
 
 
 class DetokenizeSchema(RequestSchema):
+    example: ClassVar = {"tokens": [504, 3575, 282, 4649, 314]}
+
     model = _model()
     tokens = TokenIds()
 

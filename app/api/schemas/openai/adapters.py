@@ -1,5 +1,7 @@
 """`/v1/load_lora_adapter` and `/v1/unload_lora_adapter`: request bodies, as in vLLM."""
 
+from typing import ClassVar
+
 from marshmallow import ValidationError, validate
 
 from app.api.schemas.fields import Flag, IgnoredField, TextField
@@ -19,6 +21,8 @@ def _line(meaning: str) -> TextField:
 
 
 class LoadAdapterSchema(RequestSchema):
+    example: ClassVar = {"lora_name": "german", "lora_path": "german.gguf"}
+
     lora_name = _line("By this name requests choose the adapter.")
     lora_path = _line(
         "A file (llama) or folder (families of transformers) in `models_dir` of the workers, absolute or relative to "
@@ -28,5 +32,7 @@ class LoadAdapterSchema(RequestSchema):
 
 
 class UnloadAdapterSchema(RequestSchema):
+    example: ClassVar = {"lora_name": "german"}
+
     lora_name = _line("The name by which it was loaded.")
     lora_int_id = IgnoredField("the name says which one.")

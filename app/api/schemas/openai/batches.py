@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
@@ -45,6 +45,12 @@ class ExpiresAfterSchema(RequestSchema):
 
 
 class BatchSchema(RequestSchema):
+    example: ClassVar = {
+        "input_file_id": "file-...",
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+
     input_file_id = TextField(
         required=True, metadata={"description": "The id of a file that was uploaded for the purpose batch."}
     )

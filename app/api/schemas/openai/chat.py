@@ -48,6 +48,8 @@ class ChatBody(TextBody):
 
 
 class ChatSchema(TextSchema, ConversationSchema, ToolsSchema, PromptEndSchema):
+    example: ClassVar = {"messages": [{"role": "user", "content": "What is 2+2?"}], "max_tokens": 64}
+
     elsewhere: ClassVar = {
         **OF_RESPONSES,
         "instructions": "/v1/responses; here it is a message of the role system",

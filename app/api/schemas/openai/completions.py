@@ -41,6 +41,8 @@ class CompletionBody(TextBody):
 
 
 class CompletionSchema(TextSchema):
+    example: ClassVar = {"prompt": "The capital of France is", "max_tokens": 32}
+
     elsewhere: ClassVar = {
         **OF_RESPONSES,
         **dict.fromkeys(

@@ -28,6 +28,8 @@ class EmbeddingBody(JobOptions):
 
 
 class EmbeddingSchema(ModelRequestSchema):
+    example: ClassVar = {"input": "A dog runs across the field."}
+
     elsewhere: ClassVar = {"prompt": "/v1/completions; here it is input", "messages": "/v1/chat/completions"}
 
     input = TextsOrTokens(

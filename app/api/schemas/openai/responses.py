@@ -108,6 +108,8 @@ class ReasoningSchema(RequestSchema):
 
 
 class ResponseSchema(ConversationSchema):
+    example: ClassVar = {"input": "What is 2+2?", "max_output_tokens": 64}
+
     elsewhere: ClassVar = {
         "messages": "/v1/chat/completions; here it is input",
         "functions": "/v1/chat/completions; here it is tools",
