@@ -16,8 +16,8 @@ export class APIError extends Error {
 
   /** The message, and those of the fields that it does not contain. */
   get lines() {
-    const fields = Object.entries(this.fields).map(([name, messages]) => `${name}: ${[messages].flat().join(" ")}`);
-    return [this.message, ...fields];
+    const unsaid = Object.entries(this.fields).map(([name, messages]) => [name, [messages].flat().filter((text) => !this.message.includes(text))]);
+    return [this.message, ...unsaid.filter(([, texts]) => texts.length).map(([name, texts]) => `${name}: ${texts.join(" ")}`)];
   }
 }
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.jobs.job import JobRequest, Kind, Priority
 from app.jobs.principal import Principal
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
+from app.jobs.worker_registry import WorkerState, announce, read_workers, retire
 from tests.app.api.webhooks.receiver import SECRET
 from tests.browser import DESKTOP, PHONE, Visit, barriers, running_browser, visiting
 from tests.stack import SMOLLM2, Stack, running_stack
@@ -456,3 +458,25 @@ def test_the_theme_is_chosen_and_kept(visit: Visit) -> None:
         page.get_by_role("button", name="Theme").click()
         page.reload()
         assert page.evaluate("document.documentElement.dataset.theme") == theme
+
+
+def test_a_worker_that_has_failed_is_shown_with_its_reason(visit: Visit, service: Stack) -> None:
+    redis = connect(service.redis_url)
+    (worker,) = read_workers(redis)
+    failed = replace(worker, id="box-7-aaaaaaaa", state=WorkerState.FAILED, detail="there is no such file")
+    announce(redis, failed)
+    try:
+        card = visit.open("workers").locator("#worker-cards li").filter(has_text=failed.id)
+        expect(card.locator(".state")).to_have_text("failed: there is no such file")
+    finally:
+        retire(redis, failed.id)
+
+
+def test_what_the_message_of_an_error_says_is_not_said_again(visit: Visit) -> None:
+    lines = visit.open().evaluate(
+        """async () => {
+          const { APIError } = await import("./web/api.js");
+          return new APIError(422, "", "a: Too long.", { a: ["Too long."], b: ["Wrong."] }).lines;
+        }"""
+    )
+    assert lines == ["a: Too long.", "b: Wrong."]
