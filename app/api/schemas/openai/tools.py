@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate
 
@@ -59,6 +59,8 @@ class _FunctionType(TextField):
 
 class ToolSchema(HistorySchema):
     """A tool of a chat. Some clients leave out the type, or put the function beside it, as in `/v1/responses`."""
+
+    also: ClassVar = {"required": ["function"]}
 
     type = _FunctionType()
     function = fields.Nested(FunctionSchema, required=True)
