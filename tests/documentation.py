@@ -10,8 +10,9 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 def curls() -> list[str]:
     """Return the curl commands of all code blocks, each once, without comments and line continuations."""
-    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    commands = (" ".join(shlex.split(line, comments=True, posix=False)) for line in lines if line.startswith("curl"))
+    text = "\n".join(blocks("sh")).replace("\\\n", " ")
+    found = re.findall(r"^curl(?:'[^']*'|[^'\n])*", text, flags=re.MULTILINE)
+    commands = (" ".join(shlex.split(command, comments=True, posix=False)) for command in found)
     return list(dict.fromkeys(commands))
 
 

@@ -39,6 +39,12 @@ def is_stream(output: str) -> bool:
     return all("data" in event for event in parse_events(output)) and output != ""
 
 
+def content_of(output: str) -> str:
+    """Return what a chat answers."""
+    content: str = json.loads(output)["choices"][0]["message"]["content"]
+    return content
+
+
 EXPECTED: dict[str, Check] = {
     "/rotate": lambda output: json.loads(output)["key"].startswith("llm-"),
     "/admin/keys": lambda output: json.loads(output)["object"] in ("api_key", "list"),
@@ -55,6 +61,7 @@ EXPECTED: dict[str, Check] = {
     '"stream": true': is_stream,
     '"not_before"': lambda output: json.loads(output)["status"] == "queued",
     "curl -i": is_job,
+    "response_format": lambda output: set(json.loads(content_of(output))) == {"name", "age"},
     "/v1/chat/completions": lambda output: json.loads(output)["object"] == "chat.completion",
     "/v1/completions": lambda output: json.loads(output)["object"] == "text_completion",
     "/v1/embeddings": lambda output: len(json.loads(output)["data"]) == 2,
