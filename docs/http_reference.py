@@ -1,4 +1,4 @@
-"""The page `http-reference.md`: every operation and object of the API, from the application's own OpenAPI document."""
+"""What the page `http-reference.md` lists: the operations and objects of the application's own OpenAPI document."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,6 @@ from app.api.application import create_app
 from app.config.settings import Config
 
 NEVER_CONNECTED = "redis://localhost:1"
-HEAD = """# HTTP reference
-
-Every operation and every object of the API. This page is made from the OpenAPI document that a running service returns
-from `/openapi.json`; `/docs` of a running service shows the same, where requests can be tried. The page
-[HTTP API](http-api.md) explains how they work together. **Bold** names are required.
-"""
 
 Json = Mapping[str, Any]
 
@@ -26,9 +20,9 @@ def openapi_document() -> dict[str, Any]:
 
 
 def http_reference(document: Json) -> str:
-    """The page, in Markdown: a section for each operation, then one for each object."""
+    """The rest of the page, in Markdown: a section for each operation, then one for each object."""
     schemas, responses = document["components"]["schemas"], document["components"]["responses"]
-    parts = [HEAD, "## Operations\n"]
+    parts = ["## Operations\n"]
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method != "parameters":

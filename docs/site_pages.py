@@ -1,7 +1,8 @@
-"""A hook of MkDocs: adds the pages that are made when the site is built.
+"""A hook of MkDocs: adds what is made when the site is built.
 
-`http-reference.md` comes from the application's own OpenAPI document, so that it is never stale. `contributing.md` and
-`changelog.md` are files of the repository's root, where people look for them. Decisions are listed from their folder.
+The lists of `http-reference.md` come from the application's own OpenAPI document, so that they are never stale.
+`CONTRIBUTING.md` and `CHANGELOG.md` are files of the repository's root, where people look for them; links lead there on
+disk. Decisions are listed from their folder.
 """
 
 from pathlib import Path
@@ -15,7 +16,8 @@ from docs.http_reference import http_reference, openapi_document
 
 ROOT = Path(__file__).resolve().parents[1]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
-DECISIONS_INDEX = "decisions/index.md"
+DECISIONS_INDEX, REFERENCE = "decisions/index.md", "http-reference.md"
+ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -25,21 +27,22 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages (called by MkDocs)."""
-    pages = {"http-reference.md": http_reference(openapi_document())}
-    for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text()
-        pages[name.lower()] = text.replace("](docs/", "](").replace("](CHANGELOG.md", "](changelog.md")
-    for name, content in pages.items():
-        files.append(File.generated(config, name, content=content))
+    """Add the pages of the repository's root (called by MkDocs)."""
+    for name in ROOT_PAGES:
+        content = (ROOT / name).read_text().replace("](docs/", "](").replace("](CHANGELOG.md", "](changelog.md")
+        files.append(File.generated(config, name.lower(), content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """List every decision on their first page (called by MkDocs)."""
-    if page.file.src_uri != DECISIONS_INDEX:
-        return markdown
-    return markdown + "\n" + "\n".join(f"- [{_title(note)}]({note.name})" for note in DECISIONS) + "\n"
+    """Add the lists to their pages, and have links lead to the pages of the site (called by MkDocs)."""
+    if page.file.src_uri == DECISIONS_INDEX:
+        return markdown + "\n" + "\n".join(f"- [{_title(note)}]({note.name})" for note in DECISIONS) + "\n"
+    if page.file.src_uri == REFERENCE:
+        return markdown + "\n" + http_reference(openapi_document())
+    for name in ROOT_PAGES:
+        markdown = markdown.replace(f"](../{name}", f"]({name.lower()}")
+    return markdown
 
 
 def _title(note: Path) -> str:
