@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from app.config.settings import CacheConfig, Config, JobsConfig, WorkerConfig
+from app.jobs import keys
 from app.jobs.events import FROM_START, Delta, Published, Started, read_events, read_published
 from app.jobs.job import Chat, Job, JobRequest, Kind, Status
 from app.jobs.output_writer import OutputWrite, OutputWriter
@@ -431,3 +432,14 @@ def wait_until_final(store: JobStore, job_id: str) -> Job:
         assert time.monotonic() < deadline, job
         time.sleep(0.01)
     return job
+
+
+@pytest.mark.parametrize("restart_helps", [True, False])
+def test_requests_wait_for_a_worker_that_has_given_up_where_a_restart_helps(
+    redis_client: RedisClient, store: JobStore, restart_helps: bool
+) -> None:
+    worker = Worker(CONFIG, redis_client, store, "worker-1")
+    worker.announce()
+    worker.give_up("there is no such file", restart_helps=restart_helps)
+    assert bool(redis_client.exists(keys.alive("m"))) == restart_helps
+    assert [info.state for info in read_workers(redis_client)] == [WorkerState.FAILED]
