@@ -40,6 +40,7 @@ class ModelJob:
     texts: list[str] = field(default_factory=list)
     output: str = ""
     has_waited_too_long: bool = False
+    is_left_to_reaper: bool = False
     has_aged: bool = False
     is_cancel_requested: bool = False
     is_lease_over: bool = False
@@ -78,14 +79,14 @@ class Model:
         return sorted(waiting, key=lambda job: job.order_key)
 
     def waiting(self) -> list[ModelJob]:
-        return [job for job in self.of_status(Status.QUEUED) if not job.is_scheduled]
+        return [job for job in self.of_status(Status.QUEUED) if not (job.is_scheduled or job.is_left_to_reaper)]
 
     def admit(self, job_id: str, request: JobRequest, owner: str, key: str | None) -> str:
         """Return the id of the job that answers the request, "conflict" or "full"."""
         for job in self.jobs.values():
             if key is not None and (job.owner, job.idempotency_key) == (owner, key):
                 return job.id if job.request == request else "conflict"
-        if len(self.of_status(Status.QUEUED)) >= MAX_QUEUED:
+        if sum(not job.is_left_to_reaper for job in self.of_status(Status.QUEUED)) >= MAX_QUEUED:
             return "full"
         turn = self._next_turn() if request.not_before is None else request.not_before
         priority, is_scheduled = request.priority, request.not_before is not None
@@ -102,7 +103,8 @@ class Model:
         """Return the id of the job that the worker gets."""
         while (job := self._first()) is not None:
             if job.is_expiring and job.has_waited_too_long:
-                self._end(job, Status.EXPIRED)
+                job.is_left_to_reaper = True
+                self._seat(job.owner)
                 continue
             job.status, job.worker = Status.PROCESSING, worker
             job.token += 1
