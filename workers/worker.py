@@ -107,6 +107,7 @@ class Worker:
             context_tokens=runner.context_tokens or 0,
             token_bytes=runner.token_bytes,
             device=runner.device,
+            default_params=runner.default_params,
         )
         with contextlib.suppress(redis.RedisError):  # Redis is unreachable: that is no fault of the model
             prune_failures(self._redis, self.info.model)

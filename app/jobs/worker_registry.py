@@ -32,6 +32,7 @@ class WorkerInfo:
     has_channel: it subscribes to `keys.worker_channel`, so that Redis knows whether it is there.
     device: what computes its model, for people; empty: not known.
     version: of `service_version`; empty: one from before it was announced.
+    default_params: sampling parameters of a request that names none, as far as they are known.
     """
 
     id: str
@@ -49,6 +50,7 @@ class WorkerInfo:
     has_channel: bool = False
     device: str = ""
     version: str = ""
+    default_params: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def host(self) -> str:

@@ -26,6 +26,7 @@ class BatchRunner(Runner):
     def __init__(self, engine: Engine, config: WorkerConfig, host: RunnerHost) -> None:
         self.slots, self.context_tokens = engine.limits.slots, engine.limits.context_tokens
         self.token_bytes, self.device = engine.token_bytes, engine.device
+        self.default_params = engine.default_params
         self._engine = engine
         self._host = host
         self._costly_grammars = CostlyGrammars()

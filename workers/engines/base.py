@@ -6,7 +6,7 @@ for the methods that document otherwise; those must not touch the cache.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -211,6 +211,11 @@ class Engine(ABC):
     def device(self) -> str:
         """What computes the model, for people: `cpu`, `cuda`; empty: not known."""
         return "cpu" if self.computes_on_cpu else ""
+
+    @property
+    def default_params(self) -> Mapping[str, float]:
+        """The sampling parameters of a request that names none, as far as they are known: numbers by name."""
+        return {}
 
     @property
     def slot_cache(self) -> SlotCache | None:

@@ -7,7 +7,7 @@ Two runners exist: `workers.batching.runner.BatchRunner` computes jobs with an `
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -163,13 +163,14 @@ class Runner(ABC):
     """Runs jobs until `stop`. Each submitted job gets exactly one outcome, unless the runner is stopped first.
 
     slots: how many jobs may run at once. context_tokens: of prompt and completion together, None: not known here.
-    token_bytes, device: as `Engine.token_bytes` and `Engine.device`.
+    token_bytes, device, default_params: as those of `Engine`.
     """
 
     slots: int
     context_tokens: int | None
     token_bytes: int = 0
     device: str = ""
+    default_params: Mapping[str, float] = {}
 
     @classmethod  # noqa: B027 - optional hook
     def check(cls, config: Config) -> None:

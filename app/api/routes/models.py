@@ -75,6 +75,7 @@ def _model(name: str, parent: str | None = None) -> dict[str, Any]:
         "detail": best.detail if best else "no worker is known",
         "progress": best.progress if best else None,
         "context_tokens": (best.context_tokens or None) if best else None,
+        "default_params": best.default_params if best else {},
         "parent": parent,
     }
 

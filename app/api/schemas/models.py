@@ -20,6 +20,15 @@ class ModelSchema(Schema):
     detail = fields.String(required=True, metadata={"description": "The status that its worker reports."})
     progress = fields.Float(required=True, allow_none=True, metadata=_PROGRESS)
     context_tokens = fields.Integer(required=True, allow_none=True)
+    default_params = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        required=True,
+        metadata={
+            "description": "Sampling parameters of /generate and /agenerate that a request leaves out, as far as its "
+            "worker announces them. OpenAI's endpoints have OpenAI's max_tokens, and no repeat_penalty."
+        },
+    )
     parent = fields.String(
         required=True,
         allow_none=True,

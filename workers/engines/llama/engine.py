@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from app.config.adapters import Adapter, configured_adapters
 from app.config.finding import Finding
@@ -106,6 +106,10 @@ class LlamaEngine(Engine):
     def device(self) -> str:
         share = self._model.gpu_share
         return "cpu" if not share else "gpu" if share == 1 else f"cpu, and gpu for {share:.0%} of the layers"
+
+    @property
+    def default_params(self) -> Mapping[str, float]:
+        return self._prompts.default_params
 
     def prepare(self, request: JobRequest) -> Prompt:
         if self._context is None:

@@ -14,7 +14,7 @@ from workers.engines.llama.vocabulary import LlamaVocabulary
 from workers.engines.shared.constraint import ConstraintCompiler, tokenizer_of_pieces
 from workers.engines.shared.prompts import PromptMaker
 
-DEFAULTS = {"max_tokens": 128, "temperature": 0.8, "top_p": 0.95, "top_k": 40, "repeat_penalty": 1.1}
+DEFAULTS = {"max_tokens": 128, "temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.0, "repeat_penalty": 1.1}
 """Of generate, as the original service had them."""
 
 

@@ -1,14 +1,14 @@
 """The runner of the openai family: it forwards every job to another server, `worker.slots` of them at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.config.settings import Config
 from app.errors import UnsupportedParameter
 from app.jobs.job import Chat, JobRequest, Kind
 from workers.engines.remote.forwarded_run import ForwardedRun
 from workers.engines.remote.params import RemoteModelParams, RemoteSetupParams
-from workers.engines.remote.requests import RequestMaker
+from workers.engines.remote.requests import DEFAULT_MAX_TOKENS, RequestMaker
 from workers.engines.remote.upstream import Upstream
 from workers.engines.runner import Report, Runner, RunnerHost, RunnerJob, embedded
 from workers.models.progress import ReportProgress
@@ -20,6 +20,7 @@ class RemoteRunner(Runner):
     """Only the upstream server knows the context of its model."""
 
     context_tokens = None
+    default_params: Mapping[str, float] = {"max_tokens": DEFAULT_MAX_TOKENS}
 
     def __init__(self, config: Config, report: ReportProgress, host: RunnerHost) -> None:
         setup, params = RemoteSetupParams.read(config.setup_params), RemoteModelParams.read(config.model_params)

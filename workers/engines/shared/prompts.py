@@ -33,6 +33,11 @@ class PromptMaker(ABC):
         self._defaults = dict(defaults)
         self._context_tokens = context_tokens
 
+    @property
+    def default_params(self) -> Mapping[str, float]:
+        """See `Engine.default_params`."""
+        return {name: value for name, value in self._defaults.items() if isinstance(value, int | float)}
+
     def prepare(self, request: JobRequest) -> Prompt:
         """See `Engine.prepare`."""
         sampling = SamplingParams.build(self._defaults, request.params)

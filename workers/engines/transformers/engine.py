@@ -1,7 +1,7 @@
 """The huggingface family's engine: rows of a batch over slots, `generate()` for the rest, embeddings."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,6 +104,10 @@ class HuggingfaceEngine(Engine):
     @property
     def device(self) -> str:
         return str(self._loaded.device.type)
+
+    @property
+    def default_params(self) -> Mapping[str, float]:
+        return {} if self._prompts is None else self._prompts.default_params
 
     def prepare(self, request: JobRequest) -> Prompt:
         if self._prompts is None:

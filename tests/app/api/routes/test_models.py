@@ -21,6 +21,11 @@ def test_the_served_model_is_read_by_its_name(client: FlaskClient) -> None:
     assert client.get(f"/v1/models/{MODEL}").get_json() == listed
 
 
+def test_a_model_shows_the_parameters_of_a_request_that_names_none(client: FlaskClient, worker: ScriptedWorker) -> None:
+    worker.announce(default_params={"max_tokens": 128, "temperature": 0.8})
+    assert client.get(f"/v1/models/{MODEL}").get_json()["default_params"] == {"max_tokens": 128.0, "temperature": 0.8}
+
+
 def test_another_model_is_not_found_also_with_a_slash_in_its_name(client: FlaskClient) -> None:
     for name in ("gpt-4", "org/model"):
         response = client.get(f"/v1/models/{name}")

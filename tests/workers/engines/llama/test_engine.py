@@ -21,6 +21,7 @@ from tests.workers.engines.llama.driver import (
 )
 from workers.batching.prefix_cache import common_prefix
 from workers.engines.llama.engine import LlamaEngine
+from workers.engines.llama.prompts import DEFAULTS
 
 PROMPTS = ["The capital of France is", "Once upon a time", "def add(a, b):\n    return", "Water boils at"]
 NUMBERED = [f"{PROMPTS[number % 4]} {number}" for number in range(32)]
@@ -53,6 +54,7 @@ def test_the_seed_of_the_model_params_is_the_default_seed() -> None:
     engine = make_engine(slots=1, seed=5)
     texts = {complete(engine, PROMPTS[1], max_tokens=12).text for _ in range(3)}
     assert texts == {complete(engine, PROMPTS[1], max_tokens=12, seed=5).text}
+    assert engine.default_params == DEFAULTS | {"repeat_last_n": 64, "seed": 5}
     engine.close()
 
 
