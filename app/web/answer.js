@@ -5,21 +5,30 @@
 // that the answer has (`Last-Event-ID`).
 
 import { APIError, call, errorIn, readJSON, serverSentEvents } from "./api.js";
+import { model } from "./model.js";
 
 const RETRY_SECONDS = [0.5, 1, 2, 5];
 const PLACE_SECONDS = 2; // between two looks at the place in line
 
-/** request: {path, body}. With tools the path is OpenAI's, which finds the calls in the text. */
-export function newAnswer(request) {
+const UNFINISHED = ["length", "canceled", "timeout"];
+
+/** request: {path, body}. With tools the path is OpenAI's, which finds the calls in the text. before: what it continues. */
+export function newAnswer(request, before = { text: "", logprobs: [] }) {
+  const { text, logprobs } = before;
   return {
-    request, key: randomKey(), job: null, after: null,
-    state: "sending", text: "", logprobs: [], calls: [],
+    request, key: randomKey(), job: null, after: null, before: { text, logprobs },
+    state: "sending", text, logprobs: [...logprobs], calls: [], isFull: false,
     place: null, attempt: 0, sentAt: Date.now(), firstAt: null,
     finish: null, usage: null, metrics: null, error: null,
   };
 }
 
 export const isWriting = (answer) => answer.state !== "ended";
+
+/** Whether its text was cut off, and another request can continue it. A schema would begin anew. */
+export function canContinue({ finish, isFull, text, calls, request: { body } }) {
+  return UNFINISHED.includes(finish) && !isFull && text !== "" && !calls.length && !body.json_schema && !body.response_format;
+}
 
 /** Write the answer to its end; `changed` is called after each change. Aborting `signal` only leaves it. */
 export async function write(answer, changed, signal) {
@@ -105,7 +114,7 @@ async function streamChunks(answer, changed, signal) {
   const response = await submit(answer, signal);
   answer.job = response.headers.get("Location").split("/").pop();
   answer.state = "waiting";
-  Object.assign(answer, { text: "", logprobs: [], calls: [] });
+  Object.assign(answer, { text: answer.before.text, logprobs: [...answer.before.logprobs], calls: [] });
   for await (const { data } of serverSentEvents(response, signal)) {
     if (data === "[DONE]") return end(answer, changed, {});
     const chunk = JSON.parse(data);
@@ -140,12 +149,15 @@ async function readFigures(answer) {
   try {
     const job = await readJSON(`jobs/${answer.job}`);
     Object.assign(answer, { usage: job.usage ?? answer.usage, metrics: job.metrics, attempt: job.attempt });
+    answer.isFull = isFull(answer);
     if (job.status === "canceled") answer.finish = "canceled";
     if (job.status === "canceled") answer.error = null; // stopped here: no failure
   } catch (error) {
     if (!(error instanceof APIError)) throw error; // the figures are missing, the text is there
   }
 }
+
+const isFull = ({ usage }) => Boolean(usage && model.context_tokens && usage.prompt_tokens + usage.completion_tokens >= model.context_tokens);
 
 /** Look at the place in line until the job starts. Return the timer. */
 function watchPlace(answer, changed) {

@@ -5,9 +5,10 @@ import { MarkdownText } from "./markdown.js";
 import { isWriting } from "./answer.js";
 
 const FINISH = {
-  length: "ended at the limit of tokens", canceled: "stopped", expired: "its time in line was over", tool_calls: "calls a tool",
+  length: "ended at its limit of tokens", canceled: "stopped", expired: "its time in line was over", tool_calls: "calls a tool",
   timeout: "its time was over", content_filter: "ended by a content filter",
 };
+const FULL = "the context of the model is full: begin anew, or with a shorter text";
 const STATES = { sending: "sending", waiting: "waiting", writing: "writing", reconnecting: "The connection is lost; the job continues. Connecting again" };
 const SHADES = [0.9, 0.6, 0.3, 0.1]; // probabilities above which a token has the shade 0, 1, 2, 3; else 4
 
@@ -89,12 +90,12 @@ function moveFocus(event) {
   event.preventDefault();
 }
 
-function figuresOf({ state, place, attempt, usage, metrics, finish, sentAt, firstAt }) {
+function figuresOf({ state, place, attempt, usage, metrics, finish, isFull, sentAt, firstAt }) {
   const firstSeconds = metrics?.time_to_first_token_seconds ?? (firstAt ? (firstAt - sentAt) / 1000 : null);
   const start = place?.start ? `, starts in about ${Math.max(0, Math.round((place.start - Date.now()) / 1000))} s` : "";
   return [
     state === "waiting" && place ? `place ${place.position} in line${start}` : STATES[state],
-    finish && FINISH[finish],
+    finish === "length" && isFull ? FULL : FINISH[finish],
     usage && `${usage.completion_tokens} tokens`,
     metrics?.tokens_per_second && `${metrics.tokens_per_second.toFixed(1)} tokens/s`,
     firstSeconds !== null && `first token after ${firstSeconds.toFixed(2)} s`,

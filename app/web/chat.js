@@ -2,7 +2,7 @@
 // {role: "assistant", answer}; an answer that is being written is taken up again after a reload.
 
 import { AnswerView } from "./answer_view.js";
-import { isWriting, newAnswer, stop, write } from "./answer.js";
+import { canContinue, isWriting, newAnswer, stop, write } from "./answer.js";
 import { announce, button, byId, element } from "./dom.js";
 import { showNotice } from "./notice.js";
 import { chatRequest, systemPrompt } from "./parameters.js";
@@ -20,11 +20,17 @@ export function start() {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
   });
   byId("stop").addEventListener("click", stopAnswer);
-  byId("new-chat").addEventListener("click", () => replaceMessages([]));
+  byId("new-chat").addEventListener("click", () => { replaceMessages([]); byId("draft").focus(); });
+  for (const example of document.querySelectorAll("#welcome button")) example.addEventListener("click", () => offer(example.textContent));
   showMessages();
 }
 
 const running = () => messages.find(({ answer }) => answer && isWriting(answer))?.answer;
+
+function offer(text) {
+  byId("draft").value = text;
+  byId("draft").focus();
+}
 
 function send() {
   const content = byId("draft").value.trim();
@@ -32,11 +38,12 @@ function send() {
   if (ask([...messages, { role: "user", content }])) byId("draft").value = "";
 }
 
-/** Let the model answer these messages. Return false if the parameters are wrong. */
-function ask(asked) {
-  const request = chatRequest(sentMessages(asked));
+/** Let the model answer these messages. Return false if the parameters are wrong. unfinished: an answer to continue. */
+function ask(asked, unfinished) {
+  const last = unfinished ? [{ role: "assistant", answer: unfinished }] : [];
+  const request = chatRequest(sentMessages([...asked, ...last]), Boolean(unfinished));
   if (!request) return false;
-  replaceMessages([...asked, { role: "assistant", answer: newAnswer(request) }]);
+  replaceMessages([...asked, { role: "assistant", answer: newAnswer(request, unfinished) }]);
   return true;
 }
 
@@ -65,6 +72,7 @@ function sentMessage({ role, content, callId, answer }) {
 }
 
 function showMessages() {
+  byId("welcome").hidden = messages.length > 0;
   byId("messages").replaceChildren(...messages.map((message, index) => (
     message.answer ? answerElement(message.answer, index) : messageElement(message, index)
   )));
@@ -88,8 +96,8 @@ function answerElement(answer, index) {
     if (isAtEnd) scrollTo({ top: document.documentElement.scrollHeight });
   };
   view.show(answer);
-  if (isWriting(answer)) follow(answer, changed).then(() => showResultForms(view, answer, index));
-  else showResultForms(view, answer, index);
+  if (isWriting(answer)) follow(answer, changed).then(() => showNext(view, answer, index));
+  else showNext(view, answer, index);
   return view.element;
 }
 
@@ -114,18 +122,23 @@ function stopAnswer() {
 /** Take a message back into the field, with all that followed it. */
 function edit(index) {
   if (running()) return;
-  byId("draft").value = messages[index].content;
+  const { content } = messages[index];
   replaceMessages(messages.slice(0, index));
-  byId("draft").focus();
+  offer(content);
 }
 
 function regenerate(index) {
   if (!running()) ask(messages.slice(0, index));
 }
 
-/** Below the last answer, a field for the result of each tool that it calls. */
-function showResultForms(view, answer, index) {
-  if (index !== messages.length - 1 || isWriting(answer) || !answer.calls.length) return;
+/** Below the last answer, what can come next: more of a text that was cut off, or the result of each tool that it calls. */
+function showNext(view, answer, index) {
+  if (index !== messages.length - 1 || isWriting(answer)) return;
+  if (canContinue(answer)) view.actions.append(button("Continue", () => ask(messages.slice(0, index), answer)));
+  if (answer.calls.length) showResultForms(view, answer);
+}
+
+function showResultForms(view, answer) {
   const fields = answer.calls.map((call) => element("label", {}, `Result of ${call.name}`, element("textarea", { rows: "2" })));
   const form = element("form", { class: "composer", onsubmit: (event) => {
     event.preventDefault();

@@ -1,7 +1,7 @@
 // The view Completion: the model continues a prompt as it is. The last one is kept in this tab.
 
 import { AnswerView } from "./answer_view.js";
-import { isWriting, newAnswer, stop, write } from "./answer.js";
+import { canContinue, isWriting, newAnswer, stop, write } from "./answer.js";
 import { announce, button, byId } from "./dom.js";
 import { Keeper } from "./keeper.js";
 import { showNotice } from "./notice.js";
@@ -38,11 +38,20 @@ async function show(answer) {
   byId("completed").replaceChildren(view.element);
   view.show(answer);
   showButtons();
-  if (!isWriting(answer)) return;
+  if (!isWriting(answer)) return showNext(view, answer);
   await write(answer, () => { view.show(answer); keeper.keepSoon(); }, leaving.signal);
+  showNext(view, answer);
   keeper.keepNow();
   showButtons();
   announce(answer.error ? "The completion failed." : "The completion has ended.");
+}
+
+/** Offer to put the text behind its prompt, and to complete both. */
+function showNext(view, answer) {
+  if (canContinue(answer)) view.actions.append(button("Continue", () => {
+    byId("prompt").value = answer.request.body.prompt + answer.text;
+    complete();
+  }));
 }
 
 function showButtons() {

@@ -5,9 +5,10 @@ import { byId, element } from "./dom.js";
 import { showNotice } from "./notice.js";
 
 let opened = null;
+let liveState = null; // of the opened job in the live queue: "waiting", "running"; null: it is not there
 
 export function startJobDialog() {
-  byId("job-close").addEventListener("click", () => byId("job-dialog").close());
+  byId("job-close").addEventListener("click", closeJob);
   byId("job-cancel").addEventListener("click", async () => {
     await call(`jobs/${opened}/cancel`, { method: "POST" }).catch(showNotice);
     await openJob(opened);
@@ -31,7 +32,20 @@ async function changePriority(priority) {
   byId("job-report").textContent = report;
 }
 
+export const closeJob = () => byId("job-dialog").close();
+
+/** Show how far the opened job is. rows: those of the live queue. */
+export async function followJob(rows) {
+  if (!byId("job-dialog").open) return;
+  const job = rows[opened];
+  const before = liveState;
+  liveState = job ? ("tokens" in job ? "running" : "waiting") : null;
+  byId("job-progress").textContent = liveState === "running" ? `Tokens so far: ${job.tokens}, ${job.speed.toFixed(1)} tokens/s` : "";
+  if (before && before !== liveState) await openJob(opened); // it has started, or ended
+}
+
 export async function openJob(id) {
+  if (id !== opened) liveState = null;
   opened = id;
   try {
     showJob(await readJSON(`live/jobs/${encodeURIComponent(id)}`));

@@ -2,6 +2,9 @@
 
 import { keepKey, readKey } from "./api.js";
 import { byId } from "./dom.js";
+import { showNotice } from "./notice.js";
+
+let wanted = ""; // why the service asks for a key
 
 export function start() {
   const dialog = byId("key-dialog");
@@ -12,7 +15,11 @@ export function start() {
     event.preventDefault();
     use(byId("key-input").value.trim());
   });
-  document.addEventListener("key-wanted", (event) => open(event.detail));
+  document.addEventListener("key-wanted", (event) => open(wanted = event.detail));
+  dialog.addEventListener("close", () => {
+    if (wanted) showNotice(new Error(wanted));
+    wanted = "";
+  });
   showState();
 }
 

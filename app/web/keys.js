@@ -17,7 +17,10 @@ export function hide() {
   byId("new-secret").replaceChildren();
 }
 
-export const show = () => list();
+export function show() {
+  byId("keys-content").hidden = true; // until the service has shown that this key may see it
+  list();
+}
 
 async function list(after = null) {
   await tryTo(async () => {
@@ -25,6 +28,7 @@ async function list(after = null) {
     listed = after ? [...listed, ...data] : data;
     byId("key-rows").replaceChildren(...listed.map(rowOf));
     byId("more-keys").hidden = !hasMore;
+    byId("keys-content").hidden = false;
   });
 }
 

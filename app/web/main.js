@@ -10,36 +10,49 @@ import * as usage from "./usage.js";
 import * as workers from "./workers.js";
 import { APIError, readJSON } from "./api.js";
 import { byId } from "./dom.js";
+import { closeJob } from "./job_dialog.js";
+import { keepModel } from "./model.js";
 import { clearNotice, showNotice } from "./notice.js";
 
 const VIEWS = ["chat", "completion", "queue", "workers", "usage", "keys"];
 const SHOWN = { queue, workers, usage, keys }; // views that read something when they are shown
-const WITH_PARAMETERS = ["chat", "completion"];
+const WITH_PARAMETERS = { chat: "draft", completion: "prompt" }; // and the field that one writes into
 
 function showView() {
   const name = location.hash.slice(1).split("/")[0];
   const shown = VIEWS.includes(name) ? name : VIEWS[0];
   for (const view of VIEWS) byId(view).hidden = view !== shown;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.getAttribute("href") === `#${shown}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.getAttribute("href") !== `#${shown}`) link.removeAttribute("aria-current");
+    else showCurrent(link);
   }
   byId("parameters").hidden = true;
-  if (WITH_PARAMETERS.includes(shown)) parameters.showFor(shown);
+  closeJob();
+  if (shown in WITH_PARAMETERS) {
+    parameters.showFor(shown);
+    if (matchMedia("(pointer: fine)").matches) byId(WITH_PARAMETERS[shown]).focus(); // on a phone it opens the keyboard
+  }
   for (const [view, { show, hide }] of Object.entries(SHOWN)) (view === shown ? show : hide)();
   clearNotice();
+}
+
+function showCurrent(link) {
+  link.setAttribute("aria-current", "page");
+  link.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone the views scroll sideways
 }
 
 async function showModel() {
   try {
     const { data } = await readJSON("v1/models");
     const adapters = data.filter((model) => model.parent);
+    keepModel(data[0]);
     byId("model").textContent = data[0].id;
     parameters.offerAdapters(adapters.map((model) => model.id));
+    parameters.showDefaults();
     if (data[0].state !== "ready") showNotice(new Error(`The model is ${data[0].state}: ${data[0].detail}`));
   } catch (error) {
     if (!(error instanceof APIError)) throw error;
-    if (error.status !== 401) showNotice(error);
+    showNotice(error);
   }
 }
 
@@ -62,5 +75,6 @@ queue.start();
 usage.start();
 keys.start();
 addEventListener("hashchange", showView);
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); byId("main").focus(); }); // the address names the view
 showView();
 await Promise.all([showModel(), showCaller()]);

@@ -3,6 +3,7 @@
 import { byId } from "./dom.js";
 
 export function showNotice(error) {
+  if (error.status === 401) return; // the dialog for the key says it
   const notice = byId("notice");
   notice.textContent = (error.lines ?? [error.message]).join(" ");
   notice.hidden = false;

@@ -1,10 +1,12 @@
 // The form of parameters, which Chat and Completion share, and the requests that are made of it.
 
 import { byId } from "./dom.js";
+import { model } from "./model.js";
 import { load, save } from "./storage.js";
 
 const NUMBERS = ["max_tokens", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed"];
 const LOGPROBS = 5; // alternatives of each token
+const AS_MANY_AS_FIT = -1;
 const form = () => byId("parameters");
 
 export function start() {
@@ -22,6 +24,17 @@ export function start() {
 export function showFor(view) {
   form().hidden = false;
   for (const label of form().querySelectorAll("[data-for]")) label.hidden = label.dataset.for !== view;
+  showDefaults();
+}
+
+/** Show in the empty fields what a request has that leaves them out. */
+export function showDefaults() {
+  const fields = form().elements;
+  const isChat = !fields.tools.closest("[hidden]");
+  for (const name of NUMBERS) fields[name].placeholder = model.default_params[name] ?? "the model’s";
+  if (!(model.default_params.seed >= 0)) fields.seed.placeholder = "random";
+  if (isChat) fields.max_tokens.placeholder = "what fits";
+  if (isChat && fields.tools.value.trim()) fields.repeat_penalty.placeholder = 1; // they go to OpenAI's endpoint
 }
 
 export function offerAdapters(names) {
@@ -33,14 +46,15 @@ export function offerAdapters(names) {
 
 export const systemPrompt = () => form().elements.system.value.trim();
 
-/** The request of a conversation. Undefined: a field is wrong, and the form shows which. */
-export function chatRequest(messages) {
+/** The request of a conversation. Undefined: a field is wrong, and the form shows which. isContinued: the last message goes on. */
+export function chatRequest(messages, isContinued = false) {
   const values = read();
   if (!values) return undefined;
   const { schema, tools, tool_choice: choice, priority, lora, logprobs, ...params } = values;
   const hasCalls = messages.some((message) => message.tool_calls || message.role === "tool");
-  if (!tools && !hasCalls) return generateRequest({ messages }, values);
-  const body = { messages, stream: true, stream_options: { include_usage: true }, ...params };
+  const content = { messages, ...(isContinued && { continue_final_message: true }) };
+  if (!tools && !hasCalls) return generateRequest(content, { max_tokens: AS_MANY_AS_FIT, ...values });
+  const body = { ...content, stream: true, stream_options: { include_usage: true }, ...params };
   if (tools) Object.assign(body, { tools, ...(choice && { tool_choice: choice }) });
   if (schema) body.response_format = { type: "json_schema", json_schema: { name: "output", schema } };
   if (logprobs) Object.assign(body, { logprobs: true, top_logprobs: logprobs });
@@ -94,6 +108,7 @@ function checkJSON(field, isRight, what) {
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 function keep(event) {
+  showDefaults();
   event.target.setCustomValidity("");
   const fields = [...form().elements].filter((field) => field.name);
   save("parameters", Object.fromEntries(fields.map((field) => [field.name, field.type === "checkbox" ? field.checked : field.value])));

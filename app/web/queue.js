@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { showBatches, startBatches } from "./batches.js";
 import { button, byId, element } from "./dom.js";
-import { openJob, startJobDialog } from "./job_dialog.js";
+import { followJob, openJob, startJobDialog } from "./job_dialog.js";
 import { LiveView } from "./live.js";
 import { showNotice } from "./notice.js";
 import { duration, showRows, writeCells } from "./rows.js";
@@ -36,6 +36,7 @@ function showQueue({ counts, running = [], waiting = [], rows, starts, batches =
   showRows(byId("waiting-jobs"), waiting.filter((key) => isWanted(key, rows[key])), makeRow,
     (row, key) => fillWaiting(row, key, rows[key], now, places.get(key), starts));
   showBatches(batches);
+  followJob(rows);
 }
 
 function isWanted(key, row) {

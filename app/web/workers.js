@@ -38,8 +38,8 @@ function fillCard(card, worker) {
   ].filter(Boolean).join(" · ");
   progress.hidden = worker.progress === null;
   progress.value = worker.progress ?? 0;
-  fillBar(slots, worker.running, worker.slots, `${worker.running} of ${worker.slots} slots`);
-  fillBar(cells, worker.used_cells, worker.cells, `${worker.used_cells} of ${worker.cells} cells`);
+  fillBar(slots, worker.running, worker.slots, `${worker.running} of ${worker.slots} slots in use`);
+  fillBar(cells, worker.used_cells, worker.cells, `${worker.used_cells} of ${worker.cells} cells in use`);
 }
 
 const isLost = ({ state, connected }) => !connected && state !== "failed"; // one that has failed has ended

@@ -124,6 +124,44 @@ def test_a_conversation_goes_on_and_is_edited_and_regenerated(visit: Visit, api:
     assert page.locator(ANSWERS).count() == 0
 
 
+def test_an_answer_that_was_cut_off_is_continued(visit: Visit, api: httpx.Client) -> None:
+    page = visit.open()
+    first = say(page, STORY, max_tokens=12, temperature=0)
+    wait_for_state(first, "ended")
+    expect(first.locator(".figures")).to_contain_text("ended at its limit of tokens")
+    before = kept_text(visit)
+    fill(page, max_tokens=6)
+    page.get_by_role("button", name="Continue").click()
+    answer = page.locator(ANSWERS)
+    wait_for_state(answer, "ended")
+    assert answer.count() == 1
+    job = job_of(api, answer)
+    assert (kept_text(visit), job["usage"]["completion_tokens"]) == (before + job["output"]["text"], 6)
+    assert job["output"]["text"] and not job["output"]["text"].startswith(before)
+
+
+def test_a_chat_is_written_to_the_end_of_the_context(visit: Visit) -> None:
+    page = visit.open()
+    expect(page.locator("#parameters [name=max_tokens]")).to_have_attribute("placeholder", "what fits")
+    expect(page.locator("#parameters [name=temperature]")).to_have_attribute("placeholder", "0.8")
+    answer = say(page, "word " * 440, temperature=100)  # noise has no end
+    wait_for_state(answer, "ended")
+    expect(answer.locator(".figures")).to_contain_text("the context of the model is full")
+    expect(page.get_by_role("button", name="Continue")).to_have_count(0)
+
+
+def test_an_empty_chat_offers_a_beginning_and_the_field_has_the_focus(visit: Visit) -> None:
+    page = visit.open("queue")
+    page.get_by_role("link", name="Completion").click()
+    expect(page.get_by_label("Prompt, which")).to_be_focused()
+    page.get_by_role("link", name="Chat").click()
+    draft = page.get_by_label("Your message")
+    expect(draft).to_be_focused()
+    page.get_by_role("button", name="Name three colors.").click()
+    expect(draft).to_be_focused()
+    expect(draft).to_have_value("Name three colors.")
+
+
 def test_stop_ends_the_job_and_keeps_its_text(visit: Visit, api: httpx.Client) -> None:
     page = visit.open()
     answer = say(page, STORY, max_tokens=400)
@@ -218,6 +256,9 @@ def test_the_key_is_asked_for_and_kept_in_the_tab(browser: Browser, service: Sta
         page = visit.open()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("this server wants an API key")
+        page.get_by_role("button", name="Close").click()
+        expect(page.get_by_role("alert")).to_contain_text("this server wants an API key")
+        page.get_by_role("button", name="API key").click()
         page.get_by_label("Key", exact=True).fill("wrong")
         page.get_by_role("button", name="Use this key").click()
         expect(dialog).to_contain_text("Incorrect API key")
@@ -235,7 +276,13 @@ def test_a_completion_continues_its_prompt(visit: Visit, api: httpx.Client) -> N
     page.get_by_role("button", name="Complete").click()
     answer = page.locator("#completed article")
     wait_for_state(answer, "ended")
-    assert "Paris" in answer.locator(".text").inner_text()
+    first = answer.locator(".text").inner_text()
+    assert "Paris" in first
+    page.get_by_role("button", name="Continue").click()
+    expect(answer.locator(".text")).not_to_have_text(first)
+    wait_for_state(answer, "ended")
+    assert job_of(api, answer)["usage"]["completion_tokens"] == 8
+    assert page.get_by_label("Prompt, which").input_value() == f"The capital of France is{first}"
 
 
 MARKDOWN = {
@@ -275,8 +322,12 @@ def test_a_job_is_watched_and_canceled_in_the_queue(visit: Visit, api: httpx.Cli
     expect(row).to_be_visible()
     until(lambda: int(row.locator("td").nth(4).inner_text()) > 5, 20, "tokens of the job")
     page.get_by_role("button", name=f"Open job {job[:8]}").click()
-    expect(page.get_by_role("dialog")).to_contain_text(STORY)
-    page.get_by_role("button", name="Close").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(STORY)
+    expect(dialog).to_contain_text(re.compile(r"Tokens so far: \d+, "))
+    page.goto(f"{visit.url}/#usage")
+    expect(dialog).to_be_hidden()
+    page.go_back()
     page.get_by_role("button", name=f"Cancel job {job[:8]}").click()
     expect(row).to_have_count(0)
     assert api.get(f"/jobs/{job}", params={"wait": 5}).json()["status"] == "canceled"
@@ -420,6 +471,13 @@ def test_an_admin_makes_uses_and_revokes_a_key(browser: Browser, service: Stack,
             until(lambda: ann.get(f"{service.url}/v1/models").status_code == 401, 5, "the end of the key")
         admin.open("chat")
         assert page.locator("#new-secret").inner_text() == ""
+
+
+def test_the_keys_are_hidden_from_a_key_that_may_not_see_them(visit: Visit) -> None:
+    page = visit.open("keys")
+    expect(page.get_by_role("alert")).to_contain_text("has no scope 'admin'")
+    expect(page.get_by_role("button", name="Make the key")).to_be_hidden()
+    visit.refusals.clear()
 
 
 def prepare_chat(page: Page) -> None:

@@ -22,7 +22,7 @@ class ModelSchema(Schema):
     context_tokens = fields.Integer(required=True, allow_none=True)
     default_params = fields.Dict(
         keys=fields.String(),
-        values=fields.Float(),
+        values=fields.Raw(metadata={"type": "number"}),
         required=True,
         metadata={
             "description": "Sampling parameters of /generate and /agenerate that a request leaves out, as far as its "
