@@ -62,6 +62,7 @@ EXPECTED: dict[str, Check] = {
     '"not_before"': lambda output: json.loads(output)["status"] == "queued",
     "curl -i": is_job,
     "response_format": lambda output: set(json.loads(content_of(output))) == {"name", "age"},
+    "What is the capital of France?": lambda output: "The capital of France is Paris." in output,
     "/v1/chat/completions": lambda output: json.loads(output)["object"] == "chat.completion",
     "/v1/completions": lambda output: json.loads(output)["object"] == "text_completion",
     "/v1/embeddings": lambda output: len(json.loads(output)["data"]) == 2,
