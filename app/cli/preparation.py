@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.cli.port_owner import port_owner
 from app.config.addresses import addresses_of, family_of, with_port
-from app.config.environment import variable_name
+from app.config.environment import PORT, variable_name
 from app.config.server import ServerConfig
 from app.errors import ConfigError
 
@@ -31,7 +31,7 @@ def sole_use_of(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            fix = f"stop it, or set another {variable_name('data_dir')} and {variable_name('server.port')}"
+            fix = f"stop it, or set another {variable_name('data_dir')} and {PORT}"
             raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}") from None
         yield
 
@@ -56,7 +56,8 @@ def check_port(server: ServerConfig) -> None:
 
 
 def _taken(address: str, port: int, error: OSError) -> str:
-    where, variable = with_port(address, port), variable_name("server.port")
+    where, precise = with_port(address, port), variable_name("server.port")
+    variable = precise if os.environ.get(precise) else PORT  # the precise one wins where both are set
     if error.errno != errno.EADDRINUSE:
         fix = f"set {variable} to a port that may be used, or server.host to an address of this machine"
         return f"server: cannot listen on {where} ({error.strerror}); {fix}"

@@ -25,7 +25,7 @@ PREFIX = "LLM_API_"
 CONFIG_PATH = "LLM_API_CONFIG"
 _OF_COMPOSE = frozenset(PREFIX + name for name in ("USER", "WORKER", "REDIS_MEMORY"))
 _OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
-_PORT = PREFIX + "PORT"  # `127.0.0.1:9000` for compose, `tcp://10.0.0.1:8000` by Kubernetes
+PORT = PREFIX + "PORT"  # `127.0.0.1:9000` for compose, `tcp://10.0.0.1:8000` by Kubernetes
 EXIT_DELAY = "LLM_API_EXIT_DELAY"  # app/config/startup.py
 OF_CLIENTS = frozenset(PREFIX + name for name in ("URL", "KEY"))
 """Where commands such as `llm-api chat` find the service, and their API key (app/cli/service_options.py)."""
@@ -72,7 +72,7 @@ def variables_of_others(environ: Mapping[str, str]) -> list[str]:
 
 
 def _is_of_others(name: str, value: str) -> bool:
-    if name == _PORT:
+    if name == PORT:
         return not value.isdecimal()
     return (name in _OF_COMPOSE and not value.startswith("{")) or _OF_KUBERNETES.fullmatch(name) is not None
 

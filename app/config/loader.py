@@ -16,7 +16,7 @@ from app.config.params import names_a_secret
 from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
 from app.config.settings import DEFAULT_MODEL, Config
 from app.config.spellings import respell
-from app.config.yaml_file import parse_yaml, where
+from app.config.yaml_file import fault_in, parse_yaml
 from app.errors import ConfigError
 
 _DEFAULT_PATH = "./config.yaml"
@@ -89,7 +89,7 @@ def _read(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not UTF-8 text") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: is not valid YAML at {where(error)}") from None
+        raise ConfigError(f"{file}: is not valid YAML at {fault_in(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

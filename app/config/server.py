@@ -21,7 +21,7 @@ class ServerConfig:
             "an address to listen on, such as 0.0.0.0 or 127.0.0.1",
         ),
     ] = ALL_IPV4
-    port: Annotated[int, whole_number("The port to listen on.", 1, 65_535)] = 8000
+    port: Annotated[int, whole_number("The port to listen on; `LLM_API_PORT` sets it too.", 1, 65_535)] = 8000
     health_port: Annotated[
         int | None,
         whole_number(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from app.access.key_check import warnings
 from app.cli.client import Client, RequestFailed
 from app.cli.port_owner import port_owner
-from app.config.environment import variable_name
+from app.config.environment import PORT
 from app.config.finding import Finding, fault, ok, warning
 from app.config.settings import Config
 from app.jobs.version import service_version
@@ -57,7 +57,7 @@ def _failure(config: Config, client: Client, error: RequestFailed, *, is_own: bo
     if error.code:
         return fault(_CHECK, f"{client.url}: {error.message}")
     if owner is not None:
-        cure = f"stop it, or choose another port: {variable_name('server.port')}=8001 llm-api run"
+        cure = f"stop it, or choose another port: {PORT}=8001 llm-api run"
         return fault(_CHECK, f"port {config.server.port} is taken by another program ({owner})", cure)
     if error.status is None and is_own:
         text = f"nothing listens at {client.url}, where the configuration has the service"

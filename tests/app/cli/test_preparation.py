@@ -32,7 +32,7 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         line = refusal("run", environ=environment(tmp_path, other.getsockname()[1]))
     assert "cannot listen on 127.0.0.1" in line
     assert f"is taken by process {os.getpid()}, " in line
-    assert re.search(r"choose another port: LLM_API_SERVER__PORT=\d+ make run$", line)
+    assert re.search(r"choose another port: LLM_API_PORT=\d+ make run$", line)
 
 
 @pytest.mark.skipif(not addresses_of("localhost")[1:], reason="this machine has no IPv6")

@@ -277,9 +277,16 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("auth: {admin_keys: 4711}", "auth.admin_keys: expected a list of texts"),
         ("server: {port: 0}\njobs: {ttl: 0}\nx: 1", " (and 2 more)"),
         ("- hunter2", "expected keys and values such as 'model_family: llama', got a list"),
-        ("a: 1\n  b: hunter2", "is not valid YAML at line 2, column 4"),
-        ("a: *hunter2", "is not valid YAML at line 1, column 4"),
-        ("a: !hunter2 b", "is not valid YAML at line 1, column 4"),
+        ("a: 1\n  b: hunter2", "is not valid YAML at line 2, column 4: mapping values are not allowed here"),
+        (
+            'a: "hunter2\nb: 1\n',
+            "at line 3, column 1: while scanning a quoted scalar that begins in line 1, found unexpected end of stream",
+        ),
+        ("a:\n\t- hunter2", "found character '\\t' that cannot start any token"),
+        ("a: [hunter2\nb: 1", "expected ',' or ']', but got ':'"),
+        ("a: *hunter2", "is not valid YAML at line 1, column 4: found undefined alias ..."),
+        ("a: !hunter2 b", "is not valid YAML at line 1, column 4: could not determine a constructor for the tag ..."),
+        ("a: !!python/name:hunter2 b", "could not determine a constructor for the tag ..."),
     ],
 )
 def test_a_fault_in_the_file_is_one_line_that_names_key_and_cure(tmp_path: Path, text: str, message: str) -> None:

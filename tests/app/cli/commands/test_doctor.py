@@ -171,7 +171,7 @@ def test_a_port_that_another_program_has_is_a_fault_that_names_the_program(exami
         finally:
             other.kill()
     assert f"is taken by another program (process {other.pid}, {sys.executable} -c import" in found.text
-    assert "LLM_API_SERVER__PORT=8001 llm-api run" in found.cure
+    assert "LLM_API_PORT=8001 llm-api run" in found.cure
 
 
 def test_a_service_that_does_not_run_is_a_warning_with_the_command_that_starts_it(examined: Examined) -> None:
