@@ -24,9 +24,9 @@ Times are in seconds, sizes in bytes.
 ## Environment variables
 
 Every key can be set from the environment: the variable is `{prefix}` and the key in capitals, with two underscores
-where the key has a dot (`{prefix}SERVER__THREADS=64`, `{prefix}MODEL_PARAMS__N_CTX=1024`). Values are written as in YAML.
-A list may also be written with commas. Small letters (`llm_api_server__threads`) mean the same; a variable in capitals
-wins.
+where the key has a dot (`{prefix}SERVER__THREADS=8`, `{prefix}MODEL_PARAMS__N_CTX=1024`). Values are written as in
+YAML. A list may also be written with commas. Small letters (`llm_api_server__threads`) mean the same; a variable in
+capitals wins.
 
 A whole section can be set as JSON (`{prefix}MODEL_PARAMS='{{"n_ctx": 1024}}'`). It replaces the section of the file;
 variables for single keys are applied after it. An empty variable counts as not set. `null` unsets `redis_url` and

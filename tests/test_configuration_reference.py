@@ -18,7 +18,8 @@ def test_every_key_has_a_row_with_its_variable_type_default_and_meaning() -> Non
 def test_a_row_is_what_the_key_declares() -> None:
     lines = reference().splitlines()
     row = (
-        "| `server.port` | `LLM_API_SERVER__PORT` | a whole number from 1 to 65535 | `8000` | The port to listen on; `LLM_API_PORT` sets it too. |"
+        "| `server.port` | `LLM_API_SERVER__PORT` | a whole number from 1 to 65535 | `8000` "
+        "| The port to listen on; `LLM_API_PORT` sets it too. |"
     )
     assert row in lines
     assert any(line.startswith("| `worker.slots` |") and "| `auto` |" in line for line in lines)

@@ -10,6 +10,8 @@ from app.config.log import log_event
 
 _PROBES = frozenset({"/healthz", "/readyz", "/check", "/metrics"})
 _PROBED = (200, 503)  # a service that is not ready is asked twice a second
+_OF_PAGES = frozenset({"/web/{name}", "/docs/{name}", "/static/{filename}", "/live/queue", "/live/workers"})
+_SERVED = (200, 304)
 
 logger = logging.getLogger("app.access")
 
@@ -24,7 +26,7 @@ def record(environ: dict[str, Any], response: Any) -> None:
     count_request(method, notes.route, status, seconds)
     log_event(
         logger,
-        logging.DEBUG if notes.route in _PROBES and status in _PROBED else logging.INFO,
+        logging.DEBUG if _is_routine(notes.route, status) else logging.INFO,
         f"{method} {notes.route or '-'} {status}",
         ms=round(seconds * 1000, 1),
         bytes=response.sent,
@@ -32,3 +34,8 @@ def record(environ: dict[str, Any], response: Any) -> None:
         job=notes.job_id,
         request=notes.request_id,
     )
+
+
+def _is_routine(route: str, status: int) -> bool:
+    """Return whether the request repeats without news: a probe, or a file or live stream of a page in a browser."""
+    return (route in _PROBES and status in _PROBED) or (route in _OF_PAGES and status in _SERVED)

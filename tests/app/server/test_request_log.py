@@ -90,6 +90,19 @@ def test_errors_have_lines_and_probes_have_none(api: Stack) -> None:
     assert "probe" not in {line["request"] for line in lines(api)}
 
 
+def test_the_files_of_the_page_have_no_lines_unless_they_are_missing(api: Stack) -> None:
+    with api.client(headers={"X-Request-ID": "page file"}) as client:
+        assert client.get("/web/page.css").status_code == 200
+        assert client.get("/static/docs.js").status_code == 200
+    with api.client(headers={"X-Request-ID": "missing"}) as client:
+        client.get("/web/nothing.js")
+    with api.client(headers={"X-Request-ID": "page"}) as client:
+        client.get("/")
+    assert line_of(api, "missing")["message"] == "GET /web/{name} 404"
+    assert line_of(api, "page")["message"] == "GET / 200"
+    assert "page file" not in {line["request"] for line in lines(api)}
+
+
 def test_requests_of_all_processes_are_counted_also_those_of_one_that_was_killed(api: Stack) -> None:
     def count() -> float:
         return requests(api).get(("GET", "/check", "200"), 0)
