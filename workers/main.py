@@ -2,7 +2,7 @@
 
 Loads the configuration, announces itself, loads the model, then lets Celery consume the model's queue while there is a
 slot free. Exit code 78 (EX_CONFIG) means that a restart cannot help: the reason is on stderr, in one line, and in
-`/readyz`.
+`/readyz`. SIGTERM ends it after its running jobs, or `worker.drain_seconds`; SIGUSR2 does not wait for them.
 """
 
 import gc
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import uuid
 import warnings
 
@@ -43,7 +44,8 @@ logger = logging.getLogger("workers")
 
 def main() -> int:
     """Run a worker until it is stopped; returns the exit code."""
-    _prepare_process()
+    hurry = threading.Event()
+    _prepare_process(hurry)
     try:
         config, redis_url = _load_config()
         worker = _announced_worker(config, redis_url)
@@ -55,7 +57,7 @@ def main() -> int:
         metrics.serve(lambda: worker.figures, config.server.host, config.worker.metrics_port)
     try:
         exit_code = _consume(make_celery(redis_url, config.model_name), worker)
-        _finish_jobs(worker, config.worker.drain_seconds)
+        _finish_jobs(worker, config.worker.drain_seconds, hurry)
     finally:
         worker.close()
         flush_traces()
@@ -67,7 +69,12 @@ def new_worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _prepare_process() -> None:
+def _prepare_process(hurry: threading.Event) -> None:
+    def end_at_once(*_: object) -> None:
+        hurry.set()
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGUSR2, end_at_once)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
     warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
     warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
@@ -153,10 +160,10 @@ def _consume(celery: Celery, worker: Worker) -> int:
     return int(consumer.exitcode or 0)
 
 
-def _finish_jobs(worker: Worker, drain_seconds: int) -> None:
+def _finish_jobs(worker: Worker, drain_seconds: int, hurry: threading.Event) -> None:
     if worker.active_jobs:
         logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, drain_seconds)
-    if not worker.drain(drain_seconds):
+    if not worker.drain(drain_seconds, hurry):
         logger.info("%d jobs return to the queue", worker.active_jobs)
         if not worker.hand_back():
             logger.warning("%d jobs are left: they are taken over when their leases have run out", worker.active_jobs)

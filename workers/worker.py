@@ -32,6 +32,7 @@ from workers.stall_watch import StallWatch
 from workers.tokenizer_service import TokenizerService
 
 CLAIM_RETRY_SECONDS = 0.5
+HURRY_SECONDS = 0.1  # a signal handler can set an event, and wakes no thread that waits for jobs
 HAND_BACK_SECONDS = 4.0  # then this worker shuts down all the same, and its leases expire
 
 logger = logging.getLogger(__name__)
@@ -127,10 +128,14 @@ class Worker:
             with contextlib.suppress(redis.RedisError):  # then jobs are admitted for seconds yet
                 withdraw(self._redis, self.info.model)
 
-    def drain(self, seconds: float) -> bool:
-        """Wait for the running jobs to end. Returns False if some still run."""
+    def drain(self, seconds: float, hurry: threading.Event | None = None) -> bool:
+        """Wait for the running jobs to end, until `hurry` is set at most. Returns False if some still run."""
         self._announce(state=WorkerState.DRAINING)
-        return self._jobs.wait_until_empty(seconds)
+        end = time.monotonic() + seconds
+        while not (hurry and hurry.is_set()) and (left := end - time.monotonic()) > 0:
+            if self._jobs.wait_until_empty(min(left, HURRY_SECONDS)):
+                return True
+        return self.active_jobs == 0
 
     def hand_back(self) -> bool:
         """Stop, and return the running jobs to the waiting jobs, for another worker to continue.

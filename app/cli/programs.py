@@ -1,6 +1,7 @@
 """The programs that `make run` runs on one machine, and how long each of them may take to stop."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ WORKER_COMMAND = [sys.executable, "-m", "workers.main"]
 _OWNER_ONLY = 0o077
 _MEMORY_SHARE = 4  # of the machine: the model needs the most, and writing the file anew may take as much again
 _LONGEST_SOCKET_PATH = 107  # bytes, of Linux
+_OVERCOMMIT = "Memory overcommit must be enabled"  # about forks for snapshots, at each start; docs/operations.md
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +30,16 @@ class Program:
     """One program under supervision.
 
     grace_seconds: From SIGTERM until it is killed.
+    hurry_signal: Ends it at once, without a loss: after a second Ctrl-C. None: SIGTERM does, and it keeps its grace.
+    muted: Lines with one of these texts are not shown.
     umask: Which rights the files that it makes do not have; -1: as of the supervisor.
     """
 
     name: str
     command: Sequence[str]
     grace_seconds: int = 5
+    hurry_signal: signal.Signals | None = None
+    muted: Sequence[str] = ()
     umask: int = -1
 
 
@@ -43,16 +49,28 @@ def programs(config: Config, valkey: Path | None) -> list[Program]:
     Args:
         valkey: The server's binary, or None where `redis_url` names another Redis.
     """
-    api = Program(name="api", command=API_COMMAND, grace_seconds=API_GRACE_SECONDS)
+    api = Program(
+        name="api",
+        command=API_COMMAND,
+        grace_seconds=API_GRACE_SECONDS,
+        hurry_signal=signal.SIGQUIT,  # gunicorn: do not wait for responses
+    )
     worker = Program(
         name="worker",
         command=WORKER_COMMAND,
         grace_seconds=config.worker.drain_seconds + WORKER_LEAVE_SECONDS,
+        hurry_signal=signal.SIGUSR2,  # workers.main: hand back the running jobs
     )
     if valkey is None:
         return [api, worker]
     command = valkey_command(valkey, config.data_dir)
-    server = Program(name="valkey", command=command, grace_seconds=VALKEY_GRACE_SECONDS, umask=_OWNER_ONLY)
+    server = Program(
+        name="valkey",
+        command=command,
+        grace_seconds=VALKEY_GRACE_SECONDS,
+        muted=[_OVERCOMMIT],
+        umask=_OWNER_ONLY,
+    )
     return [server, api, worker]
 
 

@@ -21,25 +21,31 @@ from app.config.open_files import raise_open_file_limit
 _STOP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _STEADY_SECONDS = 10  # a program that dies sooner is restarted after a pause, which grows with each such death
 _LONGEST_PAUSE_SECONDS = 30
-_FIX = "correct what it reports above, then run again"
+_HURRY_SECONDS = 5  # a program that was told to end at once is killed then; a worker hands back its jobs within 4
 _READ_BYTES = 65536  # as much as a pipe holds
 
 
 class Supervisor:
-    """Runs programs until SIGINT, SIGTERM, SIGHUP or SIGQUIT. `stopping` is set from then on.
+    """Runs programs until SIGINT, SIGTERM, SIGHUP or SIGQUIT, or until one of them exits with 78.
 
-    It installs signal handlers, so it works in the main thread only.
+    `stopping` is set from then on. A SIGINT while it stops makes the programs end at once. It installs signal handlers,
+    so it works in the main thread only.
     """
 
     def __init__(self, programs: Sequence[Program]) -> None:
         self.stopping = threading.Event()
+        self._hurry = False
+        self._faulty: _Child | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = self._catch_signals()
         launcher = _die_with_parent()
         self._children = [_Child(program, launcher, self._selector) for program in programs]
 
-    def run(self) -> None:
-        """Start the programs in order and keep them running; after a signal stop them in reverse order."""
+    def run(self) -> int:
+        """Start the programs in order and keep them running; after a signal stop them in reverse order.
+
+        Returns the exit status: 78 where a program exited so, because a restart cannot fix that.
+        """
         raise_open_file_limit()
         while not self.stopping.is_set():
             for child in self._children:
@@ -47,21 +53,36 @@ class Supervisor:
                     child.start()
             self._wait_until(min(child.start_at for child in self._children))
         self._children.reverse()
-        say(f"stopping {', then '.join(child.program.name for child in self._children)}")
+        if self._faulty is not None:
+            say(f"{self._faulty.program.name} exited with status {os.EX_CONFIG}: a restart cannot fix that")
+        names = ", then ".join(child.program.name for child in self._children if child.pid)
+        say(f"stopping {names}; Ctrl-C again stops at once: jobs that run return to the queue")
         for child in self._children:
             self._stop(child)
+        if self._faulty is None:
+            return 0
+        say(f"stopped; correct this, then run again: {self._faulty.last_line}")
+        return os.EX_CONFIG
 
     def _stop(self, child: "_Child") -> None:
-        deadline = time.monotonic() + child.program.grace_seconds
+        hurry_signal, seconds = child.program.hurry_signal, child.program.grace_seconds
+        if hurry_signal is None or not self._hurry:
+            child.send(signal.SIGTERM)
+            self._wait_for_end(child, seconds, until_hurry=hurry_signal is not None)
+        if hurry_signal is not None and self._hurry:
+            seconds = _HURRY_SECONDS
+            child.send(hurry_signal)
+            self._wait_for_end(child, seconds)
         if child.pid:
-            os.kill(child.pid, signal.SIGTERM)
-        while child.pid and time.monotonic() < deadline:
-            self._wait_until(deadline)
-        if child.pid:
-            os.killpg(child.pid, signal.SIGKILL)
-            say(f"{child.program.name} did not stop within {child.program.grace_seconds} s and was killed")
+            child.send(signal.SIGKILL)
+            say(f"{child.program.name} did not stop within {seconds} s and was killed")
         while child.pid:
             self._wait_until(math.inf)
+
+    def _wait_for_end(self, child: "_Child", seconds: float, *, until_hurry: bool = False) -> None:
+        deadline = time.monotonic() + seconds
+        while child.pid and time.monotonic() < deadline and not (until_hurry and self._hurry):
+            self._wait_until(deadline)
 
     def _wait_until(self, moment: float) -> None:
         """Wait for output, signals and deaths, and handle them. Return after the first, at `moment` at the latest."""
@@ -81,7 +102,11 @@ class Supervisor:
         return reader
 
     def _read_signals(self) -> None:
-        if not _STOP_SIGNALS.isdisjoint(os.read(self._signals, _READ_BYTES)):
+        numbers = os.read(self._signals, _READ_BYTES)
+        if self.stopping.is_set() and signal.SIGINT in numbers and not self._hurry:
+            self._hurry = True
+            say("stopping at once")
+        elif not _STOP_SIGNALS.isdisjoint(numbers):
             self.stopping.set()
 
     def _reap(self) -> None:
@@ -90,7 +115,13 @@ class Supervisor:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 for child in self._children:
                     if child.pid == ended[0]:
-                        child.on_death(os.waitstatus_to_exitcode(ended[1]), restart=not self.stopping.is_set())
+                        self._on_death(child, os.waitstatus_to_exitcode(ended[1]))
+
+    def _on_death(self, child: "_Child", exit_code: int) -> None:
+        if exit_code == os.EX_CONFIG and not self.stopping.is_set():
+            self._faulty = child
+            self.stopping.set()
+        child.on_death(exit_code, restart=not self.stopping.is_set())
 
 
 class _Child:
@@ -98,6 +129,7 @@ class _Child:
 
     pid: Of the process, or 0.
     start_at: When to start the next one, by `time.monotonic`.
+    last_line: Of its output.
     """
 
     def __init__(self, program: Program, launcher: Sequence[str], selector: selectors.BaseSelector) -> None:
@@ -106,6 +138,7 @@ class _Child:
         self._command = [*launcher, *program.command]
         self.pid = 0
         self.start_at = 0.0
+        self.last_line = ""
         self._started_at = 0.0
         self._quick_deaths = 0
         self._unfinished_line = b""
@@ -129,8 +162,13 @@ class _Child:
         else:
             self.pid = self._process.pid
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if there is a process. Its children get all but SIGTERM too, which they get from it."""
+        if self.pid:
+            (os.kill if number == signal.SIGTERM else os.killpg)(self.pid, number)
+
     def on_death(self, exit_code: int, *, restart: bool) -> None:
-        """Print the last output; unless `restart` is false, print how the process ended and plan the next one.
+        """Print the last output and, if `restart`, how the process ended, and plan the next one.
 
         Args:
             exit_code: As `subprocess.Popen.returncode`: negative after a signal.
@@ -138,9 +176,7 @@ class _Child:
         self._process.returncode, self.pid = exit_code, 0
         self._copy_output()
         self._print(b"\n")
-        if restart and exit_code == os.EX_CONFIG:
-            say(f"{self.program.name} {_ending(exit_code)}; a restart cannot fix that: {_FIX}")
-        elif restart:
+        if restart:
             self._restart_after(_ending(exit_code))
 
     def _restart_after(self, ending: str) -> None:
@@ -158,7 +194,9 @@ class _Child:
     def _print(self, output: bytes) -> None:
         *lines, self._unfinished_line = (self._unfinished_line + output.replace(b"\r", b"\n")).split(b"\n")
         for line in filter(bytes.strip, lines):
-            say(line.decode(errors="replace"), speaker=self.program.name)
+            self.last_line = line.decode(errors="replace")
+            if not any(text in self.last_line for text in self.program.muted):
+                say(self.last_line, speaker=self.program.name)
 
 
 def say(line: str, *, speaker: str = "llm-api") -> None:

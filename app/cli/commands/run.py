@@ -15,10 +15,12 @@ from app.config.loader import load_config
 
 
 @click.command
-def run() -> None:
+@click.pass_context
+def run(context: click.Context) -> None:
     """Start everything on this machine: the API, one worker and, unless redis_url names a Redis, a Valkey.
 
-    A program that dies is started again. Ctrl-C stops all of them.
+    A program that dies is started again. Ctrl-C stops all of them, and a second one at once. So does a program that
+    reports a fault of the configuration or the model: exit status 78.
     """
     config = load_config()
     with sole_use_of(config.data_dir):
@@ -31,4 +33,5 @@ def run() -> None:
         os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
         supervisor = Supervisor(programs(config, valkey))
         threading.Thread(target=announce, args=(config, supervisor.stopping), daemon=True).start()
-        supervisor.run()
+        status = supervisor.run()
+    context.exit(status)

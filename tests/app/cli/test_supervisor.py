@@ -1,12 +1,14 @@
 """What the terminal shows when programs start, die and stop, and that no process is left afterwards."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,8 @@ from app.cli.programs import Program
 from tests.waiting import scaled
 
 
-def python(name: str, code: str, *, grace_seconds: int = 5) -> Program:
-    return Program(name=name, command=[sys.executable, "-c", code], grace_seconds=grace_seconds)
+def python(name: str, code: str, **more: Any) -> Program:
+    return Program(name=name, command=[sys.executable, "-c", code], **more)
 
 
 class Run:
@@ -23,8 +25,8 @@ class Run:
 
     def __init__(self, *listed: Program, prelude: str = "pass") -> None:
         code = (
-            "from app.cli.programs import Program; from app.cli.supervisor import Supervisor;"
-            f"{prelude}; Supervisor({list(listed)!r}).run()"
+            "import pickle; from app.cli.supervisor import Supervisor;"
+            f"{prelude}; raise SystemExit(Supervisor(pickle.loads({pickle.dumps(listed)!r})).run())"
         )
         self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.output = ""
@@ -53,6 +55,7 @@ POLITE = (
     "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0)));"
     "print('pid', os.getpid(), flush=True); time.sleep(600)"
 )
+WAIT = "import time; time.sleep(1)"  # until the others have started
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STEADY}"
 
 
@@ -92,13 +95,21 @@ def test_a_program_that_keeps_dying_is_started_at_growing_distances(runs: list[R
     assert "llm-api | api exited with status 3; starting it again in 1 s" in output
 
 
-def test_a_configuration_fault_is_not_retried_and_the_others_stay_up(runs: list[Run]) -> None:
-    runs.append(run := Run(python("api", STEADY), python("worker", "print('no model'); raise SystemExit(78)")))
-    run.read_until("worker exited with status 78; a restart cannot fix that")
-    run.read_until("api | pid")
-    time.sleep(2)
-    assert Path(f"/proc/{run.pid_of('api')}").exists()
-    assert run.stop().count("no model") == 1
+def test_a_configuration_fault_stops_everything_and_its_line_is_the_last_one(runs: list[Run]) -> None:
+    runs.append(run := Run(python("api", POLITE), python("worker", f"{WAIT}; print('no model'); raise SystemExit(78)")))
+    run.read_until("worker exited with status 78: a restart cannot fix that")
+    assert run.process.wait(scaled(10)) == 78
+    output = run.read_until("stopped; correct this, then run again: no model\n")
+    assert "stopping api; " in output and "api | bye" in output and "starting it again" not in output
+    assert is_gone(run.pid_of("api"))
+
+
+def test_the_status_of_a_program_that_is_stopped_is_no_fault(runs: list[Run]) -> None:
+    code = POLITE.replace("sys.exit(0)", "sys.exit(78)")
+    runs.append(run := Run(python("worker", code)))
+    run.read_until("worker | pid")
+    assert "correct this" not in run.stop()
+    assert run.process.returncode == 0
 
 
 def test_a_command_that_does_not_exist_is_named(runs: list[Run]) -> None:
@@ -112,7 +123,7 @@ def test_programs_stop_from_the_last_to_the_first_and_leave_no_process(runs: lis
     for name in ("valkey", "api", "worker"):
         run.read_until(f"{name} | pid")
     output = run.stop(sig)
-    assert "llm-api | stopping worker, then api, then valkey\n" in output
+    assert "llm-api | stopping worker, then api, then valkey; Ctrl-C again stops at once" in output
     assert output.index("worker | bye") < output.index("api | bye") < output.index("valkey | bye")
     assert run.process.returncode == 0
     assert all(is_gone(run.pid_of(name)) for name in ("valkey", "api", "worker"))
@@ -123,6 +134,30 @@ def test_a_program_that_will_not_stop_is_killed_after_its_grace(runs: list[Run])
     run.read_until("worker | pid")
     assert "worker did not stop within 1 s and was killed" in run.stop()
     assert is_gone(run.pid_of("worker"))
+
+
+def test_a_second_ctrl_c_ends_at_once_what_waits_and_what_comes_after_it(runs: list[Run]) -> None:
+    patient = STUBBORN.replace(
+        "import signal;", "import signal; signal.signal(signal.SIGUSR2, lambda *_: os._exit(0));"
+    )
+    programs = [python(name, patient, grace_seconds=60, hurry_signal=signal.SIGUSR2) for name in ("api", "worker")]
+    runs.append(run := Run(python("valkey", POLITE), *programs))
+    for name in ("valkey", "api", "worker"):
+        run.read_until(f"{name} | pid")
+    run.process.send_signal(signal.SIGINT)
+    run.read_until("stopping worker, then api, then valkey")
+    assert Path(f"/proc/{run.pid_of('worker')}").exists(), "it waits for its jobs"
+    output = run.stop(signal.SIGINT)
+    assert "llm-api | stopping at once\n" in output and "was killed" not in output
+    assert "valkey | bye" in output, "what writes jobs to the disk is left in peace"
+    assert all(is_gone(run.pid_of(name)) for name in ("valkey", "api", "worker"))
+
+
+def test_a_muted_line_is_not_shown(runs: list[Run]) -> None:
+    code = f"print('one'); print('advice of valkey'); print('two'); {STEADY}"
+    runs.append(run := Run(python("valkey", code, muted=["advice"])))
+    output = run.read_until("valkey | pid")
+    assert "one" in output and "two" in output and "advice" not in output
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone has pdeathsig")

@@ -92,6 +92,7 @@ def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, 
     assert set(programs) == {"valkey", "api", "worker"}
     output = service.stop()
     assert "stopping worker, then api, then valkey" in output
+    assert "overcommit" not in output
     assert "did not stop within" not in output
     assert service.process.returncode == 0
     assert not [name for name, pid in programs.items() if Path(f"/proc/{pid}").exists()]
@@ -99,12 +100,14 @@ def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, 
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "and no other user can read it"
 
 
-def test_a_model_that_cannot_load_is_reported_once_and_the_api_stays_up(
+def test_a_model_that_cannot_load_stops_the_run_with_its_reason_as_the_last_line(
     tmp_path: Path, services: list[Service]
 ) -> None:
-    services.append(service := Service(tmp_path / "data", LLM_API_SETUP_PARAMS='{"path": "/nowhere/model.gguf"}'))
-    service.read_until("worker exited with status 78; a restart cannot fix that")
-    service.read_until("waiting: ")
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/healthz", timeout=scaled(10)) as response:
-        assert response.status == 200
-    assert service.stop().count("worker exited with status 78") == 1
+    for mistake in ({"path": "/nowhere/model.gguf"}, {"package": "llm_smollm3"}):
+        services.append(service := Service(tmp_path, LLM_API_SETUP_PARAMS=json.dumps(mistake), LLM_API_MODEL_NAME="m"))
+        output = service.process.communicate(timeout=scaled(READY_SECONDS))[0].decode()
+        assert service.process.returncode == os.EX_CONFIG, output
+        assert "worker exited with status 78: a restart cannot fix that" in output
+    last = output.splitlines()[-1]
+    assert last.startswith("llm-api | stopped; correct this, then run again: worker: ") and "llm_smollm3" in last
+    assert "/nowhere" not in output, "what was corrected is not reported again"
