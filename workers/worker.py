@@ -84,12 +84,16 @@ class Worker:
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
     def announce_from_now(self) -> None:
-        """Start announcing this worker; stops at `close`."""
+        """Start announcing this worker; stops at `close`. A failure of its host's last one is no longer announced."""
+        self._prune_failures(self.info.host)
         self._leases.start()
 
     def report_progress(self, detail: str, progress: float | None) -> None:
-        """Announce how far the loading of the model is (`workers.models.progress.ReportProgress`)."""
-        self._announce(detail=detail, progress=progress)
+        """Announce how far the loading of the model is (`workers.models.progress.ReportProgress`).
+
+        A step that has ended has no progress: what follows it is not measured.
+        """
+        self._announce(detail=detail, progress=None if progress == 1 else progress)
 
     def serve(self, runner: Runner) -> None:
         """Begin to run jobs: the model is loaded."""
@@ -110,8 +114,11 @@ class Worker:
             device=runner.device,
             default_params=runner.default_params,
         )
+        self._prune_failures()
+
+    def _prune_failures(self, host: str | None = None) -> None:
         with contextlib.suppress(redis.RedisError):  # Redis is unreachable: that is no fault of the model
-            prune_failures(self._redis, self.info.model)
+            prune_failures(self._redis, self.info.model, host)
 
     def trace(self, job_ended: Callable[[RunningJob], None]) -> None:
         """Have a function make the spans of each job that has ended."""

@@ -3,19 +3,30 @@
 import contextlib
 import http.client
 import json
+import os
 import shutil
+import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis
+
 from app.access.authentication import is_key_configured
 from app.access.secret import plain_key
+from app.cli.redis_address import embedded_redis_url
+from app.cli.run_url import url_of_run
 from app.cli.status_line import TERMINAL
 from app.cli.supervisor import say
 from app.config.addresses import LOOPBACK_OF, service_url
+from app.config.environment import PREFIX
+from app.config.loader import load_config
 from app.config.settings import Config
+from app.errors import ConfigError
+from app.jobs.redis_client import connect
+from app.jobs.worker_registry import prune_failures
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10
@@ -41,6 +52,7 @@ def announce(config: Config, stopping: threading.Event) -> None:
 
     A terminal gets a bar while a model is downloaded or loaded, and a box at the end; anything else gets lines.
     """
+    _forget_failures(config, stopping)
     last, estimate = "", TimeLeft()
     while not stopping.wait(_POLL_SECONDS):
         missing = _missing(config)
@@ -60,13 +72,27 @@ def announce(config: Config, stopping: threading.Event) -> None:
     TERMINAL.show("")
 
 
+def _forget_failures(config: Config, stopping: threading.Event) -> None:
+    """Remove what workers reported before this start: it would be shown as the reason now.
+
+    In a Redis of others only what those of this host reported.
+    """
+    host = socket.gethostname() if config.redis_url else None
+    client = connect(config.redis_url or embedded_redis_url(config))
+    while not stopping.wait(_POLL_SECONDS):
+        with contextlib.suppress(redis.RedisError):  # it has not started yet
+            prune_failures(client, config.model_name, host)
+            break
+    client.close()
+
+
 def say_ready(config: Config) -> None:
     """Print a box on a terminal: rules above and below, and no lines at the sides, so that a command can be copied."""
     if not sys.stdout.isatty():
         say(ready_line(config))
         return
     url, rule = service_url(config.server.host, config.server.port), "─" * 18
-    lines = {"page": url, "chat": _own_command("chat"), "try": curl(config), "help": f"{url}/docs", "stop": "Ctrl-C"}
+    lines = {"page": url, "chat": _chat_command(url), "try": curl(config), "help": f"{url}/docs", "stop": "Ctrl-C"}
     TERMINAL.say("\n".join([
         f"{rule} LLM API is ready {rule}",
         *(f"  {name:<6}{value}" for name, value in lines.items()),
@@ -106,6 +132,16 @@ class TimeLeft:
             return ""
         seconds = passed * (1 - share) / done
         return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+
+
+def _chat_command(url: str) -> str:
+    """Return what to type in another terminal, which has no variables of ours: with the URL, unless it finds that."""
+    plain = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    try:
+        is_found = url_of_run(load_config(environ=plain)) == url
+    except ConfigError:
+        is_found = False
+    return _own_command("chat" if is_found else f"chat --url {url}")
 
 
 def _own_command(command: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.cli.port_owner import port_owner
+from app.cli.run_url import lock_file
 from app.config.addresses import addresses_of, family_of, with_port
 from app.config.environment import PORT, variable_name
 from app.config.server import ServerConfig
@@ -19,12 +20,16 @@ _RUN_REQUIREMENTS = "app/requirements-run.txt"
 
 
 @contextlib.contextmanager
-def sole_use_of(data_dir: Path) -> Iterator[None]:
-    """Make the folder where it is missing, and keep other runs out of it. Raises ConfigError."""
+def sole_use_of(data_dir: Path, url: str) -> Iterator[None]:
+    """Make the folder where it is missing, and keep other runs out of it. Raises ConfigError.
+
+    Args:
+        url: of this service; `url_of_run` returns it meanwhile.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         _close_to_others(data_dir)
-        lock = (data_dir / ".lock").open("a")
+        lock = lock_file(data_dir).open("a")
     except OSError as error:
         raise ConfigError(f"data_dir: cannot write in {data_dir}: {error.strerror}") from None
     with lock:
@@ -33,7 +38,13 @@ def sole_use_of(data_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             fix = f"stop it, or set another {variable_name('data_dir')} and {PORT}"
             raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}") from None
-        yield
+        lock.truncate(0)
+        lock.write(url)
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)
 
 
 def _close_to_others(data_dir: Path) -> None:

@@ -1,7 +1,8 @@
 """The options of commands that use a running service: where it is, and with which API key.
 
-Without them it is the service of the configuration: `--url`, else `LLM_API_URL`, else the port of `server.port`. An API
-key of the configuration is sent to that service only, never to one that was named.
+Without them it is the service of the configuration: `--url`, else `LLM_API_URL`, else where the run of `data_dir`
+listens, else the port of `server.port`. An API key of the configuration is sent to that service only, never to one that
+was named.
 """
 
 import functools
@@ -61,7 +62,7 @@ def client_of(url: str | None, api_key: str | None) -> Client:
     if url is not None:
         return Client(url, api_key)
     from app.access.secret import plain_key
-    from app.config.addresses import service_url
+    from app.cli.run_url import url_of_run
     from app.config.loader import load_config
     from app.errors import ConfigError
 
@@ -69,4 +70,4 @@ def client_of(url: str | None, api_key: str | None) -> Client:
         config = load_config()
     except ConfigError:  # this folder is no service's: check-config is there to say what is wrong with it
         return Client(DEFAULT_URL, api_key)
-    return Client(service_url(config.server.host, config.server.port), api_key or plain_key(config.auth))
+    return Client(url_of_run(config), api_key or plain_key(config.auth))

@@ -115,10 +115,14 @@ def _failure(client: RedisClient, model: str) -> str | None:
     return next((f"the worker failed ({info.detail}); correct that, then start it again" for info in failed), None)
 
 
-def prune_failures(client: RedisClient, model: str) -> None:
-    """Remove the entries of the model's failed workers, because one of its workers is ready now."""
+def prune_failures(client: RedisClient, model: str, host: str | None = None) -> None:
+    """Remove the entries of the model's failed workers, because one of its workers is ready now.
+
+    Args:
+        host: only of this host: one of its workers begins anew there, so what the last one reported is over.
+    """
     for info in read_workers(client):
-        if info.model == model and info.state is WorkerState.FAILED:
+        if info.model == model and info.state is WorkerState.FAILED and host in (None, info.host):
             retire(client, info.id)
 
 

@@ -15,7 +15,7 @@ from app.jobs.job import Chat, Job, JobRequest, Kind, Status
 from app.jobs.output_writer import OutputWrite, OutputWriter
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.store import Claim, JobStore
-from app.jobs.worker_registry import WorkerInfo, WorkerState, read_workers
+from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, read_workers
 from tests.engines.instant import Instant
 from tests.lost_worker import lose_worker
 from tests.principals import ME, key_named
@@ -360,6 +360,39 @@ def test_a_stopping_worker_hands_back_its_running_jobs_with_their_output(
     another = make_worker(ScriptedEngine())
     another.claim_next()
     assert wait_until_final(store, job_id).output.text == text  # type: ignore[union-attr]
+
+
+def test_a_worker_that_is_to_end_at_once_does_not_wait_for_its_jobs(
+    make_worker: Callable[..., Worker], store: JobStore
+) -> None:
+    worker = make_worker(engine := Gated(slots=1))
+    job_id = admit(store)
+    worker.claim_next()
+    hurry = threading.Event()
+    threading.Timer(0.2, hurry.set).start()
+    assert not worker.drain(600, hurry)
+    engine.go.set()
+    assert worker.hand_back()
+    assert store.read(job_id).status is Status.QUEUED
+
+
+def test_a_worker_forgets_at_its_start_why_the_last_one_of_its_host_failed(
+    make_worker: Callable[..., Worker], redis_client: RedisClient
+) -> None:
+    worker = make_worker(Gated(slots=1))
+    announce(redis_client, replace(worker.info, id="worker-0-0", state=WorkerState.FAILED, detail="no such file"))
+    worker.announce_from_now()
+    until(lambda: [(info.id, info.detail) for info in read_workers(redis_client)] == [("worker-1", "")])
+
+
+def test_a_step_of_loading_that_has_ended_has_no_progress(
+    make_worker: Callable[..., Worker], redis_client: RedisClient
+) -> None:
+    worker = make_worker(Gated(slots=1))
+    worker.report_progress("loading the model", 0.5)
+    assert worker.info.progress == 0.5
+    worker.report_progress("loading the model", 1.0)
+    assert worker.info.progress is None
 
 
 def test_a_job_canceled_before_it_runs_ends_at_once(make_worker: Callable[..., Worker], store: JobStore) -> None:

@@ -10,6 +10,7 @@ from app.cli.preparation import check_port, sole_use_of, valkey_binary
 from app.cli.programs import programs
 from app.cli.redis_address import embedded_redis_url
 from app.cli.supervisor import Supervisor, say
+from app.config.addresses import service_url
 from app.config.environment import variable_name, variables_of_others
 from app.config.loader import load_config
 
@@ -23,7 +24,7 @@ def run(context: click.Context) -> None:
     reports a fault of the configuration or the model: exit status 78.
     """
     config = load_config()
-    with sole_use_of(config.data_dir):
+    with sole_use_of(config.data_dir, service_url(config.server.host, config.server.port)):
         check_port(config.server)
         for name in variables_of_others(os.environ):
             say(f"{name} is for Docker or Kubernetes and has no effect here; docs/configuration.md lists what has")

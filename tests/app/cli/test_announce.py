@@ -2,8 +2,12 @@
 
 import contextlib
 import io
+from pathlib import Path
+
+import pytest
 
 from app.cli.announce import TimeLeft, ready_line, say_ready
+from app.cli.preparation import sole_use_of
 from app.cli.status_line import StatusLine
 from app.config.server import ServerConfig
 from app.config.settings import AuthConfig, Config
@@ -22,14 +26,28 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_a_box_whose_commands_can_be_copied() -> None:
+def box() -> dict[str, str]:
     with contextlib.redirect_stdout(Terminal()) as screen:
         say_ready(Config(model_name="m", server=ServerConfig(port=80)))
     top, *lines, bottom = screen.getvalue().splitlines()
     assert "LLM API is ready" in top and len(top) == len(bottom) and set(bottom) == {"─"}
-    shown = dict(line.split(maxsplit=1) for line in lines)
+    return dict(line.split(maxsplit=1) for line in lines)
+
+
+def test_a_terminal_gets_a_box_whose_commands_can_be_copied() -> None:
+    shown = box()
     assert shown["page"] == "http://localhost:80" and shown["stop"] == "Ctrl-C"
-    assert shown["try"].startswith("curl http://localhost:80/generate ") and shown["chat"].endswith(" chat")
+    assert shown["try"].startswith("curl http://localhost:80/generate ")
+
+
+def test_the_command_for_another_terminal_names_the_url_unless_it_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLM_API_PORT", "80")
+    assert box()["chat"].endswith(" chat --url http://localhost:80"), "the other terminal lacks the variable"
+    with sole_use_of(Path("data"), "http://localhost:80"):
+        assert box()["chat"].endswith(" chat")
 
 
 def test_lines_of_programs_stand_above_the_bar_of_a_download() -> None:

@@ -10,6 +10,7 @@ from app.jobs.worker_registry import (
     WorkerState,
     announce,
     no_worker,
+    prune_failures,
     read_workers,
     why_none_will_come,
     withdraw,
@@ -35,6 +36,15 @@ def test_another_failure_and_that_of_another_host_are_listed_beside_it(redis_cli
     for info in (FAILED, *others):
         announce(redis_client, info)
     assert {worker.id for worker in read_workers(redis_client)} == {worker.id for worker in (FAILED, *others)}
+
+
+def test_what_a_host_reported_before_is_forgotten_and_what_others_report_stays(redis_client: RedisClient) -> None:
+    ready = replace(FAILED, id="box-8-bbbbbbbb", state=WorkerState.READY)
+    others = [replace(FAILED, id="box-2-7-aaaaaaaa"), replace(FAILED, id="box-9-cccccccc", model="n"), ready]
+    for info in (FAILED, *others):
+        announce(redis_client, info)
+    prune_failures(redis_client, "m", "box")
+    assert {worker.id for worker in read_workers(redis_client)} == {worker.id for worker in others}
 
 
 def test_what_a_newer_worker_announces_beyond_what_is_known_here_is_left_out(redis_client: RedisClient) -> None:
