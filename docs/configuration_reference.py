@@ -6,9 +6,9 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
-from app.config.environment import CONFIG_PATH, PREFIX, variable_name
 from app.config.schema import AutoField, FreeForm, known_keys, schema_of, section
 from app.config.settings import Config
+from app.config.variables import CONFIG_PATH, PREFIX, variable_name
 
 _PAGE = """\
 # Configuration

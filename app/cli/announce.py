@@ -21,9 +21,9 @@ from app.cli.run_url import url_of_run
 from app.cli.status_line import TERMINAL
 from app.cli.supervisor import say
 from app.config.addresses import LOOPBACK_OF, service_url
-from app.config.environment import PREFIX
 from app.config.loader import load_config
 from app.config.settings import Config
+from app.config.variables import PREFIX
 from app.errors import ConfigError
 from app.jobs.redis_client import connect
 from app.jobs.worker_registry import prune_failures

@@ -51,7 +51,7 @@ class Program(LazyGroup):
 def _use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
     """Name the file to the programs that are started too."""
     if path is not None:
-        from app.config.environment import CONFIG_PATH
+        from app.config.variables import CONFIG_PATH
 
         os.environ[CONFIG_PATH] = str(path)
 

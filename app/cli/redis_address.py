@@ -5,8 +5,8 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from app.cli.programs import valkey_socket
-from app.config.environment import variable_name
 from app.config.settings import Config
+from app.config.variables import variable_name
 
 
 def use_redis_of_run(config: Config) -> Config:

@@ -18,14 +18,12 @@ from marshmallow import fields
 from app.config import spellings
 from app.config.nearest_name import nearest_name
 from app.config.schema import FreeForm, Keys, section
+from app.config.variables import CONFIG_PATH, PORT, PREFIX, variable_name
 from app.config.yaml_file import parse_yaml
 from app.errors import ConfigError
 
-PREFIX = "LLM_API_"
-CONFIG_PATH = "LLM_API_CONFIG"
 _OF_COMPOSE = frozenset(PREFIX + name for name in ("USER", "WORKER", "REDIS_MEMORY"))
 _OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
-PORT = PREFIX + "PORT"  # `127.0.0.1:9000` for compose, `tcp://10.0.0.1:8000` by Kubernetes
 EXIT_DELAY = "LLM_API_EXIT_DELAY"  # app/config/startup.py
 OF_CLIENTS = frozenset(PREFIX + name for name in ("URL", "KEY"))
 """Where commands such as `llm-api chat` find the service, and their API key (app/cli/service_options.py)."""
@@ -98,11 +96,6 @@ def _path(name: str, keys: Keys) -> KeyPath:
 
 def _key(name: str) -> str:
     return name.removeprefix(PREFIX).lower().replace("__", ".")
-
-
-def variable_name(key: str) -> str:
-    """Return the environment variable of a key: `LLM_API_SERVER__PORT` for `server.port`."""
-    return PREFIX + key.upper().replace(".", "__")
 
 
 def _value(name: str, path: KeyPath, text: str, field: object) -> Any:

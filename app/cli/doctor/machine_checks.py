@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.config.environment import variable_name
 from app.config.finding import Finding, fault, ok, warning
 from app.config.open_files import OPEN_FILES
 from app.config.settings import Config
+from app.config.variables import variable_name
 
 LOW_BYTES = 2**30
 _NOTHING_BYTES = 100 * 2**20
