@@ -1,6 +1,7 @@
 """The API at its address: whether it responds, serves, and is the same version."""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from app.access.key_check import warnings
 from app.cli.client import Client, RequestFailed
@@ -17,7 +18,7 @@ def check_api(config: Config, client: Client, *, is_own: bool, is_worker_reporte
     """Look at the API.
 
     Args:
-        is_own: the address is that of the configuration, so it is of this machine.
+        is_own: the address is that of the run or of the configuration, so it is of this machine.
         is_worker_reported: a fault of its worker is in the list already.
     """
     try:
@@ -26,7 +27,7 @@ def check_api(config: Config, client: Client, *, is_own: bool, is_worker_reporte
         if error.code == "no_worker":
             yield _waiting(client, error, is_worker_reported=is_worker_reported)
         else:
-            yield _failure(config, client, error, is_own=is_own)
+            yield _failure(client, error, is_own=is_own)
     else:
         if "model" not in ready:  # it shows no more to a request without a key
             yield ok(_CHECK, f"{client.url} is ready; with an API key (LLM_API_KEY) its version is checked too")
@@ -38,9 +39,7 @@ def check_api(config: Config, client: Client, *, is_own: bool, is_worker_reporte
             yield fault(_CHECK, f"{client.url} runs {theirs}, this is {service_version()}", cure)
     if is_own and config.redis_url is not None and warnings(config, wait_seconds=0.0):
         cure = "make a key with `llm-api keys create NAME`, or set server.host to localhost"
-        yield warning(
-            _CHECK, f"every client that reaches port {config.server.port} of this machine may use the model", cure
-        )
+        yield warning(_CHECK, f"every client that reaches port {_port(client)} of this machine may use the model", cure)
 
 
 def _waiting(client: Client, error: RequestFailed, *, is_worker_reported: bool) -> Finding:
@@ -50,17 +49,21 @@ def _waiting(client: Client, error: RequestFailed, *, is_worker_reported: bool) 
     return fault(_CHECK, f"{client.url} responds, but is not ready: {error.message}", cure)
 
 
-def _failure(config: Config, client: Client, error: RequestFailed, *, is_own: bool) -> Finding:
-    owner = port_owner(config.server.port) if is_own else None
+def _failure(client: Client, error: RequestFailed, *, is_own: bool) -> Finding:
+    owner = port_owner(_port(client)) if is_own else None
     if error.status in (401, 403):
         return fault(_CHECK, f"{client.url}: {error.message}")
     if error.code:
         return fault(_CHECK, f"{client.url}: {error.message}")
     if owner is not None:
         cure = f"stop it, or choose another port: {PORT}=8001 llm-api run"
-        return fault(_CHECK, f"port {config.server.port} is taken by another program ({owner})", cure)
+        return fault(_CHECK, f"port {_port(client)} is taken by another program ({owner})", cure)
     if error.status is None and is_own:
         text = f"nothing listens at {client.url}, where the configuration has the service"
         cure = "start it: `llm-api run`; if it has another port, name that: `LLM_API_PORT=8001 llm-api doctor`"
         return warning(_CHECK, text, cure)
     return fault(_CHECK, error.message)
+
+
+def _port(client: Client) -> int:
+    return urlsplit(client.url).port or 80
