@@ -53,10 +53,12 @@ class Supervisor:
                     child.start()
             self._wait_until(min(child.start_at for child in self._children))
         self._children.reverse()
-        if self._faulty is not None:
-            say(f"{self._faulty.program.name} exited with status {os.EX_CONFIG}: a restart cannot fix that")
         names = ", then ".join(child.program.name for child in self._children if child.pid)
-        say(f"stopping {names}; Ctrl-C again stops at once: jobs that run return to the queue")
+        if self._faulty is None:
+            say(f"stopping {names}; Ctrl-C again stops at once: jobs that run return to the queue")
+        else:
+            cause = f"{self._faulty.program.name} exited with status {os.EX_CONFIG}: a restart cannot fix that"
+            say(f"{cause}; stopping {names}")
         for child in self._children:
             self._stop(child)
         if self._faulty is None:

@@ -100,7 +100,7 @@ def test_a_configuration_fault_stops_everything_and_its_line_is_the_last_one(run
     run.read_until("worker exited with status 78: a restart cannot fix that")
     assert run.process.wait(scaled(10)) == 78
     output = run.read_until("stopped; correct this, then run again: no model\n")
-    assert "stopping api; " in output and "api | bye" in output and "starting it again" not in output
+    assert "stopping api\n" in output and "api | bye" in output and "starting it again" not in output
     assert is_gone(run.pid_of("api"))
 
 
