@@ -17,11 +17,10 @@ import redis
 from app.access.authentication import is_key_configured
 from app.access.secret import plain_key
 from app.cli.redis_address import embedded_redis_url
-from app.cli.run_url import url_of_run
+from app.cli.run_url import find_url
 from app.cli.status_line import TERMINAL
 from app.cli.supervisor import say
 from app.config.addresses import LOOPBACK_OF, service_url
-from app.config.loader import load_config
 from app.config.settings import Config
 from app.config.variables import PREFIX
 from app.errors import ConfigError
@@ -138,7 +137,7 @@ def _chat_command(url: str) -> str:
     """Return what to type in another terminal, which has no variables of ours: with the URL, unless it finds that."""
     plain = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     try:
-        is_found = url_of_run(load_config(environ=plain)) == url
+        is_found = find_url(plain) == url
     except ConfigError:
         is_found = False
     return _own_command("chat" if is_found else f"chat --url {url}")

@@ -19,7 +19,7 @@ def sole_use_of(data_dir: Path, url: str) -> Iterator[None]:
     """Make the folder where it is missing, and keep other runs out of it. Raises ConfigError.
 
     Args:
-        url: of this service; `url_of_run` returns it meanwhile.
+        url: of this service; `app.cli.run_url` finds it meanwhile.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -62,12 +62,12 @@ def client_of(url: str | None, api_key: str | None) -> Client:
     if url is not None:
         return Client(url, api_key)
     from app.access.secret import plain_key
-    from app.cli.run_url import url_of_run
+    from app.cli.run_url import find_url
     from app.config.loader import load_config
     from app.errors import ConfigError
 
     try:
-        config = load_config()
+        url, config = find_url(), load_config()
     except ConfigError:  # this folder is no service's: check-config is there to say what is wrong with it
         return Client(DEFAULT_URL, api_key)
-    return Client(url_of_run(config), api_key or plain_key(config.auth))
+    return Client(url, api_key or plain_key(config.auth))

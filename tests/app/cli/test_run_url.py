@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.cli.preparation import sole_use_of
-from app.cli.run_url import url_of_run
+from app.cli.run_url import find_url
 from app.cli.service_options import client_of
-from app.config.settings import Config
 
 URL = "http://localhost:8111"
 
@@ -20,8 +19,11 @@ def test_a_command_finds_the_run_of_its_folder_while_it_runs(tmp_path: Path, mon
     with sole_use_of(Path("data"), URL):
         assert client_of(None, None).url == URL
         assert client_of("http://elsewhere", None).url == "http://elsewhere"
+        monkeypatch.setenv("LLM_API_PORT", "8222")
+        assert client_of(None, None).url == "http://localhost:8222", "named here, so it is another service"
+        monkeypatch.delenv("LLM_API_PORT")
     assert client_of(None, None).url == "http://localhost:8000"
 
 
 def test_a_folder_that_nothing_has_used_leaves_the_configured_port(tmp_path: Path) -> None:
-    assert url_of_run(Config(model_name="m", data_dir=tmp_path)) == "http://localhost:8000"
+    assert find_url({"LLM_API_DATA_DIR": str(tmp_path)}) == "http://localhost:8000"

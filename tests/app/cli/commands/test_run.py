@@ -44,10 +44,10 @@ class Service:
             time.sleep(0.05)
         return self.output
 
-    def generate(self, prompt: str) -> Any:
-        body = json.dumps({"prompt": prompt, "params": {"max_tokens": 4}}).encode()
+    def generate(self, prompt: str, path: str = "generate", max_tokens: int = 4) -> Any:
+        body = json.dumps({"prompt": prompt, "params": {"max_tokens": max_tokens}}).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/generate", body, {"Content-Type": "application/json"}
+            f"http://127.0.0.1:{self.port}/{path}", body, {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=scaled(60)) as response:
             return json.load(response)
@@ -77,7 +77,9 @@ def services() -> Iterator[list[Service]]:
         service.process.communicate(timeout=scaled(60))
 
 
-def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, services: list[Service]) -> None:
+def test_a_run_answers_a_prompt_heals_and_stops_at_once_without_a_trace(
+    tmp_path: Path, services: list[Service]
+) -> None:
     services.append(service := Service(tmp_path / "data", LLM_API_PORT="127.0.0.1:9000"))
     service.read_until("ready: ")
     assert "LLM_API_PORT is for Docker or Kubernetes and has no effect here" in service.output
@@ -90,8 +92,12 @@ def test_a_run_answers_a_prompt_heals_and_stops_without_a_trace(tmp_path: Path, 
 
     programs = service.children()
     assert set(programs) == {"valkey", "api", "worker"}
+    service.generate("Once upon a time", "agenerate", max_tokens=2000)
+    service.process.send_signal(signal.SIGINT)
+    service.read_until("finishing 1 running jobs")
     output = service.stop()
-    assert "stopping worker, then api, then valkey" in output
+    assert "stopping worker, then api, then valkey; Ctrl-C again stops at once" in output
+    assert "1 jobs return to the queue" in output, "the second Ctrl-C waits for none, and loses none"
     assert "overcommit" not in output
     assert "did not stop within" not in output
     assert service.process.returncode == 0
