@@ -15,7 +15,7 @@ from typing import TextIO
 _BAR_CELLS = 30
 # Of llama.cpp, seconds on one core: 4 minutes on 2 cores that do nothing else, 8.6 and 11.5 on 2 that others used too.
 _COMPILE_CORE_SECONDS = (480, 1200)
-_SURE_SHARE = 0.25  # from this share on, the time left is estimated from the time that has passed
+_SURE_SHARE = 0.4  # from this share on, the time left is estimated from the time that has passed: first steps are short
 _SPREAD = (0.7, 1.4)  # of that estimate: the steps do not take equally long
 _REQUIREMENT = re.compile(r"^[A-Za-z0-9][\w.-]*==", re.MULTILINE)
 _IGNORED = re.compile(r"^Ignoring [\w.-]+: markers")
