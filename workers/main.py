@@ -45,7 +45,8 @@ logger = logging.getLogger("workers")
 def main() -> int:
     """Run a worker until it is stopped; returns the exit code."""
     hurry = threading.Event()
-    _prepare_process(hurry)
+    _prepare_process()
+    _end_by_signals(hurry)
     try:
         config, redis_url = _load_config()
         worker = _announced_worker(config, redis_url)
@@ -69,17 +70,20 @@ def new_worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _prepare_process(hurry: threading.Event) -> None:
+def _prepare_process() -> None:
+    warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries are for a terminal; progress is announced otherwise
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def _end_by_signals(hurry: threading.Event) -> None:
     def end_at_once(*_: object) -> None:
         hurry.set()
         signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGUSR2, end_at_once)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while loading; process 1 of a container would ignore it
-    warnings.simplefilter("ignore", SecurityWarning)  # of Celery as root, which is about pickle: we take JSON alone
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)  # about late acknowledgement, which we do not use
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries are for a terminal; progress is announced otherwise
-    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def _load_config() -> tuple[Config, str]:
