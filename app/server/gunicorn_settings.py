@@ -16,8 +16,8 @@ from app.config.log import set_up_log
 from app.config.open_files import raise_open_file_limit
 from app.config.startup import give_up
 from app.errors import StartupError
+from app.freed_memory import give_back_after, keep_little
 from app.server import request_log
-from app.server.freed_memory import give_back_after, keep_little
 from app.server.gunicorn_worker import SPARE_CONNECTIONS
 from app.server.uploads import upload_threads
 

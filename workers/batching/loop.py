@@ -34,6 +34,7 @@ class _Trial:
 
 
 _NONE_OF_THEM = "-"  # no sequence has this id
+_STOP_SECONDS = 10.0  # for the last step, as one of a long prompt takes seconds
 _PAUSE_SECONDS = 5.0  # that a step takes at most; one that takes longer is not waited for
 
 
@@ -100,11 +101,16 @@ class BatchLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the current step; sequences still running get no outcome."""
+        """Stop after the current step, and wait for that, but not for ever; sequences still running get no outcome."""
         self._stopping = True
         self.wake()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
+
+    @property
+    def stands_still(self) -> bool:
+        """It was stopped, and its last step does not end."""
+        return self._stopping and self._thread.is_alive()
 
     def submit(self, sequence: BatchSequence) -> None:
         self._inbox.put(sequence)

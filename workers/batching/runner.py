@@ -89,7 +89,8 @@ class BatchRunner(Runner):
 
     def close(self) -> None:
         self.stop()
-        self._engine.close()
+        if not self._loop.stands_still:  # else it still computes with what would be freed, and the process ends anyway
+            self._engine.close()
         self._threads.stop()
 
     def tokenize(self, text: str | Chat, *, add_special: bool) -> list[int]:

@@ -8,6 +8,7 @@ from app.config.adapters import Adapter, configured_adapters
 from app.config.finding import Finding
 from app.config.settings import Config
 from app.errors import ConfigError, ModelUnavailable, UnsupportedParameter
+from app.freed_memory import own_pages_from
 from app.jobs.job import AdapterUse, Chat, JobRequest, Text
 from workers.engines.base import CheckpointCache, Chunk, DraftModel, Engine, Limits, Prompt, Sampled, SlotCache
 from workers.engines.llama.context import Context, MemoryKind
@@ -30,6 +31,8 @@ from workers.engines.shared.short_lived_thread import in_short_lived_thread
 from workers.models.adapter_source import check_adapter_sources, locate_adapter, place_of
 from workers.models.progress import ReportProgress, silent
 from workers.models.source import check_draft, check_source, locate_model
+
+_ADAPTER_BYTES = 4_194_304  # from here on an adapter that is unloaded leaves nothing; steps use no such pieces
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,8 @@ class LlamaEngine(Engine):
             except BaseException:
                 self._free()
                 raise
+        if config.adapters.runtime_loading:
+            own_pages_from(_ADAPTER_BYTES)
         self._template = _chat_template(self._model, params, config.model_name)
         if self._model.is_causal:
             self._template.check()

@@ -9,7 +9,7 @@ from tests.stack import ROOT
 
 _PROGRAM = """
 import psutil
-from app.server.freed_memory import give_back_after
+from app.freed_memory import give_back_after
 
 def garbage(megabytes):
     kept = []
