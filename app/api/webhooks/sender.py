@@ -65,11 +65,13 @@ class WebhookSender:
     def stop(self) -> None:
         """Take no more webhooks. Does not wait for those that are being sent."""
         self._stopping.set()
+        with self._looking:
+            pass  # the one that looks has seen it
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             with self._looking:
-                delivery = self._next()
+                delivery = None if self._stopping.is_set() else self._next()
             if delivery is not None:
                 try:
                     self._send(delivery)
