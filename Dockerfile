@@ -158,7 +158,8 @@ RUN --mount=type=bind,from=uv,source=/uv/bin,target=/opt/uv --mount=type=cache,t
     /opt/uv/uv pip install --require-hashes --no-deps -r workers/requirements/openai.txt
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
-COPY app/freed_memory.py app/niceness.py app/
+COPY app/freed_memory.py app/freed_memory.py
+COPY app/niceness.py app/niceness.py
 COPY app/access app/access
 COPY app/cli app/cli
 COPY app/config app/config
@@ -204,7 +205,8 @@ RUN python -c "import transformers, optimum.gptq, gptqmodel"
 FROM packages-transformers AS worker-transformers
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
-COPY app/freed_memory.py app/niceness.py app/
+COPY app/freed_memory.py app/freed_memory.py
+COPY app/niceness.py app/niceness.py
 COPY app/access app/access
 COPY app/cli app/cli
 COPY app/config app/config
@@ -256,7 +258,8 @@ RUN --mount=type=bind,from=rows-kernel,source=/kernels,target=/kernels \
 FROM packages-worker AS worker
 COPY app/__init__.py app/__init__.py
 COPY app/errors.py app/errors.py
-COPY app/freed_memory.py app/niceness.py app/
+COPY app/freed_memory.py app/freed_memory.py
+COPY app/niceness.py app/niceness.py
 COPY app/access app/access
 COPY app/cli app/cli
 COPY app/config app/config
