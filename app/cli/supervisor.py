@@ -21,7 +21,7 @@ from app.config.open_files import raise_open_file_limit
 _STOP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 _STEADY_SECONDS = 10  # a program that dies sooner is restarted after a pause, which grows with each such death
 _LONGEST_PAUSE_SECONDS = 30
-_HURRY_SECONDS = 5  # a program that was told to end at once is killed then; a worker hands back its jobs within 4
+_HURRY_SECONDS = 5  # a program that has to end at once is killed then; a worker hands back its jobs within 4
 _READ_BYTES = 65536  # as much as a pipe holds
 
 

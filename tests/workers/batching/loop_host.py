@@ -36,8 +36,9 @@ def make_sequence(
     scope: str = "",
     timeout_seconds: float = 600.0,
     earlier: ResumeState | None = None,
+    request: JobRequest = JobRequest(kind=Kind.GENERATE),  # noqa: B008 - frozen
 ) -> BatchSequence:
-    job = RunnerJob(name, JobRequest(kind=Kind.GENERATE), tenant=tenant, scope=scope, timeout_seconds=timeout_seconds)
+    job = RunnerJob(name, request, tenant=tenant, scope=scope, timeout_seconds=timeout_seconds)
     job.run = sequence = BatchSequence(job, prompt, earlier=earlier)
     return sequence
 

@@ -68,7 +68,7 @@ class Service:
             pieces = self.engine.resume(prompt, earlier)
             resumed = ResumeState(tokens=list(earlier), pieces=pieces, text=text)
         self.results[name] = Result()
-        sequence = make_sequence(name, prompt, earlier=resumed)
+        sequence = make_sequence(name, prompt, earlier=resumed, request=job_request)
         self.loop.submit(sequence)
         return sequence.job
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from app.config.adapters import Adapter
 from app.errors import InvalidRequest, ModelUnavailable
 from app.jobs.job import AdapterUse, JobRequest
-from tests.workers.engines.transformers.driver import complete, make_engine, request
+from tests.workers.engines.transformers.driver import complete, make_engine, request, serving
 from tests.workers.engines.transformers.models import tiny
 from workers.engines.transformers.engine import HuggingfaceEngine
 from workers.engines.transformers.forward.adapters import AdapterPlan, running
@@ -113,6 +113,19 @@ def test_eight_sequences_with_four_adapters_in_one_batch_are_what_each_is_alone(
         for one, other in zip(result.logprobs, alone.logprobs, strict=True):
             assert one.logprob == pytest.approx(other.logprob, rel=1e-5, abs=1e-5)
     assert [result.tokens for result in complete(engine, *plain)][:6] != [result.tokens for result in together][:6]
+
+
+def test_what_one_adapter_has_read_is_not_shared_with_another_or_the_model_itself(
+    adapted: Callable[[str], HuggingfaceEngine],
+) -> None:
+    engine, plain = adapted("llama"), request("the same prompt for all " * 3, max_tokens=4, ignore_eos=True)
+    requests = [plain, using(plain, "one"), using(plain, "two"), plain, using(plain, "one")]
+    alone = [complete(engine, each)[0].tokens for each in requests]
+    with serving(engine) as service:
+        for number, each in enumerate(requests):
+            service.submit(f"s{number}", each)
+            assert service.wait(f"s{number}")[0].tokens == alone[number]
+    assert [service.cached[f"s{number}"] > 0 for number in range(5)] == [False, False, False, True, True]
 
 
 def test_scales_count_adapters_add_up_and_the_model_itself_stays(
