@@ -1,6 +1,7 @@
 """What `make run` reports before anything is installed, by Python alone, and before llama.cpp is compiled."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.config.server import ServerConfig
 from tests.stack import ROOT, free_port
 
 WITHOUT_PACKAGES = ("-I", "-S")  # as the machine's Python is: no site-packages
@@ -21,6 +23,11 @@ def looked(folder: Path, *options: str, script_options: tuple[str, ...] = (), **
     command = [sys.executable, *options, SCRIPT, *script_options]
     ended = subprocess.run(command, cwd=folder, env=kept | variables, stderr=subprocess.PIPE, text=True, check=False)
     return ended.returncode, ended.stderr
+
+
+def test_the_port_that_it_looks_at_is_the_default_one() -> None:
+    found = re.search(r"_DEFAULT_PORT = (\d+)", Path(SCRIPT).read_text())
+    assert found is not None and int(found[1]) == ServerConfig().port
 
 
 @pytest.fixture

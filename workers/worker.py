@@ -11,15 +11,15 @@ from typing import Any
 import redis
 
 from app.config.settings import Config
-from app.jobs.events import read_published
 from app.jobs.job import FinishReason, Kind, Status
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.redis_client import RedisClient
 from app.jobs.sharing import Sharing
-from app.jobs.store import Claim, JobStore, new_nonce
+from app.jobs.store import JobStore
 from app.jobs.version import service_version
 from app.jobs.worker_registry import WorkerInfo, WorkerState, announce, prune_failures, retire, withdraw
 from workers.engines.runner import Outcome, Report, Runner, RunnerJob, job_error
+from workers.jobs.claims import Claims
 from workers.jobs.leases import Leases
 from workers.jobs.publisher import Publisher
 from workers.jobs.quarantine import Quarantine
@@ -31,7 +31,6 @@ from workers.jobs.worker_figures import WorkerFigures
 from workers.stall_watch import StallWatch
 from workers.tokenizer_service import TokenizerService
 
-CLAIM_RETRY_SECONDS = 0.5
 HURRY_SECONDS = 0.1  # a signal handler can set an event, and wakes no thread that waits for jobs
 HAND_BACK_SECONDS = 4.0  # then this worker shuts down all the same, and its leases expire
 
@@ -46,7 +45,6 @@ class Worker:
     """
 
     def __init__(self, config: Config, client: RedisClient, store: JobStore, worker_id: str) -> None:
-        self._store = store
         self._redis = client
         self.info = WorkerInfo(
             id=worker_id,
@@ -71,6 +69,7 @@ class Worker:
             sharing=Sharing.of(config.jobs),
             ledger=LedgerLimits.of(config),
         )
+        self._claims = Claims(client, store, self._jobs, self._cache, self, worker_id)
         self._leases = Leases(client, self._jobs, self, model=config.model_name, worker_id=worker_id)
         self._quarantine = Quarantine(client, worker_id, self._jobs, self, max_attempts=config.jobs.max_attempts)
         self._adapters = RuntimeAdapters(client, config, self, worker_id)
@@ -78,7 +77,6 @@ class Worker:
         self._stall_seconds = config.worker.stall_seconds
         self._stall_watch: StallWatch | None = None
         self._runner: Runner | None = None
-        self._claims = self._takeovers = 0
         self._tokenizer: TokenizerService | None = None
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -127,7 +125,7 @@ class Worker:
     def give_up(self, reason: str, *, restart_helps: bool) -> None:
         """Announce that the model cannot be loaded; the registry keeps the reason for a day.
 
-        restart_helps: requests go on to wait for a worker, as long as they would for one that was killed.
+        restart_helps: requests continue to wait for a worker, as long as they would for one that was killed.
         """
         self._leases.stop()  # else its last "loading" might be written after this
         self._announce(state=WorkerState.FAILED, detail=reason, progress=None)
@@ -186,62 +184,10 @@ class Worker:
         return is_free and not self._jobs.is_claiming and self._quarantine.is_empty
 
     def claim_next(self) -> None:
-        """Claim the first waiting job and begin it. Waits for one call of Redis, not for the job's end."""
-        nonce = new_nonce()
-        try:
-            claim = self._store.claim(self.info.id, nonce)
-        except redis.RedisError as error:
-            logger.warning("no job claimed: no reply from Redis (%s)", type(error).__name__)
-            thread = threading.Thread(target=self._claim_later, args=[nonce], name="claim", daemon=True)
-            self._jobs.begin_claim(thread)
-            thread.start()
-        else:
-            self._take(claim)
+        """As `Claims.claim_next`."""
+        self._claims.claim_next()
 
-    def _claim_later(self, nonce: str) -> None:
-        """Repeat a claim until Redis replies.
-
-        Redis remembers only the worker's last claim, so no other claim may be made meanwhile.
-        """
-        while True:
-            time.sleep(CLAIM_RETRY_SECONDS)
-            try:
-                claim = self._store.claim(self.info.id, nonce)
-            except redis.RedisError:
-                continue
-            break
-        self._take(claim)
-        self._jobs.end_claim(threading.current_thread())
-        self.make_room()
-
-    def _take(self, claim: Claim | None) -> None:
-        """Begin a claimed job. None: there was none to claim."""
-        if claim is None:
-            return
-        self._claims += 1
-        self._takeovers += claim.attempt > 1
-        job, lost = RunningJob(claim, scope=self._cache.scope(claim)), self._jobs.get(claim.job_id)
-        self._jobs.add(job)
-        if lost is not None or claim.published_tokens:
-            threading.Thread(target=self._take_over, args=[job, lost], name="take-over", daemon=True).start()
-        else:
-            self._load_and_begin(job)
-
-    def _take_over(self, job: RunningJob, lost: RunningJob | None) -> None:
-        """Begin a job that has run before. lost: this worker's own earlier attempt, whose lease expired."""
-        if lost is not None:  # the output of two attempts must never mix
-            self.cancel(lost)
-            lost.closed.wait()
-        while job.claim.published_tokens and job.published is None:
-            with contextlib.suppress(redis.RedisError):
-                job.published = read_published(self._redis, job.id)
-                tokens, attempt = len(job.published.tokens), job.claim.attempt
-                logger.info("job %s continues after %d tokens, attempt %d", job.id, tokens, attempt)
-                break
-            time.sleep(CLAIM_RETRY_SECONDS)
-        self._load_and_begin(job)
-
-    def _load_and_begin(self, job: RunningJob) -> None:
+    def begin_or_hold(self, job: RunningJob) -> None:
         if self._adapters.hold(job):
             self._slow.watch(job)
         else:
@@ -301,8 +247,8 @@ class Worker:
         return WorkerFigures(
             info=self._current_info(),
             counts=None if self._runner is None else self._runner.counts,
-            claims=self._claims,
-            takeovers=self._takeovers,
+            claims=self._claims.count,
+            takeovers=self._claims.takeovers,
             trials=self._quarantine.trials,
             fenced_writes=self._publisher.fenced_writes,
             round_trips=self._publisher.round_trips,

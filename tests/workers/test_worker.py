@@ -21,9 +21,9 @@ from tests.lost_worker import lose_worker
 from tests.principals import ME, key_named
 from tests.waiting import scaled, until
 from tests.workers.batching.scripted_engine import ScriptedEngine, prompt
-from workers import worker as worker_module
 from workers.batching.runner import BatchRunner
 from workers.engines.base import Chunk, Prompt, Sampled
+from workers.jobs import claims
 from workers.worker import Worker
 
 CONFIG = Config(model_name="m", jobs=JobsConfig(ttl=60))
@@ -157,7 +157,7 @@ def test_a_message_whose_job_is_gone_or_taken_costs_no_slot(
 def test_a_claim_that_redis_does_not_answer_is_repeated_until_it_does(
     make_worker: Callable[..., Worker], store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "CLAIM_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "RETRY_SECONDS", 0.01)
     worker, claim, failures = make_worker(ScriptedEngine()), store.claim, iter(range(3))
 
     def refuses_three_times(job_id: str, worker_id: str) -> Claim | None:
@@ -428,7 +428,7 @@ def test_a_job_canceled_before_its_earlier_output_is_read_keeps_that_output(
         assert go.wait(scaled(10))
         return read_published(client, job_id)
 
-    monkeypatch.setattr(worker_module, "read_published", read_slowly)
+    monkeypatch.setattr(claims, "read_published", read_slowly)
     job_id = admit(store, "0123456789")
     leave_behind(store, redis_client, job_id, published="0123")
     lose_worker(redis_url, job_id)

@@ -35,7 +35,7 @@ class _Trial:
 
 _NONE_OF_THEM = "-"  # no sequence has this id
 _STOP_SECONDS = 10.0  # for the last step, as one of a long prompt takes seconds
-_PAUSE_SECONDS = 5.0  # that a step takes at most; one that takes longer is not waited for
+_PAUSE_SECONDS = 5.0  # that the step which runs is waited for; a longer one runs beside the trial
 
 
 class BatchLoop:

@@ -44,7 +44,8 @@ local function mean_with(mean, value)
 end
 
 -- Replace the estimate by what a job took, which has just ended. A response from the cache took nothing. What a worker
--- has ended counts for the means of the tenant, and its time for that of all jobs. record: fields; job: the facts that are counted (end_job.lua).
+-- has ended counts for the means of the tenant, and its time for that of all jobs. record: fields; job: the facts that
+-- are counted (end_job.lua).
 local function settle(order, record, job, now)
   local tokens, charged = 0, tonumber(record.charged or 0)
   if not job.is_cache_hit then

@@ -32,7 +32,7 @@ from workers.models.adapter_source import check_adapter_sources, locate_adapter,
 from workers.models.progress import ReportProgress, silent
 from workers.models.source import check_draft, check_source, locate_model
 
-_ADAPTER_BYTES = 4_194_304  # from here on an adapter that is unloaded leaves nothing; steps use no such pieces
+_ADAPTER_BYTES = 4_194_304  # of an adapter that leaves nothing when it is unloaded; a smaller one may leave as much
 
 logger = logging.getLogger(__name__)
 
