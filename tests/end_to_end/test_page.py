@@ -164,7 +164,7 @@ def test_an_empty_chat_offers_a_beginning_and_the_field_has_the_focus(visit: Vis
 
 def test_stop_ends_the_job_and_keeps_its_text(visit: Visit, api: httpx.Client) -> None:
     page = visit.open()
-    answer = say(page, STORY, max_tokens=400)
+    answer = say(page, STORY, max_tokens=400, temperature=0)
     wait_for_text(answer)
     page.get_by_role("button", name="Stop").click()
     wait_for_state(answer, "ended")
@@ -174,7 +174,7 @@ def test_stop_ends_the_job_and_keeps_its_text(visit: Visit, api: httpx.Client) -
 
 
 def test_a_stream_goes_on_where_it_was_after_a_reload(visit: Visit, api: httpx.Client) -> None:
-    answer = say(visit.open(), STORY, max_tokens=120)
+    answer = say(visit.open(), STORY, max_tokens=120, temperature=0)
     wait_for_text(answer, 60)
     last_event_ids: list[str] = []
     visit.page.on(
@@ -188,7 +188,7 @@ def test_a_stream_goes_on_where_it_was_after_a_reload(visit: Visit, api: httpx.C
 
 
 def test_a_stream_goes_on_when_its_worker_is_killed(visit: Visit, api: httpx.Client, service: Stack) -> None:
-    answer = say(visit.open(), STORY, max_tokens=120)
+    answer = say(visit.open(), STORY, max_tokens=120, temperature=0)
     wait_for_text(answer, 60)
     worker = service.processes.pop("worker")
     worker.kill()

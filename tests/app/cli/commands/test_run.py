@@ -45,7 +45,7 @@ class Service:
         return self.output
 
     def generate(self, prompt: str, path: str = "generate", max_tokens: int = 4) -> Any:
-        body = json.dumps({"prompt": prompt, "params": {"max_tokens": max_tokens}}).encode()
+        body = json.dumps({"prompt": prompt, "params": {"max_tokens": max_tokens, "ignore_eos": True}}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/{path}", body, {"Content-Type": "application/json"}
         )
