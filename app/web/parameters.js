@@ -46,7 +46,7 @@ export function offerAdapters(names) {
 
 export const systemPrompt = () => form().elements.system.value.trim();
 
-/** The request of a conversation. Undefined: a field is wrong, and the form shows which. isContinued: the last message goes on. */
+/** The request of a conversation; undefined: a field is wrong, as the form shows. isContinued: its last message is. */
 export function chatRequest(messages, isContinued = false) {
   const values = read();
   if (!values) return undefined;
