@@ -6,34 +6,41 @@ from collections.abc import Sequence
 import redis
 
 from app.access.key_store import KeyStore
-from app.config.addresses import is_loopback
+from app.config.addresses import LOCALHOST, is_loopback
 from app.config.loader import redis_url_of
+from app.config.own_command import own_command
 from app.config.settings import Config
 from app.errors import ConfigError
 from app.jobs.redis_client import connect
 
 WAIT_SECONDS = 5.0  # for a Redis that starts beside the API
 _AGAIN_SECONDS = 0.1
-_MAKE_ONE = "llm-api keys create NAME"
 _OPEN_TO_OTHERS = (
     "there is no API key, and the API listens for other machines. Every client that reaches it can use the model and "
-    "read, cancel and delete all jobs.",
-    f"make a key with `{_MAKE_ONE}`, or set server.host to 127.0.0.1.",
+    "read, cancel and delete all jobs."
 )
 
 
 def require_key(config: Config) -> None:
     """Raise ConfigError if `auth.required` is set and there is no key. A Redis that does not respond may have one."""
     if config.auth.required and has_key(config) is False:
-        raise ConfigError(
-            f"auth.required is set and there is no API key: make one with `{_MAKE_ONE}`, or set auth.admin_keys"
-        )
+        raise ConfigError(f"auth.required is set and there is no API key: {_make_one()}, or set auth.admin_keys")
 
 
 def warnings(config: Config, wait_seconds: float = WAIT_SECONDS) -> Sequence[str]:
     """Return lines about a service that everybody can use; none about any other."""
     is_closed = is_loopback(config.server.host) or config.auth.required or has_key(config, wait_seconds)
-    return () if is_closed else _OPEN_TO_OTHERS
+    return () if is_closed else (_OPEN_TO_OTHERS, f"{cure_of_open_service()}.")
+
+
+def cure_of_open_service() -> str:
+    """Return what the operator of a service that everybody can use may do."""
+    return f"{_make_one()}, or set server.host to {LOCALHOST}"
+
+
+def _make_one() -> str:
+    command = own_command("keys create NAME --scope admin")
+    return f"make one with `{command}` (admin: it sees also what was made without a key)"
 
 
 def has_key(config: Config, wait_seconds: float = WAIT_SECONDS) -> bool | None:

@@ -60,7 +60,7 @@ class KeyStore:
         key_id = self._redis.hget(keys.API_KEY_NAMES, name_or_id) or name_or_id
         record = self._redis.hgetall(keys.api_key(key_id))
         if not record:
-            raise KeyNotFound(f"no API key has the name or id {name_or_id[:100]!r}; llm-api keys list shows them")
+            raise KeyNotFound(f"no API key has the name or id {name_or_id[:100]!r}")
         return _key(record)
 
     def are_there_any(self) -> bool:

@@ -4,13 +4,11 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import redis
 
@@ -21,6 +19,7 @@ from app.cli.run_url import find_url
 from app.cli.status_line import TERMINAL
 from app.cli.supervisor import say
 from app.config.addresses import LOOPBACK_OF, service_url
+from app.config.own_command import own_command
 from app.config.settings import Config
 from app.config.variables import PREFIX
 from app.errors import ConfigError
@@ -140,19 +139,7 @@ def _chat_command(url: str) -> str:
         is_found = find_url(plain) == url
     except ConfigError:
         is_found = False
-    return _own_command("chat" if is_found else f"chat --url {url}")
-
-
-def _own_command(command: str) -> str:
-    """Return how this terminal calls the program: by its path, where the shell would not find it."""
-    if shutil.which("llm-api"):
-        return f"llm-api {command}"
-    script = Path(sys.executable).with_name("llm-api")
-    if not script.exists():
-        return f"python -m app.cli {command}"
-    with contextlib.suppress(ValueError):
-        script = script.relative_to(Path.cwd())
-    return f"{script} {command}"
+    return own_command("chat" if is_found else f"chat --url {url}")
 
 
 def _missing(config: Config) -> Missing | None:

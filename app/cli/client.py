@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import click
 
+from app.config.own_command import own_command
+
 ANSWER_SECONDS = 60.0  # a stream sends something every 10 s
 _JSON = "application/json"
 _PIECE_BYTES = 2**16
@@ -148,9 +150,9 @@ def _unreachable(url: str, reason: object) -> str:
     if isinstance(reason, ssl.SSLError):
         fix = "check that the service has TLS, and that this machine trusts its certificate (SSL_CERT_FILE)"
     elif isinstance(reason, TimeoutError):
-        fix = "check that the service still responds (llm-api doctor), or name another with --url"
+        fix = f"check that the service still responds ({own_command('doctor')}), or name another with --url"
     else:
-        fix = "start the service (llm-api run), or name where it is with --url or LLM_API_URL"
+        fix = f"start the service ({own_command('run')}), or name where it is with --url or LLM_API_URL"
     name = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     return f"cannot reach {url} ({name}); {fix}"
 

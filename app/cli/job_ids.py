@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from app.cli.client import Client
+from app.config.own_command import own_command
 
 SHORT_ID = 8
 _PAGE = 100  # the most that the service lists at once
@@ -35,9 +36,8 @@ def whole_ids(client: Client, given: Sequence[str]) -> list[str]:
     """Return `whole_id` of each; the jobs are listed once, and only for what is no whole id."""
     for text in given:
         if not _BEGINNING.fullmatch(text):
-            raise click.ClickException(
-                f"{text!r} is no id of a job, nor the first {SHORT_ID} digits of one; llm-api jobs list shows them"
-            )
+            problem = f"{text!r} is no id of a job, nor the first {SHORT_ID} digits of one"
+            raise click.ClickException(f"{problem}; {own_command('jobs list')} shows them")
     is_listed = not all(map(_WHOLE.fullmatch, given))
     ids = [job["id"] for job in pages(client)] if is_listed else []
     return [text if _WHOLE.fullmatch(text) else _only(text, ids) for text in given]
@@ -46,7 +46,8 @@ def whole_ids(client: Client, given: Sequence[str]) -> list[str]:
 def _only(text: str, ids: Sequence[str]) -> str:
     matches = [job_id for job_id in ids if job_id.startswith(text.lower())]
     if not matches:
-        raise click.ClickException(f"none of your jobs has an id that begins with {text}; llm-api jobs list shows them")
+        problem = f"none of your jobs has an id that begins with {text}"
+        raise click.ClickException(f"{problem}; {own_command('jobs list')} shows them")
     if matches[1:]:
         raise click.ClickException(f"{len(matches)} of your jobs have ids that begin with {text}: {', '.join(matches)}")
     return matches[0]

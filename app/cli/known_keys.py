@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from app.access.api_key import ApiKey
 from app.access.key_store import KeyStore
+from app.config.own_command import own_command
 from app.config.settings import AuthConfig
 from app.errors import Conflict, KeyNotFound
 
@@ -33,7 +34,7 @@ def found(store: KeyStore, name_or_id: str) -> ApiKey:
     except KeyNotFound:
         revoked = [key for key in every_key(store) if key.name == name_or_id]
         if not revoked:
-            raise
+            raise _not_found(name_or_id) from None
     if revoked[1:]:
         ids = ", ".join(key.id for key in revoked)
         raise Conflict(f"{len(revoked)} revoked keys had the name {name_or_id!r}; name one by its id: {ids}")
@@ -46,15 +47,21 @@ def usable(store: KeyStore, name_or_id: str) -> ApiKey:
         return store.read(name_or_id)
     except KeyNotFound:
         if any(key.name == name_or_id for key in every_key(store)):
-            cure = "`llm-api keys list --revoked` shows it, and `keys create` makes another"
+            cure = f"`{own_command('keys list --revoked')}` shows it, and `keys create` makes another"
             raise KeyNotFound(f"the API key {name_or_id!r} is revoked; {cure}") from None
-        raise
+        raise _not_found(name_or_id) from None
 
 
-def first_key_note(secret: str) -> str:
+def _not_found(name_or_id: str) -> KeyNotFound:
+    return KeyNotFound(f"no API key has the name or id {name_or_id!r}; `{own_command('keys list')}` shows them")
+
+
+def first_key_note(secret: str, *, is_admin: bool) -> str:
     """Return what the first key changes, and how to use it. secret: as it is shown."""
+    how = "this is one" if is_admin else f"`{own_command('keys create NAME --scope admin')}` makes one"
     return (
-        "Every request needs a key from now on; what was made without one is shown to keys of the scope admin only.\n"
+        "Every request needs a key from now on; what was made without one is shown to keys of the scope admin only: "
+        f"{how}.\n"
         f"Use it: export LLM_API_KEY={secret} for llm-api, -H 'Authorization: Bearer {secret}' for curl."
     )
 

@@ -8,6 +8,7 @@ import redis
 from app.cli.output import write_json
 from app.cli.redis_address import use_redis_of_run
 from app.config.loader import load_config, redis_url_of
+from app.config.own_command import own_command
 from app.jobs.redis_client import connect
 from app.ledger.audit import FIRST, entries_after, may_be_missing_after, position
 
@@ -53,7 +54,7 @@ def export(since: str) -> None:
             write_json(entry, one_line=True)
             last, count = entry["id"], count + 1
     except redis.RedisError as error:
-        cure = "check redis_url, and that Redis or llm-api run is up" + (
+        cure = f"check redis_url, and that Redis or {own_command('run')} is up" + (
             f"; continue with --since {last}" if count else ""
         )
         raise _Unreachable(f"cannot read from Redis ({type(error).__name__}); {cure}") from None

@@ -11,6 +11,7 @@ from app.cli.batch_progress import done_of, has_ended, read_batch, wait_for
 from app.cli.client import Client, resource
 from app.cli.output import json_option, time_or_day, write_json, write_lines, write_table
 from app.cli.service_options import service_options
+from app.config.own_command import own_command
 
 _LISTED = 20
 
@@ -119,9 +120,9 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
         }
     )
     if not has_ended(shown):
-        click.echo(f"\nits progress: llm-api batch status --wait {shown['id']}", err=True)
+        click.echo(f"\nits progress: {own_command('batch status --wait')} {shown['id']}", err=True)
     elif shown["output_file_id"] or shown["error_file_id"]:
-        click.echo(f"\nits results: llm-api batch fetch {shown['id']}", err=True)
+        click.echo(f"\nits results: {own_command('batch fetch')} {shown['id']}", err=True)
 
 
 def _fail_with(shown: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import click
 import redis
 from marshmallow import ValidationError
 
-from app.access.api_key import ApiKey
+from app.access.api_key import ApiKey, Scope
 from app.access.authentication import is_key_configured
 from app.access.key_store import KeyStore
 from app.api.request_parser import invalid_request
@@ -21,6 +21,7 @@ from app.cli.known_keys import every_key, first_key_note, found, last_key_note, 
 from app.cli.output import json_option, write_json, write_lines, write_table
 from app.cli.redis_address import use_redis_of_run
 from app.config.loader import load_config, redis_url_of
+from app.config.own_command import own_command
 from app.errors import RequestError
 from app.jobs.redis_client import connect
 
@@ -47,7 +48,8 @@ def create(name: str, as_json: bool, **options: Any) -> None:
         key, secret = store.create(wanted_key(CreateKeySchema().load({"name": name, **fields_of(options)})))
     _show_secret(key, secret, as_json=as_json)
     if was_open:
-        click.echo(first_key_note(secret if sys.stdout.isatty() else "KEY"), err=True)
+        is_admin = Scope.ADMIN in key.scopes
+        click.echo(first_key_note(secret if sys.stdout.isatty() else "KEY", is_admin=is_admin), err=True)
 
 
 @keys.command("list")
@@ -146,7 +148,7 @@ def _store() -> Iterator[KeyStore]:
     except RequestError as error:
         raise click.ClickException(error.detail) from None
     except redis.RedisError as error:
-        cure = "check redis_url, and that Redis or llm-api run is up"
+        cure = f"check redis_url, and that Redis or {own_command('run')} is up"
         raise _Unreachable(f"Redis does not respond ({type(error).__name__}); {cure}") from None
     finally:
         client.close()

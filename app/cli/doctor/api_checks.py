@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from app.access.key_check import warnings
+from app.access.key_check import cure_of_open_service, warnings
 from app.cli.client import Client, RequestFailed
 from app.cli.port_owner import port_owner
 from app.config.finding import Finding, fault, ok, warning
+from app.config.own_command import own_command
 from app.config.settings import Config
 from app.config.variables import PORT
 from app.jobs.version import service_version
@@ -38,14 +39,14 @@ def check_api(config: Config, client: Client, *, is_own: bool, is_worker_reporte
             cure = "restart API and workers from the same version: they share records and scripts"
             yield fault(_CHECK, f"{client.url} runs {theirs}, this is {service_version()}", cure)
     if is_own and config.redis_url is not None and warnings(config, wait_seconds=0.0):
-        cure = "make a key with `llm-api keys create NAME`, or set server.host to localhost"
-        yield warning(_CHECK, f"every client that reaches port {_port(client)} of this machine may use the model", cure)
+        text = f"there is no API key: every client that reaches port {_port(client)} of this machine may use the model"
+        yield warning(_CHECK, text, cure_of_open_service())
 
 
 def _waiting(client: Client, error: RequestFailed, *, is_worker_reported: bool) -> Finding:
     if is_worker_reported:
         return warning(_CHECK, f"{client.url} responds; it is ready once the fault of its worker is corrected")
-    cure = "wait for it if it loads; else `llm-api doctor` on the machine of the workers names the cure"
+    cure = f"wait for it if it loads; else `{own_command('doctor')}` on the machine of the workers names the cure"
     return fault(_CHECK, f"{client.url} responds, but is not ready: {error.message}", cure)
 
 
@@ -56,11 +57,12 @@ def _failure(client: Client, error: RequestFailed, *, is_own: bool) -> Finding:
     if error.code:
         return fault(_CHECK, f"{client.url}: {error.message}")
     if owner is not None:
-        cure = f"stop it, or choose another port: {PORT}=8001 llm-api run"
+        cure = f"stop it, or choose another port: {PORT}=8001 {own_command('run')}"
         return fault(_CHECK, f"port {_port(client)} is taken by another program ({owner})", cure)
     if error.status is None and is_own:
         text = f"nothing listens at {client.url}, where the configuration has the service"
-        cure = "start it: `llm-api run`; if it has another port, name that: `LLM_API_PORT=8001 llm-api doctor`"
+        start, look = own_command("run"), own_command("doctor")
+        cure = f"start it: `{start}`; if it has another port, name that: `{PORT}=8001 {look}`"
         return warning(_CHECK, text, cure)
     return fault(_CHECK, error.message)
 

@@ -13,6 +13,7 @@ from app.cli.doctor.redis_checks import check_redis, check_workers
 from app.cli.redis_address import use_redis_of_run
 from app.config.finding import Finding, Level, fault, ok, warning
 from app.config.loader import load_config
+from app.config.own_command import own_command
 from app.config.settings import Config
 from app.errors import ConfigError
 
@@ -35,7 +36,8 @@ def _findings(client: Client, *, is_own: bool, wanted: Collection[str]) -> Itera
     try:
         config = load_config()
     except ConfigError as error:
-        yield fault("configuration", error.detail, "docs/configuration.md lists the keys; then `llm-api check-config`")
+        cure = f"docs/configuration.md lists the keys; then `{own_command('check-config')}`"
+        yield fault("configuration", error.detail, cure)
         return
     diagnosis = _begin_diagnosis() if set(WORKER_CHECKS) & set(wanted) else None
     if "configuration" in wanted:

@@ -8,6 +8,7 @@ import redis
 
 from app.cli.preparation import valkey_binary
 from app.config.finding import Finding, fault, ok, warning
+from app.config.own_command import own_command
 from app.config.settings import Config
 from app.errors import ConfigError
 from app.jobs.redis_client import RedisClient, connect
@@ -123,7 +124,8 @@ def _workers(config: Config, client: RedisClient, workers: list[WorkerInfo]) -> 
         cure = "give API and workers the same configuration, or set model_name in it"
         yield fault("workers", f"no worker serves {config.model_name}; workers serve {', '.join(others)}", cure)
     elif not own:
-        yield fault("workers", f"no worker serves {config.model_name}", "start one: `llm-api worker`, or `llm-api run`")
+        cure = f"start one: `{own_command('worker')}`, or `{own_command('run')}`"
+        yield fault("workers", f"no worker serves {config.model_name}", cure)
 
 
 def _worker(worker: WorkerInfo, *, is_connected: bool) -> Iterator[Finding]:
@@ -132,7 +134,7 @@ def _worker(worker: WorkerInfo, *, is_connected: bool) -> Iterator[Finding]:
         yield fault(
             "workers",
             f"{name} gave up: {worker.detail}",
-            "correct that, then start it again: `llm-api run`, or `llm-api worker`",
+            f"correct that, then start it again: `{own_command('run')}`, or `{own_command('worker')}`",
         )
     elif worker.state is WorkerState.STALLED:
         yield fault(

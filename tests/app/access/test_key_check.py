@@ -3,6 +3,7 @@ import pytest
 from app.access.api_key import ApiKey
 from app.access.key_check import has_key, require_key, warnings
 from app.access.key_store import KeyStore
+from app.config.own_command import own_command
 from app.config.server import ServerConfig
 from app.config.settings import AuthConfig, Config
 from app.errors import ConfigError
@@ -24,7 +25,7 @@ def make_key(client: RedisClient) -> KeyStore:
 
 
 def test_a_service_for_other_machines_without_a_key_says_so_and_names_the_command(redis_url: str) -> None:
-    assert "llm-api keys create NAME" in " ".join(warnings(config(redis_url)))
+    assert f"`{own_command('keys create NAME --scope admin')}` (admin: it sees also" in warnings(config(redis_url))[1]
     assert not warnings(config(redis_url, host="127.0.0.1"))
 
 
@@ -35,7 +36,7 @@ def test_with_a_key_anywhere_there_is_nothing_to_say(redis_url: str, redis_clien
 
 
 def test_a_service_that_requires_keys_does_not_start_without_any(redis_url: str, redis_client: RedisClient) -> None:
-    with pytest.raises(ConfigError, match=r"auth\.required is set .*`llm-api keys create NAME"):
+    with pytest.raises(ConfigError, match=r"auth\.required is set .* keys create NAME --scope admin` \(admin: it sees"):
         require_key(config(redis_url, required=True))
     require_key(config(redis_url))
     require_key(config(redis_url, required=True, admin_keys=("a",)))

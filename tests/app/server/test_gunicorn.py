@@ -13,6 +13,7 @@ import pytest
 
 from app.api.response_headers import HEADERS
 from app.config.addresses import addresses_of, with_port
+from app.config.own_command import own_command
 from tests.app.api.scripted_worker import ScriptedWorker, Turn, play_of, working
 from tests.stack import Stack
 from tests.valkey import Valkey
@@ -258,4 +259,4 @@ def test_without_keys_and_for_every_address_it_warns_and_localhost_works_by_both
     first, *warnings = stack.lines("api")
     assert f"listen on 0.0.0.0:{stack.port}" in first
     assert all(line.startswith("api: WARNING: ") for line in warnings)
-    assert "there is no API key" in warnings[0] and "`llm-api keys create NAME`" in warnings[1]
+    assert "there is no API key" in warnings[0] and own_command("keys create NAME --scope admin") in warnings[1]

@@ -22,6 +22,7 @@ from click.testing import Result
 
 from app.cli.answer import Answer
 from app.cli.job_events import JobEvent
+from app.config.own_command import own_command
 from tests.app.api.webhooks.receiver import SECRET
 from tests.app.cli.command_line import REPOSITORY, typed
 from tests.stack import Stack, engine_config, free_port
@@ -139,7 +140,10 @@ def test_the_first_digits_of_an_id_are_enough(service: Stack, llm_api: Typed) ->
 def test_what_is_no_beginning_of_an_id_is_refused_with_where_to_find_one(llm_api: Typed, given: str) -> None:
     ran = llm_api("jobs", "show", given)
     assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
-    assert f"{given!r} is no id of a job, nor the first 8 digits of one; llm-api jobs list shows them" in ran.stderr
+    assert (
+        f"{given!r} is no id of a job, nor the first 8 digits of one; {own_command('jobs list')} shows them"
+        in ran.stderr
+    )
 
 
 def test_a_job_is_shown_with_its_text_and_followed_again_from_its_beginning(llm_api: Typed) -> None:
@@ -212,7 +216,7 @@ def test_a_file_of_requests_is_run_and_its_results_are_fetched(llm_api: Typed, t
     assert texts == {"a": "tick tick ", "b": "tick tick "}
     shown = llm_api("batch", "status", "--wait", batch["id"])
     assert "requests  2: 2 completed, 0 failed" in shown.stdout
-    assert shown.stderr == f"\nits results: llm-api batch fetch {batch['id']}\n"
+    assert shown.stderr == f"\nits results: {own_command('batch fetch')} {batch['id']}\n"
     listed = llm_api("batch", "status").stdout.splitlines()[1].split()
     assert listed[:3] == [batch["id"], "completed", "2/2"]
 
@@ -334,7 +338,9 @@ def test_a_service_that_does_not_run_is_one_line_with_how_to_start_it(environ: d
     ran = typed("models", "--url", f"localhost:{free_port()}", environ=environ)
     assert ran.exit_code == os.EX_UNAVAILABLE
     assert ran.stderr.count("\n") == 1
-    assert "(Connection refused); start the service (llm-api run), or name where it is with --url" in ran.stderr
+    assert (
+        f"(Connection refused); start the service ({own_command('run')}), or name where it is with --url" in ran.stderr
+    )
 
 
 def test_a_missing_and_a_wrong_key_are_one_line_with_how_to_pass_it(environ: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from werkzeug.serving import make_server
 from app.api.application import create_app
 from app.api.request_context import services_of
 from app.config.finding import Finding, Level
+from app.config.own_command import own_command
 from app.config.settings import Config
 from app.jobs.redis_client import RedisClient, connect
 from app.jobs.version import service_version
@@ -139,7 +140,7 @@ def test_a_worker_of_another_version_is_a_fault(examined: Examined, own_valkey: 
 @pytest.mark.parametrize(
     ("info", "text", "cure"),
     [
-        (None, f"no worker serves {MODEL}", "start one: `llm-api worker`"),
+        (None, f"no worker serves {MODEL}", f"start one: `{own_command('worker')}`"),
         (worker(model="other"), "workers serve other", "the same configuration"),
         (worker(state=WorkerState.FAILED, detail="there is no file"), "gave up: there is no file", "correct that"),
         (worker(state=WorkerState.STALLED, detail="a step stands"), "stands still: a step stands", "restart it"),
@@ -171,13 +172,13 @@ def test_a_port_that_another_program_has_is_a_fault_that_names_the_program(exami
         finally:
             other.kill()
     assert f"is taken by another program (process {other.pid}, {sys.executable} -c import" in found.text
-    assert "LLM_API_PORT=8001 llm-api run" in found.cure
+    assert f"LLM_API_PORT=8001 {own_command('run')}" in found.cure
 
 
 def test_a_service_that_does_not_run_is_a_warning_with_the_command_that_starts_it(examined: Examined) -> None:
     found = only(examined("api"), Level.WARNING)
-    assert "nothing listens at http://127.0.0.1:" in found.text and "start it: `llm-api run`" in found.cure
-    assert "if it has another port, name that: `LLM_API_PORT=8001 llm-api doctor`" in found.cure
+    assert "nothing listens at http://127.0.0.1:" in found.text and f"start it: `{own_command('run')}`" in found.cure
+    assert f"if it has another port, name that: `LLM_API_PORT=8001 {own_command('doctor')}`" in found.cure
 
 
 @pytest.fixture
@@ -283,7 +284,9 @@ def test_kernels_that_are_not_built_a_gpu_that_is_not_there_and_a_hub_that_canno
 def test_people_get_a_line_for_each_check_and_its_cure_below(tmp_path: Path) -> None:
     ran = typed("doctor", "--only", "api", "--only", "disk", environ=environment(tmp_path, free_port()))
     lines = ran.stdout.splitlines()
-    assert lines[0].startswith("warning api  ") and lines[1].strip().startswith("-> start it: `llm-api run`; ")
+    assert lines[0].startswith("warning api  ") and lines[1].strip().startswith(
+        f"-> start it: `{own_command('run')}`; "
+    )
     assert lines[2].startswith("ok      disk  ")
     assert ran.exit_code == 1
 

@@ -12,6 +12,7 @@ from click.testing import Result
 
 from app.access.authentication import Authentication
 from app.access.key_store import KeyStore
+from app.config.own_command import own_command
 from app.config.settings import AuthConfig
 from app.jobs.redis_client import RedisClient
 from tests.app.cli.command_line import environment, refusal, typed
@@ -111,6 +112,7 @@ def test_a_revoked_key_is_listed_on_demand_and_forgotten_on_demand(keys: Typed, 
 def test_the_first_key_says_what_it_changes_and_how_it_is_used(keys: Typed) -> None:
     made = keys("create", "a")
     assert "Every request needs a key from now on; what was made without one" in made.stderr
+    assert f"the scope admin only: `{own_command('keys create NAME --scope admin')}` makes one." in made.stderr
     assert "export LLM_API_KEY=KEY for llm-api, -H 'Authorization: Bearer KEY' for curl" in made.stderr
     assert made.stdout.strip() not in made.stderr, "it may be assigned while a terminal shows stderr"
     assert "from now on" not in keys("create", "b").stderr
@@ -149,7 +151,7 @@ def test_a_revoked_key_is_known_by_its_name(keys: Typed) -> None:
     assert keys("list").stderr == "not listed: 1 revoked key (--revoked)\n"
     assert keys("list", "--revoked").stderr == ""
     assert shown(keys, "a")["revoked_at"]
-    assert "the API key 'a' is revoked; `llm-api keys list --revoked` shows it" in keys("rotate", "a").stderr
+    assert f"the API key 'a' is revoked; `{own_command('keys list --revoked')}` shows it" in keys("rotate", "a").stderr
     keys("create", "a")
     keys("revoke", "a")
     several = keys("revoke", "a", "--forget")
@@ -166,7 +168,7 @@ def test_a_revoked_key_is_known_by_its_name(keys: Typed) -> None:
         (("create", "a", "--expires", "soon"), 2, "expected a time such as 90d"),
         (("create", "a", "--expires", "2020-01-01"), 2, "expires_at: Must be in the future."),
         (("create", "taken"), 1, "another API key has the name 'taken'"),
-        (("rotate", "nobody"), 1, "no API key has the name or id 'nobody'; llm-api keys list shows them"),
+        (("rotate", "nobody"), 1, f"no API key has the name or id 'nobody'; `{own_command('keys list')}` shows them"),
         (("rotate", "taken", "--grace", "soon"), 2, "expected a time such as 30m"),
     ],
 )
@@ -178,5 +180,5 @@ def test_what_is_wrong_is_one_line(keys: Typed, words: tuple[str, ...], status: 
 
 def test_without_a_redis_the_line_says_what_to_start(tmp_path: Path) -> None:
     away = typed("keys", "list", environ=environment(tmp_path, 1, LLM_API_REDIS_URL="redis://127.0.0.1:1/0"))
-    assert away.exit_code == os.EX_UNAVAILABLE and "Redis or llm-api run is up" in away.stderr
+    assert away.exit_code == os.EX_UNAVAILABLE and f"Redis or {own_command('run')} is up" in away.stderr
     assert "redis_url is not set" in refusal("keys", "list", environ=environment(tmp_path, 1))
