@@ -5,7 +5,9 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from enum import Enum, auto
 from pathlib import Path
+from typing import IO
 
 from app.cli.run_url import lock_file
 from app.config.variables import PORT, variable_name
@@ -14,12 +16,45 @@ from app.errors import ConfigError
 _RUN_REQUIREMENTS = "app/requirements-run.txt"
 
 
+class User(Enum):
+    """What has the sole use of a data folder."""
+
+    NONE = auto()
+    RUN = auto()
+    COMMAND = auto()  # it has started the Valkey of the folder for itself
+
+
+def user_of(data_dir: Path) -> User:
+    """Return what has the sole use of the folder now. Nothing is made there."""
+    try:
+        with lock_file(data_dir).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return User.RUN if lock_file(data_dir).read_text(encoding="utf-8") else User.COMMAND
+    except OSError:  # nothing has run here
+        pass
+    return User.NONE
+
+
+def refuse_if_used(data_dir: Path) -> None:
+    """Raise ConfigError if a run or a command has the sole use of the folder. Nothing is made there."""
+    user = user_of(data_dir)
+    if user is User.RUN:
+        fix = f"stop it, or set another {variable_name('data_dir')} and {PORT}"
+        raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}")
+    if user is User.COMMAND:
+        raise ConfigError(f"data_dir: {data_dir} is in use by a command such as `keys`; try again when it has ended")
+
+
 @contextlib.contextmanager
-def sole_use_of(data_dir: Path, url: str) -> Iterator[None]:
-    """Make the folder where it is missing, and keep other runs out of it. Raises ConfigError.
+def sole_use_of(data_dir: Path, url: str) -> Iterator[IO[str]]:
+    """Make the folder where it is missing, and keep other runs and commands out of it; give its lock.
 
     Args:
-        url: of this service; `app.cli.run_url` finds it meanwhile.
+        url: of this service; `app.cli.run_url` finds it meanwhile. "": of a command, which serves nothing.
+
+    Raises:
+        ConfigError: the folder is in use, or cannot be written.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -31,13 +66,13 @@ def sole_use_of(data_dir: Path, url: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            fix = f"stop it, or set another {variable_name('data_dir')} and {PORT}"
-            raise ConfigError(f"data_dir: {data_dir} is in use by another run; {fix}") from None
+            refuse_if_used(data_dir)
+            raise ConfigError(f"data_dir: {data_dir} was in use until now; try again") from None
         lock.truncate(0)
         lock.write(url)
         lock.flush()
         try:
-            yield
+            yield lock
         finally:
             lock.truncate(0)
 

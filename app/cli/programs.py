@@ -63,15 +63,18 @@ def programs(config: Config, valkey: Path | None) -> list[Program]:
     )
     if valkey is None:
         return [api, worker]
-    command = valkey_command(valkey, config.data_dir)
-    server = Program(
+    return [valkey_program(config, valkey), api, worker]
+
+
+def valkey_program(config: Config, binary: Path) -> Program:
+    """Return the Valkey of the data folder."""
+    return Program(
         name="valkey",
-        command=command,
+        command=valkey_command(binary, config.data_dir),
         grace_seconds=VALKEY_GRACE_SECONDS,
         muted=[_OVERCOMMIT],
         umask=_OWNER_ONLY,
     )
-    return [server, api, worker]
 
 
 def valkey_socket(data_dir: Path) -> Path:

@@ -38,7 +38,7 @@ class Supervisor:
         self._faulty: _Child | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = self._catch_signals()
-        launcher = _die_with_parent()
+        launcher = die_with_parent()
         self._children = [_Child(program, launcher, self._selector) for program in programs]
 
     def run(self) -> int:
@@ -213,7 +213,7 @@ def _ending(exit_code: int) -> str:
     return f"was killed by {names.get(-exit_code, f'signal {-exit_code}')}"
 
 
-def _die_with_parent() -> list[str]:
+def die_with_parent() -> list[str]:
     """Return a launcher whose program gets SIGTERM when the supervisor is killed; without util-linux, an empty one."""
     setpriv = shutil.which("setpriv")
     launcher = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []

@@ -1,13 +1,14 @@
 """`llm-api audit`: the audit stream of ended jobs. It is read from Redis, on the machine of the service."""
 
+import contextlib
 import os
 
 import click
 import redis
 
 from app.cli.output import write_json
-from app.cli.redis_address import use_redis_of_run
-from app.config.loader import load_config, redis_url_of
+from app.cli.redis_address import redis_for_command
+from app.config.loader import load_config
 from app.config.own_command import own_command
 from app.jobs.redis_client import connect
 from app.ledger.audit import FIRST, entries_after, may_be_missing_after, position
@@ -45,19 +46,17 @@ def export(since: str) -> None:
 
     At the end, a line on stderr has the id with which the next export continues.
     """
-    client = connect(redis_url_of(use_redis_of_run(load_config())))
     last, count = since, 0
     try:
-        if may_be_missing_after(client, since):
-            click.echo("older entries were removed, and some may be missing here (audit.keep)", err=True)
-        for entry in entries_after(client, since):
-            write_json(entry, one_line=True)
-            last, count = entry["id"], count + 1
+        with redis_for_command(load_config()) as url, contextlib.closing(connect(url)) as client:
+            if may_be_missing_after(client, since):
+                click.echo("older entries were removed, and some may be missing here (audit.keep)", err=True)
+            for entry in entries_after(client, since):
+                write_json(entry, one_line=True)
+                last, count = entry["id"], count + 1
     except redis.RedisError as error:
         cure = f"check redis_url, and that Redis or {own_command('run')} is up" + (
             f"; continue with --since {last}" if count else ""
         )
         raise _Unreachable(f"cannot read from Redis ({type(error).__name__}); {cure}") from None
-    finally:
-        client.close()
     click.echo(f"{count} entries; the next export: --since {last}", err=True)

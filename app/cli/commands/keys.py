@@ -19,8 +19,8 @@ from app.api.schemas.keys import CreateKeySchema, KeySchema, UpdateKeySchema, wa
 from app.cli.key_options import Seconds, fields_of, key_options
 from app.cli.known_keys import every_key, first_key_note, found, last_key_note, usable
 from app.cli.output import json_option, write_json, write_lines, write_table
-from app.cli.redis_address import use_redis_of_run
-from app.config.loader import load_config, redis_url_of
+from app.cli.redis_address import redis_for_command
+from app.config.loader import load_config
 from app.config.own_command import own_command
 from app.errors import RequestError
 from app.jobs.redis_client import connect
@@ -140,9 +140,9 @@ def revoke(name_or_id: str, forget: bool) -> None:
 @contextlib.contextmanager
 def _store() -> Iterator[KeyStore]:
     """Raise errors that click prints as one line."""
-    client = connect(redis_url_of(use_redis_of_run(load_config())))
     try:
-        yield KeyStore(client)
+        with redis_for_command(load_config()) as url, contextlib.closing(connect(url)) as client:
+            yield KeyStore(client)
     except ValidationError as error:
         raise click.UsageError(invalid_request(error.messages_dict).detail) from None
     except RequestError as error:
@@ -150,8 +150,6 @@ def _store() -> Iterator[KeyStore]:
     except redis.RedisError as error:
         cure = f"check redis_url, and that Redis or {own_command('run')} is up"
         raise _Unreachable(f"Redis does not respond ({type(error).__name__}); {cure}") from None
-    finally:
-        client.close()
 
 
 def _document(key: ApiKey) -> dict[str, Any]:

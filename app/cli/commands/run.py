@@ -7,7 +7,7 @@ import click
 
 from app.cli.announce import announce
 from app.cli.port_check import check_port
-from app.cli.preparation import sole_use_of, valkey_binary
+from app.cli.preparation import refuse_if_used, sole_use_of, valkey_binary
 from app.cli.programs import programs
 from app.cli.redis_address import embedded_redis_url
 from app.cli.supervisor import Supervisor, say
@@ -26,13 +26,14 @@ def run(context: click.Context) -> None:
     reports a fault of the configuration or the model: exit status 78.
     """
     config = load_config()
-    with sole_use_of(config.data_dir, service_url(config.server.host, config.server.port)):
-        check_port(config.server.host, config.server.port)
+    refuse_if_used(config.data_dir)
+    check_port(config.server.host, config.server.port)
+    valkey = None if config.redis_url else valkey_binary()
+    if valkey:
+        os.environ[variable_name("redis_url")] = embedded_redis_url(config)
+    with sole_use_of(config.data_dir, service_url(config.server.host, config.server.port)):  # from here on it writes
         for name in variables_of_others(os.environ):
             say(f"{name} is for Docker or Kubernetes and has no effect here; docs/configuration.md lists what has")
-        valkey = None if config.redis_url else valkey_binary()
-        if valkey:
-            os.environ[variable_name("redis_url")] = embedded_redis_url(config)
         os.environ["PYTHONUNBUFFERED"] = "1"  # the programs write into pipes, a terminal reads them
         supervisor = Supervisor(programs(config, valkey))
         threading.Thread(target=announce, args=(config, supervisor.stopping), daemon=True).start()

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 import click
 
 from app.cli.programs import API_COMMAND, WORKER_COMMAND
-from app.cli.redis_address import use_redis_of_run
-from app.config.loader import load_config, redis_url_of
+from app.cli.redis_address import no_redis, use_redis_of_run
+from app.config.loader import load_config
 from app.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def _become(command: list[str], package: str, where: str) -> None:
     """Replace this process by the program. Raises ConfigError."""
     if find_spec(package) is None:
         raise ConfigError(f"this program is not installed here; use {where}")
-    config = use_redis_of_run(load_config())
-    redis_url_of(config)
+    if use_redis_of_run(load_config()).redis_url is None:
+        raise ConfigError("; ".join(no_redis()))
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - the commands are ours

@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from app.cli.preparation import valkey_binary
+from app.cli.redis_address import no_redis
 from app.config.finding import Finding, fault, ok, warning
 from app.config.own_command import own_command
 from app.config.settings import Config
@@ -69,8 +70,7 @@ def _embedded() -> Finding:
         valkey_binary()
     except ConfigError as error:
         return fault(_CHECK, error.detail)
-    text = "redis_url is not set, and no `llm-api run` is active in this folder, which would start a Valkey"
-    return warning(_CHECK, text, "start the service with `llm-api run` (make run), or set redis_url")
+    return warning(_CHECK, *no_redis())
 
 
 def _unreachable(error: redis.exceptions.RedisError) -> Finding:

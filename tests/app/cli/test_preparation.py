@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.preparation import sole_use_of
 from app.config.addresses import addresses_of
 from tests.app.cli.command_line import environment, refusal
 from tests.stack import free_port
@@ -24,12 +25,15 @@ def test_a_faulty_configuration_is_one_line_and_starts_nothing(tmp_path: Path, c
 def test_a_second_run_on_one_data_folder_is_refused(tmp_path: Path) -> None:
     with (tmp_path / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("http://localhost:8000")
+        lock.flush()
         assert "is in use by another run" in refusal("run", environ=environment(tmp_path, free_port()))
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        line = refusal("run", environ=environment(tmp_path, other.getsockname()[1]))
+        line = refusal("run", environ=environment(tmp_path / "data", other.getsockname()[1]))
+    assert not (tmp_path / "data").exists(), "nothing is left behind"
     assert "cannot listen on 127.0.0.1" in line
     assert f"is taken by process {os.getpid()}, " in line
     assert re.search(r"choose another port: LLM_API_PORT=\d+ make run$", line)
@@ -54,6 +58,6 @@ def test_a_data_folder_of_an_earlier_run_is_closed_to_other_users(tmp_path: Path
     (file := data / "appendonlydir" / "jobs.aof").touch()
     for path in (data, file.parent, file):
         path.chmod(0o755)
-    with socket.create_server(("127.0.0.1", 0)) as other:  # so that nothing starts
-        refusal("run", environ=environment(data, other.getsockname()[1]))
+    with sole_use_of(data, "http://localhost:8000"):
+        pass
     assert [path.stat().st_mode & 0o777 for path in (data, file.parent, file)] == [0o700] * 3

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,19 @@ def test_a_run_answers_a_prompt_heals_and_stops_at_once_without_a_trace(
     assert not [name for name, pid in programs.items() if Path(f"/proc/{pid}").exists()]
     assert list((tmp_path / "data").rglob("*.aof")), "the queue is on disk"
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "and no other user can read it"
+
+
+def test_a_run_that_requires_a_key_starts_after_the_command_that_it_names(
+    tmp_path: Path, services: list[Service]
+) -> None:
+    auth = {"LLM_API_AUTH": '{"required": true}'}
+    services.append(refused := Service(tmp_path, **auth))
+    output = refused.process.communicate(timeout=scaled(READY_SECONDS))[0].decode()
+    command = re.search(r"make one with `([^`]+) NAME --scope admin`", output.splitlines()[-1])
+    assert command and refused.process.returncode == os.EX_CONFIG, output
+    subprocess.run([*command[1].split(), "anna"], cwd=REPOSITORY, env=environment(tmp_path, 1, **auth), check=True)
+    services.append(service := Service(tmp_path, **auth))
+    service.read_until("ready: ")
 
 
 def test_a_model_that_cannot_load_stops_the_run_with_its_reason_as_the_last_line(
