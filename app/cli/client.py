@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import click
 
+from app.cli.typed_options import with_options_named
 from app.config.own_command import own_command
 
 ANSWER_SECONDS = 60.0  # a stream sends something every 10 s
@@ -173,7 +174,8 @@ def _failure(url: str, status: int, location: str | None, body: IO[bytes]) -> Re
         if messages != [detail] and f"{path}: {messages[0]}" not in detail
     )
     cure = "; pass it with --api-key or LLM_API_KEY" if status == http.client.UNAUTHORIZED else ""
-    return RequestFailed(f"{detail}{fields}{cure}", status=status, code=code)
+    message = with_options_named(f"{detail}{fields}", document.get("errors", {}))
+    return RequestFailed(f"{message}{cure}", status=status, code=code)
 
 
 def _stranger(url: str, status: int) -> str:

@@ -88,7 +88,7 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(f"--{name.replace('_', '-')}", name, type=_Limit(), metavar="NUMBER", help=about)
             for name, about in _LIMITS.items()
         ),
-        click.option("--expires", type=_End(), metavar="TIME", help="90d, or a date. Default: never."),
+        click.option("--expires", "expires_at", type=_End(), metavar="TIME", help="90d, or a date. Default: never."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -97,10 +97,9 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def fields_of(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the options that were given. `none` becomes null: the default."""
-    fields = {name: options[name] for name in ("group", "weight", "max_priority") if options[name] is not None}
+    scalars = ("group", "weight", "max_priority", "expires_at")
+    fields = {name: options[name] for name in scalars if options[name] is not None}
     fields |= {name: list(options[name]) for name in ("scopes", "models") if options[name]}
-    if options["expires"] is not None:
-        fields["expires_at"] = options["expires"]
     limits = {name: _null(options[name]) for name in _LIMITS if options[name] is not None}
     if limits:
         fields["limits"] = limits

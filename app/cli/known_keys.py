@@ -1,7 +1,8 @@
 """The API keys of a Redis by the names that people type, and what the first and the last of them change."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from app.access.api_key import ApiKey
 from app.access.key_store import KeyStore
@@ -66,6 +67,13 @@ def first_key_note(secret: str, *, is_admin: bool) -> str:
     )
 
 
+def without(keys: Sequence[ApiKey], ending: Collection[str], *, forget: bool) -> Sequence[ApiKey]:
+    """Return the keys as they are once those with these ids are revoked."""
+    left = [key for key in keys if key.id not in ending]
+    revoked = [replace(key, revoked_at=time.time()) for key in keys if key.id in ending and not forget]
+    return [*left, *revoked]
+
+
 def last_key_note(config: AuthConfig, keys: Sequence[ApiKey]) -> str | None:
     """Return what it means that no key is left that opens the service; None: there is one.
 
@@ -78,13 +86,10 @@ def last_key_note(config: AuthConfig, keys: Sequence[ApiKey]) -> str | None:
         return None
     if not keys and not config.required:
         return "No key is left, so requests need none from now on."
-    way_out = (
-        "No key is left that opens the service: every request is refused. `llm-api keys create NAME` makes another"
-    )
+    make = own_command("keys create NAME --scope admin")
+    way_out = f"No key is left that opens the service: every request is refused. `{make}` makes another"
     if config.required:
         return f"{way_out}."
-    forget = "llm-api keys revoke --forget"
-    forget_all = (
-        f"`{forget} {keys[0].name}`" if len(keys) == 1 else f"`{forget} ID` for each ID of `keys list --revoked`"
-    )
-    return f"{way_out};\n{forget_all} lets requests need no key, as before the first one."
+    expired = "".join(f" {key.name}" for key in keys if key.revoked_at is None)
+    forget_all = own_command(f"keys revoke --forget --all-revoked{expired}")
+    return f"{way_out};\n`{forget_all}` lets requests need no key, as before the first one."

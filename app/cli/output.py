@@ -55,18 +55,22 @@ def time_or_day(moment: datetime) -> str:
     return f"{local:%H:%M:%S}" if local.date() == datetime.now().astimezone().date() else f"{local:%Y-%m-%d}"
 
 
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "there is nothing") -> None:
     """Print rows in columns, or each row as lines of names and values where a terminal is too narrow for the columns.
 
     Args:
         columns: their names. One that begins with `#` is aligned right, one that begins with `~` may be wrapped.
         rows: None is an empty field. A column whose fields are all empty is left out.
+        empty: what is said on stderr where there are no rows.
     """
     from rich.table import Table
     from rich.text import Text
 
     cells = [["" if value is None else " ".join(harmless(str(value)).split("\n")) for value in row] for row in rows]
-    kept = [index for index in range(len(columns)) if not cells or any(row[index] for row in cells)]
+    if not cells:
+        click.echo(empty, err=True)
+        return
+    kept = [index for index in range(len(columns)) if any(row[index] for row in cells)]
     names = [columns[index].lstrip("#~") for index in kept]
     cells = [[row[index] for index in kept] for row in cells]
     screen = console()

@@ -114,7 +114,7 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
             "id": shown["id"],
             "status": shown["status"],
             "requests": f"{counts['total']}: {counts['completed']} completed, {counts['failed']} failed",
-            "tokens": f"{shown['usage']['input_tokens']} + {shown['usage']['output_tokens']}",
+            "tokens": f"{shown['usage']['input_tokens']} prompt, {shown['usage']['output_tokens']} generated",
             "created": _moment(shown["created_at"]),
             "ends by": _moment(shown["expires_at"]),
         }

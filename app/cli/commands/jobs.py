@@ -49,6 +49,7 @@ def list_jobs(client: Client, status: str | None, limit: int, full: bool, as_jso
             )
             for job in listed
         ),
+        empty="there are no jobs",
     )
 
 
@@ -76,7 +77,7 @@ def show(client: Client, job_id: str, as_json: bool) -> None:
         "started": _moment(job["started_at"]),
         "completed": _moment(job["completed_at"]),
         "attempt": job["attempt"] or None,
-        "tokens": f"{usage['prompt_tokens']} + {usage['completion_tokens']}" if usage else None,
+        "tokens": f"{usage['prompt_tokens']} prompt, {usage['completion_tokens']} generated" if usage else None,
         "first token": _seconds(metrics.get("time_to_first_token_seconds")),
         "tokens/s": _rate(job),
         "ended by": output.get("finish_reason"),

@@ -17,9 +17,10 @@ from app.access.key_store import KeyStore
 from app.api.request_parser import invalid_request
 from app.api.schemas.keys import CreateKeySchema, KeySchema, UpdateKeySchema, wanted_key
 from app.cli.key_options import Seconds, fields_of, key_options
-from app.cli.known_keys import every_key, first_key_note, found, last_key_note, usable
+from app.cli.known_keys import every_key, first_key_note, found, last_key_note, usable, without
 from app.cli.output import json_option, write_json, write_lines, write_table
 from app.cli.redis_address import redis_for_command
+from app.cli.typed_options import with_options_named
 from app.config.loader import load_config
 from app.config.own_command import own_command
 from app.errors import RequestError
@@ -81,6 +82,7 @@ def list_keys(revoked: bool, as_json: bool) -> None:
             )
             for key in listed
         ),
+        empty="there is no API key" if not hidden else "there is no other API key",
     )
 
 
@@ -125,16 +127,29 @@ def rotate(name_or_id: str, grace: int, as_json: bool) -> None:
 
 
 @keys.command
-@click.argument("name_or_id", metavar="NAME")
-@click.option("--forget", is_flag=True, help="Do not list it either. Where no key is left, requests need none.")
-def revoke(name_or_id: str, forget: bool) -> None:
-    """Revoke an API key: it opens nothing from now on. What it has begun continues. NAME may be an id."""
+@click.argument("names_or_ids", metavar="NAME...", nargs=-1)
+@click.option("--forget", is_flag=True, help="Do not list them either. Where no key is left, requests need none.")
+@click.option("--all-revoked", is_flag=True, help="With --forget: those that are revoked already, beside NAME...")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal before the last key is revoked.")
+def revoke(names_or_ids: tuple[str, ...], forget: bool, all_revoked: bool, yes: bool) -> None:
+    """Revoke API keys: they open nothing from now on. What they have begun continues. NAME may be an id."""
+    if all_revoked and not forget:
+        raise click.UsageError("--all-revoked is for --forget: these keys are revoked already")
+    if not (names_or_ids or all_revoked):
+        raise click.UsageError("name a key; `keys list` shows them")
     with _store() as store:
-        key = found(store, name_or_id)
-        store.revoke(key.id, forget=forget)
-        click.echo(f"{key.name} ({key.id}) is revoked{' and forgotten' if forget else ''}")
-        if note := last_key_note(load_config().auth, list(every_key(store))):
-            click.echo(note, err=True)
+        auth, before = load_config().auth, list(every_key(store))
+        ending = {key.id: key for key in (found(store, name) for name in names_or_ids)}
+        ending |= {key.id: key for key in before if all_revoked and key.revoked_at is not None}
+        note = last_key_note(auth, without(before, ending, forget=forget))
+        is_asked = note and not last_key_note(auth, before) and not yes and sys.stdin.isatty()
+        if is_asked and not click.confirm(f"Afterwards: {note}\nRevoke?", err=True):
+            raise click.ClickException("nothing was revoked")
+        for key in ending.values():
+            store.revoke(key.id, forget=forget)
+            click.echo(f"{key.name} ({key.id}) is revoked{' and forgotten' if forget else ''}")
+    if note and not is_asked:
+        click.echo(note, err=True)
 
 
 @contextlib.contextmanager
@@ -144,7 +159,8 @@ def _store() -> Iterator[KeyStore]:
         with redis_for_command(load_config()) as url, contextlib.closing(connect(url)) as client:
             yield KeyStore(client)
     except ValidationError as error:
-        raise click.UsageError(invalid_request(error.messages_dict).detail) from None
+        wrong = invalid_request(error.messages_dict)
+        raise click.UsageError(with_options_named(wrong.detail, wrong.errors)) from None
     except RequestError as error:
         raise click.ClickException(error.detail) from None
     except redis.RedisError as error:

@@ -38,7 +38,9 @@ _ALWAYS = ("requests", "prompt_tokens", "completion_tokens")
     metavar="GROUPS",
     help="What has a row of its own: day, model, key, tenant, label.",
 )
-@click.option("--key", metavar="KEY", help="The usage of one API key, by its name or id. Others' need the scope admin.")
+@click.option(
+    "--key", "owner", metavar="KEY", help="The usage of one API key, by its name or id. Others' need the scope admin."
+)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @service_options
@@ -47,14 +49,14 @@ def usage(
     first: datetime | None,
     last: datetime | None,
     by: str,
-    key: str | None,
+    owner: str | None,
     as_json: bool,
     as_csv: bool,
 ) -> None:
     """Show the tokens, outcomes and seconds of ended jobs: yours, or everybody's with a key of the scope admin."""
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    query = {"from": first and first.date(), "to": last and last.date(), "by": by, "owner": key}
+    query = {"from": first and first.date(), "to": last and last.date(), "by": by, "owner": owner}
     if as_csv:
         given = {name: str(value) for name, value in query.items() if value is not None}
         for piece in client.download(f"/usage?{urlencode(given | {'format': 'csv'})}"):

@@ -54,9 +54,9 @@ def test_a_long_text_is_wrapped_and_keeps_the_table(
     assert lines[0].split() == ["KEY", "VALUE"] and len(lines) > 3 and max(map(len, lines)) <= 40
 
 
-def test_an_empty_table_has_its_names(capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(["ID", "#PLACE"], [])
-    assert capsys.readouterr().out.split() == ["ID", "PLACE"]
+def test_an_empty_table_is_a_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(["ID", "#PLACE"], [], empty="there are no jobs")
+    assert capsys.readouterr() == ("", "there are no jobs\n")
 
 
 def test_today_is_a_time_and_another_day_a_day() -> None:

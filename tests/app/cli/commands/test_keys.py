@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,7 @@ from app.access.key_store import KeyStore
 from app.config.own_command import own_command
 from app.config.settings import AuthConfig
 from app.jobs.redis_client import RedisClient
-from tests.app.cli.command_line import environment, refusal, typed
+from tests.app.cli.command_line import REPOSITORY, environment, refusal, typed
 
 Typed = Callable[..., Result]
 
@@ -109,6 +112,11 @@ def test_a_revoked_key_is_listed_on_demand_and_forgotten_on_demand(keys: Typed, 
     assert not door.is_needed()
 
 
+def test_without_keys_a_line_says_so_in_place_of_a_table(keys: Typed) -> None:
+    listed = keys("list")
+    assert (listed.stdout, listed.stderr) == ("", "there is no API key\n")
+
+
 def test_the_first_key_says_what_it_changes_and_how_it_is_used(keys: Typed) -> None:
     made = keys("create", "a")
     assert "Every request needs a key from now on; what was made without one" in made.stderr
@@ -125,12 +133,54 @@ def test_the_last_key_says_that_everything_is_refused_and_the_ways_out_are_true(
     keys("create", "b")
     assert keys("revoke", "a").stderr == ""
     ended = keys("revoke", "b").stderr
-    assert "every request is refused. `llm-api keys create NAME` makes another;\n" in ended and door.is_needed()
-    assert "`llm-api keys revoke --forget ID` for each ID of `keys list --revoked`" in ended
-    assert "`llm-api keys revoke --forget a` lets requests need no key" in keys("revoke", "b", "--forget").stderr
+    create = own_command("keys create NAME --scope admin")
+    assert f"every request is refused. `{create}` makes another;\n" in ended and door.is_needed()
+    way_back = own_command("keys revoke --forget --all-revoked")
+    assert f"`{way_back}` lets requests need no key" in ended
+    assert f"`{way_back}` lets requests need no key" in keys("revoke", "b", "--forget").stderr
     assert door.is_needed()
-    assert keys("revoke", "a", "--forget").stderr == "No key is left, so requests need none from now on.\n"
-    assert not door.is_needed()
+    forgotten = keys("revoke", "--forget", "--all-revoked")
+    assert forgotten.stderr == "No key is left, so requests need none from now on.\n"
+    assert forgotten.stdout.endswith("is revoked and forgotten\n") and not door.is_needed()
+
+
+def test_the_way_back_names_the_keys_that_have_expired_too(
+    keys: Typed, door: Authentication, redis_client: RedisClient
+) -> None:
+    keys("create", "old")
+    keys("create", "a")
+    KeyStore(redis_client).update(shown(keys, "old")["id"], {"expires_at": time.time() - 1})
+    way_back = "keys revoke --forget --all-revoked old"
+    assert f"`{own_command(way_back)}` lets" in keys("revoke", "a").stderr
+    assert keys(*way_back.split()[1:]).exit_code == 0 and not door.is_needed()
+
+
+def test_several_keys_are_revoked_at_once(keys: Typed) -> None:
+    for name in "abc":
+        keys("create", name)
+    assert keys("revoke", "a", "b").stdout.count(" is revoked\n") == 2
+    assert keys("list").stdout.count("\n") == 2
+
+
+def test_on_a_terminal_the_last_key_is_revoked_after_a_question(
+    keys: Typed, environ: dict[str, str], door: Authentication
+) -> None:
+    secret = keys("create", "a").stdout.strip().encode()
+    command = [sys.executable, "-m", "app.cli", "keys", "revoke", "a"]
+
+    def answered(answer: str) -> tuple[int, str]:
+        master, slave = pty.openpty()
+        os.write(master, answer.encode())
+        ran = subprocess.run(command, cwd=REPOSITORY, env=environ, stdin=slave, stderr=subprocess.PIPE, text=True)
+        os.close(master)
+        os.close(slave)
+        return ran.returncode, ran.stderr
+
+    status, stderr = answered("n\n")
+    assert status == 1 and stderr.startswith("Afterwards: No key is left") and "nothing was revoked" in stderr
+    assert door.key_of(secret)
+    assert answered("y\n")[0] == 0
+    assert door.key_of(secret) is None
 
 
 def test_where_the_configuration_requires_keys_the_last_one_says_nothing_of_requests_without(
@@ -148,7 +198,7 @@ def test_where_the_configuration_requires_keys_the_last_one_says_nothing_of_requ
 def test_a_revoked_key_is_known_by_its_name(keys: Typed) -> None:
     keys("create", "a")
     keys("revoke", "a")
-    assert keys("list").stderr == "not listed: 1 revoked key (--revoked)\n"
+    assert keys("list").stderr == "not listed: 1 revoked key (--revoked)\nthere is no other API key\n"
     assert keys("list", "--revoked").stderr == ""
     assert shown(keys, "a")["revoked_at"]
     assert f"the API key 'a' is revoked; `{own_command('keys list --revoked')}` shows it" in keys("rotate", "a").stderr
@@ -162,11 +212,14 @@ def test_a_revoked_key_is_known_by_its_name(keys: Typed) -> None:
     ("words", "status", "message"),
     [
         (("create", "two words"), 2, "name: Must be 1 to 64 letters"),
-        (("create", "a", "--scope", "root"), 2, "scopes.0: Must be one of: inference, jobs, batches, admin"),
-        (("create", "a", "--weight", "0"), 2, "weight: Must be"),
+        (("create", "a", "--scope", "root"), 2, "--scope: Must be one of: inference, jobs, batches, admin"),
+        (("create", "a", "--weight", "0"), 2, "--weight: Must be"),
+        (("create", "a", "--tokens-per-day", "0"), 2, "--tokens-per-day: Must be"),
+        (("revoke", "--all-revoked"), 2, "--all-revoked is for --forget"),
+        (("revoke",), 2, "name a key"),
         (("create", "a", "--max-tokens", "many"), 2, "expected a whole number, or none"),
         (("create", "a", "--expires", "soon"), 2, "expected a time such as 90d"),
-        (("create", "a", "--expires", "2020-01-01"), 2, "expires_at: Must be in the future."),
+        (("create", "a", "--expires", "2020-01-01"), 2, "--expires: Must be in the future."),
         (("create", "taken"), 1, "another API key has the name 'taken'"),
         (("rotate", "nobody"), 1, f"no API key has the name or id 'nobody'; `{own_command('keys list')}` shows them"),
         (("rotate", "taken", "--grace", "soon"), 2, "expected a time such as 30m"),

@@ -84,7 +84,9 @@ def test_usage_is_of_the_days_that_are_named(url: str) -> None:
 def test_a_group_that_does_not_exist_is_one_line(url: str) -> None:
     ended = usage(url, "--by", "color")
     assert ended.exit_code == 1
-    assert "by.0" in ended.stderr and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("Error: --by: Must be one of: day, model") and ended.stderr.count("\n") == 1
+    ended = usage(url, "--from", "2026-11-02", "--to", "2026-11-01")
+    assert ended.stderr.startswith("Error: --from: ") or ended.stderr.startswith("Error: --to: "), ended.stderr
 
 
 @pytest.mark.usefixtures("rows")
