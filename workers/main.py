@@ -18,6 +18,7 @@ import warnings
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
+from app.config.counted import counted
 from app.config.loader import load_config, redis_url_of
 from app.config.log import set_up_log
 from app.config.settings import Config
@@ -166,11 +167,12 @@ def _consume(celery: Celery, worker: Worker) -> int:
 
 def _finish_jobs(worker: Worker, drain_seconds: int, hurry: threading.Event) -> None:
     if worker.active_jobs:
-        logger.info("finishing %d running jobs, for %d s at most", worker.active_jobs, drain_seconds)
+        logger.info("finishing %s, for %d s at most", counted(worker.active_jobs, "running job"), drain_seconds)
     if not worker.drain(drain_seconds, hurry):
-        logger.info("%d jobs return to the queue", worker.active_jobs)
+        logger.info("returning %s to the queue", counted(worker.active_jobs, "job"))
         if not worker.hand_back():
-            logger.warning("%d jobs are left: they are taken over when their leases have run out", worker.active_jobs)
+            left = counted(worker.active_jobs, "job")
+            logger.warning("leaving %s to other workers, once the leases have run out", left)
 
 
 def _keep_logging(**_: object) -> None:

@@ -10,6 +10,7 @@ from typing import IO, Any
 import click
 
 from app.cli.client import Client, RequestFailed, resource
+from app.config.counted import counted
 
 PATIENCE_SECONDS = 120.0  # without an event or a connection; a restart of everything takes less
 _PAUSE_SECONDS = 0.5
@@ -81,7 +82,7 @@ def note_of_limit(end: JobEvent) -> str | None:
     """Return a line for a text that was cut off, None for any other."""
     if end.data.get("finish_reason") != "length":
         return None
-    return f"[ended at the limit of {_tokens(end)} tokens]"
+    return f"[ended at the limit of {counted(_tokens(end), 'token')}]"
 
 
 def note_of_own_limit(end: JobEvent, max_tokens: int | None) -> str | None:
@@ -94,7 +95,7 @@ def note_of_own_limit(end: JobEvent, max_tokens: int | None) -> str | None:
         return None
     if max_tokens in (None, _tokens(end)):
         return f"{note[:-1]}; --max-tokens N for more]"
-    return f"[ended after {_tokens(end)} tokens: the context is full, or the API key allows no more]"
+    return f"[ended after {counted(_tokens(end), 'token')}: the context is full, or the API key allows no more]"
 
 
 def _tokens(end: JobEvent) -> int:

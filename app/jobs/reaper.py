@@ -14,6 +14,7 @@ import threading
 
 import redis
 
+from app.config.counted import counted
 from app.jobs import keys
 from app.jobs.ledger_limits import LedgerLimits
 from app.jobs.order import doorbell
@@ -84,12 +85,13 @@ class Reaper:
                 JOBS_PER_TURN,
                 EVENTS_PER_TURN,
                 LEASE_SECONDS,
-                f"{self._max_attempts} workers died while they ran this job (jobs.max_attempts)",
+                f"{counted(self._max_attempts, 'worker')} died while running this job (jobs.max_attempts)",
                 doorbell(self._model),
             ],
         )
         if requeued:
-            logger.warning("%d jobs of %s are in the order again: their workers were lost", requeued, self._model)
+            jobs = counted(requeued, "job")
+            logger.warning("back in the order, after the loss of their workers: %s of %s", jobs, self._model)
         return requeued
 
     def _run(self) -> None:

@@ -11,6 +11,7 @@ import app.server.metrics_folder
 import app.api.application  # noqa: F401 - loaded once, before the fork: half the start, and memory the processes share
 from app.access.key_check import require_key, warnings
 from app.config.addresses import addresses_of, with_port
+from app.config.counted import counted
 from app.config.loader import load_config, redis_url_of
 from app.config.log import set_up_log
 from app.config.open_files import raise_open_file_limit
@@ -59,7 +60,8 @@ accesslog = None
 
 
 def when_ready(server: Any) -> None:
-    _announce(logging.INFO, f"{workers} processes of {threads} threads listen on {_shown}")
+    size = f"{counted(workers, 'process', 'processes')} of {counted(threads, 'thread')}"
+    _announce(logging.INFO, f"listening on {_shown} with {size}")
     for line in warnings(_config):
         _announce(logging.WARNING, line)
 

@@ -19,6 +19,12 @@ blueprint = Blueprint("health", __name__, description="For probes and people.")
 RETRY_SECONDS = 2
 PROBE_SECONDS = 60  # how long what `/readyz` writes is kept
 _WORKERS = WorkerStateSchema(many=True)
+_DOING = {
+    WorkerState.LOADING: "is loading its model",
+    WorkerState.STALLED: "is stalled",
+    WorkerState.DRAINING: "is stopping",
+    WorkerState.FAILED: "has failed",
+}
 
 
 @blueprint.endpoint(
@@ -75,4 +81,5 @@ def _missing(workers: list[WorkerInfo], model: str) -> str | None:
     if best is None:
         return f"no worker serves {model!r}; start one, or wait for one that starts: its log shows how far it is"
     progress = "" if best.progress is None else f", {best.progress:.0%}"
-    return f"the worker of {model!r} is {best.state}{progress}: {best.detail or 'it gives no detail'}"
+    detail = f": {best.detail}" if best.detail else ""
+    return f"the worker of {model!r} {_DOING[best.state]}{progress}{detail}"

@@ -8,6 +8,7 @@ import redis
 
 from app.cli.output import write_json
 from app.cli.redis_address import redis_for_command
+from app.config.counted import counted
 from app.config.loader import load_config
 from app.config.own_command import own_command
 from app.jobs.redis_client import connect
@@ -59,4 +60,4 @@ def export(since: str) -> None:
             f"; continue with --since {last}" if count else ""
         )
         raise _Unreachable(f"cannot read from Redis ({type(error).__name__}); {cure}") from None
-    click.echo(f"{count} entries; the next export: --since {last}", err=True)
+    click.echo(f"{counted(count, 'entry', 'entries')}; the next export: --since {last}", err=True)

@@ -12,6 +12,7 @@ from app.cli.job_events import note_of_limit, raise_unless_succeeded
 from app.cli.job_ids import SHORT_ID, pages, whole_id, whole_ids
 from app.cli.output import json_option, time_or_day, write_json, write_lines, write_table
 from app.cli.service_options import service_options
+from app.config.counted import counted
 
 _STATUSES = ["queued", "processing", "succeeded", "failed", "canceled", "expired"]
 _PRIORITIES = ["high", "normal", "low"]
@@ -161,7 +162,7 @@ def _webhook(status: dict[str, Any] | None) -> str | None:
     """Return what has become of a job's webhook: "waiting, 2 tries: HTTP 500; next 2026-11-29 12:00:00"."""
     if status is None:
         return None
-    tries = f"{status['tries']} {'try' if status['tries'] == 1 else 'tries'}"
+    tries = counted(status["tries"], "try", "tries")
     reason = f": {status['error']}" if status["error"] else ""
     next_try = f"; next {_moment(status['next_try_at'])}" if status["next_try_at"] else ""
     return f"{status['state'].replace('_', ' ')}, {tries}{reason}{next_try}"

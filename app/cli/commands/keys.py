@@ -21,6 +21,7 @@ from app.cli.known_keys import every_key, first_key_note, found, last_key_note, 
 from app.cli.output import json_option, write_json, write_lines, write_table
 from app.cli.redis_address import redis_for_command
 from app.cli.typed_options import with_options_named
+from app.config.counted import counted
 from app.config.loader import load_config
 from app.config.own_command import own_command
 from app.errors import RequestError
@@ -62,7 +63,7 @@ def list_keys(revoked: bool, as_json: bool) -> None:
         every = list(every_key(store))
     listed = [key for key in every if revoked or key.revoked_at is None]
     if hidden := len(every) - len(listed):
-        click.echo(f"not listed: {hidden} revoked {'key' if hidden == 1 else 'keys'} (--revoked)", err=True)
+        click.echo(f"not listed: {counted(hidden, 'revoked key')} (--revoked)", err=True)
     if as_json:
         write_json([_document(key) for key in listed])
         return

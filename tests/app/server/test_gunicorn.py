@@ -69,7 +69,7 @@ def test_it_starts_with_one_line_and_writes_one_for_each_request(api: Stack, pla
         assert [client.post("/generate", json={"prompt": "x"}).json() for _ in range(3)] == ["Hello world"] * 3
     until(lambda: len(api.log("api").splitlines()) >= 4, what="the lines of the requests")
     first, *requests = api.log("api").splitlines()
-    assert first == f"api: 1 processes of 64 threads listen on 127.0.0.1:{api.port}"
+    assert first == f"api: listening on 127.0.0.1:{api.port} with 1 process of 64 threads"
     assert [" INFO app.access: POST /generate 200 ms=" in line for line in requests] == [True] * 3
 
 
@@ -257,6 +257,6 @@ def test_without_keys_and_for_every_address_it_warns_and_localhost_works_by_both
     finally:
         stack.stop()
     first, *warnings = stack.lines("api")
-    assert f"listen on 0.0.0.0:{stack.port}" in first
+    assert f"listening on 0.0.0.0:{stack.port} " in first
     assert all(line.startswith("api: WARNING: ") for line in warnings)
     assert "there is no API key" in warnings[0] and own_command("keys create NAME --scope admin") in warnings[1]

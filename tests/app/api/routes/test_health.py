@@ -50,13 +50,15 @@ def test_readyz_shows_how_far_the_download_is(client: FlaskClient, absent: Scrip
     absent.announce(WorkerState.LOADING, detail="fetching model.gguf", progress=0.42)
     response = client.get("/readyz")
     assert response.status_code == 503
-    assert "loading, 42%: fetching model.gguf" in response.get_json()["detail"]
+    assert "is loading its model, 42%: fetching model.gguf" in response.get_json()["detail"]
+    absent.announce(WorkerState.LOADING)
+    assert client.get("/readyz").get_json()["detail"].endswith(" is loading its model")
     assert response.get_json()["workers"][0]["progress"] == 0.42
 
 
 def test_readyz_shows_why_a_worker_gave_up(client: FlaskClient, absent: ScriptedWorker) -> None:
     absent.announce(WorkerState.FAILED, detail="model.gguf is no GGUF file")
-    assert "failed: model.gguf is no GGUF file" in client.get("/readyz").get_json()["detail"]
+    assert "has failed: model.gguf is no GGUF file" in client.get("/readyz").get_json()["detail"]
 
 
 def test_readyz_shows_that_a_worker_stands_still(client: FlaskClient, absent: ScriptedWorker) -> None:

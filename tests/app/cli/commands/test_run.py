@@ -95,10 +95,10 @@ def test_a_run_answers_a_prompt_heals_and_stops_at_once_without_a_trace(
     assert set(programs) == {"valkey", "api", "worker"}
     service.generate("Once upon a time", "agenerate", max_tokens=2000)
     service.process.send_signal(signal.SIGINT)
-    service.read_until("finishing 1 running jobs")
+    service.read_until("finishing 1 running job, for")
     output = service.stop()
     assert "stopping worker, then api, then valkey; Ctrl-C again stops at once" in output
-    assert "1 jobs return to the queue" in output, "the second Ctrl-C waits for none, and loses none"
+    assert "returning 1 job to the queue" in output, "the second Ctrl-C waits for none, and loses none"
     assert "overcommit" not in output
     assert "did not stop within" not in output
     assert service.process.returncode == 0
