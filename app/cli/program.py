@@ -48,22 +48,18 @@ class Program(LazyGroup):
             ctx.exit(INTERRUPTED)
 
 
-def _use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
-    """Name the file to the programs that are started too."""
-    if path is not None:
-        from app.config.variables import CONFIG_PATH
-
-        os.environ[CONFIG_PATH] = str(path)
-
-
 @click.group(cls=Program, listed=_COMMANDS, context_settings=_CONTEXT)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    expose_value=False,
-    callback=_use_config,
     help="The configuration, instead of LLM_API_CONFIG or ./config.yaml.",
 )
-def llm_api() -> None:
+def llm_api(config: Path | None) -> None:
     """Run LLM API on this machine, use it, and look after it."""
+    if config is not None:
+        from app.config.config_file import config_text
+        from app.config.variables import CONFIG_PATH
+
+        config_text(config)  # also for a command that would do without: the file was named
+        os.environ[CONFIG_PATH] = str(config)  # for the programs that are started too

@@ -11,6 +11,7 @@ from app.cli.doctor.api_checks import check_api
 from app.cli.doctor.machine_checks import check_disk, check_limits
 from app.cli.doctor.redis_checks import check_redis, check_workers
 from app.cli.redis_address import use_redis_of_run
+from app.cli.worker_check import check_by_worker
 from app.config.finding import Finding, Level, fault, ok, warning
 from app.config.loader import load_config
 from app.config.own_command import own_command
@@ -33,15 +34,20 @@ def examine(client: Client, *, is_own: bool, wanted: Collection[str]) -> Iterato
 
 
 def _findings(client: Client, *, is_own: bool, wanted: Collection[str]) -> Iterator[Finding]:
+    cure = f"docs/configuration.md and docs/families/ list the keys; then `{own_command('check-config')}`"
     try:
         config = load_config()
     except ConfigError as error:
-        cure = f"docs/configuration.md lists the keys; then `{own_command('check-config')}`"
         yield fault("configuration", error.detail, cure)
         return
     diagnosis = _begin_diagnosis() if set(WORKER_CHECKS) & set(wanted) else None
     if "configuration" in wanted:
-        yield ok("configuration", f"model {config.model_name} of family {config.model_family}")
+        try:
+            check_by_worker()
+        except ConfigError as error:
+            yield fault("configuration", error.detail, cure)
+        else:
+            yield ok("configuration", f"model {config.model_name} of family {config.model_family}")
     yield from _own_checks(config, client, is_own=is_own, wanted=wanted)
     if diagnosis is not None:
         yield from (finding for finding in _end_diagnosis(diagnosis) if finding.check in wanted)

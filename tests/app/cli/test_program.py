@@ -64,6 +64,12 @@ def test_config_names_the_file_instead_of_the_environment(tmp_path: Path) -> Non
     assert line.startswith(f"{tmp_path / 'mine.yaml'}: unknown key modle_name")
 
 
+@pytest.mark.parametrize("command", ["models", "doctor", "run", "check-config", "chat"])
+def test_a_configuration_that_is_named_and_missing_is_an_error_in_every_command(tmp_path: Path, command: str) -> None:
+    line = refusal("--config", str(tmp_path / "none.yaml"), command, environ=environment(tmp_path, 8000))
+    assert line.startswith(f"{tmp_path / 'none.yaml'}: no such file")
+
+
 def test_a_command_that_cannot_start_does_not_wait_as_a_container_does(tmp_path: Path) -> None:
     environ = environment(tmp_path, 8000, LLM_API_EXIT_DELAY="600", LLM_API_MODEL_PARMS="{}")
     assert "did you mean LLM_API_MODEL_PARAMS?" in refusal("check-config", environ=environ)

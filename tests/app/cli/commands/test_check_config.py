@@ -33,6 +33,6 @@ def test_what_the_worker_would_refuse_is_no_valid_configuration(
 def test_without_the_code_of_a_worker_the_api_says_what_it_did_not_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cli.commands.check_config._WORKER_CHECK", "no_workers_here.check_config")
+    monkeypatch.setattr("app.cli.worker_check._PROGRAM", "no_workers_here.check_config")
     ran = typed("check-config", environ=environment(tmp_path, 8000))
     assert "setup_params and model_params were not checked" in ran.stdout

@@ -76,6 +76,11 @@ def test_a_mistyped_key_is_the_only_fault_and_has_its_cure(examined: Examined) -
     assert "unknown variable LLM_API_WORKR__SLOTS" in found.text and "did you mean LLM_API_WORKER__SLOTS?" in found.text
 
 
+def test_what_check_config_rejects_is_a_fault_of_the_configuration_and_reported_once(examined: Examined) -> None:
+    found = only(examined("configuration", "model", LLM_API_MODEL_PARAMS='{"n_ctxx": 2048}'), Level.FAULT)
+    assert (found.check, found.text) == ("configuration", "model_params.n_ctxx is unknown: did you mean n_ctx?")
+
+
 def test_a_family_that_is_not_installed_is_named_with_its_command(examined: Examined) -> None:
     found = only(examined("family", LLM_API_MODEL_FAMILY="hugingface"), Level.FAULT)
     assert "did you mean huggingface?" in found.text
