@@ -240,6 +240,8 @@ def test_api_keys_come_from_the_environment_by_comma_or_as_a_list(tmp_path: Path
         ("generate: {unknown_params: drop}", "generate.unknown_params: expected refuse or ignore"),
         ("generate: {agenerate: true}", "generate.agenerate: expected job or stream"),
         ("api_key: hunter2", "; did you mean auth.api_keys?"),
+        ("setup_params:\nfilename: a.gguf", "; did you mean setup_params.filename?"),
+        ("model_params:\nn_ctx: 512", "; did you mean model_params.n_ctx?"),
         ("true: 1", "unknown key True;"),
         ("server: {port: 70000}", "server.port: expected a whole number from 1 to 65535, got 70000"),
         ("server: {port: 0}", "server.port: expected a whole number from 1 to 65535, got 0"),
