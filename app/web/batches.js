@@ -5,8 +5,11 @@ import { button, byId, element } from "./dom.js";
 import { showRows } from "./rows.js";
 
 const WINDOW = "24h";
+const SHORT_ID = "batch_".length + 8;
 const HAVE_ENDED = ["completed", "failed", "expired", "cancelled"];
+const NAMES_READ = 100; // of the newest files
 let shown = [];
+const names = new Map(); // of files, by id; null: it is not among those that were read
 
 export function startBatches() {
   byId("batch-form").addEventListener("submit", async (event) => {
@@ -18,7 +21,16 @@ export function startBatches() {
 
 export function showBatches(batches) {
   shown = batches;
+  const unnamed = batches.map(({ input_file_id: file }) => file).filter((file) => !names.has(file));
+  if (unnamed.length) tryTo(() => readNames(unnamed));
   showRows(byId("batches"), batches.map(({ id }) => id), makeCard, (card, id) => fillCard(card, batches.find((batch) => batch.id === id)));
+}
+
+async function readNames(unnamed) {
+  for (const file of unnamed) names.set(file, null);
+  const { data } = await readJSON(`v1/files?${new URLSearchParams({ purpose: "batch", limit: NAMES_READ })}`);
+  for (const { id, filename } of data) names.set(id, filename);
+  showBatches(shown);
 }
 
 async function send(file) {
@@ -41,7 +53,7 @@ function endpointIn(text) {
 
 function makeCard(id) {
   return element("li", { class: "card" },
-    element("h4"), element("progress", { "aria-label": `Progress of ${id}` }), element("p", { class: "figures" }),
+    element("h4"), element("p", { class: "figures" }), element("progress", { "aria-label": `Progress of ${id}` }), element("p", { class: "figures" }),
     element("div", { class: "error", hidden: true }),
     element("div", { class: "row" }, button("Results", () => fetchFile(id, "output_file_id")),
       button("Errors", () => fetchFile(id, "error_file_id")), button("Cancel", () => cancel(id))));
@@ -49,8 +61,10 @@ function makeCard(id) {
 
 function fillCard(card, batch) {
   const { total, completed, failed } = batch.request_counts;
-  const [title, progress, figures, error, { children: [results, errors, cancelButton] }] = card.children;
-  title.textContent = `${batch.endpoint} · ${new Date(batch.created_at * 1000).toLocaleString()}`;
+  const [title, origin, progress, figures, error, { children: [results, errors, cancelButton] }] = card.children;
+  title.textContent = [names.get(batch.input_file_id), `${batch.id.slice(0, SHORT_ID)}…`].filter(Boolean).join(" · ");
+  title.title = batch.id;
+  origin.textContent = `${batch.endpoint} · ${new Date(batch.created_at * 1000).toLocaleString()}`;
   progress.max = Math.max(1, total);
   progress.value = completed + failed;
   figures.textContent = `${batch.status} · ${completed + failed} of ${total} lines${failed ? `, ${failed} failed` : ""} · ${batch.usage.total_tokens} tokens${laterThan(batch)}`;

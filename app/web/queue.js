@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { showBatches, startBatches } from "./batches.js";
 import { button, byId, element } from "./dom.js";
+import { followEnded, hideEndedJobs, showEndedJobs } from "./ended_jobs.js";
 import { followJob, openJob, startJobDialog } from "./job_dialog.js";
 import { LiveView } from "./live.js";
 import { showNotice } from "./notice.js";
@@ -11,8 +12,15 @@ import { duration, showRows, writeCells } from "./rows.js";
 const view = new LiveView("live/queue", showQueue);
 const CELLS = 7; // before the actions
 
-export const show = () => view.show();
-export const hide = () => view.hide();
+export function show() {
+  view.show();
+  showEndedJobs();
+}
+
+export function hide() {
+  view.hide();
+  hideEndedJobs();
+}
 
 export function start() {
   for (const id of ["queue-owner", "queue-filter"]) byId(id).addEventListener("input", () => showQueue(view.state));
@@ -37,6 +45,7 @@ function showQueue({ counts, running = [], waiting = [], rows, starts, batches =
     (row, key) => fillWaiting(row, key, rows[key], now, places.get(key), starts));
   showBatches(batches);
   followJob(rows);
+  followEnded(rows);
 }
 
 function isWanted(key, row) {

@@ -331,6 +331,27 @@ def test_a_job_is_watched_and_canceled_in_the_queue(visit: Visit, api: httpx.Cli
     page.get_by_role("button", name=f"Cancel job {job[:8]}").click()
     expect(row).to_have_count(0)
     assert api.get(f"/jobs/{job}", params={"wait": 5}).json()["status"] == "canceled"
+    ended = page.locator(f"#ended-jobs tr[data-key='{job}']")
+    expect(ended).to_contain_text("canceled")
+    expect(ended).to_contain_text(re.compile(r"\d+ s ago"))
+    ended.get_by_role("button", name=f"Open job {job[:8]}").click()
+    expect(dialog).to_contain_text(STORY)
+
+
+def test_the_last_ended_jobs_of_ones_own_are_listed(visit: Visit, api: httpx.Client, service: Stack) -> None:
+    body = {"prompt": "Hello", "params": {"max_tokens": 2, "ignore_eos": True}}
+    jobs = [api.post("/generate", json=body).headers["Location"].split("/")[-1] for _ in range(12)]
+    waiting = api.post("/agenerate", json={"prompt": STORY, "not_before": "+3600"}).json()["id"]
+    with service.client(headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as admin:
+        another = admin.post("/generate", json=body).headers["Location"].split("/")[-1]
+    page = visit.open("queue")
+    rows = page.locator("#ended-jobs tr")
+    expect(rows).to_have_count(10)
+    listed = [row.get_attribute("data-key") for row in rows.all()]
+    assert listed == jobs[:1:-1] and not {waiting, another} & {*listed}
+    expect(rows.first).to_contain_text("succeeded")
+    assert rows.first.locator("td").nth(2).inner_text() == "2"
+    api.post(f"/jobs/{waiting}/cancel")
 
 
 def test_the_priority_of_a_waiting_job_is_changed_with_the_keyboard(visit: Visit, api: httpx.Client) -> None:
@@ -419,6 +440,9 @@ def test_a_batch_goes_from_its_upload_to_its_results(visit: Visit) -> None:
     page.get_by_role("button", name="Run this batch").click()
     card = page.locator("#batches li").first
     expect(card).to_contain_text("completed · 3 of 3 lines", timeout=scaled(20) * 1000)
+    batch = card.get_attribute("data-key") or ""
+    expect(card.locator("h4")).to_have_text(f"requests.jsonl · {batch[:14]}…")
+    expect(card.locator("h4")).to_have_attribute("title", batch)
     with page.expect_download() as download:
         card.get_by_role("button", name="Results").click()
     results = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
