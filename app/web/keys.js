@@ -87,9 +87,24 @@ async function revoke(key) {
 }
 
 function showSecret({ name, key }, what) {
-  byId("new-secret").replaceChildren(element("p", {}, `${name} ${what}. Copy the secret now: it is shown only here, and only once.`), element("code", {}, key));
+  const secret = element("code", {}, key);
+  byId("new-secret").replaceChildren(element("p", {}, `${name} ${what}. Copy the secret now: it is shown only here, and only once.`),
+    element("div", { class: "row" }, secret, button("Copy", () => copy(secret))));
   byId("new-secret").hidden = false;
   byId("new-secret").scrollIntoView({ block: "nearest" });
+}
+
+/** Copy it, or select it: browsers let pages copy only where they come over HTTPS or from this machine. */
+async function copy(secret) {
+  try {
+    await navigator.clipboard.writeText(secret.textContent);
+    announce("The secret is copied.");
+    secret.nextElementSibling.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(secret);
+    announce("The secret is selected.");
+    secret.nextElementSibling.textContent = "Selected: copy it with the keyboard";
+  }
 }
 
 async function tryTo(action) {

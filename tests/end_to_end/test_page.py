@@ -481,6 +481,14 @@ def test_an_admin_makes_uses_and_revokes_a_key(browser: Browser, service: Stack,
         page.get_by_label("Requests a minute").fill("60")
         page.get_by_role("button", name="Make the key").click()
         secret = page.locator("#new-secret code").inner_text()
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="Copy").click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == secret
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        page.get_by_role("button", name="Copied").click()
+        expect(page.get_by_role("button", name="Selected: copy it with the keyboard")).to_be_visible()
+        assert page.evaluate("getSelection().toString()") == secret
         row = page.locator("#key-rows tr", has_text="ann-laptop")
         expect(row).to_contain_text("requests per minute 60")
         with httpx.Client(headers={"Authorization": f"Bearer {secret}"}) as ann:
