@@ -24,7 +24,7 @@ function showView() {
   for (const view of VIEWS) byId(view).hidden = view !== shown;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") !== `#${shown}`) link.removeAttribute("aria-current");
-    else showCurrent(link);
+    else link.setAttribute("aria-current", "page");
   }
   byId("parameters").hidden = true;
   closeJob();
@@ -34,11 +34,6 @@ function showView() {
   }
   for (const [view, { show, hide }] of Object.entries(SHOWN)) (view === shown ? show : hide)();
   clearNotice();
-}
-
-function showCurrent(link) {
-  link.setAttribute("aria-current", "page");
-  link.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone the views scroll sideways
 }
 
 async function showModel() {
