@@ -4,26 +4,40 @@
 // request under an idempotency key, so that a request sent twice is one job, and follows the job after the last event
 // that the answer has (`Last-Event-ID`).
 
-import { APIError, call, errorIn, readJSON, serverSentEvents } from "./api.js";
+import { APIError, askForKey, call, errorIn, readJSON, readKey, serverSentEvents } from "./api.js";
 import { model } from "./model.js";
 
 const RETRY_SECONDS = [0.5, 1, 2, 5];
-const PLACE_SECONDS = 2; // between two looks at the place in line
+const WATCH_SECONDS = 2; // between two looks at the place in line, and at a job from which nothing comes
+const SILENT_SECONDS = 5; // without an event, after which nothing comes from a running job
 
 const UNFINISHED = ["length", "canceled", "timeout"];
 
-/** request: {path, body}. With tools the path is OpenAI's, which finds the calls in the text. before: what it continues. */
-export function newAnswer(request, before = { text: "", logprobs: [] }) {
-  const { text, logprobs } = before;
+/** request: {path, body}. With tools the path is OpenAI's, which finds the calls in the text. unfinished: the answer that it continues. */
+export function newAnswer(request, unfinished = null) {
+  const { text, logprobs } = unfinished ?? { text: "", logprobs: [] };
   return {
-    request, key: randomKey(), job: null, after: null, before: { text, logprobs },
+    request, key: randomKey(), hasAPIKey: Boolean(readKey()), job: null, after: null,
+    before: { text, logprobs, tokens: unfinished ? writtenTokens(unfinished) : 0 },
     state: "sending", text, logprobs: [...logprobs], calls: [], isFull: false,
-    place: null, attempt: 0, sentAt: Date.now(), firstAt: null,
+    place: null, attempt: 0, isSilent: false, isStopping: false, sentAt: Date.now(), firstAt: null, lastAt: null,
     finish: null, usage: null, metrics: null, error: null,
   };
 }
 
-export const isWriting = (answer) => answer.state !== "ended";
+export const isWriting = ({ state }) => state !== "ended" && state !== "locked";
+
+/** Whether its job may go on, and the API key of this tab may not read it. With another key it is followed again. */
+export const isLocked = ({ state }) => state === "locked";
+
+/** Return an answer that the tab has kept. One that was locked is to be followed again: the key may be another now. */
+export function takeUp(answer) {
+  answer.isStopping = false; // where the request to stop did not get through, it can be sent again
+  return isLocked(answer) ? Object.assign(answer, { state: "reconnecting", error: null }) : answer;
+}
+
+/** The tokens of its text, with those of the answers that it continues. */
+export const writtenTokens = ({ usage, before }) => (before.tokens ?? 0) + (usage?.completion_tokens ?? 0);
 
 /** Whether its text was cut off, and another request can continue it. A schema would begin anew. */
 export function canContinue({ finish, isFull, text, calls, request: { body } }) {
@@ -32,6 +46,18 @@ export function canContinue({ finish, isFull, text, calls, request: { body } }) 
 
 /** Write the answer to its end; `changed` is called after each change. Aborting `signal` only leaves it. */
 export async function write(answer, changed, signal) {
+  const watch = setInterval(() => look(answer, changed), WATCH_SECONDS * 1000);
+  try {
+    await follow(answer, changed, signal);
+  } finally {
+    clearInterval(watch);
+  }
+  if (signal.aborted || isWriting(answer) || isLocked(answer)) return;
+  await readFigures(answer);
+  changed();
+}
+
+async function follow(answer, changed, signal) {
   let failures = 0;
   while (isWriting(answer)) {
     const before = answer.after;
@@ -40,22 +66,31 @@ export async function write(answer, changed, signal) {
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof APIError)) throw error;
+      if (answer.job && isRefusal(error)) return lock(answer, changed, error);
       if (!answer.job || !error.isPassing) return end(answer, changed, { error: shown(error) });
     }
-    if (!isWriting(answer)) break;
+    if (!isWriting(answer)) return;
     failures = answer.after === before ? failures + 1 : 0;
     answer.state = "reconnecting";
     changed();
     await pause(RETRY_SECONDS[Math.min(failures, RETRY_SECONDS.length - 1)], signal);
     if (signal.aborted) return;
   }
-  await readFigures(answer);
-  changed();
 }
 
-/** Let the job end; what it has written stays. */
+/** Let the job end, as soon as there is one; what it has written stays. */
 export async function stop(answer) {
-  if (answer.job) await call(`jobs/${answer.job}/cancel`, { method: "POST" });
+  answer.isStopping = true;
+  if (answer.job) await cancel(answer);
+}
+
+async function cancel(answer) {
+  try {
+    await call(`jobs/${answer.job}/cancel`, { method: "POST" });
+  } catch (error) {
+    answer.isStopping = false; // it can be tried again
+    throw error;
+  }
 }
 
 const hasTools = (answer) => answer.request.path.startsWith("v1/");
@@ -72,27 +107,33 @@ async function followJob(answer, changed, signal) {
     const job = await (await submit(answer, signal)).json();
     Object.assign(answer, { job: job.id, state: "waiting", place: placeOf(job) });
     changed();
+    if (answer.isStopping) await cancel(answer);
   }
-  const watch = answer.attempt ? null : watchPlace(answer, changed);
-  try {
-    const headers = answer.after ? { "Last-Event-ID": answer.after } : {};
-    const response = await call(`jobs/${answer.job}/events`, { headers, signal });
-    if (response.status === 204) return end(answer, changed, {}); // it ended with the last event that came
-    for await (const event of serverSentEvents(response, signal)) {
-      take(answer, event);
-      changed();
-      if (!isWriting(answer)) return;
-    }
-  } finally {
-    clearInterval(watch);
+  const headers = answer.after ? { "Last-Event-ID": answer.after } : {};
+  const response = await call(`jobs/${answer.job}/events`, { headers, signal });
+  if (response.status === 204) return end(answer, changed, {}); // it ended with the last event that came
+  arrived(answer, answer.attempt ? "writing" : "waiting");
+  changed();
+  for await (const event of serverSentEvents(response, signal)) {
+    take(answer, event);
+    changed();
+    if (!isWriting(answer)) return;
   }
+}
+
+/** Note that something has come from the job, or the connection to it. */
+function arrived(answer, state) {
+  Object.assign(answer, { state, isSilent: false, lastAt: Date.now() });
 }
 
 function take(answer, { event, id, data }) {
   const values = JSON.parse(data);
   if (event === "error") throw errorIn(values);
   answer.after = id;
-  if (event === "started") Object.assign(answer, { state: "writing", attempt: values.attempt, place: null });
+  if (event === "started") {
+    arrived(answer, "writing");
+    Object.assign(answer, { attempt: values.attempt, place: null });
+  }
   if (event === "delta") addText(answer, values.text, values.logprobs);
   if (event === "end") {
     const error = values.error ? { lines: errorLines(values.error) } : null;
@@ -103,8 +144,8 @@ function take(answer, { event, id, data }) {
 }
 
 function addText(answer, text, logprobs = []) {
-  answer.state = "writing";
-  answer.firstAt ??= Date.now();
+  arrived(answer, "writing");
+  answer.firstAt ??= answer.lastAt;
   answer.text += text;
   answer.logprobs.push(...logprobs);
 }
@@ -113,7 +154,8 @@ function addText(answer, text, logprobs = []) {
 async function streamChunks(answer, changed, signal) {
   const response = await submit(answer, signal);
   answer.job = response.headers.get("Location").split("/").pop();
-  answer.state = "waiting";
+  if (answer.isStopping) await cancel(answer);
+  arrived(answer, "waiting");
   Object.assign(answer, { text: answer.before.text, logprobs: [...answer.before.logprobs], calls: [] });
   for await (const { data } of serverSentEvents(response, signal)) {
     if (data === "[DONE]") return end(answer, changed, {});
@@ -138,6 +180,20 @@ function takeChoice(answer, { delta, logprobs, finish_reason: finish }) {
   answer.finish = finish ?? answer.finish;
 }
 
+/** Whether the service refuses to show a job to the API key of this tab. A job that the key may not read is not found. */
+const isRefusal = ({ status }) => status === 401 || status === 403 || (status === 404 && readKey() !== "");
+
+function lock(answer, changed, { status }) {
+  if (status === 403) askForKey("This answer needs an API key with the scope jobs, which yours does not have: paste another.");
+  Object.assign(answer, { state: "locked", error: status === 404 ? { lines: [unreadable(answer)] } : null });
+  changed();
+}
+
+function unreadable({ hasAPIKey }) {
+  const reason = hasAPIKey ? "It was made with another one, or is no longer kept." : "It was made without a key.";
+  return `This API key may not read the rest of this answer. ${reason} A key with the scope admin reads it.`;
+}
+
 function end(answer, changed, values) {
   Object.assign(answer, values, { state: "ended" });
   changed();
@@ -159,14 +215,14 @@ async function readFigures(answer) {
 
 const isFull = ({ usage }) => Boolean(usage && model.context_tokens && usage.prompt_tokens + usage.completion_tokens >= model.context_tokens);
 
-/** Look at the place in line until the job starts. Return the timer. */
-function watchPlace(answer, changed) {
-  return setInterval(async () => {
-    if (answer.state !== "waiting") return;
+/** Look how a job is of which nothing comes: its place in line, or how long it has been silent. */
+async function look(answer, changed) {
+  if (answer.state === "waiting") {
     const job = await readJSON(`jobs/${answer.job}`).catch(() => null);
     if (job && answer.state === "waiting") answer.place = placeOf(job);
-    changed();
-  }, PLACE_SECONDS * 1000);
+  }
+  answer.isSilent = answer.state === "writing" && Date.now() - answer.lastAt > SILENT_SECONDS * 1000;
+  if (answer.state === "waiting" || answer.isSilent) changed();
 }
 
 function placeOf({ queue_position: position, estimated_start_at: start }) {

@@ -2,14 +2,18 @@
 
 import { element } from "./dom.js";
 import { MarkdownText } from "./markdown.js";
-import { isWriting } from "./answer.js";
+import { isWriting, writtenTokens } from "./answer.js";
 
 const FINISH = {
   length: "ended at its limit of tokens", canceled: "stopped", expired: "its time in line was over", tool_calls: "calls a tool",
   timeout: "its time was over", content_filter: "ended by a content filter",
 };
 const FULL = "the context of the model is full: begin anew, or with a shorter text";
-const STATES = { sending: "sending", waiting: "waiting", writing: "writing", reconnecting: "The connection is lost; the job continues. Connecting again" };
+const STATES = {
+  sending: "sending", waiting: "waiting", writing: "writing",
+  reconnecting: "The connection is lost; the job continues. Connecting again", locked: "waits for an API key that may read it",
+};
+const BLOCKS = "p, ul, ol, li, pre, pre > code, blockquote"; // of Markdown; what is written next stands behind the last
 const SHADES = [0.9, 0.6, 0.3, 0.1]; // probabilities above which a token has the shade 0, 1, 2, 3; else 4
 
 export class AnswerView {
@@ -33,11 +37,18 @@ export class AnswerView {
     if (answer.logprobs.length) this.#showTokens(answer.logprobs);
     else if (this.markdown) this.markdown.show(answer.text);
     else if (this.text.textContent !== answer.text) this.text.textContent = answer.text;
+    this.#placeCaret();
     this.calls.replaceChildren(...answer.calls.filter(Boolean).map(callElement));
     this.error.hidden = !answer.error;
     this.error.replaceChildren(...(answer.error?.lines ?? []).map((line) => element("p", {}, line)));
     this.figures.textContent = figuresOf(answer);
     this.actions.hidden = isWriting(answer);
+  }
+
+  #placeCaret() {
+    this.caret?.classList.remove("caret");
+    this.caret = lastBlock(this.text);
+    this.caret.classList.add("caret");
   }
 
   /** A span for each token, with its probability and the alternatives; the arrow keys go from one to the next. */
@@ -56,6 +67,18 @@ export class AnswerView {
     }
     this.shownTokens = tokens.length;
   }
+}
+
+/** Show the button that stops an answer; null: there is none to stop. */
+export function showStop(button, answer) {
+  button.hidden = !answer;
+  button.disabled = Boolean(answer?.isStopping);
+  button.textContent = button.disabled ? "Stopping" : "Stop";
+}
+
+function lastBlock(node) {
+  const last = node.lastElementChild;
+  return last?.matches(BLOCKS) ? lastBlock(last) : node;
 }
 
 function callElement({ name, arguments: text }) {
@@ -90,20 +113,29 @@ function moveFocus(event) {
   event.preventDefault();
 }
 
-function figuresOf({ state, place, attempt, usage, metrics, finish, isFull, sentAt, firstAt }) {
+function figuresOf(answer) {
+  const { attempt, usage, metrics, finish, isFull, sentAt, firstAt } = answer;
   const firstSeconds = metrics?.time_to_first_token_seconds ?? (firstAt ? (firstAt - sentAt) / 1000 : null);
-  const start = place?.start ? `, starts in about ${Math.max(0, Math.round((place.start - Date.now()) / 1000))} s` : "";
   return [
-    state === "waiting" && place ? `place ${place.position} in line${start}` : STATES[state],
+    stateOf(answer),
     finish === "length" && isFull ? FULL : FINISH[finish],
-    usage && `${usage.completion_tokens} tokens`,
+    usage && `${writtenTokens(answer)} tokens`,
     metrics?.tokens_per_second && `${metrics.tokens_per_second.toFixed(1)} tokens/s`,
     firstSeconds !== null && `first token after ${firstSeconds.toFixed(2)} s`,
     usage && promptFigure(usage),
     metrics?.source === "cached" && "from the response cache",
-    attempt > 1 && `attempt ${attempt}`,
+    attempt > 1 && `continued by another worker${attempt > 2 ? `, ${attempt - 1} times` : ""}`,
   ].filter(Boolean).join(" · ");
 }
+
+function stateOf({ state, text, before, place, isSilent, isStopping }) {
+  if (isStopping && state !== "ended") return "stopping";
+  if (state === "waiting" && place) return `place ${place.position} in line${startOf(place)}`;
+  if (state === "writing" && isSilent) return text === before.text ? "waiting for the first token" : "waiting for the worker";
+  return STATES[state];
+}
+
+const startOf = ({ start }) => (start ? `, starts in about ${Math.max(0, Math.round((start - Date.now()) / 1000))} s` : "");
 
 function promptFigure(usage) {
   const cached = usage.cached_tokens ?? usage.prompt_tokens_details?.cached_tokens ?? 0;

@@ -44,8 +44,20 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   }
   if (response.ok) return response;
   const error = await errorOf(response);
-  if (error.status === 401) document.dispatchEvent(new CustomEvent("key-wanted", { detail: error.message }));
-  throw error;
+  if (error.status !== 401) throw error;
+  askForKey();
+  throw new APIError(401, error.code, keyReason("under API key"));
+}
+
+/** Open the dialog for the API key. reason: what it says; by default, why a request was refused with 401. */
+export function askForKey(reason = null) {
+  document.dispatchEvent(new CustomEvent("key-wanted", { detail: reason }));
+}
+
+/** Why the service refuses a request with 401, for a person at the page; its own words are for programs. */
+export function keyReason(where) {
+  if (readKey()) return "This is not a key of this server, or it has expired or was revoked: check that it was pasted whole.";
+  return `This server needs an API key: paste it ${where}. Its operator makes one with llm-api keys create.`;
 }
 
 export async function readJSON(path, options) {

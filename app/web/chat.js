@@ -1,8 +1,8 @@
 // The view Chat: a conversation, kept in this tab. Messages are {role: "user" | "tool", content} and
 // {role: "assistant", answer}; an answer that is being written is taken up again after a reload.
 
-import { AnswerView } from "./answer_view.js";
-import { canContinue, isWriting, newAnswer, stop, write } from "./answer.js";
+import { AnswerView, showStop } from "./answer_view.js";
+import { canContinue, isLocked, isWriting, newAnswer, stop, takeUp, write } from "./answer.js";
 import { announce, button, byId, element } from "./dom.js";
 import { showNotice } from "./notice.js";
 import { chatRequest, systemPrompt } from "./parameters.js";
@@ -10,16 +10,20 @@ import { load } from "./storage.js";
 import { Keeper } from "./keeper.js";
 
 let messages = [];
+let edited = null; // a message that is being edited: {index, draft: what was in the field before}
 let leaving = new AbortController(); // ends the following of an answer, not its job
 const keeper = new Keeper("chat", () => messages);
 
 export function start() {
   messages = load("chat", []);
+  for (const { answer } of messages) if (answer) takeUp(answer);
   byId("composer").addEventListener("submit", (event) => { event.preventDefault(); send(); });
   byId("draft").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
   });
   byId("stop").addEventListener("click", stopAnswer);
+  byId("cancel-edit").addEventListener("click", cancelEdit);
+  byId("composer").addEventListener("keydown", ({ key, isComposing }) => { if (key === "Escape" && !isComposing) cancelEdit(); });
   byId("new-chat").addEventListener("click", () => { replaceMessages([]); byId("draft").focus(); });
   for (const example of document.querySelectorAll("#welcome button")) example.addEventListener("click", () => offer(example.textContent));
   showMessages();
@@ -35,7 +39,8 @@ function offer(text) {
 function send() {
   const content = byId("draft").value.trim();
   if (!content || running()) return;
-  if (ask([...messages, { role: "user", content }])) byId("draft").value = "";
+  const kept = edited ? messages.slice(0, edited.index) : messages;
+  if (ask([...kept, { role: "user", content }])) byId("draft").value = "";
 }
 
 /** Let the model answer these messages. Return false if the parameters are wrong. unfinished: an answer to continue. */
@@ -53,6 +58,7 @@ function replaceMessages(next) {
   leaving = new AbortController();
   if (answer) stop(answer).catch(showNotice);
   messages = next;
+  edited = null;
   keeper.keepNow();
   showMessages();
 }
@@ -77,6 +83,7 @@ function showMessages() {
     message.answer ? answerElement(message.answer, index) : messageElement(message, index)
   )));
   showButtons();
+  showEdit();
   byId("messages").lastElementChild?.scrollIntoView({ block: "nearest" });
 }
 
@@ -107,24 +114,44 @@ async function follow(answer, changed) {
   if (signal.aborted) return;
   keeper.keepNow();
   showButtons();
+  if (isLocked(answer)) return; // the dialog for the key, or the error, says it
   announce(answer.error ? "The answer failed." : `Answer: ${answer.text}`);
 }
 
 function showButtons() {
-  byId("stop").hidden = !running();
+  showStop(byId("stop"), running());
   byId("send").disabled = Boolean(running());
 }
 
-function stopAnswer() {
-  stop(running()).catch(showNotice);
+async function stopAnswer() {
+  const stopped = stop(running());
+  showButtons();
+  await stopped.catch(showNotice);
+  showButtons();
 }
 
-/** Take a message back into the field, with all that followed it. */
+/** Put a message into the field. It and all that follows stay, dimmed, until it is sent again or the edit is canceled. */
 function edit(index) {
   if (running()) return;
-  const { content } = messages[index];
-  replaceMessages(messages.slice(0, index));
-  offer(content);
+  edited ??= { draft: byId("draft").value };
+  edited.index = index;
+  showEdit();
+  offer(messages[index].content);
+  announce(byId("editing").textContent);
+}
+
+function cancelEdit() {
+  if (!edited) return;
+  const { index, draft } = edited;
+  edited = null;
+  showEdit();
+  byId("draft").value = draft;
+  byId("messages").children[index].querySelector(".actions button").focus();
+}
+
+function showEdit() {
+  [...byId("messages").children].forEach((child, index) => { child.inert = edited !== null && index >= edited.index; });
+  for (const id of ["editing", "cancel-edit"]) byId(id).hidden = !edited;
 }
 
 function regenerate(index) {
@@ -133,7 +160,7 @@ function regenerate(index) {
 
 /** Below the last answer, what can come next: more of a text that was cut off, or the result of each tool that it calls. */
 function showNext(view, answer, index) {
-  if (index !== messages.length - 1 || isWriting(answer)) return;
+  if (index !== messages.length - 1 || answer.state !== "ended") return;
   if (canContinue(answer)) view.actions.append(button("Continue", () => ask(messages.slice(0, index), answer)));
   if (answer.calls.length) showResultForms(view, answer);
 }

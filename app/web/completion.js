@@ -1,7 +1,7 @@
 // The view Completion: the model continues a prompt as it is. The last one is kept in this tab.
 
-import { AnswerView } from "./answer_view.js";
-import { canContinue, isWriting, newAnswer, stop, write } from "./answer.js";
+import { AnswerView, showStop } from "./answer_view.js";
+import { canContinue, isLocked, isWriting, newAnswer, stop, takeUp, write } from "./answer.js";
 import { announce, button, byId } from "./dom.js";
 import { Keeper } from "./keeper.js";
 import { showNotice } from "./notice.js";
@@ -17,8 +17,8 @@ export function start() {
   byId("prompt").value = kept.prompt;
   byId("prompt").addEventListener("input", () => keeper.keepSoon());
   byId("completion-form").addEventListener("submit", (event) => { event.preventDefault(); complete(); });
-  byId("complete-stop").addEventListener("click", () => stop(kept.answer).catch(showNotice));
-  if (kept.answer) show(kept.answer);
+  byId("complete-stop").addEventListener("click", stopCompletion);
+  if (kept.answer) show(takeUp(kept.answer));
 }
 
 function complete() {
@@ -29,6 +29,13 @@ function complete() {
   kept.answer = newAnswer(request);
   keeper.keepNow();
   show(kept.answer);
+}
+
+async function stopCompletion() {
+  const stopped = stop(kept.answer);
+  showButtons();
+  await stopped.catch(showNotice);
+  showButtons();
 }
 
 const isRunning = () => Boolean(kept.answer && isWriting(kept.answer));
@@ -43,6 +50,7 @@ async function show(answer) {
   showNext(view, answer);
   keeper.keepNow();
   showButtons();
+  if (isLocked(answer)) return;
   announce(answer.error ? "The completion failed." : "The completion has ended.");
 }
 
@@ -56,5 +64,5 @@ function showNext(view, answer) {
 
 function showButtons() {
   byId("complete").disabled = isRunning();
-  byId("complete-stop").hidden = !isRunning();
+  showStop(byId("complete-stop"), isRunning() ? kept.answer : null);
 }

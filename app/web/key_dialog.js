@@ -1,10 +1,10 @@
 // The dialog for the API key. It opens by itself when the service asks for a key.
 
-import { keepKey, readKey } from "./api.js";
+import { keepKey, keyReason, readKey } from "./api.js";
 import { byId } from "./dom.js";
 import { showNotice } from "./notice.js";
 
-let wanted = ""; // why the service asks for a key
+let wanted = ""; // why the service asks for a key, as the notice says it
 
 export function start() {
   const dialog = byId("key-dialog");
@@ -15,7 +15,10 @@ export function start() {
     event.preventDefault();
     use(byId("key-input").value.trim());
   });
-  document.addEventListener("key-wanted", (event) => open(wanted = event.detail));
+  document.addEventListener("key-wanted", ({ detail: reason }) => {
+    wanted = reason ?? keyReason("under API key");
+    open(reason ?? keyReason("here"));
+  });
   dialog.addEventListener("close", () => {
     if (wanted) showNotice(new Error(wanted));
     wanted = "";
@@ -25,8 +28,9 @@ export function start() {
 
 function open(reason) {
   byId("key-reason").textContent = reason;
+  if (byId("key-dialog").open) return; // a key is being typed
   byId("key-input").value = "";
-  if (!byId("key-dialog").open) byId("key-dialog").showModal();
+  byId("key-dialog").showModal();
 }
 
 function use(key) {

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from app.access.api_key import ApiKey, Scope
+from app.access.key_store import KeyStore
 from app.jobs.job import JobRequest, Kind, Priority
 from app.jobs.principal import Principal
 from app.jobs.redis_client import connect
@@ -90,8 +93,13 @@ def job_of(api: httpx.Client, answer: Locator) -> dict[str, Any]:
     return job
 
 
+def answer_kept(visit: Visit) -> dict[str, Any]:
+    answer: dict[str, Any] = visit.stored("chat")[-1]["answer"]
+    return answer
+
+
 def kept_text(visit: Visit) -> str:
-    text: str = visit.stored("chat")[-1]["answer"]["text"]
+    text: str = answer_kept(visit)["text"]
     return text
 
 
@@ -108,7 +116,7 @@ def test_a_chat_streams_and_shows_its_figures(visit: Visit, api: httpx.Client) -
     assert "first token after" in figures and "prompt tokens cached" in figures
 
 
-def test_a_conversation_goes_on_and_is_edited_and_regenerated(visit: Visit, api: httpx.Client) -> None:
+def test_a_conversation_goes_on_and_is_regenerated(visit: Visit, api: httpx.Client) -> None:
     page = visit.open()
     first = say(page, "My name is Ann.", max_tokens=8, temperature=0, system="You are brief.")
     wait_for_state(first, "ended")
@@ -119,9 +127,34 @@ def test_a_conversation_goes_on_and_is_edited_and_regenerated(visit: Visit, api:
     page.get_by_role("button", name="Regenerate").last.click()
     wait_for_state(page.locator(ANSWERS).last, "ended")
     assert page.locator(ANSWERS).count() == 2
+
+
+def test_an_edit_keeps_what_follows_until_it_is_sent(visit: Visit) -> None:
+    page = visit.open()
+    for text in ("My name is Ann.", "What is my name?"):
+        wait_for_state(say(page, text, max_tokens=4, temperature=0), "ended")
+    draft, messages = page.get_by_label("Your message"), page.locator("#messages > article")
+    draft.fill("half a thought")
     page.get_by_role("button", name="Edit").first.click()
-    assert page.get_by_label("Your message").input_value() == "My name is Ann."
-    assert page.locator(ANSWERS).count() == 0
+    expect(draft).to_have_value("My name is Ann.")
+    expect(draft).to_be_focused()
+    assert messages.count() == 4 and page.locator("#messages > [inert]").count() == 4
+    assert barriers(page) == []
+    page.keyboard.press("Escape")
+    expect(draft).to_have_value("half a thought")
+    edits = page.get_by_role("button", name="Edit")
+    expect(edits.first).to_be_focused()
+    assert page.locator("#messages > [inert]").count() == 0 and len(visit.stored("chat")) == 4
+    edits.last.click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(edits.last).to_be_focused()
+    edits.last.click()
+    assert page.locator("#messages > [inert]").count() == 2
+    answer = say(page, "Who am I?")
+    wait_for_state(answer, "ended")
+    sent = answer_kept(visit)["request"]["body"]["messages"]
+    assert [message["content"] for message in sent if message["role"] == "user"] == ["My name is Ann.", "Who am I?"]
+    assert messages.count() == 4 and page.get_by_role("button", name="Cancel").count() == 0
 
 
 def test_an_answer_that_was_cut_off_is_continued(visit: Visit, api: httpx.Client) -> None:
@@ -138,6 +171,7 @@ def test_an_answer_that_was_cut_off_is_continued(visit: Visit, api: httpx.Client
     job = job_of(api, answer)
     assert (kept_text(visit), job["usage"]["completion_tokens"]) == (before + job["output"]["text"], 6)
     assert job["output"]["text"] and not job["output"]["text"].startswith(before)
+    expect(answer.locator(".figures")).to_contain_text("18 tokens")
 
 
 def test_a_chat_is_written_to_the_end_of_the_context(visit: Visit) -> None:
@@ -173,6 +207,35 @@ def test_stop_ends_the_job_and_keeps_its_text(visit: Visit, api: httpx.Client) -
     assert answer.locator(".text").inner_text() and answer.locator(".error").is_hidden()
 
 
+def test_stop_shows_at_once_that_it_stops(visit: Visit, service: Stack) -> None:
+    page = visit.open()
+    answer = say(page, STORY, max_tokens=400, temperature=0)
+    wait_for_text(answer)
+    service.processes["worker"].send_signal(signal.SIGSTOP)
+    try:
+        page.get_by_role("button", name="Stop").click()
+        stopping = page.get_by_role("button", name="Stopping")
+        expect(stopping).to_be_disabled()
+        expect(answer).to_have_attribute("data-state", "writing")
+    finally:
+        service.processes["worker"].send_signal(signal.SIGCONT)
+    wait_for_state(answer, "ended")
+    expect(stopping).to_be_hidden()
+
+
+def test_an_answer_is_stopped_before_its_job_is_known(visit: Visit, api: httpx.Client) -> None:
+    page = visit.open()
+
+    def hold(route: Route) -> None:
+        page.get_by_role("button", name="Stop").dispatch_event("click")
+        route.continue_()
+
+    page.route("**/agenerate", hold)
+    answer = say(page, STORY, max_tokens=400, temperature=0)
+    wait_for_state(answer, "ended")
+    assert job_of(api, answer)["status"] == "canceled"
+
+
 def test_a_stream_goes_on_where_it_was_after_a_reload(visit: Visit, api: httpx.Client) -> None:
     answer = say(visit.open(), STORY, max_tokens=120, temperature=0)
     wait_for_text(answer, 60)
@@ -193,12 +256,16 @@ def test_a_stream_goes_on_when_its_worker_is_killed(visit: Visit, api: httpx.Cli
     worker = service.processes.pop("worker")
     worker.kill()
     worker.wait()
-    service.start_worker()
+    figures = answer.locator(".figures")
+    try:
+        expect(figures).to_have_text(re.compile("^waiting for the worker"), timeout=scaled(12) * 1000)
+    finally:
+        service.start_worker()
     wait_for_state(answer, "ended")
     job = job_of(api, answer)
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
     assert kept_text(visit) == job["output"]["text"]
-    expect(answer.locator(".figures")).to_contain_text("attempt 2")
+    expect(figures).to_contain_text("continued by another worker")
 
 
 def test_an_error_is_shown_with_its_cure(visit: Visit) -> None:
@@ -255,18 +322,96 @@ def test_the_key_is_asked_for_and_kept_in_the_tab(browser: Browser, service: Sta
     with visiting(browser, service.url) as visit:
         page = visit.open()
         dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text("this server wants an API key")
+        expect(dialog).to_contain_text("This server needs an API key: paste it here. Its operator makes one with")
         page.get_by_role("button", name="Close").click()
-        expect(page.get_by_role("alert")).to_contain_text("this server wants an API key")
+        expect(page.get_by_role("alert")).to_contain_text("This server needs an API key: paste it under API key.")
         page.get_by_role("button", name="API key").click()
         page.get_by_label("Key", exact=True).fill("wrong")
         page.get_by_role("button", name="Use this key").click()
-        expect(dialog).to_contain_text("Incorrect API key")
+        expect(dialog).to_contain_text("This is not a key of this server, or it has expired or was revoked")
         page.get_by_label("Key", exact=True).fill(KEY)
         page.keyboard.press("Enter")
         expect(page.locator("#model")).to_contain_text("SmolLM2")
         assert dialog.is_hidden() and page.evaluate("localStorage.length") == 0
         assert visit.refusals
+
+
+@pytest.fixture
+def open_service(tmp_path: Path) -> Iterator[Stack]:
+    """A service that has no API key yet."""
+    config = SMOLLM2 | {"worker": {"slots": 2}, "server": {"processes": 1}}
+    with running_valkey(tmp_path / "valkey") as valkey, running_stack(tmp_path, valkey.url, config) as stack:
+        yield stack
+
+
+def make_key(service: Stack, name: str, *scopes: Scope) -> str:
+    with contextlib.closing(connect(service.redis_url)) as redis:
+        _, secret = KeyStore(redis).create(ApiKey(id="", name=name, digest="", scopes=frozenset(scopes)))
+    return secret
+
+
+def use_key(page: Page, key: str) -> None:
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use this key").click()
+
+
+def test_an_answer_goes_on_when_a_key_becomes_necessary(browser: Browser, open_service: Stack) -> None:
+    with visiting(browser, open_service.url) as visit:
+        page = visit.open()
+        answer = say(page, STORY, max_tokens=300, temperature=0)
+        wait_for_text(answer, 60)
+        own = make_key(open_service, "anna", Scope.INFERENCE, Scope.JOBS)
+        lacking = make_key(open_service, "files", Scope.BATCHES)
+        admin = make_key(open_service, "operator", Scope.ADMIN, Scope.INFERENCE, Scope.JOBS)
+        job = answer.get_attribute("data-job")
+        with open_service.client(headers={"Authorization": f"Bearer {admin}"}) as api:
+            until(lambda: httpx.get(f"{open_service.url}/jobs").status_code == 401, 5, "the need of a key")
+            page.reload()
+            expect(page.get_by_role("dialog")).to_contain_text("This server needs an API key: paste it here.")
+            wait_for_state(answer, "locked")
+            assert answer.locator(".error").is_hidden()
+            use_key(page, lacking)
+            expect(page.get_by_role("dialog")).to_contain_text("an API key with the scope jobs")
+            wait_for_state(answer, "locked")
+            use_key(page, own)
+            expect(answer.locator(".error")).to_have_text(re.compile("made without a key. A key with the scope admin"))
+            wait_for_state(answer, "locked")
+            assert barriers(page) == []
+            page.get_by_role("button", name="API key").click()
+            use_key(page, admin)
+            wait_for_state(answer, "ended")
+            whole = api.get(f"/jobs/{job}").json()
+        assert (whole["status"], whole["attempt"]) == ("succeeded", 1)
+        assert kept_text(visit) == whole["output"]["text"]
+        assert answer.locator(".error").is_hidden() and visit.refusals
+
+
+CARETS_ARE_IN = r"""async (text) => {
+  const { AnswerView } = await import("./web/answer_view.js");
+  const { newAnswer } = await import("./web/answer.js");
+  const view = new AnswerView("Answer");
+  const show = (text) => view.show({ ...newAnswer({ path: "agenerate", body: {} }), text, state: "writing" });
+  document.body.append(view.element);
+  show("earlier\n\n");
+  show(`earlier\n\n${text}`);
+  const hasCaret = (one) => getComputedStyle(one, "::after").content !== "none";
+  const shown = [...view.element.querySelectorAll("*")].filter(hasCaret);
+  view.element.remove();
+  return shown.map((one) => `${one.localName}: ${one.textContent}`);
+}"""
+CARETS = {
+    "a *b*": "p: a b",
+    "# T": "p: T",
+    "- a\n- b": "li: b",
+    "- a\n  - b": "li: b",
+    "> q": "p: q",
+    "```\nx = 1": "code: x = 1",
+}
+
+
+def test_the_caret_stands_behind_the_last_character(visit: Visit) -> None:
+    page = visit.open()
+    assert {text: page.evaluate(CARETS_ARE_IN, text) for text in CARETS} == {text: [at] for text, at in CARETS.items()}
 
 
 def test_a_completion_continues_its_prompt(visit: Visit, api: httpx.Client) -> None:
