@@ -239,7 +239,7 @@ def test_a_client_over_tls_is_answered_whether_it_asks_one_by_one_or_all_at_once
     stack = Stack(tmp_path, redis_url, {"model_name": "linger", "server": {"processes": 1, "threads": THREADS}})
     stack.start_api("api", None, "--certfile", str(CERTIFICATE), "--keyfile", str(CERTIFICATE))
     try:
-        until(lambda: "listen on" in stack.log("api"))
+        until(lambda: "listening on" in stack.log("api"))
         trust = ssl.create_default_context(cafile=CERTIFICATE)
         secure = http.client.HTTPSConnection("localhost", stack.port, timeout=scaled(10), context=trust)
         assert [ask(secure) for _ in range(20)] == [200] * 20

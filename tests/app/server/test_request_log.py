@@ -127,7 +127,7 @@ def test_methods_and_paths_of_a_clients_invention_make_no_new_series(api: Stack)
 
 
 def test_every_line_of_the_log_is_an_object_also_gunicorns_own(api: Stack) -> None:
-    assert any("listen on" in line["message"] for line in lines(api, "app.server"))
+    assert any("listening on" in line["message"] for line in lines(api, "app.server"))
     os.kill(api.processes["api"].pid, signal.SIGTTIN)  # one process more, which gunicorn logs at its own level
     assert all(json.loads(line)["time"] for line in api.log("api").splitlines())
 
