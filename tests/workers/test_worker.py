@@ -389,9 +389,9 @@ def test_a_step_of_loading_that_has_ended_has_no_progress(
     make_worker: Callable[..., Worker], redis_client: RedisClient
 ) -> None:
     worker = make_worker(Gated(slots=1))
-    worker.report_progress("loading the model", 0.5)
+    worker.report_progress("reading the weights", 0.5)
     assert worker.info.progress == 0.5
-    worker.report_progress("loading the model", 1.0)
+    worker.report_progress("reading the weights", 1.0)
     assert worker.info.progress is None
 
 

@@ -43,7 +43,7 @@ class LlamaEngine(Engine):
     def __init__(self, config: Config, report: ReportProgress) -> None:
         params = LlamaModelParams.read(config.model_params)
         path = gguf_file(locate_model(config, report, single_file=True))
-        report("loading the model", None)
+        report("reading the weights", None)
         try_file(path, config.model_params)
         self._config = config
         self._params = params

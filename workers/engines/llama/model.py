@@ -104,7 +104,7 @@ class Model:
 
     def _load(self, settings: Any, report: ReportProgress) -> Any:
         def progress(done: float, _user_data: Any) -> bool:
-            report("loading the model", done)
+            report("reading the weights", done)
             return True  # continue
 
         settings.progress_callback = llama_cpp.llama_progress_callback(progress)  # kept alive by `settings`

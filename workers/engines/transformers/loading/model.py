@@ -178,7 +178,7 @@ def loading(
     trusts = setup.trust_remote_code or params.trust_remote_code
     if trusts:
         logger.warning("trust_remote_code is on: Python code that comes with %s may run here", source.label)
-    report("loading the model", None)
+    report("reading the weights", None)
     try:
         yield trusts
     except LLMAPIError:
