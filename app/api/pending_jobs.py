@@ -15,7 +15,6 @@ import redis
 from app.api.job_ends import raise_unless_succeeded
 from app.api.schemas.job import job_path
 from app.api.waiting.waiters import ClientGone, Inbox, Waiter, Waiters
-from app.config.counted import counted
 from app.errors import JobNotFound, LLMAPIError, NotAdmitted, NoWorker, StoreUnavailable, WaitTimeout
 from app.jobs.events import End, EventEntry
 from app.jobs.job import Job, JobRequest
@@ -227,8 +226,7 @@ class PendingJobs:
             try:
                 self._submit(request, self._caller.principal, self._key_of(index), self.jobs[index].id)
             except (LLMAPIError, redis.RedisError) as error:
-                left = counted(len(self.jobs) - index, "job")
-                logger.warning("not making %s of a request: %s", left, type(error).__name__)
+                logger.warning("jobs of a request are not made: %d, %s", len(self.jobs) - index, type(error).__name__)
                 return
 
     def _key_of(self, index: int) -> str | None:
