@@ -61,7 +61,7 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     Args:
         columns: their names. One that begins with `#` is aligned right, one that begins with `~` may be wrapped.
         rows: None is an empty field. A column whose fields are all empty is left out.
-        empty: what is said on stderr where there are no rows.
+        empty: what is printed on stderr where there are no rows.
     """
     from rich.table import Table
     from rich.text import Text

@@ -41,7 +41,7 @@ def embedded_redis_url(config: Config) -> str:
 
 def no_redis() -> tuple[str, str]:
     """Return the fault of a folder without `redis_url` and without a run, and its cure."""
-    text = f"redis_url is not set, and no `llm-api run` is active in this folder ({Path.cwd()}), which starts a Valkey"
+    text = f"redis_url is not set, and no `llm-api run`, which starts a Valkey, is active in this folder ({Path.cwd()})"
     return text, f"start the service with `{own_command('run')}` (make run), or set {variable_name('redis_url')}"
 
 

@@ -46,7 +46,7 @@ export function offerAdapters(names) {
 
 export const systemPrompt = () => form().elements.system.value.trim();
 
-/** The request of a conversation; undefined: a field is wrong, as the form shows. isContinued: its last message is. */
+/** The request of a conversation; undefined if a field is wrong. isContinued: the answer continues the last message. */
 export function chatRequest(messages, isContinued = false) {
   const values = read();
   if (!values) return undefined;

@@ -41,7 +41,7 @@ def test_where_nothing_has_run_they_say_what_to_start_and_make_nothing(
     monkeypatch.chdir(tmp_path)
     for words in (("keys", "list"), ("audit", "export"), ("api",), ("worker",)):
         line = refusal(*words, environ=environment(tmp_path / "data", 1))
-        assert f"no `llm-api run` is active in this folder ({tmp_path}), which starts a Valkey" in line
+        assert f"no `llm-api run`, which starts a Valkey, is active in this folder ({tmp_path})" in line
         assert f"start the service with `{own_command('run')}` (make run), or set LLM_API_REDIS_URL" in line
     assert not (tmp_path / "data").exists()
 

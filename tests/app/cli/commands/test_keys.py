@@ -221,7 +221,7 @@ def test_a_revoked_key_is_known_by_its_name(keys: Typed) -> None:
         (("create", "a", "--expires", "soon"), 2, "expected a time such as 90d"),
         (("create", "a", "--expires", "2020-01-01"), 2, "--expires: Must be in the future."),
         (("create", "taken"), 1, "another API key has the name 'taken'"),
-        (("rotate", "nobody"), 1, f"no API key has the name or id 'nobody'; `{own_command('keys list')}` shows them"),
+        (("rotate", "missing"), 1, f"no API key has the name or id 'missing'; `{own_command('keys list')}` shows them"),
         (("rotate", "taken", "--grace", "soon"), 2, "expected a time such as 30m"),
     ],
 )
