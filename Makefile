@@ -175,7 +175,7 @@ $(API_READY): requirements.txt $(VENV)/.created
 	@rm $(VENV)/.installing
 	@touch $@
 
-ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c kernels.h tile.h blocks_of_32.h blocks_of_256.h)
+ROWS_KERNEL := $(addprefix workers/engines/llama/rows_kernel/,build.py rows.c kernels.h avx512.h blocks_of_32.h blocks_of_256.h)
 $(LLAMA_READY): workers/requirements/llama.txt $(ROWS_KERNEL) $(API_READY)
 	@[ -n "$(LLAMA_WHEELS)" ] || { command -v "$${CC:-cc}" && command -v "$${CXX:-c++}"; } >/dev/null || { echo "no C/C++ compiler, which llama.cpp is built with: apt install build-essential (or a wheel: docs/decisions/0070)" >&2; exit 1; }
 	@echo "installing llama-cpp-python and what it needs"

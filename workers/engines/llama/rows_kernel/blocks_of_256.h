@@ -9,9 +9,10 @@
 
 #pragma once
 
-#include "tile.h"
+#include "avx512.h"
 
 #define LARGE_BLOCK 256
+#define LARGE_ROWS 8 /* rows of activations that meet a block of weights while it is unpacked: one register of scales */
 #define PIECES 8
 #define AHEAD 4096 /* bytes that are read ahead */
 #define GROUPS 16 /* of 16 codes: Q6_K has a scale for each, Q4_K and Q5_K for each piece */
@@ -34,9 +35,9 @@ typedef struct { /* a weight is scale * group's scale * (code - 32); upper: two 
 } q6_k_block;
 
 typedef struct { /* Q8_K: one block of each row; sums: of groups, and of pieces by twos, those of all rows together */
-    int8_t codes[TILE_ROWS][LARGE_BLOCK];
-    int16_t group_sums[TILE_ROWS][GROUPS], piece_sums[PIECES / 2][TILE_ROWS][2];
-    float scale[TILE_ROWS], unused[TILE_ROWS];
+    int8_t codes[LARGE_ROWS][LARGE_BLOCK];
+    int16_t group_sums[LARGE_ROWS][GROUPS], piece_sums[PIECES / 2][LARGE_ROWS][2];
+    float scale[LARGE_ROWS], unused[LARGE_ROWS];
 } large_tile;
 
 typedef struct { /* Q8_K, a block of one row */
@@ -51,6 +52,17 @@ typedef struct {
     __m256i minima; /* Q4_K, Q5_K */
     float scale, minimum;
 } unpacked_block;
+
+/* `hsum_float_8` of ggml. */
+INLINE AVX512 float sum_of_eight(__m256 x) {
+    __m128 four = _mm_add_ps(_mm256_extractf128_ps(x, 1), _mm256_castps256_ps128(x));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+INLINE AVX512 float of_half(uint16_t half) {
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
+}
 
 /* Pieces a and b: the lower 16 bits of each 32, then the upper ones. */
 INLINE AVX512 void interleave(__m256i a, __m256i b, __m256i * lower, __m256i * upper) {
@@ -186,8 +198,8 @@ INLINE AVX512 void unpack(int bits, const void * weights, int64_t i, unpacked_bl
 }
 
 /* What the minima take from each row. Q4_K keeps four sums of floats, one for two pieces; Q5_K adds the integers first. */
-INLINE AVX512 void add_minima(int bits, const unpacked_block * block, const large_tile * x, __m256 * sums) {
-    const __m256 scale = _mm256_mul_ps(_mm256_set1_ps(-block->minimum), _mm256_load_ps(x->scale));
+INLINE AVX512 void add_minima(int bits, const unpacked_block * block, const large_tile * x, __m256 scales, __m256 * sums) {
+    const __m256 scale = _mm256_mul_ps(_mm256_set1_ps(-block->minimum), scales);
     __m256i of_pieces[PIECES / 2];
     for (int k = 0; k < PIECES / 2; k++) {
         const __m256i two = _mm256_permutevar8x32_epi32(block->minima, _mm256_set1_epi32(k));
@@ -218,8 +230,9 @@ INLINE AVX512 __m256 product_of_block(int bits, const unpacked_block * block, co
 
 /* bits: a constant. */
 INLINE AVX512 void multiply_large(int bits, const void * weights, const large_tile * x, int64_t blocks, float * out, size_t out_stride, int rows) {
-    __m256 sums[TILE_ROWS], minima[PIECES / 2];
-    for (int row = 0; row < TILE_ROWS; row++) {
+    const __mmask8 there = (__mmask8) ((1 << rows) - 1); /* a tile that is not full holds anything, and very small numbers are slow */
+    __m256 sums[LARGE_ROWS], minima[PIECES / 2];
+    for (int row = 0; row < LARGE_ROWS; row++) {
         sums[row] = _mm256_setzero_ps();
     }
     for (int k = 0; k < PIECES / 2; k++) {
@@ -228,16 +241,17 @@ INLINE AVX512 void multiply_large(int bits, const void * weights, const large_ti
     for (int64_t i = 0; i < blocks; i++) {
         unpacked_block block;
         unpack(bits, weights, i, &block);
-        float scales[TILE_ROWS] __attribute__((aligned(32)));
-        _mm256_store_ps(scales, _mm256_mul_ps(_mm256_set1_ps(block.scale), _mm256_load_ps(x[i].scale)));
+        float scales[LARGE_ROWS] __attribute__((aligned(32)));
+        const __m256 of_rows = _mm256_maskz_load_ps(there, x[i].scale);
+        _mm256_store_ps(scales, _mm256_mul_ps(_mm256_set1_ps(block.scale), of_rows));
         if (bits != 6) {
-            add_minima(bits, &block, x + i, minima);
+            add_minima(bits, &block, x + i, of_rows, minima);
         }
         for (int row = 0; row < rows; row++) {
             sums[row] = _mm256_fmadd_ps(_mm256_broadcast_ss(scales + row), product_of_block(bits, &block, x + i, row), sums[row]);
         }
     }
-    float added[TILE_ROWS] __attribute__((aligned(32)));
+    float added[LARGE_ROWS] __attribute__((aligned(32)));
     const __m256 of_all = _mm256_add_ps(_mm256_add_ps(minima[0], minima[2]), _mm256_add_ps(minima[1], minima[3]));
     _mm256_store_ps(added, bits == 4 ? of_all : minima[0]);
     for (int row = 0; row < rows; row++) {

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("rows.c")
-HEADERS = ("tile.h", "blocks_of_32.h", "blocks_of_256.h", "kernels.h")  # beside it
+HEADERS = ("avx512.h", "blocks_of_32.h", "blocks_of_256.h", "kernels.h")  # beside it
 _PACKAGE = "llama-cpp-python"
 _COMPILE = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden")
 _DEFINITIONS = ("-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_BACKEND_BUILD")

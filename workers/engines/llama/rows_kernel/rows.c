@@ -1,14 +1,15 @@
 /* A module of ggml (loaded like its BLAS) that multiplies several rows of activations by quantized weights at once.
  *
- * For one row ggml unpacks every weight once, and so it does again for every further row: always for Q4_1 and Q5_1, up to seven rows
- * for Q4_K, Q5_K and Q6_K. This module unpacks it once for eight rows, and computes what ggml's x86 kernel for one row
- * computes, operation by operation in the same order, so that its results are the same bits. For one row of K types it is wider.
- * docs/decisions/0026, 0052 and 0077. Needs AVX-512 with VNNI. */
+ * ggml unpacks a weight again for every row, or for every few rows. This module unpacks it once for all rows of a step (blocks of
+ * 32) or for eight (blocks of 256), and computes what ggml's x86 kernel for one row computes, operation by operation in the same
+ * order, so that its results are the same bits. For one row of K types it is wider.
+ * docs/decisions/0026, 0052, 0077 and 0078. Needs AVX-512 with VNNI. */
 
 #include "ggml-alloc.h"
 #include "ggml-backend-impl.h"
 #include "kernels.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,18 +28,23 @@ static bool is_product(const struct ggml_tensor * node) {
 static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * graph) {
     context * own = backend->context;
     const int nodes = ggml_graph_n_nodes(graph);
-    size_t bytes = 0;
+    size_t bytes = 0, unpacked_bytes = 0;
     for (int i = 0; i < nodes; i++) {
         const struct ggml_tensor * node = ggml_graph_node(graph, i);
         if (is_product(node)) {
             const kernel * of = kernel_of(node->src[0]->type, node->src[1]->ne[1]);
-            const size_t of_node = tiles_of(node->src[1]) * (node->src[1]->ne[0] / of->block) * of->tile_bytes;
+            const size_t of_node = tiles_of(of, node->src[1]) * (node->src[1]->ne[0] / of->block) * of->tile_bytes;
+            const size_t unpacked = node->src[1]->ne[0] / of->block * of->unpacked_bytes;
             bytes = of_node > bytes ? of_node : bytes;
+            unpacked_bytes = unpacked > unpacked_bytes ? unpacked : unpacked_bytes;
         }
     }
+    const size_t activation_bytes = (bytes + 63) / 64 * 64;
+    unpacked_bytes = (unpacked_bytes + 63) / 64 * 64;
+    bytes = activation_bytes + own->threads * unpacked_bytes;
     if (bytes > own->bytes) {
         free(own->activations);
-        own->activations = aligned_alloc(64, (bytes + 63) / 64 * 64);
+        own->activations = aligned_alloc(64, bytes);
         own->bytes = own->activations ? bytes : 0;
         if (!own->activations) {
             return GGML_STATUS_ALLOC_FAILED;
@@ -47,6 +53,7 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
     /* The thread that calls also runs ggml's own loops, so this is the same pool of OpenMP's threads. */
     #pragma omp parallel num_threads(own->threads)
     {
+        char * unpacked = (char *) own->activations + activation_bytes + omp_get_thread_num() * unpacked_bytes;
         const struct ggml_tensor * held = NULL; /* q, k and v have one input */
         const kernel * rounded_for = NULL;
         for (int i = 0; i < nodes; i++) {
@@ -68,7 +75,7 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph * gra
             const int64_t at_once = node->src[1]->ne[1] > 1 ? 1 : 1 + chunks / (PARTS * own->threads);
             #pragma omp for schedule(dynamic, at_once)
             for (int64_t chunk = 0; chunk < chunks; chunk++) {
-                multiply_chunk(of, node, own->activations, chunk);
+                multiply_chunk(of, node, own->activations, unpacked, chunk);
             }
         }
     }

@@ -14,6 +14,8 @@ from workers.engines.llama.rows_kernel.loading import differing, enable, type_na
 
 OLDER_VERSION = "rows-000000000000.so"
 TYPES = [
+    "q8_0",
+    "q5_0",
     "q4_1",
     "q5_1",
     "q4_K",
