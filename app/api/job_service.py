@@ -88,13 +88,19 @@ class JobService:
         )
 
     def submit(
-        self, request: JobRequest, principal: Principal, key: str | None = None, job_id: str | None = None
+        self,
+        request: JobRequest,
+        principal: Principal,
+        key: str | None = None,
+        job_id: str | None = None,
+        listener: str = "",
     ) -> Job:
         """Admit a job, without waiting for it.
 
         Args:
             key: the idempotency key, None without one.
             job_id: the id that a new job gets, from `new_job_id`; None: a new one.
+            listener: the channel of the process that waits for it; "" where none does.
 
         Returns:
             The job. If the key was used before, this is that earlier job; its id differs from `job_id`.
@@ -109,7 +115,7 @@ class JobService:
             _reject_too_long(request.prompt, self.estimate.capacity())
         request = with_max_tokens(request, principal.max_tokens)
         try:
-            return self.store.admit(request, principal, job_id, idempotency_key=key)
+            return self.store.admit(request, principal, job_id, idempotency_key=key, listener=listener)
         except NotAdmitted as error:
             if error.retry_after_seconds is None:
                 error.retry_after_seconds = self.estimate.retry_after_seconds(error.waiting)

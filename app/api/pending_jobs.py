@@ -54,7 +54,7 @@ class PendingJobs:
         self,
         store: JobStore,
         waiters: Waiters,
-        submit: Callable[[JobRequest, Principal, str | None, str | None], Job],
+        submit: Callable[[JobRequest, Principal, str | None, str | None, str], Job],
         most_at_once: Callable[[], int],
         caller: Caller,
         position: str | None,
@@ -117,8 +117,7 @@ class PendingJobs:
     def join(self, job: Job, index: int = 0) -> None:
         """Wait for a job that exists already."""
         self._add(job, index)
-        if self._position is not None:
-            self._store.follow(job.id)
+        self._store.follow(job.id, self._waiters.channel, with_events=self._position is not None)
         waiter = self._wait_for(job.id)
         waiter.is_admitted = True
         self._waiters.read_now(waiter)
@@ -206,7 +205,7 @@ class PendingJobs:
     def _admit(self, index: int, request: JobRequest, job_id: str) -> None:
         waiter = self._wait_for(job_id)
         try:
-            job = self._submit(request, self._caller.principal, self._key_of(index), job_id)
+            job = self._submit(request, self._caller.principal, self._key_of(index), job_id, self._waiters.channel)
         except LLMAPIError as error:
             error.job_index = index
             raise
@@ -224,7 +223,7 @@ class PendingJobs:
         """Make the jobs that are left, for a client that comes back for them."""
         for index, request in self._later:
             try:
-                self._submit(request, self._caller.principal, self._key_of(index), self.jobs[index].id)
+                self._submit(request, self._caller.principal, self._key_of(index), self.jobs[index].id, "")
             except (LLMAPIError, redis.RedisError) as error:
                 logger.warning("jobs of a request are not made: %d, %s", len(self.jobs) - index, type(error).__name__)
                 return

@@ -52,11 +52,11 @@ Modules without a path are in `app.jobs`.
 | `llm:api-keys` | zset | ids of API keys, revoked ones too, scored by creation time | - |
 | `llm:api-key-names` | hash | ids of API keys that are not revoked, by name | - |
 
-Channels: `llm:notifications` carries a line for each changed job, to the API (`notifications`); `llm:control` carries
-`cancel:<id>`, `follow:<id>` (a client follows this job's stream: publish it at every step) and `adapters:<model>` (look
-what is to be loaded) to the workers. A lost message costs a delay, never a result. Each worker also subscribes to
-`llm:control:<id>`, to which nothing is sent: Redis counts its subscribers, and so knows at once when the worker is
-gone.
+Channels: `llm:notifications:<process>` carries a line for each changed job for which an API process waits
+(`notifications`). `llm:control` carries `cancel:<id>`, `follow:<id>` (a client follows this job's stream: publish it at
+every step) and `adapters:<model>` (look what is to be loaded) to the workers. A lost message costs a delay, never a
+result. Each worker also subscribes to `llm:control:<id>`, to which nothing is sent: Redis counts its subscribers, and
+so knows at once when the worker is gone.
 
 `llm:shares:<model>` has the fields `served <tenant>`: its counter; `length <tenant>`, `cost <tenant>`,
 `seconds <tenant>`: of its jobs lately, the means of the tokens that they wrote, of their weighted tokens and of their
@@ -66,7 +66,6 @@ times; `start <class>`: the counter at which the last job of the class was claim
 """
 
 PREFIX = "llm:"
-NOTIFICATIONS_CHANNEL = PREFIX + "notifications"
 CONTROL_CHANNEL = PREFIX + "control"
 WORKERS = PREFIX + "workers"
 PROBE = PREFIX + "probe"
@@ -74,6 +73,10 @@ USAGE = PREFIX + "usage"
 AUDIT = PREFIX + "audit"
 API_KEYS = PREFIX + "api-keys"
 API_KEY_NAMES = PREFIX + "api-key-names"
+
+
+def notifications(process: str) -> str:
+    return f"{PREFIX}notifications:{process}"
 
 
 def job(job_id: str) -> str:

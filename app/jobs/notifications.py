@@ -1,6 +1,8 @@
-"""Notifications over pub/sub: one line for each job that has changed.
+"""Notifications over pub/sub: one line for each job that has changed, to the API processes that wait for it.
 
-The scripts `claim`, `publish`, `hand_back`, `cancel` and `reap` send them; `add_event` formats an event's line.
+The scripts `claim`, `publish`, `hand_back`, `cancel` and `reap` send them (`lua/notify.lua`); `add_event` formats an
+event's line. A record names the channels of the processes that listen: of the one that made the job and waits for it,
+and of those that came later (`lua/follow.lua`).
 
 A line is one of three: the id of the job alone; the job's id, the id of the previous event, and an event of its
 stream, in this order; or, once the job has ended, its whole record as a JSON list.
@@ -15,7 +17,7 @@ from app.jobs.record import job_from_record
 
 
 class Notification:
-    """One line. Its JSON is decoded only on request: most notifications are for other processes."""
+    """One line. Its JSON is decoded only on request: a wait may be over."""
 
     __slots__ = ("_line", "job_id")
 

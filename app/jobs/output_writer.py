@@ -47,7 +47,6 @@ class OutputWriter:
         self._head: list[str | int] = [
             sharing.order_of(model),
             ledger.kept(ttl_seconds),
-            keys.NOTIFICATIONS_CHANNEL,
             ",".join(RECORD_FIELDS),
         ]
 

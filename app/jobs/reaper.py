@@ -78,7 +78,6 @@ class Reaper:
                 self._order,
                 self._kept,
                 self._max_attempts,
-                keys.NOTIFICATIONS_CHANNEL,
                 str(TURN_SECONDS * _TURN_FRACTION),
                 str(OUTAGE_SECONDS),
                 str(GRACE_SECONDS),

@@ -34,17 +34,9 @@ class Sharing:
         )
 
     def order_of(self, model: str) -> str:
-        """Return what the scripts read as `order`."""
-        return json.dumps(
-            {
-                "prefix": keys.PREFIX,
-                "model": model,
-                "aging_seconds": self.aging_seconds,
-                "prompt_weight": self.prompt_weight,
-                "cached_weight": self.cached_weight,
-                "completion_weight": self.completion_weight,
-            }
-        )
+        """Return what the scripts read as `order`: prefix of all keys, numbers, model, with spaces between."""
+        weights = f"{self.prompt_weight} {self.cached_weight} {self.completion_weight}"
+        return f"{keys.PREFIX} {self.aging_seconds} {weights} {model}"
 
 
 DEFAULT_SHARING = Sharing()

@@ -106,6 +106,7 @@ class JobStore:
         *,
         idempotency_key: str | None = None,
         limit_share: float = 1.0,
+        listener: str = "",
     ) -> Job:
         """Accept a job. Its record, its place in the order and a doorbell appear in one atomic step.
 
@@ -114,6 +115,7 @@ class JobStore:
             idempotency_key: the same key and request of the same owner return the job that they created before; its
                 id differs from `job_id`.
             limit_share: of the limits of its API key, which part jobs of this kind may take at once.
+            listener: the channel of the API process that waits for it; "" where none does.
 
         Raises:
             RateLimited: the job exceeds a limit of its API key.
@@ -125,6 +127,8 @@ class JobStore:
         record = new_record(
             job_id, self.model, request, principal, limit_share=limit_share, longest_ttl_seconds=self._ttl_seconds
         )
+        if listener:
+            record["listeners"] = listener
         expires_in = request.expires_in_seconds
         key = keys.idempotency(principal.owner, digest_of(idempotency_key)) if idempotency_key else ""
         indexes = self._indexes(keys.alive, keys.doorbells, keys.expiring)
@@ -190,10 +194,9 @@ class JobStore:
         job.
         """
         indexes = self._indexes(keys.running, keys.expiring)
-        nonce, channel = nonce or new_nonce(), keys.NOTIFICATIONS_CHANNEL
         result = self._claim(
             keys=[*indexes, keys.last_claim(worker_id)],
-            args=[self._order, worker_id, LEASE_SECONDS, nonce, channel],
+            args=[self._order, worker_id, LEASE_SECONDS, nonce or new_nonce()],
         )
         if result is None:
             return None
@@ -223,7 +226,7 @@ class JobStore:
         indexes = self._indexes(keys.running, keys.doorbells, keys.ended)
         handed = self._hand_back(
             keys=[keys.job(claim.job_id), keys.events(claim.job_id), *indexes],
-            args=[self._order, claim.job_id, claim.token, self._doorbell, self._kept, keys.NOTIFICATIONS_CHANNEL],
+            args=[self._order, claim.job_id, claim.token, self._doorbell, self._kept],
         )
         return bool(handed)
 
@@ -239,7 +242,7 @@ class JobStore:
             JobNotFound: no such job.
         """
         indexes = self._indexes(keys.running, keys.expiring, keys.ended, keys.doorbells, keys.scheduled)
-        args = [self._order, job_id, self._kept, keys.NOTIFICATIONS_CHANNEL, keys.CONTROL_CHANNEL, LEASE_SECONDS]
+        args = [self._order, job_id, self._kept, keys.CONTROL_CHANNEL, LEASE_SECONDS]
         status = self._cancel(keys=[keys.job(job_id), keys.events(job_id), *indexes], args=args)
         if status is None:
             raise _not_found(job_id)
@@ -262,9 +265,9 @@ class JobStore:
         if status != Status.QUEUED:
             raise Conflict(f"the job is {status}; only a job that is queued has a priority that can be changed")
 
-    def follow(self, job_id: str) -> None:
-        """Ask the worker to write this job's deltas as they come, because a client reads its stream now."""
-        self._follow(keys=[keys.job(job_id)], args=[job_id, keys.CONTROL_CHANNEL])
+    def follow(self, job_id: str, listener: str, *, with_events: bool = True) -> None:
+        """Notify the API process with the channel `listener` too. with_events: also of deltas, as they come."""
+        self._follow(keys=[keys.job(job_id)], args=[job_id, listener, keys.CONTROL_CHANNEL if with_events else ""])
 
     def delete(self, job: Job) -> bool:
         """Delete the record and the stream of a final job. Return False while the job is not final."""

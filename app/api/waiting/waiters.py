@@ -1,4 +1,4 @@
-"""The waiting requests of this process: one thread subscribes to the notifications, and passes on what they carry.
+"""The waiting requests of this process: one thread reads its channel of notifications, and passes on what they carry.
 
 A notification may be lost or late; the record of a job and its event stream are the truth. An event out of a
 notification goes to the waiters that have read all events before it. Otherwise the thread reads Redis. It rereads for
@@ -8,6 +8,7 @@ all waiters after each (re)subscription and every `REREAD_SECONDS`.
 import contextlib
 import logging
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,7 @@ class Waiters:
     def __init__(self, redis_url: str, client: RedisClient, store: JobStore, max_requests: int) -> None:
         """client: for reads of requests; the thread connects to `redis_url` by itself."""
         self.is_shut_down = False
+        self.channel = ""  # of this process's notifications, once a request has been admitted
         self.disconnects = Disconnects()
         self._url = redis_url
         self._redis = client
@@ -97,6 +99,7 @@ class Waiters:
         with self._lock:
             if not self._is_started:
                 self._is_started = True
+                self.channel = keys.notifications(secrets.token_hex(8))
                 self.disconnects.start()
                 threading.Thread(target=self._run, name="subscriber", daemon=True).start()
             if self.is_shut_down:
@@ -152,7 +155,7 @@ class Waiters:
     def _listen(self, client: RedisClient) -> None:
         subscription = client.pubsub()
         try:
-            subscription.subscribe(keys.NOTIFICATIONS_CHANNEL)
+            subscription.subscribe(self.channel)
             subscription.get_message(timeout=POLL_SECONDS)
             reread_at = 0.0
             while not self._closing.is_set():
@@ -172,7 +175,7 @@ class Waiters:
         for notification in notifications_in(message):
             with self._lock:
                 waiters = list(self._waiting.get(notification.job_id, ()))
-            if waiters:  # most jobs are of other processes
+            if waiters:  # else the wait is over
                 behind += self._deliver_one(notification, waiters)
         if behind:
             self._read(behind, client)

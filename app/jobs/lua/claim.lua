@@ -1,11 +1,12 @@
 -- A worker takes the first job of the order of waiting jobs: attempt + 1, a new fencing token and a lease, and its tenant
 -- is charged. A job that has waited longer than it may is left to the reaper, which ends it.
 -- KEYS: running, expiring, the worker's last claim
--- ARGV: order, worker id, lease_seconds, nonce of this call, notifications channel
+-- ARGV: order, worker id, lease_seconds, nonce of this call
 -- Returns nil when no job waits, or {id, request, token, attempt, created_at, started_at, followed, losses, ran_seconds,
 --         published tokens, owner, tenant, trace parent}
 -- include: active_jobs
 -- include: add_event
+-- include: notify
 -- include: order
 local MOST_SKIPPED = 100 -- at most this many deleted or expired jobs are skipped per claim
 local CLAIM_KEPT_SECONDS = 60 -- beyond every repetition of a call whose reply was lost
@@ -14,7 +15,7 @@ local order = order_of(ARGV[1])
 local function read(job_id)
   return redis.call('HMGET', order.prefix .. 'job:' .. job_id, 'status', 'request', 'created_at', 'followed', 'started_at',
     'claim', 'token', 'attempt', 'expires_at', 'losses', 'ran', 'published', 'owner', 'tenant', 'kind', 'weight',
-    'prompt_estimate', 'charged', 'trace_parent', 'counted_tokens')
+    'prompt_estimate', 'charged', 'trace_parent', 'counted_tokens', 'listeners')
 end
 
 local function taken(job_id, record, token, attempt, started_at)
@@ -42,8 +43,9 @@ local function take(job_id, record, tenant, class, now)
   redis.call('SET', KEYS[3], ARGV[4] .. ' ' .. job_id, 'EX', CLAIM_KEPT_SECONDS)
   redis.call('ZADD', KEYS[1], lease_until, job_id)
   if record[20] then note_running(record[13], job_id) end
-  local notification = add_event(order.prefix .. 'events:' .. job_id, job_id, 'started', '{"attempt":' .. attempt .. '}')
-  if record[4] == '1' then redis.call('PUBLISH', ARGV[5], notification) end
+  local is_followed, event = record[4] == '1', '{"attempt":' .. attempt .. '}'
+  local notification = add_event(order.prefix .. 'events:' .. job_id, job_id, is_followed, 'started', event)
+  if is_followed then notify(record[21], notification) end
   return taken(job_id, record, token, attempt, started_at)
 end
 

@@ -41,7 +41,7 @@ end
 
 -- The facts about an ended job that are counted. now: Unix seconds.
 local function facts(job_id, record, event, now)
-  local usage = record.usage and cjson.decode(record.usage) or {}
+  local usage = event.usage or record.usage and cjson.decode(record.usage) or {} -- the same, and decoding takes a while
   local metrics = record.metrics and cjson.decode(record.metrics) or {}
   local source = metrics.source and metrics.source ~= cjson.null and metrics.source or ''
   return {

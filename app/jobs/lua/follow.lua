@@ -1,8 +1,16 @@
--- A client reads this job's stream from now on: its worker writes deltas as they come.
+-- An API process waits for this job from now on, and is notified of what becomes of it.
 -- KEYS: job
--- ARGV: id, control channel
+-- ARGV: id, channel of the process, control channel ('' = it waits for the end only; else the job's worker is told to write
+--       deltas as they come)
 -- Returns 0 where there is no such job
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'followed', '1')
-redis.call('PUBLISH', ARGV[2], 'follow:' .. ARGV[1])
+local record = redis.call('HMGET', KEYS[1], 'id', 'listeners')
+if not record[1] then return 0 end
+local listeners = record[2] or ''
+if not string.find(' ' .. listeners .. ' ', ' ' .. ARGV[2] .. ' ', 1, true) then
+  redis.call('HSET', KEYS[1], 'listeners', listeners == '' and ARGV[2] or listeners .. ' ' .. ARGV[2])
+end
+if ARGV[3] ~= '' then
+  redis.call('HSET', KEYS[1], 'followed', '1')
+  redis.call('PUBLISH', ARGV[3], 'follow:' .. ARGV[1])
+end
 return 1

@@ -1,20 +1,21 @@
 -- Clean up the jobs of one model: expired leases, jobs whose time to start has come, jobs that wait for long or
 -- too long, missing doorbells, stale index entries. Any process may call it at any time; one call a second does the work.
 -- KEYS: reaper, running, expiring, ended, doorbells, scheduled
--- ARGV: order, kept (as of end_job), max_attempts, notifications channel, seconds between turns, seconds without a turn
+-- ARGV: order, kept (as of end_job), max_attempts, seconds between turns, seconds without a turn
 --       that mean an outage, seconds until the next turn then, most jobs of each kind per turn, most events
 --       read per turn, lease_seconds, message of `worker_lost`, doorbell
 -- Returns how many jobs are back in the order
 -- include: end_job
 -- include: end_without_worker
+-- include: notify
 -- include: order
 -- include: scheduled
 local RISES = 3 -- times the limit: ten microseconds each
 local reaper_key, running_key, expiring_key, ended_key, doorbells_key, scheduled_key = unpack(KEYS)
-local order, kept, max_attempts, channel = order_of(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local turn_seconds, outage_seconds, grace_seconds = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local job_limit, event_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
-local lease_seconds, worker_lost, doorbell = tonumber(ARGV[10]), ARGV[11], ARGV[12]
+local order, kept, max_attempts = order_of(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local turn_seconds, outage_seconds, grace_seconds = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local job_limit, event_limit = tonumber(ARGV[7]), tonumber(ARGV[8])
+local lease_seconds, worker_lost, doorbell = tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local requeued = 0
@@ -45,7 +46,7 @@ local function finish(job_id, status, reason, failure)
   local events_key = order.prefix .. 'events:' .. job_id
   events_read = events_read + redis.call('XLEN', events_key)
   end_without_worker(order, job_key(job_id), events_key, ended_key, job_id, kept, status, reason, failure)
-  redis.call('PUBLISH', channel, job_id)
+  notify(redis.call('HGET', job_key(job_id), 'listeners'), job_id)
 end
 
 -- The worker of a job has died, or was away for so long that it counts as dead. If it ran a job in quarantine, only that

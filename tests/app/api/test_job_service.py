@@ -294,6 +294,26 @@ def test_following_resumes_after_any_event(jobs: JobService, store: JobStore, pu
     assert events_of(jobs.follow(ended)) == entries
 
 
+def test_a_second_process_is_notified_of_a_job_that_the_first_one_made(
+    jobs: JobService,
+    redis_url: str,
+    redis_client: RedisClient,
+    store: JobStore,
+    publisher: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "REREAD_SECONDS", 60.0)
+    waiters = Waiters(redis_url, redis_client, store, max_requests=4)
+    second = JobService(jobs.config, redis_client, store, waiters, jobs.estimate, jobs.adapters)
+    with opened(jobs) as pending, second.follow(pending.jobs[0]) as followed:  # type: ignore[union-attr]
+        until(lambda: redis.Redis.from_url(redis_url).pubsub_numsub(waiters.channel)[0][1])
+        time.sleep(0.2)  # it has read everything once
+        finish(publisher, pending.jobs[0].id)
+        assert [job.status for job in pending.results()] == [Status.SUCCEEDED]
+        assert isinstance(events_of(followed)[-1].event, End)
+    waiters.close()
+
+
 def test_a_silent_job_gives_no_event_in_time(jobs: JobService, waiters: Waiters, store: JobStore) -> None:
     following = jobs.follow(admit(store))
     assert [following.next_event(0.02), following.next_event(0.02)] == [None, None]

@@ -22,7 +22,7 @@ def test_a_redis_without_memory_does_a_step_whole_or_not_at_all(scene: Scene) ->
         lambda: scene.publish(running, "word"),
         lambda: scene.finish(running, "word"),
         lambda: scene.store.cancel(running.job_id),
-        lambda: scene.store.follow(running.job_id),
+        lambda: scene.store.follow(running.job_id, "api"),
         lambda: scene.turn(),
     ]
     done: list[Callable[[], object]] = [  # their first command needs no memory

@@ -216,10 +216,12 @@ def test_a_notification_is_sent_when_the_reaper_or_a_cancellation_ends_a_job(sce
     lost, canceled, dead, expired = (
         scene.running(), scene.admit(), scene.running(), scene.admit(expires_in_seconds=0.01),
     )  # fmt: skip
+    for job_id in (lost.job_id, canceled.id, dead.job_id, expired.id):
+        scene.store.follow(job_id, "api", with_events=False)
     scene.store.cancel(lost.job_id)
     time.sleep(0.02)
     notifications = scene.raw.pubsub(ignore_subscribe_messages=True)
-    notifications.subscribe(keys.NOTIFICATIONS_CHANNEL)
+    notifications.subscribe("api")
     notifications.get_message(timeout=1)
     scene.lose(lost)
     scene.store.cancel(canceled.id)

@@ -1,7 +1,5 @@
 """What sharing is configured, and what a request should cost before any tokenizer has read it."""
 
-import json
-
 import pytest
 
 from app.config.jobs import JobsConfig, TokenWeights
@@ -14,14 +12,7 @@ from tests.app.jobs.scene import MODEL, Scene
 
 def test_the_scripts_read_what_the_configuration_says() -> None:
     config = JobsConfig(aging_seconds=7, token_weights=TokenWeights(prompt=3.0, cached=0.5, completion=4.0))
-    assert json.loads(Sharing.of(config).order_of("m")) == {
-        "prefix": "llm:",
-        "model": "m",
-        "aging_seconds": 7,
-        "prompt_weight": 3.0,
-        "cached_weight": 0.5,
-        "completion_weight": 4.0,
-    }
+    assert Sharing.of(config).order_of("a model") == "llm: 7 3.0 0.5 4.0 a model"
     assert Sharing.of(JobsConfig()) == DEFAULT_SHARING
 
 

@@ -11,7 +11,7 @@ from app.jobs import keys
 from app.jobs.events import Delta, End, read_events
 from app.jobs.job import JobRequest, Kind, Priority, Status, Usage
 from app.jobs.order import doorbell
-from app.jobs.output_writer import FENCED, OutputWrite, OutputWriter
+from app.jobs.output_writer import FENCED, WRITTEN, OutputWrite, OutputWriter
 from app.jobs.queue_positions import QueuePosition, QueuePositions
 from app.jobs.reaper import Reaper
 from app.jobs.redis_client import RedisClient
@@ -225,8 +225,9 @@ def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Sce
     claim = scene.running()
     scene.publish(claim, "so far")
     scene.store.cancel(claim.job_id)
+    scene.store.follow(claim.job_id, "api")
     with scene.raw.pubsub(ignore_subscribe_messages=True) as notifications:
-        notifications.subscribe(keys.NOTIFICATIONS_CHANNEL)
+        notifications.subscribe("api")
         notifications.get_message(timeout=1)
         assert scene.store.hand_back(claim) is True
         assert (notifications.get_message(timeout=scaled(2)) or {})["data"] == claim.job_id
@@ -234,6 +235,21 @@ def test_a_job_that_is_to_be_canceled_is_not_handed_back_but_canceled(scene: Sce
     assert job.status is Status.CANCELED
     assert job.output is not None and job.output.text == "so far"
     assert scene.queue() == scene.raw.zrange(keys.running(MODEL), 0, -1) == []
+
+
+def test_the_processes_that_wait_for_a_job_are_notified_once_and_no_other_is(scene: Scene) -> None:
+    admitted = scene.store.admit(scene.request(), ME, listener="one")
+    claim, ignored = scene.claimed(admitted.id), scene.running()
+    for listener in ("two", "two", "one"):
+        scene.store.follow(claim.job_id, listener, with_events=False)
+    with scene.raw.pubsub(ignore_subscribe_messages=True) as notifications:
+        notifications.subscribe("one", "two", "three")
+        assert [notifications.get_message(timeout=1) for _ in range(3)] == [None] * 3  # the subscriptions
+        assert scene.finish(ignored) == scene.finish(claim) == WRITTEN
+        received = [notifications.get_message(timeout=scaled(2)) or {} for _ in range(2)]
+        assert notifications.get_message(timeout=0.2) is None
+    assert sorted(message["channel"] for message in received) == ["one", "two"]
+    assert all(claim.job_id in message["data"] for message in received)
 
 
 def test_jobs_handed_back_keep_their_places_and_the_time_they_ran(scene: Scene) -> None:

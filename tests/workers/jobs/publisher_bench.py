@@ -13,6 +13,9 @@ from workers.jobs.publisher import Publisher
 from workers.jobs.response_cache import ResponseCache
 from workers.jobs.running_jobs import RunningJob, RunningJobs
 
+LISTENER = "llm:notifications:test"
+"""The channel of the process that waits for the jobs."""
+
 
 class Bench:
     """A publisher and the jobs whose output it publishes. Stands in for the worker."""
@@ -34,7 +37,7 @@ class Bench:
         self.jobs.remove(job)
 
     def begin(self, *, followed: bool = False) -> RunningJob:
-        self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), ME)
+        self.store.admit(JobRequest(kind=Kind.GENERATE, prompt="p", stream=followed), ME, listener=LISTENER)
         return self.claim()
 
     def claim(self) -> RunningJob:

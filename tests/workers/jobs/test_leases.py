@@ -97,7 +97,7 @@ def test_a_renewal_reports_a_cancellation_and_a_follower_that_the_channel_missed
 ) -> None:
     canceled, followed = claimed(store), claimed(store)
     store.cancel(canceled.job_id)
-    store.follow(followed.job_id)
+    store.follow(followed.job_id, "api")
     jobs.add(RunningJob(canceled))
     jobs.add(RunningJob(followed))
     leases.renew_all()
@@ -128,7 +128,7 @@ def test_the_control_channel_is_read_at_once_and_again_after_its_connection_was_
     leases.start()
     with redis.Redis.from_url(redis_url) as raw:
         eventually(lambda: raw.pubsub_numsub(keys.CONTROL_CHANNEL)[0][1] >= 1)
-        store.follow(claim.job_id)
+        store.follow(claim.job_id, "api")
         eventually(lambda: worker.followed == [claim.job_id])
         raw.client_kill_filter(_type="pubsub")
         eventually(lambda: raw.publish(keys.CONTROL_CHANNEL, f"cancel:{claim.job_id}") > 0)

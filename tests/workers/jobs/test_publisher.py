@@ -17,7 +17,7 @@ from app.jobs.store import JobStore
 from tests.lost_worker import lose_worker
 from tests.repeating_client import RepeatingClient
 from tests.waiting import scaled
-from tests.workers.jobs.publisher_bench import Bench, sequence_of
+from tests.workers.jobs.publisher_bench import LISTENER, Bench, sequence_of
 from workers.engines.runner import Outcome, Report, embedded, job_error
 from workers.jobs import publisher
 from workers.jobs.running_jobs import RunningJob
@@ -199,7 +199,7 @@ def notification_reader(redis_url: str) -> Iterator[Callable[[], list[Notificati
     """Yield a function that returns the next notification published in this block, or an empty list."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as raw:
         subscription = raw.pubsub(ignore_subscribe_messages=True)
-        subscription.subscribe(keys.NOTIFICATIONS_CHANNEL)
+        subscription.subscribe(LISTENER)
         subscription.get_message(timeout=scaled(1))
 
         def read_next() -> list[Notification]:

@@ -10,7 +10,6 @@ import redis
 
 from app.api.waiting import waiters as waiting
 from app.api.waiting.waiters import Waiter, Waiters
-from app.jobs import keys
 from app.jobs.events import FROM_START, EventEntry
 from app.jobs.redis_client import connect
 from app.jobs.store import JobStore
@@ -30,8 +29,8 @@ def test_messages_arrive_again_after_an_outage_which_is_logged_in_one_line(
         waiters.add(waiter)
 
         def event_comes(before: str, event_id: str) -> None:
-            until(lambda: raw.pubsub_numsub(keys.NOTIFICATIONS_CHANNEL)[0][1])
-            raw.publish(keys.NOTIFICATIONS_CHANNEL, f'j {before} {event_id} delta {{"text": "{event_id}"}}')
+            until(lambda: raw.pubsub_numsub(waiters.channel)[0][1])
+            raw.publish(waiters.channel, f'j {before} {event_id} delta {{"text": "{event_id}"}}')
             _, entry = waiter.inbox.get(timeout=scaled(5))
             assert isinstance(entry, EventEntry) and entry.id == event_id
 
