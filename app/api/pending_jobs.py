@@ -117,7 +117,8 @@ class PendingJobs:
     def join(self, job: Job, index: int = 0) -> None:
         """Wait for a job that exists already."""
         self._add(job, index)
-        self._store.follow(job.id, self._waiters.channel, with_events=self._position is not None)
+        with contextlib.suppress(redis.exceptions.OutOfMemoryError):  # it is read every few seconds then
+            self._store.follow(job.id, self._waiters.channel, with_events=self._position is not None)
         waiter = self._wait_for(job.id)
         waiter.is_admitted = True
         self._waiters.read_now(waiter)

@@ -294,6 +294,22 @@ def test_following_resumes_after_any_event(jobs: JobService, store: JobStore, pu
     assert events_of(jobs.follow(ended)) == entries
 
 
+def test_a_job_can_be_waited_for_and_followed_while_redis_has_no_memory_left(
+    jobs: JobService, store: JobStore, publisher: Bench, redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.1)
+    job = admit(store)
+    redis_client.execute_command("CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert jobs.wait(job, 0.05).status is Status.QUEUED
+        followed = jobs.follow(job)
+    finally:
+        redis_client.execute_command("CONFIG", "SET", "maxmemory", 0)
+    finish(publisher, job.id)
+    assert isinstance(events_of(followed)[-1].event, End)
+    followed.close()
+
+
 def test_a_second_process_is_notified_of_a_job_that_the_first_one_made(
     jobs: JobService,
     redis_url: str,
