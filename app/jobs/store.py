@@ -112,8 +112,7 @@ class JobStore:
 
         Args:
             job_id: from `new_job_id`, for a caller that subscribes to the job before it exists.
-            idempotency_key: the same key and request of the same owner return the job that they created before; its
-                id differs from `job_id`.
+            idempotency_key: the same key and request of the same owner return the job that they made, with its own id.
             limit_share: of the limits of its API key, which part jobs of this kind may take at once.
             listener: the channel of the API process that waits for it; "" where none does.
 
@@ -127,8 +126,7 @@ class JobStore:
         record = new_record(
             job_id, self.model, request, principal, limit_share=limit_share, longest_ttl_seconds=self._ttl_seconds
         )
-        if listener:
-            record["listeners"] = listener
+        record |= {"listeners": listener} if listener else {}
         expires_in = request.expires_in_seconds
         key = keys.idempotency(principal.owner, digest_of(idempotency_key)) if idempotency_key else ""
         indexes = self._indexes(keys.alive, keys.doorbells, keys.expiring)

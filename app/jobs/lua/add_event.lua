@@ -1,6 +1,6 @@
 -- Included by every script that notifies followers of an event: appends it to the job's stream and returns its notification,
 -- `<job id> <id of the event before> <its id> <type> <data>`, or the job's id alone where that would be long; nil where
--- nobody follows.
+-- no client follows.
 local NOTIFICATION_BYTES = 16384 -- a longer event is read by those that wait for it
 
 local function add_event(events_key, job_id, is_followed, event_type, data, ...)

@@ -1,7 +1,7 @@
 -- An API process waits for this job from now on, and is notified of what becomes of it.
 -- KEYS: job
--- ARGV: id, channel of the process, control channel ('' = it waits for the end only; else the job's worker is told to write
---       deltas as they come)
+-- ARGV: id, channel of the process, control channel ('' = it waits for the end only; else the job's worker writes deltas as
+--       they come)
 -- Returns 0 where there is no such job
 local record = redis.call('HMGET', KEYS[1], 'id', 'listeners')
 if not record[1] then return 0 end

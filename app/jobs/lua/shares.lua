@@ -5,7 +5,7 @@ local SPAN = 1e15 -- of the counters of one class, in the scores of `order.tenan
 local NEWEST_SHARE = 0.1 -- of a mean: about the last twenty jobs count
 local UNKNOWN_LENGTH = 100 -- tokens that a job writes, until one of its tenant has ended
 
--- Read what `app.jobs.sharing.Sharing` has written. Every step of a job reads it: JSON would take ten times as long.
+-- Read what `app.jobs.sharing.Sharing` has written. Every step of a job reads it: JSON would take twice as long.
 local function order_of(text)
   local prefix, aging, prompt, cached, completion, model = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
   return {
